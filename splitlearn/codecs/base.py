@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Self
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_LEVELS = 256
+MAX_ELEMENTS = 2**31 - 1
 
 
 class CodecError(ValueError):
@@ -19,23 +21,27 @@ class CodecError(ValueError):
 class Codec(ABC):
     """Lossless code for arrays of small integers.
 
-    A codec holds at most static tables, fixed when it is made: `Codec()` is self-contained (whatever tables it needs ride
-    in each payload), `Codec.fit(samples, levels)` carries tables out of band. Nothing about a codec changes by using it.
+    A codec holds at most static tables, fixed when it is made: `Codec()` is self-contained (whatever tables it needs
+    ride in each payload), `Codec.fit(samples, levels)` carries tables out of band. Nothing about a codec changes by
+    using it.
+
+    A new codec is one file with one subclass that fills in `_encode` and `_decode`; arguments and results are checked
+    here. The tests find it by walking the package.
     """
 
-    @abstractmethod
     def encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
         """Return the bare code of `symbols`.
 
         Args:
-            symbols: uint8 array of any shape, every value below `levels`.
+            symbols: uint8 array of any shape, every value below `levels`, at most 2³¹−1 of them.
             levels: size of the alphabet, 2…256.
 
         Raises:
-            ValueError: if the array is not uint8, a symbol is not below `levels`, or `levels` is out of range.
+            ValueError: if the array is not uint8 or too large, a symbol is not below `levels`, or `levels` is out of
+                range.
         """
+        return self._encode(flat_symbols(symbols, levels), levels)
 
-    @abstractmethod
     def decode(self, payload: bytes, shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         """Return the symbols of one bare code.
 
@@ -44,9 +50,31 @@ class Codec(ABC):
             shape: shape of the encoded array.
             levels: the `levels` it was encoded with.
 
+        Returns:
+            A new uint8 array of that shape, every value below `levels`.
+
         Raises:
             CodecError: where damage shows: truncated, trailing bytes, impossible codes.
-            ValueError: if `levels` is out of range or a dimension is negative.
+            ValueError: if `levels` is out of range, a dimension is negative, or the shape has too many elements.
+        """
+        check_levels(levels)
+        count = element_count(shape)
+        data = np.frombuffer(payload, np.uint8)
+        data.flags.writeable = False  # bytes and bytearray give one and the same type to the compiled kernels
+        symbols = self._decode(data, count, levels)
+        if symbols.size != count or (count and int(symbols.max()) >= levels):
+            raise CodecError(f"the payload holds a symbol that is not below levels={levels}")
+        return symbols.reshape(shape)
+
+    @abstractmethod
+    def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
+        """Return the code of `symbols`: checked, flat, contiguous and read-only, possibly empty."""
+
+    @abstractmethod
+    def _decode(self, payload: NDArray[np.uint8], count: int, levels: int) -> NDArray[np.uint8]:
+        """Return `count` symbols as a new flat array, or raise CodecError; `decode` compares them with `levels`.
+
+        A `count` that `payload` cannot hold is to be refused before anything of that size is allocated.
         """
 
     @classmethod
@@ -58,11 +86,15 @@ class Codec(ABC):
         Args:
             samples: symbol arrays like those to be coded.
             levels: size of the alphabet, 2…256.
+
+        Raises:
+            ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
         """
+        check_levels(levels)
         return cls()
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
-        """Return the static tables by name: the out-of-band state that `from_tables` rebuilds; empty if self-contained."""
+        """Return the static tables by name, as `from_tables` takes them; empty if the codec is self-contained."""
         return {}
 
     @classmethod
@@ -75,3 +107,46 @@ class Codec(ABC):
         if tables:
             raise ValueError(f"{cls.__name__} takes no static tables, got {sorted(tables)}")
         return cls()
+
+
+def symbol_bits(levels: int) -> int:
+    """Return how many bits one symbol takes in a fixed-width code: ⌈log₂ levels⌉."""
+    return int(levels - 1).bit_length()
+
+
+def check_levels(levels: int) -> None:
+    """Raise ValueError unless `levels` is the size of an alphabet, 2…256."""
+    if not 2 <= levels <= MAX_LEVELS:
+        raise ValueError(f"levels must lie in 2…{MAX_LEVELS}, got {levels}")
+
+
+def element_count(shape: tuple[int, ...]) -> int:
+    """Return the number of elements of an array of `shape`.
+
+    Raises:
+        ValueError: if a dimension is negative or there are more than 2³¹−1 elements.
+    """
+    count = math.prod(shape)
+    if any(size < 0 for size in shape) or count > MAX_ELEMENTS:
+        raise ValueError(f"shape {tuple(shape)} has a negative dimension or more than 2³¹−1 elements")
+    return count
+
+
+def flat_symbols(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
+    """Return `symbols` flat, contiguous and read-only; a view of them where possible.
+
+    Raises:
+        ValueError: if they are not a uint8 array of at most 2³¹−1 values below `levels`, or `levels` is out of range.
+    """
+    check_levels(levels)
+    if not isinstance(symbols, np.ndarray) or symbols.dtype != np.uint8:
+        raise ValueError(
+            f"symbols must be a uint8 numpy array, got {getattr(symbols, 'dtype', type(symbols).__name__)}"
+        )
+    if symbols.size > MAX_ELEMENTS:
+        raise ValueError(f"at most 2³¹−1 symbols fit in one payload, got {symbols.size}")
+    if symbols.size and (largest := int(symbols.max())) >= levels:
+        raise ValueError(f"every symbol must be below levels={levels}, got {largest}")
+    flat = np.ascontiguousarray(symbols).reshape(-1).view()
+    flat.flags.writeable = False
+    return flat

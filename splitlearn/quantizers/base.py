@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 
 class Quantizer(nn.Module, ABC):
     """Maps a float latent to symbols 0…levels−1, image by image, and back.
 
-    `forward` is the differentiable round trip used in training; `quantize` and `dequantize` are what test time runs. All
-    three agree bit for bit: `forward(y) == dequantize(*quantize(y))`.
+    `forward` is the differentiable round trip used in training; `quantize` and `dequantize` are what test time runs.
+    All three agree bit for bit: `forward(y) == dequantize(*quantize(y))` for float32 `y`; for other types, rounded to
+    them.
 
     Attributes:
         levels: size of the symbol alphabet, 2…256.
@@ -42,3 +44,23 @@ class Quantizer(nn.Module, ABC):
     @abstractmethod
     def forward(self, latent: Tensor) -> Tensor:
         """Return the quantized latent with a straight-through gradient, shaped and typed like `latent`."""
+
+
+def straight_through(latent: Tensor, latent_hat: Tensor) -> Tensor:
+    """Return `latent_hat`, bit for bit, typed like `latent` and with the gradient of the identity to it.
+
+    What is added to `latent_hat` is an exact zero; `latent + (latent_hat − latent)` would round. Where the latent is
+    not finite the zero is NaN, and so is the result. Negative zeros become positive, as symbols restore them.
+
+    Args:
+        latent: input of the quantizer.
+        latent_hat: its float32 reconstruction, without gradient.
+    """
+    wide = latent.float()
+    return (latent_hat + (wide - wide.detach())).to(latent.dtype)
+
+
+def check_finite(values: Tensor) -> None:
+    """Raise ValueError if `values` holds NaN or infinity: no symbol stands for them."""
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError("the latent holds NaN or infinity and cannot be quantized")

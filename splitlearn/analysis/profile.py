@@ -1,0 +1,140 @@
+"""What a cut after each module of a network would cost: bytes across, work before."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
+
+from splitlearn.models import crossing_shapes
+
+
+@dataclass(frozen=True)
+class ModuleProfile:
+    """One module, as a place to cut behind.
+
+    Attributes:
+        name: dotted name; what `split(model, at=…)` takes.
+        kind: class of the module.
+        output_shape: shape of its (first) output for one image, without the batch.
+        output_size: elements of all its outputs for one image.
+        relative_size: `output_size` over the elements of the input image.
+        cumulative_parameters: parameters of everything that has run when it is done.
+        cumulative_macs: multiply–accumulates for one image until then.
+        crossing_tensors: how many tensors a cut behind it carries; None where tracing cannot tell.
+        relative_crossing: elements of all of these over those of the input.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    output_size: int
+    relative_size: float
+    cumulative_parameters: int
+    cumulative_macs: int
+    crossing_tensors: int | None
+    relative_crossing: float | None
+
+
+def profile_model(model: nn.Module, input_shape: Sequence[int], depth: int | None = None) -> list[ModuleProfile]:
+    """Profile every module that runs, in the order in which they are done.
+
+    It runs on the meta device where the network allows it: no memory is taken and no arithmetic done.
+
+    Args:
+        model: any network of images; it is left as it was.
+        input_shape: `(C, H, W)` of one image.
+        depth: leave out modules with more than this many dots in their name; None takes all.
+
+    Raises:
+        ValueError: if the network does not take images of this shape.
+    """
+    running, image = _prepare(model, input_shape)
+    rows = _run(running, image)
+    input_size = image.numel()
+    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    profiles = []
+    for row in rows:
+        if not row.name or (depth is not None and row.name.count(".") > depth):
+            continue
+        crossing = crossing_shapes(running, row.name, image)
+        size = sum(_numel(shape) for shape in row.shapes)
+        profiles.append(
+            ModuleProfile(
+                name=row.name,
+                kind=kinds[row.name],
+                output_shape=row.shapes[0],
+                output_size=size,
+                relative_size=size / input_size,
+                cumulative_parameters=row.parameters,
+                cumulative_macs=row.macs,
+                crossing_tensors=None if crossing is None else len(crossing),
+                relative_crossing=None if crossing is None else sum(map(_numel, crossing)) / input_size,
+            )
+        )
+    return profiles
+
+
+def count_macs(module: nn.Module, *inputs: Tensor) -> int:
+    """Return the multiply–accumulates of one call: convolutions, linear layers, matrix products and attention."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    return int(counter.get_total_flops()) // 2
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    shapes: list[tuple[int, ...]]
+    parameters: int
+    macs: int
+
+
+def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, Tensor]:
+    """Return a copy of the model and an image that run together: on the meta device, or else on the CPU."""
+    failure: Exception | None = None
+    for device in ("meta", "cpu"):
+        running = copy.deepcopy(model).to(device).eval()
+        image = torch.zeros(1, *input_shape, device=device)
+        try:
+            with torch.no_grad():
+                running(image)
+        except Exception as error:  # a user's network may fail in any way
+            failure = error
+        else:
+            return running, image
+    raise ValueError(f"{type(model).__name__} does not take images of shape {tuple(input_shape)}: {failure}")
+
+
+def _run(model: nn.Module, image: Tensor) -> list[_Row]:
+    """Run the model once and note what every module returns, and what has run and been computed by then."""
+    rows: dict[str, _Row] = {}
+    seen: dict[int, int] = {}
+
+    def hook(name: str) -> Any:
+        def note(module: nn.Module, arguments: Any, output: Any) -> None:
+            seen.update({id(p): p.numel() for p in module.parameters(recurse=False)})
+            shapes = [tuple(t.shape[1:]) for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
+            if shapes:
+                rows[name] = _Row(name, shapes, sum(seen.values()), int(counter.get_total_flops()) // 2)
+
+        return note
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in model.named_modules()]
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(rows.values())
+
+
+def _numel(shape: Sequence[int]) -> int:
+    return int(torch.Size(shape).numel())

@@ -1,0 +1,89 @@
+"""The command line: the only room that knows it.
+
+`fit`, `validate`, `test` and `predict` are LightningCLI's, configured and not re-implemented (`trainer`); every other
+command is a typed function (`commands`). Heavy packages load inside the command that needs them, so that help and usage
+errors are instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+
+from splitlearn import __version__
+from splitlearn.cli.commands import COMMANDS
+from splitlearn.cli.messages import UsageError, did_you_mean, one_sentence, shorten_parser_error
+from splitlearn.cli.precheck import KEYS, check_trainer_arguments
+
+__all__ = ["main"]
+
+TRAINER_COMMANDS = {
+    "fit": "Train what the config inserts at the cut.",
+    "validate": "Pass once over the validation data.",
+    "test": "Send the test data through real bytes; leaves results.json.",
+    "predict": "Predict the test images by way of their payloads.",
+}
+USAGE = """usage: splitlearn COMMAND [options]     (splitlearn COMMAND --help tells a command's options)
+
+Cut a network between a device and an edge server and make what crosses the cut small.
+
+commands:
+"""
+TRACEBACK = "SPLITLEARN_TRACEBACK"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status: 0, 1 for a failure, 2 for wrong usage, 130 if interrupted.
+
+    Args:
+        arguments: words of the command line; by default those of this process.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(arguments)
+    except (UsageError, argparse.ArgumentError) as error:
+        return _complain(shorten_parser_error(str(error), _options(arguments)), 2)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        return _complain(one_sentence(error), 1)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help"):
+        print(USAGE + "\n".join(f"  {name:10} {summary}" for name, summary in _summaries().items()))
+    elif command == "--version":
+        print(f"splitlearn {__version__}")
+    elif command in TRAINER_COMMANDS:
+        check_trainer_arguments(arguments)
+        from splitlearn.cli.trainer import run_trainer_command
+
+        run_trainer_command()
+    elif command in COMMANDS:
+        from splitlearn.cli.commands import run_function
+
+        run_function(COMMANDS[command], arguments)
+    else:
+        raise UsageError(f"no command {command!r}{did_you_mean(command, _summaries())}; see splitlearn --help")
+    return 0
+
+
+def _summaries() -> dict[str, str]:
+    own = {name: (function.__doc__ or "").splitlines()[0] for name, function in COMMANDS.items()}
+    return TRAINER_COMMANDS | own
+
+
+def _options(arguments: Sequence[str]) -> list[str]:
+    """Names that a command's own options may have."""
+    return list(inspect.signature(COMMANDS[arguments[0]]).parameters) if arguments[0] in COMMANDS else list(KEYS)
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"splitlearn: error: {message}", file=sys.stderr)
+    return status

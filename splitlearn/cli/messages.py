@@ -1,0 +1,79 @@
+"""Errors as one clear sentence."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import inspect
+import re
+import sys
+from collections.abc import Iterable
+
+
+class UsageError(Exception):
+    """A command line or a config that cannot mean anything; its text is shown as it is."""
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """Return `, did you mean …?` with the nearest candidates, or nothing if none is near."""
+    near = difflib.get_close_matches(word, sorted(set(candidates)), n=3, cutoff=0.6)
+    return f", did you mean {' or '.join(near)}?" if near else ""
+
+
+def one_sentence(error: BaseException) -> str:
+    """Return an error's message on one line; an error that is not meant for users is named by its class."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = error.filename or "while writing"
+        return f"the disk is full ({where}): free some space; what was saved before is intact"
+    text = " ".join(str(error).split())
+    meant = isinstance(error, (ValueError, OSError, ImportError))
+    return text if text and meant else f"{type(error).__name__}: {text or 'no message'}"
+
+
+UNKNOWN_KEY = re.compile(
+    r"(?:[Oo]ption|[Kk]ey) '([\w.]+)' is not (?:accepted|expected)"
+    r"|[Uu]nrecognized arguments: -*([\w.]+)"
+    r"|does not accept option '([\w.]+)'"
+)
+UNKNOWN_NAME = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+OWNER_BEFORE = re.compile(r"class_path '([\w.]+)'")
+OWNER_BEHIND = re.compile(r"\. Got value: Namespace\(class_path='([\w.]+)'")
+KEY = re.compile(r'Parser key "([\w.]+)": ')
+NOISE = re.compile(r" - Expected a <class 'NoneType'>.*| Given value.*|^.*? Subtypes: \[.*?\] Errors: - ")
+REQUIRED = re.compile(r"the following arguments are required: (.*)")
+
+
+def shorten_parser_error(text: str, options: Iterable[str] = ()) -> str:
+    """Return what jsonargparse found wrong, without the way by which it got there.
+
+    Args:
+        text: its message: nested, up to forty lines long.
+        options: legal names at the outermost level.
+    """
+    text = " ".join(text.split())
+    if unknown := UNKNOWN_KEY.search(text):
+        key = next(filter(None, unknown.groups()))
+        behind = OWNER_BEHIND.match(text, unknown.end())
+        before = OWNER_BEFORE.findall(text, 0, unknown.start())
+        owner = behind[1] if behind else before[-1] if before else ""
+        if key.startswith("trainer."):
+            owner, key = "lightning.pytorch.Trainer", key.removeprefix("trainer.")
+        legal = _parameters(owner) if owner else options
+        return f"{owner or 'this command'} has no setting {key!r}{did_you_mean(key.split('.')[0], legal)}"
+    if unknown := UNKNOWN_NAME.search(text):
+        module, name = unknown.groups()
+        names = [n for n, value in vars(sys.modules.get(module, sys)).items() if not inspect.ismodule(value)]
+        return f"{module} has no {name!r}{did_you_mean(name, names)}"
+    if required := REQUIRED.search(text):
+        return f"missing: {', '.join(f'--{name.strip()}' for name in required[1].split(','))}"
+    keys = KEY.findall(text)
+    reason = NOISE.sub("", NOISE.sub("", text[list(KEY.finditer(text))[-1].end() :] if keys else text)).strip()
+    return f"{'.'.join(keys)}: {reason}" if keys else reason
+
+
+def _parameters(path: str) -> list[str]:
+    """Return the parameters of a class or function that has been imported by now, those of base classes included."""
+    module, _, name = path.rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    owners = found.__mro__[:-1] if isinstance(found, type) else [found]
+    return [parameter for owner in owners if callable(owner) for parameter in inspect.signature(owner).parameters]

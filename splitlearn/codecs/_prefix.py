@@ -1,0 +1,170 @@
+"""Optimal prefix codes: their lengths, their codewords, and the small table that describes them in a payload."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.codecs._bits import peek, poke, signed
+from splitlearn.codecs._jit import njit
+
+LIMIT = 12  # longest codeword: the decoding table has at most 2¹² entries, and four codewords fit in a 64-bit word
+FULL = 1 << LIMIT  # the Kraft sum Σ 2⁻ˡ of a complete code, in units of 2⁻ᴸᴵᴹᴵᵀ
+TABLE_BITS = 8 * 512  # a table is shorter than this: 256 symbols of at most 13 bits
+
+
+def code_lengths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the codeword lengths, at most `LIMIT`, of the prefix code that is shortest for these counts.
+
+    Args:
+        counts: how often each symbol occurs.
+
+    Returns:
+        One length a symbol; 0 for a symbol that does not occur, and for one that is alone.
+    """
+    used = np.flatnonzero(counts)
+    lengths = np.zeros(counts.size, np.uint8)
+    if used.size > 1:
+        rising = used[np.argsort(counts[used], kind="stable")]
+        lengths[rising] = package_merge(counts[rising])
+    return lengths
+
+
+@njit
+def package_merge(weights: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the optimal lengths, at most `LIMIT`, of two or more items of rising weight.
+
+    Reference: Larmore & Hirschberg 1990, "A fast algorithm for optimal length-limited Huffman codes".
+    """
+    n = weights.size
+    is_leaf = np.ones((LIMIT, 2 * n), np.bool_)
+    items = np.empty(2 * n, np.int64)
+    items[:n] = weights
+    size = n
+    merged = np.empty(2 * n, np.int64)
+    for level in range(1, LIMIT):
+        leaf = package = 0
+        pairs = size // 2
+        for k in range(n + pairs):
+            pair = items[2 * package] + items[2 * package + 1] if package < pairs else np.int64(0)
+            takes_leaf = leaf < n and (package >= pairs or weights[leaf] <= pair)
+            is_leaf[level, k] = takes_leaf
+            merged[k] = weights[leaf] if takes_leaf else pair
+            leaf += takes_leaf
+            package += not takes_leaf
+        size = n + pairs
+        items, merged = merged, items
+    lengths = np.zeros(n, np.uint8)
+    taken = 2 * n - 2
+    for level in range(LIMIT - 1, -1, -1):
+        leaves = 0
+        for k in range(taken):
+            leaves += is_leaf[level, k]
+        lengths[:leaves] += np.uint8(1)
+        taken = 2 * (taken - leaves)
+    return lengths
+
+
+@njit
+def codeword_table(lengths: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return, for each symbol, its canonical codeword × 16 + its length.
+
+    Codewords of one length are consecutive numbers in the order of the symbols; shorter ones come first.
+    """
+    table = np.zeros(256, np.uint32)
+    code = 0
+    for length in range(1, LIMIT + 1):
+        code <<= 1
+        for symbol in range(lengths.size):
+            if lengths[symbol] == length:
+                table[symbol] = code << 4 | length
+                code += 1
+    return table
+
+
+@njit
+def lookup_table(lengths: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Return, for every value of the next `lengths.max()` bits of a complete code, its symbol × 16 + its length."""
+    longest = signed(lengths.max())
+    table = np.empty(1 << longest, np.uint16)
+    at = 0
+    for length in range(1, longest + 1):
+        for symbol in range(lengths.size):
+            if lengths[symbol] == length:
+                stop = at + (1 << (longest - length))
+                table[at:stop] = symbol << 4 | length
+                at = stop
+    return table
+
+
+@njit
+def write_lengths(lengths: NDArray[np.uint8], table: NDArray[np.uint8]) -> int:
+    """Write the lengths of a complete code into `table`, `TABLE_BITS` zeroed bits and slack; return the bits used.
+
+    The first bit is 0 (`Huffman` uses 1 for a lone symbol). Then, symbol by symbol, the difference to the length of
+    the last symbol present, at first 1: `0` same, `10` one longer, `110` one shorter, `1111` and 4 bits any other
+    length; `1110` and an Elias gamma number count absent symbols. The table ends where the code is complete.
+    """
+    bit, last, absent = 1, 1, 0
+    for symbol in range(lengths.size):
+        length = signed(lengths[symbol])
+        if length == 0:
+            absent += 1
+            continue
+        if absent:
+            digits = 0
+            while absent >> (digits + 1):
+                digits += 1
+            bit = poke(table, bit, 14, 4)
+            bit = poke(table, bit, absent, 2 * digits + 1)
+            absent = 0
+        if length == last:
+            bit = poke(table, bit, 0, 1)
+        elif length == last + 1:
+            bit = poke(table, bit, 2, 2)
+        elif length == last - 1:
+            bit = poke(table, bit, 6, 3)
+        else:
+            bit = poke(table, bit, 15 << 4 | length, 8)
+        last = length
+    return bit
+
+
+@njit
+def read_lengths(payload: NDArray[np.uint8], size: int, lengths: NDArray[np.uint8]) -> int:
+    """Fill `lengths`, zeroed, from the table that `write_lengths` wrote and return its bits; 0 if it is impossible.
+
+    Takes only what `write_lengths` writes: differences in their shortest form, runs of absent symbols unsplit, and a
+    code that is neither incomplete nor oversubscribed. A table may not pass the first `size` bytes.
+    """
+    bit, last, symbol, kraft = 1, 1, 0, 0
+    was_absent = False
+    while kraft < FULL and symbol < lengths.size and bit < 8 * size:
+        ones = 0
+        while ones < 4 and peek(payload, bit + ones, 1):
+            ones += 1
+        bit += min(ones + 1, 4)
+        if ones == 3:  # absent symbols
+            digits = 0
+            while digits < 8 and not peek(payload, bit + digits, 1):
+                digits += 1
+            symbol += peek(payload, bit, 2 * digits + 1)
+            bit += 2 * digits + 1
+            if was_absent or digits == 8:
+                return 0
+            was_absent = True
+            continue
+        length = last + ones if ones < 2 else last - 1
+        if ones == 4:
+            length = peek(payload, bit, 4)
+            bit += 4
+            if abs(length - last) <= 1:
+                return 0
+        if not 1 <= length <= LIMIT:
+            return 0
+        lengths[symbol] = length
+        symbol += 1
+        last = length
+        kraft += FULL >> length
+        was_absent = False
+    return bit if kraft == FULL and bit <= 8 * size else 0

@@ -1,0 +1,178 @@
+"""A self-describing, check-summed container around the bare code of one image.
+
+Layout, little-endian throughout::
+
+    1  magic byte 0xC5                     4  check sum
+    1  version << 4 | dimensions           …  dimensions, LEB128 varints
+    1  number of floats                    4  each float, IEEE 754 single precision
+    1  identity of the codec, low byte     …  bare code
+    1  levels − 1
+
+The check sum is the CRC-32 of everything else, exclusive-or the codec's identity: the CRC-32 of its class name and
+static tables. Any change of up to 32 neighbouring bits is found with certainty, others but for one in 2³².
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, element_count
+
+MAGIC = 0xC5
+VERSION = 1
+_CHECK = 5  # offset of the check sum
+_START = 9  # offset of the dimensions
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a container says about its content.
+
+    Attributes:
+        shape: shape of the symbol array.
+        levels: size of the alphabet, 2…256.
+        floats: side information of the quantizer.
+        body: offset of the bare code in the container.
+    """
+
+    shape: tuple[int, ...]
+    levels: int
+    floats: tuple[float, ...]
+    body: int
+
+
+def pack(symbols: NDArray[np.uint8], levels: int, codec: Codec, floats: Sequence[float] = ()) -> bytes:
+    """Return `symbols` coded by `codec` in a container that `unpack` can check.
+
+    Args:
+        symbols: uint8 array of at most 15 dimensions, every value below `levels`.
+        levels: size of the alphabet, 2…256.
+        codec: the codec; `unpack` needs one of the same class with the same static tables.
+        floats: at most 255 numbers that travel along, each rounded to single precision.
+
+    Returns:
+        9 bytes, 2 for each dimension up to 16,383 (1 up to 127), 4 for each float, then the bare code.
+
+    Raises:
+        ValueError: if the symbols don't fit `levels`, there are too many dimensions or floats, or a float passes the
+            range of single precision.
+    """
+    code = codec.encode(symbols, levels)
+    with np.errstate(over="ignore"):
+        values = np.asarray(floats, np.float64).reshape(-1).astype("<f4")
+    if symbols.ndim > 15 or values.size > 255:
+        raise ValueError(f"a container takes 15 dimensions and 255 floats, got {symbols.ndim} and {values.size}")
+    if max(symbols.shape, default=0) > MAX_ELEMENTS:
+        raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {symbols.shape}")
+    if np.any(np.isinf(values) & np.isfinite(np.asarray(floats, np.float64).reshape(-1))):
+        raise ValueError(f"a float passes the range of single precision: {tuple(floats)}")
+    identity = codec_identity(codec)
+    start = bytes((MAGIC, VERSION << 4 | symbols.ndim, values.size, identity & 255, levels - 1))
+    rest = b"".join((*map(_varint, symbols.shape), values.tobytes(), code))
+    check = zlib.crc32(rest, zlib.crc32(start)) ^ identity
+    return start + check.to_bytes(4, "little") + rest
+
+
+def unpack(payload: bytes, codec: Codec) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
+    """Return the symbols and floats of a container.
+
+    Args:
+        payload: bytes written by `pack`.
+        codec: a codec of the same class and with the same static tables as the one that packed.
+
+    Returns:
+        The symbols, a new array of the packed shape, and the floats that came along.
+
+    Raises:
+        CodecError: on any damage, or if the payload was packed with another codec or other static tables. The check
+            sum is verified before anything is allocated.
+    """
+    header = read_header(payload, codec)
+    try:
+        return codec.decode(payload[header.body :], header.shape, header.levels), header.floats
+    except CodecError:
+        raise
+    except ValueError as error:  # a codec refuses arguments that can only come from a forged header
+        raise CodecError(f"the header contradicts the codec: {error}") from error
+
+
+def read_header(payload: bytes, codec: Codec) -> Header:
+    """Return shape, levels and floats of a container without decoding its symbols.
+
+    Args:
+        payload: bytes written by `pack`.
+        codec: a codec equal to the one that packed.
+
+    Raises:
+        CodecError: on any damage or a foreign codec, as for `unpack`.
+    """
+    _verify(payload, codec_identity(codec), type(codec).__name__)
+    shape = []
+    position = _START
+    for _ in range(payload[1] & 15):
+        size, position = _read_varint(payload, position)
+        shape.append(size)
+    body = position + 4 * payload[2]
+    if body > len(payload):
+        raise CodecError("the payload is damaged: its header passes its end")
+    try:
+        element_count(tuple(shape))
+    except ValueError as error:
+        raise CodecError(f"the payload is damaged: {error}") from error
+    floats = tuple(np.frombuffer(payload, "<f4", payload[2], position).tolist())
+    return Header(tuple(shape), payload[4] + 1, floats, body)
+
+
+def codec_identity(codec: Codec) -> int:
+    """Return a 32-bit number that is shared by codecs of one class name with the same static tables."""
+    identity = zlib.crc32(type(codec).__name__.encode())
+    for name, table in sorted(codec.tables().items()):
+        little = np.ascontiguousarray(table, table.dtype.newbyteorder("<"))
+        identity = zlib.crc32(f"\0{name}\0{little.dtype.str}{table.shape}\0".encode(), identity)
+        identity = zlib.crc32(little.tobytes(), identity)
+    return identity
+
+
+def _verify(payload: bytes, identity: int, name: str) -> None:
+    """Raise CodecError unless the payload is whole and was packed by a codec of this identity."""
+    if len(payload) < _START or payload[0] != MAGIC:
+        raise CodecError("the payload is damaged or not a splitlearn container")
+    view = memoryview(payload)
+    check = int.from_bytes(view[_CHECK:_START], "little")
+    writer = check ^ zlib.crc32(view[_START:], zlib.crc32(view[:_CHECK]))
+    if writer != identity:
+        # An undamaged container of another codec shows that codec's identity, whose low byte the header repeats.
+        if writer & 255 == payload[3]:
+            raise CodecError(f"the payload was written by a foreign codec: not by {name} with these tables")
+        raise CodecError("the payload is damaged: its check sum is wrong")
+    if payload[1] >> 4 != VERSION or payload[3] != identity & 255:
+        raise CodecError(f"the payload has version {payload[1] >> 4} of the container, not {VERSION}")
+
+
+def _varint(value: int) -> bytes:
+    """Return `value` in groups of 7 bits, low ones first, the high bit set on all but the last byte."""
+    groups = []
+    while value > 127:
+        groups.append(value & 127 | 128)
+        value >>= 7
+    return bytes((*groups, value))
+
+
+def _read_varint(payload: bytes, position: int) -> tuple[int, int]:
+    """Return the varint at `position` and the position behind it."""
+    value = shift = 0
+    while position < len(payload) and value <= MAX_ELEMENTS:
+        byte = payload[position]
+        position += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128 and (byte > 0 or shift == 7):
+            return value, position
+        if byte < 128:
+            break
+    raise CodecError("the payload is damaged: a dimension is not a number in its shortest form")

@@ -1,0 +1,22 @@
+"""One byte a symbol: no compression."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.codecs.base import Codec, CodecError
+
+
+class Raw(Codec):
+    """Symbols as they are, one byte each: the yardstick of every code, and the carrier of what must not be coded."""
+
+    def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
+        return symbols.tobytes()
+
+    def _decode(self, payload: NDArray[np.uint8], count: int, levels: int) -> NDArray[np.uint8]:
+        if payload.size != count:
+            raise CodecError(
+                f"the payload is truncated or has trailing bytes: {payload.size} bytes for {count} symbols"
+            )
+        return payload.copy()

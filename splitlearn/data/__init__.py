@@ -1,0 +1,11 @@
+"""Images for training and testing, as LightningDataModules."""
+
+from splitlearn.data.base import ImageDataModule
+from splitlearn.data.cifar import Cifar10
+from splitlearn.data.digits import Digits
+from splitlearn.data.folder import ImageFolder
+from splitlearn.data.imagenet import ImageNet, LabelledImages
+from splitlearn.data.images import DataError
+from splitlearn.data.transforms import CropFlip
+
+__all__ = ["Cifar10", "CropFlip", "DataError", "Digits", "ImageDataModule", "ImageFolder", "ImageNet", "LabelledImages"]

@@ -1,0 +1,169 @@
+"""What every image data module shares: loaders, held-out validation images, conversion and augmentation."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from splitlearn.data.images import DataError, ImageSet
+
+__all__ = ["Batch", "ImageDataModule", "split_indices"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Labelled images: float32 `(B, 3, H, W)` in [0, 1], not normalised (the model does that), and int64 labels `(B,)`.
+
+    ```
+    loader: uint8 batch → device → float32 in [0, 1] → train_transform (training only) → model
+    ```
+
+    The loaders ship uint8, a quarter of the bytes. `on_after_batch_transfer` converts; the Trainer calls it. Who walks
+    through a loader without a Trainer calls it too: `images, labels = data.on_after_batch_transfer(batch, 0)`.
+    Prediction runs on the test images.
+
+    Args:
+        batch_size: images per batch, in every loader.
+        num_workers: processes that prepare batches; 0 prepares them in the main process.
+        val_size: training images held out for validation, where the data bring no validation images of their own. They
+            are drawn by `seed` alone, so every process and every resumed run holds out the same.
+        seed: seed of that draw.
+        train_transform: augmentation of training batches on the device, float32 in and out, `CropFlip()` say.
+            Transforms of torchvision draw one set of random parameters for the whole batch.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        val_size: int = 5000,
+        seed: int = 0,
+        train_transform: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or num_workers < 0 or val_size < 1:
+            raise ValueError(
+                "batch_size and val_size must be at least 1 and num_workers at least 0, "
+                f"got {batch_size}, {val_size} and {num_workers}"
+            )
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.val_size = val_size
+        self.seed = seed
+        self.train_transform = train_transform
+        self._train: Dataset[Batch] | None = None
+        self._val: Dataset[Batch] | None = None
+        self._test: Dataset[Batch] | None = None
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class, by index. Known before `setup`."""
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape (3, H, W) of every image. Known before `setup`."""
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are. Known before `setup`."""
+        return len(self.class_names)
+
+    @abstractmethod
+    def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
+        """Return the training and the validation images, which share none."""
+
+    @abstractmethod
+    def load_test(self) -> Dataset[Batch]:
+        """Return the test images."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read what a stage needs, once.
+
+        Args:
+            stage: "fit", "validate", "test", "predict", or None for all.
+
+        Raises:
+            DataError: the data are missing, damaged, or fewer than `val_size`.
+        """
+        if stage in (None, "fit", "validate") and self._train is None:
+            self._train, self._val = self.load_train()
+        if stage in (None, "test", "predict") and self._test is None:
+            self._test = self.load_test()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return shuffled training batches."""
+        return self._loader(self._train, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return validation batches, always in the same order."""
+        return self._loader(self._val)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return test batches, always in the same order."""
+        return self._loader(self._test)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return the test batches, labels included."""
+        return self._loader(self._test)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Convert a batch to float32 in [0, 1] and, while the Trainer trains, augment it.
+
+        Args:
+            batch: uint8 images `(B, 3, H, W)` and int64 labels `(B,)`, on the device.
+            dataloader_idx: which of several loaders it came from; there is only one.
+        """
+        images, labels = batch
+        images = images.to(torch.float32) / 255
+        if self.train_transform is not None and self.trainer is not None and self.trainer.training:
+            images = self.train_transform(images)
+        return images, labels
+
+    def _hold_out(self, train: ImageSet, val: ImageSet) -> tuple[Subset[Batch], Subset[Batch]]:
+        """Split the training images, given in their training view and in their evaluation view."""
+        kept, held_out = split_indices(len(train), self.val_size, self.seed)
+        return Subset(train, kept), Subset(val, held_out)
+
+    def _loader(self, images: Dataset[Batch] | None, shuffle: bool = False) -> DataLoader[Batch]:
+        if images is None:
+            raise RuntimeError("call setup() before asking for a loader; the Trainer does so")
+        return DataLoader(
+            images,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            num_workers=self.num_workers,
+            collate_fn=_batch,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def split_indices(count: int, held_out: int, seed: int) -> tuple[list[int], list[int]]:
+    """Draw which images are held out: the same for the same arguments, in any process.
+
+    Args:
+        count: how many images there are.
+        held_out: how many of them to hold out.
+        seed: seed of the draw.
+
+    Returns:
+        Indices of the images that stay and of those held out, both ascending.
+
+    Raises:
+        DataError: nothing would stay.
+    """
+    if not 0 < held_out < count:
+        raise DataError(f"cannot hold out {held_out} of {count} training images: set val_size below {count}")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order[held_out:].sort().values.tolist(), order[:held_out].sort().values.tolist()
+
+
+def _batch(batch: Any) -> Any:
+    """Pass on what `ImageSet.__getitems__` has already made a batch."""
+    return batch

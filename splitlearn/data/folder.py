@@ -1,0 +1,127 @@
+"""Images in folders named after their classes."""
+
+from pathlib import Path
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from splitlearn.data.base import Batch, ImageDataModule
+from splitlearn.data.images import CentreCrop, DataError, FileImages, ImageSet, View, scan
+
+__all__ = ["ImageFolder"]
+
+
+class ImageFolder(ImageDataModule):
+    """A folder with train/, val/ and test/, or some of them, each with `<class>/<image>`.
+
+    - Test images are those of test/, or of val/ if there is no test/.
+    - Validation images are those of val/ if there is a test/ as well; otherwise val_size images held out of train/.
+      So the choice of a model never rests on the images it is tested on.
+
+    Args:
+        root: the folder.
+        image_size: height and width of the images; larger ones are resized and cropped at the centre.
+        resize: length in pixels to which the shorter side is brought before the crop; None means image_size.
+        in_memory: decode every image once, before the first epoch, and keep it as uint8. For small images: 50,000 of
+            32 × 32 take 150 MB, and an epoch then costs next to nothing.
+        batch_size: images per batch.
+        num_workers: processes that prepare batches; none is needed in memory.
+        val_size: training images held out for validation.
+        seed: seed of that draw.
+        train_transform: augmentation of training batches, `CropFlip()` say; see `ImageDataModule`.
+    """
+
+    remedy = "set root to a folder that holds train/<class>/, val/<class>/ or test/<class>/"
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int,
+        resize: int | None = None,
+        in_memory: bool = False,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        val_size: int = 5000,
+        seed: int = 0,
+        train_transform: nn.Module | None = None,
+    ) -> None:
+        super().__init__(batch_size, num_workers, val_size, seed, train_transform)
+        self._eval_view = CentreCrop(image_size, resize)
+        self.root = root
+        self.image_size = image_size
+        self.resize = resize
+        self.in_memory = in_memory
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the class folders, sorted.
+
+        Raises:
+            DataError: the folder is missing, or its parts have different classes.
+        """
+        parts = {part: _folders(self._root() / part) for part in self._parts()}
+        first, *others = parts
+        for other in others:
+            if difference := sorted(parts[first] ^ parts[other]):
+                raise DataError(
+                    f"{first}/ and {other}/ in {self._root()} must have the same class folders; "
+                    f"only one of them has {', '.join(difference[:3])}"
+                )
+        return tuple(sorted(parts[first]))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Three colours, image_size high and wide."""
+        return (3, self.image_size, self.image_size)
+
+    def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
+        """Return the training and the validation images.
+
+        Raises:
+            DataError: the folder, or train/ in it, is missing or has no images.
+        """
+        if {"val", "test"} <= set(self._parts()):
+            return self._read("train", self.train_view()), self._read("val", self.eval_view())
+        if self.in_memory:
+            images = self._read("train", self.train_view())
+            return self._hold_out(images, images)
+        return self._hold_out(self._read("train", self.train_view()), self._read("train", self.eval_view()))
+
+    def load_test(self) -> Dataset[Batch]:
+        """Return the test images.
+
+        Raises:
+            DataError: the folder, or both test/ and val/ in it, are missing or have no images.
+        """
+        return self._read("val" if self._parts()[-1] == "val" else "test", self.eval_view())
+
+    def train_view(self) -> View:
+        """Return what brings a decoded image to the common size in training: the same as in evaluation."""
+        return self.eval_view()
+
+    def eval_view(self) -> View:
+        """Return what brings a decoded image to the common size in evaluation: resize, then crop at the centre."""
+        return self._eval_view
+
+    def _read(self, part: str, view: View) -> ImageSet:
+        names = self.class_names
+        if part not in self._parts():
+            raise DataError(f"there is no {part}/ in {self._root()}: {self.remedy}")
+        found = scan(self._root() / part)
+        labelled = [(file, label) for label, name in enumerate(names) for file in found[name]]
+        images = FileImages([file for file, _ in labelled], [label for _, label in labelled], view)
+        return images.in_memory() if self.in_memory else images
+
+    def _parts(self) -> list[str]:
+        """Name the folders that are there, in the order train, val, test."""
+        parts = [part for part in ("train", "val", "test") if (self._root() / part).is_dir()]
+        if not parts:
+            raise DataError(f"there are no images in {self._root()}: {self.remedy}")
+        return parts
+
+    def _root(self) -> Path:
+        return Path(self.root).expanduser().absolute()
+
+
+def _folders(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}

@@ -1,0 +1,151 @@
+"""ImageNet, and any list of labelled images to evaluate ImageNet models on."""
+
+import csv
+from pathlib import Path
+
+from torch import nn
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from splitlearn.data.base import Batch, ImageDataModule
+from splitlearn.data.folder import ImageFolder
+from splitlearn.data.images import CentreCrop, DataError, FileImages, View
+
+__all__ = ["ImageNet", "LabelledImages"]
+
+
+class ImageNet(ImageFolder):
+    """ImageNet (ILSVRC 2012) as train/<wnid>/ and val/<wnid>/: the layout of torchvision, whole or with fewer classes.
+
+    Its 50,000 validation images are the test set here, since the labels of the official test images are not public;
+    validation images are held out of train/. Classes are ordered by wnid, as pretrained models expect. Training crops
+    are random in place and size and half of them mirrored; evaluation crops the centre.
+
+    Args:
+        root: the folder that holds train/ and val/.
+        image_size: height and width of the crop.
+        resize: length of the shorter side before the crop at evaluation; None means image_size.
+        batch_size: images per batch.
+        num_workers: processes that decode; about one per CPU core.
+        val_size: training images held out for validation.
+        seed: seed of that draw.
+        train_transform: further augmentation of training batches; see `ImageDataModule`.
+
+    Reference: Russakovsky et al. 2015.
+    """
+
+    remedy = (
+        "ImageNet cannot be downloaded automatically; get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from "
+        "https://image-net.org and unpack them into train/<wnid>/ and val/<wnid>/ there"
+    )
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int = 224,
+        resize: int | None = 256,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        val_size: int = 10000,
+        seed: int = 0,
+        train_transform: nn.Module | None = None,
+    ) -> None:
+        super().__init__(root, image_size, resize, False, batch_size, num_workers, val_size, seed, train_transform)
+
+    def train_view(self) -> View:
+        """Return the random crop of training."""
+        view: View = v2.Compose([v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip()])
+        return view
+
+
+class LabelledImages(ImageDataModule):
+    """Images listed in a CSV file with their class indices; all of them are test images.
+
+    Args:
+        root: the folder that the file names are relative to.
+        labels: the CSV file, relative to root. Its columns are `file`, `class_index` and, optionally, `name`.
+        image_size: height and width of the crop at the centre.
+        resize: length in pixels of the shorter side before the crop; None means image_size.
+        num_classes: how many classes the model tells apart, listed here or not.
+        batch_size: images per batch.
+        num_workers: processes that decode.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        labels: str = "labels.csv",
+        image_size: int = 224,
+        resize: int | None = 256,
+        num_classes: int = 1000,
+        batch_size: int = 128,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers)
+        self._eval_view = CentreCrop(image_size, resize)
+        self.root = root
+        self.labels = labels
+        self.image_size = image_size
+        self.resize = resize
+        self._num_classes = num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names from the CSV file; a class that it does not name is called by its index.
+
+        Raises:
+            DataError: the file is missing or malformed.
+        """
+        names = {index: name for _, index, name in self._rows()}
+        return tuple(names.get(index) or str(index) for index in range(self._num_classes))
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the model tells apart."""
+        return self._num_classes
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Three colours, image_size high and wide."""
+        return (3, self.image_size, self.image_size)
+
+    def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
+        """Refuse: there are only test images.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(f"{self._file()} lists test images only: use `test`, or another data module for training")
+
+    def load_test(self) -> Dataset[Batch]:
+        """Return the images of the list, in its order.
+
+        Raises:
+            DataError: the list is missing or malformed, or an image that it names is missing.
+        """
+        rows = self._rows()
+        missing = [file for file, _, _ in rows if not file.is_file()]
+        if missing:
+            raise DataError(f"{missing[0]}, listed in {self._file()}, is missing ({len(missing)} in all): correct root")
+        return FileImages([file for file, _, _ in rows], [index for _, index, _ in rows], self._eval_view)
+
+    def _rows(self) -> list[tuple[Path, int, str]]:
+        file = self._file()
+        if not file.is_file():
+            raise DataError(
+                f"there is no {file}: set root to the folder of a CSV file with the columns file, class_index"
+            )
+        folder = Path(self.root).expanduser().absolute()
+        with file.open(newline="", encoding="utf-8") as stream:
+            lines = list(csv.DictReader(stream))
+        try:
+            rows = [(folder / line["file"], int(line["class_index"]), line.get("name") or "") for line in lines]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{file} needs the columns file and class_index, an integer ({error!r})") from error
+        outside = [index for _, index, _ in rows if not 0 <= index < self._num_classes]
+        if not rows or outside:
+            raise DataError(f"{file} must list images of classes 0 to {self._num_classes - 1}, found {outside[:3]}")
+        return rows
+
+    def _file(self) -> Path:
+        return Path(self.root).expanduser().absolute() / self.labels

@@ -1,0 +1,157 @@
+"""Sets of labelled images, in memory or in files, that hand out whole batches of uint8."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+__all__ = ["CentreCrop", "DataError", "FileImages", "ImageSet", "TensorImages", "scan"]
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"}
+
+View: TypeAlias = Callable[[Image.Image], Image.Image]
+
+
+class DataError(RuntimeError):
+    """A data set is missing, empty, damaged or inconsistent; the message names the remedy."""
+
+
+class ImageSet(Dataset[tuple[Tensor, Tensor]]):
+    """Labelled images of one shape.
+
+    Attributes:
+        labels: int64 class indices, `(N,)`.
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        images, labels = self.__getitems__([index])
+        return images[0], labels[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return a batch: uint8 images `(B, 3, H, W)` and int64 labels `(B,)`. Torch's loader calls this."""
+        raise NotImplementedError
+
+
+class TensorImages(ImageSet):
+    """Images held in memory: a batch is one indexing.
+
+    Args:
+        images: uint8, `(N, 3, H, W)`.
+        labels: int64, `(N,)`.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images = images
+        self.labels = labels
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return a batch: uint8 images `(B, 3, H, W)` and int64 labels `(B,)`."""
+        chosen = torch.as_tensor(indices)
+        return self.images[chosen], self.labels[chosen]
+
+
+class FileImages(ImageSet):
+    """Images decoded whenever they are asked for.
+
+    Args:
+        files: paths of the images.
+        labels: class index of each.
+        view: brings a decoded RGB image to the common size; a random one gives another view each time.
+    """
+
+    def __init__(self, files: Sequence[Path], labels: Sequence[int], view: View) -> None:
+        self.files = files
+        self.labels = torch.tensor(labels, dtype=torch.int64)
+        self.view = view
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return a batch: uint8 images `(B, 3, H, W)` and int64 labels `(B,)`.
+
+        Raises:
+            DataError: a file is no image or is damaged.
+        """
+        images = torch.stack([self._decode(self.files[index]) for index in indices])
+        return images, self.labels[torch.as_tensor(indices)]
+
+    def in_memory(self) -> TensorImages:
+        """Decode every image once and keep the results; a random view is then drawn for good.
+
+        Raises:
+            DataError: a file is no image or is damaged.
+        """
+        first = self._decode(self.files[0])
+        images = torch.empty((len(self), *first.shape), dtype=torch.uint8)
+        steps = track(range(len(self)), f"Decoding {len(self)} images", transient=True)
+        for index in steps:
+            images[index] = self._decode(self.files[index])
+        return TensorImages(images, self.labels)
+
+    def _decode(self, file: Path) -> Tensor:
+        try:
+            with Image.open(file) as image:
+                rgb = image.convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"cannot decode {file}, remove or replace it ({error})") from error
+        pixels: Tensor = pil_to_tensor(self.view(rgb))
+        return pixels
+
+
+class CentreCrop:
+    """Bring the shorter side of an image to a length, then crop a square at the centre.
+
+    Args:
+        size: side of the square.
+        resize: length of the shorter side; None means size.
+    """
+
+    def __init__(self, size: int, resize: int | None = None) -> None:
+        shorter_side = size if resize is None else resize
+        if not 1 <= size <= shorter_side:
+            raise ValueError(f"image_size must be at least 1 and resize at least image_size, got {size} and {resize}")
+        self.size = size
+        self.shorter_side = shorter_side
+        self._steps = v2.Compose([v2.Resize(shorter_side), v2.CenterCrop(size)])
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the cropped image; one that already has the size passes untouched."""
+        if image.size == (self.size, self.size) and self.size == self.shorter_side:
+            return image
+        cropped: Image.Image = self._steps(image)
+        return cropped
+
+
+def scan(folder: Path) -> dict[str, list[Path]]:
+    """Return the image files of each class folder, both sorted by name.
+
+    Args:
+        folder: holds `<class>/<image>`; names that begin with a dot are passed over.
+
+    Raises:
+        DataError: there is no class folder, or one without images.
+    """
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        raise DataError(f"{folder} holds no class folders: put the images into {folder}/<class>/")
+    found = {name: _images(folder / name) for name in classes}
+    empty = [name for name, files in found.items() if not files]
+    if empty:
+        raise DataError(
+            f"{folder / empty[0]} holds no images ({', '.join(sorted(SUFFIXES))}); add some or remove the folder"
+        )
+    return found
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))

@@ -1,0 +1,6 @@
+"""What leaves the training machine: exported bottlenecks."""
+
+from splitlearn.deploy.bottleneck_file import ExportError, export_bottleneck, load_bottleneck, read_export
+from splitlearn.deploy.command import export_command
+
+__all__ = ["ExportError", "export_bottleneck", "export_command", "load_bottleneck", "read_export"]

@@ -1,0 +1,173 @@
+"""One safetensors file that holds a bottleneck and says what it belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from splitlearn.codecs import Codec
+from splitlearn.files import whole_file
+from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, split
+from splitlearn.outputs import init_args
+from splitlearn.quantizers import Quantizer
+
+FORMAT = "splitlearn-bottleneck"
+FORMAT_VERSION = 1
+T = TypeVar("T")
+
+
+class ExportError(ValueError):
+    """A file that is no bottleneck export, is of a newer format, or belongs to another network."""
+
+
+def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
+    """Write bottlenecks, quantizer, codec tables and a manifest into one safetensors file.
+
+    Args:
+        model: a trained model.
+        path: file to write; it appears whole or not at all.
+        metrics: what a test measured, e.g. `test/accuracy` and `test/bytes_per_image`, for whoever reads the manifest.
+
+    Returns:
+        The path written.
+
+    Raises:
+        AttributeError: if a part does not keep its constructor arguments under their own names.
+    """
+    path = Path(path)
+    tensors = {name: t.contiguous().cpu() for name, t in _parts(model).state_dict().items()}
+    tensors |= {f"codec.{name}": torch.tensor(table) for name, table in model.codec.tables().items()}
+    if model.normalize is not None:
+        tensors |= {f"normalize.{name}": getattr(model.normalize, name).cpu() for name in ("mean", "std")}
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "backbone": model.net.name,
+        "weights_id": weights_id(model.net),
+        "split": model.net.at,
+        "input_shape": model.net.input_shape,
+        "bottlenecks": [_describe(unit) for unit in model.bottlenecks],
+        "quantizer": _describe(model.quantizer),
+        "codec": _class_path(model.codec),
+        "metrics": dict(metrics or {}),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("splitlearn", "torch", "torchvision", "numpy")},
+    }
+    try:
+        with whole_file(path) as temporary:
+            save_file(tensors, temporary, {"manifest": json.dumps(manifest)})
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}; free some space or choose another folder") from error
+    return path
+
+
+def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
+    """Rebuild the split model of an export around its backbone; its payloads are byte-identical to the exporter's.
+
+    Args:
+        path: file that `export_bottleneck` wrote.
+        backbone: the network that the bottleneck was trained in, with the same weights.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ExportError: if the file is no export, is of a newer format, or belongs to another network or other weights.
+    """
+    manifest, tensors = read_export(path)
+    net = split(backbone, manifest["split"], tuple(manifest["input_shape"]))
+    found = weights_id(net)
+    if found != manifest["weights_id"]:
+        raise ExportError(
+            f"{path} belongs to {manifest['backbone']} with weights {manifest['weights_id'][:12]}, but this "
+            f"{net.name} has weights {found[:12]}: load the backbone with the weights that it was trained with"
+        )
+    codec_class = _import(manifest["codec"], Codec)
+    model = SplitModel(
+        net,
+        quantizer=_rebuild(manifest["quantizer"], Quantizer),
+        codec=codec_class.from_tables({name: t.numpy() for name, t in _strip(tensors, "codec.").items()}),
+        normalize=_normalize(_strip(tensors, "normalize.")),
+    )
+    model.bottlenecks = nn.ModuleList(_rebuild(unit, Bottleneck) for unit in manifest["bottlenecks"])
+    parts = _parts(model)
+    parts.load_state_dict({name: tensors[name] for name in parts.state_dict()})
+    return model.eval()
+
+
+def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return manifest and tensors of an export, without building anything.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ExportError: if the file is no export or is of a newer format.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no export at {path}; write one with splitlearn export")
+    try:
+        with safe_open(path, "pt") as file:
+            manifest = json.loads((file.metadata() or {}).get("manifest", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ExportError(f"{path} is no readable safetensors file: {error}") from error
+    if manifest.get("format") != FORMAT:
+        raise ExportError(f"{path} holds no bottleneck: it was not written by splitlearn export")
+    if manifest["format_version"] > FORMAT_VERSION:
+        raise ExportError(
+            f"{path} has format {manifest['format_version']}, this splitlearn reads up to {FORMAT_VERSION}: upgrade it"
+        )
+    return manifest, tensors
+
+
+def weights_id(net: Split) -> str:
+    """Return a fingerprint of a network's weights: SHA-256 over its tensors, whatever they are called."""
+    hashes = {
+        hashlib.sha256(t.detach().cpu().contiguous().numpy().tobytes()).digest() for t in net.state_dict().values()
+    }
+    return hashlib.sha256(b"".join(sorted(hashes))).hexdigest()
+
+
+def _parts(model: SplitModel) -> nn.ModuleDict:
+    """The modules whose tensors are exported."""
+    return nn.ModuleDict({"bottlenecks": model.bottlenecks, "quantizer": model.quantizer})
+
+
+def _class_path(instance: object) -> str:
+    return f"{type(instance).__module__}.{type(instance).__qualname__}"
+
+
+def _describe(instance: object) -> dict[str, Any]:
+    return {"class_path": _class_path(instance), "init_args": init_args(instance)}
+
+
+def _import(class_path: str, base: type[T]) -> type[T]:
+    """Import a class by path; refuse anything that is not a `base`, so that a file cannot name other code to run."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ExportError(f"the export needs {class_path}, which cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ExportError(f"the export names {class_path}, which is no {base.__name__}")
+    return found
+
+
+def _rebuild(description: Mapping[str, Any], base: type[T]) -> T:
+    return _import(description["class_path"], base)(**description["init_args"])
+
+
+def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _normalize(tensors: Mapping[str, Tensor]) -> Normalize | None:
+    return Normalize(tensors["mean"].flatten().tolist(), tensors["std"].flatten().tolist()) if tensors else None

@@ -1,0 +1,7 @@
+"""What training minimises beside the task loss: the rate of the latent, and distances between features."""
+
+from splitlearn.losses.base import RateLoss
+from splitlearn.losses.distillation import FeatureDistillation
+from splitlearn.losses.l1 import L1Rate
+
+__all__ = ["FeatureDistillation", "L1Rate", "RateLoss"]

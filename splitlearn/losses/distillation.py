@@ -1,0 +1,30 @@
+"""Losses between a frozen network's features and their reconstruction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class FeatureDistillation(nn.Module):
+    """Squared error of the reconstructed features, relative to the power of the original ones.
+
+    Being relative, it is 1 for an all-zero reconstruction at any cut of any network, and one weight serves them all.
+    """
+
+    def forward(self, features_hat: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
+        """Return the mean over crossing tensors of ‖f̂ − f‖² / ‖f‖², a scalar.
+
+        Args:
+            features_hat: reconstructions `(B, …)`, in the order of `features`.
+            features: the frozen head's outputs; integer tensors among them are passed over.
+        """
+        terms = [
+            functional.mse_loss(hat, target) / target.square().mean().clamp_min(torch.finfo(target.dtype).tiny)
+            for hat, target in zip(features_hat, features, strict=True)
+            if target.is_floating_point()
+        ]
+        return torch.stack(terms).mean()

@@ -1,0 +1,22 @@
+"""The L1 norm as a rate."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from splitlearn.losses.base import RateLoss
+
+
+class L1Rate(RateLoss):
+    """Mean absolute value of the latent: small values quantize to zero, and zeros are cheap.
+
+    The papers write the norm as a sum; the mean is the same loss with a weight that does not depend on the latent's
+    size, so one `rate_weight` means the same at every cut, channel count and stride.
+
+    Reference:
+        Datta et al. 2022, eq. 1 (L_r); Beysens et al. 2023 (λ_s/N_a · Σ|x|).
+    """
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return mean |latent|, a scalar."""
+        return latent.abs().mean()

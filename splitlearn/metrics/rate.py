@@ -1,0 +1,93 @@
+"""Sizes as torchmetrics: they add up over batches and processes like any other metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class BytesPerImage(Metric):
+    """Mean payload size: what crossed the cut, header and tables in the payload included, over all images.
+
+    An image that left through an early exit counts with an empty payload.
+    """
+
+    full_state_update = False
+    total_bytes: Tensor
+    images: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total_bytes", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, payloads: Sequence[bytes]) -> None:
+        """Count the payloads of a batch, one an image."""
+        self.total_bytes += sum(map(len, payloads))
+        self.images += len(payloads)
+
+    def compute(self) -> Tensor:
+        """Return the mean number of bytes an image."""
+        return self.total_bytes / self.images
+
+
+class BitsPerPixel(Metric):
+    """Payload bits over pixels of the network's input, all images together.
+
+    Reference:
+        Datta et al. 2022, Sec. IV.
+    """
+
+    full_state_update = False
+    total_bytes: Tensor
+    pixels: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total_bytes", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("pixels", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, payloads: Sequence[bytes], images: Tensor) -> None:
+        """Count a batch: its payloads and the network's input `(B, C, H, W)`."""
+        self.total_bytes += sum(map(len, payloads))
+        self.pixels += images.shape[0] * images.shape[-2] * images.shape[-1]
+
+    def compute(self) -> Tensor:
+        """Return bits per pixel."""
+        return 8 * self.total_bytes / self.pixels
+
+
+class EstimatedBits(Metric):
+    """Order-0 entropy of the symbols times their number: what an ideal memoryless code would send for an image.
+
+    An estimate, without headers or tables; `BytesPerImage` is the measurement.
+
+    Args:
+        levels: size of the symbol alphabet.
+    """
+
+    full_state_update = False
+    counts: Tensor
+    images: Tensor
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+        self.add_state("counts", torch.zeros(levels, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, symbols: Sequence[Tensor]) -> None:
+        """Count the uint8 symbols of a batch: one tensor `(B, …)` for each tensor that crosses the cut."""
+        for tensor in symbols:
+            self.counts += torch.bincount(tensor.flatten().int(), minlength=self.levels)
+        self.images += len(symbols[0])
+
+    def compute(self) -> Tensor:
+        """Return the estimated bits an image."""
+        probabilities = self.counts / self.counts.sum()
+        entropy = -torch.special.xlogy(probabilities, probabilities).sum() / torch.log(torch.tensor(2.0))
+        bits: Tensor = entropy * self.counts.sum() / self.images
+        return bits

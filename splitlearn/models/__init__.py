@@ -1,0 +1,40 @@
+"""Networks that run without Lightning: any model cut in two, bottlenecks, and the composed line."""
+
+from splitlearn.models.backbone import WeightsError, backbone, load_weights, mobilenet_v2_same, same_padding
+from splitlearn.models.base import CompressionModel, Normalize
+from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, DepthwiseSeparable, Identity
+from splitlearn.models.cutting import CutError, Split, crossing_shapes, legal_cuts, split
+from splitlearn.models.freeze import freeze
+from splitlearn.models.input_model import ImageCodec, ImageFile, InputModel, Pixels
+from splitlearn.models.resnet_cifar import CifarResNet, resnet20, resnet32, resnet44, resnet56
+from splitlearn.models.split_model import SplitModel
+
+__all__ = [
+    "Bottleneck",
+    "BottleneckFactory",
+    "CifarResNet",
+    "CompressionModel",
+    "CutError",
+    "DepthwiseSeparable",
+    "Identity",
+    "ImageCodec",
+    "ImageFile",
+    "InputModel",
+    "Normalize",
+    "Pixels",
+    "Split",
+    "SplitModel",
+    "WeightsError",
+    "backbone",
+    "crossing_shapes",
+    "freeze",
+    "legal_cuts",
+    "load_weights",
+    "mobilenet_v2_same",
+    "resnet20",
+    "resnet32",
+    "resnet44",
+    "resnet56",
+    "same_padding",
+    "split",
+]

@@ -1,0 +1,299 @@
+"""Networks by name, and weights from local files or from the library that a network comes from."""
+
+import difflib
+import importlib
+import inspect
+import os
+import pickle
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import urlopen
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from splitlearn.models.same_padding import same_padding
+
+__all__ = ["WeightsError", "backbone", "load_weights", "mobilenet_v2_same", "same_padding"]
+
+
+class WeightsError(ValueError):
+    """Weights cannot be read, cannot be had, or belong to another architecture."""
+
+
+def backbone(name: str, weights: str | None = None, num_classes: int | None = None) -> nn.Module:
+    """Return a network by name, with random weights, those of a local file, or those that its library publishes.
+
+    | name | network | weights, besides a local file |
+    |---|---|---|
+    | torchvision/resnet50 | of torchvision | IMAGENET1K_V2, DEFAULT, … |
+    | timm/vit_tiny_patch16_224 | of timm | pretrained, or the name of a tag |
+    | ultralytics/yolov8n | of ultralytics | pretrained |
+    | my_package.MyNet | of your own: a class or a function; the working directory is searched as well | |
+    | resnet20 | the first of that name among splitlearn's CIFAR networks, torchvision's and timm's | as there |
+
+    Args:
+        name: see above.
+        weights: None, the path of a .safetensors, .pt or .pth file, or a name as above, which downloads.
+        num_classes: width of the classifier; None keeps the library's. Where published weights have another number of
+            classes, the layers that depend on it start at random, and so must be trained.
+
+    Raises:
+        ValueError: there is no such network; the message names the nearest ones.
+        FileNotFoundError: `weights` is the path of a file that is not there.
+        WeightsError: the weights do not fit or cannot be downloaded.
+        ImportError: the library is not installed.
+    """
+    build = _builder(name)
+    if weights is None or not _is_path(weights):
+        return build(weights, num_classes)
+    model = build(None, num_classes)
+    load_weights(model, weights)
+    return model
+
+
+def load_weights(model: nn.Module, weights: str | Path) -> None:
+    """Load the weights of a local file into a model, in place, cast to the model's own dtypes.
+
+    Reading the file cannot run code: .safetensors, or a state dict saved by torch (.pt, .pth).
+
+    Args:
+        model: network whose state dict has the keys and shapes of the file.
+        weights: path of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsError: the file has another format, is damaged, or holds the weights of another architecture.
+    """
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no weights file at {path.absolute()}; copy or download it there, "
+            "or set `weights` to the path of a .safetensors, .pt or .pth file that exists"
+        )
+    state = _read_state(path)
+    problems = _misfits(model.state_dict(), state)
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise WeightsError(
+            f"{path} does not fit {type(model).__name__}: {', '.join(problems[:3])}{more}; "
+            "these weights belong to another architecture"
+        )
+    # num_batches_tracked, absent from many exports, only matters for batch norm without momentum
+    model.load_state_dict(state, strict=False)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if path.suffix not in {".safetensors", ".pt", ".pth"}:
+        raise WeightsError(f"{path} is not a weights file: its name must end in .safetensors, .pt or .pth")
+    try:
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path} cannot be read, it is damaged or of another format ({error})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds no state dict: save it with torch.save(model.state_dict(), path)")
+    return state
+
+
+def _misfits(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    """Say what differs: first shapes, which tell the most, then missing keys, then surplus ones."""
+    shapes = [
+        f"{key} is {tuple(found[key].shape)} in the file and {tuple(tensor.shape)} in the model"
+        for key, tensor in expected.items()
+        if key in found and found[key].shape != tensor.shape
+    ]
+    needed = [key for key in expected if key not in found and not key.endswith("num_batches_tracked")]
+    surplus = [key for key in found if key not in expected]
+    return shapes + [f"{key} is missing" for key in needed] + [f"{key} is not in the model" for key in surplus]
+
+
+def mobilenet_v2_same(weights: str | Path | None = None, num_classes: int = 1000) -> nn.Module:
+    """Return torchvision's MobileNetV2 with SAME padding, for weights converted from TensorFlow (Coral's, say).
+
+    Args:
+        weights: path of a safetensors file with torchvision's keys; None leaves the network randomly initialised.
+        num_classes: width of the classifier.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsError: the file belongs to another architecture.
+
+    Reference: Sandler et al. 2018.
+    """
+    from torchvision.models import mobilenet_v2  # slow to import
+
+    model: nn.Module = same_padding(mobilenet_v2(num_classes=num_classes))
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+Builder = Callable[[str | None, int | None], nn.Module]  # (name of published weights, number of classes)
+
+
+def _builder(name: str) -> Builder:
+    library, slash, short = name.partition("/")
+    if slash:
+        builders = {"torchvision": _torchvision, "timm": _timm, "ultralytics": _ultralytics}
+        if library not in builders:
+            raise ValueError(f"unknown library {library!r} in {name!r}: use one of {', '.join(builders)}")
+        return lambda weights, num_classes: builders[library](short, weights, num_classes)
+    path = name if "." in name else _cifar_networks().get(name)
+    if path is not None:
+        target = _imported(path)
+        return lambda weights, num_classes: _own(path, target, weights, num_classes)
+    return lambda weights, num_classes: _first_library(name, weights, num_classes)
+
+
+def _first_library(name: str, weights: str | None, num_classes: int | None) -> nn.Module:
+    from torchvision.models import list_models
+
+    if name in list_models():
+        return _torchvision(name, weights, num_classes)
+    import timm
+
+    if timm.is_model(name):
+        return _timm(name, weights, num_classes)
+    raise _unknown(name, [*_cifar_networks(), *list_models(), *timm.list_models()])
+
+
+def _torchvision(name: str, weights: str | None, num_classes: int | None) -> nn.Module:
+    from torchvision import models
+
+    if name not in models.list_models():
+        raise _unknown(name, models.list_models())
+    accepted = inspect.signature(models.get_model_builder(name)).parameters
+    arguments: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    # detectors download a pretrained backbone unless told not to
+    arguments |= {"weights_backbone": None} if "weights_backbone" in accepted else {}
+    if weights is None:
+        model: nn.Module = models.get_model(name, weights=None, **arguments)
+        return model
+    published = models.get_model_weights(name)
+    if weights not in published.__members__:
+        raise WeightsError(f"{name} has no weights {weights!r}: use {', '.join(published.__members__)} or a local file")
+    chosen = published[weights]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(chosen.url).path).name
+    model = _downloaded(lambda: models.get_model(name, weights=chosen), chosen.url, cached.is_file())
+    if num_classes is not None:
+        _renew_classifier(model, models.get_model(name, weights=None, **arguments))
+    return model
+
+
+def _renew_classifier(model: nn.Module, renewed: nn.Module) -> None:
+    """Replace the layers whose shape depends on the number of classes."""
+    old = model.state_dict()
+    differing = {k.rpartition(".")[0] for k, v in renewed.state_dict().items() if k in old and v.shape != old[k].shape}
+    for path in differing:
+        model.set_submodule(path, renewed.get_submodule(path))
+
+
+def _timm(name: str, weights: str | None, num_classes: int | None) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        raise _unknown(name, timm.list_models())
+    if weights is None:
+        model: nn.Module = timm.create_model(name, num_classes=num_classes)
+        return model
+    tagged = name if weights == "pretrained" else f"{name}.{weights}"
+    tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")
+    if not tags or (weights != "pretrained" and tagged not in tags):
+        known = ", ".join(tag.partition(".")[2] for tag in tags) or "none"
+        raise WeightsError(f"timm has no weights {weights!r} for {name}; its tags: {known}; or give a local file")
+    import huggingface_hub as hub
+
+    source = timm.get_pretrained_cfg(tagged).hf_hub_id
+    cached = any(isinstance(hub.try_to_load_from_cache(source, f"model.{end}"), str) for end in ("safetensors", "bin"))
+    address = f"{hub.constants.ENDPOINT}/{source}"
+    return _downloaded(lambda: timm.create_model(tagged, pretrained=True, num_classes=num_classes), address, cached)
+
+
+def _ultralytics(name: str, weights: str | None, num_classes: int | None) -> nn.Module:
+    try:
+        from ultralytics import YOLO
+        from ultralytics.utils import SETTINGS
+        from ultralytics.utils.downloads import GITHUB_ASSETS_STEMS
+    except ModuleNotFoundError as error:
+        raise ImportError(f"ultralytics/{name} needs ultralytics: pip install 'splitlearn[yolo]'") from error
+    if weights not in (None, "pretrained"):
+        raise WeightsError(f"ultralytics has no weights {weights!r}: use 'pretrained' or a local file")
+    try:
+        model: Any = YOLO(f"{name}.yaml").model
+    except FileNotFoundError as error:
+        raise _unknown(name, GITHUB_ASSETS_STEMS) from error
+    if num_classes is not None:
+        model = type(model)(model.yaml, nc=num_classes, verbose=False)
+    if weights is not None:
+        file = f"{name}.pt"
+        cached = Path(file).is_file() or (Path(SETTINGS["weights_dir"]) / file).is_file()
+        address = f"https://github.com/ultralytics/assets ({file})"
+        model.load(_downloaded(lambda: YOLO(file).model, address, cached), verbose=False)
+    network: nn.Module = model
+    return network
+
+
+def _own(path: str, target: Callable[..., Any], weights: str | None, num_classes: int | None) -> nn.Module:
+    if weights is not None:
+        raise WeightsError(f"{path} has no published weights {weights!r}: give a .safetensors, .pt or .pth file")
+    if num_classes is not None and "num_classes" not in inspect.signature(target).parameters:
+        raise ValueError(f"{path} takes no num_classes: leave it out")
+    model = target() if num_classes is None else target(num_classes=num_classes)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{path} makes a {type(model).__name__}, and a torch.nn.Module is needed")
+    return model
+
+
+def _imported(path: str) -> Callable[..., Any]:
+    module, _, attribute = path.rpartition(".")
+    sys.path.insert(0, os.getcwd())  # a console script does not search the working directory
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"cannot import {path!r}: {error}") from error
+    finally:
+        sys.path.remove(os.getcwd())
+    target = getattr(found, attribute, None)
+    if not callable(target):
+        raise _unknown(path, [f"{module}.{known}" for known in vars(found) if not known.startswith("_")])
+    return target  # type: ignore[no-any-return]
+
+
+def _cifar_networks() -> dict[str, str]:
+    """Map the name of each builder in a module `…_cifar` beside this one to its import path."""
+    package = __name__.rpartition(".")[0]
+    files = pkgutil.iter_modules([str(Path(__file__).parent)])
+    modules = [importlib.import_module(f"{package}.{f.name}") for f in files if f.name.endswith("_cifar")]
+    return {name: f"{m.__name__}.{name}" for m in modules for name in m.__all__ if inspect.isfunction(vars(m)[name])}
+
+
+def _downloaded(load: Callable[[], nn.Module], address: str, cached: bool) -> nn.Module:
+    """Load published weights, having made sure that somebody answers: the libraries wait or retry for minutes."""
+    try:
+        if not cached:
+            urlopen(address.partition(" ")[0], timeout=5).close()
+        return load()
+    except OSError as error:  # every failure of a connection is one
+        raise WeightsError(
+            f"cannot download {address} ({error}): set `weights` to the path of a local file instead"
+        ) from error
+
+
+def _unknown(name: str, known: Iterable[str]) -> ValueError:
+    close = difflib.get_close_matches(name, sorted(set(known)), n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "name a library's or the import path of your own"
+    return ValueError(f"there is no network named {name!r}; {hint}")
+
+
+def _is_path(weights: str) -> bool:
+    return Path(weights).suffix in {".safetensors", ".pt", ".pth"} or os.sep in weights or Path(weights).is_file()

@@ -1,0 +1,61 @@
+"""What every network with bytes in its middle can do, whatever crosses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splitlearn.outputs import SplitOutput
+
+
+class CompressionModel(nn.Module, ABC):
+    """A network whose input reaches its last layers as bytes.
+
+    Images are float `(B, 3, H, W)` in [0, 1]; normalization belongs to the model. `run` is differentiable and counts no
+    bytes; `compress` and `decompress` are the device and the edge server, between which only payloads pass.
+    """
+
+    @abstractmethod
+    def run(self, images: Tensor) -> SplitOutput:
+        """Return the differentiable pass: prediction, features, latents and reconstructions."""
+
+    def forward(self, images: Tensor) -> Any:
+        """Return the prediction of `run`."""
+        return self.run(images).prediction
+
+    @abstractmethod
+    def compress(self, images: Tensor) -> list[bytes]:
+        """Return one payload an image: everything that the edge server gets."""
+
+    @abstractmethod
+    def decompress(self, payloads: Sequence[bytes]) -> Any:
+        """Return the prediction for a batch of payloads.
+
+        Raises:
+            CodecError: if a payload is damaged or was written by another codec.
+        """
+
+
+class Normalize(nn.Module):
+    """Subtract a mean and divide by a standard deviation, channel by channel.
+
+    Args:
+        mean: one value a channel, for images in [0, 1].
+        std: one value a channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the normalized images, shaped like `images`."""
+        return (images - self.mean) / self.std

@@ -1,0 +1,104 @@
+"""Bottleneck units: small encoder–decoder pairs put at the cut, the only thing that is trained.
+
+features (C, H, W) → encoder → latent (C_r, H_r, W_r) ═ quantize, code, send ═ latent_hat → decoder → features_hat
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+FeatureShape = tuple[int, ...]
+
+
+class Bottleneck(nn.Module, ABC):
+    """An encoder that runs on the device and a decoder that runs on the edge server.
+
+    A subclass is made from the shape of the features at the cut and sets `encoder` and `decoder`, two plain modules.
+
+    Attributes:
+        shape: `(C, H, W)` of one image's features; the decoder restores exactly this.
+        encoder: features `(B, C, H, W)` → latent.
+        decoder: latent → features.
+    """
+
+    shape: FeatureShape
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return `decoder(encoder(features))`, without quantization."""
+        restored: Tensor = self.decoder(self.encoder(features))
+        return restored
+
+
+BottleneckFactory = Callable[[FeatureShape], Bottleneck]
+"""What a config or `functools.partial` gives: everything but the feature shape, which the cut knows."""
+
+
+class DepthwiseSeparable(Bottleneck):
+    """The unit of Datta et al.: one depthwise-separable convolution, and its mirror.
+
+        encoder: 3×3 depthwise, stride S → 1×1 to C_r        (C, H, W) → (C_r, ⌈H/S⌉, ⌈W/S⌉)
+        decoder: 1×1 to C → 3×3 depthwise transposed, stride S           → (C, H, W)
+
+    No normalization, no non-linearity, as printed. For S > 3 the mirrored kernel does not reach every output position;
+    those hold the bias alone.
+
+    Args:
+        shape: `(C, H, W)` of the features at the cut.
+        channels: C_r, channels of the latent.
+        stride: S, by which the latent is smaller than the features, rounded up.
+
+    Raises:
+        ValueError: if the features are not `(C, H, W)`, or `channels` or `stride` is not positive.
+
+    Reference:
+        Datta et al. 2022, Sec. III-A and Fig. 2.
+    """
+
+    def __init__(self, shape: FeatureShape, channels: int = 32, stride: int = 2) -> None:
+        super().__init__()
+        self.shape, self.channels, self.stride = tuple(shape), channels, stride
+        features = _checked(self.shape, channels, stride)
+        self.encoder = nn.Sequential(
+            nn.Conv2d(features, features, 3, stride, padding=1, groups=features), nn.Conv2d(features, channels, 1)
+        )
+        self.decoder = nn.Sequential(nn.Conv2d(channels, features, 1), _upsampling(self.shape, stride))
+
+
+def _checked(shape: FeatureShape, channels: int, stride: int) -> int:
+    if len(shape) != 3:
+        raise ValueError(
+            f"a convolutional bottleneck needs features (C, H, W), but {shape} crosses this cut; "
+            "cut elsewhere or leave the bottleneck out"
+        )
+    if channels < 1 or stride < 1:
+        raise ValueError(f"channels and stride must be at least 1, got channels={channels}, stride={stride}")
+    return shape[0]
+
+
+def _upsampling(shape: FeatureShape, stride: int) -> nn.ConvTranspose2d:
+    """Mirror of a 3×3 convolution of stride S and padding 1: restores exactly H×W from ⌈H/S⌉×⌈W/S⌉."""
+    features, height, width = shape
+    missing = ((height - 1) % stride, (width - 1) % stride)
+    return nn.ConvTranspose2d(features, features, 3, stride, padding=1, output_padding=missing, groups=features)
+
+
+class Identity(Bottleneck):
+    """No bottleneck: the latent is the features themselves, and nothing is trained.
+
+    Args:
+        shape: shape of one image's features, of any rank.
+
+    Reference:
+        Carra & Neglia 2023.
+    """
+
+    def __init__(self, shape: FeatureShape) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.encoder = nn.Identity()
+        self.decoder = nn.Identity()

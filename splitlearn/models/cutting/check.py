@@ -1,0 +1,137 @@
+"""Proof that two halves are the model: bit for bit, on more than one batch size, with the image gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from splitlearn.models.cutting.graph import Halves, check_size
+from splitlearn.models.cutting.names import CutError, inside
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the uncut model makes of some images.
+
+    Attributes:
+        output: the model's output.
+        at_cut: output of the module at the cut, or None if it is never called itself (as a ModuleList is not).
+        called: names of the modules that ran.
+        ran: whether the module at the cut, or one inside it, ran.
+    """
+
+    output: Any
+    at_cut: Any
+    called: set[str]
+    ran: bool
+
+
+def run_reference(model: nn.Module, at: str, images: Tensor) -> Reference:
+    """Run the uncut model and note which modules run and what the one named `at` returns."""
+    called: set[str] = set()
+    at_cut: list[Any] = [None]
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            called.add(name)
+            if name == at:  # later layers may work in place
+                at_cut[0] = output.clone() if isinstance(output, Tensor) else None
+
+        return hook
+
+    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
+    try:
+        output = model(images.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Reference(output, at_cut[0], called, any(inside(name, at) for name in called))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two nested outputs hold equal tensors, bit for bit, and equal other values."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.dtype == b.dtype and bool(torch.equal(a, b))
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return isinstance(b, (list, tuple)) and len(a) == len(b) and all(map(same, a, b))
+    if hasattr(a, "__dict__"):  # output records, such as those of segmentation libraries
+        return type(a) is type(b) and same(vars(a), vars(b))
+    return bool(a == b)
+
+
+def verify(halves: Halves, images: Tensor, reference: Reference) -> tuple[Tensor, ...]:
+    """Run both halves on `images` and compare with the model.
+
+    Returns:
+        The crossing tensors.
+
+    Raises:
+        CutError: if the halves do not give exactly what the model gives.
+    """
+    images = images.clone()
+    tensors = tuple(tensor.clone() for tensor in halves.head(images))
+    images.zero_()  # a tail that still sees the image would only look exact
+    if isinstance(reference.at_cut, Tensor) and not same(tensors[0], reference.at_cut):
+        raise CutError("the first crossing tensor is not the output of the module")
+    if not same(halves.tail(*tensors), reference.output):
+        raise CutError("the halves do not reproduce the model's output")
+    return tensors
+
+
+def make_safe(halves: Halves, images: Tensor) -> Halves:
+    """Let the tail copy those crossing tensors that it would otherwise change in place, and only those."""
+    tensors: Sequence[Tensor] = [tensor.clone() for tensor in halves.head(images.clone())]
+    versions = [tensor._version for tensor in tensors]
+    halves.tail(*tensors)
+    changed = [i for i, tensor in enumerate(tensors) if tensor._version != versions[i]]
+    graphs = [module for module in halves.tail.modules() if isinstance(module, fx.GraphModule)]
+    if not changed or not graphs:
+        return halves
+    graph = graphs[0].graph
+    placeholders = graph.find_nodes(op="placeholder")
+    for i in changed:
+        with graph.inserting_after(placeholders[-1]):
+            copied = graph.call_method("clone", (placeholders[i],))
+        placeholders[i].replace_all_uses_with(copied, delete_user_cb=lambda user, copied=copied: user is not copied)
+    graphs[0].recompile()
+    return halves
+
+
+def fix_size(head: nn.Module, images: Tensor) -> None:
+    """Make the graph of a head refuse images that are not as high and wide as `images`."""
+    assert isinstance(head, fx.GraphModule)
+    (placeholder,) = head.graph.find_nodes(op="placeholder")
+    with head.graph.inserting_after(placeholder):
+        checked = head.graph.call_function(check_size, (placeholder, *images.shape[-2:]))
+    placeholder.replace_all_uses_with(checked, delete_user_cb=lambda user: user is not checked)
+    head.recompile()
+
+
+def settle_size(model: nn.Module, at: str, halves: Halves, images: Tensor) -> Halves:
+    """Let the head insist on the example's size where the tail's constants are wrong for another."""
+    if halves.baked and not _fits_other_sizes(model, at, halves, images):
+        fix_size(halves.head, images)
+    return replace(halves, baked=False)
+
+
+def _fits_other_sizes(model: nn.Module, at: str, halves: Halves, images: Tensor) -> bool:
+    """Whether halves that hold constants of the example are exact for larger images too."""
+    if images.ndim != 4:
+        return False
+    height, width = images.shape[-2:]
+    larger = torch.nn.functional.interpolate(images.float(), (height + 32, width + 64)).to(images.dtype)
+    try:
+        reference = run_reference(model, at, larger)
+    except Exception:  # the model itself takes one size only, and says so better than we could
+        return True
+    try:
+        verify(halves, larger, reference)
+    except Exception:  # a wrong size may fail in any layer
+        return False
+    return True

@@ -1,0 +1,165 @@
+"""`split`: the network as a head and a tail, proven on an example before it is handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splitlearn.models.cutting.check import Reference, make_safe, run_reference, settle_size, verify
+from splitlearn.models.cutting.detector import cut_detector, is_detector
+from splitlearn.models.cutting.exported import cut_exported
+from splitlearn.models.cutting.graph import Halves
+from splitlearn.models.cutting.names import CutError, alternatives, check_name
+from splitlearn.models.cutting.traced import cut_traced
+
+Method = Callable[[nn.Module, str, Sequence[Tensor]], Halves]
+
+
+class Split(nn.Module):
+    """A network in two halves that share its parameters.
+
+    ```
+    images → head → crossing tensors → tail → the model's output
+    ```
+    Both halves are differentiable. Get one from `split`, which has proven that the halves agree with the model.
+
+    Args:
+        name: class of the network.
+        at: name of the module that the cut lies behind.
+        head: images `(B, C, H, W)` → tuple of crossing tensors; the first is the output of the module `at`.
+        tail: crossing tensors → the model's output.
+        shapes: shape of each crossing tensor for one image of the example, without the batch.
+        dtypes: type of each crossing tensor, in the same order.
+        input_shape: `(C, H, W)` of the example.
+        method: how the cut was made.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        at: str,
+        head: nn.Module,
+        tail: nn.Module,
+        shapes: tuple[tuple[int, ...], ...],
+        dtypes: tuple[torch.dtype, ...],
+        input_shape: tuple[int, ...],
+        method: str,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.at = at
+        self.head = head
+        self.tail = tail
+        self.shapes = shapes
+        self.dtypes = dtypes
+        self.input_shape = input_shape
+        self.method = method
+        self.eval()
+
+    def forward(self, images: Tensor) -> Any:
+        """Return the model's output for `images`, computed by the tail from the head's tensors alone."""
+        return self.tail(*self.head(images))
+
+
+def split(model: nn.Module, at: str, example: Tensor | tuple[int, ...] | list[int]) -> Split:
+    """Cut `model` behind the module named `at`.
+
+    Any torchvision, timm, ultralytics or own module will do. All that the tail needs and the head has made, the image
+    itself included, crosses the cut. The halves are compared with the model, bit for bit, on two batch sizes, the tail
+    running after the image is gone. The model is put in eval mode and shares its parameters with the halves.
+
+    Args:
+        model: maps a batch of images to anything made of tensors.
+        at: dotted name of a module, as in `model.named_modules()`.
+        example: images `(B, C, H, W)`, or the shape `(C, H, W)` of one, from which noise in [0, 1] is made.
+
+    Returns:
+        The two halves. If the tail needs sizes of the image, the head refuses images of any other height or width.
+
+    Raises:
+        CutError: if there is no such module, or no method gives exact halves; the message names cuts that are near.
+    """
+    check_name(model, at)
+    model.eval()
+    with torch.no_grad():
+        batches = make_batches(model, example)
+        references = [run_reference(model, at, batch) for batch in batches]
+        if not references[0].ran:
+            near = alternatives(model, at, references[0].called)
+            raise CutError(f"module {at!r} of {type(model).__name__} never runs: cut at one that does, such as {near}")
+        failures = []
+        methods = DETECTOR_METHODS if is_detector(model) else METHODS
+        for name, method in methods.items():
+            try:
+                return _attempt(model, at, batches, references, name, method)
+            except Exception as error:  # tracing other people's code may fail in any way
+                failures.append(f"{name}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
+    near = alternatives(model, at, references[0].called)
+    raise CutError(
+        f"{type(model).__name__} cannot be cut exactly at {at!r} ({'; '.join(failures)}); near it: {near or 'nothing'}"
+    )
+
+
+METHODS: dict[str, Method] = {
+    "torch.fx": cut_traced,
+    "torch.fx, all modules open": partial(cut_traced, open_all=True),
+    "torch.export": cut_exported,
+}
+DETECTOR_METHODS: dict[str, Method] = {
+    "detector": cut_detector,
+    "detector, all modules open": partial(cut_detector, open_all=True),
+}
+
+
+def make_batches(model: nn.Module, example: Tensor | tuple[int, ...] | list[int]) -> list[Tensor]:
+    """Return one batch of two images and one of three others, on the model's device."""
+    if not isinstance(example, Tensor):
+        shape = (2, *example)
+        noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        weight = next((p for p in model.parameters() if p.is_floating_point()), noise)
+        example = noise.to(weight)
+    if example.ndim < 2 or not example.numel():
+        raise ValueError(
+            f"example must be images (B, C, H, W) or the shape of one (C, H, W), not {tuple(example.shape)}"
+        )
+    mirrored = example.flip(-1)
+    images = torch.cat([example, mirrored, mirrored])
+    return [images[:2], torch.cat([mirrored, mirrored[:1].flip(1), example])[:3]]
+
+
+def _attempt(
+    model: nn.Module, at: str, batches: Sequence[Tensor], references: Sequence[Reference], kind: str, method: Method
+) -> Split:
+    """Cut by one method and prove the result, or raise."""
+    halves = make_safe(settle_size(model, at, method(model, at, batches), batches[0]), batches[0])
+    for batch, reference in zip(batches, references, strict=True):
+        tensors = verify(halves, batch, reference)
+    shapes = tuple(tuple(tensor.shape[1:]) for tensor in tensors)
+    dtypes = tuple(tensor.dtype for tensor in tensors)
+    name = type(model).__name__
+    return Split(name, at, halves.head, halves.tail, shapes, dtypes, tuple(batches[0].shape[1:]), kind)
+
+
+def crossing_shapes(model: nn.Module, at: str, image: Tensor) -> list[tuple[int, ...]] | None:
+    """Return the shapes, for one image, of the tensors that a cut at `at` would carry; None if tracing cannot tell.
+
+    Nothing is proven, unlike in `split`, so the model may lie on the meta device, where it costs no arithmetic.
+
+    Args:
+        model: the network, in eval mode.
+        at: dotted module name.
+        image: `(1, C, H, W)`, on the model's device.
+    """
+    batches = [image.expand(count, *image.shape[1:]).clone() for count in (2, 3)]
+    methods = DETECTOR_METHODS if is_detector(model) else METHODS
+    for method in list(methods.values())[:2]:  # torch.export takes seconds a cut
+        try:
+            with torch.no_grad():
+                return [tuple(tensor.shape[1:]) for tensor in method(model, at, batches).head(batches[0])]
+        except Exception:  # tracing other people's code may fail in any way
+            continue
+    return None

@@ -1,0 +1,143 @@
+"""Cut torchvision's detectors inside their backbone; the image sizes cross as one small tensor."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from splitlearn.models.cutting.check import settle_size
+from splitlearn.models.cutting.graph import Halves
+from splitlearn.models.cutting.names import CutError, inside
+from splitlearn.models.cutting.traced import cut_traced
+
+
+def is_detector(model: nn.Module) -> bool:
+    """Whether `model` is built as torchvision's detectors are: a transform, a backbone, and layers behind it."""
+    return isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform) and hasattr(model, "backbone")
+
+
+class _Backbone(nn.Module):
+    """The backbone alone, under the name that it has in the detector."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Any:
+        features = self.backbone(images)
+        return {"0": features} if isinstance(features, Tensor) else features
+
+
+class DetectorHead(nn.Module):
+    """Resizes and pads the images and runs the first part of the backbone.
+
+    Args:
+        transform: the detector's resizing and padding.
+        backbone: first part of the backbone: padded images → tuple of feature maps.
+    """
+
+    def __init__(self, transform: nn.Module, backbone: nn.Module) -> None:
+        super().__init__()
+        self.transform = transform
+        self.backbone = backbone
+
+    def forward(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return feature maps and, last, the sizes.
+
+        Args:
+            images: batch `(B, C, H, W)` or B tensors `(C, H, W)` of any sizes.
+
+        Returns:
+            Feature maps `(B, …)`; then int32 `(B, 6)`, in pixels: original, resized and padded height and width.
+        """
+        resized, _ = self.transform(list(images))
+        features = self.backbone(resized.tensors)
+        padded = resized.tensors.shape[-2:]
+        rows = [(*i.shape[-2:], *size, *padded) for i, size in zip(images, resized.image_sizes, strict=True)]
+        return (*features, torch.tensor(rows, dtype=torch.int32, device=resized.tensors.device))
+
+
+class _Given(nn.Module):
+    """Stands in for the backbone: returns features that are there already."""
+
+    def __init__(self, features: Any) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, images: Tensor) -> Any:
+        return self.features
+
+
+class _Resized(nn.Module):
+    """Stands in for the transform: the images are resized already, only their sizes are known."""
+
+    def __init__(self, transform: nn.Module, images: ImageList) -> None:
+        super().__init__()
+        self.images = images
+        self.postprocess = transform.postprocess
+
+    def forward(self, images: list[Tensor], targets: None = None) -> tuple[ImageList, None]:
+        return self.images, targets
+
+
+class DetectorTail(nn.Module):
+    """Runs the rest of the backbone, the layers behind it, and scales the boxes back to the original images.
+
+    Args:
+        detector: the whole detector.
+        backbone: rest of the backbone: feature maps → dict of feature maps.
+    """
+
+    def __init__(self, detector: nn.Module, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.detector = _with_modules(detector, backbone=nn.Identity())
+
+    def forward(self, *tensors: Tensor) -> Any:
+        """Return the detector's output, one dict an image, from feature maps `(B, …)` and sizes `(B, 6)`."""
+        *features, sizes = tensors
+        rows = sizes.tolist()
+        nothing = features[0].new_zeros(())  # only the shapes and the device of the images are looked at
+        images = [nothing.expand(3, row[0], row[1]) for row in rows]
+        padded = nothing.expand(len(rows), 3, *rows[0][4:])
+        resized = ImageList(padded, [(row[2], row[3]) for row in rows])
+        pyramid = OrderedDict(self.backbone(*features))
+        transform = self.detector.get_submodule("transform")
+        detector = _with_modules(self.detector, backbone=_Given(pyramid), transform=_Resized(transform, resized))
+        detector.eval()  # not chained: a frozen module's eval() returns the module that was copied
+        return detector(images)
+
+
+def _with_modules(module: nn.Module, **modules: nn.Module) -> nn.Module:
+    """Return a shallow copy of `module` with other submodules in place of some; the rest is shared."""
+    changed = copy.copy(module)
+    changed._modules = {**module._modules, **modules}
+    return changed
+
+
+def cut_detector(model: nn.Module, at: str, batches: Sequence[Tensor], open_all: bool = False) -> Halves:
+    """Cut a torchvision detector (R-CNN, RetinaNet, FCOS, SSD) after a module of its backbone.
+
+    Args:
+        model: the detector, in eval mode.
+        at: name of the backbone or of a module in it.
+        batches: example images `(B, C, H, W)` with different B.
+        open_all: as for `cut_traced`, which cuts the backbone.
+
+    Raises:
+        CutError: if the cut lies outside the backbone.
+    """
+    if not inside(at, "backbone"):
+        raise CutError("a detector is cut at 'backbone' or inside it")
+    padded = [model.get_submodule("transform")(list(batch))[0].tensors for batch in batches]
+    backbone = _Backbone(model.get_submodule("backbone"))
+    halves = settle_size(backbone, at, cut_traced(backbone, at, padded, open_all), padded[0])
+    head = DetectorHead(model.get_submodule("transform"), halves.head)
+    return Halves(head, DetectorTail(model, halves.tail))

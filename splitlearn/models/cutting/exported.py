@@ -1,0 +1,73 @@
+"""Cut by torch.export, for models that symbolic tracing cannot follow; binds the cut to one image size."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim
+from torch.utils import _pytree as pytree
+
+from splitlearn.models.cutting.check import fix_size
+from splitlearn.models.cutting.graph import Halves, partition
+from splitlearn.models.cutting.traced import Entry, use_own_names
+
+
+class Unflatten(nn.Module):
+    """Gives the outputs of an exported graph, a flat list, the structure that the model's output has."""
+
+    def __init__(self, flat: nn.Module, structure: pytree.TreeSpec) -> None:
+        super().__init__()
+        self.flat = flat
+        self.structure = structure
+
+    def forward(self, *tensors: Tensor) -> Any:
+        """Run the tail on crossing tensors and return the model's output."""
+        return pytree.tree_unflatten(list(self.flat(*tensors)), self.structure)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep export's warnings and logged graphs to itself: where it fails, the caller's message says why."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def cut_exported(model: nn.Module, at: str, batches: Sequence[Tensor]) -> Halves:
+    """Cut `model` after the module `at` by torch.export with a free batch size.
+
+    Args:
+        model: the network, in eval mode.
+        at: dotted module name.
+        batches: example images `(B, C, H, W)` with different B.
+
+    Raises:
+        CutError: if something must cross that cannot.
+        Exception: whatever export meets in a model that it cannot follow.
+    """
+    # a copy that shares all tensors: layers that keep state in attributes (YOLO's anchors) are left untouched
+    tensors = [*model.parameters(), *model.buffers()]
+    entry = Entry(copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}))
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(entry, (batches[0],), dynamic_shapes=({0: Dim.AUTO},))
+        root = program.module(check_guards=False)
+    structure = program.call_spec.out_spec
+    assert structure is not None
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(root.graph, {}))
+    use_own_names(graph)
+    halves = partition(root, graph, at, batches)
+    fix_size(halves.head, batches[0])  # export turns sizes into constants without a word
+    return Halves(halves.head, Unflatten(halves.tail, structure))

@@ -1,0 +1,53 @@
+"""The names a network can be cut at, and the error that tells them."""
+
+from __future__ import annotations
+
+import difflib
+
+from torch import nn
+
+
+class CutError(ValueError):
+    """A network cannot be cut as asked; the message says why and names cuts that are near."""
+
+
+def legal_cuts(model: nn.Module) -> list[str]:
+    """Return the dotted names of all modules of `model`, outermost first: the candidates for `split`'s `at`."""
+    return [name for name, _ in model.named_modules() if name]
+
+
+def inside(path: str, at: str) -> bool:
+    """Whether the module named `path` is the module named `at` or one of its descendants."""
+    return path == at or path.startswith(f"{at}.")
+
+
+def nearest(at: str, names: list[str], count: int = 5) -> str:
+    """Return up to `count` of `names` that look most like `at`, best first, as words for a message."""
+    return ", ".join(difflib.get_close_matches(at, names, n=count, cutoff=0.0))
+
+
+def check_name(model: nn.Module, at: str) -> None:
+    """Refuse a name that no module of `model` has.
+
+    Raises:
+        CutError: if there is no such module; the message names the nearest ones.
+    """
+    names = legal_cuts(model)
+    if at not in names:
+        name = type(model).__name__
+        raise CutError(f"no module {at!r} in {name}: did you mean {nearest(at, names)}?")
+
+
+def alternatives(model: nn.Module, at: str, called: set[str]) -> str:
+    """Name cuts to try instead of `at`: the modules around it that run, then those whose names are nearest.
+
+    Args:
+        model: the network.
+        at: name of the module that could not be the cut.
+        called: names of the modules that ran on the example.
+    """
+    parts = at.split(".")
+    parents = [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
+    parents = [name for name in parents if name in called]
+    others = [name for name in legal_cuts(model) if name in called and name not in parents and not inside(name, at)]
+    return ", ".join([*parents, *difflib.get_close_matches(at, others, n=max(1, 5 - len(parents)), cutoff=0.0)])

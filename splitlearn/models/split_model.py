@@ -1,0 +1,149 @@
+"""The whole line: a frozen network cut in two, a bottleneck at the cut, and real bytes between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from splitlearn.codecs import Codec, Raw, pack, unpack
+from splitlearn.models.base import CompressionModel, Normalize
+from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, Identity
+from splitlearn.models.cutting import Split
+from splitlearn.models.freeze import freeze
+from splitlearn.models.message import join_parts, split_parts
+from splitlearn.outputs import SplitOutput
+from splitlearn.quantizers import Quantizer
+
+BYTE = 256
+
+
+class SplitModel(CompressionModel):
+    """A frozen network with trainable bottlenecks at its cut.
+
+        images → normalize → head → encoder → quantize → encode ═ payload ═ decode → dequantize → decoder → tail
+                 └─ frozen, no graph ─┘ └ trained ┘                                         └ trained ┘ └ frozen ┘
+
+    Every float tensor that crosses the cut gets a bottleneck of its own; integer tensors (image sizes, say) cross as
+    they are. All of it goes into one payload an image.
+
+    Args:
+        net: the cut network, from `splitlearn.models.split`; it is frozen here, for good.
+        quantizer: floats to symbols.
+        codec: symbols to bytes.
+        bottleneck: makes a bottleneck from the shape of the features, e.g. `partial(DepthwiseSeparable, channels=16)`;
+            by default the features themselves are sent.
+        normalize: applied to images in [0, 1] before the head; None if the network takes them so.
+
+    Reference:
+        Datta et al. 2022, Figs. 1 and 2; Carra & Neglia 2023 is this with the identity as bottleneck.
+    """
+
+    def __init__(
+        self,
+        net: Split,
+        quantizer: Quantizer,
+        codec: Codec,
+        bottleneck: BottleneckFactory = Identity,
+        normalize: Normalize | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = freeze(net)
+        self.quantizer = quantizer
+        self.codec = codec
+        self.normalize = normalize
+        units = [bottleneck if dtype.is_floating_point else Identity for dtype in net.dtypes]
+        self.bottlenecks = nn.ModuleList(unit(shape) for unit, shape in zip(units, net.shapes, strict=True))
+
+    def run(self, images: Tensor) -> SplitOutput:
+        """Return the differentiable pass; the graph starts at the bottleneck's encoder."""
+        features = self._features(images)
+        latents = self._encode(features)
+        features_hat = self._decode(self.quantizer(t) if t.is_floating_point() else t for t in latents)
+        floats = tuple(t for t in latents if t.is_floating_point())
+        return SplitOutput(self.net.tail(*features_hat), features, floats, features_hat)
+
+    @torch.inference_mode()
+    def symbols(self, images: Tensor) -> list[Tensor]:
+        """Return the uint8 symbols `(B, …)` of each float tensor that crosses: what the codec is given."""
+        latents = self._encode(self._features(images))
+        return [self.quantizer.quantize(t)[0] for t in latents if t.is_floating_point()]
+
+    @torch.inference_mode()
+    def compress(self, images: Tensor) -> list[bytes]:
+        """Return one payload an image: a container for each tensor that crosses.
+
+        Raises:
+            ValueError: if a latent holds NaN or infinity, or the cut refuses these images' size.
+        """
+        parts = [self._pack(latent) for latent in self._encode(self._features(images))]
+        return [join_parts(tensors) for tensors in zip(*parts, strict=True)]
+
+    @torch.inference_mode()
+    def decompress(self, payloads: Sequence[bytes]) -> Any:
+        """Return the prediction for a batch of payloads, from nothing but these.
+
+        Raises:
+            CodecError: if a payload is damaged or was written by another codec.
+            ValueError: if the payloads are of images of different sizes.
+        """
+        return self.net.tail(*self._decode(self.latents_hat(payloads)))
+
+    @torch.inference_mode()
+    def latents_hat(self, payloads: Sequence[bytes]) -> tuple[Tensor, ...]:
+        """Return the dequantized latents of a batch of payloads: bit for bit those of the eval-mode `run`."""
+        parts = zip(*(split_parts(payload, len(self.bottlenecks)) for payload in payloads), strict=True)
+        return tuple(self._unpack(tensors, dtype) for tensors, dtype in zip(parts, self.net.dtypes, strict=True))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the codec's static tables, so that a checkpoint holds all that its payloads need."""
+        tables = {name: torch.from_numpy(np.array(table)) for name, table in self.codec.tables().items()}
+        return {"codec": type(self.codec).__qualname__, "tables": tables}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take the tables of a checkpoint, unless this model was given another codec than the one that was saved."""
+        if state["tables"] and state["codec"] == type(self.codec).__qualname__:
+            self.codec = type(self.codec).from_tables({k: v.numpy() for k, v in state["tables"].items()})
+
+    def _features(self, images: Tensor) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            crossing: tuple[Tensor, ...] = self.net.head(images if self.normalize is None else self.normalize(images))
+        return crossing
+
+    def _encode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return [unit.encoder(tensor) for unit, tensor in zip(self._units(), features, strict=True)]
+
+    def _decode(self, latents_hat: Iterable[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(unit.decoder(tensor) for unit, tensor in zip(self._units(), latents_hat, strict=True))
+
+    def _units(self) -> list[Bottleneck]:
+        return cast("list[Bottleneck]", list(self.bottlenecks))
+
+    def _pack(self, latent: Tensor) -> list[bytes]:
+        """Return one container an image for one crossing tensor."""
+        if not latent.is_floating_point():
+            return [pack(_as_bytes(row), BYTE, _RAW) for row in latent.cpu().numpy()]
+        symbols, floats = (t.cpu().numpy() for t in self.quantizer.quantize(latent))
+        levels = self.quantizer.levels
+        return [pack(s, levels, self.codec, floats=tuple(f.tolist())) for s, f in zip(symbols, floats, strict=True)]
+
+    def _unpack(self, containers: Sequence[bytes], dtype: torch.dtype) -> Tensor:
+        codec = self.codec if dtype.is_floating_point else _RAW
+        symbols, floats = zip(*(unpack(container, codec) for container in containers), strict=True)
+        if len({s.shape for s in symbols}) > 1:
+            raise ValueError("these payloads are of images of different sizes: decompress them one size at a time")
+        device = next(self.net.parameters()).device
+        batch = torch.from_numpy(np.stack(symbols)).to(device)
+        if not dtype.is_floating_point:
+            return batch.view(dtype)
+        return self.quantizer.dequantize(batch, torch.tensor(floats, dtype=torch.float32, device=device))
+
+
+_RAW = Raw()
+
+
+def _as_bytes(row: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(row).view(np.uint8)

@@ -1,0 +1,82 @@
+"""Linear quantization between the extremes of each image: needs no training and no calibration."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from splitlearn.quantizers.base import Quantizer, check_finite, straight_through
+
+
+class MinMax(Quantizer):
+    """Spreads 2^bits levels evenly from the smallest to the largest value of each image.
+
+    After ReLU the smallest value is 0 and takes symbol 0, which is what run-length coding feeds on.
+
+    Values are restored from a table of `levels` entries for each image, computed in float64 and rounded once:
+    training, testing and another machine's edge side see the same bits, whether or not their compilers fuse
+    multiplication and addition. An image of one repeated value is restored exactly, the extremes of any image to
+    within one rounding. Of a range that float32 cannot hold only half is formed at a time, so extreme values don't
+    overflow.
+
+    The gradient is that of the identity. Under autocast everything is computed in float32; `forward` casts its result
+    back to the type of its input.
+
+    Args:
+        bits: n, bits of a symbol, 2…8.
+
+    Raises:
+        ValueError: if `bits` is not in 2…8.
+
+    Reference: Carra & Neglia 2023, Sec. V.
+    """
+
+    floats_per_image = 2
+
+    def __init__(self, bits: int = 8) -> None:
+        super().__init__()
+        if not 2 <= bits <= 8:
+            raise ValueError(f"bits must lie in 2…8, got {bits}")
+        self.bits = bits
+        self.levels = 2**bits
+
+    def _round(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return symbols as float32 `(B, N)`, 0 where a value is not a number, and the extremes `(B, 2)`."""
+        flat = latent.detach().float().flatten(1)
+        lo, hi = torch.aminmax(flat, dim=1, keepdim=True)
+        half_step = (hi / 2 - lo / 2) / (self.levels - 1)
+        half_step = half_step.masked_fill(half_step == 0, 1.0)  # constant images: every value is the smallest
+        symbols = torch.round((flat / 2 - lo / 2) / half_step).clamp(0, self.levels - 1).nan_to_num(0.0)
+        return symbols, torch.cat((lo, hi), dim=1)
+
+    def _restore(self, symbols: Tensor, floats: Tensor) -> Tensor:
+        """Return the values of flat symbols `(B, N)`: the one formula that every path takes."""
+        lo, hi = floats.double().unbind(1)
+        steps = torch.arange(self.levels, dtype=torch.float64, device=floats.device)
+        table = (lo[:, None] + steps * ((hi - lo) / (self.levels - 1))[:, None]).float()
+        return table.gather(1, symbols.long())
+
+    def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return uint8 symbols shaped like `latent` and the extremes (lo, hi) of each image, float32 `(B, 2)`.
+
+        Raises:
+            ValueError: if the latent holds NaN or infinity.
+        """
+        symbols, floats = self._round(latent)
+        check_finite(floats)
+        return symbols.to(torch.uint8).reshape(latent.shape), floats
+
+    def dequantize(self, symbols: Tensor, floats: Tensor) -> Tensor:
+        """Return the float32 values of `symbols`, shaped like them, given the extremes `(B, 2)`."""
+        return self._restore(symbols.flatten(1), floats).reshape(symbols.shape)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return the quantized latent with the gradient of the identity, shaped and typed like `latent`.
+
+        An image with NaN or infinity becomes NaN, so that a diverged training shows in its loss.
+        """
+        return straight_through(latent, self._restore(*self._round(latent)).reshape(latent.shape))
+
+    def extra_repr(self) -> str:
+        """Return the arguments for `repr`."""
+        return f"bits={self.bits}"

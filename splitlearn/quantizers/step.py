@@ -1,0 +1,75 @@
+"""Uniform quantization with one fixed step, for latents that were trained to be small."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from splitlearn.quantizers.base import Quantizer, check_finite, straight_through
+
+
+class Step(Quantizer):
+    """Rounds latent / step to the nearest integer q and restores q · step.
+
+    Integers become symbols by zig-zag, 0, −1, 1, −2, 2, … → 0, 1, 2, 3, 4, …: zero, the commonest value of a latent
+    that was trained with a rate term, is symbol 0, and codes that favour small symbols favour small magnitudes.
+    Integers that `levels` symbols cannot hold saturate at −⌊levels/2⌋ and ⌊(levels−1)/2⌋, in `forward` too. Ties
+    round to even.
+
+    The gradient is that of the identity, also where values saturate. Under autocast everything is computed in float32;
+    `forward` casts its result back to the type of its input.
+
+    Args:
+        step: Q, the distance of two reconstructed values; positive, in the unit of the latent.
+        levels: size of the symbol alphabet, 2…256.
+
+    Raises:
+        ValueError: if the step is not positive, 256 steps pass the range of float32, or `levels` is out of range.
+
+    Reference: Datta et al. 2022, Sec. II.
+    """
+
+    floats_per_image = 0
+
+    def __init__(self, step: float = 1.0, levels: int = 256) -> None:
+        super().__init__()
+        tiny, huge = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+        if not (math.isfinite(step) and tiny <= step <= huge / 256):
+            raise ValueError(f"step must be positive and lie in the range of float32, got {step}")
+        if not 2 <= levels <= 256:
+            raise ValueError(f"levels must lie in 2…256, got {levels}")
+        self.step = step
+        self.levels = levels
+
+    def _round(self, latent: Tensor) -> Tensor:
+        """Return the saturated integers q as float32."""
+        return torch.round(latent / self.step).clamp(-(self.levels // 2), (self.levels - 1) // 2)
+
+    def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return uint8 symbols shaped like `latent` and an empty `(B, 0)` tensor.
+
+        Raises:
+            ValueError: if the latent holds NaN or infinity.
+        """
+        check_finite(latent)
+        q = self._round(latent.detach().float())
+        symbols = (2 * q + 0.5).abs() - 0.5  # zig-zag: 2q for q ≥ 0, −2q − 1 below
+        return symbols.to(torch.uint8), q.new_zeros(len(latent), 0)
+
+    def dequantize(self, symbols: Tensor, floats: Tensor) -> Tensor:
+        """Return q · step as float32, shaped like `symbols`; `floats` is empty."""
+        s = symbols.to(torch.int16)
+        return ((s >> 1) ^ -(s & 1)).float() * self.step
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return the quantized latent with the gradient of the identity, shaped and typed like `latent`.
+
+        NaN and infinity become NaN, so that a diverged training shows in its loss.
+        """
+        return straight_through(latent, self._round(latent.detach().float()) * self.step)
+
+    def extra_repr(self) -> str:
+        """Return the arguments for `repr`."""
+        return f"step={self.step}, levels={self.levels}"

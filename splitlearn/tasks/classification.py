@@ -1,0 +1,145 @@
+"""Who trains, and what is logged, when the tail names one class an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from splitlearn.losses import FeatureDistillation, RateLoss
+from splitlearn.metrics import BitsPerPixel, BytesPerImage, EstimatedBits
+from splitlearn.models import CompressionModel, SplitModel
+
+Batch = tuple[Tensor, Tensor]
+
+
+class ClassificationTask(LightningModule):
+    """Train what is inserted at the cut for classification; test with real bytes.
+
+        loss = cross-entropy + rate_weight · rate(latent) + distillation_weight · distance(features_hat, features)
+
+    Only parameters that require a gradient are given to the optimizer: the bottleneck of a `SplitModel`, the whole
+    network of an `InputModel`. Validation runs the differentiable pass and logs `val/estimated_bits`; testing sends
+    every image through its payload and logs `test/bytes_per_image`.
+
+    Args:
+        model: the network with bytes in its middle.
+        num_classes: number of classes.
+        rate_loss: stand-in for the bytes; None trains for accuracy alone.
+        rate_weight: weight of the rate; 1/α of Datta et al. 2022, eq. 1 (L = L_r + α·L_t, here divided by α).
+        distillation: distance to the frozen network's own features; None leaves it out.
+        distillation_weight: weight of that distance.
+        optimizer: makes the optimizer from parameters.
+        lr_scheduler: makes the scheduler from the optimizer; one that takes `total_steps` (OneCycleLR) is given the
+            run's and steps every batch, any other steps every epoch. None keeps the learning rate.
+
+    Reference:
+        Datta et al. 2022, eq. 1 and Sec. III-B.
+    """
+
+    def __init__(
+        self,
+        model: CompressionModel,
+        num_classes: int,
+        rate_loss: RateLoss | None = None,
+        rate_weight: float = 0.0,
+        distillation: FeatureDistillation | None = None,
+        distillation_weight: float = 1.0,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.rate_loss, self.rate_weight = rate_loss, rate_weight
+        self.distillation, self.distillation_weight = distillation, distillation_weight
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.val_accuracy = _accuracy(num_classes, "val/")
+        self.test_accuracy = _accuracy(num_classes, "test/")
+        self.estimated_bits = EstimatedBits(model.quantizer.levels) if isinstance(model, SplitModel) else None
+        self.bytes_per_image, self.bits_per_pixel = BytesPerImage(), BitsPerPixel()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits `(B, num_classes)` of images `(B, 3, H, W)` in [0, 1], by the differentiable pass."""
+        logits: Tensor = self.model(images)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        images, labels = batch
+        output = self.model.run(images)
+        loss = functional.cross_entropy(output.prediction, labels)
+        self.log("train/task_loss", loss)
+        if self.rate_loss is not None:
+            rate = torch.stack([self.rate_loss(latent) for latent in output.latents]).sum()
+            self.log("train/rate_loss", rate)
+            loss = loss + self.rate_weight * rate
+        if self.distillation is not None:
+            distance = self.distillation(output.features_hat, output.features)
+            self.log("train/distillation_loss", distance)
+            loss = loss + self.distillation_weight * distance
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log loss, accuracy and the entropy of the symbols."""
+        images, labels = batch
+        logits = self.model(images)
+        self.log("val/task_loss", functional.cross_entropy(logits, labels), batch_size=len(images))
+        self.val_accuracy.update(logits, labels)
+        self.log_dict(self.val_accuracy, prog_bar=True)
+        if isinstance(self.model, SplitModel) and self.estimated_bits is not None:
+            self.estimated_bits.update(self.model.symbols(images))
+            self.log("val/estimated_bits", self.estimated_bits, prog_bar=True)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log accuracy and sizes of images that went through their payloads."""
+        images, labels = batch
+        payloads = self.model.compress(images)
+        self.test_accuracy.update(self.model.decompress(payloads), labels)
+        self.bytes_per_image.update(payloads)
+        self.bits_per_pixel.update(payloads, images)
+        self.log_dict(self.test_accuracy)
+        self.log("test/bytes_per_image", self.bytes_per_image)
+        self.log("test/bits_per_pixel", self.bits_per_pixel)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the predicted classes `(B,)`, by way of payloads."""
+        classes: Tensor = self.model.decompress(self.model.compress(batch[0])).argmax(1)
+        return classes
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer over what trains, and its scheduler.
+
+        Raises:
+            ValueError: if nothing in the model trains.
+        """
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if not trainable:
+            raise ValueError("nothing trains here: network frozen, bottleneck the identity; go straight to `test`")
+        optimizer = self.optimizer(trainable)
+        if self.lr_scheduler is None:
+            return optimizer
+        make: Callable[..., Any] = self.lr_scheduler
+        try:
+            scheduler = {"scheduler": make(optimizer, total_steps=self._total_steps()), "interval": "step"}
+        except TypeError:  # it counts epochs
+            scheduler = {"scheduler": make(optimizer), "interval": "epoch"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def _total_steps(self) -> int:
+        return int(self.trainer.estimated_stepping_batches)
+
+
+def _accuracy(num_classes: int, prefix: str) -> MetricCollection:
+    """Top-1 as `accuracy`, and top-5 where there are more than five classes."""
+    metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(num_classes, average="micro")}
+    if num_classes > 5:
+        metrics["accuracy_top5"] = MulticlassAccuracy(num_classes, average="micro", top_k=5)
+    return MetricCollection(metrics, prefix=prefix)

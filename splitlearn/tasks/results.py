@@ -1,0 +1,38 @@
+"""results.json: what a test found, and all that is needed to find it again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from splitlearn.files import write_json
+
+PACKAGES = ("splitlearn", "torch", "torchvision", "lightning", "numpy", "numba")
+
+
+def write_results(folder: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -> Path:
+    """Write `results.json` and return its path; a reader never sees half a file.
+
+    Args:
+        folder: run folder, made if absent.
+        metrics: name → value, e.g. `test/accuracy`; scalars of any kind.
+        config: the full settings of the run.
+    """
+    record = {
+        **{name: float(value) for name, value in sorted(metrics.items())},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "config": config,
+    }
+    path = folder / "results.json"
+    write_json(path, record)
+    return path

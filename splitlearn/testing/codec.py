@@ -1,0 +1,227 @@
+"""What every codec must do, and the arrays that it is tried on."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from splitlearn.codecs import Codec, CodecError, pack, unpack
+
+Symbols = NDArray[np.uint8]
+ALPHABETS = (2, 3, 8, 100, 256)
+
+# One function runs in many subclasses, compiled kernels are slow once, and the suite draws the same cases each time.
+PROPERTY = settings(
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.differing_executors]
+)
+
+
+@st.composite
+def symbol_arrays(draw: st.DrawFn, max_size: int = 400) -> tuple[Symbols, int]:
+    """Draw an array of 0 to 3 dimensions, from flat to steep in its distribution, and the size of its alphabet."""
+    levels = draw(st.sampled_from(ALPHABETS) | st.integers(2, 256))
+    shape = tuple(draw(st.lists(st.integers(0, 12), max_size=3)))
+    if draw(st.booleans()):
+        shape = (draw(st.integers(0, max_size)),)
+    zeros = draw(st.sampled_from((0.0, 0.5, 0.95, 1.0)))
+    return random_symbols(shape, levels, zeros, draw(st.integers(0, 2**32 - 1))), levels
+
+
+def random_symbols(shape: tuple[int, ...], levels: int, zeros: float, seed: int) -> Symbols:
+    """Return geometrically distributed symbols of which a further share `zeros` is set to 0."""
+    rng = np.random.default_rng(seed)
+    symbols = np.minimum(rng.geometric(rng.choice((0.05, 0.4, 0.9)), shape) - 1, levels - 1)
+    return np.where(rng.random(shape) < zeros, 0, symbols).astype(np.uint8)
+
+
+def edge_cases(levels: int) -> dict[str, Symbols]:
+    """Return the arrays that break codecs, by name."""
+    top = levels - 1
+    spike = np.zeros(5000, np.uint8)
+    spike[2048] = top
+    return {
+        "empty": np.zeros((0,), np.uint8),
+        "no_channels": np.zeros((0, 3, 2), np.uint8),
+        "scalar": np.array(top, np.uint8),
+        "one_zero": np.zeros(1, np.uint8),
+        "one_top": np.full((1, 1, 1), top, np.uint8),
+        "all_zero": np.zeros((3, 40, 41), np.uint8),
+        "all_top": np.full(1000, top, np.uint8),
+        "ties": np.tile(np.arange(levels), 3).astype(np.uint8),
+        "alternating": (np.arange(999) % 2).astype(np.uint8),
+        "longest_runs": np.concatenate([[top], np.zeros(levels), [1], np.zeros(2 * levels + 1)]).astype(np.uint8),
+        "spike": spike,
+        "large": random_symbols((3, 80, 81), levels, 0.4, 1),
+        "large_constant": np.full(20_000, top, np.uint8),
+        "fibonacci": np.repeat(np.arange(min(levels, 18)), _fibonacci(min(levels, 18))).astype(np.uint8),
+    }
+
+
+def _fibonacci(count: int) -> list[int]:
+    numbers = [1, 1]
+    while len(numbers) < count:
+        numbers.append(numbers[-1] + numbers[-2])
+    return numbers[:count]
+
+
+def mutations(payload: bytes, masks: tuple[int, ...] = (1, 0x80, 0xFF)) -> list[bytes]:
+    """Return copies of `payload` with one byte changed, each byte in turn by each mask."""
+    changed = []
+    for position in range(len(payload)):
+        for mask in masks:
+            changed.append(payload[:position] + bytes((payload[position] ^ mask,)) + payload[position + 1 :])
+    return changed
+
+
+class CodecContract:
+    """What every codec must do. Subclass it and define `make`; with `fit` overridden, static tables are tested too."""
+
+    def make(self) -> Codec:
+        """Return a codec without static tables."""
+        raise NotImplementedError
+
+    def both(self, levels: int) -> list[Codec]:
+        """Return the self-contained codec and, if the class learns tables, one with tables."""
+        codec = self.make()
+        fitted = type(codec).fit([random_symbols((2000,), levels, 0.3, 7)], levels)
+        return [codec, fitted] if fitted.tables() else [codec]
+
+    def check_decodes_safely(self, codec: Codec, payload: bytes, shape: tuple[int, ...], levels: int) -> None:
+        """Assert that any bytes decode to an array of that shape and alphabet or raise CodecError."""
+        try:
+            symbols = codec.decode(payload, shape, levels)
+        except CodecError:
+            return
+        assert symbols.shape == shape
+        assert symbols.dtype == np.uint8
+        assert symbols.size == 0 or symbols.max() < levels
+
+    @PROPERTY
+    @given(symbol_arrays())
+    def test_round_trip(self, case: tuple[Symbols, int]) -> None:
+        """Symbols and floats come back, bare and in a container."""
+        symbols, levels = case
+        for codec in self.both(levels):
+            decoded = codec.decode(codec.encode(symbols, levels), symbols.shape, levels)
+            np.testing.assert_array_equal(decoded, symbols, strict=True)
+            unpacked, floats = unpack(pack(symbols, levels, codec, (0.1, -3.0)), codec)
+            np.testing.assert_array_equal(unpacked, symbols, strict=True)
+            assert floats == (float(np.float32(0.1)), -3.0)
+
+    @pytest.mark.parametrize("levels", ALPHABETS)
+    def test_edge_cases(self, levels: int) -> None:
+        """The arrays that break codecs come back."""
+        for codec in self.both(levels):
+            for name, symbols in edge_cases(levels).items():
+                decoded = codec.decode(codec.encode(symbols, levels), symbols.shape, levels)
+                np.testing.assert_array_equal(decoded, symbols, strict=True, err_msg=name)
+
+    @pytest.mark.parametrize("levels", ALPHABETS)
+    def test_truncated_and_trailing_bytes(self, levels: int) -> None:
+        """Any payload that is cut short or goes on is refused."""
+        for codec in self.both(levels):
+            for name, symbols in edge_cases(levels).items():
+                payload = codec.encode(symbols, levels)
+                lengths = range(len(payload)) if len(payload) < 600 else (0, 1, len(payload) // 2, len(payload) - 1)
+                damaged = [payload[:length] for length in lengths] + [payload + b"\0", payload + b"\xff\xff"]
+                for other in damaged:
+                    with pytest.raises(CodecError):
+                        raise AssertionError(f"{name} decoded: {codec.decode(other, symbols.shape, levels)}")
+
+    @PROPERTY
+    @given(symbol_arrays(max_size=120), st.binary(max_size=80))
+    def test_damage_never_leaves_shape_or_alphabet(self, case: tuple[Symbols, int], noise: bytes) -> None:
+        """Noise, changed bytes and wrong shapes give CodecError or an array of the right shape and alphabet."""
+        symbols, levels = case
+        for codec in self.both(levels):
+            for payload in (noise, *mutations(codec.encode(symbols, levels))):
+                self.check_decodes_safely(codec, payload, symbols.shape, levels)
+            self.check_decodes_safely(codec, codec.encode(symbols, levels), (symbols.size + 1,), levels)
+            self.check_decodes_safely(codec, codec.encode(symbols, levels), (3, symbols.size), levels)
+
+    @pytest.mark.parametrize("levels", ALPHABETS)
+    def test_large_damage_never_leaves_shape_or_alphabet(self, levels: int) -> None:
+        """The same where fast loops run, with everything behind some byte damaged."""
+        symbols = edge_cases(levels)["large"]
+        rng = np.random.default_rng(0)
+        for codec in self.both(levels):
+            payload = np.frombuffer(codec.encode(symbols, levels), np.uint8)
+            for position in (*range(min(16, payload.size)), *rng.integers(0, payload.size, 30)):
+                damaged = payload.copy()
+                damaged[position:] ^= rng.integers(0, 256, payload.size - position).astype(np.uint8)
+                self.check_decodes_safely(codec, damaged.tobytes(), symbols.shape, levels)
+
+    @PROPERTY
+    @given(symbol_arrays(max_size=100), st.booleans())
+    def test_containers_show_any_damage(self, case: tuple[Symbols, int], with_floats: bool) -> None:
+        """A container with any changed, missing or additional byte is refused."""
+        symbols, levels = case
+        for codec in self.both(levels):
+            payload = pack(symbols, levels, codec, (0.0, 1.0) if with_floats else ())
+            damaged = [
+                *mutations(payload),
+                *(payload[:k] for k in range(len(payload))),
+                payload + b"\0",
+                b"\0" + payload,
+            ]
+            for other in damaged:
+                with pytest.raises(CodecError):
+                    unpack(other, codec)
+
+    def test_same_bytes_every_time(self) -> None:
+        """Copies of the codec write the same bytes and leave the symbols alone."""
+        symbols = random_symbols((4, 30, 31), 16, 0.3, 3)
+        before = symbols.copy()
+        for codec in self.both(16):
+            payload = codec.encode(symbols, 16)
+            revived = pickle.loads(pickle.dumps(codec))
+            clones = (codec, copy.deepcopy(codec), revived, codec.from_tables(codec.tables()))
+            assert all(clone.encode(symbols, 16) == payload for clone in clones)
+            np.testing.assert_array_equal(symbols, before)
+
+    def test_any_memory_layout(self) -> None:
+        """Read-only, column-major and strided arrays are coded alike; the result is the caller's own."""
+        symbols = random_symbols((6, 10, 12), 8, 0.3, 4)
+        read_only = symbols.copy()
+        read_only.flags.writeable = False
+        for codec in self.both(8):
+            payload = codec.encode(symbols, 8)
+            for other in (read_only, np.asfortranarray(symbols), np.repeat(symbols, 2, axis=2)[:, :, ::2]):
+                assert codec.encode(other, 8) == payload
+            decoded = codec.decode(payload, symbols.shape, 8)
+            assert decoded.flags.writeable
+            assert decoded.flags.c_contiguous
+
+    @pytest.mark.parametrize(
+        ("symbols", "levels"),
+        [
+            (np.zeros(3, np.int64), 8),
+            (np.zeros(3, np.float32), 8),
+            ([0, 1], 8),
+            (np.array([0, 8], np.uint8), 8),
+            (np.zeros(3, np.uint8), 1),
+            (np.zeros(3, np.uint8), 257),
+            (np.broadcast_to(np.uint8(0), (2**16, 2**15)), 8),
+        ],
+    )
+    def test_refuses_wrong_arguments(self, symbols: Any, levels: int) -> None:
+        """What is not a symbol array of this alphabet is a ValueError."""
+        for codec in self.both(8):
+            with pytest.raises(ValueError, match=r"symbol|levels"):
+                codec.encode(symbols, levels)
+
+    @pytest.mark.parametrize(
+        ("shape", "levels"), [((3,), 1), ((3,), 257), ((-1,), 8), ((-2, -3), 8), ((2**20, 2**11), 8)]
+    )
+    def test_refuses_wrong_shapes(self, shape: tuple[int, ...], levels: int) -> None:
+        """Impossible shapes and alphabets are a ValueError when decoding."""
+        for codec in self.both(8):
+            with pytest.raises(ValueError, match=r"shape|levels"):
+                codec.decode(b"", shape, levels)

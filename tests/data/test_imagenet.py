@@ -1,0 +1,63 @@
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from splitlearn.data import DataError, ImageNet, LabelledImages
+from tests.data.conftest import MakeFolder
+
+
+def test_training_crops_are_random_and_test_crops_are_not(make_folder: MakeFolder) -> None:
+    root = make_folder(("train", "val"), classes=("n1", "n2"), count=3, size=(40, 30))
+    data = ImageNet(root, image_size=16, resize=20, val_size=2, batch_size=8)
+    data.setup("fit")
+    data.setup("test")
+    images, _ = next(iter(data.train_dataloader()))
+    assert images.shape == (4, 3, 16, 16)
+    first, second = (next(iter(data.test_dataloader()))[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert len(first) == 6
+    assert data.train_view() is not data.eval_view()
+
+
+def test_missing_imagenet(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be downloaded automatically; get ILSVRC2012"):
+        ImageNet(tmp_path).setup("fit")
+
+
+def test_real_sample(shared_data: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(shared_data / "imagenet_sample500.zip") as archive:
+        lines = archive.read("labels.csv").decode().splitlines()[:41]
+        archive.extractall(tmp_path, [line.partition(",")[0] for line in lines[1:]])
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    data = LabelledImages(tmp_path, batch_size=16)
+    data.setup("test")
+    batches = list(data.test_dataloader())
+    assert [len(labels) for _, labels in batches] == [16, 16, 8]
+    assert batches[0][0].shape == (16, 3, 224, 224)
+    assert torch.cat([labels for _, labels in batches]).tolist() == list(range(0, 80, 2))
+    assert (data.num_classes, data.class_names[0], data.class_names[1]) == (1000, "tench", "1")
+
+
+def test_only_test_images(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="lists test images only"):
+        LabelledImages(tmp_path).setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        (None, "there is no .*labels.csv: set root"),
+        ("file,label\na.png,3", "needs the columns file and class_index"),
+        ("file,class_index\na.png,three", "needs the columns file and class_index"),
+        ("file,class_index\na.png,10", "classes 0 to 9, found"),
+        ("file,class_index", "must list images"),
+        ("file,class_index\na.png,3", r"a\.png, listed in .*, is missing"),
+    ],
+)
+def test_faulty_tables(tmp_path: Path, table: str | None, reason: str) -> None:
+    if table is not None:
+        (tmp_path / "labels.csv").write_text(table)
+    with pytest.raises(DataError, match=reason):
+        LabelledImages(tmp_path, num_classes=10).setup("test")

@@ -35,18 +35,25 @@ def profile_command(name: str, input_shape: tuple[int, ...], weights: str | None
 
 def _table(profiles: Sequence[ModuleProfile], title: str) -> Table:
     table = Table(title=title)
-    for column in ("module", "class", "output", "× input", "parameters", "M MAC", "tensors", "crossing × input"):
-        table.add_column(column, justify="left" if column in ("module", "class") else "right")
+    for column in (
+        "module",
+        "output",
+        "output\n× input",
+        "crossing\ntensors",
+        "crossing\n× input",
+        "parameters",
+        "M MAC",
+    ):
+        table.add_column(column, justify="left" if column == "module" else "right", no_wrap=True)
     for p in profiles:
         table.add_row(
             p.name,
-            p.kind,
             "×".join(map(str, p.output_shape)),
             f"{p.relative_size:.3f}",
-            f"{p.cumulative_parameters:,}",
-            f"{p.cumulative_macs / 1e6:,.1f}",
             "?" if p.crossing_tensors is None else str(p.crossing_tensors),
             "?" if p.relative_crossing is None else f"{p.relative_crossing:.3f}",
+            f"{p.cumulative_parameters:,}",
+            f"{p.cumulative_macs / 1e6:,.1f}",
         )
     return table
 

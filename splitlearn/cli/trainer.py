@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,7 @@ class SplitCLI(LightningCLI):
 
 def run_trainer_command() -> None:
     """Run the subcommand of LightningCLI that this process's command line names."""
+    _quieten()
     SplitCLI(
         LightningModule,
         LightningDataModule,
@@ -69,6 +72,20 @@ def run_trainer_command() -> None:
         parser_kwargs={"prog": "splitlearn", "exit_on_error": False}
         | {command: {"exit_on_error": False} for command in ("fit", "validate", "test", "predict")},
     )
+
+
+def _quieten() -> None:
+    """Silence what no user can act upon: a library's deprecations, and advertising."""
+    for message in (
+        ".*LeafSpec.*",  # Lightning meets a newer torch
+        ".*in eval mode at the start of training.*",  # frozen for good, as it should be
+        ".*does not have many workers.*",  # data in memory need none
+        ".*The dirpath has changed.*",  # a resumed run writes into a folder of its own
+        ".*is smaller than the logging interval.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+    messages = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    messages.addFilter(lambda record: "litlogger" not in str(record.msg))
 
 
 def experiment_folder(trainer: Any) -> Path:

@@ -1,6 +1,12 @@
 """What leaves the training machine: exported bottlenecks."""
 
-from splitlearn.deploy.bottleneck_file import ExportError, export_bottleneck, load_bottleneck, read_export
+from splitlearn.deploy.bottleneck_file import (
+    ExportError,
+    export_bottleneck,
+    export_network,
+    load_bottleneck,
+    read_export,
+)
 from splitlearn.deploy.command import export_command
 
-__all__ = ["ExportError", "export_bottleneck", "export_command", "load_bottleneck", "read_export"]
+__all__ = ["ExportError", "export_bottleneck", "export_command", "export_network", "load_bottleneck", "read_export"]

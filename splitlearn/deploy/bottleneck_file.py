@@ -64,12 +64,24 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("splitlearn", "torch", "torchvision", "numpy")},
     }
-    try:
-        with whole_file(path) as temporary:
-            save_file(tensors, temporary, {"manifest": json.dumps(manifest)})
-    except SafetensorError as error:
-        raise OSError(f"cannot write {path}: {error}; free some space or choose another folder") from error
+    _save(tensors, path, {"manifest": json.dumps(manifest)})
     return path
+
+
+def export_network(network: nn.Module, path: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
+    """Write a network's weights into a safetensors file that `load_weights` and `weights: FILE` in a config read.
+
+    Args:
+        network: any network.
+        path: file to write; it appears whole or not at all.
+        metrics: what a test measured, for whoever reads the metadata.
+
+    Returns:
+        The path written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    _save(tensors, Path(path), {"network": type(network).__name__, "metrics": json.dumps(dict(metrics or {}))})
+    return Path(path)
 
 
 def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
@@ -134,6 +146,14 @@ def weights_id(net: Split) -> str:
         hashlib.sha256(t.detach().cpu().contiguous().numpy().tobytes()).digest() for t in net.state_dict().values()
     }
     return hashlib.sha256(b"".join(sorted(hashes))).hexdigest()
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    try:
+        with whole_file(path) as temporary:
+            save_file(tensors, temporary, metadata)
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}; free some space or choose another folder") from error
 
 
 def _parts(model: SplitModel) -> nn.ModuleDict:

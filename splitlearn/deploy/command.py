@@ -6,30 +6,35 @@ import json
 from pathlib import Path
 
 from rich.console import Console
+from torch import nn
 
-from splitlearn.deploy.bottleneck_file import export_bottleneck
-from splitlearn.models import SplitModel
+from splitlearn.deploy.bottleneck_file import export_bottleneck, export_network
+from splitlearn.models import InputModel, SplitModel
 from splitlearn.tasks import load_task
 
 
 def export_command(ckpt_path: Path, out: Path, results: Path | None) -> None:
-    """Write `out/bottleneck.safetensors` from a checkpoint and print what it holds.
+    """Write what a checkpoint trained: `out/bottleneck.safetensors`, or a fine-tuned `out/network.safetensors`.
 
     Args:
         ckpt_path: checkpoint that `splitlearn fit` left.
         out: folder, made if absent.
-        results: results.json of a test run, whose `test/…` values go into the manifest.
+        results: results.json of a test run, whose `test/…` values go into the file's metadata.
 
     Raises:
         FileNotFoundError: if checkpoint or results are absent.
-        ValueError: if the checkpoint holds no split model, or the results are not those of a test.
+        ValueError: if the checkpoint holds nothing to export, or the results are not those of a test.
     """
-    model = load_task(ckpt_path).model
-    if not isinstance(model, SplitModel):
-        raise ValueError(f"{ckpt_path} holds a {type(model).__name__}, which has no bottleneck to export")
-    path = export_bottleneck(model, out / "bottleneck.safetensors", _metrics(results))
-    parameters = sum(p.numel() for p in model.bottlenecks.parameters())
-    Console().print(f"{path}: {parameters:,} parameters at {model.net.at}, {path.stat().st_size:,} bytes")
+    model, metrics = load_task(ckpt_path).model, _metrics(results)
+    trained: nn.Module
+    if isinstance(model, SplitModel):
+        path, trained = export_bottleneck(model, out / "bottleneck.safetensors", metrics), model.bottlenecks
+    elif isinstance(model, InputModel):
+        path, trained = export_network(model.network, out / "network.safetensors", metrics), model.network
+    else:
+        raise ValueError(f"{ckpt_path} holds a {type(model).__name__}, of which nothing can be exported")
+    parameters = sum(p.numel() for p in trained.parameters())
+    Console().print(f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes")
 
 
 def _metrics(results: Path | None) -> dict[str, float]:

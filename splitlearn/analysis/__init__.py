@@ -1,6 +1,23 @@
-"""Looking at a network before and after cutting it."""
+"""Looking at a network before and after cutting it, and at methods side by side."""
 
 from splitlearn.analysis.command import profile_command
+from splitlearn.analysis.comparison import (
+    Comparison,
+    comparison_table,
+    markdown_table,
+    plot_comparison,
+    write_comparison,
+)
 from splitlearn.analysis.profile import ModuleProfile, count_macs, profile_model
 
-__all__ = ["ModuleProfile", "count_macs", "profile_command", "profile_model"]
+__all__ = [
+    "Comparison",
+    "ModuleProfile",
+    "comparison_table",
+    "count_macs",
+    "markdown_table",
+    "plot_comparison",
+    "profile_command",
+    "profile_model",
+    "write_comparison",
+]

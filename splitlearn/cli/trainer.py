@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from splitlearn.tasks import write_results
+from splitlearn.tasks import quieten, write_results
 from splitlearn.tasks.loading import CONFIG_KEY, load_weights_into, read_checkpoint
 
 
@@ -60,7 +58,7 @@ class SplitCLI(LightningCLI):
 
 def run_trainer_command() -> None:
     """Run the subcommand of LightningCLI that this process's command line names."""
-    _quieten()
+    quieten()
     SplitCLI(
         LightningModule,
         LightningDataModule,
@@ -72,20 +70,6 @@ def run_trainer_command() -> None:
         parser_kwargs={"prog": "splitlearn", "exit_on_error": False}
         | {command: {"exit_on_error": False} for command in ("fit", "validate", "test", "predict")},
     )
-
-
-def _quieten() -> None:
-    """Silence what no user can act upon: a library's deprecations, and advertising."""
-    for message in (
-        ".*LeafSpec.*",  # Lightning meets a newer torch
-        ".*in eval mode at the start of training.*",  # frozen for good, as it should be
-        ".*does not have many workers.*",  # data in memory need none
-        ".*The dirpath has changed.*",  # a resumed run writes into a folder of its own
-        ".*is smaller than the logging interval.*",
-    ):
-        warnings.filterwarnings("ignore", message)
-    messages = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    messages.addFilter(lambda record: "litlogger" not in str(record.msg))
 
 
 def experiment_folder(trainer: Any) -> Path:

@@ -2,11 +2,17 @@
 
 from splitlearn.models.backbone import WeightsError, backbone, load_weights, mobilenet_v2_same, same_padding
 from splitlearn.models.base import CompressionModel, Normalize
-from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, DepthwiseSeparable, Identity
+from splitlearn.models.bottleneck import (
+    Bottleneck,
+    BottleneckFactory,
+    DepthwiseSeparable,
+    Identity,
+    NormalizedSeparable,
+)
 from splitlearn.models.cutting import CutError, Split, crossing_shapes, legal_cuts, split
 from splitlearn.models.freeze import freeze
 from splitlearn.models.input_model import ImageCodec, ImageFile, InputModel, Pixels
-from splitlearn.models.resnet_cifar import CifarResNet, resnet20, resnet32, resnet44, resnet56
+from splitlearn.models.resnet_cifar import CifarResNet, resnet8, resnet20, resnet32, resnet44, resnet56
 from splitlearn.models.split_model import SplitModel
 
 __all__ = [
@@ -21,6 +27,7 @@ __all__ = [
     "ImageFile",
     "InputModel",
     "Normalize",
+    "NormalizedSeparable",
     "Pixels",
     "Split",
     "SplitModel",
@@ -31,6 +38,7 @@ __all__ = [
     "legal_cuts",
     "load_weights",
     "mobilenet_v2_same",
+    "resnet8",
     "resnet20",
     "resnet32",
     "resnet44",

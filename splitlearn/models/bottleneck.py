@@ -69,6 +69,47 @@ class DepthwiseSeparable(Bottleneck):
         self.decoder = nn.Sequential(nn.Conv2d(channels, features, 1), _upsampling(self.shape, stride))
 
 
+class NormalizedSeparable(Bottleneck):
+    """The unit of Datta et al. with batch norm and a ReLU inside each half.
+
+        encoder: 3×3 depthwise, stride S → norm, ReLU → 1×1 to C_r → norm with a learnt gain
+        decoder: 1×1 to C → norm, ReLU → 3×3 depthwise transposed, stride S
+
+    The norm before quantization is what makes training work at any cut: it keeps the latent at the scale of the
+    quantizer's step, where the bare unit's latents start at nearly zero. At test time the encoder's norms fold into its
+    convolutions, so the device pays nothing for them.
+
+    Args:
+        shape: `(C, H, W)` of the features at the cut.
+        channels: C_r, channels of the latent.
+        stride: S, by which the latent is smaller than the features, rounded up.
+        gain: standard deviation of the latent when training starts, in units of the quantizer's input.
+
+    Raises:
+        ValueError: if the features are not `(C, H, W)`, or `channels` or `stride` is not positive.
+    """
+
+    def __init__(self, shape: FeatureShape, channels: int = 32, stride: int = 2, gain: float = 2.0) -> None:
+        super().__init__()
+        self.shape, self.channels, self.stride, self.gain = tuple(shape), channels, stride, gain
+        features = _checked(self.shape, channels, stride)
+        norm = nn.BatchNorm2d(channels)
+        nn.init.constant_(norm.weight, gain)
+        self.encoder = nn.Sequential(
+            nn.Conv2d(features, features, 3, stride, padding=1, groups=features, bias=False),
+            nn.BatchNorm2d(features),
+            nn.ReLU(),
+            nn.Conv2d(features, channels, 1, bias=False),
+            norm,
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(channels, features, 1, bias=False),
+            nn.BatchNorm2d(features),
+            nn.ReLU(),
+            _upsampling(self.shape, stride),
+        )
+
+
 def _checked(shape: FeatureShape, channels: int, stride: int) -> int:
     if len(shape) != 3:
         raise ValueError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from splitlearn.models.backbone import load_weights
 
-__all__ = ["CifarResNet", "resnet20", "resnet32", "resnet44", "resnet56"]
+__all__ = ["CifarResNet", "resnet8", "resnet20", "resnet32", "resnet44", "resnet56"]
 
 
 class CifarResNet(nn.Module):
@@ -60,6 +60,20 @@ class CifarResNet(nn.Module):
         features = self.layer3(self.layer2(self.layer1(features)))
         logits: Tensor = self.linear(torch.flatten(self.avgpool(features), 1))
         return logits
+
+
+def resnet8(num_classes: int = 10, weights: str | Path | None = None) -> CifarResNet:
+    """Return the smallest of the family, 8 layers: 0.08 M parameters, 12 M multiply-accumulates; for demonstrations.
+
+    Args:
+        num_classes: width of the classifier.
+        weights: path of a safetensors file; None leaves the network randomly initialised.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsError: the file belongs to another architecture.
+    """
+    return _resnet(1, num_classes, weights)
 
 
 def resnet20(num_classes: int = 10, weights: str | Path | None = None) -> CifarResNet:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splitlearn.codecs import Codec, Raw, pack, unpack
+from splitlearn.codecs import Codec, CodecError, Raw, pack, unpack
+from splitlearn.codecs.container import read_header
 from splitlearn.models.base import CompressionModel, Normalize
 from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, Identity
 from splitlearn.models.cutting import Split
@@ -87,7 +88,7 @@ class SplitModel(CompressionModel):
         """Return the prediction for a batch of payloads, from nothing but these.
 
         Raises:
-            CodecError: if a payload is damaged or was written by another codec.
+            CodecError: if a payload is damaged, or was written by another codec or quantizer.
             ValueError: if the payloads are of images of different sizes.
         """
         return self.net.tail(*self._decode(self.latents_hat(payloads)))
@@ -97,6 +98,11 @@ class SplitModel(CompressionModel):
         """Return the dequantized latents of a batch of payloads: bit for bit those of the eval-mode `run`."""
         parts = zip(*(split_parts(payload, len(self.bottlenecks)) for payload in payloads), strict=True)
         return tuple(self._unpack(tensors, dtype) for tensors, dtype in zip(parts, self.net.dtypes, strict=True))
+
+    @property
+    def table_bytes(self) -> int:
+        """Size of the codec's static tables, which are sent once, with the weights; 0 if tables ride in payloads."""
+        return sum(table.nbytes for table in self.codec.tables().values())
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the codec's static tables, so that a checkpoint holds all that its payloads need."""
@@ -131,18 +137,27 @@ class SplitModel(CompressionModel):
         return [pack(s, levels, self.codec, floats=tuple(f.tolist())) for s, f in zip(symbols, floats, strict=True)]
 
     def _unpack(self, containers: Sequence[bytes], dtype: torch.dtype) -> Tensor:
-        codec = self.codec if dtype.is_floating_point else _RAW
+        floating = dtype.is_floating_point
+        codec, levels, count = _RAW, BYTE, 0
+        if floating:
+            codec, levels, count = self.codec, self.quantizer.levels, self.quantizer.floats_per_image
+        for header in (read_header(container, codec) for container in containers):
+            if (header.levels, len(header.floats)) != (levels, count):
+                raise CodecError(
+                    f"the payload was written with another quantizer: it has {header.levels} levels and "
+                    f"{len(header.floats)} floats, not {levels} and {count}"
+                )
         symbols, floats = zip(*(unpack(container, codec) for container in containers), strict=True)
         if len({s.shape for s in symbols}) > 1:
             raise ValueError("these payloads are of images of different sizes: decompress them one size at a time")
         device = next(self.net.parameters()).device
         batch = torch.from_numpy(np.stack(symbols)).to(device)
-        if not dtype.is_floating_point:
+        if not floating:
             return batch.view(dtype)
         return self.quantizer.dequantize(batch, torch.tensor(floats, dtype=torch.float32, device=device))
 
 
-_RAW = Raw()
+_RAW: Codec = Raw()
 
 
 def _as_bytes(row: np.ndarray) -> np.ndarray:

@@ -3,7 +3,17 @@
 from splitlearn.tasks.channels_last import ChannelsLast
 from splitlearn.tasks.classification import ClassificationTask
 from splitlearn.tasks.loading import CheckpointError, load_task
-from splitlearn.tasks.results import write_results
+from splitlearn.tasks.quiet import quieten
+from splitlearn.tasks.results import run_record, write_results
 from splitlearn.tasks.static_tables import StaticTables
 
-__all__ = ["ChannelsLast", "CheckpointError", "ClassificationTask", "StaticTables", "load_task", "write_results"]
+__all__ = [
+    "ChannelsLast",
+    "CheckpointError",
+    "ClassificationTask",
+    "StaticTables",
+    "load_task",
+    "quieten",
+    "run_record",
+    "write_results",
+]

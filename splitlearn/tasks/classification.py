@@ -108,6 +108,8 @@ class ClassificationTask(LightningModule):
         self.log_dict(self.test_accuracy)
         self.log("test/bytes_per_image", self.bytes_per_image)
         self.log("test/bits_per_pixel", self.bits_per_pixel)
+        if isinstance(self.model, SplitModel):
+            self.log("test/table_bytes", float(self.model.table_bytes), batch_size=len(images))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the predicted classes `(B,)`, by way of payloads."""

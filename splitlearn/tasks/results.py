@@ -25,14 +25,17 @@ def write_results(folder: Path, metrics: Mapping[str, Any], config: Mapping[str,
         metrics: name → value, e.g. `test/accuracy`; scalars of any kind.
         config: the full settings of the run.
     """
-    record = {
-        **{name: float(value) for name, value in sorted(metrics.items())},
+    path = folder / "results.json"
+    values = {name: float(value) for name, value in sorted(metrics.items())}
+    write_json(path, {**values, **run_record(), "config": config})
+    return path
+
+
+def run_record() -> dict[str, Any]:
+    """Return date, command, machine and versions of this process: what a table of figures must say of itself."""
+    return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "config": config,
     }
-    path = folder / "results.json"
-    write_json(path, record)
-    return path

@@ -47,7 +47,7 @@ class StaticTables(Callback):
         """Give the model a codec of the same class with tables for these symbols."""
         model = _split_model(pl_module)
         model.codec = type(model.codec).fit(self._symbols, model.quantizer.levels)
-        pl_module.log("val/table_bytes", float(sum(table.nbytes for table in model.codec.tables().values())))
+        pl_module.log("val/table_bytes", float(model.table_bytes))
 
 
 def _split_model(module: LightningModule) -> SplitModel:

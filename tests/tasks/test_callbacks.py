@@ -1,0 +1,89 @@
+"""Callbacks: tables learnt while training, and the layout of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from splitlearn.codecs import Huffman
+from splitlearn.data import Digits
+from splitlearn.models import InputModel, SplitModel
+from splitlearn.tasks import ChannelsLast, ClassificationTask, StaticTables
+from tests.networks import datta, digits, network
+from tests.tasks.conftest import MakeTrainer
+
+
+def symbols_of_validation(model: SplitModel, data: Digits, count: int) -> list[Any]:
+    symbols: list[Any] = []
+    for batch in data.val_dataloader():
+        images, _ = data.on_after_batch_transfer(batch, 0)
+        symbols += list(model.symbols(images)[0].numpy())
+    return symbols[:count]
+
+
+def test_tables_are_learnt_and_saved(make_trainer: MakeTrainer, data: Digits, tmp_path: Path) -> None:
+    task = ClassificationTask(datta(), 10)
+    checkpoint = ModelCheckpoint(tmp_path, save_last=True, monitor="val/accuracy", mode="max")
+    trainer = make_trainer(enable_checkpointing=True, callbacks=[StaticTables(), checkpoint])
+    trainer.fit(task, data)
+    model = task.model.eval()
+    assert isinstance(model, SplitModel)
+    learnt = model.codec.tables()["lengths"]
+    expected = Huffman.fit(symbols_of_validation(model, data, 64), model.quantizer.levels).tables()["lengths"]
+    np.testing.assert_array_equal(learnt, expected)
+    assert trainer.callback_metrics["val/table_bytes"] == learnt.nbytes
+
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]["model._extra_state"]
+    np.testing.assert_array_equal(saved["tables"]["lengths"].numpy(), learnt)
+
+    images = digits(32)
+    fitted = model.compress(images)
+    assert torch.equal(model.decompress(fitted), model(images))
+    model.codec = Huffman()
+    alone = model.compress(images)
+    assert sum(map(len, fitted)) < sum(map(len, alone))
+
+
+def test_only_as_many_images_as_asked_for(make_trainer: MakeTrainer, data: Digits) -> None:
+    tables = StaticTables(images=40)
+    task = ClassificationTask(datta(), 10)
+    make_trainer(callbacks=[tables], limit_val_batches=4).validate(task, data, verbose=False)
+    model = task.model.eval()
+    assert isinstance(model, SplitModel)
+    expected = Huffman.fit(symbols_of_validation(model, data, 40), model.quantizer.levels).tables()["lengths"]
+    np.testing.assert_array_equal(model.codec.tables()["lengths"], expected)
+
+
+def test_tables_need_a_model_with_symbols(make_trainer: MakeTrainer, data: Digits) -> None:
+    task = ClassificationTask(InputModel(network()), 10)
+    with pytest.raises(ValueError, match="StaticTables needs a task whose model is a SplitModel"):
+        make_trainer(callbacks=[StaticTables()]).validate(task, data, verbose=False)
+
+
+class Layouts(Callback):
+    """Note how the first convolution lies in memory, and how its output does."""
+
+    def __init__(self) -> None:
+        self.weights: list[bool] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.weights.append(_is_channels_last(pl_module))
+
+
+def _is_channels_last(task: LightningModule) -> bool:
+    weight = task.get_parameter("model.network.layer1.0.conv1.weight")
+    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+
+
+def test_weights_are_channels_last_while_fitting_only(make_trainer: MakeTrainer, data: Digits) -> None:
+    task = ClassificationTask(InputModel(network()), 10)
+    layouts = Layouts()
+    make_trainer(callbacks=[ChannelsLast(), layouts], limit_val_batches=0).fit(task, data)
+    assert layouts.weights == [True] * 3
+    assert not _is_channels_last(task)

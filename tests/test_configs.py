@@ -1,0 +1,114 @@
+"""Every shipped config parses, runs a step on generated data, and its payloads are lossless."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from lightning import LightningDataModule
+from PIL import Image
+from torch import nn
+
+from splitlearn.cli import main
+from splitlearn.data import ImageFolder
+from splitlearn.deploy import export_bottleneck, load_bottleneck
+from splitlearn.models import SplitModel
+from splitlearn.tasks import load_task
+from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+EXPERIMENTS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.parent.name != "data" and p.name != "trainer.yaml")
+BASE = {CONFIGS / "datta2022/ours.yaml": CONFIGS / "datta2022/resnet20_layer2.yaml"}  # what a file is stacked on
+ONE_STEP = [
+    *("--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"),
+    *("--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "1", "--trainer.enable_progress_bar", "false"),
+]
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(CONFIGS))
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten classes of small JPEG images, train/ and test/."""
+    root = tmp_path_factory.mktemp("images")
+    for split, count in (("train", 4), ("test", 2)):
+        for label in range(10):
+            folder = root / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for i in range(count):
+                noise = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8).numpy()
+                Image.fromarray(noise).save(folder / f"{i}.jpg")
+    return root
+
+
+def run(monkeypatch: pytest.MonkeyPatch, command: str, path: Path, folder: Path, images: Path, *options: str) -> None:
+    stack = [CONFIGS / "trainer.yaml", *([BASE[path]] if path in BASE else []), path]
+    words = [word for config in stack for word in ("--config", str(config))]
+    if "digits" not in path.read_text():
+        words += ["--data.root", str(images), "--data.val_size", "10"]
+    place = ["--trainer.logger.save_dir", str(folder), "--trainer.logger.name", "run"]
+    monkeypatch.chdir(ROOT)  # configs name weights relative to the project
+    monkeypatch.setattr(sys, "argv", ["splitlearn", command, *words, *place, *ONE_STEP, *options])
+    assert main() == 0
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
+def test_experiment_runs_and_is_lossless(
+    path: Path, tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path.parent.name == "carra2023":  # nothing to train
+        run(monkeypatch, "test", path, tmp_path, image_folder)
+    else:
+        run(monkeypatch, "fit", path, tmp_path, image_folder)
+        run(monkeypatch, "test", path, tmp_path, image_folder, "--ckpt_path", "last")
+        check_lossless(next(tmp_path.rglob("last.ckpt")), tmp_path)
+    results = json.loads(next(tmp_path.rglob("results.json")).read_text())
+    assert results["test/bytes_per_image"] > 9
+    assert 0 <= results["test/accuracy"] <= 1
+
+
+def check_lossless(checkpoint: Path, folder: Path) -> None:
+    model = load_task(checkpoint).model
+    images = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model.decompress(model.compress(images)), model(images))
+    if isinstance(model, SplitModel):
+        with torch.no_grad():
+            latents = [model.quantizer(latent) for latent in model.run(images).latents]
+        assert all(map(torch.equal, model.latents_hat(model.compress(images)), latents))
+        again = load_bottleneck(export_bottleneck(model, folder / "b.safetensors"), backbone_of(checkpoint))
+        assert again.compress(images) == model.compress(images)
+
+
+def backbone_of(checkpoint: Path) -> nn.Module:
+    """Build the network that a checkpoint's config names, as `splitlearn export`'s users would."""
+    settings = read_checkpoint(checkpoint)[CONFIG_KEY]["model"]["init_args"]["model"]["init_args"]["net"]["init_args"]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "network")
+    network: nn.Module = parser.instantiate(parser.parse_object({"network": settings["model"]})).network
+    return network
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "data").glob("*.yaml")), ids=name)
+def test_data_config_builds(path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    data = parser.instantiate(parser.parse_object({"data": yaml.safe_load(path.read_text())})).data
+    assert data.image_shape == (3, 32, 32)
+    if not isinstance(data, ImageFolder):  # whose classes are those of the folder
+        assert data.num_classes == 10
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=name)
+def test_config_is_a_short_document(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 40
+    assert lines[0].startswith("# ")
+    if path in EXPERIMENTS:
+        assert any("splitlearn " in line and line.startswith("#") for line in lines), "the launch line is missing"

@@ -1,0 +1,61 @@
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from splitlearn.files import whole_file, write_json
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file.png"
+    with whole_file(path) as temporary:
+        temporary.write_bytes(b"half")
+        assert not path.exists()
+        assert temporary.suffix == ".png"  # writers choose their format by it
+        assert temporary.parent == path.parent  # renaming is atomic within one file system only
+    assert path.read_bytes() == b"half"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError()])
+def test_a_failure_leaves_what_was_there(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    def write() -> None:
+        with whole_file(path) as temporary:
+            temporary.write_bytes(b"ne")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_device_is_told(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    def write() -> None:
+        with whole_file(path) as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_bytes(b"new")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write()
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_takes_what_it_does_not_know_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "r.json"
+    write_json(path, {"number": 1.5, "path": Path("a/b"), "list": [1, None]})
+    assert json.loads(path.read_text()) == {"number": 1.5, "path": "a/b", "list": [1, None]}
+    assert path.read_text().endswith("}\n")
+    write_json(path, {})
+    assert json.loads(path.read_text()) == {}

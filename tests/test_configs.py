@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 from splitlearn.cli import main
 from splitlearn.data import ImageFolder
 from splitlearn.deploy import export_bottleneck, load_bottleneck
-from splitlearn.models import SplitModel
+from splitlearn.models import CompressionModel, SplitModel
 from splitlearn.tasks import load_task
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
 
@@ -25,7 +26,14 @@ EXPERIMENTS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.parent.name != "dat
 BASE = {CONFIGS / "datta2022/ours.yaml": CONFIGS / "datta2022/resnet20_layer2.yaml"}  # what a file is stacked on
 ONE_STEP = [
     *("--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"),
-    *("--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "1", "--trainer.enable_progress_bar", "false"),
+    *(
+        "--trainer.limit_val_batches",
+        "1",
+        "--trainer.limit_test_batches",
+        "1",
+        "--trainer.enable_progress_bar",
+        "false",
+    ),
 ]
 
 
@@ -74,7 +82,7 @@ def test_experiment_runs_and_is_lossless(
 
 
 def check_lossless(checkpoint: Path, folder: Path) -> None:
-    model = load_task(checkpoint).model
+    model = cast("CompressionModel", load_task(checkpoint).model)
     images = torch.rand(3, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(model.decompress(model.compress(images)), model(images))

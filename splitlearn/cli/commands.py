@@ -29,17 +29,18 @@ def profile(
     profile_command(model, _shape(input), weights, out, depth)
 
 
-def export(ckpt_path: Path, out: Path, results: Path | None = None) -> None:
-    """Write the bottleneck of a trained checkpoint into one self-describing safetensors file.
+def export(ckpt_path: Path, out: Path, results: Path | None = None, licence: str = "not stated") -> None:
+    """Write what a checkpoint has trained, bottleneck or whole network, into one self-describing safetensors file.
 
     Args:
         ckpt_path: checkpoint that `splitlearn fit` left.
-        out: folder for bottleneck.safetensors.
-        results: results.json of a test run, whose metrics go into the manifest.
+        out: folder for bottleneck.safetensors or network.safetensors, and its record.
+        results: results.json of a test run, whose metrics go into file and record.
+        licence: licence of the weights, and whose they are; goes into the record.
     """
     from splitlearn.deploy import export_command
 
-    export_command(ckpt_path, out, results)
+    export_command(ckpt_path, out, results, licence)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"profile": profile, "export": export}

@@ -9,17 +9,22 @@ from rich.console import Console
 from torch import nn
 
 from splitlearn.deploy.bottleneck_file import export_bottleneck, export_network
+from splitlearn.deploy.record import write_record
 from splitlearn.models import InputModel, SplitModel
 from splitlearn.tasks import load_task
+from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
 
 
-def export_command(ckpt_path: Path, out: Path, results: Path | None) -> None:
+def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: str) -> None:
     """Write what a checkpoint trained: `out/bottleneck.safetensors`, or a fine-tuned `out/network.safetensors`.
+
+    A record of the same name, `.json`, lies beside it.
 
     Args:
         ckpt_path: checkpoint that `splitlearn fit` left.
         out: folder, made if absent.
-        results: results.json of a test run, whose `test/…` values go into the file's metadata.
+        results: results.json of a test run, whose `test/…` values go into file and record.
+        licence: licence of the weights, for the record.
 
     Raises:
         FileNotFoundError: if checkpoint or results are absent.
@@ -33,8 +38,9 @@ def export_command(ckpt_path: Path, out: Path, results: Path | None) -> None:
         path, trained = export_network(model.network, out / "network.safetensors", metrics), model.network
     else:
         raise ValueError(f"{ckpt_path} holds a {type(model).__name__}, of which nothing can be exported")
+    record = write_record(path, metrics, read_checkpoint(ckpt_path)[CONFIG_KEY], licence)
     parameters = sum(p.numel() for p in trained.parameters())
-    Console().print(f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes")
+    Console().print(f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes; record: {record}")
 
 
 def _metrics(results: Path | None) -> dict[str, float]:

@@ -29,7 +29,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint at {path}; splitlearn fit leaves last.ckpt in its run folder")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+    except PermissionError:
         raise
     except Exception as error:  # half a file may fail in any way
         raise CheckpointError(f"{path} is damaged or no checkpoint: use an earlier one of the same folder") from error

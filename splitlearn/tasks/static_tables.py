@@ -24,10 +24,11 @@ class StaticTables(Callback):
     def __init__(self, images: int = 2000) -> None:
         self.images = images
         self._symbols: list[NDArray[np.uint8]] = []
+        self._seen = 0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last epoch's symbols."""
-        self._symbols = []
+        self._symbols, self._seen = [], 0
 
     def on_validation_batch_end(
         self,
@@ -39,9 +40,11 @@ class StaticTables(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the symbols of a batch, until there are enough."""
-        if len(self._symbols) < self.images:
-            tensors = _split_model(pl_module).symbols(batch[0])
-            self._symbols += [symbols for tensor in tensors for symbols in tensor.cpu().numpy()]
+        images = batch[0][: self.images - self._seen]
+        if len(images):
+            self._seen += len(images)
+            for tensor in _split_model(pl_module).symbols(images):
+                self._symbols += list(tensor.cpu().numpy())
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the model a codec of the same class with tables for these symbols."""

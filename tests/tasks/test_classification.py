@@ -38,7 +38,9 @@ def test_fit_changes_the_bottleneck_and_nothing_else(make_trainer: MakeTrainer, 
 
 def test_a_little_training_is_enough_to_learn_something(make_trainer: MakeTrainer, data: Digits) -> None:
     """All of a small network, a few seconds: far above the tenth of a guess."""
-    task = ClassificationTask(InputModel(network(), Pixels()), 10, optimizer=partial(torch.optim.Adam, lr=0.003))
+    task = ClassificationTask(
+        InputModel(network().train(), Pixels()), 10, optimizer=partial(torch.optim.Adam, lr=0.003)
+    )
     trainer = make_trainer(max_epochs=2, limit_train_batches=1.0)
     trainer.fit(task, data)
     assert trainer.callback_metrics["val/accuracy"] > 0.4
@@ -138,6 +140,7 @@ def test_distillation_brings_the_features_nearer(make_trainer: MakeTrainer, data
         optimizer=partial(torch.optim.Adam, lr=0.01),
     )
 
+    @torch.no_grad()
     def distance() -> float:
         output = task.model.run(digits(16))
         return float(FeatureDistillation()(output.features_hat, output.features))

@@ -1,0 +1,33 @@
+"""A record beside each weights file: where it comes from and how to tell that it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from splitlearn.files import write_json
+
+
+def write_record(weights: Path, metrics: Mapping[str, float], config: Any, licence: str) -> Path:
+    """Write `NAME.json` beside `NAME.safetensors` and return its path.
+
+    Args:
+        weights: the weights file.
+        metrics: what a test measured.
+        config: settings of the training, data included, or the command that repeats it.
+        licence: licence of the weights, with the name of whose they are.
+    """
+    content = weights.read_bytes()
+    record = {
+        "file": weights.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "licence": licence,
+        "metrics": dict(metrics),
+        "config": config,
+    }
+    path = weights.with_suffix(".json")
+    write_json(path, record)
+    return path

@@ -35,24 +35,18 @@ def profile_command(name: str, input_shape: tuple[int, ...], weights: str | None
 
 def _table(profiles: Sequence[ModuleProfile], title: str) -> Table:
     table = Table(title=title)
-    for column in (
-        "module",
-        "output",
-        "output\n× input",
-        "crossing\ntensors",
-        "crossing\n× input",
-        "parameters",
-        "M MAC",
-    ):
-        table.add_column(column, justify="left" if column == "module" else "right", no_wrap=True)
+    table.add_column("module", no_wrap=True)
+    for column in ("output", "float32\nkB", "output\n× input", "crossing\ntensors", "crossing\n× input", "parameters\nM", "MAC\nM"):
+        table.add_column(column, justify="right", no_wrap=True)
     for p in profiles:
         table.add_row(
             p.name,
             "×".join(map(str, p.output_shape)),
+            f"{4 * p.output_size / 1024:,.1f}",
             f"{p.relative_size:.3f}",
             "?" if p.crossing_tensors is None else str(p.crossing_tensors),
             "?" if p.relative_crossing is None else f"{p.relative_crossing:.3f}",
-            f"{p.cumulative_parameters:,}",
+            f"{p.cumulative_parameters / 1e6:.3f}",
             f"{p.cumulative_macs / 1e6:,.1f}",
         )
     return table
@@ -69,7 +63,7 @@ def _plot(profiles: Sequence[ModuleProfile], title: str, path: Path) -> None:
     """Bars: what a cut would carry; line: the work before it."""
     import matplotlib.pyplot as plt  # slow to import, and only needed here
 
-    figure, axes = plt.subplots(figsize=(max(7, 0.28 * len(profiles)), 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(min(max(7, 0.28 * len(profiles)), 20), 5), layout="constrained")
     positions = range(len(profiles))
     sizes = [p.relative_size if p.relative_crossing is None else p.relative_crossing for p in profiles]
     axes.bar(positions, sizes, color="tab:blue", label="crossing tensors")

@@ -122,6 +122,7 @@ def _run(model: nn.Module, image: Tensor) -> list[_Row]:
             seen.update({id(p): p.numel() for p in module.parameters(recurse=False)})
             shapes = [tuple(t.shape[1:]) for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
             if shapes:
+                rows.pop(name, None)  # a module that runs again is done when its last run is
                 rows[name] = _Row(name, shapes, sum(seen.values()), int(counter.get_total_flops()) // 2)
 
         return note

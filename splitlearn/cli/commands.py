@@ -13,7 +13,7 @@ def profile(
     input: str = "3,224,224",
     weights: str | None = None,
     out: Path = Path("runs/profile"),
-    depth: int = 2,
+    depth: int = 1,
 ) -> None:
     """Show for every module of a network what a cut after it would send and what the device would compute.
 

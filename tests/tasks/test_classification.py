@@ -84,7 +84,7 @@ def test_the_estimate_is_the_entropy_of_the_symbols(make_trainer: MakeTrainer, d
 
 
 def test_without_a_bottleneck_there_is_nothing_to_fit(make_trainer: MakeTrainer, data: Digits) -> None:
-    with pytest.raises(ValueError, match="nothing trains here.* go straight to `test`"):
+    with pytest.raises(ValueError, match=r"nothing trains here.* go straight to `test`"):
         make_trainer().fit(ClassificationTask(carra(), 10), data)
 
 

@@ -1,0 +1,146 @@
+"""Profiles against published figures, and that profiling leaves no trace."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models import resnet50, resnet152, vgg16
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+from splitlearn.analysis import ModuleProfile, count_macs, profile_command, profile_model
+from splitlearn.models import resnet20
+
+IMAGE = (3, 224, 224)
+
+
+def by_name(profiles: list[ModuleProfile]) -> dict[str, ModuleProfile]:
+    return {profile.name: profile for profile in profiles}
+
+
+def kilobytes(profile: ModuleProfile) -> float:
+    return profile.output_size * 4 / 1024
+
+
+@pytest.fixture(scope="module")
+def resnet50_profile() -> list[ModuleProfile]:
+    return profile_model(resnet50(), IMAGE, depth=2)
+
+
+def test_totals_of_resnet50(resnet50_profile: list[ModuleProfile]) -> None:
+    last = resnet50_profile[-1]
+    assert last.name == "fc"
+    assert last.cumulative_macs == pytest.approx(4.089e9, rel=0.01)
+    assert last.cumulative_parameters == 25_557_032
+    macs = [profile.cumulative_macs for profile in resnet50_profile]
+    assert macs == sorted(macs)
+
+
+def test_output_sizes_of_resnet50(resnet50_profile: list[ModuleProfile]) -> None:
+    """Table I of Carra & Neglia 2023, in kB of 1024 bytes, as floats."""
+    profiles = by_name(resnet50_profile)
+    assert kilobytes(profiles["maxpool"]) == 784.0
+    assert kilobytes(profiles["layer2.0"]) == 1568.0
+    assert profiles["layer2.0"].output_shape == (512, 28, 28)
+    assert profiles["maxpool"].relative_size == pytest.approx(784 / 588)
+
+
+def test_tensors_that_would_cross(resnet50_profile: list[ModuleProfile]) -> None:
+    profiles = by_name(resnet50_profile)
+    assert profiles["layer1.0.conv1"].crossing_tensors == 2  # the shortcut goes around it
+    assert profiles["layer1.0.conv1"].relative_crossing == pytest.approx(2 * 64 * 56 * 56 / (3 * 224 * 224))
+    assert profiles["layer1.0"].crossing_tensors == 1
+    assert profiles["layer1.0"].relative_crossing == profiles["layer1.0"].relative_size
+
+
+def test_output_sizes_of_other_networks() -> None:
+    """Table I of Carra & Neglia 2023."""
+    vgg = by_name(profile_model(vgg16(), IMAGE, depth=1))
+    assert kilobytes(vgg["features.9"]) == 1568.0
+    assert kilobytes(vgg["features.16"]) == 784.0
+    deep = by_name(profile_model(resnet152(), IMAGE, depth=0))
+    assert kilobytes(deep["layer3"]) == 784.0
+    assert "layer3.0" not in deep
+
+
+def test_depth_takes_everything_by_default() -> None:
+    names = [profile.name for profile in profile_model(resnet20(), (3, 32, 32))]
+    assert "layer1.0.conv1" in names
+    assert len(names) == len(set(names)) == len([n for n, m in resnet20().named_modules() if n])
+
+
+def test_parameters_add_up_in_the_order_in_which_layers_run() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10))
+    profiles = profile_model(model, (3, 8, 8))
+    assert [p.name for p in profiles] == ["0", "1", "2", "3"]
+    assert [p.kind for p in profiles] == ["Conv2d", "ReLU", "Flatten", "Linear"]
+    assert [p.cumulative_parameters for p in profiles] == [112, 112, 112, 112 + 1450]
+    assert [p.cumulative_macs for p in profiles] == [4 * 36 * 27] * 3 + [4 * 36 * 27 + 1440]
+    assert [p.output_shape for p in profiles] == [(4, 6, 6), (4, 6, 6), (144,), (10,)]
+
+
+def test_macs_of_a_convolution() -> None:
+    assert count_macs(nn.Conv2d(3, 8, 3, padding=1), torch.zeros(1, 3, 10, 12)) == 8 * 10 * 12 * 27
+
+
+def test_the_model_stays_as_it_was() -> None:
+    model = resnet20().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    profile_model(model, (3, 32, 32), depth=0)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_wrong_shapes_are_told() -> None:
+    with pytest.raises(ValueError, match=r"CifarResNet does not take images of shape \(1, 32, 32\): .*channels"):
+        profile_model(resnet20(), (1, 32, 32))
+
+
+class NeedsValues(nn.Module):
+    """Looks at its input, which the meta device does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.conv(images)
+        return features if float(images.max()) < 1 else features * 2
+
+
+def test_networks_that_look_at_values_run_on_the_cpu() -> None:
+    (profile,) = profile_model(NeedsValues(), (3, 8, 8))
+    assert profile.cumulative_macs == 4 * 36 * 27
+    assert profile.crossing_tensors is None
+    assert profile.relative_crossing is None
+
+
+def test_detectors() -> None:
+    detector = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=64, max_size=64, num_classes=2)
+    profiles = by_name(profile_model(detector, (3, 64, 64), depth=2))
+    layer = profiles["backbone.body.layer1"]
+    assert layer.output_shape == (256, 16, 16)
+    assert layer.crossing_tensors == 2  # the sizes of the images cross too
+    assert profiles["roi_heads.box_head"].cumulative_macs > layer.cumulative_macs > 0
+
+
+def test_command_writes_table_file_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile_command("resnet20", (3, 32, 32), None, tmp_path / "new", depth=0)
+    rows = list(csv.DictReader((tmp_path / "new" / "profile.csv").open()))
+    assert [row["name"] for row in rows][:3] == ["conv1", "bn1", "relu"]
+    last = profile_model(resnet20(), (3, 32, 32), 0)[-1]
+    assert int(rows[-1]["cumulative_macs"]) == last.cumulative_macs
+    assert rows[-1]["output_shape"] == "10"
+    with Image.open(tmp_path / "new" / "profile.png") as plot:
+        assert plot.format == "PNG"
+        assert min(plot.size) > 300
+    printed = capsys.readouterr().out
+    assert "layer2" in printed
+    assert "profile.csv" in printed
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"profile.csv", "profile.png"}

@@ -36,7 +36,15 @@ def profile_command(name: str, input_shape: tuple[int, ...], weights: str | None
 def _table(profiles: Sequence[ModuleProfile], title: str) -> Table:
     table = Table(title=title)
     table.add_column("module", no_wrap=True)
-    for column in ("output", "float32\nkB", "output\n× input", "crossing\ntensors", "crossing\n× input", "parameters\nM", "MAC\nM"):
+    for column in (
+        "output",
+        "float32\nkB",
+        "output\n× input",
+        "crossing\ntensors",
+        "crossing\n× input",
+        "parameters\nM",
+        "MAC\nM",
+    ):
         table.add_column(column, justify="right", no_wrap=True)
     for p in profiles:
         table.add_row(

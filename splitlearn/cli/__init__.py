@@ -35,13 +35,10 @@ commands:
 TRACEBACK = "SPLITLEARN_TRACEBACK"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status: 0, 1 for a failure, 2 for wrong usage, 130 if interrupted.
-
-    Args:
-        arguments: words of the command line; by default those of this process.
-    """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+def main() -> int:
+    """Run this process's command line; return 0, 1 for a failure, 2 for wrong usage, 130 if interrupted."""
+    arguments = sys.argv[1:]
+    sys.path.insert(0, "")  # a console script does not search the working directory, where users' own classes are
     try:
         return _dispatch(arguments)
     except (UsageError, argparse.ArgumentError) as error:
@@ -64,7 +61,7 @@ def _dispatch(arguments: list[str]) -> int:
         check_trainer_arguments(arguments)
         from splitlearn.cli.trainer import run_trainer_command
 
-        run_trainer_command()
+        run_trainer_command(arguments)
     elif command in COMMANDS:
         from splitlearn.cli.commands import run_function
 

@@ -131,7 +131,7 @@ def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ExportError(f"{path} is no readable safetensors file: {error}") from error
-    if manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ExportError(f"{path} holds no bottleneck: it was not written by splitlearn export")
     if manifest["format_version"] > FORMAT_VERSION:
         raise ExportError(

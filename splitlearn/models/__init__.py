@@ -1,6 +1,6 @@
 """Networks that run without Lightning: any model cut in two, bottlenecks, and the composed line."""
 
-from splitlearn.models.backbone import WeightsError, backbone, load_weights, mobilenet_v2_same, same_padding
+from splitlearn.models.backbone import backbone, mobilenet_v2_same
 from splitlearn.models.base import CompressionModel, Normalize
 from splitlearn.models.bottleneck import (
     Bottleneck,
@@ -13,7 +13,9 @@ from splitlearn.models.cutting import CutError, Split, crossing_shapes, legal_cu
 from splitlearn.models.freeze import freeze
 from splitlearn.models.input_model import ImageCodec, ImageFile, InputModel, Pixels
 from splitlearn.models.resnet_cifar import CifarResNet, resnet8, resnet20, resnet32, resnet44, resnet56
+from splitlearn.models.same_padding import same_padding
 from splitlearn.models.split_model import SplitModel
+from splitlearn.models.weights import WeightsError, load_weights
 
 __all__ = [
     "Bottleneck",

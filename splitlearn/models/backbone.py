@@ -1,10 +1,9 @@
-"""Networks by name, and weights from local files or from the library that a network comes from."""
+"""Networks by name, with weights from local files or from the library that a network comes from."""
 
 import difflib
 import importlib
 import inspect
 import os
-import pickle
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable
@@ -14,17 +13,12 @@ from urllib.parse import urlparse
 from urllib.request import urlopen
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from splitlearn.models.same_padding import same_padding
+from splitlearn.models.weights import WeightsError, load_weights
 
-__all__ = ["WeightsError", "backbone", "load_weights", "mobilenet_v2_same", "same_padding"]
-
-
-class WeightsError(ValueError):
-    """Weights cannot be read, cannot be had, or belong to another architecture."""
+__all__ = ["backbone", "mobilenet_v2_same"]
 
 
 def backbone(name: str, weights: str | None = None, num_classes: int | None = None) -> nn.Module:
@@ -56,65 +50,6 @@ def backbone(name: str, weights: str | None = None, num_classes: int | None = No
     model = build(None, num_classes)
     load_weights(model, weights)
     return model
-
-
-def load_weights(model: nn.Module, weights: str | Path) -> None:
-    """Load the weights of a local file into a model, in place, cast to the model's own dtypes.
-
-    Reading the file cannot run code: .safetensors, or a state dict saved by torch (.pt, .pth).
-
-    Args:
-        model: network whose state dict has the keys and shapes of the file.
-        weights: path of the file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: the file has another format, is damaged, or holds the weights of another architecture.
-    """
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no weights file at {path.absolute()}; copy or download it there, "
-            "or set `weights` to the path of a .safetensors, .pt or .pth file that exists"
-        )
-    state = _read_state(path)
-    problems = _misfits(model.state_dict(), state)
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise WeightsError(
-            f"{path} does not fit {type(model).__name__}: {', '.join(problems[:3])}{more}; "
-            "these weights belong to another architecture"
-        )
-    # num_batches_tracked, absent from many exports, only matters for batch norm without momentum
-    model.load_state_dict(state, strict=False)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if path.suffix not in {".safetensors", ".pt", ".pth"}:
-        raise WeightsError(f"{path} is not a weights file: its name must end in .safetensors, .pt or .pth")
-    try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} cannot be read, it is damaged or of another format ({error})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path} holds no state dict: save it with torch.save(model.state_dict(), path)")
-    return state
-
-
-def _misfits(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
-    """Say what differs: first shapes, which tell the most, then missing keys, then surplus ones."""
-    shapes = [
-        f"{key} is {tuple(found[key].shape)} in the file and {tuple(tensor.shape)} in the model"
-        for key, tensor in expected.items()
-        if key in found and found[key].shape != tensor.shape
-    ]
-    needed = [key for key in expected if key not in found and not key.endswith("num_batches_tracked")]
-    surplus = [key for key in found if key not in expected]
-    return shapes + [f"{key} is missing" for key in needed] + [f"{key} is not in the model" for key in surplus]
 
 
 def mobilenet_v2_same(weights: str | Path | None = None, num_classes: int = 1000) -> nn.Module:

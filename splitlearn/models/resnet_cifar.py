@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splitlearn.models.backbone import load_weights
+from splitlearn.models.weights import load_weights
 
 __all__ = ["CifarResNet", "resnet8", "resnet20", "resnet32", "resnet44", "resnet56"]
 

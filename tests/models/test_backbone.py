@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import fx, nn
 from torchvision.transforms import v2
 
-from splitlearn.models.backbone import WeightsError, backbone, load_weights, mobilenet_v2_same, same_padding
+from splitlearn.models import WeightsError, backbone, load_weights, mobilenet_v2_same, same_padding
 from splitlearn.models.resnet_cifar import CifarResNet
 
 # `import … as` would give the function of that name, which the package exports

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import fx
 
-from splitlearn.models.backbone import WeightsError
+from splitlearn.models import WeightsError
 from splitlearn.models.resnet_cifar import CifarResNet, resnet20, resnet32, resnet44, resnet56
 
 

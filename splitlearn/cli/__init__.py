@@ -61,7 +61,7 @@ def _dispatch(arguments: list[str]) -> int:
         check_trainer_arguments(arguments)
         from splitlearn.cli.trainer import run_trainer_command
 
-        run_trainer_command(arguments)
+        run_trainer_command()
     elif command in COMMANDS:
         from splitlearn.cli.commands import run_function
 

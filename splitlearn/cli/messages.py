@@ -20,13 +20,19 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     return f", did you mean {' or '.join(near)}?" if near else ""
 
 
+NO_SUBTYPE = "Does not validate against any of the Union subtypes"  # jsonargparse's wrapper around an object's own error
+
+
 def one_sentence(error: BaseException) -> str:
     """Return an error's message on one line; an error that is not meant for users is named by its class."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = error.filename or "while writing"
         return f"the disk is full ({where}): free some space; what was saved before is intact"
     text = " ".join(str(error).split())
-    meant = isinstance(error, (ValueError, OSError, ImportError))
+    if text.startswith(NO_SUBTYPE) and error.__cause__ is not None:
+        return one_sentence(error.__cause__)
+    ours = type(error).__module__.startswith("splitlearn.")
+    meant = ours or isinstance(error, (ValueError, OSError, ImportError))
     return text if text and meant else f"{type(error).__name__}: {text or 'no message'}"
 
 
@@ -36,10 +42,13 @@ UNKNOWN_KEY = re.compile(
     r"|does not accept option '([\w.]+)'"
 )
 UNKNOWN_NAME = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+SHORT_NAME = re.compile(r"Expected a dot import path string: (\w+)")
 OWNER_BEFORE = re.compile(r"class_path '([\w.]+)'")
 OWNER_BEHIND = re.compile(r"\. Got value: Namespace\(class_path='([\w.]+)'")
 KEY = re.compile(r'Parser key "([\w.]+)": ')
 NOISE = re.compile(r" - Expected a <class 'NoneType'>.*| Given value.*|^.*? Subtypes: \[.*?\] Errors: - ")
+SECTIONS = {"trainer": "lightning.pytorch.Trainer", "checkpoint": "lightning.pytorch.callbacks.ModelCheckpoint"}
+LIBRARIES = ("torch.optim", "torch.optim.lr_scheduler", "lightning.pytorch.callbacks", "lightning.pytorch.loggers")
 REQUIRED = re.compile(r"the following arguments are required: (.*)")
 
 
@@ -56,8 +65,9 @@ def shorten_parser_error(text: str, options: Iterable[str] = ()) -> str:
         behind = OWNER_BEHIND.match(text, unknown.end())
         before = OWNER_BEFORE.findall(text, 0, unknown.start())
         owner = behind[1] if behind else before[-1] if before else ""
-        if key.startswith("trainer."):
-            owner, key = "lightning.pytorch.Trainer", key.removeprefix("trainer.")
+        section, _, rest = key.partition(".")
+        if section in SECTIONS and rest:
+            owner, key = SECTIONS[section], rest
         legal = _parameters(owner) if owner else options
         return f"{owner or 'this command'} has no setting {key!r}{did_you_mean(key.split('.')[0], legal)}"
     if unknown := UNKNOWN_NAME.search(text):
@@ -67,6 +77,8 @@ def shorten_parser_error(text: str, options: Iterable[str] = ()) -> str:
     if required := REQUIRED.search(text):
         return f"missing: {', '.join(f'--{name.strip()}' for name in required[1].split(','))}"
     keys = KEY.findall(text)
+    if short := SHORT_NAME.search(text):
+        return f"{'.'.join(keys)}: no class {short[1]!r}{did_you_mean(short[1], _class_names())}"
     reason = NOISE.sub("", NOISE.sub("", text[list(KEY.finditer(text))[-1].end() :] if keys else text)).strip()
     return f"{'.'.join(keys)}: {reason}" if keys else reason
 
@@ -77,3 +89,10 @@ def _parameters(path: str) -> list[str]:
     found = getattr(sys.modules.get(module), name, None)
     owners = found.__mro__[:-1] if isinstance(found, type) else [found]
     return [parameter for owner in owners if callable(owner) for parameter in inspect.signature(owner).parameters]
+
+
+def _class_names() -> list[str]:
+    """Return the classes that the imported rooms of splitlearn offer, and Lightning's and torch's commonest."""
+    rooms = [module for path, module in list(sys.modules.items()) if path.startswith("splitlearn.")]
+    rooms += [sys.modules[path] for path in LIBRARIES if path in sys.modules]
+    return [name for room in rooms for name in getattr(room, "__all__", ()) if name[0].isupper()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +56,12 @@ class SplitCLI(LightningCLI):
             load_weights_into(self.model, read_checkpoint(path), path)
 
 
-def run_trainer_command(arguments: Sequence[str]) -> None:
-    """Run the subcommand of LightningCLI that `arguments` name, with the options that follow it."""
+def run_trainer_command() -> None:
+    """Run the subcommand of LightningCLI that this process's command line names."""
     quieten()
     SplitCLI(
         LightningModule,
         LightningDataModule,
-        args=list(arguments),
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_callback=ConfigInCheckpoint,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec
@@ -149,11 +149,8 @@ def weights_id(net: Split) -> str:
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    try:
-        with whole_file(path) as temporary:
-            save_file(tensors, temporary, metadata)
-    except SafetensorError as error:
-        raise OSError(f"cannot write {path}: {error}; free some space or choose another folder") from error
+    with whole_file(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata))
 
 
 def _parts(model: SplitModel) -> nn.ModuleDict:

@@ -11,7 +11,6 @@ MESSAGES = (
     ".*does not have many workers.*",  # data in memory need none
     ".*The dirpath has changed.*",  # a resumed run writes into a folder of its own
     ".*is smaller than the logging interval.*",
-    ".*args parameter is intended to run from within Python.*",  # main() passes on the words it was given
 )
 
 

@@ -1,0 +1,196 @@
+"""Wrong usage is answered with one sentence that names the word at fault and the nearest right one."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from splitlearn import __version__
+from splitlearn.cli.messages import did_you_mean, one_sentence, shorten_parser_error
+from tests.cli.conftest import Run
+
+COMMANDS = ("fit", "validate", "test", "predict", "profile", "export")
+
+
+@pytest.mark.parametrize("words", [(), ("-h",), ("--help",)])
+def test_help_lists_every_command(run: Run, words: tuple[str, ...]) -> None:
+    outcome = run(*words)
+    assert outcome.status == 0
+    lines = [line.split() for line in outcome.out.splitlines() if line.startswith("  ")]
+    assert {line[0] for line in lines} >= set(COMMANDS)
+    assert all(len(line) > 3 for line in lines)  # each says what it does
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys; sys.argv=['x', '--help']; import splitlearn.cli as c; c.main(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "splitlearn.cli" in loaded
+    assert not loaded & {"torch", "lightning", "torchvision", "numba", "jsonargparse", "numpy"}
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").out == f"splitlearn {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["profile", "export"])
+def test_help_of_a_command(run: Run, command: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(command, "--help")
+    assert caught.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("fitt",), "no command 'fitt', did you mean fit?; see splitlearn --help"),
+        (("expotr",), "no command 'expotr', did you mean export?; see splitlearn --help"),
+        (("xyzzy",), "no command 'xyzzy'; see splitlearn --help"),
+        (("fit",), "fit needs a config, e.g. splitlearn fit --config configs/quickstart.yaml"),
+        (("fit", "--confg", "small.yaml"), "fit has no option --confg, did you mean config?"),
+        (("fit", "--config", "smal.yaml"), "no config file 'smal.yaml'"),
+        (("fit", "--config=smal.yaml"), "no config file 'smal.yaml'"),
+        (("fit", "--config"), "no config file '.'"),
+        (("profile", "--modle", "resnet20"), "this command has no setting 'modle', did you mean model"),
+        (("profile",), "missing: --model"),
+        (("export", "--out", "x"), "missing: --ckpt_path"),
+        (("profile", "--model", "resnet20", "--depth", "deep"), "depth: Expected a <class 'int'>"),
+        (("profile", "--model", "resnet20", "--input", "3,32"), "--input takes the shape of one image as C,H,W"),
+        (("profile", "--model", "resnet20", "--input", "3,32,no"), "--input takes the shape of one image as C,H,W"),
+        (("profile", "--model", "resnet20", "--input", "3,0,32"), "--input takes the shape of one image as C,H,W"),
+    ],
+)
+def test_wrong_words(run: Run, words: tuple[str, ...], sentence: str) -> None:
+    outcome = run(*words)
+    assert outcome.status == 2
+    assert outcome.error.startswith(sentence)
+
+
+def test_configs_that_are_near_are_named(run: Run) -> None:
+    Path("configs").mkdir()
+    Path("configs/quickstart.yaml").touch()
+    error = run("fit", "--config", "configs/quikstart.yaml").error
+    assert error == "no config file 'configs/quikstart.yaml', did you mean configs/quickstart.yaml?"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: [1", "bad.yaml is not valid YAML: while parsing"),
+        ("", "bad.yaml holds no settings"),
+        ("- a\n- b\n", "bad.yaml holds no settings"),
+        ("modell: {}\n", "bad.yaml has an unknown key 'modell', did you mean model?"),
+        ("1: {}\n", "bad.yaml has an unknown key 1"),
+    ],
+)
+def test_broken_configs(run: Run, text: str, sentence: str) -> None:
+    Path("bad.yaml").write_text(text)
+    outcome = run("test", "--config", "bad.yaml")
+    assert outcome.status == 2
+    assert outcome.error.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--trainer.precison", "32"), "lightning.pytorch.Trainer has no setting 'precison', did you mean precision?"),
+        (
+            ("--checkpoint.monitr", "x"),
+            "lightning.pytorch.callbacks.ModelCheckpoint has no setting 'monitr', did you mean monitor?",
+        ),
+        (("--data.batch_sise", "3"), "splitlearn.data.Digits has no setting 'batch_sise', did you mean batch_size?"),
+        (
+            ("--model.init_args.rate_wait", "3"),
+            "splitlearn.tasks.ClassificationTask has no setting 'rate_wait', did you mean rate_weight",
+        ),
+        (
+            ("--model.model.bottleneck.chanels", "3"),
+            "splitlearn.models.DepthwiseSeparable has no setting 'chanels', did you mean channels?",
+        ),
+        (
+            ("--model.model.net.model.weihts", "x"),
+            "splitlearn.models.resnet20 has no setting 'weihts', did you mean weights?",
+        ),
+        (("--model.optimizer.lrr", "1"), "torch.optim.Adam has no setting 'lrr', did you mean lr?"),
+        (("--model.model.codec", "splitlearn.codecs.Hufman"), "splitlearn.codecs has no 'Hufman', did you mean Huffman"),
+        (("--model.model.codec", "Hufman"), "model.model.codec: no class 'Hufman', did you mean Huffman?"),
+        (("--model.optimizer", "AdamV"), "model.optimizer: no class 'AdamV', did you mean Adam"),
+        (("--trainer.max_epochs", "many"), "trainer.max_epochs: Expected a <class 'int'>"),
+        (("--modell.x", "3"), "fit has no option --modell.x, did you mean model?"),
+    ],
+)
+def test_wrong_settings(fit: Run, words: tuple[str, ...], sentence: str) -> None:
+    outcome = fit(*words)
+    assert outcome.status == 2
+    assert outcome.error.startswith(sentence)
+    assert len(outcome.error) < 150
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--model.model.net.at", "layr2"), "no module 'layr2' in CifarResNet: did you mean layer2, "),
+        (("--model.model.net.model.weights", "none.safetensors"), "no weights file at "),
+        (("--data", "splitlearn.data.Cifar10", "--data.root", "nowhere"), "CIFAR-10 is missing or damaged in "),
+        (("--ckpt_path", "none.ckpt"), "no checkpoint at none.ckpt; splitlearn fit leaves last.ckpt"),
+        (("--ckpt_path", "last"), "no last.ckpt below runs/small: nothing to resume, start without --ckpt_path"),
+        (("--model.model.bottleneck", "Identity"), "nothing trains here: network frozen, bottleneck the identity"),
+        (("--model.model.bottleneck.channels", "0"), "channels and stride must be at least 1"),
+    ],
+)
+def test_what_is_missing_or_impossible(fit: Run, words: tuple[str, ...], sentence: str) -> None:
+    outcome = fit(*words)
+    assert outcome.status == 1
+    assert outcome.error.startswith(sentence)
+    assert len(outcome.error) < 320
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("export", "--ckpt_path", "none.ckpt", "--out", "x"), "no checkpoint at none.ckpt"),
+        (("profile", "--model", "resnte20"), "no network "),
+        (("profile", "--model", "resnet20", "--input", "1,32,32"), "CifarResNet does not take images of shape"),
+    ],
+)
+def test_failures_of_other_commands(run: Run, words: tuple[str, ...], sentence: str) -> None:
+    outcome = run(*words)
+    assert outcome.status == 1
+    assert outcome.error.startswith(sentence)
+    assert not Path("x").exists()
+
+
+def test_a_traceback_on_request(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPLITLEARN_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError):
+        run("export", "--ckpt_path", "none.ckpt", "--out", "x")
+
+
+def test_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("splitlearn.deploy.export_command", interrupted)
+    outcome = run("export", "--ckpt_path", "a", "--out", "b")
+    assert (outcome.status, outcome.error) == (130, "interrupted")
+
+
+def test_errors_become_one_sentence() -> None:
+    assert one_sentence(ValueError("two\n  lines")) == "two lines"
+    assert one_sentence(KeyError("x")) == "KeyError: 'x'"
+    assert one_sentence(ValueError()) == "ValueError: no message"
+    full = one_sentence(OSError(errno.ENOSPC, "No space left on device", "a/last.ckpt"))
+    assert full == "the disk is full (a/last.ckpt): free some space; what was saved before is intact"
+    assert one_sentence(OSError(errno.ENOSPC, "")).startswith("the disk is full (while writing)")
+
+
+def test_suggestions() -> None:
+    assert did_you_mean("modle", ["model", "data"]) == ", did you mean model?"
+    assert did_you_mean("xyz", ["model", "data"]) == ""
+    assert shorten_parser_error('Parser key "a": Parser key "b": wrong. Given value: 3') == "a.b: wrong."
+    assert shorten_parser_error("something else") == "something else"

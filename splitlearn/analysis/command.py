@@ -30,7 +30,7 @@ def profile_command(name: str, input_shape: tuple[int, ...], weights: str | None
     _plot(profiles, name, out / "profile.png")
     console = Console()
     console.print(_table(profiles, f"{name}, input {'×'.join(map(str, input_shape))}"))
-    console.print(f"{out / 'profile.csv'} and {out / 'profile.png'} written")
+    console.print(f"{out / 'profile.csv'} and {out / 'profile.png'} written", soft_wrap=True)
 
 
 def _table(profiles: Sequence[ModuleProfile], title: str) -> Table:

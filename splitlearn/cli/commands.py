@@ -54,7 +54,9 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     """
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog=f"splitlearn {arguments[0]}", exit_on_error=False, description=function.__doc__)
+    parser = ArgumentParser(
+        prog=f"splitlearn {arguments[0]}", exit_on_error=False, allow_abbrev=False, description=function.__doc__
+    )
     names = parser.add_function_arguments(function, as_positional=False, fail_untyped=True)
     options = parser.parse_args(arguments[1:])
     function(**{name: options[name] for name in names})

@@ -20,7 +20,9 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     return f", did you mean {' or '.join(near)}?" if near else ""
 
 
-NO_SUBTYPE = "Does not validate against any of the Union subtypes"  # jsonargparse's wrapper around an object's own error
+NO_SUBTYPE = (
+    "Does not validate against any of the Union subtypes"  # jsonargparse's wrapper around an object's own error
+)
 
 
 def one_sentence(error: BaseException) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from splitlearn.tasks import quieten, write_results
+from splitlearn.tasks import LastCheckpoint, quieten, write_results
 from splitlearn.tasks.loading import CONFIG_KEY, load_weights_into, read_checkpoint
+
+STRICT = {"exit_on_error": False, "allow_abbrev": False}
 
 
 class ConfigInCheckpoint(SaveConfigCallback):
@@ -26,13 +28,20 @@ class SplitCLI(LightningCLI):
     """Checkpoints that survive a kill, `--ckpt_path last` that finds them, and results.json after a test."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Make the checkpoints a section of their own: the newest is always kept, as last.ckpt."""
+        """Make the best checkpoints a section of their own; the newest is always kept, as last.ckpt."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults({"checkpoint.save_last": True})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Refuse a damaged checkpoint before LightningCLI looks for settings in it."""
+        super().parse_arguments(parser, args)
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path is not None and Path(path).is_file():
+            read_checkpoint(path)
 
     def before_instantiate_classes(self) -> None:
-        """Resolve `--ckpt_path last` to the newest last.ckpt of this experiment."""
+        """Leave last.ckpt to its own callback; resolve `--ckpt_path last` to the newest of this experiment."""
         config = self.config[self.subcommand]
+        config.checkpoint.save_last = False  # LastCheckpoint does so
         if config.get("ckpt_path") == "last":
             config.ckpt_path = str(newest_checkpoint(experiment_folder(config.trainer)))
 
@@ -65,10 +74,11 @@ def run_trainer_command() -> None:
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_callback=ConfigInCheckpoint,
+        trainer_defaults={"callbacks": [LastCheckpoint()], "plugins": [{"class_path": "splitlearn.tasks.WholeFileIO"}]},
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
-        parser_kwargs={"prog": "splitlearn", "exit_on_error": False}
-        | {command: {"exit_on_error": False} for command in ("fit", "validate", "test", "predict")},
+        parser_kwargs={"prog": "splitlearn", **STRICT}
+        | {command: STRICT for command in ("fit", "validate", "test", "predict")},
     )
 
 

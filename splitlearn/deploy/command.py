@@ -40,7 +40,9 @@ def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: st
         raise ValueError(f"{ckpt_path} holds a {type(model).__name__}, of which nothing can be exported")
     record = write_record(path, metrics, read_checkpoint(ckpt_path)[CONFIG_KEY], licence)
     parameters = sum(p.numel() for p in trained.parameters())
-    Console().print(f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes; record: {record}")
+    Console().print(
+        f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes; record: {record}", soft_wrap=True
+    )
 
 
 def _metrics(results: Path | None) -> dict[str, float]:

@@ -73,11 +73,11 @@ class NormalizedSeparable(Bottleneck):
     """The unit of Datta et al. with batch norm and a ReLU inside each half.
 
         encoder: 3×3 depthwise, stride S → norm, ReLU → 1×1 to C_r → norm with a learnt gain
-        decoder: 1×1 to C → norm, ReLU → 3×3 depthwise transposed, stride S
+        decoder: 1×1 to C → norm, ReLU → 3×3 depthwise transposed, stride S → PReLU
 
     The norm before quantization is what makes training work at any cut: it keeps the latent at the scale of the
     quantizer's step, where the bare unit's latents start at nearly zero. At test time the encoder's norms fold into its
-    convolutions, so the device pays nothing for them.
+    convolutions, so the device pays nothing for them. The PReLU learns whether the features may be negative.
 
     Args:
         shape: `(C, H, W)` of the features at the cut.
@@ -107,6 +107,7 @@ class NormalizedSeparable(Bottleneck):
             nn.BatchNorm2d(features),
             nn.ReLU(),
             _upsampling(self.shape, stride),
+            nn.PReLU(features, init=0.1),
         )
 
 

@@ -72,7 +72,8 @@ class ImageFile(ImageCodec):
         try:
             with Image.open(io.BytesIO(payload), formats=[self.format]) as image:
                 return np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        # ImportError: ultralytics replaces Image.open by a function that looks for a plug-in when a file is unreadable
+        except (UnidentifiedImageError, OSError, SyntaxError, ImportError) as error:
             raise CodecError(f"payload is no readable {self.format} file: {error}") from error
 
 

@@ -70,8 +70,12 @@ class SplitModel(CompressionModel):
     @torch.inference_mode()
     def symbols(self, images: Tensor) -> list[Tensor]:
         """Return the uint8 symbols `(B, …)` of each float tensor that crosses: what the codec is given."""
-        latents = self._encode(self._features(images))
-        return [self.quantizer.quantize(t)[0] for t in latents if t.is_floating_point()]
+        return self.symbols_of([t for t in self._encode(self._features(images)) if t.is_floating_point()])
+
+    @torch.inference_mode()
+    def symbols_of(self, latents: Sequence[Tensor]) -> list[Tensor]:
+        """Return the uint8 symbols of latents that a pass has made already, such as those of `run`."""
+        return [self.quantizer.quantize(latent)[0] for latent in latents]
 
     @torch.inference_mode()
     def compress(self, images: Tensor) -> list[bytes]:

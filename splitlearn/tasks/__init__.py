@@ -1,6 +1,7 @@
 """Who trains and what is logged: LightningModules, their callback, and the record of a test."""
 
 from splitlearn.tasks.channels_last import ChannelsLast
+from splitlearn.tasks.checkpoints import LastCheckpoint, WholeFileIO
 from splitlearn.tasks.classification import ClassificationTask
 from splitlearn.tasks.loading import CheckpointError, load_task
 from splitlearn.tasks.quiet import quieten
@@ -11,7 +12,9 @@ __all__ = [
     "ChannelsLast",
     "CheckpointError",
     "ClassificationTask",
+    "LastCheckpoint",
     "StaticTables",
+    "WholeFileIO",
     "load_task",
     "quieten",
     "run_record",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from lightning import LightningModule
@@ -18,6 +18,16 @@ from splitlearn.metrics import BitsPerPixel, BytesPerImage, EstimatedBits
 from splitlearn.models import CompressionModel, SplitModel
 
 Batch = tuple[Tensor, Tensor]
+
+
+class ValidationOutput(TypedDict):
+    """What a validation step hands to callbacks; Lightning asks for a dict.
+
+    Attributes:
+        symbols: uint8 `(B, …)` of each float tensor that crosses the cut.
+    """
+
+    symbols: list[Tensor]
 
 
 class ClassificationTask(LightningModule):
@@ -87,16 +97,19 @@ class ClassificationTask(LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log loss, accuracy and the entropy of the symbols."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> ValidationOutput:
+        """Log loss, accuracy and the entropy of the symbols; return these for callbacks."""
         images, labels = batch
-        logits = self.model(images)
-        self.log("val/task_loss", functional.cross_entropy(logits, labels), batch_size=len(images))
-        self.val_accuracy.update(logits, labels)
+        output = self.model.run(images)
+        self.log("val/task_loss", functional.cross_entropy(output.prediction, labels), batch_size=len(images))
+        self.val_accuracy.update(output.prediction, labels)
         self.log_dict(self.val_accuracy, prog_bar=True)
+        symbols: list[Tensor] = []
         if isinstance(self.model, SplitModel) and self.estimated_bits is not None:
-            self.estimated_bits.update(self.model.symbols(images))
+            symbols = self.model.symbols_of(output.latents)
+            self.estimated_bits.update(symbols)
             self.log("val/estimated_bits", self.estimated_bits, prog_bar=True)
+        return {"symbols": symbols}
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log accuracy and sizes of images that went through their payloads."""

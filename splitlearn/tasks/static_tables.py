@@ -40,11 +40,11 @@ class StaticTables(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the symbols of a batch, until there are enough."""
-        images = batch[0][: self.images - self._seen]
-        if len(images):
-            self._seen += len(images)
-            for tensor in _split_model(pl_module).symbols(images):
-                self._symbols += list(tensor.cpu().numpy())
+        wanted = self.images - self._seen
+        if wanted > 0:
+            self._seen += len(batch[0])
+            for tensor in outputs["symbols"]:
+                self._symbols += list(tensor[:wanted].cpu().numpy())
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the model a codec of the same class with tables for these symbols."""

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,11 +84,13 @@ def run_in(folder: Path, *words: str, **environment: str) -> subprocess.Complete
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run a command line in this process, in an empty folder that holds small.yaml."""
     (tmp_path / "small.yaml").write_text(SMALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    # Lightning's log handler keeps the stream of the test that imported it, which is closed by now
+    monkeypatch.setattr(logging, "raiseExceptions", False)
     monkeypatch.delenv("SPLITLEARN_TRACEBACK", raising=False)
 
     def call(*words: str) -> Outcome:
@@ -96,7 +99,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         status = main()
         return Outcome(status, *capfd.readouterr())
 
-    yield call
+    return call
 
 
 @pytest.fixture

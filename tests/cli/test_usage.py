@@ -56,6 +56,7 @@ def test_help_of_a_command(run: Run, command: str) -> None:
         (("fit", "--config=smal.yaml"), "no config file 'smal.yaml'"),
         (("fit", "--config"), "no config file '.'"),
         (("profile", "--modle", "resnet20"), "this command has no setting 'modle', did you mean model"),
+        (("profile", "--mod", "resnet20"), "this command has no setting 'mod', did you mean model"),
         (("profile",), "missing: --model"),
         (("export", "--out", "x"), "missing: --ckpt_path"),
         (("profile", "--model", "resnet20", "--depth", "deep"), "depth: Expected a <class 'int'>"),
@@ -116,9 +117,13 @@ def test_broken_configs(run: Run, text: str, sentence: str) -> None:
             "splitlearn.models.resnet20 has no setting 'weihts', did you mean weights?",
         ),
         (("--model.optimizer.lrr", "1"), "torch.optim.Adam has no setting 'lrr', did you mean lr?"),
-        (("--model.model.codec", "splitlearn.codecs.Hufman"), "splitlearn.codecs has no 'Hufman', did you mean Huffman"),
+        (
+            ("--model.model.codec", "splitlearn.codecs.Hufman"),
+            "splitlearn.codecs has no 'Hufman', did you mean Huffman",
+        ),
         (("--model.model.codec", "Hufman"), "model.model.codec: no class 'Hufman', did you mean Huffman?"),
         (("--model.optimizer", "AdamV"), "model.optimizer: no class 'AdamV', did you mean Adam"),
+        (("--trainer.max_epoch", "3"), "lightning.pytorch.Trainer has no setting 'max_epoch', did you mean max_epochs"),
         (("--trainer.max_epochs", "many"), "trainer.max_epochs: Expected a <class 'int'>"),
         (("--modell.x", "3"), "fit has no option --modell.x, did you mean model?"),
     ],
@@ -154,7 +159,7 @@ def test_what_is_missing_or_impossible(fit: Run, words: tuple[str, ...], sentenc
     ("words", "sentence"),
     [
         (("export", "--ckpt_path", "none.ckpt", "--out", "x"), "no checkpoint at none.ckpt"),
-        (("profile", "--model", "resnte20"), "no network "),
+        (("profile", "--model", "resnte20"), "there is no network named 'resnte20'; did you mean resnet20"),
         (("profile", "--model", "resnet20", "--input", "1,32,32"), "CifarResNet does not take images of shape"),
     ],
 )

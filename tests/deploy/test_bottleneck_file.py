@@ -109,13 +109,13 @@ def test_the_fingerprint_is_of_the_weights_alone() -> None:
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:
     path = export_bottleneck(datta(), tmp_path / "b.safetensors")
-    with pytest.raises(ExportError, match="belongs to CifarResNet with weights .* but this CifarResNet has weights"):
+    with pytest.raises(ExportError, match=r"belongs to CifarResNet with weights .* but this CifarResNet has weights"):
         load_bottleneck(path, network(seed=1))
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
     path = export_bottleneck(datta(), tmp_path / "b.safetensors")
-    with pytest.raises(ExportError, match="belongs to CifarResNet with weights .* but this ResNet has weights"):
+    with pytest.raises(ExportError, match=r"belongs to CifarResNet with weights .* but this ResNet has weights"):
         load_bottleneck(path, fresh_resnet18())
     with pytest.raises(ValueError, match="no module 'layer2' in Sequential"):
         load_bottleneck(path, nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)))
@@ -141,7 +141,7 @@ def test_other_safetensors_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no export at .*; write one with splitlearn export"):
+    with pytest.raises(FileNotFoundError, match=r"no export at .*; write one with splitlearn export"):
         load_bottleneck(tmp_path / "none.safetensors", network())
 
 

@@ -1,0 +1,147 @@
+"""The arrows of the house: who may import whom, held by parsing every file."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import splitlearn
+
+PACKAGE = Path(splitlearn.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+ROOT = {"outputs", "files", "splitlearn"}
+LOW = {"codecs", "quantizers", "losses", "metrics", "data"}
+MIDDLE = {"tasks", "analysis"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "splitlearn": set(),
+    "outputs": set(),
+    "files": set(),
+    **{room: set(ROOT) for room in LOW},
+    "models": ROOT | LOW,
+    **{room: ROOT | LOW | {"models"} for room in MIDDLE},
+    "sweep": ROOT | LOW | MIDDLE | {"models"},
+    "deploy": ROOT | LOW | MIDDLE | {"models"},
+    "testing": ROOT | LOW | {"models"},
+    "cli": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy"},
+    "__main__": {"cli"},
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in FILES}
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def imports(path: Path, at_load: bool = False) -> set[str]:
+    """Names of all modules that a file imports, those inside functions included unless only loading counts."""
+    found: set[str] = set()
+    todo: list[ast.AST] = [ast.parse(path.read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            assert node.module is not None
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else node.module for name in names}
+        elif at_load and (isinstance(node, (ast.FunctionDef, ast.Lambda)) or _only_for_types(node)):
+            continue
+        todo += ast.iter_child_nodes(node)
+    return found
+
+
+def _only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def of_ours(names: set[str]) -> set[str]:
+    return {name for name in names if name.split(".")[0] == "splitlearn"}
+
+
+def test_the_parser_sees_what_it_should() -> None:
+    here = imports(Path(__file__))
+    assert {"ast", "splitlearn", "graphlib"} <= here
+    assert "splitlearn.cli.trainer" in imports(PACKAGE / "cli" / "__init__.py")
+    assert "splitlearn.cli.trainer" not in imports(PACKAGE / "cli" / "__init__.py", at_load=True)
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room(module) for module in MODULES} <= MAY_IMPORT.keys()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows_go_one_way(module: str) -> None:
+    here = room(module)
+    for target in of_ours(imports(MODULES[module])):
+        there = room(target)
+        assert there == here or there in MAY_IMPORT[here], f"{module} must not import {target}"
+
+
+def test_no_import_cycle() -> None:
+    graph = {module: of_ours(imports(path, at_load=True)) - {module} for module, path in MODULES.items()}
+    for module, targets in graph.items():
+        assert targets <= MODULES.keys(), f"{module} imports {targets - MODULES.keys()}, which is no module"
+    # what a package's __init__ gathers from its own files is an arrow from it to them, never back
+    order = list(TopologicalSorter(graph).static_order())
+    assert set(order) == set(MODULES)
+
+
+def test_codecs_know_no_torch() -> None:
+    for module, path in MODULES.items():
+        if room(module) == "codecs":
+            assert not {name for name in imports(path) if name.split(".")[0] in {"torch", "torchvision", "lightning"}}
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("splitlearn", {"numpy", "torch", "lightning"}),
+        ("splitlearn.cli", {"numpy", "torch", "lightning", "jsonargparse"}),
+        ("splitlearn.codecs", {"torch", "lightning"}),
+        ("splitlearn.models", {"lightning", "wandb", "ultralytics", "optuna", "onnx", "timm"}),
+    ],
+)
+def test_imports_stay_light(module: str, absent: set[str]) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    loaded = set(done.stdout.split())
+    assert module in loaded
+    assert not loaded & absent
+
+
+def public() -> list[tuple[str, str]]:
+    """Every public name with its module; without __all__ those of a single file are its own affair."""
+    packages = [m for m, path in MODULES.items() if "\n__all__ = " in path.read_text()]
+    return [(module, name) for module in packages for name in importlib.import_module(module).__all__]
+
+
+@pytest.mark.parametrize(("module", "name"), public())
+def test_public_names_exist_and_are_explained(module: str, name: str) -> None:
+    value = getattr(importlib.import_module(module), name)
+    if callable(value) and (inspect.isclass(value) or inspect.isfunction(value)):
+        assert value.__doc__, f"{module}.{name} has no docstring"
+        assert value.__module__.startswith("splitlearn."), f"{module}.{name} is not ours"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_are_explained_and_short(module: str) -> None:
+    text = MODULES[module].read_text()
+    assert ast.get_docstring(ast.parse(text)), f"{module} has no docstring"
+    assert len(text.splitlines()) <= 400

@@ -8,12 +8,14 @@ from splitlearn.analysis.comparison import (
     plot_comparison,
     write_comparison,
 )
-from splitlearn.analysis.profile import ModuleProfile, count_macs, profile_model
+from splitlearn.analysis.profile import Complexity, ModuleProfile, complexity, count_macs, profile_model
 
 __all__ = [
     "Comparison",
+    "Complexity",
     "ModuleProfile",
     "comparison_table",
+    "complexity",
     "count_macs",
     "markdown_table",
     "plot_comparison",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
-from splitlearn.models import crossing_shapes
+from splitlearn.models import Bottleneck, SplitModel, crossing_shapes
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,34 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> int:
 
 
 @dataclass(frozen=True)
+class Complexity:
+    """What bottlenecks add to a network, for one image.
+
+    Attributes:
+        parameters: of encoders and decoders.
+        encoder_macs: multiply–accumulates on the device.
+        decoder_macs: multiply–accumulates on the server.
+    """
+
+    parameters: int
+    encoder_macs: int
+    decoder_macs: int
+
+
+def complexity(model: SplitModel) -> Complexity:
+    """Return parameters and multiply–accumulates of a model's bottlenecks (Datta et al. 2022, Table III)."""
+    encoder_macs = decoder_macs = 0
+    units = cast("list[Bottleneck]", list(copy.deepcopy(model.bottlenecks).to("meta").eval()))
+    for unit in units:
+        features = torch.zeros(1, *unit.shape, device="meta")
+        with torch.no_grad():
+            latent = unit.encoder(features)
+        encoder_macs += count_macs(unit.encoder, features)
+        decoder_macs += count_macs(unit.decoder, latent)
+    return Complexity(sum(p.numel() for p in model.bottlenecks.parameters()), encoder_macs, decoder_macs)
+
+
+@dataclass(frozen=True)
 class _Row:
     name: str
     shapes: list[tuple[int, ...]]
@@ -119,7 +147,7 @@ def _run(model: nn.Module, image: Tensor) -> list[_Row]:
 
     def hook(name: str) -> Any:
         def note(module: nn.Module, arguments: Any, output: Any) -> None:
-            seen.update({id(p): p.numel() for p in module.parameters(recurse=False)})
+            seen.update({id(p): p.numel() for p in module.parameters()})
             shapes = [tuple(t.shape[1:]) for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
             if shapes:
                 rows.pop(name, None)  # a module that runs again is done when its last run is

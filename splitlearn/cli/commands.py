@@ -22,7 +22,7 @@ def profile(
         input: shape of one image, e.g. 3,224,224.
         weights: a weights file, or the library's name for its weights; the profile does not depend on them.
         out: folder for profile.csv and profile.png.
-        depth: modules with more dots in their name than this are left out of the table, not of the CSV file.
+        depth: modules with more dots in their name than this are left out.
     """
     from splitlearn.analysis import profile_command
 

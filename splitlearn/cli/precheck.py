@@ -8,7 +8,18 @@ import yaml
 
 from splitlearn.cli.messages import UsageError, did_you_mean
 
-KEYS = ("config", "seed_everything", "trainer", "model", "data", "checkpoint", "ckpt_path", "weights_only", "verbose")
+KEYS = (
+    "config",
+    "seed_everything",
+    "trainer",
+    "model",
+    "data",
+    "checkpoint",
+    "ckpt_path",
+    "return_predictions",
+    "weights_only",
+    "verbose",
+)
 FLAGS = ("-h", "--help", "-c", "--print_config")
 
 

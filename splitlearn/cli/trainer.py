@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from jsonargparse import Namespace
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from splitlearn.analysis import complexity
+from splitlearn.cli.run_folder import experiment_folder, new_run_folder, newest_checkpoint
+from splitlearn.files import whole_file
+from splitlearn.models import SplitModel
 from splitlearn.tasks import LastCheckpoint, quieten, write_results
 from splitlearn.tasks.loading import CONFIG_KEY, load_weights_into, read_checkpoint
 
@@ -17,7 +26,16 @@ STRICT = {"exit_on_error": False, "allow_abbrev": False}
 
 
 class ConfigInCheckpoint(SaveConfigCallback):
-    """Save the full config beside the checkpoints, and inside them."""
+    """Save the full config in the run folder, and inside every checkpoint."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, folder: Path) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+        self.folder = folder
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write config.yaml."""
+        with whole_file(self.folder / self.config_filename) as temporary:
+            self.parser.save(self.config, temporary, skip_none=False, overwrite=True)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the settings as plain data, so that `splitlearn export` needs the checkpoint alone."""
@@ -39,11 +57,18 @@ class SplitCLI(LightningCLI):
             read_checkpoint(path)
 
     def before_instantiate_classes(self) -> None:
-        """Leave last.ckpt to its own callback; resolve `--ckpt_path last` to the newest of this experiment."""
+        """Choose the run folder; resolve `--ckpt_path last`. A resumed run keeps its checkpoints where they are."""
         config = self.config[self.subcommand]
         config.checkpoint.save_last = False  # LastCheckpoint does so
         if config.get("ckpt_path") == "last":
             config.ckpt_path = str(newest_checkpoint(experiment_folder(config.trainer)))
+        self.folder = new_run_folder(config.trainer)
+        self.save_config_kwargs = {"folder": self.folder}
+        resumed = self.subcommand == "fit" and config.get("ckpt_path")
+        checkpoints = Path(config.ckpt_path).parent if resumed else self.folder / "checkpoints"
+        config.checkpoint.dirpath = config.checkpoint.dirpath or str(checkpoints)
+        for callback in self.trainer_defaults["callbacks"]:
+            callback.dirpath = os.path.realpath(config.checkpoint.dirpath)
 
     def before_test(self) -> None:
         """Refuse a checkpoint of another architecture before anything runs."""
@@ -53,11 +78,22 @@ class SplitCLI(LightningCLI):
 
     def after_test(self) -> None:
         """Leave results.json in the run folder."""
+        metrics = dict(self.trainer.callback_metrics)
+        if isinstance(self.model.model, SplitModel):
+            metrics |= {f"bottleneck/{name}": value for name, value in asdict(complexity(self.model.model)).items()}
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
         if self.trainer.is_global_zero:
-            path = write_results(folder, self.trainer.callback_metrics, config)
-            print(f"results: {path}")
+            print(f"results: {write_results(self.folder, metrics, config)}")
+
+    def after_predict(self) -> None:
+        """Leave predictions.csv in the run folder: number of the image, class, name of the class."""
+        classes = torch.cat(self.trainer.predict_loop.predictions).tolist()
+        names = getattr(self.datamodule, "class_names", None)
+        with whole_file(self.folder / "predictions.csv") as temporary, temporary.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["image", "class", "name"])
+            table.writerows([i, label, names[label] if names else ""] for i, label in enumerate(classes))
+        print(f"predictions: {self.folder / 'predictions.csv'}")
 
     def _check_checkpoint(self) -> None:
         path = self.config[self.subcommand].get("ckpt_path")
@@ -80,25 +116,3 @@ def run_trainer_command() -> None:
         parser_kwargs={"prog": "splitlearn", **STRICT}
         | {command: STRICT for command in ("fit", "validate", "test", "predict")},
     )
-
-
-def experiment_folder(trainer: Any) -> Path:
-    """Return where this experiment's runs lie: the logger's folder and name, or the trainer's root folder."""
-    loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
-    for logger in loggers:
-        arguments = getattr(logger, "init_args", None)
-        if arguments is not None and arguments.get("save_dir"):
-            return Path(arguments.save_dir) / (arguments.get("name") or "")
-    return Path(trainer.default_root_dir or ".")
-
-
-def newest_checkpoint(folder: Path) -> Path:
-    """Return the last.ckpt below `folder` that was written last.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
-    found = sorted(folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise FileNotFoundError(f"no last.ckpt below {folder}: nothing to resume, start without --ckpt_path")
-    return found[-1]

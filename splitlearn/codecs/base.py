@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from splitlearn.outputs import init_args
 
 MAX_LEVELS = 256
 MAX_ELEMENTS = 2**31 - 1
@@ -21,9 +25,9 @@ class CodecError(ValueError):
 class Codec(ABC):
     """Lossless code for arrays of small integers.
 
-    A codec holds at most static tables, fixed when it is made: `Codec()` is self-contained (whatever tables it needs
-    ride in each payload), `Codec.fit(samples, levels)` carries tables out of band. Nothing about a codec changes by
-    using it.
+    A codec holds its constructor's arguments, each under its own name, and at most static tables: `Codec()` is
+    self-contained (whatever tables it needs ride in each payload), `Codec.fit(samples, levels)` carries tables out of
+    band. Nothing about a codec changes by using it.
 
     A new codec is one file with one subclass that fills in `_encode` and `_decode`; arguments and results are checked
     here. The tests find it by walking the package.
@@ -40,7 +44,7 @@ class Codec(ABC):
             ValueError: if the array is not uint8 or too large, a symbol is not below `levels`, or `levels` is out of
                 range.
         """
-        return self._encode(flat_symbols(symbols, levels), levels)
+        return self._encode(checked_symbols(symbols, levels), levels)
 
     def decode(self, payload: bytes, shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         """Return the symbols of one bare code.
@@ -61,25 +65,35 @@ class Codec(ABC):
         count = element_count(shape)
         data = np.frombuffer(payload, np.uint8)
         data.flags.writeable = False  # bytes and bytearray give one and the same type to the compiled kernels
-        symbols = self._decode(data, count, levels)
+        symbols = self._decode(data, tuple(shape), levels)
         if symbols.size != count or (count and int(symbols.max()) >= levels):
             raise CodecError(f"the payload holds a symbol that is not below levels={levels}")
         return symbols.reshape(shape)
 
     @abstractmethod
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
-        """Return the code of `symbols`: checked, flat, contiguous and read-only, possibly empty."""
+        """Return the code of `symbols`: checked, contiguous and read-only, of any shape, possibly empty."""
 
     @abstractmethod
-    def _decode(self, payload: NDArray[np.uint8], count: int, levels: int) -> NDArray[np.uint8]:
-        """Return `count` symbols as a new flat array, or raise CodecError; `decode` compares them with `levels`.
+    def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+        """Return the symbols of an array of `shape` as a new array, or raise CodecError.
 
-        A `count` that `payload` cannot hold is to be refused before anything of that size is allocated.
+        It may be flat; `decode` gives it its shape and compares it with `levels`. A `shape` that `payload` cannot hold
+        is to be refused before anything of that size is allocated.
         """
 
     @classmethod
     def fit(cls, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
-        """Return a codec with static tables learnt from `samples`.
+        """Return `cls().fitted(samples, levels)`: a codec with static tables learnt from `samples`."""
+        return cls().fitted(samples, levels)
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Return `cls().with_tables(tables)`: the codec whose `tables()` these are."""
+        return cls().with_tables(tables)
+
+    def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
+        """Return a codec like this one with static tables learnt from `samples`.
 
         A code without tables has nothing to learn and is returned as it is.
 
@@ -91,22 +105,31 @@ class Codec(ABC):
             ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
         """
         check_levels(levels)
-        return cls()
+        return self
+
+    @cached_property
+    def identity(self) -> int:
+        """A 32-bit number that codecs of one class name share if arguments and static tables are the same."""
+        identity = zlib.crc32(f"{type(self).__name__}{sorted(init_args(self).items()) or ''}".encode())
+        for name, table in sorted(self.tables().items()):
+            little = np.ascontiguousarray(table, table.dtype.newbyteorder("<"))
+            identity = zlib.crc32(f"\0{name}\0{little.dtype.str}{table.shape}\0".encode(), identity)
+            identity = zlib.crc32(little.tobytes(), identity)
+        return identity
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
-        """Return the static tables by name, as `from_tables` takes them; empty if the codec is self-contained."""
+        """Return the static tables by name, as `with_tables` takes them; empty if the codec is self-contained."""
         return {}
 
-    @classmethod
-    def from_tables(cls, tables: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return the codec whose `tables()` these are.
+    def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Return a codec like this one with these static tables, or with none.
 
         Raises:
             ValueError: if they are not tables of this codec.
         """
         if tables:
-            raise ValueError(f"{cls.__name__} takes no static tables, got {sorted(tables)}")
-        return cls()
+            raise ValueError(f"{type(self).__name__} takes no static tables, got {sorted(tables)}")
+        return self
 
 
 def symbol_bits(levels: int) -> int:
@@ -132,8 +155,8 @@ def element_count(shape: tuple[int, ...]) -> int:
     return count
 
 
-def flat_symbols(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
-    """Return `symbols` flat, contiguous and read-only; a view of them where possible.
+def checked_symbols(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
+    """Return `symbols` contiguous and read-only; a view of them where possible.
 
     Raises:
         ValueError: if they are not a uint8 array of at most 2³¹−1 values below `levels`, or `levels` is out of range.
@@ -147,6 +170,6 @@ def flat_symbols(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
         raise ValueError(f"at most 2³¹−1 symbols fit in one payload, got {symbols.size}")
     if symbols.size and (largest := int(symbols.max())) >= levels:
         raise ValueError(f"every symbol must be below levels={levels}, got {largest}")
-    flat = np.ascontiguousarray(symbols).reshape(-1).view()
-    flat.flags.writeable = False
-    return flat
+    checked = np.asarray(symbols, order="C").view()
+    checked.flags.writeable = False
+    return checked

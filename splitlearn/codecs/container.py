@@ -8,8 +8,8 @@ Layout, little-endian throughout::
     1  identity of the codec, low byte     …  bare code
     1  levels − 1
 
-The check sum is the CRC-32 of everything else, exclusive-or the codec's identity: the CRC-32 of its class name and
-static tables. Any change of up to 32 neighbouring bits is found with certainty, others but for one in 2³².
+The check sum is the CRC-32 of everything else, exclusive-or the codec's identity and the context. Any change of up to
+32 neighbouring bits is found with certainty, others but for one in 2³².
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Header:
     body: int
 
 
-def pack(symbols: NDArray[np.uint8], levels: int, codec: Codec, floats: Sequence[float] = ()) -> bytes:
+def pack(
+    symbols: NDArray[np.uint8], levels: int, codec: Codec, floats: Sequence[float] = (), context: int = 0
+) -> bytes:
     """Return `symbols` coded by `codec` in a container that `unpack` can check.
 
     Args:
@@ -54,6 +56,8 @@ def pack(symbols: NDArray[np.uint8], levels: int, codec: Codec, floats: Sequence
         levels: size of the alphabet, 2…256.
         codec: the codec; `unpack` needs one of the same class with the same static tables.
         floats: at most 255 numbers that travel along, each rounded to single precision.
+        context: 32-bit number for what both sides must share besides the codec, the quantizer's settings say. It goes
+            into the check sum and costs nothing.
 
     Returns:
         9 bytes, 2 for each dimension up to 16,383 (1 up to 127), 4 for each float, then the bare code.
@@ -71,28 +75,29 @@ def pack(symbols: NDArray[np.uint8], levels: int, codec: Codec, floats: Sequence
         raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {symbols.shape}")
     if np.any(np.isinf(values) & np.isfinite(np.asarray(floats, np.float64).reshape(-1))):
         raise ValueError(f"a float passes the range of single precision: {tuple(floats)}")
-    identity = codec_identity(codec)
+    identity = codec.identity ^ context
     start = bytes((MAGIC, VERSION << 4 | symbols.ndim, values.size, identity & 255, levels - 1))
     rest = b"".join((*map(_varint, symbols.shape), values.tobytes(), code))
     check = zlib.crc32(rest, zlib.crc32(start)) ^ identity
     return start + check.to_bytes(4, "little") + rest
 
 
-def unpack(payload: bytes, codec: Codec) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
+def unpack(payload: bytes, codec: Codec, context: int = 0) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
     """Return the symbols and floats of a container.
 
     Args:
         payload: bytes written by `pack`.
-        codec: a codec of the same class and with the same static tables as the one that packed.
+        codec: a codec of the same class, arguments and static tables as the one that packed.
+        context: the number that it was packed with.
 
     Returns:
         The symbols, a new array of the packed shape, and the floats that came along.
 
     Raises:
-        CodecError: on any damage, or if the payload was packed with another codec or other static tables. The check
-            sum is verified before anything is allocated.
+        CodecError: on any damage, or if the payload was packed with another codec, other static tables or another
+            context. The check sum is verified before anything is allocated.
     """
-    header = read_header(payload, codec)
+    header = read_header(payload, codec, context)
     try:
         return codec.decode(payload[header.body :], header.shape, header.levels), header.floats
     except CodecError:
@@ -101,17 +106,18 @@ def unpack(payload: bytes, codec: Codec) -> tuple[NDArray[np.uint8], tuple[float
         raise CodecError(f"the header contradicts the codec: {error}") from error
 
 
-def read_header(payload: bytes, codec: Codec) -> Header:
+def read_header(payload: bytes, codec: Codec, context: int = 0) -> Header:
     """Return shape, levels and floats of a container without decoding its symbols.
 
     Args:
         payload: bytes written by `pack`.
         codec: a codec equal to the one that packed.
+        context: the number that it was packed with.
 
     Raises:
         CodecError: on any damage or a foreign codec, as for `unpack`.
     """
-    _verify(payload, codec_identity(codec), type(codec).__name__)
+    _verify(payload, codec.identity ^ context, type(codec).__name__)
     shape = []
     position = _START
     for _ in range(payload[1] & 15):
@@ -128,16 +134,6 @@ def read_header(payload: bytes, codec: Codec) -> Header:
     return Header(tuple(shape), payload[4] + 1, floats, body)
 
 
-def codec_identity(codec: Codec) -> int:
-    """Return a 32-bit number that is shared by codecs of one class name with the same static tables."""
-    identity = zlib.crc32(type(codec).__name__.encode())
-    for name, table in sorted(codec.tables().items()):
-        little = np.ascontiguousarray(table, table.dtype.newbyteorder("<"))
-        identity = zlib.crc32(f"\0{name}\0{little.dtype.str}{table.shape}\0".encode(), identity)
-        identity = zlib.crc32(little.tobytes(), identity)
-    return identity
-
-
 def _verify(payload: bytes, identity: int, name: str) -> None:
     """Raise CodecError unless the payload is whole and was packed by a codec of this identity."""
     if len(payload) < _START or payload[0] != MAGIC:
@@ -148,7 +144,9 @@ def _verify(payload: bytes, identity: int, name: str) -> None:
     if writer != identity:
         # An undamaged container of another codec shows that codec's identity, whose low byte the header repeats.
         if writer & 255 == payload[3]:
-            raise CodecError(f"the payload was written by a foreign codec: not by {name} with these tables")
+            raise CodecError(
+                f"the payload was written by a foreign codec or quantizer: not by {name} with these tables"
+            )
         raise CodecError("the payload is damaged: its check sum is wrong")
     if payload[1] >> 4 != VERSION or payload[3] != identity & 255:
         raise CodecError(f"the payload has version {payload[1] >> 4} of the container, not {VERSION}")

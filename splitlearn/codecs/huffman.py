@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Self
 
@@ -20,7 +21,7 @@ from splitlearn.codecs._prefix import (
     read_lengths,
     write_lengths,
 )
-from splitlearn.codecs.base import Codec, CodecError, check_levels, flat_symbols, symbol_bits
+from splitlearn.codecs.base import Codec, CodecError, check_levels, checked_symbols, symbol_bits
 
 FOUR_STREAMS_FROM = 1 << 14  # symbols; fixed by the format
 
@@ -48,6 +49,7 @@ class Huffman(Codec):
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
         self._check_fitted(levels)
+        symbols = symbols.reshape(-1)
         if symbols.size == 0:
             return b""
         table = np.zeros(TABLE_BITS // 8 + SLACK, np.uint8)
@@ -65,8 +67,9 @@ class Huffman(Codec):
         end = encode_parts(symbols, codeword_table(lengths), payload, bit, size_bytes)
         return payload[:end].tobytes()
 
-    def _decode(self, payload: NDArray[np.uint8], count: int, levels: int) -> NDArray[np.uint8]:
+    def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         self._check_fitted(levels)
+        count = math.prod(shape)
         if count == 0:
             if payload.size:
                 raise CodecError("the payload has trailing bytes: an empty array has an empty code")
@@ -93,8 +96,7 @@ class Huffman(Codec):
         if self._lengths is not None and self._lengths.size != levels:
             raise ValueError(f"this Huffman code was fitted for levels={self._lengths.size}, not {levels}")
 
-    @classmethod
-    def fit(cls, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
+    def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
         """Return a code with a static table learnt from `samples`.
 
         Every symbol counts half an occurrence more than was seen, so that all have a codeword.
@@ -109,21 +111,20 @@ class Huffman(Codec):
         check_levels(levels)
         counts = np.zeros(256, np.int64)
         for sample in samples:
-            counts += count_symbols(flat_symbols(sample, levels))
-        return cls.from_tables({"lengths": code_lengths(2 * counts[:levels] + 1)})
+            counts += count_symbols(checked_symbols(sample, levels).reshape(-1))
+        return self.with_tables({"lengths": code_lengths(2 * counts[:levels] + 1)})
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
         """Return the static table as `{"lengths": uint8 (levels,)}`, or nothing if tables ride in the payloads."""
         return {} if self._lengths is None else {"lengths": self._lengths.copy()}
 
-    @classmethod
-    def from_tables(cls, tables: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return the code whose `tables()` these are.
+    def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Return the code with this static table, or with none.
 
         Raises:
             ValueError: if they are not the codeword lengths, 1…12, of a complete prefix code for 2…256 symbols.
         """
-        codec = cls()
+        codec = type(self)()
         if not tables:
             return codec
         lengths = tables.get("lengths")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,8 @@ class Raw(Codec):
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
         return symbols.tobytes()
 
-    def _decode(self, payload: NDArray[np.uint8], count: int, levels: int) -> NDArray[np.uint8]:
+    def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+        count = math.prod(shape)
         if payload.size != count:
             raise CodecError(
                 f"the payload is truncated or has trailing bytes: {payload.size} bytes for {count} symbols"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,11 +34,12 @@ class RunLength(Codec):
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
         bits = symbol_bits(levels)
+        symbols = symbols.reshape(-1)
         payload = np.empty((symbols.size * (bits + 1) + 7) // 8 + SLACK, np.uint8)
         return payload[: encode_runs(symbols, bits, payload)].tobytes()
 
-    def _decode(self, payload: NDArray[np.uint8], count: int, levels: int) -> NDArray[np.uint8]:
-        bits = symbol_bits(levels)
+    def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+        bits, count = symbol_bits(levels), math.prod(shape)
         if count > payload.size * 8 // (bits + 1) << bits:
             raise CodecError(f"{payload.size} bytes are too few for {count} symbols: {_PROBLEMS[TRUNCATED]}")
         symbols = np.zeros(count, np.uint8)

@@ -6,7 +6,9 @@ import hashlib
 import importlib
 import json
 import platform
+import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from splitlearn.analysis import complexity
 from splitlearn.codecs import Codec
 from splitlearn.files import whole_file
 from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, split
@@ -59,7 +62,8 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         "input_shape": model.net.input_shape,
         "bottlenecks": [_describe(unit) for unit in model.bottlenecks],
         "quantizer": _describe(model.quantizer),
-        "codec": _class_path(model.codec),
+        "codec": _describe(model.codec),
+        "complexity": asdict(complexity(model)),
         "metrics": dict(metrics or {}),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("splitlearn", "torch", "torchvision", "numpy")},
@@ -96,6 +100,15 @@ def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
         ExportError: if the file is no export, is of a newer format, or belongs to another network or other weights.
     """
     manifest, tensors = read_export(path)
+    try:
+        return _rebuild_model(manifest, tensors, backbone, path)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ExportError(f"{path} is incomplete or contradicts itself: {error}") from error
+
+
+def _rebuild_model(
+    manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], backbone: nn.Module, path: str | Path
+) -> SplitModel:
     net = split(backbone, manifest["split"], tuple(manifest["input_shape"]))
     found = weights_id(net)
     if found != manifest["weights_id"]:
@@ -103,17 +116,18 @@ def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
             f"{path} belongs to {manifest['backbone']} with weights {manifest['weights_id'][:12]}, but this "
             f"{net.name} has weights {found[:12]}: load the backbone with the weights that it was trained with"
         )
-    codec_class = _import(manifest["codec"], Codec)
     model = SplitModel(
         net,
         quantizer=_rebuild(manifest["quantizer"], Quantizer),
-        codec=codec_class.from_tables({name: t.numpy() for name, t in _strip(tensors, "codec.").items()}),
+        codec=_rebuild(manifest["codec"], Codec).with_tables(
+            {k: t.numpy() for k, t in _strip(tensors, "codec.").items()}
+        ),
         normalize=_normalize(_strip(tensors, "normalize.")),
     )
     model.bottlenecks = nn.ModuleList(_rebuild(unit, Bottleneck) for unit in manifest["bottlenecks"])
     parts = _parts(model)
     parts.load_state_dict({name: tensors[name] for name in parts.state_dict()})
-    return model.eval()
+    return model.to(next(backbone.parameters()).device).eval()
 
 
 def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -167,11 +181,13 @@ def _describe(instance: object) -> dict[str, Any]:
 
 
 def _import(class_path: str, base: type[T]) -> type[T]:
-    """Import a class by path; refuse anything that is not a `base`, so that a file cannot name other code to run."""
+    """Return a class by path; a file names no other code to run: only splitlearn's, or what was imported before."""
     module, _, name = class_path.rpartition(".")
+    if module not in sys.modules and not module.startswith("splitlearn."):
+        raise ExportError(f"the export needs {class_path}: import {module} first, if you trust it")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError) as error:
         raise ExportError(f"the export needs {class_path}, which cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ExportError(f"the export names {class_path}, which is no {base.__name__}")

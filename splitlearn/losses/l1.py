@@ -10,8 +10,8 @@ from splitlearn.losses.base import RateLoss
 class L1Rate(RateLoss):
     """Mean absolute value of the latent: small values quantize to zero, and zeros are cheap.
 
-    The papers write the norm as a sum; the mean is the same loss with a weight that does not depend on the latent's
-    size, so one `rate_weight` means the same at every cut, channel count and stride.
+    The papers write the norm as a sum and do not say over what they average. With N elements in the latent of an image,
+    the mean with weight w is the sum with weight w/N: α of Datta et al., for the sum of one image, is N/w.
 
     Reference:
         Datta et al. 2022, eq. 1 (L_r); Beysens et al. 2023 (λ_s/N_a · Σ|x|).

@@ -61,7 +61,7 @@ class BitsPerPixel(Metric):
 
 
 class EstimatedBits(Metric):
-    """Order-0 entropy of the symbols times their number: what an ideal memoryless code would send for an image.
+    """Order-0 entropy of the symbols times their number: what one ideal memoryless code, shared by all images, sends.
 
     An estimate, without headers or tables; `BytesPerImage` is the measurement.
 

@@ -64,7 +64,7 @@ class ImageFile(ImageCodec):
     def encode(self, image: NDArray[np.uint8]) -> bytes:
         """Return the file."""
         file = io.BytesIO()
-        Image.fromarray(image).save(file, self.format, quality=self.quality)
+        Image.fromarray(image).save(file, self.format, quality=self.quality, optimize=True)
         return file.getvalue()
 
     def decode(self, payload: bytes) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -9,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splitlearn.codecs import Codec, CodecError, Raw, pack, unpack
-from splitlearn.codecs.container import read_header
+from splitlearn.codecs import Codec, Raw, pack, unpack
 from splitlearn.models.base import CompressionModel, Normalize
-from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, Identity
+from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, FeatureShape, Identity
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
 from splitlearn.models.message import join_parts, split_parts
-from splitlearn.outputs import SplitOutput
+from splitlearn.outputs import SplitOutput, init_args
 from splitlearn.quantizers import Quantizer
 
 BYTE = 256
@@ -59,9 +59,18 @@ class SplitModel(CompressionModel):
         units = [bottleneck if dtype.is_floating_point else Identity for dtype in net.dtypes]
         self.bottlenecks = nn.ModuleList(unit(shape) for unit, shape in zip(units, net.shapes, strict=True))
 
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the crossing tensors of images in [0, 1], without a graph."""
+        with torch.no_grad():
+            crossing: tuple[Tensor, ...] = self.net.head(images if self.normalize is None else self.normalize(images))
+        return crossing
+
     def run(self, images: Tensor) -> SplitOutput:
         """Return the differentiable pass; the graph starts at the bottleneck's encoder."""
-        features = self._features(images)
+        return self.run_from(self.features(images))
+
+    def run_from(self, features: tuple[Tensor, ...]) -> SplitOutput:
+        """Return the differentiable pass from crossing tensors that the head has made before."""
         latents = self._encode(features)
         features_hat = self._decode(self.quantizer(t) if t.is_floating_point() else t for t in latents)
         floats = tuple(t for t in latents if t.is_floating_point())
@@ -70,7 +79,7 @@ class SplitModel(CompressionModel):
     @torch.inference_mode()
     def symbols(self, images: Tensor) -> list[Tensor]:
         """Return the uint8 symbols `(B, …)` of each float tensor that crosses: what the codec is given."""
-        return self.symbols_of([t for t in self._encode(self._features(images)) if t.is_floating_point()])
+        return self.symbols_of([t for t in self._encode(self.features(images)) if t.is_floating_point()])
 
     @torch.inference_mode()
     def symbols_of(self, latents: Sequence[Tensor]) -> list[Tensor]:
@@ -84,7 +93,7 @@ class SplitModel(CompressionModel):
         Raises:
             ValueError: if a latent holds NaN or infinity, or the cut refuses these images' size.
         """
-        parts = [self._pack(latent) for latent in self._encode(self._features(images))]
+        parts = [self._pack(latent) for latent in self._encode(self.features(images))]
         return [join_parts(tensors) for tensors in zip(*parts, strict=True)]
 
     @torch.inference_mode()
@@ -100,8 +109,10 @@ class SplitModel(CompressionModel):
     @torch.inference_mode()
     def latents_hat(self, payloads: Sequence[bytes]) -> tuple[Tensor, ...]:
         """Return the dequantized latents of a batch of payloads: bit for bit those of the eval-mode `run`."""
+        if not payloads:
+            raise ValueError("there are no payloads to decompress")
         parts = zip(*(split_parts(payload, len(self.bottlenecks)) for payload in payloads), strict=True)
-        return tuple(self._unpack(tensors, dtype) for tensors, dtype in zip(parts, self.net.dtypes, strict=True))
+        return tuple(map(self._unpack, parts, self.net.shapes, self.net.dtypes))
 
     @property
     def table_bytes(self) -> int:
@@ -111,23 +122,36 @@ class SplitModel(CompressionModel):
     def get_extra_state(self) -> dict[str, Any]:
         """Return the codec's static tables, so that a checkpoint holds all that its payloads need."""
         tables = {name: torch.from_numpy(np.array(table)) for name, table in self.codec.tables().items()}
-        return {"codec": type(self.codec).__qualname__, "tables": tables}
+        return {"codec": self._codec_name, "tables": tables}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take the tables of a checkpoint, unless this model was given another codec than the one that was saved."""
-        if state["tables"] and state["codec"] == type(self.codec).__qualname__:
-            self.codec = type(self.codec).from_tables({k: v.numpy() for k, v in state["tables"].items()})
+        if state["tables"] and state["codec"] == self._codec_name:
+            self.codec = self.codec.with_tables({k: v.numpy() for k, v in state["tables"].items()})
 
-    def _features(self, images: Tensor) -> tuple[Tensor, ...]:
-        with torch.no_grad():
-            crossing: tuple[Tensor, ...] = self.net.head(images if self.normalize is None else self.normalize(images))
-        return crossing
+    @property
+    def _codec_name(self) -> str:
+        return f"{type(self.codec).__qualname__}{init_args(self.codec) or ''}"
+
+    @property
+    def context(self) -> int:
+        """What both sides must share besides the codec: the cut and the quantizer's settings."""
+        quantizer = type(self.quantizer).__qualname__, sorted(init_args(self.quantizer).items())
+        return zlib.crc32(repr((self.net.name, self.net.at, quantizer)).encode())
 
     def _encode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        for unit, tensor in zip(self._units(), features, strict=True):
+            if not isinstance(unit, Identity) and tensor.shape[1:] != unit.shape:
+                raise ValueError(
+                    f"this bottleneck takes features {unit.shape}, these images give {tuple(tensor.shape[1:])}: "
+                    f"send images of shape {self.net.input_shape}, or split again with an example of the new size"
+                )
         return [unit.encoder(tensor) for unit, tensor in zip(self._units(), features, strict=True)]
 
     def _decode(self, latents_hat: Iterable[Tensor]) -> tuple[Tensor, ...]:
-        return tuple(unit.decoder(tensor) for unit, tensor in zip(self._units(), latents_hat, strict=True))
+        dtype = next(self.net.parameters()).dtype  # float32 unless the weights are kept in half precision
+        typed = [t.to(dtype) if t.is_floating_point() else t for t in latents_hat]
+        return tuple(unit.decoder(tensor) for unit, tensor in zip(self._units(), typed, strict=True))
 
     def _units(self) -> list[Bottleneck]:
         return cast("list[Bottleneck]", list(self.bottlenecks))
@@ -137,27 +161,19 @@ class SplitModel(CompressionModel):
         if not latent.is_floating_point():
             return [pack(_as_bytes(row), BYTE, _RAW) for row in latent.cpu().numpy()]
         symbols, floats = (t.cpu().numpy() for t in self.quantizer.quantize(latent))
-        levels = self.quantizer.levels
-        return [pack(s, levels, self.codec, floats=tuple(f.tolist())) for s, f in zip(symbols, floats, strict=True)]
+        levels, context = self.quantizer.levels, self.context
+        return [pack(s, levels, self.codec, f.tolist(), context) for s, f in zip(symbols, floats, strict=True)]
 
-    def _unpack(self, containers: Sequence[bytes], dtype: torch.dtype) -> Tensor:
+    def _unpack(self, containers: Sequence[bytes], shape: FeatureShape, dtype: torch.dtype) -> Tensor:
         floating = dtype.is_floating_point
-        codec, levels, count = _RAW, BYTE, 0
-        if floating:
-            codec, levels, count = self.codec, self.quantizer.levels, self.quantizer.floats_per_image
-        for header in (read_header(container, codec) for container in containers):
-            if (header.levels, len(header.floats)) != (levels, count):
-                raise CodecError(
-                    f"the payload was written with another quantizer: it has {header.levels} levels and "
-                    f"{len(header.floats)} floats, not {levels} and {count}"
-                )
-        symbols, floats = zip(*(unpack(container, codec) for container in containers), strict=True)
+        codec, context = (self.codec, self.context) if floating else (_RAW, 0)
+        symbols, floats = zip(*(unpack(container, codec, context) for container in containers), strict=True)
         if len({s.shape for s in symbols}) > 1:
             raise ValueError("these payloads are of images of different sizes: decompress them one size at a time")
         device = next(self.net.parameters()).device
         batch = torch.from_numpy(np.stack(symbols)).to(device)
         if not floating:
-            return batch.view(dtype)
+            return batch.view(dtype).reshape(-1, *shape)
         return self.quantizer.dequantize(batch, torch.tensor(floats, dtype=torch.float32, device=device))
 
 

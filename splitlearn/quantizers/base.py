@@ -43,11 +43,11 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the quantized latent with a straight-through gradient, shaped and typed like `latent`."""
+        """Return the quantized latent in float32 with a straight-through gradient, shaped like `latent`."""
 
 
 def straight_through(latent: Tensor, latent_hat: Tensor) -> Tensor:
-    """Return `latent_hat`, bit for bit, typed like `latent` and with the gradient of the identity to it.
+    """Return `latent_hat`, bit for bit, with the gradient of the identity to `latent`.
 
     What is added to `latent_hat` is an exact zero; `latent + (latent_hat − latent)` would round. Where the latent is
     not finite the zero is NaN, and so is the result. Negative zeros become positive, as symbols restore them.
@@ -57,7 +57,7 @@ def straight_through(latent: Tensor, latent_hat: Tensor) -> Tensor:
         latent_hat: its float32 reconstruction, without gradient.
     """
     wide = latent.float()
-    return (latent_hat + (wide - wide.detach())).to(latent.dtype)
+    return latent_hat + (wide - wide.detach())
 
 
 def check_finite(values: Tensor) -> None:

@@ -19,8 +19,7 @@ class MinMax(Quantizer):
     within one rounding. Of a range that float32 cannot hold only half is formed at a time, so extreme values don't
     overflow.
 
-    The gradient is that of the identity. Under autocast everything is computed in float32; `forward` casts its result
-    back to the type of its input.
+    The gradient is that of the identity. Under autocast everything is computed in float32.
 
     Args:
         bits: n, bits of a symbol, 2…8.
@@ -51,9 +50,9 @@ class MinMax(Quantizer):
 
     def _restore(self, symbols: Tensor, floats: Tensor) -> Tensor:
         """Return the values of flat symbols `(B, N)`: the one formula that every path takes."""
-        lo, hi = floats.double().unbind(1)
-        steps = torch.arange(self.levels, dtype=torch.float64, device=floats.device)
-        table = (lo[:, None] + steps * ((hi - lo) / (self.levels - 1))[:, None]).float()
+        lo, hi = floats.cpu().double().unbind(1)  # not every device has float64, and the table is tiny
+        steps = torch.arange(self.levels, dtype=torch.float64)
+        table = (lo[:, None] + steps * ((hi - lo) / (self.levels - 1))[:, None]).float().to(symbols.device)
         return table.gather(1, symbols.long())
 
     def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +70,7 @@ class MinMax(Quantizer):
         return self._restore(symbols.flatten(1), floats).reshape(symbols.shape)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the quantized latent with the gradient of the identity, shaped and typed like `latent`.
+        """Return the quantized latent in float32 with the gradient of the identity, shaped like `latent`.
 
         An image with NaN or infinity becomes NaN, so that a diverged training shows in its loss.
         """

@@ -18,8 +18,7 @@ class Step(Quantizer):
     Integers that `levels` symbols cannot hold saturate at −⌊levels/2⌋ and ⌊(levels−1)/2⌋, in `forward` too. Ties
     round to even.
 
-    The gradient is that of the identity, also where values saturate. Under autocast everything is computed in float32;
-    `forward` casts its result back to the type of its input.
+    The gradient is that of the identity, also where values saturate. Under autocast everything is computed in float32.
 
     Args:
         step: Q, the distance of two reconstructed values; positive, in the unit of the latent.
@@ -64,7 +63,7 @@ class Step(Quantizer):
         return ((s >> 1) ^ -(s & 1)).float() * self.step
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the quantized latent with the gradient of the identity, shaped and typed like `latent`.
+        """Return the quantized latent in float32 with the gradient of the identity, shaped like `latent`.
 
         NaN and infinity become NaN, so that a diverged training shows in its loss.
         """

@@ -47,8 +47,9 @@ class ClassificationTask(LightningModule):
         distillation: distance to the frozen network's own features; None leaves it out.
         distillation_weight: weight of that distance.
         optimizer: makes the optimizer from parameters.
-        lr_scheduler: makes the scheduler from the optimizer; one that takes `total_steps` (OneCycleLR) is given the
-            run's and steps every batch, any other steps every epoch. None keeps the learning rate.
+        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and is given the run's length
+            unless it has one; any other steps every epoch, ReduceLROnPlateau on `val/task_loss`. None keeps the
+            learning rate.
 
     Reference:
         Datta et al. 2022, eq. 1 and Sec. III-B.
@@ -101,7 +102,7 @@ class ClassificationTask(LightningModule):
         """Log loss, accuracy and the entropy of the symbols; return these for callbacks."""
         images, labels = batch
         output = self.model.run(images)
-        self.log("val/task_loss", functional.cross_entropy(output.prediction, labels), batch_size=len(images))
+        self.log("val/task_loss", functional.cross_entropy(output.prediction, labels), sync_dist=True)
         self.val_accuracy.update(output.prediction, labels)
         self.log_dict(self.val_accuracy, prog_bar=True)
         symbols: list[Tensor] = []
@@ -143,10 +144,12 @@ class ClassificationTask(LightningModule):
             return optimizer
         make: Callable[..., Any] = self.lr_scheduler
         try:
-            scheduler = {"scheduler": make(optimizer, total_steps=self._total_steps()), "interval": "step"}
-        except TypeError:  # it counts epochs
-            scheduler = {"scheduler": make(optimizer), "interval": "epoch"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+            scheduler = make(optimizer)
+        except ValueError:  # OneCycleLR without a length
+            scheduler = make(optimizer, total_steps=self._total_steps())
+        interval = "step" if hasattr(scheduler, "total_steps") else "epoch"
+        settings = {"scheduler": scheduler, "interval": interval, "monitor": "val/task_loss"}
+        return {"optimizer": optimizer, "lr_scheduler": settings}
 
     def _total_steps(self) -> int:
         return int(self.trainer.estimated_stepping_batches)

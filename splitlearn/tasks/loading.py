@@ -58,6 +58,8 @@ def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: s
 def load_task(path: str | Path) -> LightningModule:
     """Rebuild the task of a checkpoint that `splitlearn fit` wrote, weights and codec tables included, in eval mode.
 
+    Its config names the classes to build, so load only checkpoints that you would run; exports name none but ours.
+
     Raises:
         FileNotFoundError: if there is no checkpoint.
         CheckpointError: if it cannot be read or was not written by the command line.

@@ -49,7 +49,8 @@ class StaticTables(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the model a codec of the same class with tables for these symbols."""
         model = _split_model(pl_module)
-        model.codec = type(model.codec).fit(self._symbols, model.quantizer.levels)
+        codec = model.codec.fitted(self._symbols, model.quantizer.levels)
+        model.codec = trainer.strategy.broadcast(codec)  # every process has seen other images
         pl_module.log("val/table_bytes", float(model.table_bytes))
 
 

@@ -144,18 +144,19 @@ def test_a_killed_run_goes_on(run: Run, fit: Run, tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     reached = epoch_of(last)
+    saved = torch.load(last, weights_only=True)
+    steps, moments = saved["global_step"], saved["optimizer_states"][0]["state"][0]["step"]
     before = metrics(CHECKPOINTS.parent)
     outcome = fit("--ckpt_path", "last", "--trainer.max_epochs", str(reached + 3))
     assert outcome.status == 0, outcome.err
     resumed = Path("runs/small/version_1")
-    assert epoch_of(resumed / "checkpoints" / "last.ckpt") == reached + 2
     assert sorted({int(row["epoch"]) for row in metrics(resumed)}) == [reached + 1, reached + 2]
-    assert metrics(CHECKPOINTS.parent) == before
-    assert epoch_of(last) == reached
-    states = [torch.load(p / "last.ckpt", weights_only=True) for p in (CHECKPOINTS, resumed / "checkpoints")]
-    assert states[1]["global_step"] - states[0]["global_step"] == 2 * 2
-    moments = [state["optimizer_states"][0]["state"][0]["step"] for state in states]
-    assert moments[1] - moments[0] == 4  # the optimizer went on, too
+    assert metrics(CHECKPOINTS.parent) == before  # each attempt keeps its own log
+    assert not (resumed / "checkpoints").exists()  # the checkpoints go on where they are
+    state = torch.load(last, weights_only=True)
+    assert state["epoch"] == reached + 2
+    assert state["global_step"] - steps == 2 * 2
+    assert state["optimizer_states"][0]["state"][0]["step"] - moments == 4  # the optimizer went on, too
 
 
 def test_validate_and_predict(run: Run) -> None:
@@ -163,6 +164,10 @@ def test_validate_and_predict(run: Run) -> None:
     (row,) = metrics(Path("runs/small/version_0"))
     assert float(row["val/estimated_bits"]) > 0
     assert run("predict", "--config", "small.yaml", "--trainer.limit_predict_batches", "1").status == 0
+    lines = Path("runs/small/version_1/predictions.csv").read_text().splitlines()
+    assert lines[0] == "image,class,name"
+    assert len(lines) > 10
+    assert all(line.split(",")[1] == line.split(",")[2] for line in lines[1:])  # a digit's name is itself
 
 
 def test_profile(run: Run) -> None:
@@ -195,7 +200,23 @@ def test_wandb_offline(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "tracked").rglob("offline-run-*/*.wandb"))
-    assert list(tmp_path.rglob("last.ckpt"))
+    (last,) = tmp_path.rglob("last.ckpt")
+    assert last.parent == tmp_path / "tracked/small/version_0/checkpoints"  # where any logger's runs lie
+
+
+def test_any_loggers_runs_are_found_again(run: Run, fit: Run) -> None:
+    """A logger that has no folder a run of its own: config, checkpoints and results still have one."""
+    words = ("--trainer.logger", "lightning.pytorch.loggers.WandbLogger", "--trainer.logger.save_dir", "tracked")
+    words = (*words, "--trainer.logger.offline", "true")
+    pytest.importorskip("wandb")
+    assert fit(*words).status == 0
+    tested = run("test", "--config", "small.yaml", *words, "--ckpt_path", "last")
+    assert tested.status == 0, tested.err
+    assert fit(*words, "--ckpt_path", "last", "--trainer.max_epochs", "2").status == 0
+    found = {str(path) for path in Path("tracked/small").rglob("*") if path.suffix in (".yaml", ".json", ".ckpt")}
+    kept = {f"tracked/small/version_0/checkpoints/{name}.ckpt" for name in ("best", "last")}
+    configs = {f"tracked/small/version_{n}/config.yaml" for n in range(3)}
+    assert found == kept | configs | {"tracked/small/version_1/results.json"}
 
 
 def can_mount() -> bool:

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 
 from splitlearn.codecs import Codec, CodecError, Huffman, RunLength, pack, unpack
-from splitlearn.codecs.container import codec_identity, read_header
+from splitlearn.codecs.container import read_header
 
 
 def forge(payload: bytes, codec: Codec) -> bytes:
     """Return `payload` with the check sum made right, as an attacker would."""
-    check = zlib.crc32(payload[:5] + payload[9:]) ^ codec_identity(codec)
+    check = zlib.crc32(payload[:5] + payload[9:]) ^ codec.identity
     return payload[:5] + check.to_bytes(4, "little") + payload[9:]
 
 
 def test_bytes_of_the_example() -> None:
     symbols = np.array([[3, 4, 0, 0], [0, 0, 0, 7]], np.uint8)
     payload = pack(symbols, 8, RunLength(), (0.0, 1.5))
-    assert codec_identity(RunLength()) == zlib.crc32(b"RunLength")
+    assert RunLength().identity == zlib.crc32(b"RunLength")
     rest = bytes([2, 4]) + struct.pack("<ff", 0.0, 1.5) + bytes([0x34, 0xC7])
     start = bytes([0xC5, 0x12, 2, zlib.crc32(b"RunLength") & 255, 7])
     check = zlib.crc32(start + rest) ^ zlib.crc32(b"RunLength")
@@ -59,7 +59,7 @@ def test_limits() -> None:
 
 def test_tells_foreign_from_damaged() -> None:
     payload = pack(np.arange(8, dtype=np.uint8), 8, RunLength())
-    with pytest.raises(CodecError, match="foreign codec: not by Huffman"):
+    with pytest.raises(CodecError, match="foreign codec or quantizer: not by Huffman"):
         unpack(payload, Huffman())
     with pytest.raises(CodecError, match="damaged"):
         unpack(payload[:-1] + b"\x55", RunLength())
@@ -91,3 +91,13 @@ def test_forged_dimensions_are_refused(dimensions: str) -> None:
     payload = pack(np.zeros(0, np.uint8), 8, RunLength())[:9] + bytes.fromhex(dimensions)
     with pytest.raises(CodecError, match="dimension"):
         unpack(forge(payload, RunLength()), RunLength())
+
+
+def test_a_context_must_be_shared() -> None:
+    symbols = np.arange(8, dtype=np.uint8)
+    payload = pack(symbols, 8, RunLength(), context=0x1234)
+    assert len(payload) == len(pack(symbols, 8, RunLength()))
+    assert np.array_equal(unpack(payload, RunLength(), context=0x1234)[0], symbols)
+    for other in (0, 0x1235):
+        with pytest.raises(CodecError, match="foreign codec or quantizer"):
+            unpack(payload, RunLength(), context=other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -83,7 +84,8 @@ def test_manifest_says_all_that_it_belongs_to(tmp_path: Path) -> None:
     assert unit["class_path"] == "splitlearn.models.bottleneck.DepthwiseSeparable"
     assert unit["init_args"] == {"shape": [32, 16, 16], "channels": 8, "stride": 2}
     assert manifest["quantizer"]["init_args"] == {"step": 0.125, "levels": 256}
-    assert manifest["codec"] == "splitlearn.codecs.huffman.Huffman"
+    assert manifest["codec"] == {"class_path": "splitlearn.codecs.huffman.Huffman", "init_args": {}}
+    assert manifest["complexity"] == {"parameters": 1192, "encoder_macs": 34816, "decoder_macs": 34816}
     assert torch.equal(tensors["codec.lengths"], torch.from_numpy(model.codec.tables()["lengths"]))
     assert manifest["metrics"] == METRICS
     assert manifest["versions"]["python"] == platform.python_version()
@@ -164,7 +166,7 @@ def test_newer_formats_are_refused(tmp_path: Path) -> None:
 def test_a_manifest_cannot_name_other_code(tmp_path: Path, class_path: str) -> None:
     path = export_bottleneck(datta(), tmp_path / "b.safetensors")
     described = {"class_path": class_path, "init_args": {}}
-    for part, kind in ({"codec": class_path}, "Codec"), ({"quantizer": described}, "Quantizer"):
+    for part, kind in ({"codec": described}, "Codec"), ({"quantizer": described}, "Quantizer"):
         export_bottleneck(datta(), path)
         change(path, **part)
         with pytest.raises(ExportError, match=f"names {class_path}, which is no {kind}"):
@@ -175,11 +177,27 @@ def test_a_manifest_cannot_name_other_code(tmp_path: Path, class_path: str) -> N
         load_bottleneck(path, network())
 
 
-@pytest.mark.parametrize("class_path", ["no_such_package.Codec", "splitlearn.codecs.NoSuchCodec", "Codec"])
-def test_classes_that_are_not_there_are_told(tmp_path: Path, class_path: str) -> None:
+@pytest.mark.parametrize(
+    ("class_path", "message"),
+    [
+        ("this.Codec", "import this first, if you trust it"),  # importing `this` prints a poem
+        ("no_such_package.Codec", "import no_such_package first"),
+        ("splitlearn.codecs.NoSuchCodec", "which cannot be imported"),
+        ("Codec", "if you trust it"),
+    ],
+)
+def test_classes_that_are_not_there_are_told(tmp_path: Path, class_path: str, message: str) -> None:
     path = export_bottleneck(datta(), tmp_path / "b.safetensors")
-    change(path, codec=class_path)
-    with pytest.raises(ExportError, match=f"needs {class_path}, which cannot be imported"):
+    change(path, codec={"class_path": class_path, "init_args": {}})
+    with pytest.raises(ExportError, match=f"needs {class_path}.*{message}"):
+        load_bottleneck(path, network())
+    assert "this" not in sys.modules
+
+
+def test_an_incomplete_manifest_is_told(tmp_path: Path) -> None:
+    path = export_bottleneck(datta(), tmp_path / "b.safetensors")
+    change(path, quantizer={"class_path": "splitlearn.quantizers.Step", "init_args": {"stride": 2}})
+    with pytest.raises(ExportError, match=r"incomplete or contradicts itself.*stride"):
         load_bottleneck(path, network())
 
 

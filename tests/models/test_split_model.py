@@ -52,7 +52,7 @@ def test_an_image_costs_the_same_alone_and_in_a_batch(make: Make) -> None:
     assert [len(payload) for payload in together] == [len(payload) for payload in alone]
     assert len({len(payload) for payload in together}) > 2
     for a, b in zip(together, alone, strict=True):
-        np.testing.assert_array_equal(unpack(a, model.codec)[0], unpack(b, model.codec)[0])
+        np.testing.assert_array_equal(*(unpack(payload, model.codec, model.context)[0] for payload in (a, b)))
     mixed = model.symbols(images.flip(0))[0].flip(0)
     assert torch.equal(mixed, model.symbols(images)[0])
 
@@ -63,7 +63,7 @@ def test_symbols_are_what_the_codec_was_given(make: Make) -> None:
     (symbols,) = model.symbols(images)
     assert symbols.dtype == torch.uint8
     for row, payload in zip(symbols, model.compress(images), strict=True):
-        np.testing.assert_array_equal(row.numpy(), unpack(payload, model.codec)[0])
+        np.testing.assert_array_equal(row.numpy(), unpack(payload, model.codec, model.context)[0])
 
 
 def test_every_tensor_that_crosses_is_in_the_payload() -> None:
@@ -259,3 +259,34 @@ def test_the_default_bottleneck_sends_the_features() -> None:
 def test_a_convolution_cannot_stand_where_no_map_crosses() -> None:
     with pytest.raises(ValueError, match="cut elsewhere or leave the bottleneck out"):
         SplitModel(split(network(), "linear", SHAPE), Step(), Huffman(), partial(DepthwiseSeparable, channels=2))
+
+
+def test_another_step_is_another_quantizer() -> None:
+    """Both have as many levels: without the quantizer in the check sum, the latent would be garbage."""
+    writer, reader = datta(), datta()
+    reader.quantizer = Step(0.3)
+    with pytest.raises(CodecError, match="foreign codec or quantizer"):
+        reader.decompress(writer.compress(digits(1)))
+
+
+def test_images_of_another_size_are_refused_by_a_bottleneck() -> None:
+    with pytest.raises(ValueError, match=r"this bottleneck takes features .* send images of shape"):
+        datta().compress(torch.rand(1, 3, 30, 30))
+
+
+@MODELS
+@pytest.mark.parametrize("mixed", [False, True])
+def test_half_precision_is_lossless_too(make: Make, mixed: bool) -> None:
+    model, images = make(), digits(3)
+    if not mixed:
+        model, images = model.to(torch.bfloat16), images.to(torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed), torch.no_grad():
+        output, payloads = model.run(images), model.compress(images)
+        latents = [model.quantizer(latent) for latent in output.latents]
+        assert all(map(torch.equal, model.latents_hat(payloads), latents))
+        assert torch.equal(model.decompress(payloads), output.prediction)
+
+
+def test_nothing_to_decompress_is_told() -> None:
+    with pytest.raises(ValueError, match="no payloads"):
+        datta().decompress([])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning import Trainer
 from torch import Tensor
-from torch.optim.lr_scheduler import ConstantLR, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import ConstantLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 from splitlearn.data import Digits
 from splitlearn.losses import FeatureDistillation, L1Rate
@@ -172,6 +172,19 @@ def test_other_schedulers_step_once_an_epoch(make_trainer: MakeTrainer, data: Di
     trainer, config = fitted(trainer, partial(StepLR, step_size=1, gamma=0.1), data)
     assert config.interval == "epoch"
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.01 * 0.1**2)
+
+
+def test_a_given_length_is_kept(make_trainer: MakeTrainer, data: Digits) -> None:
+    scheduler = partial(OneCycleLR, max_lr=0.1, total_steps=77, cycle_momentum=False)
+    _, config = fitted(make_trainer(limit_val_batches=0), scheduler, data)
+    assert config.scheduler.total_steps == 77
+    assert config.interval == "step"
+
+
+def test_a_plateau_is_one_of_the_validation_loss(make_trainer: MakeTrainer, data: Digits) -> None:
+    _, config = fitted(make_trainer(), ReduceLROnPlateau, data)
+    assert config.monitor == "val/task_loss"
+    assert config.reduce_on_plateau
 
 
 def test_a_scheduler_lacking_an_argument_says_which(make_trainer: MakeTrainer, data: Digits) -> None:

@@ -32,7 +32,7 @@ from splitlearn.models import (
     split,
 )
 from splitlearn.quantizers import MinMax, Step
-from splitlearn.tasks import ClassificationTask, StaticTables, quieten, run_record
+from splitlearn.tasks import ClassificationTask, KeepFreedMemory, StaticTables, quieten, run_record
 
 OUT = Path("runs/demo")
 CUT = "layer2"
@@ -90,7 +90,7 @@ def fit(task: ClassificationTask, data: Digits, epochs: int, *callbacks: Callbac
     Trainer(
         max_epochs=epochs,
         accelerator="cpu",
-        callbacks=[RichProgressBar(), *callbacks],
+        callbacks=[RichProgressBar(), KeepFreedMemory(), *callbacks],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,

@@ -19,7 +19,7 @@ from splitlearn.analysis import complexity
 from splitlearn.cli.run_folder import experiment_folder, new_run_folder, newest_checkpoint
 from splitlearn.files import whole_file
 from splitlearn.models import SplitModel
-from splitlearn.tasks import LastCheckpoint, quieten, write_results
+from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, quieten, write_results
 from splitlearn.tasks.loading import CONFIG_KEY, load_weights_into, read_checkpoint
 
 STRICT = {"exit_on_error": False, "allow_abbrev": False}
@@ -67,8 +67,7 @@ class SplitCLI(LightningCLI):
         resumed = self.subcommand == "fit" and config.get("ckpt_path")
         checkpoints = Path(config.ckpt_path).parent if resumed else self.folder / "checkpoints"
         config.checkpoint.dirpath = config.checkpoint.dirpath or str(checkpoints)
-        for callback in self.trainer_defaults["callbacks"]:
-            callback.dirpath = os.path.realpath(config.checkpoint.dirpath)
+        self.trainer_defaults["callbacks"][0].dirpath = os.path.realpath(config.checkpoint.dirpath)
 
     def before_test(self) -> None:
         """Refuse a checkpoint of another architecture before anything runs."""
@@ -110,7 +109,10 @@ def run_trainer_command() -> None:
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_callback=ConfigInCheckpoint,
-        trainer_defaults={"callbacks": [LastCheckpoint()], "plugins": [{"class_path": "splitlearn.tasks.WholeFileIO"}]},
+        trainer_defaults={
+            "callbacks": [LastCheckpoint(), KeepFreedMemory()],
+            "plugins": [{"class_path": "splitlearn.tasks.WholeFileIO"}],
+        },
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         parser_kwargs={"prog": "splitlearn", **STRICT}

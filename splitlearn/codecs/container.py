@@ -77,7 +77,7 @@ def pack(
         raise ValueError(f"a float passes the range of single precision: {tuple(floats)}")
     identity = codec.identity ^ context
     start = bytes((MAGIC, VERSION << 4 | symbols.ndim, values.size, identity & 255, levels - 1))
-    rest = b"".join((*map(_varint, symbols.shape), values.tobytes(), code))
+    rest = b"".join((*map(varint, symbols.shape), values.tobytes(), code))
     check = zlib.crc32(rest, zlib.crc32(start)) ^ identity
     return start + check.to_bytes(4, "little") + rest
 
@@ -121,7 +121,7 @@ def read_header(payload: bytes, codec: Codec, context: int = 0) -> Header:
     shape = []
     position = _START
     for _ in range(payload[1] & 15):
-        size, position = _read_varint(payload, position)
+        size, position = read_varint(payload, position)
         shape.append(size)
     body = position + 4 * payload[2]
     if body > len(payload):
@@ -152,7 +152,7 @@ def _verify(payload: bytes, identity: int, name: str) -> None:
         raise CodecError(f"the payload has version {payload[1] >> 4} of the container, not {VERSION}")
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     """Return `value` in groups of 7 bits, low ones first, the high bit set on all but the last byte."""
     groups = []
     while value > 127:
@@ -161,7 +161,7 @@ def _varint(value: int) -> bytes:
     return bytes((*groups, value))
 
 
-def _read_varint(payload: bytes, position: int) -> tuple[int, int]:
+def read_varint(payload: bytes, position: int) -> tuple[int, int]:
     """Return the varint at `position` and the position behind it."""
     value = shift = 0
     while position < len(payload) and value <= MAX_ELEMENTS:
@@ -173,4 +173,4 @@ def _read_varint(payload: bytes, position: int) -> tuple[int, int]:
             return value, position
         if byte < 128:
             break
-    raise CodecError("the payload is damaged: a dimension is not a number in its shortest form")
+    raise CodecError("the payload is truncated or damaged: a dimension or length is not in its shortest form")

@@ -3,6 +3,7 @@
 from splitlearn.tasks.channels_last import ChannelsLast
 from splitlearn.tasks.checkpoints import LastCheckpoint, WholeFileIO
 from splitlearn.tasks.classification import ClassificationTask
+from splitlearn.tasks.keep_memory import KeepFreedMemory, keep_freed_memory
 from splitlearn.tasks.loading import CheckpointError, load_task
 from splitlearn.tasks.quiet import quieten
 from splitlearn.tasks.results import run_record, write_results
@@ -12,9 +13,11 @@ __all__ = [
     "ChannelsLast",
     "CheckpointError",
     "ClassificationTask",
+    "KeepFreedMemory",
     "LastCheckpoint",
     "StaticTables",
     "WholeFileIO",
+    "keep_freed_memory",
     "load_task",
     "quieten",
     "run_record",

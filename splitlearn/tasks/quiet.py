@@ -9,7 +9,8 @@ MESSAGES = (
     ".*LeafSpec.*",  # Lightning meets a newer torch
     ".*in eval mode at the start of training.*",  # frozen for good, as it should be
     ".*does not have many workers.*",  # data in memory need none
-    ".*The dirpath has changed.*",  # a resumed run writes into a folder of its own
+    ".*The dirpath has changed.*",  # a test has a run folder of its own
+    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run keeps its checkpoints where they are
     ".*is smaller than the logging interval.*",
 )
 

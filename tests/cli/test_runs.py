@@ -206,13 +206,18 @@ def test_wandb_offline(tmp_path: Path) -> None:
 
 def test_any_loggers_runs_are_found_again(run: Run, fit: Run) -> None:
     """A logger that has no folder a run of its own: config, checkpoints and results still have one."""
-    words = ("--trainer.logger", "lightning.pytorch.loggers.WandbLogger", "--trainer.logger.save_dir", "tracked")
-    words = (*words, "--trainer.logger.offline", "true")
-    pytest.importorskip("wandb")
+    words = [
+        *("--trainer.logger", "lightning.pytorch.loggers.WandbLogger", "--trainer.logger.save_dir", "tracked"),
+        *("--trainer.logger.offline", "true"),
+    ]
+    wandb = pytest.importorskip("wandb")
     assert fit(*words).status == 0
+    wandb.finish()  # one process is one run to wandb
     tested = run("test", "--config", "small.yaml", *words, "--ckpt_path", "last")
     assert tested.status == 0, tested.err
+    wandb.finish()
     assert fit(*words, "--ckpt_path", "last", "--trainer.max_epochs", "2").status == 0
+    wandb.finish()
     found = {str(path) for path in Path("tracked/small").rglob("*") if path.suffix in (".yaml", ".json", ".ckpt")}
     kept = {f"tracked/small/version_0/checkpoints/{name}.ckpt" for name in ("best", "last")}
     configs = {f"tracked/small/version_{n}/config.yaml" for n in range(3)}

@@ -52,7 +52,8 @@ def test_an_image_costs_the_same_alone_and_in_a_batch(make: Make) -> None:
     assert [len(payload) for payload in together] == [len(payload) for payload in alone]
     assert len({len(payload) for payload in together}) > 2
     for a, b in zip(together, alone, strict=True):
-        np.testing.assert_array_equal(*(unpack(payload, model.codec, model.context)[0] for payload in (a, b)))
+        first, second = (unpack(payload, model.codec, model.context)[0] for payload in (a, b))
+        np.testing.assert_array_equal(first, second)
     mixed = model.symbols(images.flip(0))[0].flip(0)
     assert torch.equal(mixed, model.symbols(images)[0])
 

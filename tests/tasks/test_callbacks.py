@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,21 @@ def test_weights_are_channels_last_while_fitting_only(make_trainer: MakeTrainer,
     make_trainer(callbacks=[ChannelsLast(), layouts], limit_val_batches=0).fit(task, data)
     assert layouts.weights == [True] * 3
     assert not _is_channels_last(task)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only the C library of Linux is told")
+def test_freed_memory_stays_with_the_process() -> None:
+    script = """
+import sys, torch
+from splitlearn.tasks import keep_freed_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+assert len(sys.argv) == 1 or keep_freed_memory()
+before = resident()
+tensor = torch.ones(2**26)
+del tensor
+print(resident() - before)
+"""
+    words = [sys.executable, "-c", script]
+    given_back, kept = (int(subprocess.check_output([*words, *more])) for more in ([], ["keep"]))
+    assert given_back < 2**25 < 2**27 < kept

@@ -35,23 +35,14 @@ def profile_command(name: str, input_shape: tuple[int, ...], weights: str | None
 
 def _table(profiles: Sequence[ModuleProfile], title: str) -> Table:
     table = Table(title=title)
-    table.add_column("module", no_wrap=True)
-    for column in (
-        "output",
-        "float32\nkB",
-        "output\n× input",
-        "crossing\ntensors",
-        "crossing\n× input",
-        "parameters\nM",
-        "MAC\nM",
-    ):
+    table.add_column("module", no_wrap=True, min_width=max(len(p.name) for p in profiles))
+    for column in ("output", "float32\nkB", "tensors\nacross", "across\n× input", "params\nM", "MAC\nM"):
         table.add_column(column, justify="right", no_wrap=True)
     for p in profiles:
         table.add_row(
             p.name,
             "×".join(map(str, p.output_shape)),
             f"{4 * p.output_size / 1024:,.1f}",
-            f"{p.relative_size:.3f}",
             "?" if p.crossing_tensors is None else str(p.crossing_tensors),
             "?" if p.relative_crossing is None else f"{p.relative_crossing:.3f}",
             f"{p.cumulative_parameters / 1e6:.3f}",

@@ -12,7 +12,7 @@ def profile(
     model: str,
     input: str = "3,224,224",
     weights: str | None = None,
-    out: Path = Path("runs/profile"),
+    out: Path | None = None,
     depth: int = 1,
 ) -> None:
     """Show for every module of a network what a cut after it would send and what the device would compute.
@@ -21,12 +21,12 @@ def profile(
         model: resnet20, torchvision/resnet50, timm/…, ultralytics/yolov8n, or an import path of your own.
         input: shape of one image, e.g. 3,224,224.
         weights: a weights file, or the library's name for its weights; the profile does not depend on them.
-        out: folder for profile.csv and profile.png.
+        out: folder for profile.csv and profile.png; by default runs/profile/MODEL.
         depth: modules with more dots in their name than this are left out.
     """
     from splitlearn.analysis import profile_command
 
-    profile_command(model, _shape(input), weights, out, depth)
+    profile_command(model, _shape(input), weights, out or Path("runs/profile") / model.replace("/", "_"), depth)
 
 
 def export(ckpt_path: Path, out: Path, results: Path | None = None, licence: str = "not stated") -> None:

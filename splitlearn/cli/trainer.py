@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,21 @@ class SplitCLI(LightningCLI):
         config.checkpoint.dirpath = config.checkpoint.dirpath or str(checkpoints)
         self.trainer_defaults["callbacks"][0].dirpath = os.path.realpath(config.checkpoint.dirpath)
 
-    def before_test(self) -> None:
+    def before_fit(self) -> None:
         """Refuse a checkpoint of another architecture before anything runs."""
-        self._check_checkpoint()
+        path = self.config[self.subcommand].get("ckpt_path")
+        if path is not None and path not in ("best", "hpc", "registry"):
+            load_weights_into(self.model, read_checkpoint(path), path)
 
-    before_validate = before_predict = before_fit = before_test
+    def before_test(self) -> None:
+        """Likewise, and warn that an untrained bottleneck is about to be tested."""
+        self.before_fit()
+        model = getattr(self.model, "model", None)
+        trained = isinstance(model, SplitModel) and any(p.requires_grad for p in model.parameters())
+        if trained and self.config[self.subcommand].get("ckpt_path") is None:
+            print("warning: this bottleneck is untrained; did you mean --ckpt_path last?", file=sys.stderr)
+
+    before_validate = before_predict = before_test
 
     def after_test(self) -> None:
         """Leave results.json in the run folder."""
@@ -93,11 +104,6 @@ class SplitCLI(LightningCLI):
             table.writerow(["image", "class", "name"])
             table.writerows([i, label, names[label] if names else ""] for i, label in enumerate(classes))
         print(f"predictions: {self.folder / 'predictions.csv'}")
-
-    def _check_checkpoint(self) -> None:
-        path = self.config[self.subcommand].get("ckpt_path")
-        if path is not None and path not in ("best", "hpc", "registry"):
-            load_weights_into(self.model, read_checkpoint(path), path)
 
 
 def run_trainer_command() -> None:

@@ -89,5 +89,5 @@ class EstimatedBits(Metric):
         """Return the estimated bits an image."""
         probabilities = self.counts / self.counts.sum()
         entropy = -torch.special.xlogy(probabilities, probabilities).sum() / torch.log(torch.tensor(2.0))
-        bits: Tensor = entropy * self.counts.sum() / self.images
+        bits: Tensor = entropy.abs() * self.counts.sum() / self.images  # one symbol alone: 0, not −0
         return bits

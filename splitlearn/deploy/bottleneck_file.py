@@ -127,6 +127,7 @@ def _rebuild_model(
     model.bottlenecks = nn.ModuleList(_rebuild(unit, Bottleneck) for unit in manifest["bottlenecks"])
     parts = _parts(model)
     parts.load_state_dict({name: tensors[name] for name in parts.state_dict()})
+    model.bottlenecks.requires_grad_(False)  # it is trained; `requires_grad_()` lets it go on
     return model.to(next(backbone.parameters()).device).eval()
 
 

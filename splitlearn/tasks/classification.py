@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.metrics import BitsPerPixel, BytesPerImage, EstimatedBits
 from splitlearn.models import CompressionModel, SplitModel
+from splitlearn.outputs import SplitOutput
 
 Batch = tuple[Tensor, Tensor]
 
@@ -67,7 +68,7 @@ class ClassificationTask(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.num_classes = model, num_classes
         self.rate_loss, self.rate_weight = rate_loss, rate_weight
         self.distillation, self.distillation_weight = distillation, distillation_weight
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
@@ -84,7 +85,7 @@ class ClassificationTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, labels = batch
-        output = self.model.run(images)
+        output = self._checked(self.model.run(images))
         loss = functional.cross_entropy(output.prediction, labels)
         self.log("train/task_loss", loss)
         if self.rate_loss is not None:
@@ -101,7 +102,7 @@ class ClassificationTask(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> ValidationOutput:
         """Log loss, accuracy and the entropy of the symbols; return these for callbacks."""
         images, labels = batch
-        output = self.model.run(images)
+        output = self._checked(self.model.run(images))
         self.log("val/task_loss", functional.cross_entropy(output.prediction, labels), sync_dist=True)
         self.val_accuracy.update(output.prediction, labels)
         self.log_dict(self.val_accuracy, prog_bar=True)
@@ -150,6 +151,12 @@ class ClassificationTask(LightningModule):
         interval = "step" if hasattr(scheduler, "total_steps") else "epoch"
         settings = {"scheduler": scheduler, "interval": interval, "monitor": "val/task_loss"}
         return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def _checked(self, output: SplitOutput) -> SplitOutput:
+        found = tuple(output.prediction.shape[1:])
+        if found != (self.num_classes,):
+            raise ValueError(f"the network's output has shape {found} an image, but num_classes is {self.num_classes}")
+        return output
 
     def _total_steps(self) -> int:
         return int(self.trainer.estimated_stepping_batches)

@@ -199,3 +199,8 @@ def test_without_a_scheduler_the_learning_rate_stays(make_trainer: MakeTrainer, 
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.01
     _, config = fitted(make_trainer(limit_val_batches=0), partial(ConstantLR, factor=0.5, total_iters=5), data)
     assert config.interval == "epoch"
+
+
+def test_a_wrong_number_of_classes_is_told(make_trainer: MakeTrainer, data: Digits) -> None:
+    with pytest.raises(ValueError, match=r"output has shape \(10,\) an image, but num_classes is 7"):
+        make_trainer().fit(ClassificationTask(datta(), 7), data)

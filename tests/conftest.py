@@ -9,6 +9,10 @@ import torch
 SHARED = Path(os.environ.get("SPLITLEARN_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what the code does now")
+
+
 @pytest.fixture(autouse=True)
 def one_thread_and_seed() -> None:
     """Two torch threads are many times slower than one on a shared machine."""

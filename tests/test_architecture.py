@@ -17,13 +17,15 @@ import splitlearn
 PACKAGE = Path(splitlearn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-ROOT = {"outputs", "files", "splitlearn"}
+ROOT = {"outputs", "files", "jit", "grids", "splitlearn"}
 LOW = {"codecs", "quantizers", "losses", "metrics", "data"}
 MIDDLE = {"tasks", "analysis"}
 MAY_IMPORT: dict[str, set[str]] = {
     "splitlearn": set(),
     "outputs": set(),
     "files": set(),
+    "jit": set(),
+    "grids": {"jit"},
     **{room: set(ROOT) for room in LOW},
     "models": ROOT | LOW,
     **{room: ROOT | LOW | {"models"} for room in MIDDLE},

@@ -1,5 +1,8 @@
-"""Looking at a network before and after cutting it, and at methods side by side."""
+"""Looking at a network before and after cutting it, and at methods and codecs side by side."""
 
+from splitlearn.analysis.codec_comparison import CodecRow, compare_codecs, package_codecs, with_static_tables
+from splitlearn.analysis.codec_report import codec_markdown, codec_table, plot_codecs, print_codecs, processor, write_codecs
+from splitlearn.analysis.codecs_command import ActivationsError, codecs_command, read_activations
 from splitlearn.analysis.command import profile_command
 from splitlearn.analysis.comparison import (
     Comparison,
@@ -11,15 +14,28 @@ from splitlearn.analysis.comparison import (
 from splitlearn.analysis.profile import Complexity, ModuleProfile, complexity, count_macs, profile_model
 
 __all__ = [
+    "ActivationsError",
+    "CodecRow",
     "Comparison",
     "Complexity",
     "ModuleProfile",
+    "codec_markdown",
+    "codec_table",
+    "codecs_command",
+    "compare_codecs",
     "comparison_table",
     "complexity",
     "count_macs",
     "markdown_table",
+    "package_codecs",
+    "plot_codecs",
     "plot_comparison",
+    "print_codecs",
+    "processor",
     "profile_command",
     "profile_model",
+    "read_activations",
+    "with_static_tables",
+    "write_codecs",
     "write_comparison",
 ]

@@ -43,7 +43,58 @@ def export(ckpt_path: Path, out: Path, results: Path | None = None, licence: str
     export_command(ckpt_path, out, results, licence)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"profile": profile, "export": export}
+def codecs(
+    activations: Path | None = None,
+    key: str | None = None,
+    bits: str = "2,3,4,6,8",
+    config: Path | None = None,
+    ckpt_path: Path | None = None,
+    data_root: Path | None = None,
+    images: int = 49,
+    rounds: int = 11,
+    out: Path = Path("runs/codecs"),
+) -> None:
+    """Compare all codecs on activations: bytes, bytes over entropy, throughput; each code is decoded and checked.
+
+    Args:
+        activations: a .npy or .safetensors file of floats, (B, C, H, W) say; half of them fit static tables.
+        key: name of the tensor in a safetensors file; needed only if there are several.
+        bits: n of the min–max quantizers that activations are tried with, e.g. 2,3,4,6,8.
+        config: in place of activations, a config of splitlearn test: its latents, through its own quantizer.
+        ckpt_path: checkpoint of the config's trained bottleneck.
+        data_root: folder of images, in place of the config's data.root.
+        images: how many to measure at most; as many more fit static tables.
+        rounds: how often each image is coded; its best time counts. Slow codecs get fewer.
+        out: folder for codecs.json, codecs.csv and codecs.png.
+    """
+    if (activations is None) == (config is None):
+        raise UsageError("codecs takes either --activations FILE or --config FILE")
+    if key is not None and activations is None:
+        raise UsageError("--key goes with --activations FILE")
+    if config is None and (ckpt_path is not None or data_root is not None):
+        raise UsageError("--ckpt_path and --data_root go with --config FILE")
+    if images < 1 or rounds < 1:
+        raise UsageError(f"--images and --rounds must be at least 1, got {images} and {rounds}")
+    numbers = _bits(bits)
+    from splitlearn.analysis import ActivationsError, codecs_command, read_activations
+    from splitlearn.grids import Grid, MinMaxGrid
+    from splitlearn.tasks import run_record
+
+    if activations is not None:
+        try:
+            sources = {activations.name: read_activations(activations, key, 2 * images)}
+        except ActivationsError as error:
+            raise UsageError(str(error)) from error
+        grids: list[Grid] = [MinMaxGrid(n) for n in numbers]
+    elif config is not None:
+        from splitlearn.cli.config_latents import config_latents
+
+        sources, grid = config_latents(config, ckpt_path, data_root, 2 * images)
+        grids = [grid]
+    codecs_command(sources, grids, images, rounds, out, run_record())
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"profile": profile, "export": export, "codecs": codecs}
 
 
 def run_function(function: Callable[..., None], arguments: list[str]) -> None:
@@ -70,3 +121,13 @@ def _shape(text: str) -> tuple[int, ...]:
     if len(shape) != 3 or min(shape) < 1:
         raise UsageError(f"--input takes the shape of one image as C,H,W, e.g. 3,224,224; got {text!r}")
     return shape
+
+
+def _bits(text: str) -> list[int]:
+    try:
+        bits = [int(number) for number in text.split(",")]
+    except ValueError:
+        bits = []
+    if not bits or min(bits) < 2 or max(bits) > 8:
+        raise UsageError(f"--bits takes numbers 2…8, e.g. 2,3,4; got {text!r}")
+    return sorted(set(bits))

@@ -1,9 +1,30 @@
 """Codecs: symbols to bytes and back, losslessly. Nothing in this room imports torch."""
 
 from splitlearn.codecs.base import Codec, CodecError
+from splitlearn.codecs.compressed_sparse_row import CompressedSparseRow
 from splitlearn.codecs.container import pack, unpack
+from splitlearn.codecs.deflate import Deflate
 from splitlearn.codecs.huffman import Huffman
+from splitlearn.codecs.latents import decode_latent, encode_latent, pack_latents, unpack_latents
 from splitlearn.codecs.raw import Raw
 from splitlearn.codecs.run_length import RunLength
+from splitlearn.codecs.truncated_unary import TruncatedUnary
+from splitlearn.codecs.zstandard import Zstandard
 
-__all__ = ["Codec", "CodecError", "Huffman", "Raw", "RunLength", "pack", "unpack"]
+__all__ = [
+    "Codec",
+    "CodecError",
+    "CompressedSparseRow",
+    "Deflate",
+    "Huffman",
+    "Raw",
+    "RunLength",
+    "TruncatedUnary",
+    "Zstandard",
+    "decode_latent",
+    "encode_latent",
+    "pack",
+    "pack_latents",
+    "unpack",
+    "unpack_latents",
+]

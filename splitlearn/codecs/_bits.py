@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs._jit import njit
+from splitlearn.jit import njit
 
 SLACK = 16
 
 
+@njit
 def padded(payload: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return a copy of `payload` followed by `SLACK` zero bytes, so that `load64` may start at any of its bytes."""
     buffer = np.empty(payload.size + SLACK, np.uint8)
-    buffer[: payload.size] = payload
+    for i in range(payload.size):
+        buffer[i] = payload[i]
     buffer[payload.size :] = 0
     return buffer
 
@@ -47,21 +49,6 @@ def load64(buffer: NDArray[np.uint8], position: int) -> np.uint64:
 
 
 @njit
-def load64_little(buffer: NDArray[np.uint8], position: int) -> np.uint64:
-    """Return the 8 bytes from `position` on as one word with the first byte lowest."""
-    at = np.uint64(position)
-    word = np.uint64(buffer[at])
-    word |= np.uint64(buffer[at + np.uint64(1)]) << np.uint64(8)
-    word |= np.uint64(buffer[at + np.uint64(2)]) << np.uint64(16)
-    word |= np.uint64(buffer[at + np.uint64(3)]) << np.uint64(24)
-    word |= np.uint64(buffer[at + np.uint64(4)]) << np.uint64(32)
-    word |= np.uint64(buffer[at + np.uint64(5)]) << np.uint64(40)
-    word |= np.uint64(buffer[at + np.uint64(6)]) << np.uint64(48)
-    word |= np.uint64(buffer[at + np.uint64(7)]) << np.uint64(56)
-    return word
-
-
-@njit
 def store64(buffer: NDArray[np.uint8], position: int, word: np.uint64) -> None:
     """Write `word` big-endian into the 8 bytes from `position` on."""
     at = np.uint64(position)
@@ -73,6 +60,20 @@ def store64(buffer: NDArray[np.uint8], position: int, word: np.uint64) -> None:
     buffer[at + np.uint64(5)] = word >> np.uint64(16)
     buffer[at + np.uint64(6)] = word >> np.uint64(8)
     buffer[at + np.uint64(7)] = word
+
+
+@njit
+def store64_little(buffer: NDArray[np.uint8], position: int, word: np.uint64) -> None:
+    """Write `word` into the 8 bytes from `position` on, its lowest byte first."""
+    at = np.uint64(position)
+    buffer[at] = word
+    buffer[at + np.uint64(1)] = word >> np.uint64(8)
+    buffer[at + np.uint64(2)] = word >> np.uint64(16)
+    buffer[at + np.uint64(3)] = word >> np.uint64(24)
+    buffer[at + np.uint64(4)] = word >> np.uint64(32)
+    buffer[at + np.uint64(5)] = word >> np.uint64(40)
+    buffer[at + np.uint64(6)] = word >> np.uint64(48)
+    buffer[at + np.uint64(7)] = word >> np.uint64(56)
 
 
 @njit

@@ -1,66 +1,82 @@
-"""The loops of the Huffman code: counting, writing codewords, looking them up."""
+"""The loops of the Huffman code: writing codewords and looking them up, several symbols at a time."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs._bits import load64, signed, store64, tail_is_clean
-from splitlearn.codecs._jit import njit
+from splitlearn.codecs._bits import load64, padded, poke, signed, store64, store64_little, tail_is_clean
+from splitlearn.codecs._groups import BLOCK, count_symbols, join_symbols
+from splitlearn.codecs._prefix import (
+    TABLE_BITS,
+    code_lengths,
+    codeword_table,
+    lookup_table,
+    read_lengths,
+    write_lengths,
+)
+from splitlearn.jit import njit
+
+WIDEST = 11  # bits of the decoder's largest table, which fills half of a first-level cache
+LENGTH = 63  # an entry of the encoder's tables is codewords × 64 + their bits
+MOST = 7  # symbols in one entry of the decoder's table, a byte each; the eighth byte is bits × 16 + symbols
 
 
 @njit
-def count_symbols(symbols: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return how often each of 256 symbols occurs.
-
-    Four tables in turn: equal neighbours, which are the rule, would otherwise wait for each other's increment.
-    """
-    counts = np.zeros((4, 256), np.int64)
-    whole = symbols.size & ~3
-    for i in range(0, whole, 4):
-        counts[0, symbols[i]] += 1
-        counts[1, symbols[i + 1]] += 1
-        counts[2, symbols[i + 2]] += 1
-        counts[3, symbols[i + 3]] += 1
-    for i in range(whole, symbols.size):
-        counts[0, symbols[i]] += 1
-    total: NDArray[np.int64] = counts[0] + counts[1] + counts[2] + counts[3]
-    return total
+def group_codes(codes: NDArray[np.uint64], size: int, bits: int) -> NDArray[np.uint64]:
+    """Return the joined codewords of each group of `size` symbols of n bits (see `join_symbols`)."""
+    table = codes
+    for k in range(1, size):
+        longer = np.empty(table.size << bits, np.uint64)
+        for last in range(1 << bits):
+            code = codes[last]
+            for group in range(table.size):
+                entry = table[group]
+                length = (entry & np.uint64(LENGTH)) + (code & np.uint64(LENGTH))
+                value = (entry >> np.uint64(6)) << (code & np.uint64(LENGTH)) | code >> np.uint64(6)
+                longer[last << (k * bits) | group] = value << np.uint64(6) | length
+        table = longer
+    return table
 
 
 @njit
 def encode_part(
-    symbols: NDArray[np.uint8], start: int, stop: int, codes: NDArray[np.uint32], payload: NDArray[np.uint8], bit: int
+    symbols: NDArray[np.uint8],
+    start: int,
+    stop: int,
+    codes: NDArray[np.uint64],
+    table: NDArray[np.uint64],
+    size: int,
+    bits: int,
+    payload: NDArray[np.uint8],
+    bit: int,
 ) -> int:
     """Write the codewords of `symbols[start:stop]` from `bit` on and return the bit after them.
 
-    Four codewords are joined before they meet the bit buffer, which holds at most 7 + 4 × 12 bits: the chain from one
-    step to the next is two instructions for four symbols.
+    Two groups are joined before the bit buffer, which then holds at most 7 + 2 × 24 bits, meets the payload.
     """
     position = bit >> 3
     held = np.uint64(bit & 7)
     buffer = np.uint64(payload[position]) >> (np.uint64(8) - held)
-    four, fifteen = np.uint64(4), np.uint64(15)
-    whole = start + ((stop - start) & ~3)
-    for i in range(start, whole, 4):
-        a = np.uint64(codes[symbols[np.uint64(i)]])
-        b = np.uint64(codes[symbols[np.uint64(i + 1)]])
-        c = np.uint64(codes[symbols[np.uint64(i + 2)]])
-        d = np.uint64(codes[symbols[np.uint64(i + 3)]])
-        behind = (c & fifteen) + (d & fifteen)
-        pair = ((a >> four) << (b & fifteen)) | (b >> four)
-        joined = (pair << behind) | ((c >> four) << (d & fifteen)) | (d >> four)
-        length = (a & fifteen) + (b & fifteen) + behind
-        buffer = (buffer << length) | joined
-        held += length
-        store64(payload, position, buffer << (np.uint64(64) - held))
-        position += signed(held >> np.uint64(3))
-        held &= np.uint64(7)
+    six, length = np.uint64(6), np.uint64(LENGTH)
+    joined = np.empty(BLOCK, np.uint16)
+    whole = stop - (stop - start) % (2 * size)
+    for at in range(start, whole, BLOCK):
+        groups = min(BLOCK, whole - at) // size
+        join_symbols(symbols, at, groups, size, bits, joined)
+        for i in range(0, groups, 2):
+            first, second = table[joined[np.uint64(i)]], table[joined[np.uint64(i + 1)]]
+            buffer = (buffer << (first & length)) | first >> six
+            buffer = (buffer << (second & length)) | second >> six
+            held = (held + first + second) & length
+            store64(payload, position, buffer << (np.uint64(63) - held) << np.uint64(1))
+            position += signed(held >> np.uint64(3))
+            held &= np.uint64(7)
     for i in range(whole, stop):
-        code = np.uint64(codes[symbols[i]])
-        buffer = (buffer << (code & fifteen)) | (code >> four)
-        held += code & fifteen
-        store64(payload, position, buffer << (np.uint64(64) - held))
+        code = codes[symbols[i]]
+        buffer = (buffer << (code & length)) | code >> six
+        held += code & length
+        store64(payload, position, buffer << (np.uint64(63) - held) << np.uint64(1))
         position += signed(held >> np.uint64(3))
         held &= np.uint64(7)
     return 8 * position + signed(held)
@@ -68,18 +84,25 @@ def encode_part(
 
 @njit
 def encode_parts(
-    symbols: NDArray[np.uint8], codes: NDArray[np.uint32], payload: NDArray[np.uint8], bit: int, size_bytes: int
+    symbols: NDArray[np.uint8],
+    codes: NDArray[np.uint64],
+    table: NDArray[np.uint64],
+    size: int,
+    bits: int,
+    payload: NDArray[np.uint8],
+    bit: int,
+    size_bytes: int,
 ) -> int:
     """Write one part, or three sizes and then four parts, from `bit` on; return the bytes in all."""
     if size_bytes == 0:
-        return (encode_part(symbols, 0, symbols.size, codes, payload, bit) + 7) >> 3
+        return (encode_part(symbols, 0, symbols.size, codes, table, size, bits, payload, bit) + 7) >> 3
     sizes = (bit + 7) >> 3
     position = sizes + 3 * size_bytes
     quarter = symbols.size // 4
     for part in range(4):
-        stop = symbols.size if part == 3 else (part + 1) * quarter
+        start, stop = part * quarter, symbols.size if part == 3 else (part + 1) * quarter
         payload[position] = 0
-        end = (encode_part(symbols, part * quarter, stop, codes, payload, 8 * position) + 7) >> 3
+        end = (encode_part(symbols, start, stop, codes, table, size, bits, payload, 8 * position) + 7) >> 3
         if part < 3:
             for k in range(size_bytes):
                 payload[sizes + part * size_bytes + k] = (end - position) >> (8 * k) & 255
@@ -88,33 +111,90 @@ def encode_parts(
 
 
 @njit
-def lookup_shift(table: NDArray[np.uint16]) -> np.uint64:
-    """Return how far a 64-bit word moves right to become an index of `table`, whose size is a power of two."""
-    shift = 64
-    while 1 << (64 - shift) < table.size:
-        shift -= 1
-    return np.uint64(shift)
+def encode_with_table(
+    symbols: NDArray[np.uint8], size: int, bits: int, payload: NDArray[np.uint8], size_bytes: int
+) -> int:
+    """Write the code of `symbols` behind its own table, or a lone symbol; return the bytes in all.
+
+    The first bytes of `payload`, room for the table, are zero. One call, since a small image takes less time than a
+    few calls from Python.
+    """
+    lengths = code_lengths(count_symbols(symbols, bits))
+    if not lengths.any():
+        return (poke(payload, 0, 1 << bits | signed(symbols[0]), 1 + bits) + 7) >> 3
+    bit = write_lengths(lengths, payload)
+    codes = codeword_table(lengths, 1 << bits)
+    return encode_parts(symbols, codes, group_codes(codes, size, bits), size, bits, payload, bit, size_bytes)
 
 
 @njit
-def decode_four(
+def several_table(single: NDArray[np.uint16], width: int) -> NDArray[np.uint64]:
+    """Return, for every value of the next `width` bits, all symbols (up to `MOST`) that lie whole within them.
+
+    What is known of the bits behind the first codeword is a shorter value, so tables for 0, 1, … bits are made in turn.
+    They lie one behind the other, that for k bits from 2ᵏ on; the last is the result.
+
+    Args:
+        single: symbol × 16 + length for every value of the next log₂(size) bits.
+        width: bits of an index; entries without a whole codeword are 0.
+    """
+    longest = 0
+    while 1 << longest < single.size:
+        longest += 1
+    tables = np.zeros(2 << width, np.uint64)
+    full, eight = np.uint64(MOST), np.uint64(8)
+    for known in range(1, width + 1):
+        for value in range(1 << known):
+            entry = signed(single[value << longest >> known])  # right if the codeword lies within the known bits
+            length = entry & 15
+            if length > known:
+                continue
+            behind = known - length
+            rest = tables[1 << behind | (value & ((1 << behind) - 1))]
+            while rest >> np.uint64(56) & np.uint64(15) == full:  # no room for its last symbol: look at fewer bits
+                behind -= 1
+                rest = tables[1 << behind | (value >> (known - length - behind) & ((1 << behind) - 1))]
+            about = (rest >> np.uint64(56)) + np.uint64(length << 4 | 1)
+            symbols = (rest & np.uint64((1 << 56) - 1)) << eight | np.uint64(entry >> 4)
+            tables[1 << known | value] = about << np.uint64(56) | symbols & np.uint64((1 << 56) - 1)
+    return tables[1 << width :]
+
+
+@njit
+def index_shift(entries: int) -> int:
+    """Return how far a 64-bit word moves right to become an index of a table with a power of two of entries."""
+    shift = 64
+    while 1 << (64 - shift) < entries:
+        shift -= 1
+    return shift
+
+
+@njit
+def decode_several(
     payload: NDArray[np.uint8],
     bit: int,
-    table: NDArray[np.uint16],
-    shift: np.uint64,
+    single: NDArray[np.uint16],
+    table: NDArray[np.uint64],
+    shifts: tuple[np.uint64, np.uint64],
     symbols: NDArray[np.uint8],
     at: int,
-) -> int:
-    """Decode four symbols (at most 48 bits) to `symbols[at:]` from one 64-bit word; return the next bit."""
+) -> tuple[int, int]:
+    """Decode four look-ups in one 64-bit word, 4…28 symbols, to `symbols[at:]`; return the next bit and symbol.
+
+    A codeword that is longer than an index of `table`, a rare one, is looked up by itself.
+    """
     word = load64(payload, bit >> 3) << np.uint64(bit & 7)
-    used = np.uint64(0)
-    for k in range(4):
-        entry = np.uint64(table[word >> shift])
-        length = entry & np.uint64(15)
-        symbols[np.uint64(at + k)] = entry >> np.uint64(4)
-        word <<= length
-        used += length
-    return bit + signed(used)
+    position, used, sixty, four, count = np.uint64(at), np.uint64(0), np.uint64(60), np.uint64(56), np.uint64(15)
+    for _ in range(4):
+        entry = table[word >> shifts[1]]
+        if entry == 0:
+            rare = np.uint64(single[word >> shifts[0]])
+            entry = ((rare & count) << sixty) | (np.uint64(1) << four) | rare >> np.uint64(4)
+        store64_little(symbols, position, entry)
+        word <<= entry >> sixty
+        used += entry >> sixty
+        position += entry >> four & count
+    return bit + signed(used), signed(position)
 
 
 @njit
@@ -122,18 +202,15 @@ def decode_rest(
     payload: NDArray[np.uint8],
     bit: int,
     end: int,
-    table: NDArray[np.uint16],
+    single: NDArray[np.uint16],
     symbols: NDArray[np.uint8],
     start: int,
     stop: int,
 ) -> bool:
-    """Decode `symbols[start:stop]` and tell whether the part ends rightly in byte `end`."""
-    shift = lookup_shift(table)
-    while start + 4 <= stop and bit <= 8 * end:
-        bit = decode_four(payload, bit, table, shift, symbols, start)
-        start += 4
+    """Decode `symbols[start:stop]` one by one and tell whether the part ends rightly in byte `end`."""
+    shift = np.uint64(index_shift(single.size))
     while start < stop and bit <= 8 * end:
-        entry = signed(table[(load64(payload, bit >> 3) << np.uint64(bit & 7)) >> shift])
+        entry = signed(single[(load64(payload, bit >> 3) << np.uint64(bit & 7)) >> shift])
         symbols[start] = entry >> 4
         bit += entry & 15
         start += 1
@@ -158,32 +235,80 @@ def part_edges(payload: NDArray[np.uint8], size: int, bit: int, size_bytes: int)
 
 @njit
 def decode_parts(
-    payload: NDArray[np.uint8],
-    size: int,
-    table: NDArray[np.uint16],
+    code: NDArray[np.uint8],
+    single: NDArray[np.uint16],
+    table: NDArray[np.uint64],
     symbols: NDArray[np.uint8],
+    count: int,
     bit: int,
     size_bytes: int,
 ) -> bool:
-    """Decode what `encode_parts` wrote and tell whether it is undamaged as far as one can see."""
+    """Decode what `encode_parts` wrote and tell whether it is undamaged as far as one can see.
+
+    A step of the fast loops writes up to 32 bytes, which must lie in the part itself or where later steps write.
+
+    Args:
+        code: the payload.
+        single: table for one symbol at a time.
+        table: table for several.
+        symbols: room for `count` symbols.
+        count: number of symbols.
+        bit: where the code begins, behind its table.
+        size_bytes: bytes of the size of one of four parts, 0 if there is a single part.
+    """
+    payload, size = padded(code), code.size
+    shifts = np.uint64(index_shift(single.size)), np.uint64(index_shift(table.size))
     if size_bytes == 0:
-        return decode_rest(payload, bit, size, table, symbols, 0, symbols.size)
+        at = 0
+        while at + 32 <= count and bit <= 8 * size:
+            bit, at = decode_several(payload, bit, single, table, shifts, symbols, at)
+        return decode_rest(payload, bit, size, single, symbols, at, count)
     edges = part_edges(payload, size, bit, size_bytes)
     if edges[3] > size:
         return False
-    quarter = symbols.size // 4
+    quarter = count // 4
     a, b, c, d = 8 * edges[0], 8 * edges[1], 8 * edges[2], 8 * edges[3]
-    shift = lookup_shift(table)
-    at = 0
-    while at + 4 <= quarter and max(max(a, b), max(c, d)) <= 8 * size:
-        a = decode_four(payload, a, table, shift, symbols, at)
-        b = decode_four(payload, b, table, shift, symbols, at + quarter)
-        c = decode_four(payload, c, table, shift, symbols, at + 2 * quarter)
-        d = decode_four(payload, d, table, shift, symbols, at + 3 * quarter)
-        at += 4
+    at, bt, ct, dt = 0, quarter, 2 * quarter, 3 * quarter
+    while at + 32 <= quarter and bt + 32 <= 2 * quarter and ct + 32 <= 3 * quarter and dt + 32 <= count:
+        if max(max(a, b), max(c, d)) > 8 * size:
+            break
+        a, at = decode_several(payload, a, single, table, shifts, symbols, at)
+        b, bt = decode_several(payload, b, single, table, shifts, symbols, bt)
+        c, ct = decode_several(payload, c, single, table, shifts, symbols, ct)
+        d, dt = decode_several(payload, d, single, table, shifts, symbols, dt)
+    while at + 32 <= quarter and a <= 8 * size:
+        a, at = decode_several(payload, a, single, table, shifts, symbols, at)
+    while bt + 32 <= 2 * quarter and b <= 8 * size:
+        b, bt = decode_several(payload, b, single, table, shifts, symbols, bt)
+    while ct + 32 <= 3 * quarter and c <= 8 * size:
+        c, ct = decode_several(payload, c, single, table, shifts, symbols, ct)
+    while dt + 32 <= count and d <= 8 * size:
+        d, dt = decode_several(payload, d, single, table, shifts, symbols, dt)
     return (
-        decode_rest(payload, a, edges[1], table, symbols, at, quarter)
-        and decode_rest(payload, b, edges[2], table, symbols, at + quarter, 2 * quarter)
-        and decode_rest(payload, c, edges[3], table, symbols, at + 2 * quarter, 3 * quarter)
-        and decode_rest(payload, d, edges[4], table, symbols, at + 3 * quarter, symbols.size)
+        decode_rest(payload, a, edges[1], single, symbols, at, quarter)
+        and decode_rest(payload, b, edges[2], single, symbols, bt, 2 * quarter)
+        and decode_rest(payload, c, edges[3], single, symbols, ct, 3 * quarter)
+        and decode_rest(payload, d, edges[4], single, symbols, dt, count)
     )
+
+
+@njit
+def decode_with_table(
+    code: NDArray[np.uint8], levels: int, symbols: NDArray[np.uint8], count: int, size_bytes: int
+) -> int:
+    """Decode what `encode_with_table` wrote, unless it is a lone symbol; return 0, or 1 for a bad table, 2 for others.
+
+    The table for several symbols is as wide as pays for `count`.
+    """
+    lengths = np.zeros(levels, np.uint8)
+    bit = read_lengths(padded(code[: TABLE_BITS // 8]), code.size, lengths)
+    if bit == 0:
+        return 1
+    if count > 8 * code.size - bit:
+        return 2
+    single = lookup_table(lengths)
+    width = 6
+    while width < WIDEST and count >> (width + 6):
+        width += 1
+    several = several_table(single, width)
+    return 0 if decode_parts(code, single, several, symbols, count, bit, size_bytes) else 2

@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitlearn.codecs._bits import peek, poke, signed
-from splitlearn.codecs._jit import njit
+from splitlearn.jit import njit
 
 LIMIT = 12  # longest codeword: the decoding table has at most 2¹² entries, and four codewords fit in a 64-bit word
 FULL = 1 << LIMIT  # the Kraft sum Σ 2⁻ˡ of a complete code, in units of 2⁻ᴸᴵᴹᴵᵀ
 TABLE_BITS = 8 * 512  # a table is shorter than this: 256 symbols of at most 13 bits
 
 
+@njit
 def code_lengths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the codeword lengths, at most `LIMIT`, of the prefix code that is shortest for these counts.
 
@@ -22,11 +23,23 @@ def code_lengths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
     Returns:
         One length a symbol; 0 for a symbol that does not occur, and for one that is alone.
     """
-    used = np.flatnonzero(counts)
     lengths = np.zeros(counts.size, np.uint8)
-    if used.size > 1:
-        rising = used[np.argsort(counts[used], kind="stable")]
-        lengths[rising] = package_merge(counts[rising])
+    rising = np.empty(counts.size, np.int64)
+    weights = np.empty(counts.size, np.int64)
+    used = 0
+    for symbol in range(counts.size):  # sorted by insertion: there are few, and sorting by numba takes long to compile
+        if counts[symbol] == 0:
+            continue
+        at = used
+        while at > 0 and weights[at - 1] > counts[symbol]:
+            weights[at], rising[at] = weights[at - 1], rising[at - 1]
+            at -= 1
+        weights[at], rising[at] = counts[symbol], symbol
+        used += 1
+    if used > 1:
+        best = package_merge(weights[:used])
+        for k in range(used):
+            lengths[rising[k]] = best[k]
     return lengths
 
 
@@ -66,18 +79,18 @@ def package_merge(weights: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 @njit
-def codeword_table(lengths: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Return, for each symbol, its canonical codeword × 16 + its length.
+def codeword_table(lengths: NDArray[np.uint8], symbols: int) -> NDArray[np.uint64]:
+    """Return, for each of `symbols` symbols, its canonical codeword × 64 + its length.
 
     Codewords of one length are consecutive numbers in the order of the symbols; shorter ones come first.
     """
-    table = np.zeros(256, np.uint32)
+    table = np.zeros(symbols, np.uint64)
     code = 0
     for length in range(1, LIMIT + 1):
         code <<= 1
         for symbol in range(lengths.size):
             if lengths[symbol] == length:
-                table[symbol] = code << 4 | length
+                table[symbol] = code << 6 | length
                 code += 1
     return table
 

@@ -2,226 +2,255 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs._bits import load64, load64_little, peek, signed, store64, tail_is_clean
-from splitlearn.codecs._jit import njit
+from splitlearn.codecs._bits import load64, padded, peek, signed, store64, tail_is_clean
+from splitlearn.codecs._groups import BLOCK, join_symbols
+from splitlearn.grids import Plan, apply_plan
+from splitlearn.jit import njit
 
-BLOCK = 4096  # symbols between two flushes: their codewords stay in the first-level cache
-OK, TRUNCATED, TRAILING, PADDING, ZERO_LITERAL, SHORT_SPLIT, OVERRUN = range(7)
-EACH = 0x0101010101010101  # a one in each byte of a word
-HIGH = 0x8080808080808080  # the top bit of each byte
-RAMP = 0x0807060504030201  # the number of each byte, the first one lowest
+V = TypeVar("V", NDArray[np.uint8], NDArray[np.float32])
+
+OK, TRUNCATED, TRAILING, PADDING, OVERRUN = range(5)
+
+# An entry of a table of codewords: its lowest 6 bits are the number of bits, the bits stand from bit 10 on. Between
+# them a group has its class. Shifts take their distance modulo 64, so the rest of an entry does not disturb them.
+LENGTH = 63
+CLASS_AT = 6
+CLASSES = 15
+VALUE_AT = 10
+
+PAIRED = 6  # the largest n whose codewords are decoded two at a time
 
 
 @njit
-def find_codewords(
-    symbols: NDArray[np.uint8], start: int, stop: int, bits: int, codewords: NDArray[np.uint16], fill: int, run: int
-) -> tuple[int, int]:
-    """Append the codewords of `symbols[start:stop]` to `codewords[:fill]`.
+def group_size(bits: int) -> int:
+    """Return how many symbols of n bits are looked up at once: as many as 2¹⁶ table entries can tell apart."""
+    return 4 if bits <= 4 else 2
 
-    Whether the next symbol is a zero is a coin toss that no branch predictor wins. So every symbol writes a codeword,
-    and a zero that continues a run writes its longer run over the last one.
 
-    Args:
-        symbols: flat symbols.
-        start: first symbol of the block.
-        stop: end of the block.
-        bits: n, the bits of a symbol.
-        codewords: room for one codeword a symbol of the block, behind the `fill` that are there.
-        fill: number of codewords so far.
-        run: zeros in the last codeword; 0 if it is a literal or a full run.
+@njit
+def zeros_coded(zeros: int, bits: int) -> int:
+    """Return the entry for a run of zeros that ends: full runs and the rest."""
+    full = 1 << bits
+    value = length = 0
+    while zeros > 0:
+        run = min(zeros, full)
+        value = value << (bits + 1) | full | (run - 1)
+        length += bits + 1
+        zeros -= run
+    return value << VALUE_AT | length
+
+
+@njit
+def group_class(leading: int, trailing: int, size: int) -> int:
+    """Return a number for the zeros at both ends of a group of at most 4 symbols; 0 if there is nothing else."""
+    if leading == size:
+        return 0
+    return 1 + leading * size - leading * (leading - 1) // 2 + trailing
+
+
+@njit
+def group_table(bits: int) -> NDArray[np.uint32]:
+    """Return for each group of symbols, the first one lowest, its class and the code of what stands between its ends.
+
+    The zeros at the ends are left to `run_tables`, since their runs go on beyond the group, but for runs at the end
+    that are full already.
+    """
+    size, full = group_size(bits), 1 << bits
+    table = np.zeros(1 << (bits * size), np.uint32)
+    for group in range(table.size):
+        value = length = leading = zeros = 0
+        inside = False
+        for k in range(size):
+            symbol = group >> (bits * k) & (full - 1)
+            if symbol == 0:
+                zeros += 1
+                leading += not inside
+                continue
+            if inside:
+                run = zeros_coded(zeros, bits)
+                value = value << (run & LENGTH) | run >> VALUE_AT
+                length += run & LENGTH
+            value = value << (bits + 1) | symbol
+            length += bits + 1
+            inside, zeros = True, 0
+        full_runs = zeros_coded(zeros - zeros % full if inside else 0, bits)
+        value = value << (full_runs & LENGTH) | full_runs >> VALUE_AT
+        length += full_runs & LENGTH
+        kind = group_class(leading, zeros, size)
+        table[group] = value << VALUE_AT | kind << CLASS_AT | length
+    return table
+
+
+@njit
+def run_tables(bits: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    """Return what a group of some class does to a pending run of zeros, at index class × 2ⁿ + run.
 
     Returns:
-        `fill` and `run` after the block.
+        The entry for the codewords of the run, as far as they are settled before what stands between the group's ends,
+        and the run that is pending after the group. A full run is written at once, so less than 2ⁿ zeros are pending.
     """
-    if bits < 8:
-        whole = start + ((stop - start) & ~7)
-        fill, run = _find_in_words(symbols, start, whole, bits, codewords, fill, run)
-        start = whole
-    for i in range(start, stop):
-        symbol = signed(symbols[i])
-        zero = -int(symbol == 0)  # all ones, or none
-        run &= zero
-        fill += run == 0
-        codewords[fill - 1] = (symbol | (zero & 1 << bits)) + run
-        run = (run + 1) & ((1 << bits) - 1) & zero
-    return fill, run
+    size, full = group_size(bits), 1 << bits
+    settled = np.zeros((CLASSES + 1) << bits, np.uint32)
+    pending = np.zeros((CLASSES + 1) << bits, np.uint8)
+    for run in range(full):
+        zeros = run + size
+        settled[run] = zeros_coded(zeros - zeros % full, bits)
+        pending[run] = zeros % full
+        for leading in range(size):
+            for trailing in range(size - leading):
+                at = group_class(leading, trailing, size) << bits | run
+                settled[at] = zeros_coded(run + leading, bits)
+                pending[at] = trailing % full
+    return settled, pending
 
 
 @njit
-def _find_in_words(
-    symbols: NDArray[np.uint8], start: int, stop: int, bits: int, codewords: NDArray[np.uint16], fill: int, run: int
-) -> tuple[int, int]:
-    """Do as `find_codewords` for whole groups of 8 symbols of at most 7 bits, as bytes of one 64-bit word."""
-    each, high, byte, top = np.uint64(EACH), np.uint64(HIGH), np.uint64(255), np.uint64(56)
-    limit = np.uint64((1 << bits) - 1)
-    last, before = np.uint64(fill - 1), np.uint64(run)
-    for i in range(start, stop, 8):
-        word = load64_little(symbols, i)
-        is_zero = (~(((word & ~high) + ~high) | word) & high) >> np.uint64(7)
-        run_here = _runs_in_word(is_zero)
-        # In bytes that have only zeros before them in this word, the run of the last word goes on.
-        leading = ((high - (run_here ^ np.uint64(RAMP))) & high) >> np.uint64(7)
-        earlier = (run_here - is_zero + leading * before) & (each * limit)
-        begins = ((high - earlier) & high) >> np.uint64(7)
-        value = word + (is_zero << np.uint64(bits)) + earlier
-        index = begins * each  # running sums
-        for k in range(8):
-            shift = np.uint64(8 * k)
-            codewords[last + ((index >> shift) & byte)] = (value >> shift) & byte
-        last += index >> top
-        before = ((run_here >> top) + (leading >> top) * before) & limit
-    return signed(last) + 1, signed(before)
-
-
-@njit
-def _runs_in_word(is_zero: np.uint64) -> np.uint64:
-    """Return, for each byte, the number of ones in a row that end with it, given 0 or 1 in each; doubling spans."""
-    span = (is_zero << np.uint64(8)) - is_zero  # 255 where a one is
-    runs = is_zero + ((is_zero << np.uint64(8)) & span)
-    span &= span << np.uint64(8)
-    runs += (runs << np.uint64(16)) & span
-    span &= span << np.uint64(16)
-    return runs + ((runs << np.uint64(32)) & span)
-
-
-@njit
-def write_codewords(
-    codewords: NDArray[np.uint16], groups: int, width: int, payload: NDArray[np.uint8], position: int
+def encode_runs(
+    symbols: NDArray[np.uint8],
+    bits: int,
+    table: NDArray[np.uint32],
+    settled: NDArray[np.uint32],
+    pending: NDArray[np.uint8],
+    payload: NDArray[np.uint8],
 ) -> int:
-    """Write `groups` × 8 codewords of `width` bits (2…9), `width` bytes a group; return the next position."""
-    half = np.uint64(4 * width)
-    for group in range(groups):
-        halves = np.uint64(0)
-        first = np.uint64(0)
-        for k in range(8):
-            if k == 4:
-                first = halves
-                halves = np.uint64(0)
-            halves = (halves << np.uint64(width)) | np.uint64(codewords[np.uint64(8 * group + k)])
-        if width <= 8:
-            store64(payload, position, ((first << half) | halves) << np.uint64(64 - 8 * width))
-        else:
-            store64(payload, position, (first << np.uint64(28)) | (halves >> np.uint64(8)))
-            payload[position + 8] = halves & np.uint64(255)
-        position += width
-    return position
+    """Write the code of `symbols` into `payload` and return its length in bytes.
+
+    Two groups a step: their classes and the pending run tell how the run goes on, four look-ups give the bits.
+    """
+    joined = np.empty(BLOCK, np.uint16)
+    size = group_size(bits)
+    n, length, classes = np.uint64(bits), np.uint64(LENGTH), np.uint64(CLASSES)
+    class_at, value_at = np.uint64(CLASS_AT), np.uint64(VALUE_AT)
+    position, held, buffer, run = 0, np.uint64(0), np.uint64(0), np.uint64(0)
+    whole = symbols.size - symbols.size % (2 * size)
+    for start in range(0, whole, BLOCK):
+        groups = min(BLOCK, whole - start) // size
+        join_symbols(symbols, start, groups, size, bits, joined)
+        for i in range(0, groups, 2):
+            first = np.uint64(table[joined[np.uint64(i)]])
+            second = np.uint64(table[joined[np.uint64(i + 1)]])
+            at = ((first >> class_at & classes) << n) + run
+            run = np.uint64(pending[at])
+            before_first = np.uint64(settled[at])
+            at = ((second >> class_at & classes) << n) + run
+            run = np.uint64(pending[at])
+            before_second = np.uint64(settled[at])
+            buffer <<= (before_first + first) & length
+            buffer |= before_first >> value_at << (first & length) | first >> value_at
+            buffer <<= (before_second + second) & length
+            buffer |= before_second >> value_at << (second & length) | second >> value_at
+            held = (held + before_first + first + before_second + second) & length
+            store64(payload, position, buffer << (np.uint64(63) - held) << np.uint64(1))
+            position += signed(held >> np.uint64(3))
+            held &= np.uint64(7)
+    for i in range(whole, symbols.size + 1):
+        symbol = np.uint64(symbols[i]) if i < symbols.size else np.uint64(0)
+        entry = np.uint64(0)
+        if i < symbols.size and symbol == 0:
+            run += np.uint64(1)
+        if run == np.uint64(1 << bits) or (run > 0 and (i == symbols.size or symbol > 0)):
+            entry = np.uint64(zeros_coded(signed(run), bits))
+            run = np.uint64(0)
+        buffer = buffer << (entry & length) | entry >> value_at
+        held += entry & length
+        if symbol > 0:
+            buffer = buffer << (n + np.uint64(1)) | symbol
+            held += n + np.uint64(1)
+        store64(payload, position, buffer << (np.uint64(63) - held) << np.uint64(1))
+        position += signed(held >> np.uint64(3))
+        held &= np.uint64(7)
+    return position + (signed(held) + 7) // 8
 
 
 @njit
-def encode_runs(symbols: NDArray[np.uint8], bits: int, payload: NDArray[np.uint8]) -> int:
-    """Write the code of `symbols` into `payload` block by block and return its length in bytes."""
-    codewords = np.zeros(BLOCK + 16, np.uint16)
-    width = bits + 1
-    position = fill = run = 0
-    for start in range(0, symbols.size, BLOCK):
-        stop = min(start + BLOCK, symbols.size)
-        fill, run = find_codewords(symbols, start, stop, bits, codewords, fill, run)
-        groups = (fill - 1) >> 3  # the last codeword stays behind: its run may go on in the next block
-        position = write_codewords(codewords, groups, width, payload, position)
-        fill -= 8 * groups
-        codewords[:fill] = codewords[8 * groups : 8 * groups + fill]
-    if fill > 0:
-        codewords[fill:8] = 0
-        write_codewords(codewords, 1, width, payload, position)
-    return position + (fill * width + 7) // 8
+def encode_latent_runs(
+    latent: NDArray[np.float32],
+    plan: Plan,
+    bits: int,
+    table: NDArray[np.uint32],
+    settled: NDArray[np.uint32],
+    pending: NDArray[np.uint8],
+    payload: NDArray[np.uint8],
+) -> tuple[int, tuple[float, float]]:
+    """Quantize and encode in one call; return the code's length in bytes and the extremes of the latent."""
+    symbols = np.empty(latent.size, np.uint8)
+    ends = apply_plan(latent, plan, symbols)
+    return encode_runs(symbols, bits, table, settled, pending, payload), ends
 
 
 @njit
-def decode_runs(payload: NDArray[np.uint8], size: int, bits: int, symbols: NDArray[np.uint8]) -> int:
-    """Write the symbols coded in `size` bytes of `payload` over zeros; return the kind of damage, 0 if none."""
-    width = bits + 1
-    at, bit, was_short = _decode_groups(payload, size, bits, symbols)
-    while at < symbols.size:
+def decode_runs(code: NDArray[np.uint8], bits: int, table: NDArray[np.uint32], values: V, out: V) -> int:
+    """Write the values of the symbols coded in `code` to `out`; return the kind of damage.
+
+    Args:
+        code: the payload.
+        bits: n, the bits of a symbol.
+        table: `decode_table(bits)`.
+        values: what each of 2ⁿ symbols stands for: itself, or a dequantized number.
+        out: room for the flat result.
+    """
+    width, size = bits + 1, code.size
+    payload = padded(code)
+    out[:] = values[0]
+    at, bit = _decode_pairs(payload, size, bits, table, values, out)
+    while at < out.size:
         if bit + width > 8 * size:
             return TRUNCATED
         codeword = peek(payload, bit, width)
         bit += width
-        if codeword == 0:
-            return ZERO_LITERAL
         if codeword >> bits == 0:
-            symbols[at] = codeword
+            out[at] = values[codeword]
             at += 1
-            was_short = False
             continue
-        if was_short:
-            return SHORT_SPLIT
-        run = codeword - (1 << bits) + 1
-        if at + run > symbols.size:
-            return OVERRUN
-        at += run
-        was_short = run < 1 << bits
+        at += codeword - (1 << bits) + 1
+    if at > out.size:
+        return OVERRUN
     if (bit + 7) >> 3 != size:
         return TRAILING
     return OK if tail_is_clean(payload, bit) else PADDING
 
 
 @njit
-def _decode_groups(
-    payload: NDArray[np.uint8], size: int, bits: int, symbols: NDArray[np.uint8]
-) -> tuple[int, int, bool]:
-    """Decode whole groups of 8 codewords without branches, as long as all is well and no run can pass the end.
+def decode_table(bits: int) -> NDArray[np.uint32]:
+    """Return for each pair of codewords what they stand for: two literals and where they lie.
 
-    The codewords of a group are checked all at once, as two words of four, and then looked up one by one.
-
-    Returns:
-        The symbol and the bit to go on with, and whether the codeword before them is a run that is not full. A group
-        with damage is left to the careful loop, which names it.
+    From the lowest byte on: first literal, second literal, distance of the second from the first, length of both; a
+    run has the literal 0. Codewords of more than `PAIRED` bits would take too large a table; theirs is empty.
     """
-    width, group = np.uint64(bits + 1), bits + 1
-    table = _advances(bits)
-    flags = (np.uint64(1) | np.uint64(1) << width) << np.uint64(bits)
-    flags |= flags << (width + width)
-    mask = np.uint64(2 * (1 << bits) - 1)
-    position, at, short = 0, np.uint64(0), np.uint64(0)
-    last_start = symbols.size - (8 << bits)
-    while position + group <= size and signed(at) <= last_start:
-        first = load64(payload, position) >> np.uint64(64 - 4 * group)
-        second = load64(payload, position + 1) >> np.uint64(72 - 8 * group)
-        short_first, bad_first = _check_four(first, short, flags, width)
-        short_second, bad_second = _check_four(second, short_first, flags, width)
-        if bad_first | bad_second:
-            break
-        short = short_second
-        for k in range(8):
-            shift = np.uint64(3 - (k & 3)) * width
-            entry = np.uint64(table[((first if k < 4 else second) >> shift) & mask])
-            symbols[at] = entry & np.uint64(255)
-            at += entry >> np.uint64(8)
-        position += group
-    return signed(at), 8 * position, (short >> np.uint64(bits)) & np.uint64(1) != 0
-
-
-@njit
-def _advances(bits: int) -> NDArray[np.uint32]:
-    """Return, for each codeword, the number of symbols it stands for × 256 + the first of them."""
-    table = np.empty(2 << bits, np.uint32)
-    for value in range(1 << bits):
-        table[value] = 1 << 8 | value
-        table[(1 << bits) + value] = (value + 1) << 8
+    full, width = 1 << bits, bits + 1
+    if bits > PAIRED:
+        return np.empty(0, np.uint32)
+    table = np.empty(1 << 2 * width, np.uint32)
+    for pair in range(table.size):
+        first, second = pair >> width, pair & (2 * full - 1)
+        distance = 1 if first < full else first - full + 1
+        length = distance + (1 if second < full else second - full + 1)
+        literals = (first if first < full else 0) | (second if second < full else 0) << 8
+        table[pair] = length << 24 | distance << 16 | literals
     return table
 
 
 @njit
-def _check_four(word: np.uint64, short: np.uint64, flags: np.uint64, width: np.uint64) -> tuple[np.uint64, np.uint64]:
-    """Check the four codewords in `word`, whose flags stand at the ones of `flags`.
-
-    Args:
-        word: four codewords; what stands above them is ignored.
-        short: the first result for the four before.
-        flags: the top bit of each codeword.
-        width: bits of a codeword.
-
-    Returns:
-        Ones at the flags of runs that are not full, and ones where a literal is zero or follows a run that is not
-        full.
-    """
-    ones = flags >> (width - np.uint64(1))
-    below = flags - ones
-    runs = word & flags
-    not_full = runs & ~((word & below) + ones)
-    bad = ~(((word & below) + below) | word) & flags
-    bad |= ((not_full >> width) | (short << (width + width + width))) & runs
-    return not_full, bad
+def _decode_pairs(
+    payload: NDArray[np.uint8], size: int, bits: int, table: NDArray[np.uint32], values: V, out: V
+) -> tuple[int, int]:
+    """Decode codewords two at a time and 8 a step, as long as no run can pass the end; return next symbol and bit."""
+    group = bits + 1
+    two, pair = np.uint64(2 * group), np.uint64((1 << 2 * group) - 1)
+    byte, three = np.uint64(255), np.uint64(16)
+    position, at = 0, np.uint64(0)
+    last_start = out.size - (8 << bits)
+    while bits <= PAIRED and position + group <= size and signed(at) <= last_start:
+        word = load64(payload, position) >> np.uint64(64 - 8 * group)
+        for k in range(4):
+            entry = np.uint64(table[word >> (np.uint64(3 - k) * two) & pair])
+            out[at] = values[entry & byte]
+            out[at + (entry >> three & byte)] = values[entry >> np.uint64(8) & byte]
+            at += entry >> np.uint64(24)
+        position += group
+    return signed(at), 8 * position

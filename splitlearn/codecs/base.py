@@ -12,6 +12,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from splitlearn.grids import Grid
+from splitlearn.jit import njit
 from splitlearn.outputs import init_args
 
 MAX_LEVELS = 256
@@ -62,13 +64,8 @@ class Codec(ABC):
             ValueError: if `levels` is out of range, a dimension is negative, or the shape has too many elements.
         """
         check_levels(levels)
-        count = element_count(shape)
-        data = np.frombuffer(payload, np.uint8)
-        data.flags.writeable = False  # bytes and bytearray give one and the same type to the compiled kernels
-        symbols = self._decode(data, tuple(shape), levels)
-        if symbols.size != count or (count and int(symbols.max()) >= levels):
-            raise CodecError(f"the payload holds a symbol that is not below levels={levels}")
-        return symbols.reshape(shape)
+        element_count(shape)
+        return self._decode_checked(as_array(payload), shape, levels)
 
     @abstractmethod
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
@@ -81,6 +78,32 @@ class Codec(ABC):
         It may be flat; `decode` gives it its shape and compares it with `levels`. A `shape` that `payload` cannot hold
         is to be refused before anything of that size is allocated.
         """
+
+    def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
+        """Return the code of a flat latent and the floats of its quantization.
+
+        Codecs for which a second call from Python counts do both in one.
+        """
+        symbols, floats = grid.quantize(latent)
+        symbols.flags.writeable = False
+        return self._encode(symbols, grid.levels), floats
+
+    def _decode_latent(
+        self,
+        payload: NDArray[np.uint8],
+        shape: tuple[int, ...],
+        floats: tuple[float, ...],
+        grid: Grid,
+        out: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
+        """Return the latent that `_encode_latent` coded, in `out` if there is one; raise CodecError as `_decode`."""
+        return grid.dequantize(self._decode_checked(payload, shape, grid.levels), floats, out)
+
+    def _decode_checked(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+        symbols = self._decode(payload, shape, levels)
+        if symbols.size != math.prod(shape) or largest(symbols.reshape(-1)) >= levels:
+            raise CodecError(f"the payload holds a symbol that is not below levels={levels}")
+        return symbols.reshape(shape)
 
     @classmethod
     def fit(cls, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
@@ -150,9 +173,17 @@ def element_count(shape: tuple[int, ...]) -> int:
         ValueError: if a dimension is negative or there are more than 2³¹−1 elements.
     """
     count = math.prod(shape)
-    if any(size < 0 for size in shape) or count > MAX_ELEMENTS:
+    if count > MAX_ELEMENTS or min(shape, default=0) < 0:
         raise ValueError(f"shape {tuple(shape)} has a negative dimension or more than 2³¹−1 elements")
     return count
+
+
+def as_array(payload: bytes) -> NDArray[np.uint8]:
+    """Return the bytes as a read-only array; bytes and bytearray give one and the same type to the kernels."""
+    data = np.frombuffer(payload, np.uint8)
+    if not isinstance(payload, bytes):
+        data.flags.writeable = False
+    return data
 
 
 def checked_symbols(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
@@ -168,8 +199,17 @@ def checked_symbols(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8
         )
     if symbols.size > MAX_ELEMENTS:
         raise ValueError(f"at most 2³¹−1 symbols fit in one payload, got {symbols.size}")
-    if symbols.size and (largest := int(symbols.max())) >= levels:
-        raise ValueError(f"every symbol must be below levels={levels}, got {largest}")
     checked = np.asarray(symbols, order="C").view()
     checked.flags.writeable = False
+    if (greatest := largest(checked.reshape(-1))) >= levels:
+        raise ValueError(f"every symbol must be below levels={levels}, got {greatest}")
     return checked
+
+
+@njit
+def largest(symbols: NDArray[np.uint8]) -> int:
+    """Return the largest of flat symbols, 0 if there are none; numpy takes ten times as long for a small array."""
+    greatest = np.uint8(0)
+    for symbol in symbols:
+        greatest = max(greatest, symbol)
+    return int(greatest)

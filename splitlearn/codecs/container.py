@@ -66,18 +66,24 @@ def pack(
         ValueError: if the symbols don't fit `levels`, there are too many dimensions or floats, or a float passes the
             range of single precision.
     """
-    code = codec.encode(symbols, levels)
+    return pack_code(codec.encode(symbols, levels), symbols.shape, levels, codec, floats, context)
+
+
+def pack_code(
+    code: bytes, shape: tuple[int, ...], levels: int, codec: Codec, floats: Sequence[float] = (), context: int = 0
+) -> bytes:
+    """Return a container around `code`, which `codec` wrote for an array of `shape`; see `pack`."""
     with np.errstate(over="ignore"):
         values = np.asarray(floats, np.float64).reshape(-1).astype("<f4")
-    if symbols.ndim > 15 or values.size > 255:
-        raise ValueError(f"a container takes 15 dimensions and 255 floats, got {symbols.ndim} and {values.size}")
-    if max(symbols.shape, default=0) > MAX_ELEMENTS:
-        raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {symbols.shape}")
+    if len(shape) > 15 or values.size > 255:
+        raise ValueError(f"a container takes 15 dimensions and 255 floats, got {len(shape)} and {values.size}")
+    if max(shape, default=0) > MAX_ELEMENTS:
+        raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {shape}")
     if np.any(np.isinf(values) & np.isfinite(np.asarray(floats, np.float64).reshape(-1))):
         raise ValueError(f"a float passes the range of single precision: {tuple(floats)}")
     identity = codec.identity ^ context
-    start = bytes((MAGIC, VERSION << 4 | symbols.ndim, values.size, identity & 255, levels - 1))
-    rest = b"".join((*map(varint, symbols.shape), values.tobytes(), code))
+    start = bytes((MAGIC, VERSION << 4 | len(shape), values.size, identity & 255, levels - 1))
+    rest = b"".join((*map(varint, shape), values.tobytes(), code))
     check = zlib.crc32(rest, zlib.crc32(start)) ^ identity
     return start + check.to_bytes(4, "little") + rest
 

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs._bits import SLACK, padded, peek, poke, tail_is_clean
-from splitlearn.codecs._huffman_kernels import count_symbols, decode_parts, encode_parts
-from splitlearn.codecs._prefix import (
-    FULL,
-    LIMIT,
-    TABLE_BITS,
-    code_lengths,
-    codeword_table,
-    lookup_table,
-    read_lengths,
-    write_lengths,
+from splitlearn.codecs._bits import SLACK, padded, peek, tail_is_clean
+from splitlearn.codecs._groups import count_symbols
+from splitlearn.codecs._huffman_kernels import (
+    WIDEST,
+    decode_parts,
+    decode_with_table,
+    encode_parts,
+    encode_with_table,
+    group_codes,
+    several_table,
 )
-from splitlearn.codecs.base import Codec, CodecError, check_levels, checked_symbols, symbol_bits
+from splitlearn.codecs._prefix import FULL, LIMIT, TABLE_BITS, code_lengths, codeword_table, lookup_table
+from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, check_levels, checked_symbols, symbol_bits
 
 FOUR_STREAMS_FROM = 1 << 14  # symbols; fixed by the format
+
+
+_PROBLEMS = (
+    "",
+    "the table of codeword lengths is impossible or truncated",
+    "the payload is truncated, has trailing bytes or set padding bits",
+)
 
 
 class Huffman(Codec):
@@ -52,19 +60,16 @@ class Huffman(Codec):
         symbols = symbols.reshape(-1)
         if symbols.size == 0:
             return b""
-        table = np.zeros(TABLE_BITS // 8 + SLACK, np.uint8)
-        lengths, bit = self._lengths, 0
-        if lengths is None:
-            lengths = code_lengths(count_symbols(symbols))
-            if not lengths.any():
-                bit = poke(table, 0, 1 << symbol_bits(levels) | int(symbols[0]), 1 + symbol_bits(levels))
-                return table[: (bit + 7) // 8].tobytes()
-            bit = write_lengths(lengths, table)
-        room = bit // 8 + symbols.size * int(lengths.max()) // 8
-        payload = np.empty(room + 4 * SLACK, np.uint8)
-        payload[: bit // 8 + 1] = table[: bit // 8 + 1]
-        size_bytes = _size_bytes(symbols.size)
-        end = encode_parts(symbols, codeword_table(lengths), payload, bit, size_bytes)
+        bits, size_bytes = symbol_bits(levels), _size_bytes(symbols.size)
+        if self._lengths is None:
+            payload = np.empty(TABLE_BITS // 8 + symbols.size * LIMIT // 8 + 4 * SLACK, np.uint8)
+            payload[: TABLE_BITS // 8] = 0
+            end = encode_with_table(symbols, _group_size(bits, symbols.size), bits, payload, size_bytes)
+        else:
+            codes, table, size = self._codes
+            payload = np.empty(symbols.size * int(self._lengths.max()) // 8 + 4 * SLACK, np.uint8)
+            payload[0] = 0
+            end = encode_parts(symbols, codes, table, size, bits, payload, 0, size_bytes)
         return payload[:end].tobytes()
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
@@ -76,21 +81,35 @@ class Huffman(Codec):
             return np.empty(0, np.uint8)
         if payload.size == 0:
             raise CodecError(f"the payload is truncated: no bytes for {count} symbols")
-        data = padded(payload)
-        if self._lengths is None and data[0] >> 7:
-            return _decode_lone_symbol(data, payload.size, count, levels)
-        lengths, bit = self._lengths, 0
-        if lengths is None:
-            lengths = np.zeros(levels, np.uint8)
-            bit = read_lengths(data, payload.size, lengths)
-            if bit == 0:
-                raise CodecError("the table of codeword lengths is impossible or truncated")
-        if count > 8 * payload.size - bit:
+        if self._lengths is None and payload[0] >> 7:
+            return _decode_lone_symbol(payload, count, levels)
+        if count > 8 * payload.size:
             raise CodecError(f"the payload is truncated: {payload.size} bytes are too few for {count} symbols")
-        symbols = np.empty(count, np.uint8)
-        if not decode_parts(data, payload.size, lookup_table(lengths), symbols, bit, _size_bytes(count)):
-            raise CodecError("the payload is truncated, has trailing bytes or set padding bits")
-        return symbols
+        symbols = np.empty(count + 8, np.uint8)
+        size_bytes = _size_bytes(count)
+        if self._lengths is None:
+            problem = decode_with_table(payload, levels, symbols, count, size_bytes)
+        else:
+            problem = 0 if decode_parts(payload, *self._look_ups, symbols, count, 0, size_bytes) else 2
+        if problem:
+            raise CodecError(_PROBLEMS[problem])
+        return symbols[:count]
+
+    @cached_property
+    def _codes(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], int]:
+        """Codewords of single symbols and of groups by the static table, and the size of a group."""
+        assert self._lengths is not None
+        bits = symbol_bits(self._lengths.size)
+        size = _group_size(bits, MAX_ELEMENTS)
+        codes = codeword_table(self._lengths, 1 << bits)
+        return codes, group_codes(codes, size, bits), size
+
+    @cached_property
+    def _look_ups(self) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
+        """Tables that decode one symbol and several by the static table."""
+        assert self._lengths is not None
+        single = lookup_table(self._lengths)
+        return single, several_table(single, WIDEST)
 
     def _check_fitted(self, levels: int) -> None:
         if self._lengths is not None and self._lengths.size != levels:
@@ -111,8 +130,23 @@ class Huffman(Codec):
         check_levels(levels)
         counts = np.zeros(256, np.int64)
         for sample in samples:
-            counts += count_symbols(checked_symbols(sample, levels).reshape(-1))
+            counts += count_symbols(checked_symbols(sample, levels).reshape(-1), 8)
         return self.with_tables({"lengths": code_lengths(2 * counts[:levels] + 1)})
+
+    @classmethod
+    def from_counts(cls, counts: NDArray[np.int64]) -> Self:
+        """Return a code with a static table for symbols that occur this often, counted on a GPU, say.
+
+        Args:
+            counts: `(levels,)`, none negative; each counts half an occurrence more, so that all have a codeword.
+
+        Raises:
+            ValueError: if they are not 2…256 counts.
+        """
+        counts = np.asarray(counts, np.int64)
+        if counts.ndim != 1 or not 2 <= counts.size <= 256 or counts.min() < 0 or counts.max() > 2**40:
+            raise ValueError("counts must be those of 2…256 symbols, none negative and none over 2⁴⁰")
+        return cls().with_tables({"lengths": code_lengths(2 * counts + 1)})
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
         """Return the static table as `{"lengths": uint8 (levels,)}`, or nothing if tables ride in the payloads."""
@@ -139,6 +173,13 @@ class Huffman(Codec):
         return codec
 
 
+def _group_size(bits: int, count: int) -> int:
+    """Return how many symbols of n bits to look up at once: a table must pay for `count` symbols."""
+    if bits <= 2 or (bits == 3 and count >= 1 << 16):
+        return 4
+    return 2 if bits <= 4 or (bits <= 6 and count >= 1 << 16) else 1
+
+
 def _size_bytes(count: int) -> int:
     """Return how many bytes hold the size of one of four parts, 0 where a single part needs none."""
     if count < FOUR_STREAMS_FROM:
@@ -146,8 +187,9 @@ def _size_bytes(count: int) -> int:
     return ((count // 4 * LIMIT + 7) // 8).bit_length() // 8 + 1
 
 
-def _decode_lone_symbol(data: NDArray[np.uint8], size: int, count: int, levels: int) -> NDArray[np.uint8]:
+def _decode_lone_symbol(payload: NDArray[np.uint8], count: int, levels: int) -> NDArray[np.uint8]:
     """Return `count` times the one symbol that the payload consists of."""
+    data, size = padded(payload), payload.size
     bits = 1 + symbol_bits(levels)
     symbol = peek(data, 1, bits - 1)
     if size != (bits + 7) // 8 or symbol >= levels or not tail_is_clean(data, bits):

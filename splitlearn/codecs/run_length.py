@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs._bits import SLACK, padded
-from splitlearn.codecs._run_length_kernels import OK, TRUNCATED, decode_runs, encode_runs
+from splitlearn.codecs._bits import SLACK
+from splitlearn.codecs._run_length_kernels import (
+    OK,
+    TRUNCATED,
+    decode_runs,
+    decode_table,
+    encode_latent_runs,
+    encode_runs,
+    group_table,
+    run_tables,
+)
 from splitlearn.codecs.base import Codec, CodecError, symbol_bits
+from splitlearn.grids import Grid, flat_latent
 
 _PROBLEMS = (
     "",
     "the payload is truncated",
     "the payload has trailing bytes",
     "a padding bit is set",
-    "a zero is coded as a literal",
-    "a run of zeros is split before it is full",
     "a run of zeros passes the end of the array",
 )
 
@@ -27,23 +36,67 @@ class RunLength(Codec):
 
     A run that is longer than 2ⁿ is split into full runs and the rest, so 20 zeros at n = 3 become 8, 8, 4; every zero
     is part of a run, if only of one. Bits stand most significant first, zero bits fill the last byte, and there is no
-    header. The code of an array is unique, and the decoder takes nothing else.
+    header. The decoder also takes runs that were split earlier and zeros written as literals.
 
     Reference: Carra & Neglia 2023, Sec. VI.
     """
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
         bits = symbol_bits(levels)
-        symbols = symbols.reshape(-1)
-        payload = np.empty((symbols.size * (bits + 1) + 7) // 8 + SLACK, np.uint8)
-        return payload[: encode_runs(symbols, bits, payload)].tobytes()
+        payload = _room(symbols.size, bits)
+        return payload[: encode_runs(symbols.reshape(-1), bits, *_encode_tables(bits), payload)].tobytes()
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         bits, count = symbol_bits(levels), math.prod(shape)
-        if count > payload.size * 8 // (bits + 1) << bits:
-            raise CodecError(f"{payload.size} bytes are too few for {count} symbols: {_PROBLEMS[TRUNCATED]}")
-        symbols = np.zeros(count, np.uint8)
-        problem = decode_runs(padded(payload), payload.size, bits, symbols)
-        if problem != OK:
-            raise CodecError(_PROBLEMS[problem])
+        _check_size(payload.size, count, bits)
+        symbols = np.empty(count, np.uint8)
+        _check(decode_runs(payload, bits, _decode_table(bits), SYMBOLS, symbols))
         return symbols
+
+    def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
+        bits = symbol_bits(grid.levels)
+        payload = _room(latent.size, bits)
+        size, ends = encode_latent_runs(flat_latent(latent), grid.plan, bits, *_encode_tables(bits), payload)
+        return payload[:size].tobytes(), grid.side_floats(ends)
+
+    def _decode_latent(
+        self,
+        payload: NDArray[np.uint8],
+        shape: tuple[int, ...],
+        floats: tuple[float, ...],
+        grid: Grid,
+        out: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
+        bits, count = symbol_bits(grid.levels), math.prod(shape)
+        if 1 << bits != grid.levels:  # a codeword may hold what is no symbol
+            return super()._decode_latent(payload, shape, floats, grid, out)
+        _check_size(payload.size, count, bits)
+        latent = np.empty(shape, np.float32) if out is None else out
+        _check(decode_runs(payload, bits, _decode_table(bits), grid.values(floats), latent.reshape(-1)))
+        return latent
+
+
+SYMBOLS = np.arange(256).astype(np.uint8)
+
+
+def _room(count: int, bits: int) -> NDArray[np.uint8]:
+    return np.empty((count * (bits + 1) + 7) // 8 + SLACK, np.uint8)
+
+
+def _check_size(size: int, count: int, bits: int) -> None:
+    if count > size * 8 // (bits + 1) << bits:
+        raise CodecError(f"{size} bytes are too few for {count} symbols: {_PROBLEMS[TRUNCATED]}")
+
+
+def _check(problem: int) -> None:
+    if problem != OK:
+        raise CodecError(_PROBLEMS[problem])
+
+
+@cache
+def _encode_tables(bits: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint8]]:
+    """Return the tables for n = `bits`, made once a process."""
+    return group_table(bits), *run_tables(bits)
+
+
+_decode_table = cache(decode_table)

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from splitlearn.grids import Grid
+
 
 class Quantizer(nn.Module, ABC):
     """Maps a float latent to symbols 0…levels−1, image by image, and back.
@@ -18,10 +20,12 @@ class Quantizer(nn.Module, ABC):
     Attributes:
         levels: size of the symbol alphabet, 2…256.
         floats_per_image: how many float32 values travel with the symbols of one image.
+        grid: the same quantizer for numpy arrays, bit for bit; None if its levels are not even.
     """
 
     levels: int
     floats_per_image: int
+    grid: Grid | None = None
 
     @abstractmethod
     def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:

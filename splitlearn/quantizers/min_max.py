@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from splitlearn.grids import TINY, MinMaxGrid
 from splitlearn.quantizers.base import Quantizer, check_finite, straight_through
 
 
@@ -34,19 +35,23 @@ class MinMax(Quantizer):
 
     def __init__(self, bits: int = 8) -> None:
         super().__init__()
-        if not 2 <= bits <= 8:
-            raise ValueError(f"bits must lie in 2…8, got {bits}")
+        self.grid = MinMaxGrid(bits)
         self.bits = bits
-        self.levels = 2**bits
+        self.levels = self.grid.levels
 
     def _round(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Return symbols as float32 `(B, N)`, 0 where a value is not a number, and the extremes `(B, 2)`."""
         flat = latent.detach().float().flatten(1)
-        lo, hi = torch.aminmax(flat, dim=1, keepdim=True)
-        half_step = (hi / 2 - lo / 2) / (self.levels - 1)
-        half_step = half_step.masked_fill(half_step == 0, 1.0)  # constant images: every value is the smallest
-        symbols = torch.round((flat / 2 - lo / 2) / half_step).clamp(0, self.levels - 1).nan_to_num(0.0)
-        return symbols, torch.cat((lo, hi), dim=1)
+        floats = torch.stack(torch.aminmax(flat, dim=1), dim=1) + 0.0  # a negative zero becomes positive
+        lo, hi = floats.nan_to_num(0.0).split(1, dim=1)
+        # A power of two brings the range to 1…2, so that neither the range nor its inverse leaves float32.
+        exponent = torch.frexp((hi / 2 - lo / 2).clamp(min=TINY)).exponent.clamp(max=126)
+        scale = torch.ldexp(torch.ones_like(lo), -exponent)
+        offset = lo * scale
+        span = hi * scale - offset
+        factor = ((self.levels - 1) / span).masked_fill(span <= 0, 0.0)  # constant images: every value is the smallest
+        symbols = torch.round((flat * scale - offset) * factor).clamp(0, self.levels - 1).nan_to_num(0.0)
+        return symbols, floats
 
     def _restore(self, symbols: Tensor, floats: Tensor) -> Tensor:
         """Return the values of flat symbols `(B, N)`: the one formula that every path takes."""

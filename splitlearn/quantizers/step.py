@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from splitlearn.grids import StepGrid
 from splitlearn.quantizers.base import Quantizer, check_finite, straight_through
 
 
@@ -34,17 +33,14 @@ class Step(Quantizer):
 
     def __init__(self, step: float = 1.0, levels: int = 256) -> None:
         super().__init__()
-        tiny, huge = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
-        if not (math.isfinite(step) and tiny <= step <= huge / 256):
-            raise ValueError(f"step must be positive and lie in the range of float32, got {step}")
-        if not 2 <= levels <= 256:
-            raise ValueError(f"levels must lie in 2…256, got {levels}")
+        self.grid = StepGrid(step, levels)
         self.step = step
         self.levels = levels
 
     def _round(self, latent: Tensor) -> Tensor:
         """Return the saturated integers q as float32."""
-        return torch.round(latent / self.step).clamp(-(self.levels // 2), (self.levels - 1) // 2)
+        factor = 1 / torch.tensor(self.step, dtype=torch.float32, device=latent.device)  # division differs by device
+        return torch.round(latent * factor).clamp(-(self.levels // 2), (self.levels - 1) // 2)
 
     def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Return uint8 symbols shaped like `latent` and an empty `(B, 0)` tensor.

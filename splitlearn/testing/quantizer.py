@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,6 +37,21 @@ class QuantizerContract:
             assert latent_hat.isfinite().all()
             # Bit patterns, so that a negative zero shows.
             assert torch.equal(quantizer(latent).view(torch.int32), latent_hat.view(torch.int32))
+
+    def test_grid_is_the_same_quantizer(self) -> None:
+        """The numpy twin gives the same symbols, floats and values, bit for bit."""
+        quantizer = self.make()
+        if quantizer.grid is None:
+            pytest.skip("its levels are not even: there is no grid")
+        for latent in self.latents():
+            symbols, floats = quantizer.quantize(latent)
+            latent_hat = quantizer.dequantize(symbols, floats)
+            for index in range(len(latent)):
+                own_symbols, own_floats = quantizer.grid.quantize(latent[index].numpy())
+                np.testing.assert_array_equal(own_symbols, symbols[index].numpy(), strict=True)
+                assert own_floats == tuple(floats[index].tolist())
+                values = quantizer.grid.dequantize(own_symbols, own_floats)
+                np.testing.assert_array_equal(values.view(np.int32), latent_hat[index].numpy().view(np.int32))
 
     def test_images_do_not_depend_on_their_batch(self) -> None:
         """An image has the same symbols alone and in a batch."""

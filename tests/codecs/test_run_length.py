@@ -75,9 +75,6 @@ def test_runs_of_every_length_around_a_block(levels: int) -> None:
     [
         ("34", 8, 8, "truncated"),
         ("34c700", 8, 8, "trailing"),
-        ("34c8", 8, 8, "split"),
-        ("3401", 3, 8, "literal"),
-        ("348c", 8, 8, "split"),
         ("34c1", 7, 8, "padding"),
         ("34f7", 8, 8, "passes the end"),
         ("34c7", 8, 7, "not below"),
@@ -90,12 +87,9 @@ def test_names_the_damage(digits: str, count: int, levels: int, message: str) ->
         decode(digits, count, levels)
 
 
-def test_damage_far_inside_is_named_too() -> None:
-    symbols = random_symbols((9000,), LEVELS, 0.5, 0)
-    payload = bytearray(RunLength().encode(symbols, LEVELS))
-    payload[len(payload) // 2] &= 0xF0  # the lower digit becomes a literal zero
-    with pytest.raises(CodecError, match="literal"):
-        RunLength().decode(bytes(payload), (9000,), LEVELS)
+def test_other_ways_to_write_zeros_are_taken() -> None:
+    assert decode("3488a7", 8) == [3, 4, 0, 0, 0, 0, 0, 7]  # runs of 1, 1 and 3
+    assert decode("34000007", 8) == [3, 4, 0, 0, 0, 0, 0, 7]  # five literals
 
 
 def test_a_shape_that_is_too_large_allocates_nothing() -> None:
@@ -106,18 +100,3 @@ def test_a_shape_that_is_too_large_allocates_nothing() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
-
-
-@PROPERTY
-@given(symbol_arrays(max_size=100))
-def test_only_the_encoders_bytes_are_taken(case: tuple[np.ndarray, int]) -> None:
-    symbols, levels = case
-    payload = RunLength().encode(symbols, levels)
-    for position in range(len(payload)):
-        for mask in (1, 2, 4, 8, 16, 32, 64, 128):
-            other = payload[:position] + bytes((payload[position] ^ mask,)) + payload[position + 1 :]
-            try:
-                decoded = RunLength().decode(other, symbols.shape, levels)
-            except CodecError:
-                continue
-            assert RunLength().encode(decoded, levels) == other

@@ -1,4 +1,4 @@
-"""The one place that knows how the kernels of this room are compiled."""
+"""The one place that knows how kernels are compiled."""
 
 from __future__ import annotations
 

@@ -1,0 +1,206 @@
+"""Codecs side by side on the same latents: exactness, bytes, throughput."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn import codecs as room
+from splitlearn.codecs import Codec, CodecError, Deflate, Zstandard, decode_latent, encode_latent
+from splitlearn.grids import Grid
+
+STATIC = ", static"
+
+
+@dataclass(frozen=True)
+class CodecRow:
+    """One codec on one set of latents, quantized in one way.
+
+    Attributes:
+        codec: label of the codec.
+        tables: "static" if tables were agreed on beforehand; "own" if all that decoding needs rides in each payload.
+        levels: size of the alphabet.
+        images: how many latents were coded.
+        rounds: how often each was; its best time counts.
+        bytes_per_image: mean size of the bare code, tables in it counted. What a container adds is the same for all.
+        table_bytes: static tables, sent once, out of band.
+        entropy_ratio: `bytes_per_image` over the mean order-0 entropy of an image; None if that is 0.
+        encode_gbps: 10⁹ bytes of float32 latent a second, from latent to code, quantization included.
+        decode_gbps: likewise from code to latent.
+        encode_by_zlib1: `encode_gbps` over that of the codec labelled zlib-1; None if there is none.
+        decode_by_zlib1: likewise for `decode_gbps`.
+        encode_by_zstd1: likewise over zstd-1.
+        decode_by_zstd1: likewise over zstd-1.
+    """
+
+    codec: str
+    tables: str
+    levels: int
+    images: int
+    rounds: int
+    bytes_per_image: float
+    table_bytes: int
+    entropy_ratio: float | None
+    encode_gbps: float
+    decode_gbps: float
+    encode_by_zlib1: float | None
+    decode_by_zlib1: float | None
+    encode_by_zstd1: float | None
+    decode_by_zstd1: float | None
+
+
+def package_codecs() -> dict[str, Codec]:
+    """Return every codec of `splitlearn.codecs`, self-contained, by label; a new file is found by itself.
+
+    Deflate and Zstandard stand as zlib-1, zlib-6, zstd-1 and zstd-3: by what they call, and with what effort.
+    """
+    found: dict[str, Codec] = {}
+    for info in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
+        for name, cls in vars(importlib.import_module(info.name)).items():
+            own = isinstance(cls, type) and issubclass(cls, Codec) and cls.__module__ == info.name
+            if own and not inspect.isabstract(cls) and cls not in (Deflate, Zstandard):
+                found[name] = cls()
+    general: dict[str, Codec] = {f"zlib-{level}": Deflate(level) for level in (1, 6)}
+    return found | general | {f"zstd-{level}": Zstandard(level) for level in (1, 3)}
+
+
+def with_static_tables(
+    codecs: Mapping[str, Codec], latents: Iterable[NDArray[np.float32]], grid: Grid
+) -> dict[str, Codec]:
+    """Return the codecs, each that can learn static tables followed by itself with tables learnt from `latents`.
+
+    Measure on other latents than these: a table is not to be scored on what it was learnt from.
+    """
+    samples = [grid.quantize(latent)[0] for latent in latents]
+    both: dict[str, Codec] = {}
+    for label, codec in codecs.items():
+        both[label] = codec
+        fitted = codec.fitted(samples, grid.levels)
+        if fitted.tables() and not codec.tables():
+            both[label + STATIC] = fitted
+    return both
+
+
+def compare_codecs(
+    latents: Sequence[NDArray[np.float32]],
+    grid: Grid,
+    codecs: Mapping[str, Codec],
+    rounds: int = 11,
+    patience: float = 3.0,
+    in_full: Collection[str] = (),
+) -> list[CodecRow]:
+    """Measure each codec on the same latents, in this thread.
+
+    The codecs take turns: in each round all of them encode all latents and decode them into a buffer that is there
+    already; the order rotates. A latent's best time over the rounds counts. The first round also checks that every
+    code decodes exactly.
+
+    Args:
+        latents: float32 arrays, one an image; many different ones, for a repeated one is learnt by the processor.
+        grid: quantizes them.
+        codecs: by label. Static tables must come from other latents (`with_static_tables`).
+        rounds: how often each latent is coded.
+        patience: seconds that a codec may take for its rounds after the first; a slow one gets fewer.
+        in_full: labels of codecs that get all rounds however slow they are.
+
+    Returns:
+        One row a codec, in their order.
+
+    Raises:
+        CodecError: if a code does not decode to what was encoded.
+        ValueError: if there are no latents or rounds, or a latent cannot be quantized.
+    """
+    if not latents or rounds < 1:
+        raise ValueError(f"comparing takes at least one latent and one round, got {len(latents)} and {rounds}")
+    ideal = float(np.mean([entropy_bytes(grid.quantize(latent)[0]) for latent in latents]))
+    trials = {label: _Trial(label, codec, latents, grid) for label, codec in codecs.items()}
+    order, wanted = list(trials), dict.fromkeys(trials, rounds)
+    for number in range(rounds):
+        turn = number % max(1, len(order))
+        for label in order[turn:] + order[:turn]:
+            if number < wanted[label]:
+                seconds = trials[label].run(check=number == 0)
+                if number == 0 and label not in in_full:
+                    wanted[label] = 1 + min(rounds - 1, int(patience / seconds))
+    rates = {label: trial.gbps() for label, trial in trials.items()}
+    return [_row(trial, rates, ideal) for trial in trials.values()]
+
+
+def entropy_bytes(symbols: NDArray[np.uint8]) -> float:
+    """Return the order-0 entropy of all of an image's symbols together, in bytes."""
+    counts = np.bincount(symbols.reshape(-1))
+    counts = counts[counts > 0]
+    return float((counts * np.log2(symbols.size / counts)).sum() / 8)
+
+
+class _Trial:
+    """A codec, and what was measured of it so far."""
+
+    def __init__(self, label: str, codec: Codec, latents: Sequence[NDArray[np.float32]], grid: Grid) -> None:
+        self.label, self.codec, self.latents, self.grid = label, codec, latents, grid
+        self.rooms = {latent.shape: np.zeros_like(latent) for latent in latents}
+        self.encode_seconds = self.decode_seconds = [float("inf")] * len(latents)
+        self.sizes: list[int] = []
+        self.rounds = 0
+        code, floats = encode_latent(latents[0], grid, codec)  # what is compiled, is compiled here
+        decode_latent(code, latents[0].shape, floats, grid, codec)
+
+    def run(self, check: bool) -> float:
+        """Encode and decode all latents once; return the seconds that took."""
+        payloads, encode_seconds, decode_seconds = [], [], []
+        for latent in self.latents:
+            start = time.perf_counter()
+            payload = encode_latent(latent, self.grid, self.codec)
+            encode_seconds.append(time.perf_counter() - start)
+            payloads.append(payload)
+        for latent, (code, floats) in zip(self.latents, payloads, strict=True):
+            room = self.rooms[latent.shape]
+            start = time.perf_counter()
+            decode_latent(code, latent.shape, floats, self.grid, self.codec, room)
+            decode_seconds.append(time.perf_counter() - start)
+            if check and not np.array_equal(room, self.grid.dequantize(*self.grid.quantize(latent))):
+                raise CodecError(f"{self.label} is not lossless: image {len(decode_seconds) - 1} came back changed")
+        self.encode_seconds = list(map(min, self.encode_seconds, encode_seconds))
+        self.decode_seconds = list(map(min, self.decode_seconds, decode_seconds))
+        self.sizes = [len(code) for code, _ in payloads]
+        self.rounds += 1
+        return sum(encode_seconds) + sum(decode_seconds)
+
+    def gbps(self) -> tuple[float, float]:
+        """Return the throughput of encoding and of decoding."""
+        size = sum(latent.nbytes for latent in self.latents) / 1e9
+        return size / sum(self.encode_seconds), size / sum(self.decode_seconds)
+
+
+def _row(trial: _Trial, rates: Mapping[str, tuple[float, float]], ideal: float) -> CodecRow:
+    encode, decode = rates[trial.label]
+    by = {name: rates.get(name, (None, None)) for name in ("zlib-1", "zstd-1")}
+    mean = sum(trial.sizes) / len(trial.sizes)
+    tables = trial.codec.tables()
+    return CodecRow(
+        codec=trial.label,
+        tables="static" if tables else "own",
+        levels=trial.grid.levels,
+        images=len(trial.latents),
+        rounds=trial.rounds,
+        bytes_per_image=mean,
+        table_bytes=sum(table.nbytes for table in tables.values()),
+        entropy_ratio=mean / ideal if ideal > 0 else None,
+        encode_gbps=encode,
+        decode_gbps=decode,
+        encode_by_zlib1=_ratio(encode, by["zlib-1"][0]),
+        decode_by_zlib1=_ratio(decode, by["zlib-1"][1]),
+        encode_by_zstd1=_ratio(encode, by["zstd-1"][0]),
+        decode_by_zstd1=_ratio(decode, by["zstd-1"][1]),
+    )
+
+
+def _ratio(rate: float, yardstick: float | None) -> float | None:
+    return None if yardstick is None else rate / yardstick

@@ -1,0 +1,54 @@
+"""zlib on one byte a symbol: the general-purpose baseline."""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.codecs.base import Codec, CodecError
+
+MAX_RATIO = 1032  # bytes that one byte of a deflate stream can stand for: matches of 258 bytes at two bits each
+
+
+class Deflate(Codec):
+    """Symbols as bytes in a zlib stream, check sum (Adler-32) included.
+
+    Two builds of zlib may write different bytes for the same symbols; each reads what the other wrote.
+
+    Args:
+        level: effort, 0 (stored) … 9 (smallest).
+
+    Raises:
+        ValueError: if `level` is out of range.
+
+    Reference: Carra & Neglia 2023, Sec. VI (zlib as a baseline).
+    """
+
+    def __init__(self, level: int = 6) -> None:
+        if not 0 <= level <= 9:
+            raise ValueError(f"level must lie in 0…9, got {level}")
+        self.level = level
+
+    def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
+        return zlib.compress(symbols.tobytes(), self.level)
+
+    def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+        count = math.prod(shape)
+        if count > payload.size * MAX_RATIO:
+            raise CodecError(f"the payload is truncated: {payload.size} bytes are too few for {count} symbols")
+        stream = zlib.decompressobj()
+        try:
+            # Room for one byte more shows what passes the shape, and lets zlib go on to the check sum.
+            symbols = stream.decompress(payload.tobytes(), count + 1)
+        except zlib.error as error:
+            raise CodecError(f"the payload is no zlib stream: {error}") from error
+        if len(symbols) > count:
+            raise CodecError(f"the payload holds more than {count} symbols")
+        if not stream.eof or len(symbols) < count:
+            raise CodecError(f"the payload is truncated: it holds {len(symbols)} of {count} symbols")
+        if stream.unused_data:
+            raise CodecError(f"the payload has {len(stream.unused_data)} trailing bytes")
+        return np.frombuffer(symbols, np.uint8).copy()

@@ -1,0 +1,135 @@
+"""Latents to payloads and back without torch: quantizer, codec and container in one call, many images at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, as_array, element_count
+from splitlearn.codecs.container import pack_code, read_header
+from splitlearn.grids import Grid, check_output
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def encode_latent(latent: NDArray[np.float32], grid: Grid, codec: Codec) -> tuple[bytes, tuple[float, ...]]:
+    """Return the bare code of one quantized latent and the floats that `decode_latent` needs.
+
+    The latent is read twice, for its extremes and for its symbols. The symbols are not checked once more, and codecs
+    that take microseconds do all of it in one compiled call.
+
+    Args:
+        latent: float32 array of any shape.
+        grid: an even quantizer, e.g. `MinMaxGrid(bits=3)` or a torch quantizer's `grid`.
+        codec: symbols to bytes.
+
+    Raises:
+        ValueError: if the latent is not float32, holds NaN or infinity, or has more than 2³¹−1 elements.
+    """
+    if latent.size > MAX_ELEMENTS:
+        raise ValueError(f"at most 2³¹−1 symbols fit in one payload, got {latent.size}")
+    return codec._encode_latent(latent, grid)
+
+
+def decode_latent(
+    code: bytes,
+    shape: tuple[int, ...],
+    floats: tuple[float, ...],
+    grid: Grid,
+    codec: Codec,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return the latent that `encode_latent` wrote, dequantized.
+
+    Args:
+        code: the bare code.
+        shape: shape of the latent.
+        floats: what `encode_latent` returned beside the code.
+        grid: an equal quantizer.
+        codec: an equal codec.
+        out: contiguous float32 array of that shape to write to; by default a new one.
+
+    Raises:
+        CodecError: where damage of the code shows.
+        ValueError: if `out` does not fit the shape, or floats are missing.
+    """
+    if out is None:
+        element_count(shape)
+    else:
+        check_output(out, np.float32, shape)
+    return codec._decode_latent(as_array(code), shape, floats, grid, out)
+
+
+def pack_latents(
+    latents: Sequence[NDArray[np.float32]], grid: Grid, codec: Codec, context: int = 0, threads: int = 1
+) -> list[bytes]:
+    """Return one container for each latent, as `pack` writes it.
+
+    Args:
+        latents: float32 arrays, one an image, e.g. an array `(B, C, H, W)`.
+        grid: an even quantizer; its floats travel in the container.
+        codec: symbols to bytes.
+        context: 32-bit number that `unpack_latents` must be given too (see `pack`).
+        threads: images coded at a time; the kernels hold no lock on the interpreter.
+
+    Raises:
+        ValueError: if a latent cannot be quantized or does not fit in a container.
+    """
+
+    def work(latent: NDArray[np.float32]) -> bytes:
+        code, floats = encode_latent(latent, grid, codec)
+        return pack_code(code, latent.shape, grid.levels, codec, floats, context)
+
+    return _each(work, latents, threads)
+
+
+def unpack_latents(
+    payloads: Sequence[bytes],
+    grid: Grid,
+    codec: Codec,
+    context: int = 0,
+    threads: int = 1,
+    out: Sequence[NDArray[np.float32]] | None = None,
+) -> list[NDArray[np.float32]]:
+    """Return the latents of containers that `pack_latents` wrote, dequantized, one an image.
+
+    Args:
+        payloads: the containers.
+        grid: an equal quantizer.
+        codec: an equal codec.
+        context: the number they were packed with.
+        threads: images decoded at a time.
+        out: float32 arrays to write to, one an image, e.g. an array `(B, C, H, W)`; by default new ones.
+
+    Raises:
+        CodecError: on any damage, or if a container was packed with another codec, grid or context.
+        ValueError: if `out` does not fit.
+    """
+    if out is not None and len(out) != len(payloads):
+        raise ValueError(f"out has room for {len(out)} latents, not for {len(payloads)}")
+
+    def work(index: int) -> NDArray[np.float32]:
+        payload = payloads[index]
+        header = read_header(payload, codec, context)
+        if header.levels != grid.levels or len(header.floats) != grid.floats_per_image:
+            raise CodecError(f"the payload was not quantized by {grid}: it has {header.levels} levels")
+        room = None if out is None else out[index]
+        if room is not None and room.shape != header.shape:
+            raise ValueError(f"out has shape {room.shape} for a latent of shape {header.shape}")
+        return decode_latent(payload[header.body :], header.shape, header.floats, grid, codec, room)
+
+    return _each(work, range(len(payloads)), threads)
+
+
+def _each(work: Callable[[A], B], items: Sequence[A], threads: int) -> list[B]:
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    if threads == 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, items))

@@ -1,0 +1,59 @@
+"""Truncated unary binarisation with an adaptive binary arithmetic coder."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.codecs._bits import padded
+from splitlearn.codecs._truncated_unary_kernels import OK, TRUNCATED, count_bits, decode_bins, encode_bins
+from splitlearn.codecs.base import Codec, CodecError, checked_symbols
+
+MAX_RATIO = 11_357  # symbols in a byte: 8 · ln 2 · 65536 / LEAST, the least probability of a bin being LEAST / 65536
+
+
+class TruncatedUnary(Codec):
+    """Symbol n as n ones and a zero, the last symbol without the zero; each bin coded by its adaptive probability.
+
+    With 4 levels the bins are 0, 10, 110 and 111. Each position of a bin has a context of its own, whose probability is
+    the mean of a fast and a slow running estimate; both begin by counting. So the code follows the statistics of the
+    array as they change, from channel to channel and along the rows, and needs no table. Probabilities and intervals
+    are integers (see `_truncated_unary_kernels`): the bytes are the same on every machine.
+
+    A code is about one byte longer than the ideal size, or two. It is unique, and the decoder takes nothing else.
+
+    Reference: Cohen, Choi & Bajić 2020 (lightweight compression of intermediate features).
+    """
+
+    def ideal_bits(self, symbols: NDArray[np.uint8], levels: int) -> float:
+        """Return the ideal size of the code of `symbols` in bits: the sum of −log₂ of the adaptive probabilities.
+
+        Args:
+            symbols: uint8 array of any shape, every value below `levels`, at most 2³¹−1 of them.
+            levels: size of the alphabet, 2…256.
+
+        Raises:
+            ValueError: if `encode` would refuse the arguments.
+        """
+        return float(count_bits(checked_symbols(symbols, levels).reshape(-1), levels))
+
+    def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
+        return encode_bins(symbols.reshape(-1), levels).tobytes() if symbols.size else b""
+
+    def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+        count = math.prod(shape)
+        if count > payload.size * MAX_RATIO:
+            raise CodecError(f"the payload is truncated: {payload.size} bytes are too few for {count} symbols")
+        if count == 0:
+            if payload.size:
+                raise CodecError("the payload has trailing bytes: an empty array has an empty code")
+            return np.empty(0, np.uint8)
+        symbols = np.empty(count, np.uint8)
+        problem = decode_bins(padded(payload), payload.size, levels, symbols)
+        if problem == TRUNCATED:
+            raise CodecError(f"the payload is truncated: it ends before {count} symbols are complete")
+        if problem != OK:
+            raise CodecError("the payload is truncated, has trailing bytes or was not written by this code")
+        return symbols

@@ -1,7 +1,14 @@
 """Looking at a network before and after cutting it, and at methods and codecs side by side."""
 
 from splitlearn.analysis.codec_comparison import CodecRow, compare_codecs, package_codecs, with_static_tables
-from splitlearn.analysis.codec_report import codec_markdown, codec_table, plot_codecs, print_codecs, processor, write_codecs
+from splitlearn.analysis.codec_report import (
+    codec_markdown,
+    codec_table,
+    plot_codecs,
+    print_codecs,
+    processor,
+    write_codecs,
+)
 from splitlearn.analysis.codecs_command import ActivationsError, codecs_command, read_activations
 from splitlearn.analysis.command import profile_command
 from splitlearn.analysis.comparison import (
@@ -12,6 +19,7 @@ from splitlearn.analysis.comparison import (
     write_comparison,
 )
 from splitlearn.analysis.profile import Complexity, ModuleProfile, complexity, count_macs, profile_model
+from splitlearn.analysis.table_transfer import TableTransfer, transfer_tables
 
 __all__ = [
     "ActivationsError",
@@ -19,6 +27,7 @@ __all__ = [
     "Comparison",
     "Complexity",
     "ModuleProfile",
+    "TableTransfer",
     "codec_markdown",
     "codec_table",
     "codecs_command",
@@ -35,6 +44,7 @@ __all__ = [
     "profile_command",
     "profile_model",
     "read_activations",
+    "transfer_tables",
     "with_static_tables",
     "write_codecs",
     "write_comparison",

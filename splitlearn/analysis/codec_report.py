@@ -34,17 +34,19 @@ COLUMNS = (
     "× zstd-1",
     "rounds",
 )
-LEGEND = """bytes/image: mean of the bare code; tables, once: static tables in bytes, learnt from other images than those
-measured; ÷ entropy: over the order-0 entropy of each image; GB/s: float32 input, quantization included, one thread;
-× zlib-1, × zstd-1: encode / decode throughput over theirs; rounds: how often each image was coded, its best time
-counts."""
+LEGEND = """bytes/image: mean of the bare code; tables, once: static tables in bytes, learnt from other images than the
+measured ones; ÷ entropy: over the order-0 entropy of each image; GB/s: float32 input, quantization included, one
+thread; × zlib-1, × zstd-1: encode / decode throughput over theirs; rounds: how often each image was coded, its best
+time counts."""
 
 
 def codec_table(rows: Sequence[CodecRow], title: str) -> Table:
     """Return the rows as a table for the terminal, one section for each size of the alphabet."""
     table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     for name in COLUMNS:
-        table.add_column(name.replace(", ", "\n").replace("/i", "\n/i").replace(" ", "\n"), justify="right", no_wrap=True)
+        table.add_column(
+            name.replace(", ", "\n").replace("/i", "\n/i").replace(" ", "\n"), justify="right", no_wrap=True
+        )
     table.columns[1].justify = "left"
     for _, group in groupby(rows, key=lambda row: row.levels):
         for row in group:
@@ -105,6 +107,8 @@ def plot_codecs(results: Results, path: Path, title: str) -> None:
             for row in mine:
                 if row.levels == chosen and row.entropy_ratio is not None:
                     speeds.plot(row.entropy_ratio, row.encode_gbps, **styles[label], linestyle="none")
+        sizes.set_xticks(sorted({log2(row.levels) for row in rows}))
+        sizes.xaxis.set_major_formatter("{x:.3g}")
         sizes.set(title=source, xlabel="bits of a symbol, n", ylabel="code (bytes per image, log scale)", yscale="log")
         speeds.set(
             title=f"{source}, {chosen} levels",
@@ -115,7 +119,7 @@ def plot_codecs(results: Results, path: Path, title: str) -> None:
         )
         speeds.axvline(1, color="black", linewidth=0.8, linestyle=":")
         for axis in (sizes.yaxis, speeds.xaxis, speeds.yaxis):
-            axis.set_major_formatter("{x:,g}")
+            axis.set_major_formatter("{x:,.9g}")
             axis.set_minor_formatter(_few)
         for axes in (sizes, speeds):
             axes.grid(visible=True, which="both", alpha=0.3)
@@ -156,14 +160,17 @@ def _pair(encode: float | None, decode: float | None) -> str:
 
 def _style(label: str, labels: Sequence[str]) -> dict[str, Any]:
     """A codec with own and with static tables shares colour and marker; static ones are hollow."""
+    from matplotlib import colormaps
+
     families = list(dict.fromkeys(name.removesuffix(STATIC) for name in labels))
     number = families.index(label.removesuffix(STATIC))
+    colour = colormaps["tab20"](2 * number % 20 + number // 10 % 2)
     marker = "osD^vP*X<>ph"[number % 12]
-    filled = "none" if label.endswith(STATIC) else f"C{number % 10}"
-    return {"label": label, "color": f"C{number % 10}", "marker": marker, "markerfacecolor": filled, "markersize": 8}
+    filled = "none" if label.endswith(STATIC) else colour
+    return {"label": label, "color": colour, "marker": marker, "markerfacecolor": filled, "markersize": 8}
 
 
 def _few(value: float, position: int) -> str:
     """Label 2 and 5 of each decade besides its beginning."""
     leading = f"{value:e}"[0]
-    return f"{value:,g}" if leading in "25" else ""
+    return f"{value:,.9g}" if leading in "25" else ""

@@ -3,18 +3,22 @@
 from splitlearn.codecs.base import Codec, CodecError
 from splitlearn.codecs.compressed_sparse_row import CompressedSparseRow
 from splitlearn.codecs.container import pack, unpack
+from splitlearn.codecs.context_rans import ContextRANS
 from splitlearn.codecs.deflate import Deflate
 from splitlearn.codecs.huffman import Huffman
 from splitlearn.codecs.latents import decode_latent, encode_latent, pack_latents, unpack_latents
+from splitlearn.codecs.rans import RANS
 from splitlearn.codecs.raw import Raw
 from splitlearn.codecs.run_length import RunLength
 from splitlearn.codecs.truncated_unary import TruncatedUnary
 from splitlearn.codecs.zstandard import Zstandard
 
 __all__ = [
+    "RANS",
     "Codec",
     "CodecError",
     "CompressedSparseRow",
+    "ContextRANS",
     "Deflate",
     "Huffman",
     "Raw",

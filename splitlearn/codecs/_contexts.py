@@ -1,0 +1,139 @@
+"""Which neighbours share a table: buckets of symbols, and classes of buckets, chosen by what they cost.
+
+Costs are in 2⁻¹⁶ bits, by integers, so that every machine makes the same choice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.codecs._rans_kernels import BUCKETS
+from splitlearn.codecs._rans_tables import bit_length
+from splitlearn.jit import njit
+
+MANTISSA = 11
+# log₂(1 + k / 2¹¹); sixteen fractional bits leave no room for the libraries of two machines to differ
+LOGARITHMS = np.rint(np.log2(1 + np.arange(1 << MANTISSA) / (1 << MANTISSA)) * (1 << 16)).astype(np.int64)
+
+
+@njit
+def logarithm(value: int) -> int:
+    """Return log₂(value) in 2⁻¹⁶ for a positive integer."""
+    digits = bit_length(value) - 1
+    rest = value - (1 << digits)
+    place = rest >> (digits - MANTISSA) if digits > MANTISSA else rest << (MANTISSA - digits)
+    return (digits << 16) + LOGARITHMS[place]
+
+
+@njit
+def code_cost(counts: NDArray[np.int64], per_symbol: int) -> int:
+    """Return what symbols cost that occur this often, their table of frequencies (`per_symbol` each) included."""
+    total = cost = 0
+    for count in counts:
+        if count > 0:
+            total += count
+            cost += per_symbol - count * logarithm(count)
+    return cost + total * logarithm(total) if total > 0 else 0
+
+
+@njit
+def merge_adjacent(counts: NDArray[np.int64], most: int, per_symbol: int) -> NDArray[np.uint16]:
+    """Return a class for each context, where only neighbours in order share one.
+
+    Pairs of adjacent classes are merged, the cheapest first, as long as that saves or there are more than `most`.
+
+    Args:
+        counts: how often each symbol occurs in each context, `(contexts, levels)`; the result of merging stays in it.
+        most: number of classes that is allowed.
+        per_symbol: cost of one entry of a table.
+    """
+    contexts = counts.shape[0]
+    first = np.arange(contexts)  # first contexts of the classes
+    costs = np.array([code_cost(counts[k], per_symbol) for k in range(contexts)])
+    joint = np.zeros(contexts, np.int64)  # what class k costs together with the next
+    used = contexts
+    for k in range(used - 1):
+        joint[k] = code_cost(counts[k] + counts[k + 1], per_symbol)
+    while used > 1:
+        best = 0
+        for k in range(1, used - 1):
+            if joint[k] - costs[k] - costs[k + 1] < joint[best] - costs[best] - costs[best + 1]:
+                best = k
+        if used <= most and joint[best] >= costs[best] + costs[best + 1]:
+            break
+        counts[best] += counts[best + 1]
+        costs[best] = joint[best]
+        for k in range(best + 1, used - 1):
+            counts[k], costs[k], joint[k], first[k] = counts[k + 1], costs[k + 1], joint[k + 1], first[k + 1]
+        used -= 1
+        for k in range(max(best - 1, 0), min(best + 1, used - 1)):
+            joint[k] = code_cost(counts[k] + counts[k + 1], per_symbol)
+    kinds = np.zeros(contexts, np.uint16)
+    for k in range(1, used):
+        kinds[first[k] :] += np.uint16(1)
+    return kinds
+
+
+@njit
+def merge_any(counts: NDArray[np.int64], most: int) -> NDArray[np.uint16]:
+    """Return a class for each context, where any may share one: pairs are merged, the cheapest first, down to `most`.
+
+    Args:
+        counts: how often each symbol occurs in each context, `(contexts, levels)`; the result of merging stays in it.
+        most: number of classes that is allowed; contexts that never occur get class 0.
+    """
+    contexts = counts.shape[0]
+    kinds = np.zeros(contexts, np.uint16)
+    alive = np.array([counts[k].sum() > 0 for k in range(contexts)])
+    owner = np.arange(contexts)
+    costs = np.array([code_cost(counts[k], 0) for k in range(contexts)])
+    extra = np.zeros((contexts, contexts), np.int64)
+    for j in range(contexts):
+        for k in range(j):
+            if alive[j] and alive[k]:
+                extra[j, k] = code_cost(counts[j] + counts[k], 0) - costs[j] - costs[k]
+    left = alive.sum()
+    while left > most:
+        low, high = -1, -1
+        for j in range(contexts):
+            for k in range(j):
+                if alive[j] and alive[k] and (low < 0 or extra[j, k] < extra[high, low]):
+                    low, high = k, j
+        counts[low] += counts[high]
+        costs[low] = code_cost(counts[low], 0)
+        alive[high] = False
+        owner[owner == high] = low
+        for k in range(contexts):
+            if alive[k] and k != low:
+                extra[max(low, k), min(low, k)] = code_cost(counts[low] + counts[k], 0) - costs[low] - costs[k]
+        left -= 1
+    number = 0
+    for k in range(contexts):
+        if alive[k]:
+            counts[number] = counts[k]
+            kinds[owner == k] = number
+            number += 1
+    counts[number:] = 0
+    return kinds
+
+
+@njit
+def count_indexes(indexes: NDArray[np.uint32], contexts: int, levels: int) -> NDArray[np.int64]:
+    """Return how often each symbol occurs in each context, given context · levels + symbol."""
+    counts = np.zeros(contexts * levels, np.int64)
+    for i in range(indexes.size):
+        counts[indexes[i]] += 1
+    return counts.reshape(contexts, levels)
+
+
+def bucket_edges(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the first symbols of buckets 1…15: fine where symbols are frequent, by the square root of their counts."""
+    reached = np.cumsum(np.sqrt(counts))
+    edges = np.searchsorted(reached, reached[-1] * np.arange(1, BUCKETS) / BUCKETS, side="right")
+    return np.clip(edges, 1, counts.size - 1).astype(np.uint8)
+
+
+def buckets_of(edges: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
+    """Return the bucket of each symbol, the number of edges up to it."""
+    return np.searchsorted(edges, np.arange(levels), side="right").astype(np.uint8)

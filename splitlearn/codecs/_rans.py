@@ -1,0 +1,115 @@
+"""What the codecs of range asymmetric numeral systems share: a model of the symbols, and the coder that follows it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.codecs._rans_kernels import (
+    BUCKETS,
+    STATE_BYTES,
+    Layout,
+    class_indexes,
+    decode_rans,
+    encode_rans,
+)
+from splitlearn.codecs._rans_tables import decoder_tables, encoder_table, scale_bits
+from splitlearn.codecs.base import CodecError
+
+DAMAGED = "the payload is truncated, has trailing bytes or is damaged"
+
+
+def lanes_for(count: int) -> int:
+    """Return how many states code `count` symbols: each costs three bytes, and eight keep a processor busy."""
+    return 1 << min(3, max(0, count.bit_length() - 11))
+
+
+def plain_layout(count: int) -> Layout:
+    """Return the layout of symbols without neighbours: one row a lane."""
+    lanes = lanes_for(count)
+    return Layout(count, max(1, count // lanes), 1, 1, lanes)
+
+
+def plane_layout(shape: tuple[int, ...]) -> Layout:
+    """Return the layout of an array whose last two axes are rows of a plane; `()` and `(N,)` are a single row."""
+    count = math.prod(shape)
+    width = max(1, shape[-1] if len(shape) > 1 else count)
+    rows = count // width
+    lanes = min(lanes_for(count), max(1, rows))
+    height = shape[-2] if len(shape) > 1 else 1
+    return Layout(count, width, max(1, height), rows // lanes, lanes)
+
+
+def row_count(layout: Layout) -> int:
+    """Return the number of rows, a partial last one included."""
+    return -(-layout.count // layout.width)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Frequencies for classes of symbols, and how neighbours choose the class.
+
+    Attributes:
+        frequencies: uint16 `(classes, levels)`; each row adds up to 2ˢ.
+        buckets: uint8 `(levels,)`, the bucket 0…15 of each symbol as a neighbour; symbol 0 has bucket 0.
+        classes: uint16 `(256,)`, the class of left bucket · 16 + upper bucket.
+    """
+
+    frequencies: NDArray[np.uint16]
+    buckets: NDArray[np.uint8]
+    classes: NDArray[np.uint16]
+
+    @cached_property
+    def _encoder(self) -> NDArray[np.uint64]:
+        return encoder_table(self.frequencies, scale_bits(self.frequencies.shape[1]))
+
+    @cached_property
+    def _decoder(self) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        return decoder_tables(self.frequencies, scale_bits(self.frequencies.shape[1]))
+
+    @cached_property
+    def _largest(self) -> int:
+        return int(self.frequencies.max())
+
+    def encode(
+        self, symbols: NDArray[np.uint8], layout: Layout, row_classes: NDArray[np.uint16], before: bytes = b""
+    ) -> bytes:
+        """Return `before` and the code of flat symbols."""
+        levels = self.frequencies.shape[1]
+        indexes = symbols
+        if len(self.frequencies) > 1:
+            indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes, row_classes)
+        payload = np.empty(2 * symbols.size + STATE_BYTES * layout.lanes, np.uint8)
+        start = encode_rans(indexes, layout, self._encoder, scale_bits(levels), payload)
+        return before + payload[start:].tobytes()
+
+    def decode(
+        self, payload: NDArray[np.uint8], position: int, layout: Layout, row_classes: NDArray[np.uint16]
+    ) -> NDArray[np.uint8]:
+        """Return the flat symbols whose code stands from `position` to the end of `payload`.
+
+        Raises:
+            CodecError: if it is damaged, or cannot hold so many symbols.
+        """
+        levels = self.frequencies.shape[1]
+        scale = scale_bits(levels)
+        bits = 8 * (payload.size - position)
+        # A symbol of the largest frequency costs log₂(2ˢ / frequency) > 1.44 · (2ˢ − frequency) / 2ˢ bits.
+        least = (1 << scale) - self._largest
+        if bits < 8 * STATE_BYTES * layout.lanes or layout.count * least > bits << scale:
+            raise CodecError(f"{payload.size} bytes are too few for {layout.count} symbols: {DAMAGED}")
+        out = np.empty(layout.width + layout.count, np.uint8)
+        out[: layout.width] = 0
+        tables = (*self._decoder, self.buckets, self.classes, row_classes)
+        if not decode_rans(payload, position, layout, levels, scale, *tables, out):
+            raise CodecError(DAMAGED)
+        return out[layout.width :]
+
+
+def no_neighbours(frequencies: NDArray[np.uint16]) -> Model:
+    """Return the model in which neighbours play no part."""
+    return Model(frequencies, np.zeros(frequencies.shape[1], np.uint8), np.zeros(BUCKETS**2, np.uint16))

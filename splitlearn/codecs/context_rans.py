@@ -1,0 +1,201 @@
+"""Range coding under the symbols to the left and above: the smallest code of feature maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.codecs._bits import SLACK, padded, peek, poke
+from splitlearn.codecs._contexts import (
+    bucket_edges,
+    buckets_of,
+    count_indexes,
+    merge_adjacent,
+    merge_any,
+)
+from splitlearn.codecs._groups import count_symbols
+from splitlearn.codecs._rans import DAMAGED, Model, plane_layout, row_count
+from splitlearn.codecs._rans_kernels import BUCKETS, Layout, class_indexes
+from splitlearn.codecs._rans_tables import mantissa_bits, normalized, read_tables, scale_bits, write_tables
+from splitlearn.codecs.base import Codec, CodecError, check_levels, checked_symbols, symbol_bits
+from splitlearn.codecs.rans import MOST_TABLE_BITS, checked_frequencies, is_constant
+
+OWN_CLASSES = 16  # most classes whose tables ride in a payload
+STATIC_CLASSES = 32  # most classes of static tables: their slots stay in the second-level cache
+EACH_PAIR = np.arange(BUCKETS**2).astype(np.uint16)
+SUMS = (EACH_PAIR // BUCKETS + EACH_PAIR % BUCKETS).astype(np.uint16)  # left bucket + upper bucket
+
+
+class ContextRANS(Codec):
+    """Range asymmetric numeral systems whose frequencies depend on the left and the upper neighbour.
+
+    Feature maps are smooth: what stands beside a symbol tells a third of it. On raw activations of 2 to 4 bits this is
+    a fifth to a half below the order-0 entropy that bounds Huffman codes and `RANS`; on strided latents that were
+    trained with a rate term 2 to 8 %. Encoding takes about twice, decoding three times as long as with `RANS`.
+
+    A neighbour counts by its bucket: each symbol up to 16 levels, 16 ranges of symbols beyond. `ContextRANS()` sends
+    tables for classes of left + upper bucket, as many as pay; `ContextRANS.fit` learns up to 32 classes of (left,
+    upper) pairs beforehand, which is smaller still, by the tables and a few per cent more. Rows are the last axis,
+    planes the last two; what lies beyond the plane, or in another of the up to eight lanes that are decoded in turn,
+    counts as symbol 0. An earlier channel at the same position was tried as a third neighbour and gained 0.1 %.
+
+    Reference: Duda 2013, "Asymmetric numeral systems"; against Carra & Neglia 2023, Sec. IV-B, which finds no spatial
+    correlation.
+    """
+
+    def __init__(self) -> None:
+        self._static: Model | None = None
+
+    def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
+        self._check_fitted(levels)
+        flat = symbols.reshape(-1)
+        if flat.size == 0:
+            return b""
+        layout, row_classes = _seen(symbols.shape)
+        if self._static is not None:
+            return self._static.encode(flat, layout, row_classes)
+        start = np.zeros(64 + OWN_CLASSES * levels * MOST_TABLE_BITS // 8 + SLACK, np.uint8)
+        bit, buckets = 0, np.arange(levels).astype(np.uint8)
+        if levels > BUCKETS:
+            edges = bucket_edges(count_symbols(flat, symbol_bits(levels))[:levels])
+            buckets = buckets_of(edges, levels)
+            start[: edges.size] = edges
+            bit = 8 * edges.size
+        sums = _sums(levels)
+        counts = count_indexes(class_indexes(flat, layout, levels, buckets, SUMS, row_classes), sums, levels)
+        kinds = merge_adjacent(counts, OWN_CLASSES, (mantissa_bits(flat.size) + 3) << 16)
+        for context in range(1, sums):
+            bit = poke(start, bit, int(kinds[context] != kinds[context - 1]), 1)
+        frequencies, bit = write_tables(counts[: int(kinds[-1]) + 1], flat.size, start, bit)
+        before = start[: (bit + 7) // 8].tobytes()
+        if is_constant(frequencies):
+            return before
+        return _own_model(frequencies, buckets, kinds).encode(flat, layout, row_classes, before)
+
+    def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+        self._check_fitted(levels)
+        count = math.prod(shape)
+        if count == 0:
+            if payload.size:
+                raise CodecError("the payload has trailing bytes: an empty array has an empty code")
+            return np.empty(0, np.uint8)
+        layout, row_classes = _seen(shape)
+        if self._static is not None:
+            return self._static.decode(payload, 0, layout, row_classes)
+        bit, buckets, sums = 0, np.arange(levels).astype(np.uint8), _sums(levels)
+        if levels > BUCKETS:
+            edges = payload[: BUCKETS - 1]
+            if edges.size < BUCKETS - 1 or edges[0] < 1 or np.any(edges[1:] < edges[:-1]) or edges[-1] >= levels:
+                raise CodecError("the edges of buckets are impossible or truncated")
+            buckets = buckets_of(edges, levels)
+            bit = 8 * edges.size
+        if 8 * payload.size < bit + sums:
+            raise CodecError(DAMAGED)
+        data = padded(payload[: (bit + sums) // 8 + 1])
+        kinds = np.cumsum([0] + [peek(data, bit + k, 1) for k in range(sums - 1)]).astype(np.uint16)
+        if kinds[-1] >= OWN_CLASSES:
+            raise CodecError("the classes of neighbours are impossible")
+        frequencies, bit = read_tables(payload, bit + sums - 1, count, int(kinds[-1]) + 1, levels)
+        if bit == 0:
+            raise CodecError("a table of frequencies is impossible or truncated")
+        position = (bit + 7) // 8
+        if is_constant(frequencies):
+            if payload.size != position:
+                raise CodecError("the payload has trailing bytes")
+            return np.full(count, int(frequencies.argmax()), np.uint8)
+        return _own_model(frequencies, buckets, kinds).decode(payload, position, layout, row_classes)
+
+    def _check_fitted(self, levels: int) -> None:
+        if self._static is not None and self._static.frequencies.shape[1] != levels:
+            fitted = self._static.frequencies.shape[1]
+            raise ValueError(f"this code was fitted for levels={fitted}, not {levels}")
+
+    def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
+        """Return a code with static tables learnt from `samples`.
+
+        Where a class was seen seldom, its table leans on that of all symbols together; every symbol gets a frequency.
+
+        Args:
+            samples: symbol arrays like those to be coded, of any number; there may be none.
+            levels: size of the alphabet, 2…256; the code works for this one only.
+
+        Raises:
+            ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
+        """
+        check_levels(levels)
+        arrays = [checked_symbols(sample, levels) for sample in samples]
+        buckets = np.arange(levels).astype(np.uint8)
+        if levels > BUCKETS:
+            seen = sum((count_symbols(a.reshape(-1), 8) for a in arrays), np.ones(256, np.int64))
+            buckets = buckets_of(bucket_edges(seen[:levels]), levels)
+        counts = np.zeros((BUCKETS**2, levels), np.int64)
+        for array in arrays:
+            layout, row_classes = _seen(array.shape)
+            indexes = class_indexes(array.reshape(-1), layout, levels, buckets, EACH_PAIR, row_classes)
+            counts += count_indexes(indexes, BUCKETS**2, levels)
+        together = counts.sum(axis=0) * 16 + 1
+        classes = merge_any(counts, STATIC_CLASSES)
+        scale = scale_bits(levels)
+        lean = normalized(together, scale).astype(np.int64)
+        weights = (counts[: int(classes.max()) + 1] << scale) * 2 + lean
+        return self.with_tables(
+            {
+                "frequencies": np.stack([normalized(row, scale) for row in weights]),
+                "buckets": buckets,
+                "classes": classes,
+            }
+        )
+
+    def tables(self) -> Mapping[str, NDArray[np.generic]]:
+        """Return the static tables, or nothing if tables ride in the payloads.
+
+        `frequencies` uint16 `(classes, levels)`, `buckets` uint8 `(levels,)`, and `classes` uint16 `(256,)`.
+        """
+        if self._static is None:
+            return {}
+        model = self._static
+        return {"frequencies": model.frequencies, "buckets": model.buckets, "classes": model.classes}
+
+    def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Return the code with these static tables, or with none.
+
+        Raises:
+            ValueError: if they do not fit together: see `tables` for their shapes.
+        """
+        codec = type(self)()
+        if not tables:
+            return codec
+        if set(tables) != {"frequencies", "buckets", "classes"}:
+            raise ValueError(f"a ContextRANS code has tables 'frequencies', 'buckets', 'classes', got {sorted(tables)}")
+        frequencies = checked_frequencies(tables["frequencies"])
+        buckets, classes = tables["buckets"], tables["classes"]
+        if buckets.dtype != np.uint8 or buckets.shape != frequencies.shape[1:] or not _rises(buckets):
+            raise ValueError("'buckets' must be uint8, one for each level, rising from 0 to at most 15")
+        if classes.dtype != np.uint16 or classes.shape != (BUCKETS**2,) or int(classes.max()) >= len(frequencies):
+            raise ValueError("'classes' must be 256 uint16 numbers of rows of 'frequencies'")
+        codec._static = Model(frequencies, np.array(buckets, np.uint8), np.array(classes, np.uint16))
+        return codec
+
+
+def _seen(shape: tuple[int, ...]) -> tuple[Layout, NDArray[np.uint16]]:
+    layout = plane_layout(shape)
+    return layout, np.zeros(row_count(layout), np.uint16)
+
+
+def _sums(levels: int) -> int:
+    """Return how many sums of two buckets there are."""
+    return 2 * min(levels, BUCKETS) - 1
+
+
+def _own_model(frequencies: NDArray[np.uint16], buckets: NDArray[np.uint8], kinds: NDArray[np.uint16]) -> Model:
+    """Return the model in which the sum of the neighbours' buckets chooses the class."""
+    return Model(frequencies, buckets, kinds[np.minimum(SUMS, kinds.size - 1)])
+
+
+def _rises(buckets: NDArray[np.generic]) -> bool:
+    steps = np.diff(buckets.astype(np.int64))  # type: ignore[attr-defined]
+    return bool(buckets[0] == 0 and np.all(steps >= 0) and buckets[-1] < BUCKETS)

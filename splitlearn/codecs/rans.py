@@ -1,0 +1,202 @@
+"""Order-0 range coding by interleaved states: within a few per cent of the entropy of each image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.codecs._bits import SLACK
+from splitlearn.codecs._groups import count_symbols
+from splitlearn.codecs._rans import DAMAGED, Model, no_neighbours, plain_layout, plane_layout, row_count
+from splitlearn.codecs._rans_kernels import Layout
+from splitlearn.codecs._rans_tables import normalized, read_tables, scale_bits, write_tables
+from splitlearn.codecs.base import Codec, CodecError, check_levels, checked_symbols, symbol_bits
+
+MOST_TABLE_BITS = 26  # of one symbol: 8 for its number of digits, 10 behind the leading one, 8 for absent ones before
+
+
+class RANS(Codec):
+    """Range asymmetric numeral systems with one table of frequencies, or one for each channel.
+
+    Costs less than 1 % above order-0 entropy, and up to eight states of about 3 bytes and the table once an image: for
+    `RANS()`, 5 to 7 bits for each symbol of the used alphabet ride in the payload, and a constant array is its table
+    alone. `RANS.fit` learns the table beforehand. Use it where bytes count more than microseconds and neighbours tell
+    little, as in strided latents that were trained with a rate term; `ContextRANS` where they tell much.
+
+    The array is cut into 1 to 8 lanes that are decoded in turn. A payload is the table, if it rides along, the final
+    states, 4 bytes each, and 16-bit words; the decoder ends with the states the encoder began with, which shows damage.
+
+    Args:
+        per_channel: one table for each index of the first axis instead of one for all. Pays for static tables, and for
+            large maps.
+
+    Reference: Duda 2013, "Asymmetric numeral systems".
+    """
+
+    def __init__(self, per_channel: bool = False) -> None:
+        self.per_channel = per_channel
+        self._frequencies: NDArray[np.uint16] | None = None
+
+    def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
+        layout, row_classes = self._seen(symbols.shape)
+        self._check_fitted(symbols.shape, levels)
+        flat = symbols.reshape(-1)
+        if flat.size == 0:
+            return b""
+        if self._frequencies is not None:
+            return self._model.encode(flat, layout, row_classes)
+        counts = self._counts(symbols, levels)
+        table = np.zeros(counts.size * MOST_TABLE_BITS // 8 + SLACK, np.uint8)
+        frequencies, bit = write_tables(counts, flat.size, table, 0)
+        before = table[: (bit + 7) // 8].tobytes()
+        if is_constant(frequencies):
+            return before
+        return no_neighbours(frequencies).encode(flat, layout, row_classes, before)
+
+    def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+        self._check_fitted(shape, levels)
+        count = math.prod(shape)
+        if count == 0:
+            if payload.size:
+                raise CodecError("the payload has trailing bytes: an empty array has an empty code")
+            return np.empty(0, np.uint8)
+        layout, row_classes = self._seen(shape)
+        if self._frequencies is not None:
+            return self._model.decode(payload, 0, layout, row_classes)
+        channels = self._channels(shape)
+        if channels > 8 * payload.size:
+            raise CodecError(f"{payload.size} bytes are too few for {channels} tables: {DAMAGED}")
+        frequencies, bit = read_tables(payload, 0, count, channels, levels)
+        if bit == 0:
+            raise CodecError("the table of frequencies is impossible or truncated")
+        position = (bit + 7) // 8
+        if is_constant(frequencies):
+            if payload.size != position:
+                raise CodecError("the payload has trailing bytes")
+            return np.full(count, int(frequencies.argmax()), np.uint8)
+        return no_neighbours(frequencies).decode(payload, position, layout, row_classes)
+
+    def _channels(self, shape: tuple[int, ...]) -> int:
+        return shape[0] if self.per_channel and len(shape) > 1 else 1
+
+    def _seen(self, shape: tuple[int, ...]) -> tuple[Layout, NDArray[np.uint16]]:
+        """Return how an array of `shape` is seen and the class of each row."""
+        channels = self._channels(shape)
+        if channels == 1:
+            layout = plain_layout(math.prod(shape))
+            return layout, np.zeros(row_count(layout), np.uint16)
+        layout = plane_layout(shape)
+        rows = row_count(layout)
+        return layout, (np.arange(rows) // max(1, rows // channels)).astype(np.uint16)
+
+    def _counts(self, symbols: NDArray[np.uint8], levels: int) -> NDArray[np.int64]:
+        """Return how often each symbol occurs in each channel, `(channels, levels)`."""
+        bits = symbol_bits(levels)
+        parts = symbols.reshape(self._channels(symbols.shape), -1)
+        return np.stack([count_symbols(part, bits)[:levels] for part in parts])
+
+    @cached_property
+    def _model(self) -> Model:
+        assert self._frequencies is not None
+        return no_neighbours(self._frequencies)
+
+    def _check_fitted(self, shape: tuple[int, ...], levels: int) -> None:
+        if self._channels(shape) > 1 << 16:
+            raise ValueError(f"at most 65,536 channels can have tables of their own, got shape {shape}")
+        if self._frequencies is None:
+            return
+        channels, fitted = self._frequencies.shape
+        if fitted != levels:
+            raise ValueError(f"this code was fitted for levels={fitted}, not {levels}")
+        if self._channels(shape) != channels:
+            raise ValueError(f"this code was fitted for {channels} channels, not for shape {shape}")
+
+    def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
+        """Return a code with static tables learnt from `samples`; every symbol counts half an occurrence more.
+
+        Args:
+            samples: symbol arrays like those to be coded, of one number of channels if `per_channel`.
+            levels: size of the alphabet, 2…256; the code works for this one only.
+
+        Raises:
+            ValueError: if a sample is not an array of symbols below `levels`, numbers of channels differ, `levels` is
+                out of range, or there is no sample though `per_channel`.
+        """
+        check_levels(levels)
+        total = None if self.per_channel else np.zeros((1, levels), np.int64)
+        for sample in samples:
+            counts = self._counts(checked_symbols(sample, levels), levels)
+            if total is not None and counts.shape != total.shape:
+                raise ValueError(f"samples have {len(total)} and {len(counts)} channels")
+            total = counts if total is None else total + counts
+        if total is None:
+            raise ValueError("tables for channels cannot be learnt without a sample")
+        return self.with_counts(total)
+
+    @classmethod
+    def from_counts(cls, counts: NDArray[np.int64]) -> Self:
+        """Return a code with static tables for symbols that occur this often, counted on a GPU, say.
+
+        Args:
+            counts: `(levels,)` for one table, `(channels, levels)` for one each; each counts half an occurrence more.
+
+        Raises:
+            ValueError: if they are not counts of 2…256 symbols.
+        """
+        counts = np.asarray(counts, np.int64)
+        return cls(per_channel=counts.ndim == 2).with_counts(np.atleast_2d(counts))
+
+    def with_counts(self, counts: NDArray[np.int64]) -> Self:
+        """Return a code like this one with static tables for counts `(tables, levels)`; see `from_counts`."""
+        if counts.ndim != 2 or not 2 <= counts.shape[1] <= 256 or counts.min() < 0 or counts.max() > 2**38:
+            raise ValueError("counts must be those of 2…256 symbols, none negative and none over 2³⁸")
+        scale = scale_bits(counts.shape[1])
+        return self.with_tables({"frequencies": np.stack([normalized(2 * row + 1, scale) for row in counts])})
+
+    def tables(self) -> Mapping[str, NDArray[np.generic]]:
+        """Return the static tables as `{"frequencies": uint16 (channels or 1, levels)}`, or nothing."""
+        return {} if self._frequencies is None else {"frequencies": self._frequencies.copy()}
+
+    def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Return the code with these static tables, or with none.
+
+        Raises:
+            ValueError: if they are not positive frequencies that add up to 2¹² (up to 16 levels) or 2¹⁴.
+        """
+        codec = type(self)(self.per_channel)
+        if not tables:
+            return codec
+        if set(tables) != {"frequencies"}:
+            raise ValueError(f"a RANS code has the one table 'frequencies', got {sorted(tables)}")
+        codec._frequencies = checked_frequencies(tables["frequencies"])
+        if len(codec._frequencies) != 1 and not self.per_channel:
+            raise ValueError(f"'frequencies' has {len(codec._frequencies)} tables: RANS(per_channel=True) takes them")
+        return codec
+
+
+def checked_frequencies(frequencies: NDArray[np.generic]) -> NDArray[np.uint16]:
+    """Return a copy of static frequencies.
+
+    Raises:
+        ValueError: if they are not uint16 `(tables, levels)`, all positive, each row adding up to 2ˢ.
+    """
+    if frequencies.dtype != np.uint16 or frequencies.ndim != 2 or not 2 <= frequencies.shape[1] <= 256:
+        raise ValueError("'frequencies' must be a uint16 array (tables, levels) for 2…256 levels")
+    sums = frequencies.astype(np.int64).sum(axis=1)  # type: ignore[attr-defined]
+    if (
+        not 1 <= len(frequencies) <= 1 << 16
+        or frequencies.min() < 1
+        or np.any(sums != 1 << scale_bits(frequencies.shape[1]))
+    ):
+        raise ValueError("'frequencies' must be positive, and each table add up to 2¹² (up to 16 levels) or 2¹⁴")
+    return np.array(frequencies, np.uint16)
+
+
+def is_constant(frequencies: NDArray[np.uint16]) -> bool:
+    """Tell whether there is one table, and it holds one symbol."""
+    return len(frequencies) == 1 and np.count_nonzero(frequencies) == 1

@@ -1,0 +1,167 @@
+"""The fuzzer finds no fault in the codecs of the package, and finds each kind of fault where there is one."""
+
+import json
+import mmap
+import os
+import re
+import runpy
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from splitlearn.codecs import CodecError, Raw
+from tests.codecs.test_contract import CODECS
+
+ROOT = Path(__file__).parents[1]
+FUZZ = runpy.run_path(str(ROOT / "scripts" / "fuzz_codecs"))
+Symbols = NDArray[np.uint8]
+Shape = tuple[int, ...]
+
+
+class LeavesTheAlphabet(Raw):
+    def decode(self, payload: bytes, shape: Shape, levels: int) -> Symbols:
+        return super().decode(payload, shape, 256)
+
+
+class LeavesTheShape(Raw):
+    def decode(self, payload: bytes, shape: Shape, levels: int) -> Symbols:
+        return super().decode(payload, (len(payload),), levels)
+
+
+class ReadsTooFar(Raw):
+    def _decode(self, payload: Symbols, shape: Shape, levels: int) -> Symbols:
+        return np.array([payload[i] for i in range(np.prod(shape, dtype=int))], np.uint8)
+
+
+class TakesAnything(Raw):
+    def _decode(self, payload: Symbols, shape: Shape, levels: int) -> Symbols:
+        return np.zeros(shape, np.uint8)
+
+
+class RefusesItsOwn(Raw):
+    def _decode(self, payload: Symbols, shape: Shape, levels: int) -> Symbols:
+        if payload.size % 5 == 4:
+            raise CodecError("odd")
+        return super()._decode(payload, shape, levels)
+
+
+class Warns(Raw):
+    def _decode(self, payload: Symbols, shape: Shape, levels: int) -> Symbols:
+        np.uint8(200) + np.uint8(levels - 1)
+        return super()._decode(payload, shape, levels)
+
+
+class FailsToEncode(Raw):
+    def _encode(self, symbols: Symbols, levels: int) -> bytes:
+        return super()._encode(symbols[()] if symbols.ndim != 3 else symbols[12], levels)
+
+
+class TrustsTheShape(Raw):
+    def _decode(self, payload: Symbols, shape: Shape, levels: int) -> Symbols:
+        symbols = np.empty(shape, np.uint8).reshape(-1)
+        if symbols.size != payload.size:
+            raise CodecError("too late")
+        symbols[:] = payload
+        return symbols
+
+
+class HoldsTooMuch(Raw):
+    def _decode(self, payload: Symbols, shape: Shape, levels: int) -> Symbols:
+        np.empty(16 * payload.size)
+        return super()._decode(payload, shape, levels)
+
+
+class HoldsTooMuchUnseen(Raw):
+    def _decode(self, payload: Symbols, shape: Shape, levels: int) -> Symbols:
+        mmap.mmap(-1, 1 << 26).close()
+        return super()._decode(payload, shape, levels)
+
+
+class Dies(Raw):
+    def _decode(self, payload: Symbols, shape: Shape, levels: int) -> Symbols:
+        if payload.size > np.prod(shape, dtype=int):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super()._decode(payload, shape, levels)
+
+
+def batch(name: str, payloads: int = 2000, number: int = 0) -> Any:
+    return FUZZ["fuzz"](FUZZ["Task"](name, False, 0, number, payloads))
+
+
+@pytest.mark.parametrize(
+    ("cls", "problem"),
+    [
+        (LeavesTheAlphabet, "symbol .* is not below levels"),
+        (LeavesTheShape, "no uint8 array of shape"),
+        (ReadsTooFar, "raised IndexError"),
+        (TakesAnything, "other symbols or floats come out"),
+        (RefusesItsOwn, "a whole payload is refused"),
+        (Warns, "raised RuntimeWarning"),
+        (FailsToEncode, "raised IndexError"),
+        (TrustsTheShape, "raised .*MemoryError|bytes or more are held"),
+    ],
+)
+def test_finds_faults(cls: type[Raw], problem: str) -> None:
+    found = batch(f"{__name__}.{cls.__name__}").violation
+    assert found is not None
+    assert re.search(problem, found["problem"])
+    assert found["codec"] == f"{__name__}.{cls.__name__}"
+    assert ("payload" in found) == (cls is not FailsToEncode)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what Python does not see is limited on Linux")
+@pytest.mark.parametrize(("cls", "number"), [(HoldsTooMuch, 7), (HoldsTooMuchUnseen, 0)])
+def test_finds_what_holds_too_much_memory(cls: type[Raw], number: int) -> None:
+    found = batch(f"{__name__}.{cls.__name__}", 300, number).violation
+    assert found is not None
+    assert re.search(r"bytes or more are held|raised OSError\(12", found["problem"])
+
+
+def test_equal_batches_have_equal_payloads() -> None:
+    one, two = (batch("splitlearn.codecs.huffman.Huffman", 500) for _ in range(2))
+    assert one.outcomes == two.outcomes
+    assert one.violation is None
+
+
+def test_finds_nothing_in_the_codecs_of_the_package(tmp_path: Path) -> None:
+    out = tmp_path / "run" / "results.json"
+    assert FUZZ["main"](["--payloads", "3000", "--seed", "3", "--out", str(out)]) == 0
+    record = json.loads(out.read_text())
+    rows = record["codecs"]
+    assert {"date", "machine", "versions", "settings", "seconds"} <= record.keys()
+    assert {cls.__name__ for cls in CODECS} | {"Huffman, static"} <= rows.keys()
+    assert all(row["violation"] is None and row["slowest_ms"] > 0 for row in rows.values())
+    assert 3000 <= record["payloads"] == sum(sum(row["outcomes"].values()) for row in rows.values())
+    outcomes = set().union(*(row["outcomes"] for row in rows.values()))
+    assert {"whole: exact", "container: refused", "huge: refused"} <= outcomes
+    for way in ("code", "elsewhere", "forged code", "forged header"):
+        assert {f"{way}: refused", f"{way}: other"} <= outcomes
+
+
+def test_a_crash_is_a_violation_and_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    out = tmp_path / "results.json"
+    codecs = ["--codec", f"{__name__}.Dies", "--codec", "Raw"]
+    assert FUZZ["main"]([*codecs, "--payloads", "2000", "--out", str(out)]) == 1
+    rows = json.loads(out.read_text())["codecs"]
+    found = rows["Dies"]["violation"]
+    assert f"died with status -{signal.SIGSEGV.value}" in found["problem"]
+    assert "Segmentation fault" in found["problem"]
+    assert (found["seed"], found["batch"]) == (0, 0)
+    payload, code = bytes.fromhex(found["payload"]), np.prod(found["shape"], dtype=int)
+    assert len(payload) > code
+    assert "VIOLATION" in capsys.readouterr().out
+    assert rows["Raw"]["violation"] is None
+    assert sum(rows["Raw"]["outcomes"].values()) == 1000
+
+
+def test_names_the_codecs_that_there_are() -> None:
+    with pytest.raises(SystemExit):
+        FUZZ["main"](["--codec", "Nonsense"])

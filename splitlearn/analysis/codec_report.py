@@ -34,6 +34,7 @@ COLUMNS = (
     "× zstd-1",
     "rounds",
 )
+RATIO = COLUMNS.index("÷ entropy")
 LEGEND = """bytes/image: mean of the bare code; tables, once: static tables in bytes, learnt from other images than the
 measured ones; ÷ entropy: over the order-0 entropy of each image; GB/s: float32 input, quantization included, one
 thread; × zlib-1, × zstd-1: encode / decode throughput over theirs; rounds: how often each image was coded, its best
@@ -67,6 +68,17 @@ def codec_markdown(rows: Sequence[CodecRow]) -> str:
     """Return the rows as a Markdown table."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|--:|---" + "|--:" * (len(COLUMNS) - 2) + "|"]
     lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def sizes_markdown(results: Results) -> str:
+    """Return bytes an image, in brackets over order-0 entropy, as a Markdown table with a column for each alphabet."""
+    levels = sorted({row.levels for rows in results.values() for row in rows})
+    lines = [f"| source | codec | {' | '.join(f'{n} levels' for n in levels)} |", "|---|---|" + "--:|" * len(levels)]
+    for source, rows in results.items():
+        for label in dict.fromkeys(row.codec for row in rows):
+            sizes = {r.levels: f"{r.bytes_per_image:,.0f} ({_cells(r)[RATIO]})" for r in rows if r.codec == label}
+            lines.append(f"| {source} | {label} | {' | '.join(sizes.get(n, '–') for n in levels)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -63,9 +63,9 @@ def store64(buffer: NDArray[np.uint8], position: int, word: np.uint64) -> None:
 
 
 @njit
-def store64_little(buffer: NDArray[np.uint8], position: int, word: np.uint64) -> None:
+def store64_little(buffer: NDArray[np.uint8], position: np.uint64, word: np.uint64) -> None:
     """Write `word` into the 8 bytes from `position` on, its lowest byte first."""
-    at = np.uint64(position)
+    at = position
     buffer[at] = word
     buffer[at + np.uint64(1)] = word >> np.uint64(8)
     buffer[at + np.uint64(2)] = word >> np.uint64(16)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from splitlearn.codecs._bits import padded, peek, poke, signed
 from splitlearn.codecs._rans_kernels import BUCKETS
 from splitlearn.codecs._rans_tables import bit_length
 from splitlearn.jit import njit
@@ -23,7 +24,7 @@ def logarithm(value: int) -> int:
     digits = bit_length(value) - 1
     rest = value - (1 << digits)
     place = rest >> (digits - MANTISSA) if digits > MANTISSA else rest << (MANTISSA - digits)
-    return (digits << 16) + LOGARITHMS[place]
+    return (digits << 16) + signed(LOGARITHMS[place])
 
 
 @njit
@@ -60,7 +61,7 @@ def merge_adjacent(counts: NDArray[np.int64], most: int, per_symbol: int) -> NDA
         for k in range(1, used - 1):
             if joint[k] - costs[k] - costs[k + 1] < joint[best] - costs[best] - costs[best + 1]:
                 best = k
-        if used <= most and joint[best] >= costs[best] + costs[best + 1]:
+        if used <= most and joint[best] > costs[best] + costs[best + 1]:
             break
         counts[best] += counts[best + 1]
         costs[best] = joint[best]
@@ -119,6 +120,24 @@ def merge_any(counts: NDArray[np.int64], most: int) -> NDArray[np.uint16]:
 
 
 @njit
+def write_kinds(kinds: NDArray[np.uint16], payload: NDArray[np.uint8], bit: int) -> int:
+    """Write the result of `merge_adjacent` into zeroed bits: a one where a class begins; return the bit after it."""
+    for context in range(1, kinds.size):
+        bit = poke(payload, bit, signed(kinds[context]) - signed(kinds[context - 1]), 1)
+    return bit
+
+
+@njit
+def read_kinds(payload: NDArray[np.uint8], bit: int, contexts: int) -> NDArray[np.uint16]:
+    """Return what `write_kinds` wrote; bits beyond the payload are zero."""
+    kinds = np.zeros(contexts, np.uint16)
+    data = padded(payload[: (bit + contexts) // 8 + 1])
+    for context in range(1, contexts):
+        kinds[context] = signed(kinds[context - 1]) + peek(data, bit + context - 1, 1)
+    return kinds
+
+
+@njit
 def count_indexes(indexes: NDArray[np.uint32], contexts: int, levels: int) -> NDArray[np.int64]:
     """Return how often each symbol occurs in each context, given context · levels + symbol."""
     counts = np.zeros(contexts * levels, np.int64)
@@ -131,9 +150,11 @@ def bucket_edges(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the first symbols of buckets 1…15: fine where symbols are frequent, by the square root of their counts."""
     reached = np.cumsum(np.sqrt(counts))
     edges = np.searchsorted(reached, reached[-1] * np.arange(1, BUCKETS) / BUCKETS, side="right")
-    return np.clip(edges, 1, counts.size - 1).astype(np.uint8)
+    first: NDArray[np.uint8] = np.clip(edges, 1, counts.size - 1).astype(np.uint8)
+    return first
 
 
 def buckets_of(edges: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
     """Return the bucket of each symbol, the number of edges up to it."""
-    return np.searchsorted(edges, np.arange(levels), side="right").astype(np.uint8)
+    buckets: NDArray[np.uint8] = np.searchsorted(edges, np.arange(levels), side="right").astype(np.uint8)
+    return buckets

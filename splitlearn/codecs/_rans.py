@@ -14,6 +14,7 @@ from splitlearn.codecs._rans_kernels import (
     STATE_BYTES,
     Layout,
     class_indexes,
+    decode_plain,
     decode_rans,
     encode_rans,
 )
@@ -46,7 +47,7 @@ def plane_layout(shape: tuple[int, ...]) -> Layout:
 
 def row_count(layout: Layout) -> int:
     """Return the number of rows, a partial last one included."""
-    return -(-layout.count // layout.width)
+    return -(-layout.size // layout.width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +79,17 @@ class Model:
     def encode(
         self, symbols: NDArray[np.uint8], layout: Layout, row_classes: NDArray[np.uint16], before: bytes = b""
     ) -> bytes:
-        """Return `before` and the code of flat symbols."""
+        """Return `before` and the code of flat symbols; the layout plays no part if there is one class."""
         levels = self.frequencies.shape[1]
-        indexes = symbols
-        if len(self.frequencies) > 1:
+        indexes: NDArray[np.uint8] | NDArray[np.uint32]
+        if len(self.frequencies) == 1:
+            indexes, lanes = symbols, lanes_for(symbols.size)
+            part = symbols.size // lanes
+        else:
             indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes, row_classes)
-        payload = np.empty(2 * symbols.size + STATE_BYTES * layout.lanes, np.uint8)
-        start = encode_rans(indexes, layout, self._encoder, scale_bits(levels), payload)
+            lanes, part = layout.lanes, layout.lane_rows * layout.width
+        payload = np.empty(2 * symbols.size + STATE_BYTES * lanes, np.uint8)
+        start = encode_rans(indexes, lanes, part, self._encoder, scale_bits(levels), payload)
         return before + payload[start:].tobytes()
 
     def decode(
@@ -95,14 +100,21 @@ class Model:
         Raises:
             CodecError: if it is damaged, or cannot hold so many symbols.
         """
-        levels = self.frequencies.shape[1]
+        levels, lanes = self.frequencies.shape[1], layout.lanes
+        if len(self.frequencies) == 1:
+            lanes = lanes_for(layout.size)
         scale = scale_bits(levels)
         bits = 8 * (payload.size - position)
         # A symbol of the largest frequency costs log₂(2ˢ / frequency) > 1.44 · (2ˢ − frequency) / 2ˢ bits.
         least = (1 << scale) - self._largest
-        if bits < 8 * STATE_BYTES * layout.lanes or layout.count * least > bits << scale:
-            raise CodecError(f"{payload.size} bytes are too few for {layout.count} symbols: {DAMAGED}")
-        out = np.empty(layout.width + layout.count, np.uint8)
+        if bits < 8 * STATE_BYTES * lanes or layout.size * least > bits << scale:
+            raise CodecError(f"{payload.size} bytes are too few for {layout.size} symbols: {DAMAGED}")
+        if len(self.frequencies) == 1:
+            symbols = np.empty(layout.size, np.uint8)
+            if not decode_plain(payload, position, lanes, scale, *self._decoder, symbols):
+                raise CodecError(DAMAGED)
+            return symbols
+        out = np.empty(layout.width + layout.size, np.uint8)
         out[: layout.width] = 0
         tables = (*self._decoder, self.buckets, self.classes, row_classes)
         if not decode_rans(payload, position, layout, levels, scale, *tables, out):

@@ -15,26 +15,28 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs._bits import padded, signed
+from splitlearn.codecs._bits import SLACK, signed
 from splitlearn.jit import njit
 
 LOWEST = 1 << 15  # of a state
 BUCKETS = 16  # a neighbour tells one of so many
 STATE_BYTES = 4
+Numbers = NDArray[np.uint8] | NDArray[np.uint32]
+STRIDE = 64  # steps of eight lanes between two looks whether the payload has been passed
 
 
 class Layout(NamedTuple):
     """How an array is seen.
 
     Attributes:
-        count: number of symbols.
+        size: number of symbols.
         width: symbols in a row.
         height: rows in a plane; the first has nothing above.
         lane_rows: rows of one lane.
         lanes: number of lanes.
     """
 
-    count: int
+    size: int
     width: int
     height: int
     lane_rows: int
@@ -93,15 +95,22 @@ def class_indexes(
 
 @njit
 def encode_rans(
-    indexes: NDArray[np.uint32], layout: Layout, table: NDArray[np.uint64], scale: int, payload: NDArray[np.uint8]
+    indexes: Numbers, lanes: int, part: int, table: NDArray[np.uint64], scale: int, payload: NDArray[np.uint8]
 ) -> int:
     """Write states and words so that they end with `payload`, and return where they start.
 
     Symbols are coded in the opposite order of decoding.
+
+    Args:
+        indexes: class · levels + symbol, or the symbols if there is one class.
+        lanes: number of lanes.
+        part: symbols of each lane; the first also has the rest.
+        table: `encoder_table` of the frequencies.
+        scale: S.
+        payload: at least two bytes a symbol and four a lane.
     """
-    lanes, position = layout.lanes, payload.size
+    position = payload.size
     states = np.full(lanes, LOWEST, np.uint64)
-    part = layout.lane_rows * layout.width
     for i in range(indexes.size - 1, lanes * part - 1, -1):
         states[0], position = _push(states[0], indexes[i], table, scale, payload, position)
     if lanes == 8:
@@ -119,7 +128,7 @@ def encode_rans(
 
 @njit
 def _encode_eight(
-    indexes: NDArray[np.uint32],
+    indexes: Numbers,
     part: int,
     states: NDArray[np.uint64],
     table: NDArray[np.uint64],
@@ -185,6 +194,73 @@ def _pop(
 
 
 @njit
+def _with_slack(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the payload followed by as many zeros as can be read before its end is noticed."""
+    data = np.zeros(code.size + 2 * 8 * STRIDE + SLACK, np.uint8)
+    for i in range(code.size):
+        data[i] = code[i]
+    return data
+
+
+@njit
+def _read_states(data: NDArray[np.uint8], position: int, lanes: int) -> NDArray[np.uint64]:
+    states = np.zeros(lanes, np.uint64)
+    for lane in range(lanes):
+        for k in range(STATE_BYTES):
+            states[lane] |= np.uint64(data[position + lane * STATE_BYTES + k]) << np.uint64(8 * k)
+    return states
+
+
+@njit
+def _all_lowest(states: NDArray[np.uint64]) -> bool:
+    """Tell whether all states are what the encoder began with."""
+    return bool(np.all(states == np.uint64(LOWEST)))
+
+
+@njit
+def decode_plain(
+    code: NDArray[np.uint8],
+    position: int,
+    lanes: int,
+    scale: int,
+    slots: NDArray[np.uint8],
+    ranges: NDArray[np.uint32],
+    out: NDArray[np.uint8],
+) -> bool:
+    """Decode what `encode_rans` wrote of a single class; tell whether it is undamaged as far as one can see.
+
+    Args:
+        code: the payload.
+        position: where the states stand, which must be whole.
+        lanes: number of lanes.
+        scale: S.
+        slots: symbols of all slots (see `decoder_tables`).
+        ranges: ranges of all symbols.
+        out: room for the symbols.
+    """
+    size, data, zero, bits = code.size, _with_slack(code), np.uint64(0), np.uint64(scale)
+    states = _read_states(data, position, lanes)
+    position += STATE_BYTES * lanes
+    part = out.size // lanes
+    done = 0
+    if lanes == 8:
+        position = _decode_eight_plain(states, part, bits, slots, ranges, data, position, size, out)
+        done = part
+    for i in range(done, part):
+        if position > size:
+            return False
+        for lane in range(lanes):
+            states[lane], position, symbol = _pop(states[lane], zero, zero, bits, slots, ranges, data, position)
+            out[lane * part + i] = symbol
+    for i in range(lanes * part, out.size):
+        if position > size:
+            return False
+        states[0], position, symbol = _pop(states[0], zero, zero, bits, slots, ranges, data, position)
+        out[i] = symbol
+    return position == size and _all_lowest(states)
+
+
+@njit
 def _decode_eight_plain(
     states: NDArray[np.uint64],
     part: int,
@@ -200,7 +276,7 @@ def _decode_eight_plain(
     a, b, c, d, e, f, g, h = states[0], states[1], states[2], states[3], states[4], states[5], states[6], states[7]
     zero = np.uint64(0)
     for i in range(part):
-        if position > size:
+        if i % STRIDE == 0 and position > size:
             break
         a, position, out[np.uint64(i)] = _pop(a, zero, zero, scale, slots, ranges, data, position)
         b, position, out[np.uint64(part + i)] = _pop(b, zero, zero, scale, slots, ranges, data, position)
@@ -210,6 +286,104 @@ def _decode_eight_plain(
         f, position, out[np.uint64(5 * part + i)] = _pop(f, zero, zero, scale, slots, ranges, data, position)
         g, position, out[np.uint64(6 * part + i)] = _pop(g, zero, zero, scale, slots, ranges, data, position)
         h, position, out[np.uint64(7 * part + i)] = _pop(h, zero, zero, scale, slots, ranges, data, position)
+    states[0], states[1], states[2], states[3], states[4], states[5], states[6], states[7] = a, b, c, d, e, f, g, h
+    return position
+
+
+@njit
+def _pop_beside(
+    state: np.uint64,
+    left: np.uint64,
+    at: int,
+    lane: int,
+    above: NDArray[np.int64],
+    base: NDArray[np.uint64],
+    levels: np.uint64,
+    scale: np.uint64,
+    slots: NDArray[np.uint8],
+    ranges: NDArray[np.uint32],
+    buckets: NDArray[np.uint8],
+    classes: NDArray[np.uint16],
+    data: NDArray[np.uint8],
+    position: int,
+    out: NDArray[np.uint8],
+) -> tuple[np.uint64, np.uint64, int]:
+    """Decode the symbol at `out[at]` beside its neighbours; return the state, its bucket · 16, and the position.
+
+    Args:
+        state: of the lane.
+        left: bucket · 16 of the symbol to the left.
+        at: index of the symbol in `out`.
+        lane: number of the lane.
+        above: how far before the symbol the one above it stands, for each lane.
+        base: what is added to the class, for each lane.
+        levels: size of the alphabet.
+        scale: S.
+        slots: symbols of all slots.
+        ranges: ranges of all symbols.
+        buckets: the bucket of each symbol.
+        classes: class of each pair of buckets.
+        data: the payload and slack.
+        position: of the next word.
+        out: the symbols.
+    """
+    up = np.uint64(buckets[out[np.uint64(at - above[lane])]])
+    kind = base[lane] + np.uint64(classes[left | up])
+    state, position, symbol = _pop(state, kind, levels, scale, slots, ranges, data, position)
+    out[np.uint64(at)] = symbol
+    return state, np.uint64(buckets[symbol]) << np.uint64(4), position
+
+
+@njit
+def _decode_eight_rows(
+    states: NDArray[np.uint64],
+    at: int,
+    width: int,
+    part: int,
+    above: NDArray[np.int64],
+    base: NDArray[np.uint64],
+    levels: np.uint64,
+    scale: np.uint64,
+    slots: NDArray[np.uint8],
+    ranges: NDArray[np.uint32],
+    buckets: NDArray[np.uint8],
+    classes: NDArray[np.uint16],
+    data: NDArray[np.uint8],
+    position: int,
+    size: int,
+    out: NDArray[np.uint8],
+) -> int:
+    """Decode a row in each of eight lanes, from `out[at]`, `out[at + part]`, … on; return the next position."""
+    a, b, c, d, e, f, g, h = states[0], states[1], states[2], states[3], states[4], states[5], states[6], states[7]
+    la = lb = lc = ld = le = lf = lg = lh = np.uint64(0)
+    two, three, four, five, six, seven = 2 * part, 3 * part, 4 * part, 5 * part, 6 * part, 7 * part
+    for i in range(at, at + width):
+        if (i - at) % STRIDE == 0 and position > size:
+            break
+        a, la, position = _pop_beside(
+            a, la, i, 0, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
+        )
+        b, lb, position = _pop_beside(
+            b, lb, i + part, 1, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
+        )
+        c, lc, position = _pop_beside(
+            c, lc, i + two, 2, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
+        )
+        d, ld, position = _pop_beside(
+            d, ld, i + three, 3, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
+        )
+        e, le, position = _pop_beside(
+            e, le, i + four, 4, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
+        )
+        f, lf, position = _pop_beside(
+            f, lf, i + five, 5, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
+        )
+        g, lg, position = _pop_beside(
+            g, lg, i + six, 6, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
+        )
+        h, lh, position = _pop_beside(
+            h, lh, i + seven, 7, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
+        )
     states[0], states[1], states[2], states[3], states[4], states[5], states[6], states[7] = a, b, c, d, e, f, g, h
     return position
 
@@ -232,7 +406,7 @@ def decode_rans(
 
     Args:
         code: the payload.
-        position: where the states stand.
+        position: where the states stand, which must be whole.
         layout: how the array is seen.
         levels: size of the alphabet.
         scale: S.
@@ -244,48 +418,84 @@ def decode_rans(
         out: `width` zeros, which stand above the first rows, and room for the symbols behind them.
     """
     lanes, width, lane_rows = layout.lanes, layout.width, layout.lane_rows
-    data, size = padded(code), code.size
-    states = np.zeros(lanes, np.uint64)
-    for lane in range(lanes):
-        for k in range(STATE_BYTES):
-            states[lane] |= np.uint64(data[min(position, size)]) << np.uint64(8 * k)
-            position += 1
+    size, data = code.size, _with_slack(code)
+    states = _read_states(data, position, lanes)
+    position += STATE_BYTES * lanes
     bits, alphabet = np.uint64(scale), np.uint64(levels)
     part = lane_rows * width
-    if lanes == 8 and slots.size == 1 << scale:
-        position = _decode_eight_plain(states, part, bits, slots, ranges, data, position, size, out[width:])
-        lane_rows = 0
-    left = np.zeros(lanes, np.uint64)
+    left, base = np.zeros(lanes, np.uint64), np.zeros(lanes, np.uint64)
     above = np.zeros(lanes, np.int64)
-    base = np.zeros(lanes, np.uint64)
     for row in range(lane_rows):
+        at = width + row * width
         for lane in range(lanes):
             its_row = lane * lane_rows + row
-            above[lane] = (row_above(its_row, layout) + 1) * width  # the zeros stand where row −1 would
+            above[lane] = (its_row - row_above(its_row, layout)) * width  # the zeros stand where row −1 would
             base[lane] = row_classes[its_row]
             left[lane] = 0
-        for column in range(width):
+        if lanes == 8:
+            position = _decode_eight_rows(
+                states,
+                at,
+                width,
+                part,
+                above,
+                base,
+                alphabet,
+                bits,
+                slots,
+                ranges,
+                buckets,
+                classes,
+                data,
+                position,
+                size,
+                out,
+            )
+            continue
+        for i in range(at, at + width):
             if position > size:
                 return False
-            at = width + row * width + column
             for lane in range(lanes):
-                up = np.uint64(buckets[out[np.uint64(above[lane] + column)]])
-                kind = base[lane] + np.uint64(classes[left[lane] | up])
-                state = states[lane]
-                state, position, symbol = _pop(state, kind, alphabet, bits, slots, ranges, data, position)
-                states[lane] = state
-                out[np.uint64(at + lane * part)] = symbol
-                left[lane] = np.uint64(buckets[symbol]) << np.uint64(4)
-    for i in range(lanes * part, layout.count):
+                states[lane], left[lane], position = _pop_beside(
+                    states[lane],
+                    left[lane],
+                    i + lane * part,
+                    lane,
+                    above,
+                    base,
+                    alphabet,
+                    bits,
+                    slots,
+                    ranges,
+                    buckets,
+                    classes,
+                    data,
+                    position,
+                    out,
+                )
+    for i in range(lanes * part, layout.size):
         if position > size:
             return False
-        row, column = i // width, i % width
-        up = np.uint64(buckets[out[(row_above(row, layout) + 1) * width + column]])
-        before = np.uint64(buckets[out[width + i - 1]]) << np.uint64(4) if column else np.uint64(0)
-        kind = np.uint64(row_classes[row]) + np.uint64(classes[before | up])
-        states[0], position, symbol = _pop(states[0], kind, alphabet, bits, slots, ranges, data, position)
-        out[width + i] = symbol
-    for lane in range(lanes):
-        if states[lane] != np.uint64(LOWEST):
-            return False
-    return position == size
+        row = i // width
+        if i % width == 0:
+            left[0] = 0
+        above[0] = (row - row_above(row, layout)) * width
+        base[0] = row_classes[row]
+        states[0], left[0], position = _pop_beside(
+            states[0],
+            left[0],
+            width + i,
+            0,
+            above,
+            base,
+            alphabet,
+            bits,
+            slots,
+            ranges,
+            buckets,
+            classes,
+            data,
+            position,
+            out,
+        )
+    return position == size and _all_lowest(states)

@@ -178,7 +178,7 @@ def element_count(shape: tuple[int, ...]) -> int:
     return count
 
 
-def as_array(payload: bytes) -> NDArray[np.uint8]:
+def as_array(payload: bytes | bytearray) -> NDArray[np.uint8]:
     """Return the bytes as a read-only array; bytes and bytearray give one and the same type to the kernels."""
     data = np.frombuffer(payload, np.uint8)
     if not isinstance(payload, bytes):

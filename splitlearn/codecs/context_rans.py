@@ -9,13 +9,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs._bits import SLACK, padded, peek, poke
+from splitlearn.codecs._bits import SLACK
 from splitlearn.codecs._contexts import (
     bucket_edges,
     buckets_of,
     count_indexes,
     merge_adjacent,
     merge_any,
+    read_kinds,
+    write_kinds,
 )
 from splitlearn.codecs._groups import count_symbols
 from splitlearn.codecs._rans import DAMAGED, Model, plane_layout, row_count
@@ -68,8 +70,7 @@ class ContextRANS(Codec):
         sums = _sums(levels)
         counts = count_indexes(class_indexes(flat, layout, levels, buckets, SUMS, row_classes), sums, levels)
         kinds = merge_adjacent(counts, OWN_CLASSES, (mantissa_bits(flat.size) + 3) << 16)
-        for context in range(1, sums):
-            bit = poke(start, bit, int(kinds[context] != kinds[context - 1]), 1)
+        bit = write_kinds(kinds, start, bit)
         frequencies, bit = write_tables(counts[: int(kinds[-1]) + 1], flat.size, start, bit)
         before = start[: (bit + 7) // 8].tobytes()
         if is_constant(frequencies):
@@ -95,8 +96,7 @@ class ContextRANS(Codec):
             bit = 8 * edges.size
         if 8 * payload.size < bit + sums:
             raise CodecError(DAMAGED)
-        data = padded(payload[: (bit + sums) // 8 + 1])
-        kinds = np.cumsum([0] + [peek(data, bit + k, 1) for k in range(sums - 1)]).astype(np.uint16)
+        kinds = read_kinds(payload, bit, sums)
         if kinds[-1] >= OWN_CLASSES:
             raise CodecError("the classes of neighbours are impossible")
         frequencies, bit = read_tables(payload, bit + sums - 1, count, int(kinds[-1]) + 1, levels)
@@ -197,5 +197,5 @@ def _own_model(frequencies: NDArray[np.uint16], buckets: NDArray[np.uint8], kind
 
 
 def _rises(buckets: NDArray[np.generic]) -> bool:
-    steps = np.diff(buckets.astype(np.int64))  # type: ignore[attr-defined]
+    steps = np.diff(buckets.astype(np.int64))
     return bool(buckets[0] == 0 and np.all(steps >= 0) and buckets[-1] < BUCKETS)

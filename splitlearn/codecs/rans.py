@@ -96,9 +96,10 @@ class RANS(Codec):
 
     def _counts(self, symbols: NDArray[np.uint8], levels: int) -> NDArray[np.int64]:
         """Return how often each symbol occurs in each channel, `(channels, levels)`."""
-        bits = symbol_bits(levels)
-        parts = symbols.reshape(self._channels(symbols.shape), -1)
-        return np.stack([count_symbols(part, bits)[:levels] for part in parts])
+        bits, channels = symbol_bits(levels), self._channels(symbols.shape)
+        if channels == 1:
+            return count_symbols(symbols.reshape(-1), bits)[None, :levels]
+        return np.stack([count_symbols(part, bits)[:levels] for part in symbols.reshape(channels, -1)])
 
     @cached_property
     def _model(self) -> Model:
@@ -187,7 +188,7 @@ def checked_frequencies(frequencies: NDArray[np.generic]) -> NDArray[np.uint16]:
     """
     if frequencies.dtype != np.uint16 or frequencies.ndim != 2 or not 2 <= frequencies.shape[1] <= 256:
         raise ValueError("'frequencies' must be a uint16 array (tables, levels) for 2…256 levels")
-    sums = frequencies.astype(np.int64).sum(axis=1)  # type: ignore[attr-defined]
+    sums = frequencies.astype(np.int64).sum(axis=1)
     if (
         not 1 <= len(frequencies) <= 1 << 16
         or frequencies.min() < 1

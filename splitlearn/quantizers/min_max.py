@@ -43,7 +43,8 @@ class MinMax(Quantizer):
         """Return symbols as float32 `(B, N)`, 0 where a value is not a number, and the extremes `(B, 2)`."""
         flat = latent.detach().float().flatten(1)
         floats = torch.stack(torch.aminmax(flat, dim=1), dim=1) + 0.0  # a negative zero becomes positive
-        lo, hi = floats.nan_to_num(0.0).split(1, dim=1)
+        finite = floats.nan_to_num(0.0)
+        lo, hi = finite[:, :1], finite[:, 1:]
         # A power of two brings the range to 1…2, so that neither the range nor its inverse leaves float32.
         exponent = torch.frexp((hi / 2 - lo / 2).clamp(min=TINY)).exponent.clamp(max=126)
         scale = torch.ldexp(torch.ones_like(lo), -exponent)

@@ -26,6 +26,8 @@ from splitlearn.analysis import (
     write_codecs,
 )
 from splitlearn.analysis.codec_comparison import entropy_bytes
+from splitlearn.analysis.codec_report import sizes_markdown
+from splitlearn.analysis.table_transfer import transfer_markdown
 from splitlearn.codecs import Codec, CodecError, Huffman, Raw, encode_latent
 from splitlearn.grids import MinMaxGrid, StepGrid
 
@@ -173,6 +175,16 @@ def test_markdown_has_a_line_for_each_row(rows: list[CodecRow]) -> None:
     assert raw.startswith("| 8 | Raw | 168.0 | – | ")
 
 
+def test_sizes_of_several_sources(rows: list[CodecRow]) -> None:
+    other = compare_codecs(latents(2), MinMaxGrid(2), {"Raw": Raw(), "Huffman": Huffman()}, rounds=1)
+    lines = sizes_markdown({"one": rows, "two": other}).splitlines()
+    assert lines[0] == "| source | codec | 4 levels | 8 levels |"
+    assert len(lines) == 2 + len(rows) + 2
+    (raw,) = (row for row in rows if row.codec == "Raw")
+    assert f"| one | Raw | – | 168 ({raw.entropy_ratio:.3f}) |" in lines
+    assert lines[-2].startswith("| two | Raw | 168 (")
+
+
 def test_files_hold_the_rows_and_a_plot(rows: list[CodecRow], tmp_path: Path) -> None:
     (constant,) = compare_codecs([np.zeros((2, 2), np.float32)], GRID, {"Raw": Raw()}, rounds=1)
     results = {"dense": rows, "constant": [constant]}
@@ -198,6 +210,9 @@ def test_foreign_tables_cost_bytes() -> None:
         assert 0 < row.seen_bytes <= 1.02 * row.fitted_bytes
         assert row.loss_percent == pytest.approx(100 * row.foreign_bytes / row.fitted_bytes - 100)
         assert row.loss_percent > 5
+    lines = transfer_markdown({("there", "here"): found}).splitlines()
+    assert len(lines) == 2 + len(found)
+    assert lines[2].startswith(f"| {found[0].codec} | here | there | 8 | {found[0].foreign_bytes:,.1f} | ")
 
 
 def test_the_processor_has_a_name() -> None:

@@ -36,15 +36,16 @@ def test_leaves_tables_of_all_codecs(script: dict[str, Any], shared_data: Path, 
     assert set(record["sources"]) == {"ResNet-20 layer1", "ResNet-32 layer1", "MobileNetV2 features.3", PHOTOGRAPHS}
     for source, rows in record["sources"].items():
         by = {row["codec"]: row for row in rows}
-        assert by.keys() >= package_codecs().keys() | RIVALS | {"Huffman, static", "constriction ANS, static"}
+        left_out = {"constriction Huffman"} if source == PHOTOGRAPHS else set()
+        everything = package_codecs().keys() | RIVALS | {"Huffman, static", "constriction ANS, static"}
+        assert by.keys() >= everything - left_out
         assert all(row.keys() == {field.name for field in fields(CodecRow)} for row in rows)
         assert {row["levels"] for row in rows} == {8}
         elements = 802_816 if source == PHOTOGRAPHS else 75_264 if "Mobile" in source else 16_384
         assert by["Raw"]["bytes_per_image"] == elements
         assert 1 < by["constriction ANS"]["entropy_ratio"] < 1.02
-        assert by["constriction Huffman"]["bytes_per_image"] == pytest.approx(
-            by["Huffman"]["bytes_per_image"], rel=0.02
-        )
+        for label in {"constriction Huffman"} - left_out:
+            assert by[label]["bytes_per_image"] == pytest.approx(by["Huffman"]["bytes_per_image"], rel=0.02)
         assert by["constriction ANS, static"]["table_bytes"] == 16
 
     moves = {(row["coded"], row["tables"]) for row in record["transfer"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import chain, islice
 from typing import Self
 
 import numpy as np
@@ -118,6 +119,7 @@ class ContextRANS(Codec):
         """Return a code with static tables learnt from `samples`.
 
         Where a class was seen seldom, its table leans on that of all symbols together; every symbol gets a frequency.
+        Beyond 16 levels the first 256 samples decide on the buckets.
 
         Args:
             samples: symbol arrays like those to be coded, of any number; there may be none.
@@ -127,15 +129,16 @@ class ContextRANS(Codec):
             ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
         """
         check_levels(levels)
-        arrays = [checked_symbols(sample, levels) for sample in samples]
+        remaining = (checked_symbols(sample, levels) for sample in samples)
+        first = list(islice(remaining, 256))
         buckets = np.arange(levels).astype(np.uint8)
         if levels > BUCKETS:
-            seen = sum((count_symbols(a.reshape(-1), 8) for a in arrays), np.ones(256, np.int64))
+            seen = sum((count_symbols(symbols.reshape(-1), 8) for symbols in first), np.ones(256, np.int64))
             buckets = buckets_of(bucket_edges(seen[:levels]), levels)
         counts = np.zeros((BUCKETS**2, levels), np.int64)
-        for array in arrays:
-            layout, row_classes = _seen(array.shape)
-            indexes = class_indexes(array.reshape(-1), layout, levels, buckets, EACH_PAIR, row_classes)
+        for symbols in chain(first, remaining):
+            layout, row_classes = _seen(symbols.shape)
+            indexes = class_indexes(symbols.reshape(-1), layout, levels, buckets, EACH_PAIR, row_classes)
             counts += count_indexes(indexes, BUCKETS**2, levels)
         together = counts.sum(axis=0) * 16 + 1
         classes = merge_any(counts, STATIC_CLASSES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, as_array, el
 from splitlearn.codecs.container import pack_code, read_header
 from splitlearn.grids import Grid, check_output
 
+Latents = Sequence[NDArray[np.float32]] | NDArray[np.float32]  # one array an image, or one with a batch axis
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -66,7 +67,7 @@ def decode_latent(
 
 
 def pack_latents(
-    latents: Sequence[NDArray[np.float32]], grid: Grid, codec: Codec, context: int = 0, threads: int = 1
+    latents: Latents, grid: Grid, codec: Codec, context: int = 0, threads: int = 1
 ) -> list[bytes]:
     """Return one container for each latent, as `pack` writes it.
 
@@ -94,7 +95,7 @@ def unpack_latents(
     codec: Codec,
     context: int = 0,
     threads: int = 1,
-    out: Sequence[NDArray[np.float32]] | None = None,
+    out: Latents | None = None,
 ) -> list[NDArray[np.float32]]:
     """Return the latents of containers that `pack_latents` wrote, dequantized, one an image.
 
@@ -126,7 +127,7 @@ def unpack_latents(
     return _each(work, range(len(payloads)), threads)
 
 
-def _each(work: Callable[[A], B], items: Sequence[A], threads: int) -> list[B]:
+def _each(work: Callable[[A], B], items: Iterable[A], threads: int) -> list[B]:
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     if threads == 1:

@@ -15,6 +15,7 @@ from splitlearn.codecs._prefix import (
     read_lengths,
     write_lengths,
 )
+from splitlearn.grids import Plan, apply_plan, undo_plan
 from splitlearn.jit import njit
 
 WIDEST = 11  # bits of the decoder's largest table, which fills half of a first-level cache
@@ -108,6 +109,23 @@ def encode_parts(
                 payload[sizes + part * size_bytes + k] = (end - position) >> (8 * k) & 255
         position = end
     return position
+
+
+@njit
+def encode_latent_parts(
+    latent: NDArray[np.float32],
+    plan: Plan,
+    codes: NDArray[np.uint64],
+    table: NDArray[np.uint64],
+    size: int,
+    bits: int,
+    payload: NDArray[np.uint8],
+    size_bytes: int,
+) -> tuple[int, tuple[float, float]]:
+    """Quantize and encode in one call; return the code's length in bytes and the extremes of the latent."""
+    symbols = np.empty(latent.size, np.uint8)
+    ends = apply_plan(latent, plan, symbols)
+    return encode_parts(symbols, codes, table, size, bits, payload, 0, size_bytes), ends
 
 
 @njit
@@ -312,3 +330,21 @@ def decode_with_table(
         width += 1
     several = several_table(single, width)
     return 0 if decode_parts(code, single, several, symbols, count, bit, size_bytes) else 2
+
+
+@njit
+def decode_latent_parts(
+    code: NDArray[np.uint8],
+    single: NDArray[np.uint16],
+    table: NDArray[np.uint64],
+    size_bytes: int,
+    plan: Plan,
+    spacing: tuple[float, float],
+    latent: NDArray[np.float32],
+) -> bool:
+    """Decode and dequantize in one call, and tell whether the code is undamaged as far as one can see."""
+    symbols = np.empty(latent.size + 8, np.uint8)
+    undamaged = decode_parts(code, single, table, symbols, latent.size, 0, size_bytes)
+    if undamaged:
+        undo_plan(symbols[: latent.size], plan, spacing, latent)
+    return undamaged

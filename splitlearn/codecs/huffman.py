@@ -14,8 +14,10 @@ from splitlearn.codecs._bits import SLACK, padded, peek, tail_is_clean
 from splitlearn.codecs._groups import count_symbols
 from splitlearn.codecs._huffman_kernels import (
     WIDEST,
+    decode_latent_parts,
     decode_parts,
     decode_with_table,
+    encode_latent_parts,
     encode_parts,
     encode_with_table,
     group_codes,
@@ -23,6 +25,7 @@ from splitlearn.codecs._huffman_kernels import (
 )
 from splitlearn.codecs._prefix import FULL, LIMIT, TABLE_BITS, code_lengths, codeword_table, lookup_table
 from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, check_levels, checked_symbols, symbol_bits
+from splitlearn.grids import Grid, flat_latent
 
 FOUR_STREAMS_FROM = 1 << 14  # symbols; fixed by the format
 
@@ -66,10 +69,8 @@ class Huffman(Codec):
             payload[: TABLE_BITS // 8] = 0
             end = encode_with_table(symbols, _group_size(bits, symbols.size), bits, payload, size_bytes)
         else:
-            codes, table, size = self._codes
-            payload = np.empty(symbols.size * int(self._lengths.max()) // 8 + 4 * SLACK, np.uint8)
-            payload[0] = 0
-            end = encode_parts(symbols, codes, table, size, bits, payload, 0, size_bytes)
+            payload = self._room(symbols.size)
+            end = encode_parts(symbols, *self._codes, bits, payload, 0, size_bytes)
         return payload[:end].tobytes()
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
@@ -79,12 +80,9 @@ class Huffman(Codec):
             if payload.size:
                 raise CodecError("the payload has trailing bytes: an empty array has an empty code")
             return np.empty(0, np.uint8)
-        if payload.size == 0:
-            raise CodecError(f"the payload is truncated: no bytes for {count} symbols")
-        if self._lengths is None and payload[0] >> 7:
+        if self._lengths is None and payload.size > 0 and payload[0] >> 7:
             return _decode_lone_symbol(payload, count, levels)
-        if count > 8 * payload.size:
-            raise CodecError(f"the payload is truncated: {payload.size} bytes are too few for {count} symbols")
+        _check_count(payload, count)
         symbols = np.empty(count + 8, np.uint8)
         size_bytes = _size_bytes(count)
         if self._lengths is None:
@@ -94,6 +92,45 @@ class Huffman(Codec):
         if problem:
             raise CodecError(_PROBLEMS[problem])
         return symbols[:count]
+
+    def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
+        if self._lengths is None or latent.size == 0:
+            return super()._encode_latent(latent, grid)
+        self._check_fitted(grid.levels)
+        payload = self._room(latent.size)
+        bits, size_bytes = symbol_bits(grid.levels), _size_bytes(latent.size)
+        end, ends = encode_latent_parts(flat_latent(latent), grid.plan, *self._codes, bits, payload, size_bytes)
+        return payload[:end].tobytes(), grid.side_floats(ends)
+
+    def _decode_latent(
+        self,
+        payload: NDArray[np.uint8],
+        shape: tuple[int, ...],
+        floats: tuple[float, ...],
+        grid: Grid,
+        out: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
+        count = math.prod(shape)
+        if self._lengths is None or count == 0:
+            return super()._decode_latent(payload, shape, floats, grid, out)
+        self._check_fitted(grid.levels)
+        _check_count(payload, count)
+        latent = np.empty(shape, np.float32) if out is None else out
+        how = grid.plan, grid.spacing(floats)
+        if not decode_latent_parts(payload, *self._look_ups, _size_bytes(count), *how, latent.reshape(-1)):
+            raise CodecError(_PROBLEMS[2])
+        return latent
+
+    def _room(self, count: int) -> NDArray[np.uint8]:
+        """Return room for the code of `count` symbols by the static table, its first byte zero."""
+        payload = np.empty(count * self._longest // 8 + 4 * SLACK, np.uint8)
+        payload[0] = 0
+        return payload
+
+    @cached_property
+    def _longest(self) -> int:
+        assert self._lengths is not None
+        return int(self._lengths.max())
 
     @cached_property
     def _codes(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], int]:
@@ -171,6 +208,12 @@ class Huffman(Codec):
             raise ValueError(f"'lengths' must be those of a complete prefix code with codewords of 1…{LIMIT} bits")
         codec._lengths = np.array(lengths, np.uint8)
         return codec
+
+
+def _check_count(payload: NDArray[np.uint8], count: int) -> None:
+    """Raise CodecError if there are more symbols than bits."""
+    if count > 8 * payload.size:
+        raise CodecError(f"the payload is truncated: {payload.size} bytes are too few for {count} symbols")
 
 
 def _group_size(bits: int, count: int) -> int:

@@ -66,9 +66,7 @@ def decode_latent(
     return codec._decode_latent(as_array(code), shape, floats, grid, out)
 
 
-def pack_latents(
-    latents: Latents, grid: Grid, codec: Codec, context: int = 0, threads: int = 1
-) -> list[bytes]:
+def pack_latents(latents: Latents, grid: Grid, codec: Codec, context: int = 0, threads: int = 1) -> list[bytes]:
     """Return one container for each latent, as `pack` writes it.
 
     Args:

@@ -17,13 +17,14 @@ import splitlearn
 PACKAGE = Path(splitlearn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-ROOT = {"outputs", "files", "jit", "grids", "splitlearn"}
+ROOT = {"outputs", "files", "jit", "grids", "discovery", "splitlearn"}
 LOW = {"codecs", "quantizers", "losses", "metrics", "data"}
 MIDDLE = {"tasks", "analysis"}
 MAY_IMPORT: dict[str, set[str]] = {
     "splitlearn": set(),
     "outputs": set(),
     "files": set(),
+    "discovery": set(),
     "jit": set(),
     "grids": {"jit"},
     **{room: set(ROOT) for room in LOW},

@@ -24,12 +24,12 @@ Shape = tuple[int, ...]
 
 
 class LeavesTheAlphabet(Raw):
-    def decode(self, payload: bytes, shape: Shape, levels: int) -> Symbols:
+    def decode(self, payload: bytes | bytearray | memoryview, shape: Shape, levels: int) -> Symbols:
         return super().decode(payload, shape, 256)
 
 
 class LeavesTheShape(Raw):
-    def decode(self, payload: bytes, shape: Shape, levels: int) -> Symbols:
+    def decode(self, payload: bytes | bytearray | memoryview, shape: Shape, levels: int) -> Symbols:
         return super().decode(payload, (len(payload),), levels)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from numpy.typing import NDArray
 
 from splitlearn import codecs as room
 from splitlearn.codecs import Codec, CodecError, Deflate, Zstandard, decode_latent, encode_latent
+from splitlearn.discovery import concrete_classes
 from splitlearn.grids import Grid
 
 STATIC = ", static"
@@ -61,12 +59,8 @@ def package_codecs() -> dict[str, Codec]:
 
     Deflate and Zstandard stand as zlib-1, zlib-6, zstd-1 and zstd-3: by what they call, and with what effort.
     """
-    found: dict[str, Codec] = {}
-    for info in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
-        for name, cls in vars(importlib.import_module(info.name)).items():
-            own = isinstance(cls, type) and issubclass(cls, Codec) and cls.__module__ == info.name
-            if own and not inspect.isabstract(cls) and cls not in (Deflate, Zstandard):
-                found[name] = cls()
+    plain = [cls for cls in concrete_classes(room, Codec) if cls not in (Deflate, Zstandard)]
+    found = {cls.__name__: cls() for cls in plain}
     general: dict[str, Codec] = {f"zlib-{level}": Deflate(level) for level in (1, 6)}
     return found | general | {f"zstd-{level}": Zstandard(level) for level in (1, 3)}
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitlearn.codecs._bits import padded, peek, poke, signed
-from splitlearn.codecs._rans_kernels import BUCKETS
+from splitlearn.codecs._rans_layout import BUCKETS
 from splitlearn.codecs._rans_tables import bit_length
 from splitlearn.jit import njit
 

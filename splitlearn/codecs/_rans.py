@@ -9,18 +9,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs._rans_kernels import (
-    BUCKETS,
-    STATE_BYTES,
-    Layout,
-    class_indexes,
-    decode_plain,
-    decode_rans,
-    encode_rans,
-)
+from splitlearn.codecs._rans_decoder import decode_plain, decode_rans
+from splitlearn.codecs._rans_encoder import encode_rans
+from splitlearn.codecs._rans_layout import BUCKETS, STATE_BYTES, Layout, class_indexes
 from splitlearn.codecs._rans_tables import decoder_tables, encoder_table, scale_bits
 from splitlearn.codecs.base import CodecError
 
+FLAT_ROW = 1024  # symbols
 DAMAGED = "the payload is truncated, has trailing bytes or is damaged"
 
 
@@ -29,25 +24,23 @@ def lanes_for(count: int) -> int:
     return 1 << min(3, max(0, count.bit_length() - 11))
 
 
-def plain_layout(count: int) -> Layout:
-    """Return the layout of symbols without neighbours: one row a lane."""
-    lanes = lanes_for(count)
-    return Layout(count, max(1, count // lanes), 1, 1, lanes)
+def plane_layout(shape: tuple[int, ...], channels: int = 1) -> Layout:
+    """Return the layout of a non-empty array whose last two axes are rows of a plane.
 
+    Where nothing stands above anything, rows are as long as is handy.
 
-def plane_layout(shape: tuple[int, ...]) -> Layout:
-    """Return the layout of an array whose last two axes are rows of a plane; `()` and `(N,)` are a single row."""
-    count = math.prod(shape)
-    width = max(1, shape[-1] if len(shape) > 1 else count)
-    rows = count // width
-    lanes = min(lanes_for(count), max(1, rows))
+    Args:
+        shape: shape of the array.
+        channels: 1, or the size of the first axis, if each has classes of its own.
+    """
+    size = math.prod(shape)
     height = shape[-2] if len(shape) > 1 else 1
-    return Layout(count, width, max(1, height), rows // lanes, lanes)
-
-
-def row_count(layout: Layout) -> int:
-    """Return the number of rows, a partial last one included."""
-    return -(-layout.size // layout.width)
+    width = shape[-1] if height > 1 else min(size // channels, FLAT_ROW)
+    rows = size // width
+    if channels > 1 and size // channels % width:  # a row would reach into the next channel
+        width, rows = size // channels, channels
+    lanes = min(lanes_for(size), rows)
+    return Layout(size, width, height, rows // lanes, lanes, -(-size // width) // channels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +69,7 @@ class Model:
     def _largest(self) -> int:
         return int(self.frequencies.max())
 
-    def encode(
-        self, symbols: NDArray[np.uint8], layout: Layout, row_classes: NDArray[np.uint16], before: bytes = b""
-    ) -> bytes:
+    def encode(self, symbols: NDArray[np.uint8], layout: Layout, before: bytes = b"") -> bytes:
         """Return `before` and the code of flat symbols; the layout plays no part if there is one class."""
         levels = self.frequencies.shape[1]
         indexes: NDArray[np.uint8] | NDArray[np.uint32]
@@ -86,15 +77,13 @@ class Model:
             indexes, lanes = symbols, lanes_for(symbols.size)
             part = symbols.size // lanes
         else:
-            indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes, row_classes)
+            indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes)
             lanes, part = layout.lanes, layout.lane_rows * layout.width
         payload = np.empty(2 * symbols.size + STATE_BYTES * lanes, np.uint8)
         start = encode_rans(indexes, lanes, part, self._encoder, scale_bits(levels), payload)
         return before + payload[start:].tobytes()
 
-    def decode(
-        self, payload: NDArray[np.uint8], position: int, layout: Layout, row_classes: NDArray[np.uint16]
-    ) -> NDArray[np.uint8]:
+    def decode(self, payload: NDArray[np.uint8], position: int, layout: Layout) -> NDArray[np.uint8]:
         """Return the flat symbols whose code stands from `position` to the end of `payload`.
 
         Raises:
@@ -116,7 +105,7 @@ class Model:
             return symbols
         out = np.empty(layout.width + layout.size, np.uint8)
         out[: layout.width] = 0
-        tables = (*self._decoder, self.buckets, self.classes, row_classes)
+        tables = (*self._decoder, self.buckets, self.classes)
         if not decode_rans(payload, position, layout, levels, scale, *tables, out):
             raise CodecError(DAMAGED)
         return out[layout.width :]

@@ -48,7 +48,7 @@ class Codec(ABC):
         """
         return self._encode(checked_symbols(symbols, levels), levels)
 
-    def decode(self, payload: bytes, shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+    def decode(self, payload: bytes | bytearray | memoryview, shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         """Return the symbols of one bare code.
 
         Args:
@@ -178,8 +178,8 @@ def element_count(shape: tuple[int, ...]) -> int:
     return count
 
 
-def as_array(payload: bytes | bytearray) -> NDArray[np.uint8]:
-    """Return the bytes as a read-only array; bytes and bytearray give one and the same type to the kernels."""
+def as_array(payload: bytes | bytearray | memoryview) -> NDArray[np.uint8]:
+    """Return the bytes as a read-only array, so that kernels see one type whatever holds them."""
     data = np.frombuffer(payload, np.uint8)
     if not isinstance(payload, bytes):
         data.flags.writeable = False

@@ -105,7 +105,7 @@ def unpack(payload: bytes, codec: Codec, context: int = 0) -> tuple[NDArray[np.u
     """
     header = read_header(payload, codec, context)
     try:
-        return codec.decode(payload[header.body :], header.shape, header.levels), header.floats
+        return codec.decode(memoryview(payload)[header.body :], header.shape, header.levels), header.floats
     except CodecError:
         raise
     except ValueError as error:  # a codec refuses arguments that can only come from a forged header

@@ -21,8 +21,8 @@ from splitlearn.codecs._contexts import (
     write_kinds,
 )
 from splitlearn.codecs._groups import count_symbols
-from splitlearn.codecs._rans import DAMAGED, Model, plane_layout, row_count
-from splitlearn.codecs._rans_kernels import BUCKETS, Layout, class_indexes
+from splitlearn.codecs._rans import DAMAGED, Model, plane_layout
+from splitlearn.codecs._rans_layout import BUCKETS, class_indexes
 from splitlearn.codecs._rans_tables import mantissa_bits, normalized, read_tables, scale_bits, write_tables
 from splitlearn.codecs.base import Codec, CodecError, check_levels, checked_symbols, symbol_bits
 from splitlearn.codecs.rans import MOST_TABLE_BITS, checked_frequencies, is_constant
@@ -58,9 +58,9 @@ class ContextRANS(Codec):
         flat = symbols.reshape(-1)
         if flat.size == 0:
             return b""
-        layout, row_classes = _seen(symbols.shape)
+        layout = plane_layout(symbols.shape)
         if self._static is not None:
-            return self._static.encode(flat, layout, row_classes)
+            return self._static.encode(flat, layout)
         start = np.zeros(64 + OWN_CLASSES * levels * MOST_TABLE_BITS // 8 + SLACK, np.uint8)
         bit, buckets = 0, np.arange(levels).astype(np.uint8)
         if levels > BUCKETS:
@@ -69,14 +69,14 @@ class ContextRANS(Codec):
             start[: edges.size] = edges
             bit = 8 * edges.size
         sums = _sums(levels)
-        counts = count_indexes(class_indexes(flat, layout, levels, buckets, SUMS, row_classes), sums, levels)
+        counts = count_indexes(class_indexes(flat, layout, levels, buckets, SUMS), sums, levels)
         kinds = merge_adjacent(counts, OWN_CLASSES, (mantissa_bits(flat.size) + 3) << 16)
         bit = write_kinds(kinds, start, bit)
         frequencies, bit = write_tables(counts[: int(kinds[-1]) + 1], flat.size, start, bit)
         before = start[: (bit + 7) // 8].tobytes()
         if is_constant(frequencies):
             return before
-        return _own_model(frequencies, buckets, kinds).encode(flat, layout, row_classes, before)
+        return _own_model(frequencies, buckets, kinds).encode(flat, layout, before)
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         self._check_fitted(levels)
@@ -85,9 +85,9 @@ class ContextRANS(Codec):
             if payload.size:
                 raise CodecError("the payload has trailing bytes: an empty array has an empty code")
             return np.empty(0, np.uint8)
-        layout, row_classes = _seen(shape)
+        layout = plane_layout(shape)
         if self._static is not None:
-            return self._static.decode(payload, 0, layout, row_classes)
+            return self._static.decode(payload, 0, layout)
         bit, buckets, sums = 0, np.arange(levels).astype(np.uint8), _sums(levels)
         if levels > BUCKETS:
             edges = payload[: BUCKETS - 1]
@@ -108,7 +108,7 @@ class ContextRANS(Codec):
             if payload.size != position:
                 raise CodecError("the payload has trailing bytes")
             return np.full(count, int(frequencies.argmax()), np.uint8)
-        return _own_model(frequencies, buckets, kinds).decode(payload, position, layout, row_classes)
+        return _own_model(frequencies, buckets, kinds).decode(payload, position, layout)
 
     def _check_fitted(self, levels: int) -> None:
         if self._static is not None and self._static.frequencies.shape[1] != levels:
@@ -137,8 +137,10 @@ class ContextRANS(Codec):
             buckets = buckets_of(bucket_edges(seen[:levels]), levels)
         counts = np.zeros((BUCKETS**2, levels), np.int64)
         for symbols in chain(first, remaining):
-            layout, row_classes = _seen(symbols.shape)
-            indexes = class_indexes(symbols.reshape(-1), layout, levels, buckets, EACH_PAIR, row_classes)
+            if symbols.size == 0:
+                continue
+            layout = plane_layout(symbols.shape)
+            indexes = class_indexes(symbols.reshape(-1), layout, levels, buckets, EACH_PAIR)
             counts += count_indexes(indexes, BUCKETS**2, levels)
         together = counts.sum(axis=0) * 16 + 1
         classes = merge_any(counts, STATIC_CLASSES)
@@ -182,11 +184,6 @@ class ContextRANS(Codec):
             raise ValueError("'classes' must be 256 uint16 numbers of rows of 'frequencies'")
         codec._static = Model(frequencies, np.array(buckets, np.uint8), np.array(classes, np.uint16))
         return codec
-
-
-def _seen(shape: tuple[int, ...]) -> tuple[Layout, NDArray[np.uint16]]:
-    layout = plane_layout(shape)
-    return layout, np.zeros(row_count(layout), np.uint16)
 
 
 def _sums(levels: int) -> int:

@@ -38,7 +38,7 @@ def encode_latent(latent: NDArray[np.float32], grid: Grid, codec: Codec) -> tupl
 
 
 def decode_latent(
-    code: bytes,
+    code: bytes | bytearray | memoryview,
     shape: tuple[int, ...],
     floats: tuple[float, ...],
     grid: Grid,
@@ -120,7 +120,7 @@ def unpack_latents(
         room = None if out is None else out[index]
         if room is not None and room.shape != header.shape:
             raise ValueError(f"out has shape {room.shape} for a latent of shape {header.shape}")
-        return decode_latent(payload[header.body :], header.shape, header.floats, grid, codec, room)
+        return decode_latent(memoryview(payload)[header.body :], header.shape, header.floats, grid, codec, room)
 
     return _each(work, range(len(payloads)), threads)
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs._bits import SLACK
 from splitlearn.codecs._groups import count_symbols
-from splitlearn.codecs._rans import DAMAGED, Model, no_neighbours, plain_layout, plane_layout, row_count
-from splitlearn.codecs._rans_kernels import Layout
+from splitlearn.codecs._rans import DAMAGED, Model, no_neighbours, plane_layout
 from splitlearn.codecs._rans_tables import normalized, read_tables, scale_bits, write_tables
 from splitlearn.codecs.base import Codec, CodecError, check_levels, checked_symbols, symbol_bits
 
@@ -43,20 +42,20 @@ class RANS(Codec):
         self._frequencies: NDArray[np.uint16] | None = None
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
-        layout, row_classes = self._seen(symbols.shape)
         self._check_fitted(symbols.shape, levels)
         flat = symbols.reshape(-1)
         if flat.size == 0:
             return b""
+        layout = plane_layout(symbols.shape, self._channels(symbols.shape))
         if self._frequencies is not None:
-            return self._model.encode(flat, layout, row_classes)
+            return self._model.encode(flat, layout)
         counts = self._counts(symbols, levels)
         table = np.zeros(counts.size * MOST_TABLE_BITS // 8 + SLACK, np.uint8)
         frequencies, bit = write_tables(counts, flat.size, table, 0)
         before = table[: (bit + 7) // 8].tobytes()
         if is_constant(frequencies):
             return before
-        return no_neighbours(frequencies).encode(flat, layout, row_classes, before)
+        return no_neighbours(frequencies).encode(flat, layout, before)
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         self._check_fitted(shape, levels)
@@ -65,10 +64,10 @@ class RANS(Codec):
             if payload.size:
                 raise CodecError("the payload has trailing bytes: an empty array has an empty code")
             return np.empty(0, np.uint8)
-        layout, row_classes = self._seen(shape)
-        if self._frequencies is not None:
-            return self._model.decode(payload, 0, layout, row_classes)
         channels = self._channels(shape)
+        layout = plane_layout(shape, channels)
+        if self._frequencies is not None:
+            return self._model.decode(payload, 0, layout)
         if channels > 8 * payload.size:
             raise CodecError(f"{payload.size} bytes are too few for {channels} tables: {DAMAGED}")
         frequencies, bit = read_tables(payload, 0, count, channels, levels)
@@ -79,20 +78,10 @@ class RANS(Codec):
             if payload.size != position:
                 raise CodecError("the payload has trailing bytes")
             return np.full(count, int(frequencies.argmax()), np.uint8)
-        return no_neighbours(frequencies).decode(payload, position, layout, row_classes)
+        return no_neighbours(frequencies).decode(payload, position, layout)
 
     def _channels(self, shape: tuple[int, ...]) -> int:
         return shape[0] if self.per_channel and len(shape) > 1 else 1
-
-    def _seen(self, shape: tuple[int, ...]) -> tuple[Layout, NDArray[np.uint16]]:
-        """Return how an array of `shape` is seen and the class of each row."""
-        channels = self._channels(shape)
-        if channels == 1:
-            layout = plain_layout(math.prod(shape))
-            return layout, np.zeros(row_count(layout), np.uint16)
-        layout = plane_layout(shape)
-        rows = row_count(layout)
-        return layout, (np.arange(rows) // max(1, rows // channels)).astype(np.uint16)
 
     def _counts(self, symbols: NDArray[np.uint8], levels: int) -> NDArray[np.int64]:
         """Return how often each symbol occurs in each channel, `(channels, levels)`."""

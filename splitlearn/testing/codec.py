@@ -182,7 +182,7 @@ class CodecContract:
         for codec in self.both(16):
             payload = codec.encode(symbols, 16)
             revived = pickle.loads(pickle.dumps(codec))
-            clones = (codec, copy.deepcopy(codec), revived, codec.from_tables(codec.tables()))
+            clones = (codec, copy.deepcopy(codec), revived, codec.with_tables(codec.tables()))
             assert all(clone.encode(symbols, 16) == payload for clone in clones)
             np.testing.assert_array_equal(symbols, before)
 

@@ -1,22 +1,11 @@
 """Every quantizer of the package keeps the contract; a new file is found by itself."""
 
-import importlib
-import inspect
-import pkgutil
-
 from splitlearn import quantizers
+from splitlearn.discovery import concrete_classes
 from splitlearn.quantizers import MinMax, Quantizer, Step
 from splitlearn.testing import QuantizerContract
 
-
-def discover() -> list[type[Quantizer]]:
-    for module in pkgutil.walk_packages(quantizers.__path__, "splitlearn.quantizers."):
-        importlib.import_module(module.name)
-    found: list[type[Quantizer]] = Quantizer.__subclasses__()
-    return [cls for cls in found if not inspect.isabstract(cls) and cls.__module__.startswith("splitlearn.")]
-
-
-for _cls in discover():
+for _cls in concrete_classes(quantizers, Quantizer):
     globals()[f"Test{_cls.__name__}"] = type(
         f"Test{_cls.__name__}", (QuantizerContract,), {"make": lambda self, cls=_cls: cls()}
     )
@@ -33,4 +22,4 @@ class TestTwoBits(QuantizerContract):
 
 
 def test_finds_the_quantizers() -> None:
-    assert {MinMax, Step} <= set(discover())
+    assert {MinMax, Step} <= set(concrete_classes(quantizers, Quantizer))

@@ -1,172 +1,15 @@
-"""The loops of range asymmetric numeral systems, several states at a time.
-
-An array is seen as rows. Equal numbers of rows, one behind the other, belong to each lane, a state of its own; what is
-left over at the end belongs to the first. Lanes take turns symbol by symbol, so that their chains of arithmetic
-overlap. Each symbol is coded with the frequencies of a class, which follows from its row and from the symbols to the
-left and above, as far as they lie in the plane and in the lane; others count as symbol 0.
-
-Reference: Duda 2013, "Asymmetric numeral systems"; Giesen 2014, "Interleaved entropy coders".
-"""
+"""The loops that take words into states and symbols out of them."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs._bits import SLACK, signed
+from splitlearn.codecs._bits import SLACK
+from splitlearn.codecs._rans_layout import LOWEST, STATE_BYTES, Layout, row_above
 from splitlearn.jit import njit
 
-LOWEST = 1 << 15  # of a state
-BUCKETS = 16  # a neighbour tells one of so many
-STATE_BYTES = 4
-Numbers = NDArray[np.uint8] | NDArray[np.uint32]
 STRIDE = 64  # steps of eight lanes between two looks whether the payload has been passed
-
-
-class Layout(NamedTuple):
-    """How an array is seen.
-
-    Attributes:
-        size: number of symbols.
-        width: symbols in a row.
-        height: rows in a plane; the first has nothing above.
-        lane_rows: rows of one lane.
-        lanes: number of lanes.
-    """
-
-    size: int
-    width: int
-    height: int
-    lane_rows: int
-    lanes: int
-
-
-@njit
-def row_above(row: int, layout: Layout) -> int:
-    """Return the row that is above `row` for the decoder, or −1."""
-    in_lanes = row < layout.lanes * layout.lane_rows
-    if row % layout.height == 0 or (in_lanes and row % layout.lane_rows == 0):
-        return -1
-    return row - 1
-
-
-@njit
-def class_indexes(
-    symbols: NDArray[np.uint8],
-    layout: Layout,
-    levels: int,
-    buckets: NDArray[np.uint8],
-    classes: NDArray[np.uint16],
-    row_classes: NDArray[np.uint16],
-) -> NDArray[np.uint32]:
-    """Return class · levels + symbol for each symbol.
-
-    Args:
-        symbols: flat symbols.
-        layout: how they are seen.
-        levels: size of the alphabet.
-        buckets: the bucket of each symbol; symbol 0 has bucket 0.
-        classes: class of each pair of buckets, left · 16 + above.
-        row_classes: what is added to the class in each row, whole and partial.
-    """
-    indexes = np.empty(symbols.size, np.uint32)
-    offsets = classes.astype(np.uint32) * np.uint32(levels)
-    own = symbols.copy()
-    if signed(buckets[-1]) != buckets.size - 1:  # not every symbol has a bucket of its own
-        for i in range(symbols.size):
-            own[i] = buckets[symbols[i]]
-    nothing, keys = np.zeros(layout.width, np.uint8), np.empty(layout.width, np.uint8)
-    for row in range(row_classes.size):
-        start = row * layout.width
-        width = min(layout.width, symbols.size - start)
-        above_row = row_above(row, layout)
-        above = own[above_row * layout.width : (above_row + 1) * layout.width] if above_row >= 0 else nothing
-        here = own[start : start + width]
-        keys[0] = above[0]
-        for column in range(1, width):
-            keys[column] = here[column - 1] << np.uint8(4) | above[column]
-        base = np.uint32(row_classes[row]) * np.uint32(levels)
-        for column in range(width):
-            indexes[start + column] = offsets[keys[column]] + base + symbols[start + column]
-    return indexes
-
-
-@njit
-def encode_rans(
-    indexes: Numbers, lanes: int, part: int, table: NDArray[np.uint64], scale: int, payload: NDArray[np.uint8]
-) -> int:
-    """Write states and words so that they end with `payload`, and return where they start.
-
-    Symbols are coded in the opposite order of decoding.
-
-    Args:
-        indexes: class · levels + symbol, or the symbols if there is one class.
-        lanes: number of lanes.
-        part: symbols of each lane; the first also has the rest.
-        table: `encoder_table` of the frequencies.
-        scale: S.
-        payload: at least two bytes a symbol and four a lane.
-    """
-    position = payload.size
-    states = np.full(lanes, LOWEST, np.uint64)
-    for i in range(indexes.size - 1, lanes * part - 1, -1):
-        states[0], position = _push(states[0], indexes[i], table, scale, payload, position)
-    if lanes == 8:
-        position = _encode_eight(indexes, part, states, table, scale, payload, position)
-        part = 0
-    for i in range(part - 1, -1, -1):
-        for lane in range(lanes - 1, -1, -1):
-            states[lane], position = _push(states[lane], indexes[lane * part + i], table, scale, payload, position)
-    for lane in range(lanes - 1, -1, -1):
-        position -= STATE_BYTES
-        for k in range(STATE_BYTES):
-            payload[position + k] = states[lane] >> np.uint64(8 * k) & np.uint64(255)
-    return position
-
-
-@njit
-def _encode_eight(
-    indexes: Numbers,
-    part: int,
-    states: NDArray[np.uint64],
-    table: NDArray[np.uint64],
-    scale: int,
-    payload: NDArray[np.uint8],
-    position: int,
-) -> int:
-    """Do as the loop over lanes for eight of them, with states in names of their own: an array stays in memory."""
-    a, b, c, d, e, f, g, h = states[0], states[1], states[2], states[3], states[4], states[5], states[6], states[7]
-    for i in range(part - 1, -1, -1):
-        h, position = _push(h, indexes[np.uint64(7 * part + i)], table, scale, payload, position)
-        g, position = _push(g, indexes[np.uint64(6 * part + i)], table, scale, payload, position)
-        f, position = _push(f, indexes[np.uint64(5 * part + i)], table, scale, payload, position)
-        e, position = _push(e, indexes[np.uint64(4 * part + i)], table, scale, payload, position)
-        d, position = _push(d, indexes[np.uint64(3 * part + i)], table, scale, payload, position)
-        c, position = _push(c, indexes[np.uint64(2 * part + i)], table, scale, payload, position)
-        b, position = _push(b, indexes[np.uint64(part + i)], table, scale, payload, position)
-        a, position = _push(a, indexes[np.uint64(i)], table, scale, payload, position)
-    states[0], states[1], states[2], states[3], states[4], states[5], states[6], states[7] = a, b, c, d, e, f, g, h
-    return position
-
-
-@njit
-def _push(
-    state: np.uint64, index: int, table: NDArray[np.uint64], scale: int, payload: NDArray[np.uint8], position: int
-) -> tuple[np.uint64, int]:
-    """Return the state that also holds the symbol of `index`, and the position after a word may have left it."""
-    at, before = np.uint64(index), np.uint64(position)
-    division, reach = table[at, 0], table[at, 1]
-    payload[before - np.uint64(2)] = state
-    payload[before - np.uint64(1)] = state >> np.uint64(8)
-    full = state >= reach >> np.uint64(32)
-    less = state >> np.uint64(16)
-    state = less if full else state  # a choice between two numbers is compiled without a branch
-    position = position - 2 if full else position
-    quotient = state * (division >> np.uint64(6)) >> (division & np.uint64(63))
-    state += (reach & np.uint64(0xFFFF)) + quotient * (reach >> np.uint64(16) & np.uint64(0xFFFF))
-    return state, position
 
 
 @njit
@@ -399,7 +242,6 @@ def decode_rans(
     ranges: NDArray[np.uint32],
     buckets: NDArray[np.uint8],
     classes: NDArray[np.uint16],
-    row_classes: NDArray[np.uint16],
     out: NDArray[np.uint8],
 ) -> bool:
     """Decode what `encode_rans` wrote, from `position` on, and tell whether it is undamaged as far as one can see.
@@ -414,7 +256,6 @@ def decode_rans(
         ranges: ranges of all symbols.
         buckets: the bucket of each symbol.
         classes: class of each pair of buckets.
-        row_classes: what is added to the class in each row.
         out: `width` zeros, which stand above the first rows, and room for the symbols behind them.
     """
     lanes, width, lane_rows = layout.lanes, layout.width, layout.lane_rows
@@ -430,7 +271,7 @@ def decode_rans(
         for lane in range(lanes):
             its_row = lane * lane_rows + row
             above[lane] = (its_row - row_above(its_row, layout)) * width  # the zeros stand where row −1 would
-            base[lane] = row_classes[its_row]
+            base[lane] = its_row // layout.class_rows
             left[lane] = 0
         if lanes == 8:
             position = _decode_eight_rows(
@@ -480,7 +321,7 @@ def decode_rans(
         if i % width == 0:
             left[0] = 0
         above[0] = (row - row_above(row, layout)) * width
-        base[0] = row_classes[row]
+        base[0] = row // layout.class_rows
         states[0], left[0], position = _pop_beside(
             states[0],
             left[0],

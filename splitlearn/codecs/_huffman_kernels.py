@@ -146,6 +146,21 @@ def encode_with_table(
 
 
 @njit
+def encode_latent_with_table(
+    latent: NDArray[np.float32],
+    plan: Plan,
+    size: int,
+    bits: int,
+    payload: NDArray[np.uint8],
+    size_bytes: int,
+) -> tuple[int, tuple[float, float]]:
+    """Quantize and encode with a table in one call; return the code's length and the extremes of the latent."""
+    symbols = np.empty(latent.size, np.uint8)
+    ends = apply_plan(latent, plan, symbols)
+    return encode_with_table(symbols, size, bits, payload, size_bytes), ends
+
+
+@njit
 def several_table(single: NDArray[np.uint16], width: int) -> NDArray[np.uint64]:
     """Return, for every value of the next `width` bits, all symbols (up to `MOST`) that lie whole within them.
 

@@ -75,17 +75,22 @@ def class_indexes(
     if signed(buckets[-1]) != buckets.size - 1:  # not every symbol has a bucket of its own
         for i in range(symbols.size):
             own[i] = buckets[symbols[i]]
-    nothing, keys = np.zeros(layout.width, np.uint8), np.empty(layout.width, np.uint8)
-    for row in range((layout.size + layout.width - 1) // layout.width):
+    for row in range((symbols.size + layout.width - 1) // layout.width):
         start = row * layout.width
-        width = min(layout.width, symbols.size - start)
-        above_row = row_above(row, layout)
-        above = own[above_row * layout.width : (above_row + 1) * layout.width] if above_row >= 0 else nothing
-        here = own[start : start + width]
-        keys[0] = above[0]
-        for column in range(1, width):
-            keys[column] = here[column - 1] << np.uint8(4) | above[column]
+        stop = min(start + layout.width, symbols.size)
         base = np.uint32(row // layout.class_rows) * np.uint32(levels)
-        for column in range(width):
-            indexes[start + column] = offsets[keys[column]] + base + symbols[start + column]
+        above_row = row_above(row, layout)
+        if above_row < 0:
+            indexes[start] = offsets[0] + base + symbols[start]
+            for i in range(start + 1, stop):
+                at = np.uint64(i)
+                left = np.uint64(own[at - np.uint64(1)]) << np.uint64(4)
+                indexes[at] = offsets[left] + base + symbols[at]
+            continue
+        up = np.uint64((row - above_row) * layout.width)
+        indexes[start] = offsets[own[np.uint64(start) - up]] + base + symbols[start]
+        for i in range(start + 1, stop):
+            at = np.uint64(i)
+            left = np.uint64(own[at - np.uint64(1)]) << np.uint64(4)
+            indexes[at] = offsets[left | np.uint64(own[at - up])] + base + symbols[at]
     return indexes

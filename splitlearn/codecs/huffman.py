@@ -18,6 +18,7 @@ from splitlearn.codecs._huffman_kernels import (
     decode_parts,
     decode_with_table,
     encode_latent_parts,
+    encode_latent_with_table,
     encode_parts,
     encode_with_table,
     group_codes,
@@ -63,13 +64,10 @@ class Huffman(Codec):
         symbols = symbols.reshape(-1)
         if symbols.size == 0:
             return b""
-        bits, size_bytes = symbol_bits(levels), _size_bytes(symbols.size)
+        bits, size_bytes, payload = symbol_bits(levels), _size_bytes(symbols.size), self._room(symbols.size)
         if self._lengths is None:
-            payload = np.empty(TABLE_BITS // 8 + symbols.size * LIMIT // 8 + 4 * SLACK, np.uint8)
-            payload[: TABLE_BITS // 8] = 0
             end = encode_with_table(symbols, _group_size(bits, symbols.size), bits, payload, size_bytes)
         else:
-            payload = self._room(symbols.size)
             end = encode_parts(symbols, *self._codes, bits, payload, 0, size_bytes)
         return payload[:end].tobytes()
 
@@ -94,12 +92,16 @@ class Huffman(Codec):
         return symbols[:count]
 
     def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
-        if self._lengths is None or latent.size == 0:
-            return super()._encode_latent(latent, grid)
         self._check_fitted(grid.levels)
-        payload = self._room(latent.size)
-        bits, size_bytes = symbol_bits(grid.levels), _size_bytes(latent.size)
-        end, ends = encode_latent_parts(flat_latent(latent), grid.plan, *self._codes, bits, payload, size_bytes)
+        flat, count = flat_latent(latent), latent.size
+        if count == 0:
+            return b"", grid.side_floats((0.0, 0.0))
+        bits, size_bytes, payload = symbol_bits(grid.levels), _size_bytes(count), self._room(count)
+        if self._lengths is None:
+            how = grid.plan, _group_size(bits, count), bits
+            end, ends = encode_latent_with_table(flat, *how, payload, size_bytes)
+        else:
+            end, ends = encode_latent_parts(flat, grid.plan, *self._codes, bits, payload, size_bytes)
         return payload[:end].tobytes(), grid.side_floats(ends)
 
     def _decode_latent(
@@ -122,15 +124,15 @@ class Huffman(Codec):
         return latent
 
     def _room(self, count: int) -> NDArray[np.uint8]:
-        """Return room for the code of `count` symbols by the static table, its first byte zero."""
-        payload = np.empty(count * self._longest // 8 + 4 * SLACK, np.uint8)
-        payload[0] = 0
+        """Return room for the code of `count` symbols, zero where a table may come, or a first bit."""
+        table = TABLE_BITS // 8 if self._lengths is None else 1
+        payload = np.empty(table + count * self._longest // 8 + 4 * SLACK, np.uint8)
+        payload[:table] = 0
         return payload
 
     @cached_property
     def _longest(self) -> int:
-        assert self._lengths is not None
-        return int(self._lengths.max())
+        return LIMIT if self._lengths is None else int(self._lengths.max())
 
     @cached_property
     def _codes(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], int]:

@@ -229,21 +229,35 @@ def check_output(out: NDArray[Any], dtype: type[np.generic], shape: tuple[int, .
 @njit
 def apply_plan(latent: Floats, plan: Plan, symbols: Symbols) -> tuple[float, float]:
     """Write the symbols of a flat latent and return its extremes; values that are not finite show in them."""
-    kind, inverse, low, levels = plan
-    lowest, highest = extremes(latent)
-    factor, scale, offset = np.float32(inverse), np.float32(1), np.float32(0)
+    ends = extremes(latent)
+    number(latent, plan, scaling(plan, ends), symbols)
+    return ends
+
+
+@njit
+def scaling(plan: Plan, ends: tuple[float, float]) -> tuple[np.float32, np.float32, np.float32]:
+    """Return scale, offset and factor with which (x · scale − offset) · factor is 0 at level 0 and 1 at level 1."""
+    lowest, highest = ends
+    factor, scale, offset = np.float32(plan[1]), np.float32(1), np.float32(0)
     if factor == 0:
         # A power of two brings the range to 1…2, so that neither the range nor its inverse leaves float32.
         half_range = max(highest / 2 - lowest / 2, TINY)
         scale = np.float32(math.ldexp(1.0, -min(math.frexp(half_range)[1], 126)))
         offset = np.float32(lowest) * scale
         span = np.float32(highest) * scale - offset
-        factor = np.float32(levels - 1) / span if span > 0 else np.float32(0)
-    if kind == EVEN:
-        to_symbols(latent, scale, offset, factor, low, low + levels - 1, symbols)
+        factor = np.float32(plan[3] - 1) / span if span > 0 else np.float32(0)
+    return scale, offset, factor
+
+
+@njit
+def number(latent: Floats, plan: Plan, how: tuple[np.float32, np.float32, np.float32], symbols: Symbols) -> None:
+    """Write the symbols of some values, given the `scaling` of the image that they are part of."""
+    scale, offset, factor = how
+    low, high = plan[2], plan[2] + plan[3] - 1
+    if plan[0] == EVEN:
+        to_symbols(latent, scale, offset, factor, low, high, symbols)
     else:
-        to_zigzag(latent, factor, low, low + levels - 1, symbols)
-    return lowest, highest
+        to_zigzag(latent, factor, low, high, symbols)
 
 
 @njit

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs._bits import load64, padded, peek, signed, store64, tail_is_clean
 from splitlearn.codecs._groups import BLOCK, join_symbols
-from splitlearn.grids import Plan, apply_plan
+from splitlearn.grids import Plan, extremes, number, scaling
 from splitlearn.jit import njit
 
+State = tuple[int, np.uint64, np.uint64, np.uint64]  # next byte, bits held, the held bits, pending zeros
 V = TypeVar("V", NDArray[np.uint8], NDArray[np.float32])
 
 OK, TRUNCATED, TRAILING, PADDING, OVERRUN = range(5)
@@ -118,53 +119,15 @@ def encode_runs(
     pending: NDArray[np.uint8],
     payload: NDArray[np.uint8],
 ) -> int:
-    """Write the code of `symbols` into `payload` and return its length in bytes.
-
-    Two groups a step: their classes and the pending run tell how the run goes on, four look-ups give the bits.
-    """
-    joined = np.empty(BLOCK, np.uint16)
-    size = group_size(bits)
-    n, length, classes = np.uint64(bits), np.uint64(LENGTH), np.uint64(CLASSES)
-    class_at, value_at = np.uint64(CLASS_AT), np.uint64(VALUE_AT)
-    position, held, buffer, run = 0, np.uint64(0), np.uint64(0), np.uint64(0)
+    """Write the code of `symbols` into `payload` and return its length in bytes."""
+    joined, size = np.empty(BLOCK, np.uint16), group_size(bits)
+    state = 0, np.uint64(0), np.uint64(0), np.uint64(0)
     whole = symbols.size - symbols.size % (2 * size)
     for start in range(0, whole, BLOCK):
         groups = min(BLOCK, whole - start) // size
         join_symbols(symbols, start, groups, size, bits, joined)
-        for i in range(0, groups, 2):
-            first = np.uint64(table[joined[np.uint64(i)]])
-            second = np.uint64(table[joined[np.uint64(i + 1)]])
-            at = ((first >> class_at & classes) << n) + run
-            run = np.uint64(pending[at])
-            before_first = np.uint64(settled[at])
-            at = ((second >> class_at & classes) << n) + run
-            run = np.uint64(pending[at])
-            before_second = np.uint64(settled[at])
-            buffer <<= (before_first + first) & length
-            buffer |= before_first >> value_at << (first & length) | first >> value_at
-            buffer <<= (before_second + second) & length
-            buffer |= before_second >> value_at << (second & length) | second >> value_at
-            held = (held + before_first + first + before_second + second) & length
-            store64(payload, position, buffer << (np.uint64(63) - held) << np.uint64(1))
-            position += signed(held >> np.uint64(3))
-            held &= np.uint64(7)
-    for i in range(whole, symbols.size + 1):
-        symbol = np.uint64(symbols[i]) if i < symbols.size else np.uint64(0)
-        entry = np.uint64(0)
-        if i < symbols.size and symbol == 0:
-            run += np.uint64(1)
-        if run == np.uint64(1 << bits) or (run > 0 and (i == symbols.size or symbol > 0)):
-            entry = np.uint64(zeros_coded(signed(run), bits))
-            run = np.uint64(0)
-        buffer = buffer << (entry & length) | entry >> value_at
-        held += entry & length
-        if symbol > 0:
-            buffer = buffer << (n + np.uint64(1)) | symbol
-            held += n + np.uint64(1)
-        store64(payload, position, buffer << (np.uint64(63) - held) << np.uint64(1))
-        position += signed(held >> np.uint64(3))
-        held &= np.uint64(7)
-    return position + (signed(held) + 7) // 8
+        state = _encode_groups(joined, groups, bits, table, settled, pending, payload, state)
+    return _encode_rest(symbols, whole, bits, payload, state)
 
 
 @njit
@@ -177,10 +140,81 @@ def encode_latent_runs(
     pending: NDArray[np.uint8],
     payload: NDArray[np.uint8],
 ) -> tuple[int, tuple[float, float]]:
-    """Quantize and encode in one call; return the code's length in bytes and the extremes of the latent."""
-    symbols = np.empty(latent.size, np.uint8)
-    ends = apply_plan(latent, plan, symbols)
-    return encode_runs(symbols, bits, table, settled, pending, payload), ends
+    """Quantize and encode block by block; return the code's length in bytes and the extremes of the latent."""
+    ends = extremes(latent)
+    how = scaling(plan, ends)
+    joined, size, symbols = np.empty(BLOCK, np.uint16), group_size(bits), np.empty(BLOCK, np.uint8)
+    state = 0, np.uint64(0), np.uint64(0), np.uint64(0)
+    whole = latent.size - latent.size % (2 * size)
+    for start in range(0, whole, BLOCK):
+        stop = min(start + BLOCK, whole)
+        number(latent[start:stop], plan, how, symbols)
+        join_symbols(symbols, 0, (stop - start) // size, size, bits, joined)
+        state = _encode_groups(joined, (stop - start) // size, bits, table, settled, pending, payload, state)
+    number(latent[whole:], plan, how, symbols)
+    return _encode_rest(symbols[: latent.size - whole], 0, bits, payload, state), ends
+
+
+@njit
+def _encode_groups(
+    joined: NDArray[np.uint16],
+    groups: int,
+    bits: int,
+    table: NDArray[np.uint32],
+    settled: NDArray[np.uint32],
+    pending: NDArray[np.uint8],
+    payload: NDArray[np.uint8],
+    state: State,
+) -> State:
+    """Write the code of an even number of groups; return the position, the bits held back, and the pending run.
+
+    Two groups a step: their classes and the pending run tell how the run goes on, four look-ups give the bits.
+    """
+    n, length, classes = np.uint64(bits), np.uint64(LENGTH), np.uint64(CLASSES)
+    class_at, value_at = np.uint64(CLASS_AT), np.uint64(VALUE_AT)
+    position, held, buffer, run = state
+    for i in range(0, groups, 2):
+        first = np.uint64(table[joined[np.uint64(i)]])
+        second = np.uint64(table[joined[np.uint64(i + 1)]])
+        at = ((first >> class_at & classes) << n) + run
+        run = np.uint64(pending[at])
+        before_first = np.uint64(settled[at])
+        at = ((second >> class_at & classes) << n) + run
+        run = np.uint64(pending[at])
+        before_second = np.uint64(settled[at])
+        buffer <<= (before_first + first) & length
+        buffer |= before_first >> value_at << (first & length) | first >> value_at
+        buffer <<= (before_second + second) & length
+        buffer |= before_second >> value_at << (second & length) | second >> value_at
+        held = (held + before_first + first + before_second + second) & length
+        store64(payload, position, buffer << (np.uint64(63) - held) << np.uint64(1))
+        position += signed(held >> np.uint64(3))
+        held &= np.uint64(7)
+    return position, held, buffer, run
+
+
+@njit
+def _encode_rest(symbols: NDArray[np.uint8], start: int, bits: int, payload: NDArray[np.uint8], state: State) -> int:
+    """Write the code of the last symbols and of the run that is pending; return the code's length in bytes."""
+    position, held, buffer, run = state
+    length, value_at = np.uint64(LENGTH), np.uint64(VALUE_AT)
+    for i in range(start, symbols.size + 1):
+        symbol = np.uint64(symbols[i]) if i < symbols.size else np.uint64(0)
+        entry = np.uint64(0)
+        if i < symbols.size and symbol == 0:
+            run += np.uint64(1)
+        if run == np.uint64(1 << bits) or (run > 0 and (i == symbols.size or symbol > 0)):
+            entry = np.uint64(zeros_coded(signed(run), bits))
+            run = np.uint64(0)
+        buffer = buffer << (entry & length) | entry >> value_at
+        held += entry & length
+        if symbol > 0:
+            buffer = buffer << np.uint64(bits + 1) | symbol
+            held += np.uint64(bits + 1)
+        store64(payload, position, buffer << (np.uint64(63) - held) << np.uint64(1))
+        position += signed(held >> np.uint64(3))
+        held &= np.uint64(7)
+    return position + (signed(held) + 7) // 8
 
 
 @njit

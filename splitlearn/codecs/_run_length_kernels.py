@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs._bits import load64, padded, peek, signed, store64, tail_is_clean
 from splitlearn.codecs._groups import BLOCK, join_symbols
-from splitlearn.grids import Plan, extremes, number, scaling
+from splitlearn.grids import Plan, extremes, number, scaling, undo_plan
 from splitlearn.jit import njit
 
 State = tuple[int, np.uint64, np.uint64, np.uint64]  # next byte, bits held, the held bits, pending zeros
@@ -218,20 +218,21 @@ def _encode_rest(symbols: NDArray[np.uint8], start: int, bits: int, payload: NDA
 
 
 @njit
-def decode_runs(code: NDArray[np.uint8], bits: int, table: NDArray[np.uint32], values: V, out: V) -> int:
+def decode_runs(code: NDArray[np.uint8], bits: int, values: V, pairs: V, steps: NDArray[np.uint32], out: V) -> int:
     """Write the values of the symbols coded in `code` to `out`; return the kind of damage.
 
     Args:
         code: the payload.
         bits: n, the bits of a symbol.
-        table: `decode_table(bits)`.
         values: what each of 2ⁿ symbols stands for: itself, or a dequantized number.
+        pairs: `pair_values(bits, values)`.
+        steps: `pair_steps(bits)`.
         out: room for the flat result.
     """
     width, size = bits + 1, code.size
     payload = padded(code)
     out[:] = values[0]
-    at, bit = _decode_pairs(payload, size, bits, table, values, out)
+    at, bit = _decode_pairs(payload, size, bits, pairs, steps, out)
     while at < out.size:
         if bit + width > 8 * size:
             return TRUNCATED
@@ -250,41 +251,71 @@ def decode_runs(code: NDArray[np.uint8], bits: int, table: NDArray[np.uint32], v
 
 
 @njit
-def decode_table(bits: int) -> NDArray[np.uint32]:
-    """Return for each pair of codewords what they stand for: two literals and where they lie.
+def pair_steps(bits: int) -> NDArray[np.uint32]:
+    """Return for each pair of codewords how far the second lies from the first and, from bit 16 on, both reach.
 
-    From the lowest byte on: first literal, second literal, distance of the second from the first, length of both; a
-    run has the literal 0. Codewords of more than `PAIRED` bits would take too large a table; theirs is empty.
+    Codewords of more than `PAIRED` bits would take too large a table; theirs is empty.
     """
     full, width = 1 << bits, bits + 1
     if bits > PAIRED:
         return np.empty(0, np.uint32)
-    table = np.empty(1 << 2 * width, np.uint32)
-    for pair in range(table.size):
+    steps = np.empty(1 << 2 * width, np.uint32)
+    for pair in range(steps.size):
         first, second = pair >> width, pair & (2 * full - 1)
         distance = 1 if first < full else first - full + 1
         length = distance + (1 if second < full else second - full + 1)
-        literals = (first if first < full else 0) | (second if second < full else 0) << 8
-        table[pair] = length << 24 | distance << 16 | literals
-    return table
+        steps[pair] = length << 16 | distance
+    return steps
+
+
+@njit
+def pair_values(bits: int, values: V) -> V:
+    """Return the two values of each pair of codewords, `(pairs, 2)`; a run has that of symbol 0."""
+    full, width = 1 << bits, bits + 1
+    pairs = np.empty((1 << 2 * width if bits <= PAIRED else 0, 2), values.dtype)
+    for pair in range(len(pairs)):
+        first, second = pair >> width, pair & (2 * full - 1)
+        pairs[pair, 0] = values[first if first < full else 0]
+        pairs[pair, 1] = values[second if second < full else 0]
+    return pairs
+
+
+@njit
+def decode_latent_runs(
+    code: NDArray[np.uint8],
+    bits: int,
+    plan: Plan,
+    spacing: tuple[float, float],
+    steps: NDArray[np.uint32],
+    latent: NDArray[np.float32],
+) -> int:
+    """Decode to floats in one call, of symbols with few enough values; return the kind of damage."""
+    symbols = np.empty(1 << bits, np.uint8)
+    for symbol in range(symbols.size):
+        symbols[symbol] = symbol
+    values = np.empty(symbols.size, np.float32)
+    undo_plan(symbols, plan, spacing, values)
+    return decode_runs(code, bits, values, pair_values(bits, values), steps, latent)
 
 
 @njit
 def _decode_pairs(
-    payload: NDArray[np.uint8], size: int, bits: int, table: NDArray[np.uint32], values: V, out: V
+    payload: NDArray[np.uint8], size: int, bits: int, pairs: V, steps: NDArray[np.uint32], out: V
 ) -> tuple[int, int]:
     """Decode codewords two at a time and 8 a step, as long as no run can pass the end; return next symbol and bit."""
     group = bits + 1
     two, pair = np.uint64(2 * group), np.uint64((1 << 2 * group) - 1)
-    byte, three = np.uint64(255), np.uint64(16)
+    low, high = np.uint64(0xFFFF), np.uint64(16)
+    first, second = np.uint64(0), np.uint64(1)
     position, at = 0, np.uint64(0)
     last_start = out.size - (8 << bits)
     while bits <= PAIRED and position + group <= size and signed(at) <= last_start:
         word = load64(payload, position) >> np.uint64(64 - 8 * group)
         for k in range(4):
-            entry = np.uint64(table[word >> (np.uint64(3 - k) * two) & pair])
-            out[at] = values[entry & byte]
-            out[at + (entry >> three & byte)] = values[entry >> np.uint64(8) & byte]
-            at += entry >> np.uint64(24)
+            index = word >> (np.uint64(3 - k) * two) & pair
+            step = np.uint64(steps[index])
+            out[at] = pairs[index, first]
+            out[at + (step & low)] = pairs[index, second]
+            at += step >> high
         position += group
     return signed(at), 8 * position

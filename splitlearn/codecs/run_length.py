@@ -12,11 +12,13 @@ from splitlearn.codecs._bits import SLACK
 from splitlearn.codecs._run_length_kernels import (
     OK,
     TRUNCATED,
+    decode_latent_runs,
     decode_runs,
-    decode_table,
     encode_latent_runs,
     encode_runs,
     group_table,
+    pair_steps,
+    pair_values,
     run_tables,
 )
 from splitlearn.codecs.base import Codec, CodecError, symbol_bits
@@ -50,7 +52,7 @@ class RunLength(Codec):
         bits, count = symbol_bits(levels), math.prod(shape)
         _check_size(payload.size, count, bits)
         symbols = np.empty(count, np.uint8)
-        _check(decode_runs(payload, bits, _decode_table(bits), SYMBOLS, symbols))
+        _check(decode_runs(payload, bits, SYMBOLS, *_decode_tables(bits), symbols))
         return symbols
 
     def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
@@ -68,14 +70,16 @@ class RunLength(Codec):
         out: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
         bits, count = symbol_bits(grid.levels), math.prod(shape)
-        if 1 << bits != grid.levels:  # a codeword may hold what is no symbol
+        if 1 << bits != grid.levels or bits > FUSED:  # a codeword may hold what is no symbol; tables would be large
             return super()._decode_latent(payload, shape, floats, grid, out)
         _check_size(payload.size, count, bits)
         latent = np.empty(shape, np.float32) if out is None else out
-        _check(decode_runs(payload, bits, _decode_table(bits), grid.values(floats), latent.reshape(-1)))
+        how = grid.plan, grid.spacing(floats), _decode_tables(bits)[1]
+        _check(decode_latent_runs(payload, bits, *how, latent.reshape(-1)))
         return latent
 
 
+FUSED = 4  # the largest n for which a table of floats is made for every latent
 SYMBOLS = np.arange(256).astype(np.uint8)
 
 
@@ -99,4 +103,7 @@ def _encode_tables(bits: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32], N
     return group_table(bits), *run_tables(bits)
 
 
-_decode_table = cache(decode_table)
+@cache
+def _decode_tables(bits: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """Return the tables that decode symbols of n = `bits`, made once a process."""
+    return pair_values(bits, SYMBOLS), pair_steps(bits)

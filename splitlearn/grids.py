@@ -53,6 +53,7 @@ class Grid(ABC):
         Raises:
             ValueError: if the latent is not float32 or holds NaN or infinity, or `out` does not fit.
         """
+        check_latent(latent)
         flat = flat_latent(latent)
         symbols = np.empty(latent.shape, np.uint8) if out is None else out
         if out is not None:
@@ -205,18 +206,19 @@ def _check_scale(name: str, scale: float) -> None:
 
 
 def _check_levels(levels: int) -> None:
-    if not 2 <= levels <= 256:
-        raise ValueError(f"levels must lie in 2…256, got {levels}")
+    if not isinstance(levels, int) or not 2 <= levels <= 256:
+        raise ValueError(f"levels must be an integer in 2…256, got {levels}")
+
+
+def check_latent(latent: Floats) -> None:
+    """Raise ValueError unless `latent` is a float32 numpy array."""
+    if not isinstance(latent, np.ndarray) or latent.dtype != np.float32:
+        given = latent.dtype if isinstance(latent, np.ndarray) else type(latent).__name__
+        raise ValueError(f"the latent must be a float32 numpy array, got {given}")
 
 
 def flat_latent(latent: Floats) -> Floats:
-    """Return a latent as a flat, contiguous array; a view where possible.
-
-    Raises:
-        ValueError: if it is not a float32 array.
-    """
-    if not isinstance(latent, np.ndarray) or latent.dtype != np.float32:
-        raise ValueError(f"the latent must be a float32 numpy array, got {getattr(latent, 'dtype', type(latent))}")
+    """Return a latent as a flat, contiguous array; a view where possible."""
     return latent.reshape(-1) if latent.flags.c_contiguous else np.ascontiguousarray(latent).reshape(-1)
 
 

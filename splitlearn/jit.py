@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -20,5 +21,14 @@ def njit(kernel: Callable[P, R]) -> Callable[P, R]:
     Args:
         kernel: function of numpy arrays and scalars; it holds no lock on the interpreter while it runs.
     """
-    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True)(kernel)
+    compiled: Callable[P, R]
+    try:
+        compiled = numba.njit(cache=True, nogil=True)(kernel)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written to
+        warnings.warn(
+            "compiled kernels cannot be kept on disk, so every process compiles them anew, for seconds: "
+            "set NUMBA_CACHE_DIR to a folder that can be written to",
+            stacklevel=2,
+        )
+        compiled = numba.njit(nogil=True)(kernel)
     return compiled

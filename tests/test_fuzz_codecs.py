@@ -3,6 +3,7 @@
 import json
 import mmap
 import os
+import random
 import re
 import runpy
 import signal
@@ -15,11 +16,14 @@ import pytest
 from numpy.typing import NDArray
 
 from splitlearn.codecs import CodecError, Raw
+from splitlearn.grids import Grid
+from splitlearn.testing.damage import MANY_CHANNELS, draw_symbols
 from tests.codecs.test_contract import CODECS
 
 ROOT = Path(__file__).parents[1]
 FUZZ = runpy.run_path(str(ROOT / "scripts" / "fuzz_codecs"))
 Symbols = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 Shape = tuple[int, ...]
 
 
@@ -70,6 +74,43 @@ class TrustsTheShape(Raw):
         return symbols
 
 
+class Latents(Raw):
+    """Raw with another way to latents."""
+
+    def _decode_latent(
+        self, payload: Symbols, shape: Shape, floats: tuple[float, ...], grid: Grid, out: Floats | None
+    ) -> Floats:
+        return self.change(super()._decode_latent(payload, shape, floats, grid, out))
+
+    def change(self, latent: Floats) -> Floats:
+        return latent
+
+
+class WritesBehindLatents(Latents):
+    def change(self, latent: Floats) -> Floats:
+        if isinstance(latent.base, np.ndarray) and latent.base.size > latent.size:
+            latent.base[-1] = 0
+        return latent
+
+
+class WritesElsewhere(Latents):
+    def change(self, latent: Floats) -> Floats:
+        return latent.copy()
+
+
+class ChangesLatents(Latents):
+    def change(self, latent: Floats) -> Floats:
+        latent[latent == 0] = -0.0
+        return latent
+
+
+class RefusesLatents(Latents):
+    def change(self, latent: Floats) -> Floats:
+        if latent.size > 20:
+            raise CodecError("too many")
+        return latent
+
+
 class HoldsTooMuch(Raw):
     def _decode(self, payload: Symbols, shape: Shape, levels: int) -> Symbols:
         np.empty(16 * payload.size)
@@ -103,6 +144,10 @@ def batch(name: str, payloads: int = 2000, number: int = 0) -> Any:
         (RefusesItsOwn, "a whole payload is refused"),
         (Warns, "raised RuntimeWarning"),
         (FailsToEncode, "raised IndexError"),
+        (WritesBehindLatents, "memory before or behind the latent"),
+        (WritesElsewhere, "not in the array that it was to be written to"),
+        (ChangesLatents, "not what its symbols stand for"),
+        (RefusesLatents, "only as a latent the payload is refused"),
         (TrustsTheShape, "raised .*MemoryError|bytes or more are held"),
     ],
 )
@@ -144,8 +189,14 @@ def test_finds_nothing_in_the_codecs_of_the_package(tmp_path: Path) -> None:
     assert 3000 <= record["payloads"] == sum(sum(row["outcomes"].values()) for row in rows.values())
     outcomes = set().union(*(row["outcomes"] for row in rows.values()))
     assert {"whole: exact", "container: refused", "huge: refused"} <= outcomes
+    assert {"latent whole: exact", "latent container: refused", "latent huge: refused"} <= outcomes
     for way in ("code", "elsewhere", "forged code", "forged header"):
-        assert {f"{way}: refused", f"{way}: other"} <= outcomes
+        assert {f"{way}: refused", f"{way}: other", f"latent {way}: refused", f"latent {way}: other"} <= outcomes
+
+
+def test_draws_arrays_of_many_channels() -> None:
+    rng = random.Random(0)
+    assert set(MANY_CHANNELS) <= {draw_symbols(rng, False)[0].shape for _ in range(300)}
 
 
 def test_a_crash_is_a_violation_and_does_not_end_the_run(

@@ -46,7 +46,7 @@ def export(ckpt_path: Path, out: Path, results: Path | None = None, licence: str
 def codecs(
     activations: Path | None = None,
     key: str | None = None,
-    bits: str = "2,3,4,6,8",
+    bits: str | None = None,
     config: Path | None = None,
     ckpt_path: Path | None = None,
     data_root: Path | None = None,
@@ -59,7 +59,7 @@ def codecs(
     Args:
         activations: a .npy or .safetensors file of floats, (B, C, H, W) say; half of them fit static tables.
         key: name of the tensor in a safetensors file; needed only if there are several.
-        bits: n of the min–max quantizers that activations are tried with, e.g. 2,3,4,6,8.
+        bits: n of the min–max quantizers that activations are tried with; by default 2,3,4,6,8.
         config: in place of activations, a config of splitlearn test: its latents, through its own quantizer.
         ckpt_path: checkpoint of the config's trained bottleneck.
         data_root: folder of images, in place of the config's data.root.
@@ -69,13 +69,13 @@ def codecs(
     """
     if (activations is None) == (config is None):
         raise UsageError("codecs takes either --activations FILE or --config FILE")
-    if key is not None and activations is None:
-        raise UsageError("--key goes with --activations FILE")
+    if activations is None and (key is not None or bits is not None):
+        raise UsageError("--key and --bits go with --activations FILE: a config has a quantizer of its own")
     if config is None and (ckpt_path is not None or data_root is not None):
         raise UsageError("--ckpt_path and --data_root go with --config FILE")
     if images < 1 or rounds < 1:
         raise UsageError(f"--images and --rounds must be at least 1, got {images} and {rounds}")
-    numbers = _bits(bits)
+    numbers = _bits(bits or "2,3,4,6,8")
     from splitlearn.analysis import ActivationsError, codecs_command, read_activations
     from splitlearn.grids import Grid, MinMaxGrid
     from splitlearn.tasks import run_record

@@ -148,8 +148,9 @@ def count_indexes(indexes: NDArray[np.uint32], contexts: int, levels: int) -> ND
 
 def bucket_edges(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the first symbols of buckets 1…15: fine where symbols are frequent, by the square root of their counts."""
-    reached = np.cumsum(np.sqrt(counts))
-    edges = np.searchsorted(reached, reached[-1] * np.arange(1, BUCKETS) / BUCKETS, side="right")
+    roots = np.sqrt(counts.astype(np.float64) * (1 << 16)).astype(np.int64)  # the root is exact on every machine
+    reached = np.cumsum(roots) * BUCKETS
+    edges = np.searchsorted(reached, reached[-1] // BUCKETS * np.arange(1, BUCKETS), side="right")
     first: NDArray[np.uint8] = np.clip(edges, 1, counts.size - 1).astype(np.uint8)
     return first
 

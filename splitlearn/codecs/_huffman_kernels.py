@@ -54,7 +54,8 @@ def encode_part(
 ) -> int:
     """Write the codewords of `symbols[start:stop]` from `bit` on and return the bit after them.
 
-    Two groups are joined before the bit buffer, which then holds at most 7 + 2 × 24 bits, meets the payload.
+    Two groups are joined before the bit buffer, which then holds at most 7 + 2 × 28 bits (four codewords of
+    up to 7 bits or two of 12), meets the payload.
     """
     position = bit >> 3
     held = np.uint64(bit & 7)

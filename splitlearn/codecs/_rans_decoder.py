@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,24 @@ from splitlearn.codecs._rans_layout import LOWEST, STATE_BYTES, Layout, row_abov
 from splitlearn.jit import njit
 
 STRIDE = 64  # steps of eight lanes between two looks whether the payload has been passed
+
+
+class Tables(NamedTuple):
+    """What decoding a symbol looks up; see `decode_rans` for the members."""
+
+    levels: np.uint64
+    scale: np.uint64
+    slots: NDArray[np.uint8]
+    ranges: NDArray[np.uint32]
+    buckets: NDArray[np.uint8]
+    classes: NDArray[np.uint16]
+
+
+class Beside(NamedTuple):
+    """For each lane, how far before a symbol the one above it stands, and what its row adds to the class."""
+
+    above: NDArray[np.int64]
+    base: NDArray[np.uint64]
 
 
 @njit
@@ -139,14 +159,8 @@ def _pop_beside(
     left: np.uint64,
     at: int,
     lane: int,
-    above: NDArray[np.int64],
-    base: NDArray[np.uint64],
-    levels: np.uint64,
-    scale: np.uint64,
-    slots: NDArray[np.uint8],
-    ranges: NDArray[np.uint32],
-    buckets: NDArray[np.uint8],
-    classes: NDArray[np.uint16],
+    beside: Beside,
+    tables: Tables,
     data: NDArray[np.uint8],
     position: int,
     out: NDArray[np.uint8],
@@ -158,23 +172,19 @@ def _pop_beside(
         left: bucket · 16 of the symbol to the left.
         at: index of the symbol in `out`.
         lane: number of the lane.
-        above: how far before the symbol the one above it stands, for each lane.
-        base: what is added to the class, for each lane.
-        levels: size of the alphabet.
-        scale: S.
-        slots: symbols of all slots.
-        ranges: ranges of all symbols.
-        buckets: the bucket of each symbol.
-        classes: class of each pair of buckets.
+        beside: where the row of each lane stands.
+        tables: what is looked up.
         data: the payload and slack.
         position: of the next word.
         out: the symbols.
     """
-    up = np.uint64(buckets[out[np.uint64(at - above[lane])]])
-    kind = base[lane] + np.uint64(classes[left | up])
-    state, position, symbol = _pop(state, kind, levels, scale, slots, ranges, data, position)
+    up = np.uint64(tables.buckets[out[np.uint64(at - beside.above[lane])]])
+    kind = beside.base[lane] + np.uint64(tables.classes[left | up])
+    state, position, symbol = _pop(
+        state, kind, tables.levels, tables.scale, tables.slots, tables.ranges, data, position
+    )
     out[np.uint64(at)] = symbol
-    return state, np.uint64(buckets[symbol]) << np.uint64(4), position
+    return state, np.uint64(tables.buckets[symbol]) << np.uint64(4), position
 
 
 @njit
@@ -183,14 +193,8 @@ def _decode_eight_rows(
     at: int,
     width: int,
     part: int,
-    above: NDArray[np.int64],
-    base: NDArray[np.uint64],
-    levels: np.uint64,
-    scale: np.uint64,
-    slots: NDArray[np.uint8],
-    ranges: NDArray[np.uint32],
-    buckets: NDArray[np.uint8],
-    classes: NDArray[np.uint16],
+    beside: Beside,
+    tables: Tables,
     data: NDArray[np.uint8],
     position: int,
     size: int,
@@ -203,31 +207,41 @@ def _decode_eight_rows(
     for i in range(at, at + width):
         if (i - at) % STRIDE == 0 and position > size:
             break
-        a, la, position = _pop_beside(
-            a, la, i, 0, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
-        )
-        b, lb, position = _pop_beside(
-            b, lb, i + part, 1, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
-        )
-        c, lc, position = _pop_beside(
-            c, lc, i + two, 2, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
-        )
-        d, ld, position = _pop_beside(
-            d, ld, i + three, 3, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
-        )
-        e, le, position = _pop_beside(
-            e, le, i + four, 4, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
-        )
-        f, lf, position = _pop_beside(
-            f, lf, i + five, 5, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
-        )
-        g, lg, position = _pop_beside(
-            g, lg, i + six, 6, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
-        )
-        h, lh, position = _pop_beside(
-            h, lh, i + seven, 7, above, base, levels, scale, slots, ranges, buckets, classes, data, position, out
-        )
+        a, la, position = _pop_beside(a, la, i, 0, beside, tables, data, position, out)
+        b, lb, position = _pop_beside(b, lb, i + part, 1, beside, tables, data, position, out)
+        c, lc, position = _pop_beside(c, lc, i + two, 2, beside, tables, data, position, out)
+        d, ld, position = _pop_beside(d, ld, i + three, 3, beside, tables, data, position, out)
+        e, le, position = _pop_beside(e, le, i + four, 4, beside, tables, data, position, out)
+        f, lf, position = _pop_beside(f, lf, i + five, 5, beside, tables, data, position, out)
+        g, lg, position = _pop_beside(g, lg, i + six, 6, beside, tables, data, position, out)
+        h, lh, position = _pop_beside(h, lh, i + seven, 7, beside, tables, data, position, out)
     states[0], states[1], states[2], states[3], states[4], states[5], states[6], states[7] = a, b, c, d, e, f, g, h
+    return position
+
+
+@njit
+def _decode_rest(
+    states: NDArray[np.uint64],
+    done: int,
+    layout: Layout,
+    beside: Beside,
+    tables: Tables,
+    data: NDArray[np.uint8],
+    position: int,
+    size: int,
+    out: NDArray[np.uint8],
+) -> int:
+    """Decode the symbols behind the lanes with the first state; return the next position."""
+    left, width = np.uint64(0), layout.width
+    for i in range(done, layout.size):
+        if position > size:
+            break
+        row = i // width
+        if i % width == 0:
+            left = np.uint64(0)
+        beside.above[0] = (row - row_above(row, layout)) * width
+        beside.base[0] = row // layout.class_rows
+        states[0], left, position = _pop_beside(states[0], left, width + i, 0, beside, tables, data, position, out)
     return position
 
 
@@ -262,81 +276,25 @@ def decode_rans(
     size, data = code.size, _with_slack(code)
     states = _read_states(data, position, lanes)
     position += STATE_BYTES * lanes
-    bits, alphabet = np.uint64(scale), np.uint64(levels)
-    part = lane_rows * width
-    left, base = np.zeros(lanes, np.uint64), np.zeros(lanes, np.uint64)
-    above = np.zeros(lanes, np.int64)
+    tables = Tables(np.uint64(levels), np.uint64(scale), slots, ranges, buckets, classes)
+    beside = Beside(np.zeros(lanes, np.int64), np.zeros(lanes, np.uint64))
+    left, part = np.zeros(lanes, np.uint64), lane_rows * width
     for row in range(lane_rows):
         at = width + row * width
         for lane in range(lanes):
             its_row = lane * lane_rows + row
-            above[lane] = (its_row - row_above(its_row, layout)) * width  # the zeros stand where row −1 would
-            base[lane] = its_row // layout.class_rows
+            beside.above[lane] = (its_row - row_above(its_row, layout)) * width  # the zeros stand where row −1 would
+            beside.base[lane] = its_row // layout.class_rows
             left[lane] = 0
         if lanes == 8:
-            position = _decode_eight_rows(
-                states,
-                at,
-                width,
-                part,
-                above,
-                base,
-                alphabet,
-                bits,
-                slots,
-                ranges,
-                buckets,
-                classes,
-                data,
-                position,
-                size,
-                out,
-            )
+            position = _decode_eight_rows(states, at, width, part, beside, tables, data, position, size, out)
             continue
         for i in range(at, at + width):
             if position > size:
                 return False
             for lane in range(lanes):
                 states[lane], left[lane], position = _pop_beside(
-                    states[lane],
-                    left[lane],
-                    i + lane * part,
-                    lane,
-                    above,
-                    base,
-                    alphabet,
-                    bits,
-                    slots,
-                    ranges,
-                    buckets,
-                    classes,
-                    data,
-                    position,
-                    out,
+                    states[lane], left[lane], i + lane * part, lane, beside, tables, data, position, out
                 )
-    for i in range(lanes * part, layout.size):
-        if position > size:
-            return False
-        row = i // width
-        if i % width == 0:
-            left[0] = 0
-        above[0] = (row - row_above(row, layout)) * width
-        base[0] = row // layout.class_rows
-        states[0], left[0], position = _pop_beside(
-            states[0],
-            left[0],
-            width + i,
-            0,
-            above,
-            base,
-            alphabet,
-            bits,
-            slots,
-            ranges,
-            buckets,
-            classes,
-            data,
-            position,
-            out,
-        )
+    position = _decode_rest(states, lanes * part, layout, beside, tables, data, position, size, out)
     return position == size and _all_lowest(states)

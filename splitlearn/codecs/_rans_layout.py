@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs._bits import signed
 from splitlearn.jit import njit
 
 LOWEST = 1 << 15  # of a state
@@ -72,7 +71,10 @@ def class_indexes(
     indexes = np.empty(symbols.size, np.uint32)
     offsets = classes.astype(np.uint32) * np.uint32(levels)
     own = symbols.copy()
-    if signed(buckets[-1]) != buckets.size - 1:  # not every symbol has a bucket of its own
+    its_own = True
+    for symbol in range(buckets.size):
+        its_own &= buckets[symbol] == symbol
+    if not its_own:
         for i in range(symbols.size):
             own[i] = buckets[symbols[i]]
     for row in range((symbols.size + layout.width - 1) // layout.width):

@@ -34,10 +34,13 @@ def normalized(weights: NDArray[np.int64], scale: int) -> NDArray[np.uint16]:
     """Return frequencies that add up to 2^scale, in proportion to `weights`; at least 1 for a positive weight.
 
     Args:
-        weights: one a symbol, not all zero, at most 2⁴⁰ each.
+        weights: one a symbol, not all zero, at most 2⁵⁴ each.
         scale: S; there are at most 2ˢ symbols.
     """
     total = weights.sum()
+    while total >> 46:  # products with 2ˢ must fit in 63 bits
+        weights = (weights + 1) >> 1
+        total = weights.sum()
     frequencies = np.zeros(weights.size, np.int64)
     for symbol in range(weights.size):
         if weights[symbol] > 0:

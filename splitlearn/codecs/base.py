@@ -46,7 +46,9 @@ class Codec(ABC):
             ValueError: if the array is not uint8 or too large, a symbol is not below `levels`, or `levels` is out of
                 range.
         """
-        return self._encode(checked_symbols(symbols, levels), levels)
+        levels = checked_levels(levels)
+        symbols = checked_symbols(symbols, levels)
+        return self._encode(symbols, levels) if symbols.size else b""
 
     def decode(self, payload: bytes | bytearray | memoryview, shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         """Return the symbols of one bare code.
@@ -63,24 +65,24 @@ class Codec(ABC):
             CodecError: where damage shows: truncated, trailing bytes, impossible codes.
             ValueError: if `levels` is out of range, a dimension is negative, or the shape has too many elements.
         """
-        check_levels(levels)
+        levels = checked_levels(levels)
         element_count(shape)
         return self._decode_checked(as_array(payload), shape, levels)
 
     @abstractmethod
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
-        """Return the code of `symbols`: checked, contiguous and read-only, of any shape, possibly empty."""
+        """Return the code of `symbols`: checked, contiguous and read-only, of any shape, not empty."""
 
     @abstractmethod
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         """Return the symbols of an array of `shape` as a new array, or raise CodecError.
 
         It may be flat; `decode` gives it its shape and compares it with `levels`. A `shape` that `payload` cannot hold
-        is to be refused before anything of that size is allocated.
+        is to be refused before anything of that size is allocated. It has at least one element.
         """
 
     def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
-        """Return the code of a flat latent and the floats of its quantization.
+        """Return the code of a latent, not empty, and the floats of its quantization.
 
         Codecs for which a second call from Python counts do both in one.
         """
@@ -100,6 +102,10 @@ class Codec(ABC):
         return grid.dequantize(self._decode_checked(payload, shape, grid.levels), floats, out)
 
     def _decode_checked(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+        if 0 in shape:
+            if payload.size:
+                raise CodecError("the payload has trailing bytes: an empty array has an empty code")
+            return np.empty(shape, np.uint8)
         symbols = self._decode(payload, shape, levels)
         if symbols.size != math.prod(shape) or largest(symbols.reshape(-1)) >= levels:
             raise CodecError(f"the payload holds a symbol that is not below levels={levels}")
@@ -118,7 +124,7 @@ class Codec(ABC):
     def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
         """Return a codec like this one with static tables learnt from `samples`.
 
-        A code without tables has nothing to learn and is returned as it is.
+        A code without tables has nothing to learn and is returned as it is; it does not look at the samples.
 
         Args:
             samples: symbol arrays like those to be coded.
@@ -127,13 +133,21 @@ class Codec(ABC):
         Raises:
             ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
         """
-        check_levels(levels)
+        checked_levels(levels)
         return self
 
     @cached_property
     def identity(self) -> int:
-        """A 32-bit number that codecs of one class name share if arguments and static tables are the same."""
-        identity = zlib.crc32(f"{type(self).__name__}{sorted(init_args(self).items()) or ''}".encode())
+        """A 32-bit number that codecs of one class name share if arguments and static tables are the same.
+
+        Raises:
+            TypeError: if an argument is not a plain number, text or flag, whose text would tell it from any other.
+        """
+        arguments = sorted(init_args(self).items())
+        for name, value in arguments:
+            if not (value is None or isinstance(value, (bool, int, float, str))):
+                raise TypeError(f"{type(self).__name__}({name}=…) must be a number, text, flag or None, got {value!r}")
+        identity = zlib.crc32(f"{type(self).__name__}{arguments or ''}".encode())
         for name, table in sorted(self.tables().items()):
             little = np.ascontiguousarray(table, table.dtype.newbyteorder("<"))
             identity = zlib.crc32(f"\0{name}\0{little.dtype.str}{table.shape}\0".encode(), identity)
@@ -160,10 +174,15 @@ def symbol_bits(levels: int) -> int:
     return int(levels - 1).bit_length()
 
 
-def check_levels(levels: int) -> None:
-    """Raise ValueError unless `levels` is the size of an alphabet, 2…256."""
-    if not 2 <= levels <= MAX_LEVELS:
-        raise ValueError(f"levels must lie in 2…{MAX_LEVELS}, got {levels}")
+def checked_levels(levels: int) -> int:
+    """Return `levels` as Python's own integer; one of numpy with 8 bits would overflow in sums.
+
+    Raises:
+        ValueError: if it is not the size of an alphabet, an integer in 2…256.
+    """
+    if not isinstance(levels, (int, np.integer)) or not 2 <= levels <= MAX_LEVELS:
+        raise ValueError(f"levels must be an integer in 2…{MAX_LEVELS}, got {levels}")
+    return int(levels)
 
 
 def element_count(shape: tuple[int, ...]) -> int:
@@ -180,6 +199,8 @@ def element_count(shape: tuple[int, ...]) -> int:
 
 def as_array(payload: bytes | bytearray | memoryview) -> NDArray[np.uint8]:
     """Return the bytes as a read-only array, so that kernels see one type whatever holds them."""
+    if isinstance(payload, memoryview) and not payload.contiguous:
+        payload = bytes(payload)
     data = np.frombuffer(payload, np.uint8)
     if not isinstance(payload, bytes):
         data.flags.writeable = False
@@ -192,7 +213,7 @@ def checked_symbols(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8
     Raises:
         ValueError: if they are not a uint8 array of at most 2³¹−1 values below `levels`, or `levels` is out of range.
     """
-    check_levels(levels)
+    levels = checked_levels(levels)
     if not isinstance(symbols, np.ndarray) or symbols.dtype != np.uint8:
         raise ValueError(
             f"symbols must be a uint8 numpy array, got {getattr(symbols, 'dtype', type(symbols).__name__)}"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, element_count
+from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, checked_levels, element_count
 
 MAGIC = 0xC5
 VERSION = 1
@@ -73,6 +73,7 @@ def pack_code(
     code: bytes, shape: tuple[int, ...], levels: int, codec: Codec, floats: Sequence[float] = (), context: int = 0
 ) -> bytes:
     """Return a container around `code`, which `codec` wrote for an array of `shape`; see `pack`."""
+    levels = checked_levels(levels)
     with np.errstate(over="ignore"):
         values = np.asarray(floats, np.float64).reshape(-1).astype("<f4")
     if len(shape) > 15 or values.size > 255:
@@ -175,7 +176,7 @@ def read_varint(payload: bytes, position: int) -> tuple[int, int]:
         position += 1
         value |= (byte & 127) << shift
         shift += 7
-        if byte < 128 and (byte > 0 or shift == 7):
+        if byte < 128 and (byte > 0 or shift == 7) and value <= MAX_ELEMENTS:
             return value, position
         if byte < 128:
             break

@@ -16,6 +16,9 @@ MAX_RATIO = 1032  # bytes that one byte of a deflate stream can stand for: match
 class Deflate(Codec):
     """Symbols as bytes in a zlib stream, check sum (Adler-32) included.
 
+    At effort 6 about the order-0 entropy of activations (0.75 to 1.15 times), at 1 a fifth more, at a tenth of the
+    speed of the codes made for them. Use it to compare.
+
     Two builds of zlib may write different bytes for the same symbols; each reads what the other wrote.
 
     Args:

@@ -25,7 +25,7 @@ from splitlearn.codecs._huffman_kernels import (
     several_table,
 )
 from splitlearn.codecs._prefix import FULL, LIMIT, TABLE_BITS, code_lengths, codeword_table, lookup_table
-from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, check_levels, checked_symbols, symbol_bits
+from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, checked_levels, checked_symbols, symbol_bits
 from splitlearn.grids import Grid, flat_latent
 
 FOUR_STREAMS_FROM = 1 << 14  # symbols; fixed by the format
@@ -51,7 +51,8 @@ class Huffman(Codec):
     byte.
 
     The mean codeword is shorter than H+1 bits, H being the entropy of the coded symbols (own table) in bits per
-    symbol.
+    symbol. No codeword is shorter than one bit, so it costs 1.3 to 1.8 times the entropy on activations of 2 bits, 1.05
+    to 1.2 at 3 bits, 1.01 to 1.04 from 4 bits on. Use it where time counts: with static tables nothing here is faster.
 
     Reference: Beysens et al. 2023 (canonical Huffman code of INT8 activations); Datta et al. 2022, Sec. II.
     """
@@ -62,8 +63,6 @@ class Huffman(Codec):
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
         self._check_fitted(levels)
         symbols = symbols.reshape(-1)
-        if symbols.size == 0:
-            return b""
         bits, size_bytes, payload = symbol_bits(levels), _size_bytes(symbols.size), self._room(symbols.size)
         if self._lengths is None:
             end = encode_with_table(symbols, _group_size(bits, symbols.size), bits, payload, size_bytes)
@@ -74,10 +73,6 @@ class Huffman(Codec):
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         self._check_fitted(levels)
         count = math.prod(shape)
-        if count == 0:
-            if payload.size:
-                raise CodecError("the payload has trailing bytes: an empty array has an empty code")
-            return np.empty(0, np.uint8)
         if self._lengths is None and payload.size > 0 and payload[0] >> 7:
             return _decode_lone_symbol(payload, count, levels)
         _check_count(payload, count)
@@ -94,8 +89,6 @@ class Huffman(Codec):
     def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
         self._check_fitted(grid.levels)
         flat, count = flat_latent(latent), latent.size
-        if count == 0:
-            return b"", grid.side_floats((0.0, 0.0))
         bits, size_bytes, payload = symbol_bits(grid.levels), _size_bytes(count), self._room(count)
         if self._lengths is None:
             how = grid.plan, _group_size(bits, count), bits
@@ -113,7 +106,7 @@ class Huffman(Codec):
         out: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
         count = math.prod(shape)
-        if self._lengths is None or count == 0:
+        if self._lengths is None:
             return super()._decode_latent(payload, shape, floats, grid, out)
         self._check_fitted(grid.levels)
         _check_count(payload, count)
@@ -166,7 +159,7 @@ class Huffman(Codec):
         Raises:
             ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
         """
-        check_levels(levels)
+        levels = checked_levels(levels)
         counts = np.zeros(256, np.int64)
         for sample in samples:
             counts += count_symbols(checked_symbols(sample, levels).reshape(-1), 8)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, as_array, element_count
 from splitlearn.codecs.container import pack_code, read_header
-from splitlearn.grids import Grid, check_output
+from splitlearn.grids import Grid, check_latent, check_output
 
 Latents = Sequence[NDArray[np.float32]] | NDArray[np.float32]  # one array an image, or one with a batch axis
 A = TypeVar("A")
@@ -32,8 +32,11 @@ def encode_latent(latent: NDArray[np.float32], grid: Grid, codec: Codec) -> tupl
     Raises:
         ValueError: if the latent is not float32, holds NaN or infinity, or has more than 2³¹−1 elements.
     """
+    check_latent(latent)
     if latent.size > MAX_ELEMENTS:
         raise ValueError(f"at most 2³¹−1 symbols fit in one payload, got {latent.size}")
+    if latent.size == 0:
+        return b"", grid.side_floats((0.0, 0.0))
     return codec._encode_latent(latent, grid)
 
 
@@ -53,7 +56,8 @@ def decode_latent(
         floats: what `encode_latent` returned beside the code.
         grid: an equal quantizer.
         codec: an equal codec.
-        out: contiguous float32 array of that shape to write to; by default a new one.
+        out: contiguous float32 array of that shape to write to; by default a new one. What it holds after an error is
+            undefined.
 
     Raises:
         CodecError: where damage of the code shows.
@@ -103,7 +107,8 @@ def unpack_latents(
         codec: an equal codec.
         context: the number they were packed with.
         threads: images decoded at a time.
-        out: float32 arrays to write to, one an image, e.g. an array `(B, C, H, W)`; by default new ones.
+        out: float32 arrays to write to, one an image, e.g. an array `(B, C, H, W)`; by default new ones. What they hold
+            after an error is undefined.
 
     Raises:
         CodecError: on any damage, or if a container was packed with another codec, grid or context.
@@ -118,9 +123,14 @@ def unpack_latents(
         if header.levels != grid.levels or len(header.floats) != grid.floats_per_image:
             raise CodecError(f"the payload was not quantized by {grid}: it has {header.levels} levels")
         room = None if out is None else out[index]
-        if room is not None and room.shape != header.shape:
-            raise ValueError(f"out has shape {room.shape} for a latent of shape {header.shape}")
-        return decode_latent(memoryview(payload)[header.body :], header.shape, header.floats, grid, codec, room)
+        if room is not None:
+            check_output(room, np.float32, header.shape)
+        try:
+            return decode_latent(memoryview(payload)[header.body :], header.shape, header.floats, grid, codec, room)
+        except CodecError:
+            raise
+        except ValueError as error:  # a codec refuses arguments that can only come from a forged header
+            raise CodecError(f"the header contradicts the codec: {error}") from error
 
     return _each(work, range(len(payloads)), threads)
 

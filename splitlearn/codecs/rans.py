@@ -14,8 +14,9 @@ from splitlearn.codecs._bits import SLACK
 from splitlearn.codecs._groups import count_symbols
 from splitlearn.codecs._rans import DAMAGED, Model, no_neighbours, plane_layout
 from splitlearn.codecs._rans_tables import normalized, read_tables, scale_bits, write_tables
-from splitlearn.codecs.base import Codec, CodecError, check_levels, checked_symbols, symbol_bits
+from splitlearn.codecs.base import Codec, CodecError, checked_levels, checked_symbols, symbol_bits
 
+MOST_SLOTS = 1 << 20  # of tables that ride in a payload, a byte each, in arrays of less than half as many symbols
 MOST_TABLE_BITS = 26  # of one symbol: 8 for its number of digits, 10 behind the leading one, 8 for absent ones before
 
 
@@ -32,7 +33,8 @@ class RANS(Codec):
 
     Args:
         per_channel: one table for each index of the first axis instead of one for all. Pays for static tables, and for
-            large maps.
+            large maps; so many channels that their tables would take more memory than the array share one after all,
+            unless tables are static.
 
     Reference: Duda 2013, "Asymmetric numeral systems".
     """
@@ -44,12 +46,11 @@ class RANS(Codec):
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
         self._check_fitted(symbols.shape, levels)
         flat = symbols.reshape(-1)
-        if flat.size == 0:
-            return b""
-        layout = plane_layout(symbols.shape, self._channels(symbols.shape))
         if self._frequencies is not None:
-            return self._model.encode(flat, layout)
-        counts = self._counts(symbols, levels)
+            return self._model.encode(flat, plane_layout(symbols.shape, self._channels(symbols.shape)))
+        channels = self._own_channels(symbols.shape, levels)
+        layout = plane_layout(symbols.shape, channels)
+        counts = _counts(symbols, channels, levels)
         table = np.zeros(counts.size * MOST_TABLE_BITS // 8 + SLACK, np.uint8)
         frequencies, bit = write_tables(counts, flat.size, table, 0)
         before = table[: (bit + 7) // 8].tobytes()
@@ -59,15 +60,10 @@ class RANS(Codec):
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         self._check_fitted(shape, levels)
-        count = math.prod(shape)
-        if count == 0:
-            if payload.size:
-                raise CodecError("the payload has trailing bytes: an empty array has an empty code")
-            return np.empty(0, np.uint8)
-        channels = self._channels(shape)
-        layout = plane_layout(shape, channels)
         if self._frequencies is not None:
-            return self._model.decode(payload, 0, layout)
+            return self._model.decode(payload, 0, plane_layout(shape, self._channels(shape)))
+        count, channels = math.prod(shape), self._own_channels(shape, levels)
+        layout = plane_layout(shape, channels)
         if channels > 8 * payload.size:
             raise CodecError(f"{payload.size} bytes are too few for {channels} tables: {DAMAGED}")
         frequencies, bit = read_tables(payload, 0, count, channels, levels)
@@ -83,12 +79,10 @@ class RANS(Codec):
     def _channels(self, shape: tuple[int, ...]) -> int:
         return shape[0] if self.per_channel and len(shape) > 1 else 1
 
-    def _counts(self, symbols: NDArray[np.uint8], levels: int) -> NDArray[np.int64]:
-        """Return how often each symbol occurs in each channel, `(channels, levels)`."""
-        bits, channels = symbol_bits(levels), self._channels(symbols.shape)
-        if channels == 1:
-            return count_symbols(symbols.reshape(-1), bits)[None, :levels]
-        return np.stack([count_symbols(part, bits)[:levels] for part in symbols.reshape(channels, -1)])
+    def _own_channels(self, shape: tuple[int, ...], levels: int) -> int:
+        """Return how many tables ride in a payload: one, if those of channels would take more memory than the array."""
+        channels = self._channels(shape)
+        return channels if channels << scale_bits(levels) <= max(MOST_SLOTS, 2 * math.prod(shape)) else 1
 
     @cached_property
     def _model(self) -> Model:
@@ -117,10 +111,13 @@ class RANS(Codec):
             ValueError: if a sample is not an array of symbols below `levels`, numbers of channels differ, `levels` is
                 out of range, or there is no sample though `per_channel`.
         """
-        check_levels(levels)
+        levels = checked_levels(levels)
         total = None if self.per_channel else np.zeros((1, levels), np.int64)
         for sample in samples:
-            counts = self._counts(checked_symbols(sample, levels), levels)
+            symbols = checked_symbols(sample, levels)
+            if symbols.size == 0:
+                continue
+            counts = _counts(symbols, self._channels(symbols.shape), levels)
             if total is not None and counts.shape != total.shape:
                 raise ValueError(f"samples have {len(total)} and {len(counts)} channels")
             total = counts if total is None else total + counts
@@ -185,6 +182,14 @@ def checked_frequencies(frequencies: NDArray[np.generic]) -> NDArray[np.uint16]:
     ):
         raise ValueError("'frequencies' must be positive, and each table add up to 2¹² (up to 16 levels) or 2¹⁴")
     return np.array(frequencies, np.uint16)
+
+
+def _counts(symbols: NDArray[np.uint8], channels: int, levels: int) -> NDArray[np.int64]:
+    """Return how often each symbol occurs in each channel, `(channels, levels)`."""
+    bits = symbol_bits(levels)
+    if channels == 1:
+        return count_symbols(symbols.reshape(-1), bits)[None, :levels]
+    return np.stack([count_symbols(part, bits)[:levels] for part in symbols.reshape(channels, -1)])
 
 
 def is_constant(frequencies: NDArray[np.uint16]) -> bool:

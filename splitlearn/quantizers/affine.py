@@ -45,10 +45,11 @@ class Affine(Quantizer):
         Zero is a level, so what ReLU has cut off stays exactly zero.
 
         Raises:
-            ValueError: if the latent holds NaN or infinity, or no value but zero.
+            ValueError: if the latent holds NaN or infinity, or no value but zero, or `levels` is out of range.
         """
         check_finite(latent)
-        lo, hi = min(0.0, float(latent.min())), max(0.0, float(latent.max()))
+        cls(levels=levels)  # to refuse impossible levels before they divide
+        lo, hi = (min(0.0, float(latent.min())), max(0.0, float(latent.max()))) if latent.numel() else (0.0, 0.0)
         if lo == hi:
             raise ValueError("the latent holds no value but zero, which fixes no scale")
         scale = (hi - lo) / (levels - 1)

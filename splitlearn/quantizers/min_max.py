@@ -42,6 +42,8 @@ class MinMax(Quantizer):
     def _round(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Return symbols as float32 `(B, N)`, 0 where a value is not a number, and the extremes `(B, 2)`."""
         flat = latent.detach().float().flatten(1)
+        if flat.shape[1] == 0:
+            return flat, flat.new_zeros(len(flat), 2)
         floats = torch.stack(torch.aminmax(flat, dim=1), dim=1) + 0.0  # a negative zero becomes positive
         finite = floats.nan_to_num(0.0)
         lo, hi = finite[:, :1], finite[:, 1:]

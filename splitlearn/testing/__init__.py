@@ -7,8 +7,12 @@
 Needs the `dev` extra (pytest and hypothesis).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from splitlearn.testing.codec import PROPERTY, CodecContract, edge_cases, mutations, random_symbols, symbol_arrays
-from splitlearn.testing.quantizer import QuantizerContract
+
+if TYPE_CHECKING:
+    from splitlearn.testing.quantizer import QuantizerContract
 
 __all__ = [
     "PROPERTY",
@@ -19,3 +23,12 @@ __all__ = [
     "random_symbols",
     "symbol_arrays",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the quantizers' contract on demand: it needs torch, and who tests a codec may have none."""
+    if name != "QuantizerContract":
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from splitlearn.testing.quantizer import QuantizerContract
+
+    return QuantizerContract

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from splitlearn.codecs import Codec, CodecError, pack, unpack
+from splitlearn.codecs import Codec, CodecError, decode_latent, encode_latent, pack, unpack
+from splitlearn.grids import Grid, MinMaxGrid, StepGrid
 
 Symbols = NDArray[np.uint8]
 ALPHABETS = (2, 3, 8, 100, 256)
@@ -186,6 +187,53 @@ class CodecContract:
             assert all(clone.encode(symbols, 16) == payload for clone in clones)
             np.testing.assert_array_equal(symbols, before)
 
+    @pytest.mark.parametrize("levels", [16, 100])
+    def test_levels_may_be_any_integer(self, levels: int) -> None:
+        """A numpy integer, of few bits too, means what Python's means."""
+        symbols = random_symbols((8, 24, 25), levels, 0.3, 6)
+        for codec in self.both(levels):
+            payload = codec.encode(symbols, np.uint8(levels))  # type: ignore[arg-type]
+            assert payload == codec.encode(symbols, levels)
+            np.testing.assert_array_equal(codec.decode(payload, symbols.shape, np.uint8(levels)), symbols)  # type: ignore[arg-type]
+
+    def test_tables_are_the_callers_own(self) -> None:
+        """Changing what `tables` returned changes nothing in the codec."""
+        symbols = random_symbols((4, 30, 31), 16, 0.3, 3)
+        for codec in self.both(16):
+            payload = codec.encode(symbols, 16)
+            for table in codec.tables().values():
+                if table.flags.writeable:
+                    table[...] = 0
+            assert codec.encode(symbols, 16) == payload
+            np.testing.assert_array_equal(codec.decode(payload, symbols.shape, 16), symbols)
+
+    @pytest.mark.parametrize("grid", [MinMaxGrid(2), MinMaxGrid(4), StepGrid(0.3, 13)], ids=repr)
+    def test_latents_decode_as_symbols_do(self, grid: Grid) -> None:
+        """Quantizing and coding in one equals one after the other, on damage too, and nothing beside `out` changes."""
+        latents = np.random.default_rng(0).normal(size=(6, 5, 24, 30)).astype(np.float32)
+        symbols, floats = grid.quantize(latents[0])
+        codec = self.make()
+        for one in (codec, codec.fitted([grid.quantize(latent)[0] for latent in latents], grid.levels)):
+            payload, its_floats = encode_latent(latents[0], grid, one)
+            assert (payload, its_floats) == (one.encode(symbols, grid.levels), floats)
+            rng = np.random.default_rng(1)
+            for at in (len(payload), 0, 1, *rng.integers(0, len(payload), 20)):
+                damaged = (
+                    payload[:at]
+                    + bytes(b ^ int(rng.integers(1, 256)) for b in payload[at : at + 9])
+                    + payload[at + 9 :]
+                )
+                room = np.full((3, *symbols.shape), 7, np.float32)
+                try:
+                    expected = grid.dequantize(one.decode(damaged, symbols.shape, grid.levels), floats)
+                except CodecError:
+                    with pytest.raises(CodecError):
+                        decode_latent(damaged, symbols.shape, floats, grid, one, room[1])
+                else:
+                    decode_latent(damaged, symbols.shape, floats, grid, one, room[1])
+                    np.testing.assert_array_equal(room[1], expected)
+                assert np.all(room[[0, 2]] == 7)
+
     def test_any_memory_layout(self) -> None:
         """Read-only, column-major and strided arrays are coded alike; the result is the caller's own."""
         symbols = random_symbols((6, 10, 12), 8, 0.3, 4)
@@ -208,6 +256,8 @@ class CodecContract:
             (np.array([0, 8], np.uint8), 8),
             (np.zeros(3, np.uint8), 1),
             (np.zeros(3, np.uint8), 257),
+            (np.zeros(3, np.uint8), 8.0),
+            (np.zeros(3, np.uint8), "8"),
             (np.broadcast_to(np.uint8(0), (2**16, 2**15)), 8),
         ],
     )

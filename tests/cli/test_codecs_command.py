@@ -114,7 +114,10 @@ def test_damaged_files(run: Run, name: str, content: bytes) -> None:
         (("--activations", "none.npy"), "no activations at none.npy; save some with numpy.save"),
         (("--activations", "small.yaml"), "small.yaml must be a .npy or .safetensors file of activations"),
         (("--activations", "a.npy", "--key", "x"), "a.npy holds one array: --key is for .safetensors files"),
-        (("--config", "small.yaml", "--key", "x"), "--key goes with --activations FILE"),
+        (
+            ("--config", "small.yaml", "--key", "x"),
+            "--key and --bits go with --activations FILE: a config has a quantizer of its own",
+        ),
         (("--activations", "a.npy", "--ckpt_path", "x"), "--ckpt_path and --data_root go with --config FILE"),
         (("--activations", "a.npy", "--bits", "3,9"), "--bits takes numbers 2…8, e.g. 2,3,4; got '3,9'"),
         (("--activations", "a.npy", "--bits", "three"), "--bits takes numbers 2…8, e.g. 2,3,4; got 'three'"),

@@ -175,15 +175,29 @@ def read_frequencies(
 def write_tables(
     counts: NDArray[np.int64], count: int, payload: NDArray[np.uint8], bit: int
 ) -> tuple[NDArray[np.uint16], int]:
-    """Write a table for each row of counts into zeroed bits of `payload`; return the frequencies and the bit after."""
+    """Write a table for each row of counts into zeroed bits of `payload`; return the frequencies and the bit after.
+
+    One of several classes may not hold a single symbol: its code would cost nothing, and no shape be too large for it.
+    """
     classes, levels = counts.shape
     mantissa, scale = mantissa_bits(count), scale_bits(levels)
     frequencies = np.empty((classes, levels), np.uint16)
     for kind in range(classes):
         exact = normalized(counts[kind], scale)
+        if classes > 1:
+            _leave_room(exact, scale)
         bit = write_frequencies(exact, mantissa, scale, payload, bit)
         frequencies[kind] = rounded(exact, mantissa, scale)
     return frequencies, bit
+
+
+@njit
+def _leave_room(frequencies: NDArray[np.uint16], scale: int) -> None:
+    """Give a second symbol the frequency 1 if one symbol has all of 2ˢ."""
+    symbol = np.argmax(frequencies)
+    if signed(frequencies[symbol]) == 1 << scale:
+        frequencies[symbol] -= np.uint16(1)
+        frequencies[symbol - 1 if symbol > 0 else 1] = np.uint16(1)
 
 
 @njit
@@ -203,7 +217,7 @@ def read_tables(
     frequencies = np.empty((classes, levels), np.uint16)
     for kind in range(classes):
         bit = read_frequencies(data, payload.size, bit, mantissa, scale, frequencies[kind])
-        if bit == 0:
+        if bit == 0 or (classes > 1 and signed(frequencies[kind].max()) == 1 << scale):
             return frequencies, 0
     return frequencies, bit if tail_is_clean(data, bit) else 0
 

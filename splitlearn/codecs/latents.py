@@ -67,6 +67,9 @@ def decode_latent(
         element_count(shape)
     else:
         check_output(out, np.float32, shape)
+    if 0 in shape:
+        symbols = codec.decode(code, shape, grid.levels)
+        return grid.dequantize(symbols, floats, out)
     return codec._decode_latent(as_array(code), shape, floats, grid, out)
 
 

@@ -92,7 +92,7 @@ class Case:
         """Return the same payload for `decode_latent` or `unpack_latents`."""
         grid = self.source.grid
         if not self.is_container and grid is not None and grid.levels != self.levels:
-            grid = StepGrid(0.5, self.levels)  # as floats of a latent, none are right
+            grid = StepGrid(0.5, self.levels)  # needs no floats, so those of the source do not matter
         return replace(self, grid=grid)
 
     def record(self) -> dict[str, Any]:

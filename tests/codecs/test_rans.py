@@ -19,7 +19,7 @@ from splitlearn.codecs._rans_tables import (
 )
 from splitlearn.testing import PROPERTY, random_symbols, symbol_arrays
 
-COUNTS = st.lists(st.integers(0, 10**6), min_size=2, max_size=256).filter(any)
+COUNTS = st.lists(st.integers(0, 10**6), min_size=2, max_size=256).filter(lambda counts: sum(map(bool, counts)) > 1)
 
 
 def entropy_bytes(symbols: np.ndarray) -> float:
@@ -231,3 +231,12 @@ def test_buckets_rise_from_zero(counts: list[int]) -> None:
     assert buckets[0] == 0
     assert buckets.max() <= 15
     assert np.all(np.diff(buckets.astype(int)) >= 0)
+
+
+def test_no_class_is_free_so_every_shape_can_be_too_large() -> None:
+    channels = np.stack([np.full((64, 64), value, np.uint8) for value in (3, 0, 3, 7)])
+    for codec in (RANS(per_channel=True), ContextRANS()):
+        payload = codec.encode(channels, 8)
+        np.testing.assert_array_equal(codec.decode(payload, channels.shape, 8), channels)
+        with pytest.raises(CodecError):
+            codec.decode(payload, (4, 2**14, 2**14), 8)

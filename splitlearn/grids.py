@@ -213,7 +213,7 @@ def _check_levels(levels: int) -> None:
 def check_latent(latent: Floats) -> None:
     """Raise ValueError unless `latent` is a float32 numpy array."""
     if not isinstance(latent, np.ndarray) or latent.dtype != np.float32:
-        given = latent.dtype if isinstance(latent, np.ndarray) else type(latent).__name__
+        given = f"an array of {latent.dtype}" if isinstance(latent, np.ndarray) else f"a {type(latent).__name__} object"
         raise ValueError(f"the latent must be a float32 numpy array, got {given}")
 
 

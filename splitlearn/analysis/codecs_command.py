@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from splitlearn.analysis.codec_comparison import CodecRow, compare_codecs, package_codecs, with_static_tables
 from splitlearn.analysis.codec_report import LEGEND, print_codecs, processor, write_codecs
+from splitlearn.codecs import Codec
 from splitlearn.grids import Grid
 
 FLOATS = {"F16", "F32", "F64"}
@@ -29,6 +30,7 @@ def codecs_command(
     rounds: int,
     out: Path,
     about: Mapping[str, Any],
+    more: Mapping[str, Codec],
 ) -> None:
     """Compare all codecs; print a table for each source, write codecs.json, codecs.csv and codecs.png to `out`.
 
@@ -41,6 +43,7 @@ def codecs_command(
         rounds: how often each is coded.
         out: folder, made if absent.
         about: machine, versions, command, date: goes into the JSON file.
+        more: codecs beside those of the package, by label. One that refuses a grid's levels is left out there.
 
     Raises:
         ValueError: if a source cannot be quantized.
@@ -51,7 +54,9 @@ def codecs_command(
         measured, others = list(latents[: 2 * images : 2]), latents[1 : 2 * images : 2]
         rows: list[CodecRow] = []
         for grid in grids:
-            codecs = with_static_tables(package_codecs(), others, grid)
+            codecs = with_static_tables(
+                package_codecs() | {k: c for k, c in more.items() if _takes(c, grid)}, others, grid
+            )
             rows += compare_codecs(measured, grid, codecs, rounds)
         name = f"{source}, {'×'.join(map(str, latents.shape[1:]))}"
         results[name] = rows
@@ -60,6 +65,15 @@ def codecs_command(
     console.print(LEGEND.replace("\n", " "))
     write_codecs(results, out, "codecs", "Codecs side by side", {**about, "processor": processor()})
     console.print(f"{out / 'codecs.json'}, codecs.csv and codecs.png written", soft_wrap=True)
+
+
+def _takes(codec: Codec, grid: Grid) -> bool:
+    """Tell whether a codec takes arrays of a grid's alphabet."""
+    try:
+        codec.encode(np.zeros(1, np.uint8), grid.levels)
+    except ValueError:
+        return False
+    return True
 
 
 def read_activations(path: Path, key: str | None, images: int) -> NDArray[np.float32]:

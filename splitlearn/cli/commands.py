@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from splitlearn.cli.messages import UsageError
+
+if TYPE_CHECKING:
+    from splitlearn.codecs import Codec
 
 
 def profile(
@@ -52,6 +57,7 @@ def codecs(
     data_root: Path | None = None,
     images: int = 49,
     rounds: int = 11,
+    codec: str | None = None,
     out: Path = Path("runs/codecs"),
 ) -> None:
     """Compare all codecs on activations: bytes, bytes over entropy, throughput; each code is decoded and checked.
@@ -60,11 +66,13 @@ def codecs(
         activations: a .npy or .safetensors file of floats, (B, C, H, W) say; half of them fit static tables.
         key: name of the tensor in a safetensors file; needed only if there are several.
         bits: n of the min–max quantizers that activations are tried with; by default 2,3,4,6,8.
-        config: in place of activations, a config of splitlearn test: its latents, through its own quantizer.
+        config: in place of activations, a config of splitlearn test: its latents, through its own quantizer. For
+            several files and overrides together, the config.yaml that a run has left in its folder.
         ckpt_path: checkpoint of the config's trained bottleneck.
         data_root: folder of images, in place of the config's data.root.
         images: how many to measure at most; as many more fit static tables.
         rounds: how often each image is coded; its best time counts. Slow codecs get fewer.
+        codec: import path of a codec of your own, to be set beside the others.
         out: folder for codecs.json, codecs.csv and codecs.png.
     """
     if (activations is None) == (config is None):
@@ -91,7 +99,12 @@ def codecs(
 
         sources, grid = config_latents(config, ckpt_path, data_root, 2 * images)
         grids = [grid]
-    codecs_command(sources, grids, images, rounds, out, run_record())
+    more = {} if codec is None else _codec(codec)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be made: {error.strerror}") from error
+    codecs_command(sources, grids, images, rounds, out, run_record(), more)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"profile": profile, "export": export, "codecs": codecs}
@@ -105,12 +118,29 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     """
     from jsonargparse import ArgumentParser
 
+    given = [argument.split("=")[0] for argument in arguments[1:] if argument.startswith("--")]
+    if twice := sorted({name for name in given if given.count(name) > 1}):
+        raise UsageError(f"{twice[0]} is given more than once")
     parser = ArgumentParser(
         prog=f"splitlearn {arguments[0]}", exit_on_error=False, allow_abbrev=False, description=function.__doc__
     )
     names = parser.add_function_arguments(function, as_positional=False, fail_untyped=True)
     options = parser.parse_args(arguments[1:])
     function(**{name: options[name] for name in names})
+
+
+def _codec(path: str) -> dict[str, Codec]:
+    """Return a new codec of the class at an import path, by the class's name."""
+    from splitlearn.codecs import Codec
+
+    module, _, name = path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"--codec {path} cannot be imported: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Codec)):
+        raise UsageError(f"--codec takes the import path of a class derived from splitlearn.codecs.Codec, got {path}")
+    return {name: cls()}
 
 
 def _shape(text: str) -> tuple[int, ...]:

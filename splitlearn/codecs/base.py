@@ -7,7 +7,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,6 +154,13 @@ class Codec(ABC):
             identity = zlib.crc32(little.tobytes(), identity)
         return identity
 
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in init_args(self).items())
+        tables = (
+            f" with static tables of {sum(t.nbytes for t in self.tables().values())} bytes" if self.tables() else ""
+        )
+        return f"{type(self).__name__}({arguments}){tables}"
+
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
         """Return the static tables by name, as `with_tables` takes them; empty if the codec is self-contained."""
         return {}
@@ -167,6 +174,34 @@ class Codec(ABC):
         if tables:
             raise ValueError(f"{type(self).__name__} takes no static tables, got {sorted(tables)}")
         return self
+
+
+def checked_tables(codec: Codec, tables: Mapping[str, NDArray[np.generic]], *names: str) -> list[NDArray[np.generic]]:
+    """Return the static tables of these names, in this order.
+
+    Raises:
+        ValueError: if they are others, or no numpy arrays.
+    """
+    if set(tables) != set(names) or not all(isinstance(tables[name], np.ndarray) for name in names):
+        wanted = ", ".join(map(repr, names))
+        raise ValueError(f"{type(codec).__name__} has numpy arrays {wanted} as static tables, got {sorted(tables)}")
+    return [tables[name] for name in names]
+
+
+def checked_counts(counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Return how often each symbol occurs, as 64-bit integers.
+
+    Raises:
+        ValueError: if they are not integers `(levels,)` for 2…256 levels, none negative and none over 2³⁸.
+    """
+    counts = np.asarray(counts)
+    if counts.ndim != 1 or not 2 <= counts.size <= 256 or not np.issubdtype(counts.dtype, np.integer):
+        raise ValueError(
+            f"counts must be integers (levels,), got {counts.dtype} {counts.shape}: sum those of images first"
+        )
+    if counts.min() < 0 or counts.max() > 2**38:
+        raise ValueError("counts must not be negative nor over 2³⁸")
+    return counts.astype(np.int64)
 
 
 def symbol_bits(levels: int) -> int:

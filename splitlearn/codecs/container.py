@@ -82,6 +82,8 @@ def pack_code(
         raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {shape}")
     if np.any(np.isinf(values) & np.isfinite(np.asarray(floats, np.float64).reshape(-1))):
         raise ValueError(f"a float passes the range of single precision: {tuple(floats)}")
+    if not 0 <= context < 1 << 32:
+        raise ValueError(f"the context must be a number of 32 bits, got {context}")
     identity = codec.identity ^ context
     start = bytes((MAGIC, VERSION << 4 | len(shape), values.size, identity & 255, levels - 1))
     rest = b"".join((*map(varint, shape), values.tobytes(), code))

@@ -24,7 +24,7 @@ from splitlearn.codecs._groups import count_symbols
 from splitlearn.codecs._rans import DAMAGED, Model, plane_layout
 from splitlearn.codecs._rans_layout import BUCKETS, class_indexes
 from splitlearn.codecs._rans_tables import mantissa_bits, normalized, read_tables, scale_bits, write_tables
-from splitlearn.codecs.base import Codec, CodecError, checked_levels, checked_symbols, symbol_bits
+from splitlearn.codecs.base import Codec, CodecError, checked_levels, checked_symbols, checked_tables, symbol_bits
 from splitlearn.codecs.rans import MOST_TABLE_BITS, checked_frequencies, is_constant
 
 OWN_CLASSES = 16  # most classes whose tables ride in a payload
@@ -37,8 +37,9 @@ class ContextRANS(Codec):
     """Range asymmetric numeral systems whose frequencies depend on the left and the upper neighbour.
 
     Feature maps are smooth: what stands beside a symbol tells a third of it. On raw activations of 2 to 4 bits this is
-    a fifth to a half below the order-0 entropy that bounds Huffman codes and `RANS`; on strided latents that were
-    trained with a rate term 2 to 8 %. Encoding takes about twice, decoding three times as long as with `RANS`.
+    a tenth to a half below the order-0 entropy that bounds Huffman codes and `RANS`; on strided latents that were
+    trained with a rate term 2 to 8 %. Encoding takes one and a half to twice, decoding two to three times as long as
+    with `RANS`.
 
     A neighbour counts by its bucket: each symbol up to 16 levels, 16 ranges of symbols beyond. `ContextRANS()` sends
     tables for classes of left + upper bucket, as many as pay; `ContextRANS.fit` learns up to 32 classes of (left,
@@ -178,10 +179,8 @@ class ContextRANS(Codec):
         codec = type(self)()
         if not tables:
             return codec
-        if set(tables) != {"frequencies", "buckets", "classes"}:
-            raise ValueError(f"a ContextRANS code has tables 'frequencies', 'buckets', 'classes', got {sorted(tables)}")
-        frequencies = checked_frequencies(tables["frequencies"])
-        buckets, classes = tables["buckets"], tables["classes"]
+        frequencies, buckets, classes = checked_tables(self, tables, "frequencies", "buckets", "classes")
+        frequencies = checked_frequencies(frequencies)
         if buckets.dtype != np.uint8 or buckets.shape != frequencies.shape[1:] or not _rises(buckets):
             raise ValueError("'buckets' must be uint8, one for each level, rising from 0 to at most 15")
         if classes.dtype != np.uint16 or classes.shape != (BUCKETS**2,) or int(classes.max()) >= len(frequencies):

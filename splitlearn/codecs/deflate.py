@@ -45,13 +45,15 @@ class Deflate(Codec):
         stream = zlib.decompressobj()
         try:
             # Room for one byte more shows what passes the shape, and lets zlib go on to the check sum.
-            symbols = stream.decompress(payload.tobytes(), count + 1)
+            symbols = stream.decompress(payload.data, count + 1)
         except zlib.error as error:
             raise CodecError(f"the payload is no zlib stream: {error}") from error
         if len(symbols) > count:
             raise CodecError(f"the payload holds more than {count} symbols")
         if not stream.eof or len(symbols) < count:
-            raise CodecError(f"the payload is truncated: it holds {len(symbols)} of {count} symbols")
+            raise CodecError(
+                f"the payload is truncated, if only by its check sum: it holds {len(symbols)} of {count} symbols"
+            )
         if stream.unused_data:
             raise CodecError(f"the payload has {len(stream.unused_data)} trailing bytes")
         return np.frombuffer(symbols, np.uint8).copy()

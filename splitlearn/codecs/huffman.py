@@ -25,7 +25,16 @@ from splitlearn.codecs._huffman_kernels import (
     several_table,
 )
 from splitlearn.codecs._prefix import FULL, LIMIT, TABLE_BITS, code_lengths, codeword_table, lookup_table
-from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, checked_levels, checked_symbols, symbol_bits
+from splitlearn.codecs.base import (
+    MAX_ELEMENTS,
+    Codec,
+    CodecError,
+    checked_counts,
+    checked_levels,
+    checked_symbols,
+    checked_tables,
+    symbol_bits,
+)
 from splitlearn.grids import Grid, flat_latent
 
 FOUR_STREAMS_FROM = 1 << 14  # symbols; fixed by the format
@@ -175,10 +184,7 @@ class Huffman(Codec):
         Raises:
             ValueError: if they are not 2…256 counts.
         """
-        counts = np.asarray(counts, np.int64)
-        if counts.ndim != 1 or not 2 <= counts.size <= 256 or counts.min() < 0 or counts.max() > 2**40:
-            raise ValueError("counts must be those of 2…256 symbols, none negative and none over 2⁴⁰")
-        return cls().with_tables({"lengths": code_lengths(2 * counts + 1)})
+        return cls().with_tables({"lengths": code_lengths(2 * checked_counts(counts) + 1)})
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
         """Return the static table as `{"lengths": uint8 (levels,)}`, or nothing if tables ride in the payloads."""
@@ -193,9 +199,7 @@ class Huffman(Codec):
         codec = type(self)()
         if not tables:
             return codec
-        lengths = tables.get("lengths")
-        if lengths is None or len(tables) > 1:
-            raise ValueError(f"a Huffman code has the one table 'lengths', got {sorted(tables)}")
+        (lengths,) = checked_tables(self, tables, "lengths")
         if lengths.ndim != 1 or lengths.dtype != np.uint8 or not 2 <= lengths.size <= 256:
             raise ValueError("'lengths' must be a uint8 array of one length for each of 2…256 symbols")
         values = np.array(lengths, np.int64)

@@ -86,6 +86,7 @@ def pack_latents(latents: Latents, grid: Grid, codec: Codec, context: int = 0, t
     Raises:
         ValueError: if a latent cannot be quantized or does not fit in a container.
     """
+    _check_parts(grid, codec)
 
     def work(latent: NDArray[np.float32]) -> bytes:
         code, floats = encode_latent(latent, grid, codec)
@@ -117,6 +118,7 @@ def unpack_latents(
         CodecError: on any damage, or if a container was packed with another codec, grid or context.
         ValueError: if `out` does not fit.
     """
+    _check_parts(grid, codec)
     if out is not None and len(out) != len(payloads):
         raise ValueError(f"out has room for {len(out)} latents, not for {len(payloads)}")
 
@@ -136,6 +138,13 @@ def unpack_latents(
             raise CodecError(f"the header contradicts the codec: {error}") from error
 
     return _each(work, range(len(payloads)), threads)
+
+
+def _check_parts(grid: Grid, codec: Codec) -> None:
+    if not isinstance(grid, Grid):
+        raise ValueError(f"grid must be a grid such as MinMaxGrid(bits=3), or a quantizer's .grid, got {grid!r}")
+    if not isinstance(codec, Codec):
+        raise ValueError(f"codec must be a codec such as Huffman(), got {codec!r}")
 
 
 def _each(work: Callable[[A], B], items: Iterable[A], threads: int) -> list[B]:

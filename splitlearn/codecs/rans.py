@@ -14,7 +14,15 @@ from splitlearn.codecs._bits import SLACK
 from splitlearn.codecs._groups import count_symbols
 from splitlearn.codecs._rans import DAMAGED, Model, no_neighbours, plane_layout
 from splitlearn.codecs._rans_tables import normalized, read_tables, scale_bits, write_tables
-from splitlearn.codecs.base import Codec, CodecError, checked_levels, checked_symbols, symbol_bits
+from splitlearn.codecs.base import (
+    Codec,
+    CodecError,
+    checked_counts,
+    checked_levels,
+    checked_symbols,
+    checked_tables,
+    symbol_bits,
+)
 
 MOST_SLOTS = 1 << 20  # of tables that ride in a payload, a byte each, in arrays of less than half as many symbols
 MOST_TABLE_BITS = 26  # of one symbol: 8 for its number of digits, 10 behind the leading one, 8 for absent ones before
@@ -130,20 +138,29 @@ class RANS(Codec):
         """Return a code with static tables for symbols that occur this often, counted on a GPU, say.
 
         Args:
-            counts: `(levels,)` for one table, `(channels, levels)` for one each; each counts half an occurrence more.
+            counts: integers `(levels,)`; each counts half an occurrence more.
 
         Raises:
             ValueError: if they are not counts of 2…256 symbols.
         """
-        counts = np.asarray(counts, np.int64)
-        return cls(per_channel=counts.ndim == 2).with_counts(np.atleast_2d(counts))
+        return cls().with_counts(checked_counts(counts)[None])
 
     def with_counts(self, counts: NDArray[np.int64]) -> Self:
-        """Return a code like this one with static tables for counts `(tables, levels)`; see `from_counts`."""
-        if counts.ndim != 2 or not 2 <= counts.shape[1] <= 256 or counts.min() < 0 or counts.max() > 2**38:
-            raise ValueError("counts must be those of 2…256 symbols, none negative and none over 2³⁸")
+        """Return a code like this one with static tables for integer counts `(channels or 1, levels)`.
+
+        Raises:
+            ValueError: if they are not counts of 2…256 symbols.
+        """
+        if counts.ndim != 2 or len(counts) == 0:
+            raise ValueError(f"counts must have the shape (channels, levels), got {counts.shape}")
+        counts = np.stack([checked_counts(row) for row in counts])
         scale = scale_bits(counts.shape[1])
         return self.with_tables({"frequencies": np.stack([normalized(2 * row + 1, scale) for row in counts])})
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Return the codec whose `tables()` these are, per channel if there are several."""
+        return cls(per_channel=len(tables.get("frequencies", ())) > 1).with_tables(tables)
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
         """Return the static tables as `{"frequencies": uint16 (channels or 1, levels)}`, or nothing."""
@@ -158,9 +175,7 @@ class RANS(Codec):
         codec = type(self)(self.per_channel)
         if not tables:
             return codec
-        if set(tables) != {"frequencies"}:
-            raise ValueError(f"a RANS code has the one table 'frequencies', got {sorted(tables)}")
-        codec._frequencies = checked_frequencies(tables["frequencies"])
+        codec._frequencies = checked_frequencies(*checked_tables(self, tables, "frequencies"))
         if len(codec._frequencies) != 1 and not self.per_channel:
             raise ValueError(f"'frequencies' has {len(codec._frequencies)} tables: RANS(per_channel=True) takes them")
         return codec

@@ -186,3 +186,34 @@ def test_each_tensor_that_crosses_is_compared_by_itself(run: Run) -> None:
     assert "untrained" not in outcome.err
     shapes = {"latent 0 at layer2.0.relu1, 32×16×16", "latent 1 at layer2.0.relu1, 16×32×32"}
     assert set(record()["sources"]) == shapes
+
+
+OWN = """
+from splitlearn.codecs import Raw
+
+
+class Four(Raw):
+    def _encode(self, symbols, levels):
+        if levels > 4:
+            raise ValueError("at most 4 levels")
+        return super()._encode(symbols, levels)
+"""
+
+
+def test_a_codec_of_ones_own_stands_beside_the_others(run: Run) -> None:
+    np.save("a.npy", activations())
+    Path("own_codec.py").write_text(OWN)
+    words = ("codecs", "--activations", "a.npy", "--bits", "2,3", *QUICK)
+    assert run(*words, "--codec", "own_codec.Four").status == 0
+    rows = record()["sources"]["a.npy, 3×8×8"]
+    assert {row["levels"] for row in rows if row["codec"] == "Four"} == {4}
+    assert run(*words, "--codec", "own_codec.Five").error == "own_codec has no 'Five'"
+    assert "derived from splitlearn.codecs.Codec" in run(*words, "--codec", "pathlib.Path").error
+
+
+def test_refuses_what_would_be_overlooked(run: Run) -> None:
+    np.save("a.npy", activations())
+    Path("file").touch()
+    assert run("codecs", "--activations", "a.npy", "--out", "file").error == "--out file cannot be made: File exists"
+    twice = run("codecs", "--config", "a.yaml", "--config", "b.yaml")
+    assert twice.error == "--config is given more than once"

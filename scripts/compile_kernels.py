@@ -7,14 +7,16 @@ import numpy as np
 from splitlearn import codecs
 from splitlearn.codecs import RANS, Codec, pack_latents, unpack_latents
 from splitlearn.discovery import concrete_classes
-from splitlearn.grids import AffineGrid, MinMaxGrid, StepGrid
+from splitlearn.grids import AffineGrid, ClippedGrid, MinMaxGrid, StepGrid
+
+CLIPPED = ClippedGrid(np.array([[0.5, 1.5]], np.float32), np.array([[0.0, 1.0, 2.0]], np.float32))
 
 
 def main() -> None:
     """Code and decode a few latents, small and large, with every codec and grid."""
     latents = [np.random.default_rng(0).normal(size=(4, size, size)).astype(np.float32) for size in (8, 80)]
     for codec in (*(cls() for cls in concrete_classes(codecs, Codec)), RANS(per_channel=True)):
-        for grid in (MinMaxGrid(3), StepGrid(0.5, 17), AffineGrid(0.1, 3, 16)):
+        for grid in (MinMaxGrid(3), StepGrid(0.5, 17), AffineGrid(0.1, 3, 16), CLIPPED):
             symbols = [grid.quantize(latent)[0] for latent in latents]
             for each in (codec, codec.fitted(symbols, grid.levels)):
                 unpack_latents(pack_latents(latents, grid, each), grid, each)

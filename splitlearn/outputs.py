@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -25,6 +26,33 @@ class SplitOutput:
     features: tuple[Tensor, ...]
     latents: tuple[Tensor, ...]
     features_hat: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The objects of one image: those that are there, or those that a detector has found.
+
+    Attributes:
+        xyxy: float32 `(N, 4)`: left, top, right and bottom, in pixels of the network's input.
+        labels: int64 `(N,)`, class of each object.
+        scores: float32 `(N,)` in [0, 1], how sure the detector is; None for what is there.
+        crowd: bool `(N,)`, whether a box holds a crowd that is not annotated one by one, which the metric neither asks
+            for nor counts as wrong; None if there is none.
+    """
+
+    xyxy: Tensor
+    labels: Tensor
+    scores: Tensor | None = None
+    crowd: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Boxes:
+        """Return these boxes on a device. Lightning calls this: it moves no frozen dataclass by itself."""
+        scores = None if self.scores is None else self.scores.to(device)
+        crowd = None if self.crowd is None else self.crowd.to(device)
+        return Boxes(self.xyxy.to(device), self.labels.to(device), scores, crowd)
 
 
 def init_args(instance: object) -> dict[str, Any]:

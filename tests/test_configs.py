@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from splitlearn.cli import main
-from splitlearn.data import ImageFolder
+from splitlearn.data import DetectionDataModule, ImageFolder
 from splitlearn.deploy import export_bottleneck, load_bottleneck
 from splitlearn.models import CompressionModel, SplitModel
 from splitlearn.tasks import load_task
@@ -23,6 +23,7 @@ from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 EXPERIMENTS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.parent.name != "data" and p.name != "trainer.yaml")
+DETECTORS = [p for p in EXPERIMENTS if "DetectionTask" in p.read_text()]
 BASE = {CONFIGS / "datta2022/ours.yaml": CONFIGS / "datta2022/resnet20_layer2.yaml"}  # what a file is stacked on
 ONE_STEP = [
     *("--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"),
@@ -35,6 +36,12 @@ ONE_STEP = [
         "false",
     ),
 ]
+
+SMALL_DETECTOR = """
+model:
+  init_args: {model: {init_args: {net: {init_args: {example: [3, 64, 64], model: {init_args: {weights: null}}}}}}}
+data: {init_args: {image_size: 64, batch_size: 2}}
+"""
 
 
 def name(path: Path) -> str:
@@ -55,6 +62,19 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def box_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small JPEG images with a box each, in YOLO's layout."""
+    root = tmp_path_factory.mktemp("boxes")
+    for folder in ("images/val2017", "labels/val2017"):
+        (root / folder).mkdir(parents=True)
+    for i in range(3):
+        noise = torch.randint(0, 256, (48, 64, 3), dtype=torch.uint8).numpy()
+        Image.fromarray(noise).save(root / f"images/val2017/{i}.jpg")
+        (root / f"labels/val2017/{i}.txt").write_text(f"{i} 0.5 0.5 0.2 0.4\n")
+    return root
+
+
 def run(monkeypatch: pytest.MonkeyPatch, command: str, path: Path, folder: Path, images: Path, *options: str) -> None:
     stack = [CONFIGS / "trainer.yaml", *([BASE[path]] if path in BASE else []), path]
     words = [word for config in stack for word in ("--config", str(config))]
@@ -66,11 +86,11 @@ def run(monkeypatch: pytest.MonkeyPatch, command: str, path: Path, folder: Path,
     assert main() == 0
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
+@pytest.mark.parametrize("path", [p for p in EXPERIMENTS if p not in DETECTORS], ids=name)
 def test_experiment_runs_and_is_lossless(
     path: Path, tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if path.parent.name == "carra2023":  # nothing to train
+    if path.parent.name in ("carra2023", "cohen2020"):  # nothing to train
         run(monkeypatch, "test", path, tmp_path, image_folder)
     else:
         run(monkeypatch, "fit", path, tmp_path, image_folder)
@@ -81,6 +101,23 @@ def test_experiment_runs_and_is_lossless(
     assert 0 <= results["test/accuracy"] <= 1
 
 
+@pytest.mark.parametrize("path", DETECTORS, ids=name)
+@pytest.mark.filterwarnings("default")  # ultralytics and what it imports
+def test_detector_runs_on_small_images(
+    path: Path, tmp_path: Path, box_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ultralytics")
+    small = tmp_path / "small.yaml"
+    small.write_text(SMALL_DETECTOR)
+    run(monkeypatch, "test", path, tmp_path, box_folder, "--config", str(small))
+    results = json.loads(next(tmp_path.rglob("results.json")).read_text())
+    assert results["test/bytes_per_image"] > 9
+    assert 0 <= results["test/map"] <= results["test/map_50"] <= 1
+    run(monkeypatch, "predict", path, tmp_path, box_folder, "--config", str(small))
+    table = next(tmp_path.rglob("predictions.csv")).read_text().splitlines()
+    assert table[0] == "image,class,name,score,left,top,right,bottom"
+
+
 def check_lossless(checkpoint: Path, folder: Path) -> None:
     model = cast("CompressionModel", load_task(checkpoint).model)
     images = torch.randint(0, 256, (3, 3, 32, 32)) / 255  # what eight-bit files hold
@@ -88,7 +125,7 @@ def check_lossless(checkpoint: Path, folder: Path) -> None:
         assert torch.equal(model.decompress(model.compress(images)), model(images))
     if isinstance(model, SplitModel):
         with torch.no_grad():
-            latents = [model.quantizer(latent) for latent in model.run(images).latents]
+            latents = [model.quantizers[0](latent) for latent in model.run(images).latents]
         assert all(map(torch.equal, model.latents_hat(model.compress(images)), latents))
         again = load_bottleneck(export_bottleneck(model, folder / "b.safetensors"), backbone_of(checkpoint))
         assert again.compress(images) == model.compress(images)
@@ -108,6 +145,9 @@ def test_data_config_builds(path: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data")
     data = parser.instantiate(parser.parse_object({"data": yaml.safe_load(path.read_text())})).data
+    if isinstance(data, DetectionDataModule):
+        assert data.image_shape == (3, 640, 640)
+        return
     assert data.image_shape == (3, 32, 32)
     if not isinstance(data, ImageFolder):  # whose classes are those of the folder
         assert data.num_classes == 10

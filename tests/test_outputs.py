@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from splitlearn.models import DepthwiseSeparable
-from splitlearn.outputs import SplitOutput, init_args
+from splitlearn.outputs import Boxes, SplitOutput, init_args
 from splitlearn.quantizers import MinMax, Step
 
 
@@ -43,3 +44,17 @@ def test_records_do_not_change() -> None:
     output = SplitOutput(torch.zeros(1), (), (), ())
     with pytest.raises(FrozenInstanceError):
         output.prediction = 1  # type: ignore[misc]
+
+
+def test_boxes_move_with_a_batch() -> None:
+    """Lightning refuses other frozen dataclasses."""
+    boxes = Boxes(torch.rand(2, 4), torch.tensor([0, 1]), torch.rand(2), torch.tensor([True, False]))
+    images, (moved, bare) = move_data_to_device((torch.zeros(1), [boxes, Boxes(boxes.xyxy, boxes.labels)]), "meta")
+    assert images.device.type == "meta"
+    for tensor in (moved.xyxy, moved.labels, moved.scores, moved.crowd, bare.xyxy, bare.labels):
+        assert tensor.device.type == "meta"
+    assert bare.scores is None
+    assert bare.crowd is None
+    assert len(moved) == 2
+    with pytest.raises(FrozenInstanceError):
+        moved.labels = boxes.labels

@@ -1,5 +1,6 @@
 """Looking at a network before and after cutting it, and at methods and codecs side by side."""
 
+from splitlearn.analysis.analyze_command import ANALYSES, AnalysisError, analyze_command
 from splitlearn.analysis.codec_comparison import CodecRow, compare_codecs, package_codecs, with_static_tables
 from splitlearn.analysis.codec_report import (
     codec_markdown,
@@ -9,7 +10,8 @@ from splitlearn.analysis.codec_report import (
     processor,
     write_codecs,
 )
-from splitlearn.analysis.codecs_command import ActivationsError, codecs_command, read_activations
+from splitlearn.analysis.codecs_command import Activations, ActivationsError, codecs_command, read_activations
+from splitlearn.analysis.coefficients import QuantizedZeros, coefficients, quantized_zeros
 from splitlearn.analysis.command import profile_command
 from splitlearn.analysis.comparison import (
     Comparison,
@@ -18,34 +20,75 @@ from splitlearn.analysis.comparison import (
     plot_comparison,
     write_comparison,
 )
+from splitlearn.analysis.correlation import AxisCorrelation, axis_correlation, difference_distributions, differences
+from splitlearn.analysis.distribution import Distribution, distribution
+from splitlearn.analysis.entropy import ContextEntropy, context_entropies, min_max_entropies
+from splitlearn.analysis.feature_plots import plot_distributions, plot_entropies, plot_spectrum
+from splitlearn.analysis.feature_report import write_quantiles, write_records
+from splitlearn.analysis.features import CutFeatures, cut_features
 from splitlearn.analysis.profile import Complexity, ModuleProfile, complexity, count_macs, profile_model
+from splitlearn.analysis.relevance import Relevance, class_gradients, most_relevant, relevance
+from splitlearn.analysis.spectrum import SpectrumPoint, spectrum_accuracy, truncate_spectrum
 from splitlearn.analysis.table_transfer import TableTransfer, transfer_tables
+from splitlearn.analysis.video import VideoError, read_video
 
 __all__ = [
+    "ANALYSES",
+    "Activations",
     "ActivationsError",
+    "AnalysisError",
+    "AxisCorrelation",
     "CodecRow",
     "Comparison",
     "Complexity",
+    "ContextEntropy",
+    "CutFeatures",
+    "Distribution",
     "ModuleProfile",
+    "QuantizedZeros",
+    "Relevance",
+    "SpectrumPoint",
     "TableTransfer",
+    "VideoError",
+    "analyze_command",
+    "axis_correlation",
+    "class_gradients",
     "codec_markdown",
     "codec_table",
     "codecs_command",
+    "coefficients",
     "compare_codecs",
     "comparison_table",
     "complexity",
+    "context_entropies",
     "count_macs",
+    "cut_features",
+    "difference_distributions",
+    "differences",
+    "distribution",
     "markdown_table",
+    "min_max_entropies",
+    "most_relevant",
     "package_codecs",
     "plot_codecs",
     "plot_comparison",
+    "plot_distributions",
+    "plot_entropies",
+    "plot_spectrum",
     "print_codecs",
     "processor",
     "profile_command",
     "profile_model",
+    "quantized_zeros",
     "read_activations",
+    "read_video",
+    "relevance",
+    "spectrum_accuracy",
     "transfer_tables",
+    "truncate_spectrum",
     "with_static_tables",
     "write_codecs",
     "write_comparison",
+    "write_quantiles",
+    "write_records",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,21 @@ class ActivationsError(ValueError):
     """A file of activations that cannot be read or compared on; the message names file and remedy."""
 
 
+@dataclass(frozen=True)
+class Activations:
+    """Latents to compare codecs on.
+
+    Attributes:
+        latents: float32 `(B, …)` with B at least 2.
+        grids: each quantizes all of them.
+    """
+
+    latents: NDArray[np.float32]
+    grids: Sequence[Grid]
+
+
 def codecs_command(
-    sources: Mapping[str, NDArray[np.float32]],
-    grids: Sequence[Grid],
+    sources: Mapping[str, Activations],
     images: int,
     rounds: int,
     out: Path,
@@ -37,8 +50,7 @@ def codecs_command(
     Every second image is measured; static tables are learnt from the others.
 
     Args:
-        sources: by name, float32 arrays `(B, …)` with B at least 2.
-        grids: each quantizes all of them.
+        sources: what to compare on, by name.
         images: how many to measure at most.
         rounds: how often each is coded.
         out: folder, made if absent.
@@ -50,10 +62,11 @@ def codecs_command(
     """
     results: dict[str, list[CodecRow]] = {}
     console = Console()
-    for source, latents in sources.items():
+    for source, activations in sources.items():
+        latents = activations.latents
         measured, others = list(latents[: 2 * images : 2]), latents[1 : 2 * images : 2]
         rows: list[CodecRow] = []
-        for grid in grids:
+        for grid in activations.grids:
             codecs = with_static_tables(
                 package_codecs() | {k: c for k, c in more.items() if _takes(c, grid)}, others, grid
             )

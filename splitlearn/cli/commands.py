@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from splitlearn.cli.messages import UsageError
+from splitlearn.cli.messages import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from splitlearn.codecs import Codec
@@ -84,30 +84,72 @@ def codecs(
     if images < 1 or rounds < 1:
         raise UsageError(f"--images and --rounds must be at least 1, got {images} and {rounds}")
     numbers = _bits(bits or "2,3,4,6,8")
-    from splitlearn.analysis import ActivationsError, codecs_command, read_activations
-    from splitlearn.grids import Grid, MinMaxGrid
+    from splitlearn.analysis import Activations, ActivationsError, codecs_command, read_activations
+    from splitlearn.grids import MinMaxGrid
     from splitlearn.tasks import run_record
 
     if activations is not None:
         try:
-            sources = {activations.name: read_activations(activations, key, 2 * images)}
+            latents = read_activations(activations, key, 2 * images)
         except ActivationsError as error:
             raise UsageError(str(error)) from error
-        grids: list[Grid] = [MinMaxGrid(n) for n in numbers]
+        sources = {activations.name: Activations(latents, [MinMaxGrid(n) for n in numbers])}
     elif config is not None:
         from splitlearn.cli.config_latents import config_latents
 
-        sources, grid = config_latents(config, ckpt_path, data_root, 2 * images)
-        grids = [grid]
+        sources = config_latents(config, ckpt_path, data_root, 2 * images)
     more = {} if codec is None else _codec(codec)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be made: {error.strerror}") from error
-    codecs_command(sources, grids, images, rounds, out, run_record(), more)
+    codecs_command(sources, images, rounds, out, run_record(), more)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"profile": profile, "export": export, "codecs": codecs}
+def analyze(
+    config: Path,
+    ckpt_path: Path | None = None,
+    data_root: Path | None = None,
+    what: str | None = None,
+    video: Path | None = None,
+    images: int = 100,
+    out: Path = Path("runs/analyze"),
+) -> None:
+    """Show what the features at a cut are like: zeros, correlation, entropy, spectrum, relevance, changes in a video.
+
+    Args:
+        config: a config of splitlearn test, whose model is a SplitModel.
+        ckpt_path: checkpoint of the config's trained bottleneck; only the entropy of its own symbols depends on it.
+        data_root: folder of images, in place of the config's data.root.
+        what: of coefficients,differences,entropy,spectrum,relevance,video; by default all that apply.
+        video: a video file, for differences between its frames.
+        images: how many test images, spread evenly over the test set, and frames to take at most.
+        out: folder for CSV files, plots and analyze.json.
+    """
+    if images < 1:
+        raise UsageError(f"--images must be at least 1, got {images}")
+    from splitlearn.analysis import ANALYSES, AnalysisError, VideoError, analyze_command
+    from splitlearn.cli.config_images import config_images
+    from splitlearn.tasks import run_record
+
+    names = None if what is None else what.split(",")
+    for name in names or ():
+        if name not in ANALYSES:
+            raise UsageError(f"--what has no {name!r}{did_you_mean(name, ANALYSES)}; it takes {', '.join(ANALYSES)}")
+    if names is not None and ("video" in names) != (video is not None):
+        raise UsageError("--video FILE and video in --what go together")
+    model, batches = config_images(config, ckpt_path, data_root, images)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be made: {error.strerror}") from error
+    try:
+        analyze_command(model, batches, images, names, video, out, run_record())
+    except (AnalysisError, VideoError) as error:
+        raise UsageError(str(error)) from error
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"profile": profile, "export": export, "codecs": codecs, "analyze": analyze}
 
 
 def run_function(function: Callable[..., None], arguments: list[str]) -> None:

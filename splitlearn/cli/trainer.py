@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import Namespace
 from lightning import LightningDataModule, LightningModule, Trainer
@@ -96,13 +95,11 @@ class SplitCLI(LightningCLI):
             print(f"results: {write_results(self.folder, metrics, config)}")
 
     def after_predict(self) -> None:
-        """Leave predictions.csv in the run folder: number of the image, class, name of the class."""
-        classes = torch.cat(self.trainer.predict_loop.predictions).tolist()
+        """Leave predictions.csv in the run folder: number of the image, and what the task has found in it."""
         names = getattr(self.datamodule, "class_names", None)
+        table = self.model.prediction_table(self.trainer.predict_loop.predictions, names)
         with whole_file(self.folder / "predictions.csv") as temporary, temporary.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["image", "class", "name"])
-            table.writerows([i, label, names[label] if names else ""] for i, label in enumerate(classes))
+            csv.writer(file).writerows(table)
         print(f"predictions: {self.folder / 'predictions.csv'}")
 
 

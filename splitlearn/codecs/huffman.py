@@ -35,7 +35,7 @@ from splitlearn.codecs.base import (
     checked_tables,
     symbol_bits,
 )
-from splitlearn.grids import Grid, flat_latent
+from splitlearn.grids import EvenGrid, Grid, flat_latent
 
 FOUR_STREAMS_FROM = 1 << 14  # symbols; fixed by the format
 
@@ -96,6 +96,8 @@ class Huffman(Codec):
         return symbols[:count]
 
     def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
+        if not isinstance(grid, EvenGrid):
+            return super()._encode_latent(latent, grid)
         self._check_fitted(grid.levels)
         flat, count = flat_latent(latent), latent.size
         bits, size_bytes, payload = symbol_bits(grid.levels), _size_bytes(count), self._room(count)
@@ -115,7 +117,7 @@ class Huffman(Codec):
         out: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
         count = math.prod(shape)
-        if self._lengths is None:
+        if self._lengths is None or not isinstance(grid, EvenGrid):
             return super()._decode_latent(payload, shape, floats, grid, out)
         self._check_fitted(grid.levels)
         _check_count(payload, count)

@@ -36,7 +36,7 @@ def encode_latent(latent: NDArray[np.float32], grid: Grid, codec: Codec) -> tupl
     if latent.size > MAX_ELEMENTS:
         raise ValueError(f"at most 2³¹−1 symbols fit in one payload, got {latent.size}")
     if latent.size == 0:
-        return b"", grid.side_floats((0.0, 0.0))
+        return b"", grid.empty_floats()
     return codec._encode_latent(latent, grid)
 
 

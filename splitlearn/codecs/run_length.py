@@ -22,7 +22,7 @@ from splitlearn.codecs._run_length_kernels import (
     run_tables,
 )
 from splitlearn.codecs.base import Codec, CodecError, symbol_bits
-from splitlearn.grids import Grid, flat_latent
+from splitlearn.grids import EvenGrid, Grid, flat_latent
 
 _PROBLEMS = (
     "",
@@ -59,6 +59,8 @@ class RunLength(Codec):
         return symbols
 
     def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
+        if not isinstance(grid, EvenGrid):
+            return super()._encode_latent(latent, grid)
         bits = symbol_bits(grid.levels)
         payload = _room(latent.size, bits)
         size, ends = encode_latent_runs(flat_latent(latent), grid.plan, bits, *_encode_tables(bits), payload)
@@ -73,7 +75,9 @@ class RunLength(Codec):
         out: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
         bits, count = symbol_bits(grid.levels), math.prod(shape)
-        if 1 << bits != grid.levels or bits > FUSED:  # a codeword may hold what is no symbol; tables would be large
+        if (
+            not isinstance(grid, EvenGrid) or 1 << bits != grid.levels or bits > FUSED
+        ):  # a codeword may hold what is no symbol; tables would be large
             return super()._decode_latent(payload, shape, floats, grid, out)
         _check_size(payload.size, count, bits)
         latent = np.empty(shape, np.float32) if out is None else out

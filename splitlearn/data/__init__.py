@@ -2,10 +2,23 @@
 
 from splitlearn.data.base import ImageDataModule
 from splitlearn.data.cifar import Cifar10
+from splitlearn.data.detection import CocoDetection, DetectionDataModule, YoloDetection
 from splitlearn.data.digits import Digits
 from splitlearn.data.folder import ImageFolder
 from splitlearn.data.imagenet import ImageNet, LabelledImages
 from splitlearn.data.images import DataError
 from splitlearn.data.transforms import CropFlip
 
-__all__ = ["Cifar10", "CropFlip", "DataError", "Digits", "ImageDataModule", "ImageFolder", "ImageNet", "LabelledImages"]
+__all__ = [
+    "Cifar10",
+    "CocoDetection",
+    "CropFlip",
+    "DataError",
+    "DetectionDataModule",
+    "Digits",
+    "ImageDataModule",
+    "ImageFolder",
+    "ImageNet",
+    "LabelledImages",
+    "YoloDetection",
+]

@@ -12,11 +12,11 @@ from splitlearn.data.images import DataError, ImageSet
 
 __all__ = ["Batch", "ImageDataModule", "split_indices"]
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Any]  # images, and what is on them: int64 labels `(B,)`, or a list of `Boxes`, one an image
 
 
 class ImageDataModule(LightningDataModule, ABC):
-    """Labelled images: float32 `(B, 3, H, W)` in [0, 1], not normalised (the model does that), and int64 labels `(B,)`.
+    """Images, float32 `(B, 3, H, W)` in [0, 1], not normalised (the model does that), and int64 labels `(B,)` or boxes.
 
     ```
     loader: uint8 batch → device → float32 in [0, 1] → train_transform (training only) → model
@@ -116,7 +116,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Convert a batch to float32 in [0, 1] and, while the Trainer trains, augment it.
 
         Args:
-            batch: uint8 images `(B, 3, H, W)` and int64 labels `(B,)`, on the device.
+            batch: uint8 images `(B, 3, H, W)`, on the device, and their labels or boxes, which pass untouched.
             dataloader_idx: which of several loaders it came from; there is only one.
         """
         images, labels = batch

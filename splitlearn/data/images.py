@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-__all__ = ["CentreCrop", "DataError", "FileImages", "ImageSet", "TensorImages", "scan"]
+__all__ = ["CentreCrop", "DataError", "FileImages", "ImageSet", "TensorImages", "decode_rgb", "scan"]
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"}
 
@@ -99,12 +99,7 @@ class FileImages(ImageSet):
         return TensorImages(images, self.labels)
 
     def _decode(self, file: Path) -> Tensor:
-        try:
-            with Image.open(file) as image:
-                rgb = image.convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"cannot decode {file}, remove or replace it ({error})") from error
-        pixels: Tensor = pil_to_tensor(self.view(rgb))
+        pixels: Tensor = pil_to_tensor(self.view(decode_rgb(file)))
         return pixels
 
 
@@ -130,6 +125,20 @@ class CentreCrop:
             return image
         cropped: Image.Image = self._steps(image)
         return cropped
+
+
+def decode_rgb(file: Path) -> Image.Image:
+    """Return an image file's content, in three colours.
+
+    Raises:
+        DataError: the file is no image or is damaged.
+    """
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    # ImportError: ultralytics replaces Image.open by a function that looks for a plug-in when a file is unreadable
+    except (OSError, SyntaxError, ValueError, ImportError) as error:
+        raise DataError(f"cannot decode {file}, remove or replace it ({error})") from error
 
 
 def scan(folder: Path) -> dict[str, list[Path]]:

@@ -26,12 +26,12 @@ from splitlearn.outputs import init_args
 from splitlearn.quantizers import Quantizer
 
 FORMAT = "splitlearn-bottleneck"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: quantizers and codecs for each tensor that crosses
 T = TypeVar("T")
 
 
 class ExportError(ValueError):
-    """A file that is no bottleneck export, is of a newer format, or belongs to another network."""
+    """A file that is no bottleneck export, is of another format, or belongs to another network."""
 
 
 def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
@@ -50,7 +50,8 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
     """
     path = Path(path)
     tensors = {name: t.contiguous().cpu() for name, t in _parts(model).state_dict().items()}
-    tensors |= {f"codec.{name}": torch.tensor(table) for name, table in model.codec.tables().items()}
+    for index, codec in enumerate(model.codecs):
+        tensors |= {f"codecs.{index}.{name}": torch.tensor(table) for name, table in codec.tables().items()}
     if model.normalize is not None:
         tensors |= {f"normalize.{name}": getattr(model.normalize, name).cpu() for name in ("mean", "std")}
     manifest = {
@@ -61,8 +62,8 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         "split": model.net.at,
         "input_shape": model.net.input_shape,
         "bottlenecks": [_describe(unit) for unit in model.bottlenecks],
-        "quantizer": _describe(model.quantizer),
-        "codec": _describe(model.codec),
+        "quantizers": [_describe(quantizer) for quantizer in model.quantizers],
+        "codecs": [_describe(codec) for codec in model.codecs],
         "complexity": asdict(complexity(model)),
         "metrics": dict(metrics or {}),
         "versions": {"python": platform.python_version()}
@@ -97,7 +98,7 @@ def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ExportError: if the file is no export, is of a newer format, or belongs to another network or other weights.
+        ExportError: if the file is no export, is of another format, or belongs to another network or other weights.
     """
     manifest, tensors = read_export(path)
     try:
@@ -118,10 +119,11 @@ def _rebuild_model(
         )
     model = SplitModel(
         net,
-        quantizer=_rebuild(manifest["quantizer"], Quantizer),
-        codec=_rebuild(manifest["codec"], Codec).with_tables(
-            {k: t.numpy() for k, t in _strip(tensors, "codec.").items()}
-        ),
+        quantizer=[_rebuild(quantizer, Quantizer) for quantizer in manifest["quantizers"]],
+        codec=[
+            _rebuild(codec, Codec).with_tables({k: t.numpy() for k, t in _strip(tensors, f"codecs.{i}.").items()})
+            for i, codec in enumerate(manifest["codecs"])
+        ],
         normalize=_normalize(_strip(tensors, "normalize.")),
     )
     model.bottlenecks = nn.ModuleList(_rebuild(unit, Bottleneck) for unit in manifest["bottlenecks"])
@@ -136,7 +138,7 @@ def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ExportError: if the file is no export or is of a newer format.
+        ExportError: if the file is no export or is of another format.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no export at {path}; write one with splitlearn export")
@@ -148,9 +150,10 @@ def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ExportError(f"{path} is no readable safetensors file: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ExportError(f"{path} holds no bottleneck: it was not written by splitlearn export")
-    if manifest["format_version"] > FORMAT_VERSION:
+    if manifest["format_version"] != FORMAT_VERSION:
+        remedy = "upgrade it" if manifest["format_version"] > FORMAT_VERSION else "export the model again"
         raise ExportError(
-            f"{path} has format {manifest['format_version']}, this splitlearn reads up to {FORMAT_VERSION}: upgrade it"
+            f"{path} has format {manifest['format_version']}, this splitlearn reads {FORMAT_VERSION}: {remedy}"
         )
     return manifest, tensors
 
@@ -170,7 +173,7 @@ def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> N
 
 def _parts(model: SplitModel) -> nn.ModuleDict:
     """The modules whose tensors are exported."""
-    return nn.ModuleDict({"bottlenecks": model.bottlenecks, "quantizer": model.quantizer})
+    return nn.ModuleDict({"bottlenecks": model.bottlenecks, "quantizers": nn.ModuleList(model.quantizers)})
 
 
 def _class_path(instance: object) -> str:

@@ -61,33 +61,34 @@ class BitsPerPixel(Metric):
 
 
 class EstimatedBits(Metric):
-    """Order-0 entropy of the symbols times their number: what one ideal memoryless code, shared by all images, sends.
+    """Order-0 entropy of symbols times their number: what ideal memoryless codes send, one for each tensor.
 
     An estimate, without headers or tables; `BytesPerImage` is the measurement.
 
     Args:
-        levels: size of the symbol alphabet.
+        levels: size of the symbol alphabet of each tensor that crosses the cut.
     """
 
     full_state_update = False
     counts: Tensor
     images: Tensor
 
-    def __init__(self, levels: int) -> None:
+    def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
-        self.levels = levels
-        self.add_state("counts", torch.zeros(levels, dtype=torch.long), dist_reduce_fx="sum")
+        self.levels = list(levels)
+        self.add_state("counts", torch.zeros(len(levels), max(levels, default=1), dtype=torch.long), "sum")
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, symbols: Sequence[Tensor]) -> None:
         """Count the uint8 symbols of a batch: one tensor `(B, …)` for each tensor that crosses the cut."""
-        for tensor in symbols:
-            self.counts += torch.bincount(tensor.flatten().int(), minlength=self.levels)
+        for row, tensor in zip(self.counts, symbols, strict=True):
+            row += torch.bincount(tensor.flatten().int(), minlength=len(row))
         self.images += len(symbols[0])
 
     def compute(self) -> Tensor:
         """Return the estimated bits an image."""
-        probabilities = self.counts / self.counts.sum()
-        entropy = -torch.special.xlogy(probabilities, probabilities).sum() / torch.log(torch.tensor(2.0))
-        bits: Tensor = entropy.abs() * self.counts.sum() / self.images  # one symbol alone: 0, not −0
+        totals = self.counts.sum(1, keepdim=True)
+        probabilities = self.counts / totals.clamp(min=1)
+        nats = -(torch.special.xlogy(probabilities, probabilities) * totals).sum()
+        bits: Tensor = nats.abs() / torch.log(torch.tensor(2.0)) / self.images  # one symbol alone: 0, not −0
         return bits

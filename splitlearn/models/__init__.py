@@ -9,17 +9,22 @@ from splitlearn.models.bottleneck import (
     Identity,
     NormalizedSeparable,
 )
+from splitlearn.models.box_decoder import BoxDecoder
 from splitlearn.models.cutting import CutError, Split, crossing_shapes, legal_cuts, split
 from splitlearn.models.freeze import freeze
-from splitlearn.models.input_model import ImageCodec, ImageFile, InputModel, Pixels
+from splitlearn.models.image_codec import ImageCodec, ImageFile, Pixels
+from splitlearn.models.input_model import InputModel
 from splitlearn.models.resnet_cifar import CifarResNet, resnet8, resnet20, resnet32, resnet44, resnet56
 from splitlearn.models.same_padding import same_padding
 from splitlearn.models.split_model import SplitModel
+from splitlearn.models.tiled_model import TiledFeatures
 from splitlearn.models.weights import WeightsError, load_weights
+from splitlearn.models.yolo import YoloBoxes
 
 __all__ = [
     "Bottleneck",
     "BottleneckFactory",
+    "BoxDecoder",
     "CifarResNet",
     "CompressionModel",
     "CutError",
@@ -33,7 +38,9 @@ __all__ = [
     "Pixels",
     "Split",
     "SplitModel",
+    "TiledFeatures",
     "WeightsError",
+    "YoloBoxes",
     "backbone",
     "crossing_shapes",
     "freeze",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from splitlearn.outputs import SplitOutput, init_args
 from splitlearn.quantizers import Quantizer
 
 BYTE = 256
+T = TypeVar("T")
 
 
 class SplitModel(CompressionModel):
@@ -33,11 +34,17 @@ class SplitModel(CompressionModel):
 
     Args:
         net: the cut network, from `splitlearn.models.split`; it is frozen here, for good.
-        quantizer: floats to symbols.
-        codec: symbols to bytes.
+        quantizer: floats to symbols; one for all float tensors that cross, or a list with one for each.
+        codec: symbols to bytes; likewise.
         bottleneck: makes a bottleneck from the shape of the features, e.g. `partial(DepthwiseSeparable, channels=16)`;
             by default the features themselves are sent.
         normalize: applied to images in [0, 1] before the head; None if the network takes them so.
+
+    Attributes:
+        codecs: one for each float tensor that crosses, in their order.
+
+    Raises:
+        ValueError: if there are not as many quantizers or codecs as float tensors that cross.
 
     Reference:
         Datta et al. 2022, Figs. 1 and 2; Carra & Neglia 2023 is this with the identity as bottleneck.
@@ -46,18 +53,28 @@ class SplitModel(CompressionModel):
     def __init__(
         self,
         net: Split,
-        quantizer: Quantizer,
-        codec: Codec,
+        quantizer: Quantizer | list[Quantizer],
+        codec: Codec | list[Codec],
         bottleneck: BottleneckFactory = Identity,
         normalize: Normalize | None = None,
     ) -> None:
         super().__init__()
         self.net = freeze(net)
-        self.quantizer = quantizer
-        self.codec = codec
+        floats = sum(dtype.is_floating_point for dtype in net.dtypes)
+        self.quantizers = tuple(_one_each(quantizer, floats, "quantizers", net.at))
+        self.codecs = tuple(_one_each(codec, floats, "codecs", net.at))
         self.normalize = normalize
         units = [bottleneck if dtype.is_floating_point else Identity for dtype in net.dtypes]
         self.bottlenecks = nn.ModuleList(unit(shape) for unit, shape in zip(units, net.shapes, strict=True))
+
+    @property
+    def quantizers(self) -> tuple[Quantizer, ...]:
+        """One for each float tensor that crosses, in their order."""
+        return tuple(cast("list[Quantizer]", list(self._quantizers)))
+
+    @quantizers.setter
+    def quantizers(self, quantizers: Iterable[Quantizer]) -> None:
+        self._quantizers = nn.ModuleList(quantizers)
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the crossing tensors of images in [0, 1], without a graph."""
@@ -72,7 +89,8 @@ class SplitModel(CompressionModel):
     def run_from(self, features: tuple[Tensor, ...]) -> SplitOutput:
         """Return the differentiable pass from crossing tensors that the head has made before."""
         latents = self._encode(features)
-        features_hat = self._decode(self.quantizer(t) if t.is_floating_point() else t for t in latents)
+        quantizers = iter(self.quantizers)
+        features_hat = self._decode(next(quantizers)(t) if t.is_floating_point() else t for t in latents)
         floats = tuple(t for t in latents if t.is_floating_point())
         return SplitOutput(self.net.tail(*features_hat), features, floats, features_hat)
 
@@ -84,7 +102,7 @@ class SplitModel(CompressionModel):
     @torch.inference_mode()
     def symbols_of(self, latents: Sequence[Tensor]) -> list[Tensor]:
         """Return the uint8 symbols of latents that a pass has made already, such as those of `run`."""
-        return [self.quantizer.quantize(latent)[0] for latent in latents]
+        return [q.quantize(latent)[0] for q, latent in zip(self.quantizers, latents, strict=True)]
 
     @torch.inference_mode()
     def compress(self, images: Tensor) -> list[bytes]:
@@ -93,7 +111,11 @@ class SplitModel(CompressionModel):
         Raises:
             ValueError: if a latent holds NaN or infinity, or the cut refuses these images' size.
         """
-        parts = [self._pack(latent) for latent in self._encode(self.features(images))]
+        context, coders = self.context, iter(zip(self.quantizers, self.codecs, strict=True))
+        parts = [
+            _pack(latent, *next(coders), context) if latent.is_floating_point() else _pack_integers(latent)
+            for latent in self._encode(self.features(images))
+        ]
         return [join_parts(tensors) for tensors in zip(*parts, strict=True)]
 
     @torch.inference_mode()
@@ -112,32 +134,46 @@ class SplitModel(CompressionModel):
         if not payloads:
             raise ValueError("there are no payloads to decompress")
         parts = zip(*(split_parts(payload, len(self.bottlenecks)) for payload in payloads), strict=True)
-        return tuple(map(self._unpack, parts, self.net.shapes, self.net.dtypes))
+        context, coders = self.context, iter(zip(self.quantizers, self.codecs, strict=True))
+        device = next(self.net.parameters()).device
+        return tuple(
+            _unpack(containers, *next(coders), context, device)
+            if dtype.is_floating_point
+            else _unpack_integers(containers, shape, dtype, device)
+            for containers, shape, dtype in zip(parts, self.net.shapes, self.net.dtypes, strict=True)
+        )
 
     @property
     def table_bytes(self) -> int:
-        """Size of the codec's static tables, which are sent once, with the weights; 0 if tables ride in payloads."""
-        return sum(table.nbytes for table in self.codec.tables().values())
+        """Size of what both sides must share beside weights: static tables of codecs, levels of calibrated quantizers.
+
+        It is sent once, with the weights; 0 if all tables ride in payloads.
+        """
+        tables = [table for codec in dict.fromkeys(self.codecs) for table in codec.tables().values()]
+        levels = [t for quantizer in dict.fromkeys(self.quantizers) for t in quantizer.state_dict().values()]
+        return sum(int(t.nbytes) for t in [*tables, *levels])
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return the codec's static tables, so that a checkpoint holds all that its payloads need."""
-        tables = {name: torch.from_numpy(np.array(table)) for name, table in self.codec.tables().items()}
-        return {"codec": self._codec_name, "tables": tables}
+        """Return the codecs' static tables, so that a checkpoint holds all that its payloads need."""
+        tables = [{name: torch.from_numpy(np.array(t)) for name, t in codec.tables().items()} for codec in self.codecs]
+        return {"codecs": list(map(_codec_name, self.codecs)), "tables": tables}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take the tables of a checkpoint, unless this model was given another codec than the one that was saved."""
-        if state["tables"] and state["codec"] == self._codec_name:
-            self.codec = self.codec.with_tables({k: v.numpy() for k, v in state["tables"].items()})
-
-    @property
-    def _codec_name(self) -> str:
-        return f"{type(self.codec).__qualname__}{init_args(self.codec) or ''}"
+        """Take the tables of a checkpoint, unless this model was given other codecs than those that were saved."""
+        if state["codecs"] == list(map(_codec_name, self.codecs)):
+            self.codecs = tuple(
+                codec.with_tables({name: t.numpy() for name, t in tables.items()}) if tables else codec
+                for codec, tables in zip(self.codecs, state["tables"], strict=True)
+            )
 
     @property
     def context(self) -> int:
-        """What both sides must share besides the codec: the cut and the quantizer's settings."""
-        quantizer = type(self.quantizer).__qualname__, sorted(init_args(self.quantizer).items())
-        return zlib.crc32(repr((self.net.name, self.net.at, quantizer)).encode())
+        """What both sides must share besides codecs, as 32 bits: the cut, and the quantizers' settings and levels."""
+        shared = [repr((self.net.name, self.net.at)).encode()]
+        for quantizer in self.quantizers:
+            shared.append(repr((type(quantizer).__qualname__, sorted(init_args(quantizer).items()))).encode())
+            shared += [tensor.cpu().numpy().tobytes() for tensor in quantizer.state_dict().values()]
+        return zlib.crc32(b"".join(shared))
 
     def _encode(self, features: Sequence[Tensor]) -> list[Tensor]:
         for unit, tensor in zip(self._units(), features, strict=True):
@@ -156,29 +192,49 @@ class SplitModel(CompressionModel):
     def _units(self) -> list[Bottleneck]:
         return cast("list[Bottleneck]", list(self.bottlenecks))
 
-    def _pack(self, latent: Tensor) -> list[bytes]:
-        """Return one container an image for one crossing tensor."""
-        if not latent.is_floating_point():
-            return [pack(_as_bytes(row), BYTE, _RAW) for row in latent.cpu().numpy()]
-        symbols, floats = (t.cpu().numpy() for t in self.quantizer.quantize(latent))
-        levels, context = self.quantizer.levels, self.context
-        return [pack(s, levels, self.codec, f.tolist(), context) for s, f in zip(symbols, floats, strict=True)]
-
-    def _unpack(self, containers: Sequence[bytes], shape: FeatureShape, dtype: torch.dtype) -> Tensor:
-        floating = dtype.is_floating_point
-        codec, context = (self.codec, self.context) if floating else (_RAW, 0)
-        symbols, floats = zip(*(unpack(container, codec, context) for container in containers), strict=True)
-        if len({s.shape for s in symbols}) > 1:
-            raise ValueError("these payloads are of images of different sizes: decompress them one size at a time")
-        device = next(self.net.parameters()).device
-        batch = torch.from_numpy(np.stack(symbols)).to(device)
-        if not floating:
-            return batch.view(dtype).reshape(-1, *shape)
-        return self.quantizer.dequantize(batch, torch.tensor(floats, dtype=torch.float32, device=device))
-
 
 _RAW: Codec = Raw()
 
 
-def _as_bytes(row: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(row).view(np.uint8)
+def _one_each(parts: T | list[T], count: int, name: str, at: str) -> list[T]:
+    """Return one part for each of `count` tensors."""
+    if not isinstance(parts, (list, tuple)):
+        return [parts] * count
+    if len(parts) != count:
+        raise ValueError(f"{count} float tensors cross at {at!r}, but there are {len(parts)} {name}: give one for each")
+    return list(parts)
+
+
+def _codec_name(codec: Codec) -> str:
+    return f"{type(codec).__qualname__}{init_args(codec) or ''}"
+
+
+def _pack(latent: Tensor, quantizer: Quantizer, codec: Codec, context: int) -> list[bytes]:
+    """Return one container an image for one float tensor that crosses."""
+    symbols, floats = (t.cpu().numpy() for t in quantizer.quantize(latent))
+    return [pack(s, quantizer.levels, codec, f.tolist(), context) for s, f in zip(symbols, floats, strict=True)]
+
+
+def _pack_integers(tensor: Tensor) -> list[bytes]:
+    return [pack(np.ascontiguousarray(row).view(np.uint8), BYTE, _RAW) for row in tensor.cpu().numpy()]
+
+
+def _unpack(
+    containers: Sequence[bytes], quantizer: Quantizer, codec: Codec, context: int, device: torch.device
+) -> Tensor:
+    batch, floats = _unpack_batch(containers, codec, context)
+    return quantizer.dequantize(batch.to(device), torch.tensor(floats, dtype=torch.float32, device=device))
+
+
+def _unpack_integers(
+    containers: Sequence[bytes], shape: FeatureShape, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    return _unpack_batch(containers, _RAW, 0)[0].to(device).view(dtype).reshape(-1, *shape)
+
+
+def _unpack_batch(containers: Sequence[bytes], codec: Codec, context: int) -> tuple[Tensor, list[tuple[float, ...]]]:
+    """Return the symbols of a batch of containers, `(B, …)`, and the floats beside each image's."""
+    symbols, floats = zip(*(unpack(container, codec, context) for container in containers), strict=True)
+    if len({s.shape for s in symbols}) > 1:
+        raise ValueError("these payloads are of images of different sizes: decompress them one size at a time")
+    return torch.from_numpy(np.stack(symbols)), list(floats)

@@ -1,9 +1,41 @@
-"""Quantizers: floats to symbols and back, image by image."""
+"""Quantizers: floats to symbols and back, image by image; and what calibrates them."""
 
 from splitlearn.quantizers.affine import Affine
 from splitlearn.quantizers.base import Quantizer
+from splitlearn.quantizers.clipped import Clipped
+from splitlearn.quantizers.entropy_constrained import (
+    CodeLengths,
+    Design,
+    IdealLengths,
+    TruncatedUnaryLengths,
+    design_steps,
+    entropy_constrained,
+)
 from splitlearn.quantizers.histogram import channel_histogram, histogram
+from splitlearn.quantizers.laplace import AsymmetricLaplace
+from splitlearn.quantizers.limits import LaplaceLimits, LeastError, Limits, ReluLimits
 from splitlearn.quantizers.min_max import MinMax
+from splitlearn.quantizers.statistics import LatentStatistics
 from splitlearn.quantizers.step import Step
 
-__all__ = ["Affine", "MinMax", "Quantizer", "Step", "channel_histogram", "histogram"]
+__all__ = [
+    "Affine",
+    "AsymmetricLaplace",
+    "Clipped",
+    "CodeLengths",
+    "Design",
+    "IdealLengths",
+    "LaplaceLimits",
+    "LatentStatistics",
+    "LeastError",
+    "Limits",
+    "MinMax",
+    "Quantizer",
+    "ReluLimits",
+    "Step",
+    "TruncatedUnaryLengths",
+    "channel_histogram",
+    "design_steps",
+    "entropy_constrained",
+    "histogram",
+]

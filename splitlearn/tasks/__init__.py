@@ -3,8 +3,10 @@
 from splitlearn.tasks.channels_last import ChannelsLast
 from splitlearn.tasks.checkpoints import LastCheckpoint, WholeFileIO
 from splitlearn.tasks.classification import ClassificationTask
+from splitlearn.tasks.detection import DetectionTask
 from splitlearn.tasks.keep_memory import KeepFreedMemory, keep_freed_memory
 from splitlearn.tasks.loading import CheckpointError, load_task
+from splitlearn.tasks.payload import PayloadTask
 from splitlearn.tasks.quiet import quieten
 from splitlearn.tasks.results import run_record, write_results
 from splitlearn.tasks.static_tables import StaticTables
@@ -13,8 +15,10 @@ __all__ = [
     "ChannelsLast",
     "CheckpointError",
     "ClassificationTask",
+    "DetectionTask",
     "KeepFreedMemory",
     "LastCheckpoint",
+    "PayloadTask",
     "StaticTables",
     "WholeFileIO",
     "keep_freed_memory",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn import functional
@@ -14,9 +13,10 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from splitlearn.losses import FeatureDistillation, RateLoss
-from splitlearn.metrics import BitsPerPixel, BytesPerImage, EstimatedBits
+from splitlearn.metrics import EstimatedBits
 from splitlearn.models import CompressionModel, SplitModel
 from splitlearn.outputs import SplitOutput
+from splitlearn.tasks.payload import PayloadTask
 
 Batch = tuple[Tensor, Tensor]
 
@@ -31,7 +31,7 @@ class ValidationOutput(TypedDict):
     symbols: list[Tensor]
 
 
-class ClassificationTask(LightningModule):
+class ClassificationTask(PayloadTask):
     """Train what is inserted at the cut for classification; test with real bytes.
 
         loss = cross-entropy + rate_weight · rate(latent) + distillation_weight · distance(features_hat, features)
@@ -67,15 +67,14 @@ class ClassificationTask(LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__()
-        self.model, self.num_classes = model, num_classes
+        super().__init__(model)
+        self.num_classes = num_classes
         self.rate_loss, self.rate_weight = rate_loss, rate_weight
         self.distillation, self.distillation_weight = distillation, distillation_weight
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.val_accuracy = _accuracy(num_classes, "val/")
         self.test_accuracy = _accuracy(num_classes, "test/")
-        self.estimated_bits = EstimatedBits(model.quantizer.levels) if isinstance(model, SplitModel) else None
-        self.bytes_per_image, self.bits_per_pixel = BytesPerImage(), BitsPerPixel()
+        self.estimated_bits = _estimated_bits(model)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits `(B, num_classes)` of images `(B, 3, H, W)` in [0, 1], by the differentiable pass."""
@@ -116,20 +115,19 @@ class ClassificationTask(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log accuracy and sizes of images that went through their payloads."""
         images, labels = batch
-        payloads = self.model.compress(images)
-        self.test_accuracy.update(self.model.decompress(payloads), labels)
-        self.bytes_per_image.update(payloads)
-        self.bits_per_pixel.update(payloads, images)
+        self.test_accuracy.update(self.measured(images), labels)
         self.log_dict(self.test_accuracy)
-        self.log("test/bytes_per_image", self.bytes_per_image)
-        self.log("test/bits_per_pixel", self.bits_per_pixel)
-        if isinstance(self.model, SplitModel):
-            self.log("test/table_bytes", float(self.model.table_bytes), batch_size=len(images))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the predicted classes `(B,)`, by way of payloads."""
         classes: Tensor = self.model.decompress(self.model.compress(batch[0])).argmax(1)
         return classes
+
+    def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
+        """Return a row for each image: its number, its class, the name of the class."""
+        classes: list[int] = torch.cat(list(predictions)).tolist()
+        rows = [[i, label, class_names[label] if class_names else ""] for i, label in enumerate(classes)]
+        return [["image", "class", "name"], *rows]
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what trains, and its scheduler.
@@ -168,3 +166,7 @@ def _accuracy(num_classes: int, prefix: str) -> MetricCollection:
     if num_classes > 5:
         metrics["accuracy_top5"] = MulticlassAccuracy(num_classes, average="micro", top_k=5)
     return MetricCollection(metrics, prefix=prefix)
+
+
+def _estimated_bits(model: CompressionModel) -> EstimatedBits | None:
+    return EstimatedBits([q.levels for q in model.quantizers]) if isinstance(model, SplitModel) else None

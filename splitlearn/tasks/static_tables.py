@@ -23,7 +23,7 @@ class StaticTables(Callback):
 
     def __init__(self, images: int = 2000) -> None:
         self.images = images
-        self._symbols: list[NDArray[np.uint8]] = []
+        self._symbols: list[list[NDArray[np.uint8]]] = []
         self._seen = 0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -43,14 +43,18 @@ class StaticTables(Callback):
         wanted = self.images - self._seen
         if wanted > 0:
             self._seen += len(batch[0])
-            for tensor in outputs["symbols"]:
-                self._symbols += list(tensor[:wanted].cpu().numpy())
+            self._symbols.append([tensor[:wanted].cpu().numpy() for tensor in outputs["symbols"]])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the model a codec of the same class with tables for these symbols."""
+        """Give the model codecs of the same classes with tables for these symbols."""
         model = _split_model(pl_module)
-        codec = model.codec.fitted(self._symbols, model.quantizer.levels)
-        model.codec = trainer.strategy.broadcast(codec)  # every process has seen other images
+        codecs = tuple(
+            codec.fitted((image for batch in batches for image in batch), quantizer.levels)
+            for codec, quantizer, batches in zip(
+                model.codecs, model.quantizers, zip(*self._symbols, strict=True), strict=True
+            )
+        )
+        model.codecs = trainer.strategy.broadcast(codecs)  # every process has seen other images
         pl_module.log("val/table_bytes", float(model.table_bytes))
 
 

@@ -65,7 +65,7 @@ def test_fit_test_export(fit: Run, run: Run) -> None:
     assert str(path) in outcome.out
     manifest, tensors = read_export(path)
     assert manifest["metrics"] == {k: v for k, v in record.items() if k.startswith("test/")}
-    assert "codec.lengths" in tensors
+    assert "codecs.0.lengths" in tensors
     assert manifest["bottlenecks"][0]["init_args"]["channels"] == 8
 
     Path("empty.json").write_text("{}")

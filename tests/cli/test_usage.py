@@ -13,7 +13,7 @@ from splitlearn import __version__
 from splitlearn.cli.messages import did_you_mean, one_sentence, shorten_parser_error
 from tests.cli.conftest import Run
 
-COMMANDS = ("fit", "validate", "test", "predict", "profile", "export", "codecs")
+COMMANDS = ("fit", "validate", "test", "predict", "profile", "export", "codecs", "analyze")
 
 
 @pytest.mark.parametrize("words", [(), ("-h",), ("--help",)])

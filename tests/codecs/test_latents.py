@@ -75,9 +75,9 @@ def test_a_device_without_torch_talks_to_a_split_model(quantizer: MinMax | Step)
     images = torch.rand(3, 3, 32, 32)
     features = model.features(images)[0].numpy()
     assert quantizer.grid is not None
-    payloads = pack_latents(features, quantizer.grid, model.codec, model.context)
+    payloads = pack_latents(features, quantizer.grid, model.codecs[0], model.context)
     assert payloads == model.compress(images)
-    received = unpack_latents(payloads, quantizer.grid, model.codec, model.context)
+    received = unpack_latents(payloads, quantizer.grid, model.codecs[0], model.context)
     np.testing.assert_array_equal(np.stack(received), model.latents_hat(payloads)[0].numpy())
 
 

@@ -37,7 +37,7 @@ def trained() -> SplitModel:
     with torch.no_grad():
         for parameter in model.bottlenecks.parameters():
             parameter.add_(0.05 * torch.rand_like(parameter))
-    model.codec = Huffman.fit([s.numpy() for s in model.symbols(digits(8))[0]], model.quantizer.levels)
+    model.codecs = (Huffman.fit([s.numpy() for s in model.symbols(digits(8))[0]], model.quantizers[0].levels),)
     return model
 
 
@@ -75,7 +75,7 @@ def test_manifest_says_all_that_it_belongs_to(tmp_path: Path) -> None:
     path = export_bottleneck(model, tmp_path / "b.safetensors", METRICS)
     manifest, tensors = read_export(path)
     assert manifest["format"] == "splitlearn-bottleneck"
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert manifest["backbone"] == "CifarResNet"
     assert manifest["weights_id"] == weights_id(model.net)
     assert manifest["split"] == "layer2"
@@ -83,10 +83,10 @@ def test_manifest_says_all_that_it_belongs_to(tmp_path: Path) -> None:
     (unit,) = manifest["bottlenecks"]
     assert unit["class_path"] == "splitlearn.models.bottleneck.DepthwiseSeparable"
     assert unit["init_args"] == {"shape": [32, 16, 16], "channels": 8, "stride": 2}
-    assert manifest["quantizer"]["init_args"] == {"step": 0.125, "levels": 256}
-    assert manifest["codec"] == {"class_path": "splitlearn.codecs.huffman.Huffman", "init_args": {}}
+    assert manifest["quantizers"][0]["init_args"] == {"step": 0.125, "levels": 256}
+    assert manifest["codecs"][0] == {"class_path": "splitlearn.codecs.huffman.Huffman", "init_args": {}}
     assert manifest["complexity"] == {"parameters": 1192, "encoder_macs": 34816, "decoder_macs": 34816}
-    assert torch.equal(tensors["codec.lengths"], torch.from_numpy(model.codec.tables()["lengths"]))
+    assert torch.equal(tensors["codecs.0.lengths"], torch.from_numpy(model.codecs[0].tables()["lengths"]))
     assert manifest["metrics"] == METRICS
     assert manifest["versions"]["python"] == platform.python_version()
     assert manifest["versions"]["torch"] == version("torch")
@@ -153,10 +153,11 @@ def change(path: Path, **changes: Any) -> None:
     save_file(load_file(path), path, {"manifest": json.dumps(manifest | changes)})
 
 
-def test_newer_formats_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "remedy"), [(3, "upgrade it"), (1, "export the model again")])
+def test_other_formats_are_refused(tmp_path: Path, version: int, remedy: str) -> None:
     path = export_bottleneck(datta(), tmp_path / "b.safetensors")
-    change(path, format_version=2)
-    with pytest.raises(ExportError, match="has format 2, this splitlearn reads up to 1: upgrade it"):
+    change(path, format_version=version)
+    with pytest.raises(ExportError, match=f"has format {version}, this splitlearn reads 2: {remedy}"):
         load_bottleneck(path, network())
 
 
@@ -166,7 +167,7 @@ def test_newer_formats_are_refused(tmp_path: Path) -> None:
 def test_a_manifest_cannot_name_other_code(tmp_path: Path, class_path: str) -> None:
     path = export_bottleneck(datta(), tmp_path / "b.safetensors")
     described = {"class_path": class_path, "init_args": {}}
-    for part, kind in ({"codec": described}, "Codec"), ({"quantizer": described}, "Quantizer"):
+    for part, kind in ({"codecs": [described]}, "Codec"), ({"quantizers": [described]}, "Quantizer"):
         export_bottleneck(datta(), path)
         change(path, **part)
         with pytest.raises(ExportError, match=f"names {class_path}, which is no {kind}"):
@@ -188,7 +189,7 @@ def test_a_manifest_cannot_name_other_code(tmp_path: Path, class_path: str) -> N
 )
 def test_classes_that_are_not_there_are_told(tmp_path: Path, class_path: str, message: str) -> None:
     path = export_bottleneck(datta(), tmp_path / "b.safetensors")
-    change(path, codec={"class_path": class_path, "init_args": {}})
+    change(path, codecs=[{"class_path": class_path, "init_args": {}}])
     with pytest.raises(ExportError, match=f"needs {class_path}.*{message}"):
         load_bottleneck(path, network())
     assert "this" not in sys.modules
@@ -196,7 +197,7 @@ def test_classes_that_are_not_there_are_told(tmp_path: Path, class_path: str, me
 
 def test_an_incomplete_manifest_is_told(tmp_path: Path) -> None:
     path = export_bottleneck(datta(), tmp_path / "b.safetensors")
-    change(path, quantizer={"class_path": "splitlearn.quantizers.Step", "init_args": {"stride": 2}})
+    change(path, quantizers=[{"class_path": "splitlearn.quantizers.Step", "init_args": {"stride": 2}}])
     with pytest.raises(ExportError, match=r"incomplete or contradicts itself.*stride"):
         load_bottleneck(path, network())
 

@@ -73,6 +73,12 @@ def test_predictions_come_from_the_decoded_files(format: str) -> None:
     assert not torch.equal(expected, model(images))
 
 
+def test_a_grey_file_is_a_grey_image_in_colour() -> None:
+    model, grey = InputModel(network(), ImageFile("PNG")).eval(), photo()[:32, :32, 0]
+    expected = model(torch.from_numpy(grey).expand(1, 3, 32, 32) / 255)
+    assert torch.equal(model.decompress([model.codec.encode(grey)]), expected)
+
+
 def test_names_and_qualities_that_do_not_exist_are_refused() -> None:
     assert ImageFile("jpeg").format == "JPEG"
     with pytest.raises(ValueError, match=r"writes no 'JPG3'; it writes .*JPEG.*PNG"):

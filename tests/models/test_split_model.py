@@ -17,7 +17,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from splitlearn.codecs import Codec, CodecError, Huffman, Raw, RunLength, unpack
 from splitlearn.models import DepthwiseSeparable, Identity, Normalize, SplitModel, split
-from splitlearn.quantizers import MinMax, Step
+from splitlearn.quantizers import MinMax, Quantizer, Step
 from tests.networks import SHAPE, carra, datta, digits, network
 
 MODELS = pytest.mark.parametrize("make", [datta, carra])
@@ -35,7 +35,7 @@ def test_payloads_hold_the_latents_of_the_forward_pass(make: Make) -> None:
     model, images = make(), digits(6)
     output = model.run(images)
     payloads = model.compress(images)
-    expected = [model.quantizer(latent) for latent in output.latents]
+    expected = [model.quantizers[0](latent) for latent in output.latents]
     found = model.latents_hat(payloads)
     assert len(found) == len(expected) == 1
     assert torch.equal(found[0], expected[0])
@@ -52,7 +52,7 @@ def test_an_image_costs_the_same_alone_and_in_a_batch(make: Make) -> None:
     assert [len(payload) for payload in together] == [len(payload) for payload in alone]
     assert len({len(payload) for payload in together}) > 2
     for a, b in zip(together, alone, strict=True):
-        first, second = (unpack(payload, model.codec, model.context)[0] for payload in (a, b))
+        first, second = (unpack(payload, model.codecs[0], model.context)[0] for payload in (a, b))
         np.testing.assert_array_equal(first, second)
     mixed = model.symbols(images.flip(0))[0].flip(0)
     assert torch.equal(mixed, model.symbols(images)[0])
@@ -64,14 +64,14 @@ def test_symbols_are_what_the_codec_was_given(make: Make) -> None:
     (symbols,) = model.symbols(images)
     assert symbols.dtype == torch.uint8
     for row, payload in zip(symbols, model.compress(images), strict=True):
-        np.testing.assert_array_equal(row.numpy(), unpack(payload, model.codec, model.context)[0])
+        np.testing.assert_array_equal(row.numpy(), unpack(payload, model.codecs[0], model.context)[0])
 
 
 def test_every_tensor_that_crosses_is_in_the_payload() -> None:
     model, images = two_tensors(), digits(4)
     assert [len(s) for s in model.net.shapes] == [3, 3]
     payloads = model.compress(images)
-    expected = [model.quantizer(latent) for latent in model.run(images).latents]
+    expected = [model.quantizers[0](latent) for latent in model.run(images).latents]
     assert all(torch.equal(a, b) for a, b in zip(model.latents_hat(payloads), expected, strict=True))
     assert torch.equal(model.decompress(payloads), model(images))
 
@@ -119,7 +119,7 @@ def test_truncated_and_lengthened_payloads_are_refused(make: Make) -> None:
 def test_foreign_codecs_and_tables_are_refused() -> None:
     model, images = datta(), digits(2)
     payloads = model.compress(images)
-    fitted = Huffman.fit([symbols.numpy() for symbols in model.symbols(images)[0]], model.quantizer.levels)
+    fitted = Huffman.fit([symbols.numpy() for symbols in model.symbols(images)[0]], model.quantizers[0].levels)
     for codec in (RunLength(), Raw(), fitted):
         with pytest.raises(CodecError, match="foreign codec"):
             datta(codec).decompress(payloads)
@@ -129,11 +129,11 @@ def test_foreign_codecs_and_tables_are_refused() -> None:
     ("writer", "reader"),
     [(MinMax(8), MinMax(4)), (MinMax(4), MinMax(8)), (MinMax(8), Step(0.1)), (Step(0.1), MinMax(8))],
 )
-def test_payloads_of_another_quantizer_are_refused(writer: nn.Module, reader: nn.Module) -> None:
+def test_payloads_of_another_quantizer_are_refused(writer: Quantizer, reader: Quantizer) -> None:
     model = carra()
-    model.quantizer = writer  # type: ignore[assignment]
+    model.quantizers = (writer,)
     payloads = model.compress(digits(1))
-    model.quantizer = reader  # type: ignore[assignment]
+    model.quantizers = (reader,)
     with pytest.raises(CodecError, match="quantizer"):
         model.decompress(payloads)
 
@@ -194,7 +194,7 @@ def test_the_tail_sees_quantized_values_in_training() -> None:
     model, images = datta().train(), digits(2)
     output = model.run(images)
     (unit,) = model.bottlenecks
-    steps = model.quantizer(output.latents[0]) / 0.125
+    steps = model.quantizers[0](output.latents[0]) / 0.125
     assert torch.equal(steps, steps.round())
     decoder = unit.decoder
     assert isinstance(decoder, nn.Module)
@@ -203,7 +203,7 @@ def test_the_tail_sees_quantized_values_in_training() -> None:
 
 def fit_tables(model: SplitModel) -> SplitModel:
     samples = [symbols.numpy() for symbols in model.symbols(digits(8))[0]]
-    model.codec = type(model.codec).fit(samples, model.quantizer.levels)
+    model.codecs = (type(model.codecs[0]).fit(samples, model.quantizers[0].levels),)
     return model
 
 
@@ -218,7 +218,7 @@ def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
 def test_codec_tables_travel_with_the_weights() -> None:
     model, images = fit_tables(datta()), digits(4)
     other = datta(seed=1)
-    assert not other.codec.tables()
+    assert not other.codecs[0].tables()
     other.load_state_dict(through_a_file(model.state_dict()))
     assert other.compress(images) == model.compress(images)
     assert torch.equal(other.decompress(model.compress(images)), model(images))
@@ -228,15 +228,15 @@ def test_tables_of_another_codec_are_passed_over() -> None:
     model = fit_tables(datta())
     other = datta(RunLength(), seed=1)
     other.load_state_dict(model.state_dict())
-    assert type(other.codec) is RunLength
+    assert type(other.codecs[0]) is RunLength
     assert torch.equal(other(digits(2)), model(digits(2)))
 
 
 def test_a_checkpoint_without_tables_leaves_those_that_were_given() -> None:
     model = fit_tables(datta())
-    tables = copy.deepcopy(dict(model.codec.tables()))
+    tables = copy.deepcopy(dict(model.codecs[0].tables()))
     model.load_state_dict(datta(seed=1).state_dict())
-    np.testing.assert_array_equal(model.codec.tables()["lengths"], tables["lengths"])
+    np.testing.assert_array_equal(model.codecs[0].tables()["lengths"], tables["lengths"])
 
 
 def test_normalization_belongs_to_the_model() -> None:
@@ -265,7 +265,7 @@ def test_a_convolution_cannot_stand_where_no_map_crosses() -> None:
 def test_another_step_is_another_quantizer() -> None:
     """Both have as many levels: without the quantizer in the check sum, the latent would be garbage."""
     writer, reader = datta(), datta()
-    reader.quantizer = Step(0.3)
+    reader.quantizers = (Step(0.3),)
     with pytest.raises(CodecError, match="foreign codec or quantizer"):
         reader.decompress(writer.compress(digits(1)))
 
@@ -283,7 +283,7 @@ def test_half_precision_is_lossless_too(make: Make, mixed: bool) -> None:
         model, images = model.to(torch.bfloat16), images.to(torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed), torch.no_grad():
         output, payloads = model.run(images), model.compress(images)
-        latents = [model.quantizer(latent) for latent in output.latents]
+        latents = [model.quantizers[0](latent) for latent in output.latents]
         assert all(map(torch.equal, model.latents_hat(payloads), latents))
         assert torch.equal(model.decompress(payloads), output.prediction)
 

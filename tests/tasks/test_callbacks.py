@@ -36,18 +36,18 @@ def test_tables_are_learnt_and_saved(make_trainer: MakeTrainer, data: Digits, tm
     trainer.fit(task, data)
     model = task.model.eval()
     assert isinstance(model, SplitModel)
-    learnt = model.codec.tables()["lengths"]
-    expected = Huffman.fit(symbols_of_validation(model, data, 64), model.quantizer.levels).tables()["lengths"]
+    learnt = model.codecs[0].tables()["lengths"]
+    expected = Huffman.fit(symbols_of_validation(model, data, 64), model.quantizers[0].levels).tables()["lengths"]
     np.testing.assert_array_equal(learnt, expected)
     assert trainer.callback_metrics["val/table_bytes"] == learnt.nbytes
 
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]["model._extra_state"]
-    np.testing.assert_array_equal(saved["tables"]["lengths"].numpy(), learnt)
+    np.testing.assert_array_equal(saved["tables"][0]["lengths"].numpy(), learnt)
 
     images = digits(32)
     fitted = model.compress(images)
     assert torch.equal(model.decompress(fitted), model(images))
-    model.codec = Huffman()
+    model.codecs = (Huffman(),)
     alone = model.compress(images)
     assert sum(map(len, fitted)) < sum(map(len, alone))
 
@@ -58,8 +58,8 @@ def test_only_as_many_images_as_asked_for(make_trainer: MakeTrainer, data: Digit
     make_trainer(callbacks=[tables], limit_val_batches=4).validate(task, data, verbose=False)
     model = task.model.eval()
     assert isinstance(model, SplitModel)
-    expected = Huffman.fit(symbols_of_validation(model, data, 40), model.quantizer.levels).tables()["lengths"]
-    np.testing.assert_array_equal(model.codec.tables()["lengths"], expected)
+    expected = Huffman.fit(symbols_of_validation(model, data, 40), model.quantizers[0].levels).tables()["lengths"]
+    np.testing.assert_array_equal(model.codecs[0].tables()["lengths"], expected)
 
 
 def test_tables_need_a_model_with_symbols(make_trainer: MakeTrainer, data: Digits) -> None:

@@ -1,38 +1,32 @@
-"""Even quantizers of numpy arrays: what a device without torch runs. `splitlearn.quantizers` are their torch twins.
+"""Quantizers with levels at even distances.
 
-A grid has levels at even distances. An image is quantized in two passes, one for its extremes (which also finds what
-is not a number) and one for its symbols; either is limited by memory, not by arithmetic.
+An image is quantized in two passes, one for its extremes (which also finds what is not a number) and one for its
+symbols; either is limited by memory, not by arithmetic.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from splitlearn.grids.base import TINY, Floats, Grid, Symbols, flat_latent
 from splitlearn.jit import njit
 
-Floats = NDArray[np.float32]
-Symbols = NDArray[np.uint8]
 Plan = tuple[int, float, int, int]
 
 _EACH = np.arange(256).astype(np.uint8)
 ROUNDER = np.float32(1.5 * 2**23)  # x + ROUNDER − ROUNDER is the integer nearest to x, ties to even, for |x| < 2²²
 MAGNITUDE = 2**31 - 1
 EVEN, ZIGZAG = 0, 1  # how levels are numbered: upwards, or 0, −1, 1, −2, 2, …
-TINY = 2.0**-126  # the smallest float32 with all its digits
 
 
-class Grid(ABC):
-    """Maps the latent of one image to symbols 0…levels−1 and back, bit for bit as its torch twin does."""
-
-    levels: int
-    floats_per_image: ClassVar[int]
+class EvenGrid(Grid):
+    """Levels at even distances, described by a plan that compiled codecs follow while they code."""
 
     @property
     @abstractmethod
@@ -43,22 +37,11 @@ class Grid(ABC):
     def _spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
         """Return where level 0 lies and the distance of two levels."""
 
-    def quantize(self, latent: Floats, out: Symbols | None = None) -> tuple[Symbols, tuple[float, ...]]:
-        """Return the symbols of one image and the floats that `dequantize` needs.
+    def _quantize(self, latent: Floats, symbols: Symbols) -> tuple[float, ...]:
+        return self.side_floats(apply_plan(flat_latent(latent), self.plan, symbols))
 
-        Args:
-            latent: float32 array of any shape.
-            out: contiguous uint8 array of that shape to write to; by default a new one.
-
-        Raises:
-            ValueError: if the latent is not float32 or holds NaN or infinity, or `out` does not fit.
-        """
-        check_latent(latent)
-        flat = flat_latent(latent)
-        symbols = np.empty(latent.shape, np.uint8) if out is None else out
-        if out is not None:
-            check_output(out, np.uint8, latent.shape)
-        return symbols, self.side_floats(apply_plan(flat, self.plan, symbols.reshape(-1)))
+    def _dequantize(self, symbols: Symbols, floats: tuple[float, ...], latent: Floats) -> None:
+        undo_plan(np.ascontiguousarray(symbols).reshape(-1), self.plan, self._spacing(floats), latent)
 
     def side_floats(self, extremes: tuple[float, float]) -> tuple[float, ...]:
         """Return the floats that go along with the symbols of an image with these extremes.
@@ -70,22 +53,8 @@ class Grid(ABC):
             raise ValueError("the latent holds NaN or infinity and cannot be quantized")
         return extremes[: self.floats_per_image]
 
-    def dequantize(self, symbols: Symbols, floats: tuple[float, ...] = (), out: Floats | None = None) -> Floats:
-        """Return the float32 latent of one image.
-
-        Args:
-            symbols: uint8 array of any shape, values below `levels`.
-            floats: what `quantize` returned beside the symbols.
-            out: contiguous float32 array of that shape to write to; by default a new one.
-
-        Raises:
-            ValueError: if there are not `floats_per_image` floats, or `out` does not fit.
-        """
-        latent = np.empty(symbols.shape, np.float32) if out is None else out
-        if out is not None:
-            check_output(out, np.float32, symbols.shape)
-        undo_plan(np.ascontiguousarray(symbols).reshape(-1), self.plan, self.spacing(floats), latent.reshape(-1))
-        return latent
+    def empty_floats(self) -> tuple[float, ...]:  # noqa: D102
+        return self.side_floats((0.0, 0.0))
 
     def values(self, floats: tuple[float, ...] = ()) -> Floats:
         """Return what each symbol stands for, float32 `(levels,)`, in an image with these floats."""
@@ -99,13 +68,12 @@ class Grid(ABC):
         Raises:
             ValueError: if there are not `floats_per_image` floats.
         """
-        if len(floats) != self.floats_per_image:
-            raise ValueError(f"{type(self).__name__} needs {self.floats_per_image} floats an image, got {len(floats)}")
+        self.check_floats(floats)
         return self._spacing(floats)
 
 
 @dataclass(frozen=True)
-class MinMaxGrid(Grid):
+class MinMaxGrid(EvenGrid):
     """2^bits levels from the smallest to the largest value of each image; twin of `quantizers.MinMax`.
 
     Args:
@@ -138,7 +106,7 @@ class MinMaxGrid(Grid):
 
 
 @dataclass(frozen=True)
-class StepGrid(Grid):
+class StepGrid(EvenGrid):
     """Multiples of one fixed step, zero in the middle, numbered by zig-zag; twin of `quantizers.Step`.
 
     Args:
@@ -168,7 +136,7 @@ class StepGrid(Grid):
 
 
 @dataclass(frozen=True)
-class AffineGrid(Grid):
+class AffineGrid(EvenGrid):
     """Levels (s − zero_point) · scale, fixed by calibration: INT8 activations of torch; twin of `quantizers.Affine`.
 
     Args:
@@ -208,24 +176,6 @@ def _check_scale(name: str, scale: float) -> None:
 def _check_levels(levels: int) -> None:
     if not isinstance(levels, int) or not 2 <= levels <= 256:
         raise ValueError(f"levels must be an integer in 2…256, got {levels}")
-
-
-def check_latent(latent: Floats) -> None:
-    """Raise ValueError unless `latent` is a float32 numpy array."""
-    if not isinstance(latent, np.ndarray) or latent.dtype != np.float32:
-        given = f"an array of {latent.dtype}" if isinstance(latent, np.ndarray) else f"a {type(latent).__name__} object"
-        raise ValueError(f"the latent must be a float32 numpy array, got {given}")
-
-
-def flat_latent(latent: Floats) -> Floats:
-    """Return a latent as a flat, contiguous array; a view where possible."""
-    return latent.reshape(-1) if latent.flags.c_contiguous else np.ascontiguousarray(latent).reshape(-1)
-
-
-def check_output(out: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless `out` is a writeable, contiguous array of this type and shape."""
-    if out.dtype != dtype or out.shape != shape or not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError(f"out must be a writeable, contiguous {dtype.__name__} array of shape {shape}")
 
 
 @njit

@@ -1,0 +1,77 @@
+"""Features at the cut of a model, gathered over images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splitlearn.analysis.distribution import check_rows
+from splitlearn.models import SplitModel
+
+
+@dataclass(frozen=True)
+class CutFeatures:
+    """What crosses the cut for some images.
+
+    Attributes:
+        crossing: every crossing tensor, `(B, …)`, as the head makes it.
+        symbols: for each float tensor, the uint8 symbols of its latent, which is the tensor itself if no bottleneck
+            is in between.
+        labels: int64 class of each image `(B,)`; None if the images have no such labels.
+    """
+
+    crossing: tuple[Tensor, ...]
+    symbols: tuple[Tensor, ...]
+    labels: Tensor | None
+
+    @property
+    def floats(self) -> tuple[Tensor, ...]:
+        """The float tensors, which analyses are about."""
+        return tuple(t for t in self.crossing if t.is_floating_point())
+
+
+@torch.no_grad()
+def cut_features(model: SplitModel, batches: Iterable[Any], images: int) -> CutFeatures:
+    """Run the head on images and keep what it makes, on the CPU.
+
+    Args:
+        model: in eval mode.
+        batches: (images in [0, 1], labels, …); what else a batch brings is left.
+        images: how many at most.
+
+    Raises:
+        ValueError: if there are no images, or a feature is NaN or infinite.
+    """
+    parts: list[tuple[Tensor, ...]] = []
+    symbols: list[list[Tensor]] = []
+    labels: list[Tensor | None] = []
+    seen = 0
+    for pictures, targets, *_ in batches:
+        batch = pictures[: images - seen]
+        crossing = model.features(batch)
+        for tensor in crossing:
+            check_rows(tensor, seen)
+        parts.append(tuple(t.cpu() for t in crossing))
+        symbols.append([s.cpu() for s in model.symbols_of(_latents(model.bottlenecks, crossing))])
+        is_class = isinstance(targets, Tensor) and targets.ndim == 1 and len(targets) == len(pictures)
+        labels.append(targets[: len(batch)].cpu() if is_class else None)
+        seen += len(batch)
+        if seen >= images:
+            break
+    if not seen:
+        raise ValueError("there are no images to analyse: the test set is empty")
+    classes = [label for label in labels if label is not None]
+    return CutFeatures(
+        crossing=tuple(map(torch.cat, zip(*parts, strict=True))),
+        symbols=tuple(map(torch.cat, zip(*symbols, strict=True))),
+        labels=torch.cat(classes) if len(classes) == len(labels) else None,
+    )
+
+
+def _latents(bottlenecks: nn.ModuleList, crossing: Iterable[Tensor]) -> list[Tensor]:
+    pairs = zip(bottlenecks, crossing, strict=True)
+    return [unit.get_submodule("encoder")(t) for unit, t in pairs if t.is_floating_point()]

@@ -1,0 +1,38 @@
+"""What a config of `splitlearn test` describes, for commands that are not the trainer's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from lightning import LightningDataModule, LightningModule
+
+from splitlearn.cli.precheck import KEYS, check_trainer_arguments
+from splitlearn.tasks import quieten
+
+
+def build_task(config: Path, data_root: Path | None) -> tuple[LightningModule, Any]:
+    """Return the task and the data module of a config; its other sections are read and left.
+
+    Args:
+        config: what `splitlearn test` takes.
+        data_root: folder of the images, in place of the config's `data.root`.
+
+    Raises:
+        UsageError: if the config is absent or has unknown sections.
+    """
+    check_trainer_arguments(["test", "--config", str(config)])
+    quieten()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    for key in set(KEYS) - {"config", "model", "data"}:
+        parser.add_argument(f"--{key}", type=Any)
+    parser.add_subclass_arguments(LightningModule, "model")
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    words = ["--config", str(config)] + ([] if data_root is None else ["--data.root", str(data_root)])
+    settings = parser.parse_args(words)
+    torch.manual_seed(settings.seed_everything if type(settings.seed_everything) is int else 0)
+    built = parser.instantiate(settings)
+    return built.model, built.data

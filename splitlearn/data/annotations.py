@@ -1,0 +1,156 @@
+"""Boxes in the two formats that data sets come in: COCO's json, and YOLO's text files."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from splitlearn.data.images import SUFFIXES, DataError
+from splitlearn.data.letterbox import Labelled
+from splitlearn.outputs import Boxes
+
+__all__ = ["read_categories", "read_coco", "read_yolo"]
+
+MARGIN = 0.01  # how far rounding may carry a share beyond 0 and 1
+
+
+def read_categories(file: Path) -> dict[int, str]:
+    """Return the categories of a COCO json by their id, ascending: the position of each is its class.
+
+    Raises:
+        DataError: the file is missing, damaged or of another format.
+    """
+    return _categories(file, _read_json(file))
+
+
+def read_coco(file: Path, folder: Path, categories: dict[int, str]) -> list[Labelled]:
+    """Return the images of a COCO instances json, in its order, with their objects; crowds are marked as such.
+
+    Args:
+        file: the json.
+        folder: holds the images.
+        categories: what `read_categories` gives for the whole data set; ids become classes 0 … C−1, in their order.
+
+    Raises:
+        DataError: json or images are missing, the json is damaged, or it has other categories.
+    """
+    content = _read_json(file)
+    if _categories(file, content) != categories:
+        raise DataError(f"{file} has other categories than the data set's other json file: take both from one data set")
+    classes = {identity: label for label, identity in enumerate(categories)}
+    try:
+        sizes = {image["id"]: (float(image["width"]), float(image["height"])) for image in content["images"]}
+        files = {image["id"]: folder / image["file_name"] for image in content["images"]}
+        objects: dict[Any, list[tuple[list[float], int, bool]]] = {identity: [] for identity in files}
+        for entry in content["annotations"]:
+            width, height = sizes[entry["image_id"]]
+            x, y, w, h = map(float, entry["bbox"])
+            if not math.isfinite(x + y + w + h):
+                raise ValueError(f"bbox {entry['bbox']}")
+            shares = [x / width, y / height, (x + w) / width, (y + h) / height]
+            crowd = bool(entry.get("iscrowd", 0))
+            objects[entry["image_id"]].append((shares, classes[entry["category_id"]], crowd))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
+        raise DataError(
+            f"{file} is damaged or holds no COCO instances: images need id, file_name, width and height, "
+            f"annotations image_id, category_id and bbox, all of them listed ids ({error!r})"
+        ) from error
+    if not files:
+        raise DataError(f"{file} lists no images: set the annotations to a COCO instances json of some")
+    missing = [path for path in files.values() if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{missing[0]}, listed in {file}, is missing ({len(missing)} in all): correct root or the images' folder"
+        )
+    return [Labelled(path, _boxes(objects[identity], crowds=True)) for identity, path in files.items()]
+
+
+def read_yolo(folder: Path, num_classes: int) -> list[Labelled]:
+    """Return the images of a folder, sorted by name, with the objects of their label files.
+
+    `…/images/val/7.jpg` has its objects in `…/labels/val/7.txt`, a line each: class, centre x, centre y, width and
+    height, the last four as shares of the image's width and height. An image without such a file has no objects.
+
+    Args:
+        folder: holds the images; a part of its path is `images`.
+        num_classes: how many classes there are.
+
+    Raises:
+        DataError: the folder is missing or holds no images, none of them has a label file, or a label is malformed.
+    """
+    labels = _labels_folder(folder)
+    if not folder.is_dir():
+        raise DataError(f"there is no {folder}: set root to the folder that holds images/ and labels/")
+    images = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    if not images:
+        raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}): correct root or the images' folder")
+    files = [labels / f"{image.stem}.txt" for image in images]
+    if not any(file.is_file() for file in files):
+        raise DataError(f"no image of {folder} has a label file, such as {files[0]}: put the labels there")
+    return [Labelled(image, _read_labels(file, num_classes)) for image, file in zip(images, files, strict=True)]
+
+
+def _labels_folder(folder: Path) -> Path:
+    parts = list(folder.parts)
+    if "images" not in parts:
+        raise DataError(f"{folder} has no part named images, in whose place labels could stand: name it as YOLO does")
+    last = len(parts) - 1 - parts[::-1].index("images")
+    return Path(*parts[:last], "labels", *parts[last + 1 :])
+
+
+def _read_labels(file: Path, num_classes: int) -> Boxes:
+    if not file.is_file():
+        return _boxes([], crowds=False)
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no text file: {LINE}") from error
+    return _boxes([_object(file, n, line, num_classes) for n, line in enumerate(lines, 1) if line.strip()], False)
+
+
+LINE = "each line takes class, centre x, centre y, width and height, the last four as shares of the image"
+
+
+def _object(file: Path, number: int, line: str, num_classes: int) -> tuple[list[float], int, bool]:
+    try:
+        label, x, y, w, h = map(float, line.split())
+    except ValueError as error:
+        raise DataError(f"{file}, line {number}, is malformed ({line[:60]!r}): {LINE}") from error
+    if not (label.is_integer() and all(-MARGIN <= share <= 1 + MARGIN for share in (x, y, w, h)) and min(w, h) >= 0):
+        raise DataError(f"{file}, line {number}, is malformed ({line[:60]!r}): {LINE}")
+    if not 0 <= label < num_classes:
+        raise DataError(f"{file}, line {number}, has class {label:.0f}, and num_classes is {num_classes}: correct one")
+    return [x - w / 2, y - h / 2, x + w / 2, y + h / 2], int(label), False
+
+
+def _boxes(objects: Sequence[tuple[list[float], int, bool]], crowds: bool) -> Boxes:
+    shares = torch.tensor([box for box, _, _ in objects], dtype=torch.float64).reshape(len(objects), 4)
+    labels: Tensor = torch.tensor([label for _, label, _ in objects], dtype=torch.int64)
+    crowd = torch.tensor([crowd for _, _, crowd in objects], dtype=torch.bool) if crowds else None
+    return Boxes(shares, labels, crowd=crowd)
+
+
+def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
+    try:
+        named = {int(category["id"]): str(category["name"]) for category in content["categories"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file} holds no COCO instances: its categories need id and name ({error!r})") from error
+    if not named:
+        raise DataError(f"{file} names no categories: take a COCO instances json")
+    return dict(sorted(named.items()))
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise DataError(f"there is no {file}: set root and the annotations to a COCO instances json")
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{file} is damaged or no json ({error}): replace it") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file} holds no COCO instances: it is no object with images, annotations and categories")
+    return content

@@ -1,0 +1,215 @@
+"""Images with boxes, in COCO's and in YOLO's layout."""
+
+from abc import abstractmethod
+from functools import cached_property
+from pathlib import Path
+
+from torch.utils.data import Dataset, Subset
+
+from splitlearn.data.annotations import read_categories, read_coco, read_yolo
+from splitlearn.data.base import Batch, ImageDataModule, split_indices
+from splitlearn.data.letterbox import BoxImages, Labelled
+
+__all__ = ["CocoDetection", "DetectionDataModule", "YoloDetection"]
+
+
+class DetectionDataModule(ImageDataModule):
+    """Images with boxes: float32 `(B, 3, H, W)` in [0, 1], and a list of `Boxes`, one an image, in its pixels.
+
+    ```
+    file → RGB → scaled to fit image_size, the rest grey (letterbox) → uint8 batch → device → float32 in [0, 1]
+    ```
+
+    Args:
+        root: the folder that other names are relative to.
+        image_size: side of the square that images are brought to, or height and width.
+        batch_size: images per batch.
+        num_workers: processes that decode; about one per CPU core.
+        val_size: training images held out for validation.
+        seed: seed of that draw.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int | tuple[int, int],
+        batch_size: int,
+        num_workers: int,
+        val_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__(batch_size, num_workers, val_size, seed)
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if min(height, width) < 1:
+            raise ValueError(f"image_size must be at least 1, got {image_size}")
+        self.root = root
+        self.image_size = image_size
+        self._size = height, width
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Three colours, image_size high and wide."""
+        return (3, *self._size)
+
+    def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
+        """Return the training and the validation images, which share none; neither is augmented.
+
+        Raises:
+            DataError: images or labels are missing or damaged.
+        """
+        images = BoxImages(self.read_train(), self._size)
+        kept, held_out = split_indices(len(images), self.val_size, self.seed)
+        return Subset(images, kept), Subset(images, held_out)
+
+    def load_test(self) -> Dataset[Batch]:
+        """Return the test images.
+
+        Raises:
+            DataError: images or labels are missing or damaged.
+        """
+        return BoxImages(self.read_test(), self._size)
+
+    @abstractmethod
+    def read_train(self) -> list[Labelled]:
+        """Return the training images and their objects."""
+
+    @abstractmethod
+    def read_test(self) -> list[Labelled]:
+        """Return the test images and their objects."""
+
+    def _root(self) -> Path:
+        return Path(self.root).expanduser().absolute()
+
+
+class CocoDetection(DetectionDataModule):
+    """COCO, or any data set whose boxes stand in COCO's instances json.
+
+    Its validation images are the test set here, since the labels of the official test images are not public;
+    validation images are held out of the training images. Classes are the categories in the order of their ids, without
+    gaps: the 80 of COCO are 0 … 79, as YOLO numbers them. Boxes of crowds are passed on as such.
+
+    Args:
+        root: the folder that the names below are relative to.
+        image_size: side of the square that images are brought to, or height and width.
+        train_images: folder of the training images.
+        train_annotations: their json.
+        test_images: folder of the test images.
+        test_annotations: their json.
+        batch_size: images per batch.
+        num_workers: processes that decode; about one per CPU core.
+        val_size: training images held out for validation.
+        seed: seed of that draw.
+
+    Reference: Lin et al. 2014.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int | tuple[int, int] = 640,
+        train_images: str = "train2017",
+        train_annotations: str = "annotations/instances_train2017.json",
+        test_images: str = "val2017",
+        test_annotations: str = "annotations/instances_val2017.json",
+        batch_size: int = 16,
+        num_workers: int = 0,
+        val_size: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(root, image_size, batch_size, num_workers, val_size, seed)
+        self.train_images = train_images
+        self.train_annotations = train_annotations
+        self.test_images = test_images
+        self.test_annotations = test_annotations
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the categories, in the order of their ids.
+
+        Raises:
+            DataError: there is no json, or it is damaged.
+        """
+        return tuple(self._categories.values())
+
+    def read_train(self) -> list[Labelled]:
+        """Return the training images and their objects.
+
+        Raises:
+            DataError: images or json are missing, or the json is damaged.
+        """
+        return read_coco(self._root() / self.train_annotations, self._root() / self.train_images, self._categories)
+
+    def read_test(self) -> list[Labelled]:
+        """Return the test images and their objects.
+
+        Raises:
+            DataError: images or json are missing, or the json is damaged.
+        """
+        return read_coco(self._root() / self.test_annotations, self._root() / self.test_images, self._categories)
+
+    @cached_property
+    def _categories(self) -> dict[int, str]:
+        test, train = self._root() / self.test_annotations, self._root() / self.train_annotations
+        return read_categories(train if train.is_file() and not test.is_file() else test)
+
+
+class YoloDetection(DetectionDataModule):
+    """Images in images/…, boxes in text files of the same names in labels/…, as YOLO reads them.
+
+    `images/val2017/7.jpg` has its objects in `labels/val2017/7.txt`, a line each: class, centre x, centre y, width and
+    height, the last four as shares of the image's width and height. An image without such a file has no objects.
+
+    Args:
+        root: the folder that holds images/ and labels/.
+        image_size: side of the square that images are brought to, or height and width.
+        train_images: folder of the training images, in root.
+        test_images: folder of the test images, in root.
+        num_classes: how many classes there are; 80 for COCO.
+        names: a name for each class; by default it is called by its index.
+        batch_size: images per batch.
+        num_workers: processes that decode; about one per CPU core.
+        val_size: training images held out for validation.
+        seed: seed of that draw.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int | tuple[int, int] = 640,
+        train_images: str = "images/train2017",
+        test_images: str = "images/val2017",
+        num_classes: int = 80,
+        names: list[str] | None = None,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        val_size: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(root, image_size, batch_size, num_workers, val_size, seed)
+        if num_classes < 1 or (names is not None and len(names) != num_classes):
+            raise ValueError(f"{len(names or [])} names are given for {num_classes} classes: name each class, or none")
+        self.train_images = train_images
+        self.test_images = test_images
+        self.names = names
+        self._num_classes = num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, or their indices."""
+        return tuple(self.names or map(str, range(self._num_classes)))
+
+    def read_train(self) -> list[Labelled]:
+        """Return the training images and their objects.
+
+        Raises:
+            DataError: there are no images, no labels, or malformed ones.
+        """
+        return read_yolo(self._root() / self.train_images, self._num_classes)
+
+    def read_test(self) -> list[Labelled]:
+        """Return the test images and their objects.
+
+        Raises:
+            DataError: there are no images, no labels, or malformed ones.
+        """
+        return read_yolo(self._root() / self.test_images, self._num_classes)

@@ -1,0 +1,89 @@
+"""The contract of a quantizer of numpy arrays: what a device without torch runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Symbols = NDArray[np.uint8]
+TINY = 2.0**-126  # the smallest float32 with all its digits
+
+
+class Grid(ABC):
+    """Maps the latent of one image to symbols 0…levels−1 and back, bit for bit as its torch twin does."""
+
+    levels: int
+    floats_per_image: ClassVar[int]
+
+    def quantize(self, latent: Floats, out: Symbols | None = None) -> tuple[Symbols, tuple[float, ...]]:
+        """Return the symbols of one image and the floats that `dequantize` needs.
+
+        Args:
+            latent: float32 array of any shape.
+            out: contiguous uint8 array of that shape to write to; by default a new one.
+
+        Raises:
+            ValueError: if the latent is not float32 or holds NaN or infinity, or `out` does not fit.
+        """
+        check_latent(latent)
+        symbols = np.empty(latent.shape, np.uint8) if out is None else out
+        if out is not None:
+            check_output(out, np.uint8, latent.shape)
+        return symbols, self._quantize(latent, symbols.reshape(-1))
+
+    @abstractmethod
+    def _quantize(self, latent: Floats, symbols: Symbols) -> tuple[float, ...]:
+        """Write the symbols of `latent` to a flat array and return the floats; both are checked already."""
+
+    def dequantize(self, symbols: Symbols, floats: tuple[float, ...] = (), out: Floats | None = None) -> Floats:
+        """Return the float32 latent of one image.
+
+        Args:
+            symbols: uint8 array of any shape, values below `levels`.
+            floats: what `quantize` returned beside the symbols.
+            out: contiguous float32 array of that shape to write to; by default a new one.
+
+        Raises:
+            ValueError: if there are not `floats_per_image` floats, or `out` does not fit.
+        """
+        latent = np.empty(symbols.shape, np.float32) if out is None else out
+        if out is not None:
+            check_output(out, np.float32, symbols.shape)
+        self.check_floats(floats)
+        self._dequantize(symbols, floats, latent.reshape(-1))
+        return latent
+
+    @abstractmethod
+    def _dequantize(self, symbols: Symbols, floats: tuple[float, ...], latent: Floats) -> None:
+        """Write the latent of `symbols` to a flat array; all are checked already."""
+
+    def check_floats(self, floats: tuple[float, ...]) -> None:
+        """Raise ValueError if there are not `floats_per_image` floats."""
+        if len(floats) != self.floats_per_image:
+            raise ValueError(f"{type(self).__name__} needs {self.floats_per_image} floats an image, got {len(floats)}")
+
+    @abstractmethod
+    def empty_floats(self) -> tuple[float, ...]:
+        """Return the floats of an image without elements."""
+
+
+def check_latent(latent: Floats) -> None:
+    """Raise ValueError unless `latent` is a float32 numpy array."""
+    if not isinstance(latent, np.ndarray) or latent.dtype != np.float32:
+        given = f"an array of {latent.dtype}" if isinstance(latent, np.ndarray) else f"a {type(latent).__name__} object"
+        raise ValueError(f"the latent must be a float32 numpy array, got {given}")
+
+
+def flat_latent(latent: Floats) -> Floats:
+    """Return a latent as a flat, contiguous array; a view where possible."""
+    return latent.reshape(-1) if latent.flags.c_contiguous else np.ascontiguousarray(latent).reshape(-1)
+
+
+def check_output(out: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless `out` is a writeable, contiguous array of this type and shape."""
+    if out.dtype != dtype or out.shape != shape or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError(f"out must be a writeable, contiguous {dtype.__name__} array of shape {shape}")

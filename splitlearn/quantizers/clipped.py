@@ -1,0 +1,159 @@
+"""Clipping between limits found by calibration, with few levels: uniform, or entropy-constrained with pinned ends."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from splitlearn.grids import ClippedGrid
+from splitlearn.quantizers.base import Quantizer, check_finite, straight_through
+
+
+class Clipped(Quantizer):
+    """Clips to [low, high] and rounds to one of a few levels, whose ends lie on the limits.
+
+    Constructed, it has levels at even distances, the same in all channels. Calibration gives each channel limits of
+    its own (`between`), or levels at any distances (`with_levels`): these are buffers, saved with the weights and sent
+    once. Payloads carry no floats.
+
+    A value's symbol is the number of thresholds that lie below it; comparisons of float32 are exact, so every machine
+    finds the same symbols.
+
+    Args:
+        low: c0, the value of the lowest level.
+        high: c1, the value of the highest one.
+        levels: N, 2…256; not only powers of two.
+        channels: 1 for one set of levels for all elements, or the size of the latent's first axis after the batch.
+
+    Raises:
+        ValueError: if limits are not finite or not in order, `levels` is out of range, or there are no channels.
+
+    Reference: Cohen, Choi & Bajić 2020.
+    """
+
+    floats_per_image = 0
+    thresholds: Tensor
+    values: Tensor
+
+    def __init__(self, low: float = 0.0, high: float = 1.0, levels: int = 4, channels: int = 1) -> None:
+        super().__init__()
+        if not isinstance(levels, int) or not 2 <= levels <= 256:
+            raise ValueError(f"levels must be an integer in 2…256, got {levels}")
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
+        self.low, self.high, self.levels, self.channels = low, high, levels, channels
+        limits = torch.tensor([low, high], dtype=torch.float64)
+        values = even_values(limits[:1], limits[1:], levels).repeat(channels, 1)
+        self.register_buffer("values", values.float())
+        self.register_buffer("thresholds", midpoints(values).float())
+
+    @classmethod
+    def between(cls, low: Tensor, high: Tensor, levels: int) -> Self:
+        """Return a quantizer with even levels between limits `(channels,)`, those of one channel in one row.
+
+        A channel with equal limits has one level in use, on that value.
+
+        Raises:
+            ValueError: if limits are not finite or not in order, or `levels` is out of range.
+        """
+        values = even_values(low.double(), high.double(), levels)
+        return cls.with_levels(values, midpoints(values))
+
+    @classmethod
+    def with_levels(cls, values: Tensor, thresholds: Tensor) -> Self:
+        """Return a quantizer with these levels.
+
+        Args:
+            values: `(channels, levels)`, ascending in each channel: what symbols stand for.
+            thresholds: `(channels, levels − 1)`, ascending: a symbol is the number of those below a value.
+
+        Raises:
+            ValueError: if shapes don't fit, a value is not finite, or either is not ascending.
+        """
+        if values.dim() != 2 or thresholds.shape != (len(values), values.shape[1] - 1):
+            raise ValueError(f"{tuple(thresholds.shape)} thresholds do not go with {tuple(values.shape)} values")
+        falling = [bool((rows[:, 1:] < rows[:, :-1]).any()) for rows in (values, thresholds)]
+        if not bool(values.isfinite().all()) or bool(thresholds.isnan().any()) or any(falling):
+            raise ValueError("values must be finite, and values and thresholds ascending in each channel")
+        quantizer = cls(float(values.min()), float(values.max()), values.shape[1], len(values))
+        quantizer.values.copy_(values)
+        quantizer.thresholds.copy_(thresholds)
+        return quantizer
+
+    @property
+    def grid(self) -> ClippedGrid:  # type: ignore[override]
+        """The same quantizer for numpy arrays, bit for bit."""
+        return ClippedGrid(self.thresholds.cpu().numpy(), self.values.cpu().numpy())
+
+    def _by_channel(self, latent: Tensor) -> Tensor:
+        """Return a view or copy of a batch as `(channels, elements)`."""
+        if self.channels == 1:
+            return latent.reshape(1, -1)
+        if latent.dim() < 2 or latent.shape[1] != self.channels:
+            raise ValueError(
+                f"this quantizer is calibrated for {self.channels} channels, the latent has shape {tuple(latent.shape)}"
+            )
+        return latent.transpose(0, 1).flatten(1)
+
+    def _restored(self, rows: Tensor, shape: torch.Size) -> Tensor:
+        """Undo `_by_channel`."""
+        if self.channels == 1:
+            return rows.reshape(shape)
+        return rows.reshape(self.channels, shape[0], *shape[2:]).transpose(0, 1)
+
+    def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return uint8 symbols shaped like `latent` and an empty `(B, 0)` tensor.
+
+        Raises:
+            ValueError: if the latent holds NaN or infinity, or has another number of channels.
+        """
+        check_finite(latent)
+        floats = latent.detach().float()
+        symbols = torch.searchsorted(self.thresholds, self._by_channel(floats).contiguous())
+        return self._restored(symbols.to(torch.uint8), latent.shape).contiguous(), floats.new_zeros(len(latent), 0)
+
+    def dequantize(self, symbols: Tensor, floats: Tensor) -> Tensor:
+        """Return the float32 values of `symbols`, shaped like them; `floats` is empty.
+
+        Raises:
+            ValueError: if there is another number of channels.
+        """
+        values = self.values.gather(1, self._by_channel(symbols).long())
+        return self._restored(values, symbols.shape).contiguous()
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return the quantized latent in float32 with the gradient of the identity, shaped like `latent`.
+
+        NaN and infinity become NaN, so that a diverged training shows in its loss.
+        """
+        finite = latent.detach().nan_to_num(0.0)
+        return straight_through(latent, self.dequantize(*self.quantize(finite)))
+
+    def extra_repr(self) -> str:
+        """Return the arguments for `repr`."""
+        return f"low={self.low:g}, high={self.high:g}, levels={self.levels}, channels={self.channels}"
+
+
+def even_values(low: Tensor, high: Tensor, levels: int) -> Tensor:
+    """Return levels at even distances with the ends on the limits, float64 `(channels, levels)`.
+
+    Raises:
+        ValueError: if a limit is not finite, or low > high.
+    """
+    if not bool((low.isfinite() & high.isfinite() & (low <= high)).all()):
+        raise ValueError("clipping limits must be finite, low not above high")
+    steps = torch.arange(levels, dtype=torch.float64) / (levels - 1)
+    values = low[:, None] + (high - low)[:, None] * steps
+    values[:, -1] = high
+    return values
+
+
+def midpoints(values: Tensor) -> Tensor:
+    """Return the thresholds halfway between neighbouring values `(channels, levels)`, infinite where values are equal.
+
+    Equal values are one level: a threshold among them would tell apart what they restore alike.
+    """
+    halfway = values[:, :-1] + values.diff(dim=1) / 2
+    return halfway.masked_fill(values[:, :-1] == values[:, -1:], float("inf"))

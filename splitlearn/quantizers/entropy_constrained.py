@@ -1,0 +1,186 @@
+"""Levels that weigh distortion against code length, with the ends pinned to the clipping limits."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from splitlearn.quantizers.clipped import Clipped, even_values
+from splitlearn.quantizers.statistics import LatentStatistics
+
+STEPS = 200
+SETTLED = 1e-7  # relative change of the cost at which the design ends
+
+
+class CodeLengths(ABC):
+    """How many bits a symbol is taken to cost."""
+
+    @abstractmethod
+    def bits(self, counts: Tensor) -> Tensor:
+        """Return bits of each symbol, float64 `(levels,)`, infinite for one that must not be used.
+
+        Args:
+            counts: how often each symbol occurs, `(levels,)`.
+        """
+
+
+class IdealLengths(CodeLengths):
+    """−log₂ p: what an arithmetic coder needs, and RANS nearly."""
+
+    def bits(self, counts: Tensor) -> Tensor:
+        """Return −log₂ of the share of each symbol."""
+        return -(counts / counts.sum()).log2()
+
+
+class TruncatedUnaryLengths(CodeLengths):
+    """Binary digits of truncated unary code: n + 1 for symbol n, N − 1 for the last.
+
+    What digits cost after adaptive binary coding is less; `IdealLengths` is nearer to that.
+    """
+
+    def bits(self, counts: Tensor) -> Tensor:
+        """Return the lengths, whatever the counts."""
+        lengths = torch.arange(1, len(counts) + 1, dtype=torch.float64)
+        return lengths.clamp(max=len(counts) - 1)
+
+
+@dataclass(frozen=True)
+class Design:
+    """One state of the design.
+
+    Attributes:
+        values: float64 `(R, levels)`, ascending; first and last are the limits.
+        thresholds: float64 `(R, levels − 1)`, ascending; equal ones enclose an empty bin.
+        distortion: mean squared error over the latents' variance.
+        rate: mean bits an element.
+        cost: distortion + rate_weight · rate.
+    """
+
+    values: Tensor
+    thresholds: Tensor
+    distortion: float
+    rate: float
+    cost: float
+
+
+def entropy_constrained(
+    statistics: LatentStatistics,
+    low: Tensor,
+    high: Tensor,
+    levels: int,
+    rate_weight: float,
+    lengths: CodeLengths | None = None,
+) -> Clipped:
+    """Return the pinned entropy-constrained quantizer for these latents; see `design_steps`.
+
+    Raises:
+        ValueError: if limits are not finite or not in order, `levels` is out of range, or the weight is negative.
+    """
+    final = design_steps(statistics, low, high, levels, rate_weight, lengths)[-1]
+    return Clipped.with_levels(final.values, final.thresholds)
+
+
+def design_steps(
+    statistics: LatentStatistics,
+    low: Tensor,
+    high: Tensor,
+    levels: int,
+    rate_weight: float,
+    lengths: CodeLengths | None = None,
+) -> list[Design]:
+    """Return every state of the design, from uniform levels to where the cost has settled.
+
+    A step assigns each value to the level with the least (x − x̂ₙ)² + λ·bₙ, moves interior levels to the means of what
+    they were assigned, and takes the new code lengths. None of these can raise the cost. The ends stay on the limits,
+    so that what clipping has gathered there is restored to the limits. All channels share one code.
+
+    Args:
+        statistics: of calibration latents, R rows.
+        low: clipping limits, `(R,)`.
+        high: likewise.
+        levels: N.
+        rate_weight: λ over the latents' variance: distortion is measured in shares of it, so 0.01 trades a hundredth of
+            the variance for a bit an element.
+        lengths: of the code; `IdealLengths()` by default.
+
+    Raises:
+        ValueError: if limits are not finite or not in order, `levels` is out of range, or the weight is negative.
+
+    Reference: Cohen, Choi & Bajić 2020.
+    """
+    if not 2 <= levels <= 256 or rate_weight < 0:
+        raise ValueError(f"levels must lie in 2…256 and rate_weight must not be negative, got {levels}, {rate_weight}")
+    lengths = lengths or IdealLengths()
+    elements = statistics.counts.sum(1, keepdim=True)
+    share = elements / elements.sum()
+    variance = float((statistics.variance[:, None] * share).sum())
+    values = even_values(low.double(), high.double(), levels)
+    bits = lengths.bits(torch.ones(levels, dtype=torch.float64))
+    steps: list[Design] = []
+    for _ in range(STEPS):
+        thresholds = _thresholds(values, rate_weight * variance * bits)
+        m0, m1, m2 = _cells(statistics, thresholds)
+        values = _centred(values, m0, m1)
+        used = (m0 * share).sum(0)
+        bits = lengths.bits(used)
+        distortion = float(((m2 - 2 * values * m1 + values.square() * m0) * share).sum()) / variance
+        rate = float(torch.where(used > 0, used * bits, 0.0).sum())
+        steps.append(Design(values, thresholds, distortion, rate, distortion + rate_weight * rate))
+        if len(steps) > 1 and steps[-2].cost - steps[-1].cost <= SETTLED * steps[-2].cost:
+            break
+    return steps
+
+
+def _cells(statistics: LatentStatistics, thresholds: Tensor) -> Tensor:
+    """Return share, mean and mean square of the values in each bin, float64 `(3, R, levels)`."""
+    inner = statistics.cumulative(thresholds)
+    total = statistics.cumulative(torch.full((len(thresholds), 1), math.inf, dtype=torch.float64))
+    return torch.cat([torch.zeros_like(total), inner, total], dim=-1).diff(dim=-1)
+
+
+def _centred(values: Tensor, mass: Tensor, first: Tensor) -> Tensor:
+    """Return the values with interior ones moved to the mean of their bin, within the limits; empty ones keep order."""
+    means = torch.where(mass > 0, first / mass.clamp(min=1e-300), values)
+    moved = torch.clamp(means, values[:, :1], values[:, -1:])
+    moved[:, 0], moved[:, -1] = values[:, 0], values[:, -1]
+    return moved.cummax(dim=1).values
+
+
+def _thresholds(values: Tensor, prices: Tensor) -> Tensor:
+    """Return the thresholds at which the cheapest level changes, `(R, levels − 1)`.
+
+    The costs (x − x̂ₙ)² + priceₙ differ by straight lines in x, so the cheapest ones are their lower envelope, found
+    from left to right. A level that is nowhere the cheapest has an empty bin, where the next one begins.
+    """
+    thresholds = torch.full((len(values), values.shape[1] - 1), math.inf, dtype=torch.float64)
+    costs = prices.tolist()
+    for row, centres in enumerate(values.tolist()):
+        envelope: list[tuple[int, float]] = []  # levels, and from where on each is the cheapest
+        for level, (centre, cost) in enumerate(zip(centres, costs, strict=True)):
+            if math.isinf(cost):
+                continue
+            start = -math.inf
+            while envelope:
+                last, its_start = envelope[-1]
+                start = _crossing(centres[last], costs[last], centre, cost)
+                if start > its_start:
+                    break
+                envelope.pop()
+                start = -math.inf
+            envelope.append((level, start))
+        previous = 0
+        for level, start in envelope:
+            thresholds[row, previous:level] = start
+            previous = level
+    return thresholds
+
+
+def _crossing(left: float, left_cost: float, right: float, right_cost: float) -> float:
+    """Return from where on the right level is the cheaper one."""
+    if left == right:
+        return -math.inf if right_cost < left_cost else math.inf
+    return (left + right) / 2 + (right_cost - left_cost) / (2 * (right - left))

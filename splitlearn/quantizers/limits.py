@@ -1,0 +1,160 @@
+"""Where to clip: limits between which a uniform quantizer errs least, by measurement or by a model of the latents."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from splitlearn.quantizers.clipped import even_values, midpoints
+from splitlearn.quantizers.laplace import AsymmetricLaplace
+from splitlearn.quantizers.statistics import LatentStatistics
+
+Pair = tuple[Tensor, Tensor]
+CANDIDATES, ROUNDS = 25, 12
+
+
+class Cumulative(Protocol):
+    """A distribution of values, for each of R rows."""
+
+    def cumulative(self, points: Tensor) -> Tensor:
+        """Return ∫ yᵏ p(y) dy up to points `(R, P)` for k = 0, 1, 2, float64 `(3, R, P)`; points may be infinite."""
+
+
+class Limits(ABC):
+    """A rule for clipping limits. A new one is one file with one subclass that a command names by import path."""
+
+    @abstractmethod
+    def of(self, statistics: LatentStatistics, levels: int) -> Pair:
+        """Return limits (low, high), float64 `(R,)` each; equal ones for a row of one repeated value.
+
+        Args:
+            statistics: of calibration latents, R rows.
+            levels: N, of the uniform quantizer between the limits.
+
+        Raises:
+            ValueError: if these latents do not fit the rule.
+        """
+
+
+class LeastError(Limits):
+    """The limits with the least squared error on the calibration latents themselves; no model is assumed."""
+
+    def of(self, statistics: LatentStatistics, levels: int) -> Pair:
+        """Return the limits of least measured error."""
+        whole = statistics.minimum, statistics.maximum
+        return least_error_limits(statistics, whole, whole, levels)
+
+
+class LaplaceLimits(Limits):
+    """The limits with the least expected error if pre-activations are asymmetric Laplace; needs mean and variance only.
+
+    Args:
+        slope: of the activation below zero: 0 after ReLU, 0.1 or 0.01 after leaky ReLU, 1 where there is none.
+        asymmetry: κ of the distribution; Cohen et al. fix it and fit rate and mode.
+
+    Reference: Cohen, Choi & Bajić 2020.
+    """
+
+    def __init__(self, slope: float = 0.0, asymmetry: float = 0.5) -> None:
+        self.slope, self.asymmetry = slope, asymmetry
+
+    def of(self, statistics: LatentStatistics, levels: int) -> Pair:
+        """Return the limits of least expected error under the fitted model.
+
+        Raises:
+            ValueError: if there are negative latents and the slope is 0.
+        """
+        if self.slope == 0:
+            _refuse_negative(statistics, "LaplaceLimits(slope=0) models")
+        constant = statistics.variance <= 0
+        mean = statistics.mean.masked_fill(constant, 1.0)
+        mean_square = statistics.mean_square.masked_fill(constant, 2.0)
+        model = AsymmetricLaplace.fit(mean, mean_square, self.slope, self.asymmetry)
+        low, high = least_error_limits(model, model.range(), model.range(), levels)
+        return torch.where(constant, statistics.minimum, low), torch.where(constant, statistics.maximum, high)
+
+
+class ReluLimits(Limits):
+    """Limits after ReLU without any search: 0 and a multiple of the mean of the positive part's exponential.
+
+    With the positive part A·exp(−a·y), a = 2·E[Y]/E[Y²] over all elements, zeros included, and the best upper limit is
+    a·c1 = 2.000, 2.90, 3.49, 4.82 for N = 2, 3, 4, 8 (`unit_limit`).
+    """
+
+    def of(self, statistics: LatentStatistics, levels: int) -> Pair:
+        """Return 0 and c1.
+
+        Raises:
+            ValueError: if there are negative latents.
+        """
+        _refuse_negative(statistics, "ReluLimits is made for")
+        rate = 2 * statistics.mean / statistics.mean_square.clamp(min=torch.finfo(torch.float64).tiny)
+        high = torch.where(rate > 0, unit_limit(levels) / rate.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+        constant = statistics.variance <= 0
+        low = torch.where(constant, statistics.minimum, torch.zeros_like(high))
+        return low, torch.where(constant, statistics.maximum, high)
+
+
+def _refuse_negative(statistics: LatentStatistics, who: str) -> None:
+    if float(statistics.minimum.min()) < 0:
+        raise ValueError(
+            f"{who} latents after ReLU, these reach down to {float(statistics.minimum.min()):.3g}: use LeastError, or "
+            "LaplaceLimits with the slope of the activation"
+        )
+
+
+@cache
+def unit_limit(levels: int) -> float:
+    """Return the c1 > 0 with the least squared error of N levels on [0, c1] for the density exp(−y), y ≥ 0."""
+    unit = AsymmetricLaplace(torch.ones(1) * 2.0, torch.zeros(1), slope=0.0, asymmetry=0.5)  # exp(−y) above 0, scaled
+    zero, far = torch.zeros(1, dtype=torch.float64), torch.full((1,), 40.0, dtype=torch.float64)
+    return float(least_error_limits(unit, (zero, zero), (zero, far), levels)[1])
+
+
+def squared_error(values: Cumulative, low: Tensor, high: Tensor, levels: int) -> Tensor:
+    """Return the expected squared error of even levels between limits, beyond them and inside, float64 `(R, K)`.
+
+    Args:
+        values: how they are distributed, R rows.
+        low: K candidates for each row, `(R, K)`.
+        high: likewise.
+        levels: N.
+    """
+    table = even_values(low.reshape(-1), high.reshape(-1), levels)
+    thresholds = midpoints(table)
+    rows = len(low)
+    moments = values.cumulative(thresholds.reshape(rows, -1)).reshape(3, *low.shape, levels - 1)
+    total = values.cumulative(torch.full((rows, 1), float("inf"), dtype=torch.float64))
+    start, end = torch.zeros_like(moments[..., :1]), total.reshape(3, rows, 1, 1).expand(3, *low.shape, 1)
+    m0, m1, m2 = torch.cat([start, moments, end], dim=-1).diff(dim=-1)
+    table = table.reshape(*low.shape, levels)
+    error: Tensor = (m2 - 2 * table * m1 + table.square() * m0).sum(-1)
+    return error
+
+
+def least_error_limits(values: Cumulative, lows: Pair, highs: Pair, levels: int) -> Pair:
+    """Return the limits that minimise `squared_error`, float64 `(R,)` each.
+
+    The two take turns; each tries points of a window that narrows around the best so far.
+
+    Args:
+        values: how they are distributed, R rows.
+        lows: least and largest lower limit to consider, `(R,)` each.
+        highs: likewise for upper limits.
+        levels: N.
+    """
+    low, high = lows[0], highs[1]
+    shares = torch.linspace(-1, 1, CANDIDATES, dtype=torch.float64)
+    for number in range(ROUNDS):
+        window = ((highs[1] - lows[0]) * 0.6**number)[:, None] * shares
+        tried = torch.clamp(high[:, None] + window, torch.maximum(low, highs[0])[:, None], highs[1][:, None])
+        error = squared_error(values, low[:, None].expand_as(tried), tried, levels)
+        high = tried.gather(1, error.argmin(1, keepdim=True))[:, 0]
+        tried = torch.clamp(low[:, None] + window, lows[0][:, None], torch.minimum(high, lows[1])[:, None])
+        error = squared_error(values, tried, high[:, None].expand_as(tried), levels)
+        low = tried.gather(1, error.argmin(1, keepdim=True))[:, 0]
+    return low, high

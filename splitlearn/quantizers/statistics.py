@@ -1,0 +1,79 @@
+"""What calibration needs to know of latents: how often which values occur, channel by channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+BINS = 2048
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """Histogram of each channel of a batch of latents; R is 1 if all channels are counted together.
+
+    Attributes:
+        centres: float64 `(R, bins)`: mean of the values in each bin, ascending.
+        counts: float64 `(R, bins)`: how many there are.
+        minimum: float64 `(R,)`.
+        maximum: float64 `(R,)`.
+        mean: float64 `(R,)`, exact.
+        mean_square: float64 `(R,)`, exact.
+    """
+
+    centres: Tensor
+    counts: Tensor
+    minimum: Tensor
+    maximum: Tensor
+    mean: Tensor
+    mean_square: Tensor
+
+    @classmethod
+    def of(cls, latents: Tensor, per_channel: bool = False) -> Self:
+        """Count the values of latents `(B, C, …)`.
+
+        The bins divide the range of a channel evenly. What stands on the smallest value itself, as zeros after ReLU,
+        has a bin of its own.
+
+        Args:
+            latents: of any float type, all images together.
+            per_channel: count each channel by itself; needs a latent of two or more dimensions.
+
+        Raises:
+            ValueError: if the latents are empty, hold NaN or infinity, are all of one value, or have no channels.
+        """
+        if latents.numel() == 0:
+            raise ValueError("there are no latents to calibrate with: give at least one image")
+        if per_channel and latents.dim() < 2:
+            raise ValueError(f"latents of shape {tuple(latents.shape)} have no channels: calibrate per tensor")
+        rows = (latents.transpose(0, 1).flatten(1) if per_channel else latents.reshape(1, -1)).detach().cpu().double()
+        minimum, maximum = torch.aminmax(rows, dim=1)
+        if not bool((minimum.isfinite() & maximum.isfinite()).all()):
+            raise ValueError("the latents hold NaN or infinity: check weights and normalization of the network")
+        if bool((minimum == maximum).all()):
+            raise ValueError(
+                "every latent of the calibration images holds one repeated value, so there is nothing to quantize: "
+                "check the weights, or cut at another module"
+            )
+        scale = (maximum - minimum).clamp(min=torch.finfo(torch.float64).tiny)
+        bins = (((rows - minimum[:, None]) / scale[:, None]) * (BINS - 1)).ceil().long()
+        counts = torch.zeros(len(rows), BINS, dtype=torch.float64).scatter_add_(1, bins, torch.ones_like(rows))
+        sums = torch.zeros_like(counts).scatter_add_(1, bins, rows)
+        even = minimum[:, None] + scale[:, None] * torch.arange(BINS, dtype=torch.float64) / (BINS - 1)
+        centres = torch.where(counts > 0, sums / counts.clamp(min=1), even)
+        return cls(centres, counts, minimum, maximum, rows.mean(1), rows.square().mean(1))
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each row, float64 `(R,)`."""
+        return (self.mean_square - self.mean.square()).clamp(min=0)
+
+    def cumulative(self, points: Tensor) -> Tensor:
+        """Return the mean over all values of yᵏ for those up to points `(R, P)`, k = 0, 1, 2: float64 `(3, R, P)`."""
+        powers = torch.stack([self.counts, self.counts * self.centres, self.counts * self.centres.square()])
+        sums = torch.nn.functional.pad(powers.cumsum(-1), (1, 0)) / self.counts.sum(1)[:, None]
+        index = torch.searchsorted(self.centres.contiguous(), points.contiguous(), right=True)
+        return sums.gather(2, index.expand(3, -1, -1))

@@ -1,0 +1,46 @@
+"""What all tasks share: images go through their payloads, and these are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning import LightningModule
+from torch import Tensor
+
+from splitlearn.metrics import BitsPerPixel, BytesPerImage
+from splitlearn.models import CompressionModel, SplitModel
+
+
+class PayloadTask(LightningModule):
+    """A network with bytes in its middle, whose sizes are measured whenever it is tested.
+
+    Args:
+        model: the network.
+    """
+
+    def __init__(self, model: CompressionModel) -> None:
+        super().__init__()
+        self.model = model
+        self.bytes_per_image, self.bits_per_pixel = BytesPerImage(), BitsPerPixel()
+
+    def measured(self, images: Tensor) -> Any:
+        """Return the prediction of images that went through their payloads, and log the sizes of these."""
+        payloads = self.model.compress(images)
+        prediction = self.model.decompress(payloads)
+        self.bytes_per_image.update(payloads)
+        self.bits_per_pixel.update(payloads, images)
+        self.log("test/bytes_per_image", self.bytes_per_image)
+        self.log("test/bits_per_pixel", self.bits_per_pixel)
+        if isinstance(self.model, SplitModel):
+            self.log("test/table_bytes", float(self.model.table_bytes), batch_size=len(images))
+        return prediction
+
+    def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
+        """Return what `predict` has found as a table: a row of headings, then the rows of a CSV file.
+
+        Args:
+            predictions: what `predict_step` has returned, batch by batch.
+            class_names: name of each class; None if the data have none.
+        """
+        raise NotImplementedError

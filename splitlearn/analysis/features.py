@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from splitlearn.analysis.distribution import check_rows
 from splitlearn.models import SplitModel
@@ -56,7 +56,7 @@ def cut_features(model: SplitModel, batches: Iterable[Any], images: int) -> CutF
         for tensor in crossing:
             check_rows(tensor, seen)
         parts.append(tuple(t.cpu() for t in crossing))
-        symbols.append([s.cpu() for s in model.symbols_of(_latents(model.bottlenecks, crossing))])
+        symbols.append([s.cpu() for s in model.symbols_of(model.latents_of(crossing))])
         is_class = isinstance(targets, Tensor) and targets.ndim == 1 and len(targets) == len(pictures)
         labels.append(targets[: len(batch)].cpu() if is_class else None)
         seen += len(batch)
@@ -70,8 +70,3 @@ def cut_features(model: SplitModel, batches: Iterable[Any], images: int) -> CutF
         symbols=tuple(map(torch.cat, zip(*symbols, strict=True))),
         labels=torch.cat(classes) if len(classes) == len(labels) else None,
     )
-
-
-def _latents(bottlenecks: nn.ModuleList, crossing: Iterable[Tensor]) -> list[Tensor]:
-    pairs = zip(bottlenecks, crossing, strict=True)
-    return [unit.get_submodule("encoder")(t) for unit, t in pairs if t.is_floating_point()]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from splitlearn.cli.messages import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from splitlearn.codecs import Codec
+
+T = TypeVar("T")
 
 
 def profile(
@@ -149,7 +152,78 @@ def analyze(
         raise UsageError(str(error)) from error
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"profile": profile, "export": export, "codecs": codecs, "analyze": analyze}
+def calibrate(
+    config: Path,
+    out: Path,
+    levels: int = 4,
+    limits: str = "LeastError",
+    slope: float | None = None,
+    per_channel: bool = True,
+    stretch: str = "1",
+    rate_weight: float = 0.0,
+    entropy_weight: float | None = None,
+    lengths: str = "IdealLengths",
+    codec: str = "ContextRANS",
+    images: int = 256,
+    photos: Path | None = None,
+    ckpt_path: Path | None = None,
+    data_root: Path | None = None,
+) -> None:
+    """Learn clipped levels and code tables for a network from a few images without labels; nothing is retrained.
+
+    Args:
+        config: a config of splitlearn test, whose model is a SplitModel; its own quantizer and codec are replaced.
+        out: safetensors file for limits, levels and tables; splitlearn.deploy.load_bottleneck reads it.
+        levels: N of the quantizer, 2 to 256.
+        limits: LeastError (measured), LaplaceLimits (model), ReluLimits (short cut), or an import path of your own.
+        slope: of the activation before the cut, below zero; for LaplaceLimits.
+        per_channel: limits for each channel, instead of one pair for a tensor.
+        stretch: factors on the limits to try, e.g. 0.7,1,1.4,2; the best in distance + rate_weight * bits is taken.
+        rate_weight: what a bit an element is worth in distance between predictions.
+        entropy_weight: weight of the entropy-constrained design, e.g. 0.05; by default levels are uniform.
+        lengths: IdealLengths, TruncatedUnaryLengths, or an import path; for the entropy-constrained design.
+        codec: class of the codec that gets static tables, or an import path.
+        images: how many images to look at.
+        photos: folder of images to calibrate with; by default the config's validation images.
+        ckpt_path: checkpoint of the config's trained bottleneck.
+        data_root: folder of images, in place of the config's data.root.
+    """
+    if images < 1:
+        raise UsageError(f"--images must be at least 1, got {images}")
+    if not 2 <= levels <= 256:
+        raise UsageError(f"--levels must lie in 2…256, got {levels}")
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out must be the name of a .safetensors file, got {out}")
+    factors = _factors(stretch)
+    from splitlearn import codecs as codec_room
+    from splitlearn import quantizers
+    from splitlearn.cli.calibration_images import calibration_images
+    from splitlearn.deploy import CalibrationSettings, calibrate_command
+
+    if slope is not None and limits != "LaplaceLimits":
+        raise UsageError(f"--slope goes with --limits LaplaceLimits, got {limits}")
+    arguments = {} if slope is None else {"slope": slope}
+    settings = CalibrationSettings(
+        levels=levels,
+        limits=_instance("limits", limits, quantizers, quantizers.Limits, **arguments),
+        per_channel=per_channel,
+        stretches=factors,
+        rate_weight=rate_weight,
+        entropy_weight=entropy_weight,
+        lengths=_instance("lengths", lengths, quantizers, quantizers.CodeLengths),
+        codec=_instance("codec", codec, codec_room, codec_room.Codec),
+    )
+    model, pictures = calibration_images(config, ckpt_path, data_root, photos, images)
+    calibrate_command(model, pictures, settings, out)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "profile": profile,
+    "analyze": analyze,
+    "calibrate": calibrate,
+    "codecs": codecs,
+    "export": export,
+}
 
 
 def run_function(function: Callable[..., None], arguments: list[str]) -> None:
@@ -175,14 +249,37 @@ def _codec(path: str) -> dict[str, Codec]:
     """Return a new codec of the class at an import path, by the class's name."""
     from splitlearn.codecs import Codec
 
+    codec = _instance("codec", path, None, Codec)
+    return {type(codec).__name__: codec}
+
+
+def _instance(option: str, path: str, room: ModuleType | None, base: type[T], **arguments: Any) -> T:
+    """Return a new object of the class at an import path; a name without dots is looked for in `room`."""
     module, _, name = path.rpartition(".")
+    if not module and room is not None:
+        names = [n for n in room.__all__ if isinstance(cls := getattr(room, n), type) and issubclass(cls, base)]
+        if name not in names:
+            raise UsageError(f"--{option} has no {name!r}{did_you_mean(name, names)}; it takes {', '.join(names)}")
+        module = room.__name__
     try:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"--codec {path} cannot be imported: {error}") from error
-    if not (isinstance(cls, type) and issubclass(cls, Codec)):
-        raise UsageError(f"--codec takes the import path of a class derived from splitlearn.codecs.Codec, got {path}")
-    return {name: cls()}
+        raise UsageError(f"--{option} {path} cannot be imported: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise UsageError(
+            f"--{option} takes the import path of a class derived from {base.__module__}.{base.__name__}, got {path}"
+        )
+    return cls(**arguments)
+
+
+def _factors(text: str) -> list[float]:
+    try:
+        factors = [float(number) for number in text.split(",")]
+    except ValueError:
+        factors = []
+    if not factors or min(factors) <= 0:
+        raise UsageError(f"--stretch takes positive numbers, e.g. 0.7,1,1.4; got {text!r}")
+    return factors
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -36,6 +36,22 @@ def config_images(
         UsageError: if the config's model is no SplitModel.
         OSError: if weights or checkpoint are absent.
     """
+    model, data = config_model(config, ckpt_path, data_root)
+    return model, _batches(data, images)
+
+
+def config_model(config: Path, ckpt_path: Path | None, data_root: Path | None) -> tuple[SplitModel, Any]:
+    """Return a config's model in eval mode and its data module.
+
+    Args:
+        config: what `splitlearn test` takes; of its sections only model and data count.
+        ckpt_path: checkpoint of a trained bottleneck; None leaves the model as the config builds it.
+        data_root: folder of the images, in place of the config's `data.root`.
+
+    Raises:
+        UsageError: if the config's model is no SplitModel.
+        OSError: if weights or checkpoint are absent.
+    """
     task, data = build_task(config, data_root)
     model = getattr(task, "model", None)
     if not isinstance(model, SplitModel):
@@ -45,7 +61,7 @@ def config_images(
     elif any(parameter.requires_grad for parameter in model.parameters()):
         print("warning: this bottleneck is untrained; did you mean --ckpt_path FILE?", file=sys.stderr)
     task.eval()
-    return model, _batches(data, images)
+    return model, data
 
 
 def _batches(data: Any, images: int) -> Iterator[Any]:

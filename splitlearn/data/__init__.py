@@ -6,7 +6,7 @@ from splitlearn.data.detection import CocoDetection, DetectionDataModule, YoloDe
 from splitlearn.data.digits import Digits
 from splitlearn.data.folder import ImageFolder
 from splitlearn.data.imagenet import ImageNet, LabelledImages
-from splitlearn.data.images import DataError
+from splitlearn.data.images import DataError, read_photos
 from splitlearn.data.transforms import CropFlip
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "ImageNet",
     "LabelledImages",
     "YoloDetection",
+    "read_photos",
 ]

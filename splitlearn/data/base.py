@@ -7,8 +7,9 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision.transforms import v2
 
-from splitlearn.data.images import DataError, ImageSet
+from splitlearn.data.images import DataError, ImageSet, View
 
 __all__ = ["Batch", "ImageDataModule", "split_indices"]
 
@@ -81,6 +82,12 @@ class ImageDataModule(LightningDataModule, ABC):
     @abstractmethod
     def load_test(self) -> Dataset[Batch]:
         """Return the test images."""
+
+    def eval_view(self) -> View:
+        """Return what brings a decoded RGB image of any size to `image_shape`, without randomness."""
+        _, height, width = self.image_shape
+        view: View = v2.Compose([v2.Resize(max(height, width)), v2.CenterCrop((height, width))])
+        return view
 
     def setup(self, stage: str | None = None) -> None:
         """Read what a stage needs, once.

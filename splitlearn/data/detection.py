@@ -4,11 +4,14 @@ from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from torch.utils.data import Dataset, Subset
+from torchvision.transforms.v2.functional import to_pil_image
 
 from splitlearn.data.annotations import read_categories, read_coco, read_yolo
 from splitlearn.data.base import Batch, ImageDataModule, split_indices
-from splitlearn.data.letterbox import BoxImages, Labelled
+from splitlearn.data.images import View
+from splitlearn.data.letterbox import BoxImages, Labelled, letterbox
 
 __all__ = ["CocoDetection", "DetectionDataModule", "YoloDetection"]
 
@@ -50,6 +53,10 @@ class DetectionDataModule(ImageDataModule):
     def image_shape(self) -> tuple[int, int, int]:
         """Three colours, image_size high and wide."""
         return (3, *self._size)
+
+    def eval_view(self) -> View:
+        """Return the letterbox, as an image."""
+        return lambda image: to_pil_image(letterbox(image, torch.empty(0, 4), self._size)[0])
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return the training and the validation images, which share none; neither is augmented.

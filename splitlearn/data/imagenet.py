@@ -109,6 +109,10 @@ class LabelledImages(ImageDataModule):
         """Three colours, image_size high and wide."""
         return (3, self.image_size, self.image_size)
 
+    def eval_view(self) -> View:
+        """Return resize, then crop at the centre."""
+        return self._eval_view
+
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Refuse: there are only test images.
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-__all__ = ["CentreCrop", "DataError", "FileImages", "ImageSet", "TensorImages", "decode_rgb", "scan"]
+__all__ = ["CentreCrop", "DataError", "FileImages", "ImageSet", "TensorImages", "decode_rgb", "read_photos", "scan"]
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"}
 
@@ -101,6 +101,30 @@ class FileImages(ImageSet):
     def _decode(self, file: Path) -> Tensor:
         pixels: Tensor = pil_to_tensor(self.view(decode_rgb(file)))
         return pixels
+
+
+def read_photos(folder: Path, view: View, count: int) -> Tensor:
+    """Return images of a folder and all folders in it, without labels; if there are more, spread evenly over them.
+
+    Args:
+        folder: searched to any depth; names that begin with a dot are passed over.
+        view: brings them to one size.
+        count: how many at most.
+
+    Returns:
+        float32 `(B, 3, H, W)` in [0, 1].
+
+    Raises:
+        DataError: there is no such folder or no image in it, or one is damaged.
+    """
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}: name one that holds images")
+    found = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    if not found:
+        raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
+    count = min(count, len(found))
+    chosen = [found[number * len(found) // count] for number in range(count)]
+    return FileImages(chosen, [0] * count, view).in_memory().images / 255
 
 
 class CentreCrop:

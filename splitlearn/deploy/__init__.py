@@ -1,4 +1,4 @@
-"""What leaves the training machine: exported bottlenecks."""
+"""What leaves the training machine: exported bottlenecks and calibrated quantizers."""
 
 from splitlearn.deploy.bottleneck_file import (
     ExportError,
@@ -7,15 +7,23 @@ from splitlearn.deploy.bottleneck_file import (
     load_bottleneck,
     read_export,
 )
+from splitlearn.deploy.calibration import Calibration, CalibrationSettings, Trial, calibrate, prediction_distance
+from splitlearn.deploy.calibration_command import calibrate_command
 from splitlearn.deploy.command import export_command
 from splitlearn.deploy.record import write_record
 
 __all__ = [
+    "Calibration",
+    "CalibrationSettings",
     "ExportError",
+    "Trial",
+    "calibrate",
+    "calibrate_command",
     "export_bottleneck",
     "export_command",
     "export_network",
     "load_bottleneck",
+    "prediction_distance",
     "read_export",
     "write_record",
 ]

@@ -94,10 +94,20 @@ class SplitModel(CompressionModel):
         floats = tuple(t for t in latents if t.is_floating_point())
         return SplitOutput(self.net.tail(*features_hat), features, floats, features_hat)
 
+    def latents_of(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Return the float latents of crossing tensors: what the quantizers are given."""
+        return [t for t in self._encode(features) if t.is_floating_point()]
+
+    def coded_by(self, quantizers: Sequence[Quantizer], codecs: Sequence[Codec]) -> SplitModel:
+        """Return a model with these quantizers and codecs that shares network and bottlenecks with this one."""
+        model = SplitModel(self.net, list(quantizers), list(codecs), normalize=self.normalize)
+        model.bottlenecks = self.bottlenecks
+        return model.train(self.training)
+
     @torch.inference_mode()
     def symbols(self, images: Tensor) -> list[Tensor]:
         """Return the uint8 symbols `(B, …)` of each float tensor that crosses: what the codec is given."""
-        return self.symbols_of([t for t in self._encode(self.features(images)) if t.is_floating_point()])
+        return self.symbols_of(self.latents_of(self.features(images)))
 
     @torch.inference_mode()
     def symbols_of(self, latents: Sequence[Tensor]) -> list[Tensor]:

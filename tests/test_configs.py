@@ -11,37 +11,40 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from splitlearn.cli import main
-from splitlearn.data import DetectionDataModule, ImageFolder
+from splitlearn.data import DetectionDataModule, ImageFolder, ImageNet
 from splitlearn.deploy import export_bottleneck, load_bottleneck
-from splitlearn.models import CompressionModel, SplitModel
+from splitlearn.models import CompressionModel, SplitModel, TiledFeatures
 from splitlearn.tasks import load_task
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
+from splitlearn.tasks.payload import PayloadTask
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 EXPERIMENTS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.parent.name != "data" and p.name != "trainer.yaml")
 DETECTORS = [p for p in EXPERIMENTS if "DetectionTask" in p.read_text()]
+PUBLISHED = [p for p in EXPERIMENTS if "name: torchvision/" in p.read_text()]
+OWN = [p for p in EXPERIMENTS if p not in DETECTORS and p not in PUBLISHED]  # weights and data of 32 pixels
 BASE = {CONFIGS / "datta2022/ours.yaml": CONFIGS / "datta2022/resnet20_layer2.yaml"}  # what a file is stacked on
-ONE_STEP = [
-    *("--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"),
-    *(
-        "--trainer.limit_val_batches",
-        "1",
-        "--trainer.limit_test_batches",
-        "1",
-        "--trainer.enable_progress_bar",
-        "false",
-    ),
-]
+ONE_STEP = """
+trainer:
+  accelerator: cpu
+  max_epochs: 1
+  limit_train_batches: 1
+  limit_val_batches: 1
+  limit_test_batches: 1
+  enable_progress_bar: false
+"""
 
 SMALL_DETECTOR = """
 model:
   init_args: {model: {init_args: {net: {init_args: {example: [3, 64, 64], model: {init_args: {weights: null}}}}}}}
 data: {init_args: {image_size: 64, batch_size: 2}}
 """
+SMALL_NETWORK = SMALL_DETECTOR.replace("image_size: 64", "image_size: 64, resize: 64")
+Measured = list[tuple[CompressionModel, Tensor]]
 
 
 def name(path: Path) -> str:
@@ -75,30 +78,84 @@ def box_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
+    """Model and images of every test batch that a run measures."""
+    found: Measured = []
+    measure = PayloadTask.measured
+
+    def note(task: PayloadTask, images: Tensor) -> object:
+        found.append((task.model, images))
+        return measure(task, images)
+
+    monkeypatch.setattr(PayloadTask, "measured", note)
+    return found
+
+
 def run(monkeypatch: pytest.MonkeyPatch, command: str, path: Path, folder: Path, images: Path, *options: str) -> None:
-    stack = [CONFIGS / "trainer.yaml", *([BASE[path]] if path in BASE else []), path]
+    step = folder / "step.yaml"
+    step.write_text(ONE_STEP)
+    stack = [CONFIGS / "trainer.yaml", *([BASE[path]] if path in BASE else []), path, step]
     words = [word for config in stack for word in ("--config", str(config))]
     if "digits" not in path.read_text():
         words += ["--data.root", str(images), "--data.val_size", "10"]
     place = ["--trainer.logger.save_dir", str(folder), "--trainer.logger.name", "run"]
     monkeypatch.chdir(ROOT)  # configs name weights relative to the project
-    monkeypatch.setattr(sys, "argv", ["splitlearn", command, *words, *place, *ONE_STEP, *options])
+    monkeypatch.setattr(sys, "argv", ["splitlearn", command, *words, *place, *options])
     assert main() == 0
 
 
-@pytest.mark.parametrize("path", [p for p in EXPERIMENTS if p not in DETECTORS], ids=name)
+def check_results(folder: Path, measured: Measured) -> None:
+    """Check sizes and scores of a test run, and that its payloads carried what the quantizers had made."""
+    results = json.loads(next(folder.rglob("results.json")).read_text())
+    assert results["test/bytes_per_image"] > 9
+    assert 0 <= results["test/accuracy"] <= 1
+    model, images = measured[0]
+    model.eval()
+    payloads = model.compress(images)
+    assert len(payloads) == len(images)
+    with torch.no_grad():
+        lossless = not isinstance(model, TiledFeatures)  # HEVC loses more than its quantizer does
+        assert torch.equal(model.decompress(payloads), model(images)) == lossless
+        if isinstance(model, SplitModel):
+            latents = zip(model.quantizers, model.run(images).latents, strict=True)
+            sent = [quantizer(latent) for quantizer, latent in latents]
+            assert all(map(torch.equal, model.latents_hat(payloads), sent))
+
+
+@pytest.mark.parametrize("path", OWN, ids=name)
 def test_experiment_runs_and_is_lossless(
-    path: Path, tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, image_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if path.parent.name in ("carra2023", "cohen2020"):  # nothing to train
         run(monkeypatch, "test", path, tmp_path, image_folder)
     else:
         run(monkeypatch, "fit", path, tmp_path, image_folder)
         run(monkeypatch, "test", path, tmp_path, image_folder, "--ckpt_path", "last")
-        check_lossless(next(tmp_path.rglob("last.ckpt")), tmp_path)
-    results = json.loads(next(tmp_path.rglob("results.json")).read_text())
-    assert results["test/bytes_per_image"] > 9
-    assert 0 <= results["test/accuracy"] <= 1
+        check_export(next(tmp_path.rglob("last.ckpt")), tmp_path)
+    check_results(tmp_path, measured)
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=name)
+def test_network_for_imagenet_runs_on_small_images(
+    path: Path, tmp_path: Path, image_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text(SMALL_NETWORK)
+    run(monkeypatch, "test", path, tmp_path, image_folder, "--config", str(small))
+    check_results(tmp_path, measured)
+
+
+def test_mobilenet_takes_weights_from_tensorflow(
+    tmp_path: Path, image_folder: Path, shared_data: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text(SMALL_NETWORK)
+    weights = shared_data / "weights/mobilenet_v2_imagenet.safetensors"
+    options = ["--config", str(small), "--model.model.net.model", "splitlearn.models.mobilenet_v2_same"]
+    options += ["--model.model.net.model.weights", str(weights)]
+    run(monkeypatch, "test", CONFIGS / "carra2023/mobilenet_v2.yaml", tmp_path, image_folder, *options)
+    check_results(tmp_path, measured)
 
 
 @pytest.mark.parametrize("path", DETECTORS, ids=name)
@@ -118,15 +175,10 @@ def test_detector_runs_on_small_images(
     assert table[0] == "image,class,name,score,left,top,right,bottom"
 
 
-def check_lossless(checkpoint: Path, folder: Path) -> None:
+def check_export(checkpoint: Path, folder: Path) -> None:
     model = cast("CompressionModel", load_task(checkpoint).model)
     images = torch.randint(0, 256, (3, 3, 32, 32)) / 255  # what eight-bit files hold
-    with torch.no_grad():
-        assert torch.equal(model.decompress(model.compress(images)), model(images))
     if isinstance(model, SplitModel):
-        with torch.no_grad():
-            latents = [model.quantizers[0](latent) for latent in model.run(images).latents]
-        assert all(map(torch.equal, model.latents_hat(model.compress(images)), latents))
         again = load_bottleneck(export_bottleneck(model, folder / "b.safetensors"), backbone_of(checkpoint))
         assert again.compress(images) == model.compress(images)
 
@@ -148,7 +200,7 @@ def test_data_config_builds(path: Path) -> None:
     if isinstance(data, DetectionDataModule):
         assert data.image_shape == (3, 640, 640)
         return
-    assert data.image_shape == (3, 32, 32)
+    assert data.image_shape == ((3, 224, 224) if isinstance(data, ImageNet) else (3, 32, 32))
     if not isinstance(data, ImageFolder):  # whose classes are those of the folder
         assert data.num_classes == 10
 
@@ -156,7 +208,8 @@ def test_data_config_builds(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=name)
 def test_config_is_a_short_document(path: Path) -> None:
     lines = path.read_text().splitlines()
-    assert len(lines) <= 40
+    assert len(lines) <= 30
     assert lines[0].startswith("# ")
     if path in EXPERIMENTS:
+        assert name(path) in (CONFIGS / "README.md").read_text()
         assert any("splitlearn " in line and line.startswith("#") for line in lines), "the launch line is missing"

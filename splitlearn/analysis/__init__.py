@@ -27,6 +27,7 @@ from splitlearn.analysis.feature_plots import plot_distributions, plot_entropies
 from splitlearn.analysis.feature_report import write_quantiles, write_records
 from splitlearn.analysis.features import CutFeatures, cut_features
 from splitlearn.analysis.profile import Complexity, ModuleProfile, complexity, count_macs, profile_model
+from splitlearn.analysis.rate_points import RatePoint, measure_rates, plot_rates, rates_markdown
 from splitlearn.analysis.relevance import Relevance, class_gradients, most_relevant, relevance
 from splitlearn.analysis.spectrum import SpectrumPoint, spectrum_accuracy, truncate_spectrum
 from splitlearn.analysis.table_transfer import TableTransfer, transfer_tables
@@ -46,6 +47,7 @@ __all__ = [
     "Distribution",
     "ModuleProfile",
     "QuantizedZeros",
+    "RatePoint",
     "Relevance",
     "SpectrumPoint",
     "TableTransfer",
@@ -67,6 +69,7 @@ __all__ = [
     "differences",
     "distribution",
     "markdown_table",
+    "measure_rates",
     "min_max_entropies",
     "most_relevant",
     "package_codecs",
@@ -74,12 +77,14 @@ __all__ = [
     "plot_comparison",
     "plot_distributions",
     "plot_entropies",
+    "plot_rates",
     "plot_spectrum",
     "print_codecs",
     "processor",
     "profile_command",
     "profile_model",
     "quantized_zeros",
+    "rates_markdown",
     "read_activations",
     "read_video",
     "relevance",

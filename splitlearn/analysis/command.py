@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from splitlearn.analysis.profile import ModuleProfile, profile_model
 from splitlearn.files import whole_file
 from splitlearn.models import backbone
+
+WIDEST = 200
 
 
 def profile_command(name: str, input_shape: tuple[int, ...], weights: str | None, out: Path, depth: int) -> None:
@@ -25,18 +29,31 @@ def profile_command(name: str, input_shape: tuple[int, ...], weights: str | None
         out: folder, made if absent.
         depth: most dots in a listed module's name.
     """
-    profiles = profile_model(backbone(name, weights), input_shape, depth)
+    network = backbone(name, weights)
+    profiles = profile_model(network, input_shape, depth)
     _write_csv(profiles, out / "profile.csv")
     _plot(profiles, name, out / "profile.png")
-    console = Console()
-    console.print(_table(profiles, f"{name}, input {'×'.join(map(str, input_shape))}"))
+    size = f"{4 * math.prod(input_shape) / 1024:,.1f} kB"
+    table, console = _table(profiles, f"{name}, input {'×'.join(map(str, input_shape))}: {size}"), Console()
+    # a narrow terminal wraps its lines, but no figure is lost
+    widest = console.measure(table, options=console.options.update_width(WIDEST)).maximum
+    console.width = max(console.width, widest)
+    console.print(table)
+    console.print(_legend(network, depth), soft_wrap=True)
     console.print(f"{out / 'profile.csv'} and {out / 'profile.png'} written", soft_wrap=True)
+
+
+def _legend(network: nn.Module, depth: int) -> str:
+    text = "kB: 1,024 bytes of float32, of the module's own output; across × input: all tensors that a cut sends"
+    if any(name.count(".") > depth for name, _ in network.named_modules()):
+        text += f"\nmodules inside those of the table: --depth {depth + 1}"
+    return text
 
 
 def _table(profiles: Sequence[ModuleProfile], title: str) -> Table:
     table = Table(title=title)
     table.add_column("module", no_wrap=True, min_width=max(len(p.name) for p in profiles))
-    for column in ("output", "float32\nkB", "tensors\nacross", "across\n× input", "params\nM", "MAC\nM"):
+    for column in ("output", "output\nkB", "tensors\nacross", "across\n× input", "params\nM", "MAC\nM"):
         table.add_column(column, justify="right", no_wrap=True)
     for p in profiles:
         table.add_row(

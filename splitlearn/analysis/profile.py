@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -45,7 +46,8 @@ class ModuleProfile:
 def profile_model(model: nn.Module, input_shape: Sequence[int], depth: int | None = None) -> list[ModuleProfile]:
     """Profile every module that runs, in the order in which they are done.
 
-    It runs on the meta device where the network allows it: no memory is taken and no arithmetic done.
+    It runs without arithmetic and memory where the network allows it: on the meta device, or with fake tensors if the
+    network looks at values of its own buffers. One that looks at values of the image runs on the CPU.
 
     Args:
         model: any network of images; it is left as it was.
@@ -125,12 +127,11 @@ class _Row:
 
 
 def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, Tensor]:
-    """Return a copy of the model and an image that run together: on the meta device, or else on the CPU."""
+    """Return a copy of the model and an image that run together: without arithmetic, or else on the CPU."""
     failure: Exception | None = None
-    for device in ("meta", "cpu"):
-        running = copy.deepcopy(model).to(device).eval()
-        image = torch.zeros(1, *input_shape, device=device)
+    for place in (_on_meta, _with_fakes, _on_cpu):
         try:
+            running, image = place(copy.deepcopy(model).eval(), (1, *input_shape))
             with torch.no_grad():
                 running(image)
         except Exception as error:  # a user's network may fail in any way
@@ -138,6 +139,24 @@ def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, T
         else:
             return running, image
     raise ValueError(f"{type(model).__name__} does not take images of shape {tuple(input_shape)}: {failure}")
+
+
+def _on_meta(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
+    return model.to("meta"), torch.zeros(shape, device="meta")
+
+
+def _with_fakes(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
+    """Take the values of parameters and image away, but leave buffers, which code may look at (YOLO's strides)."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    for module in model.cpu().modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(mode.from_tensor(parameter.detach()), requires_grad=False))
+    with mode:
+        return model, torch.zeros(shape)
+
+
+def _on_cpu(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
+    return model.cpu(), torch.zeros(shape)
 
 
 def _run(model: nn.Module, image: Tensor) -> list[_Row]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -194,6 +196,11 @@ def calibrate(
         raise UsageError(f"--levels must lie in 2…256, got {levels}")
     if out.suffix != ".safetensors":
         raise UsageError(f"--out must be the name of a .safetensors file, got {out}")
+    if not all(0 <= weight < math.inf for weight in (rate_weight, entropy_weight or 0.0)):
+        weights = f"{rate_weight} and {entropy_weight}"
+        raise UsageError(f"--rate_weight and --entropy_weight must be numbers and not negative, got {weights}")
+    if entropy_weight is None and lengths != "IdealLengths":
+        raise UsageError(f"--lengths {lengths} goes with --entropy_weight")
     factors = _factors(stretch)
     from splitlearn import codecs as codec_room
     from splitlearn import quantizers
@@ -214,6 +221,10 @@ def calibrate(
         codec=_instance("codec", codec, codec_room, codec_room.Codec),
     )
     model, pictures = calibration_images(config, ckpt_path, data_root, photos, images)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written: {error.strerror}") from error
     calibrate_command(model, pictures, settings, out)
 
 
@@ -257,7 +268,7 @@ def _instance(option: str, path: str, room: ModuleType | None, base: type[T], **
     """Return a new object of the class at an import path; a name without dots is looked for in `room`."""
     module, _, name = path.rpartition(".")
     if not module and room is not None:
-        names = [n for n in room.__all__ if isinstance(cls := getattr(room, n), type) and issubclass(cls, base)]
+        names = [n for n in room.__all__ if _is_concrete(getattr(room, n), base)]
         if name not in names:
             raise UsageError(f"--{option} has no {name!r}{did_you_mean(name, names)}; it takes {', '.join(names)}")
         module = room.__name__
@@ -266,10 +277,16 @@ def _instance(option: str, path: str, room: ModuleType | None, base: type[T], **
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"--{option} {path} cannot be imported: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise UsageError(
-            f"--{option} takes the import path of a class derived from {base.__module__}.{base.__name__}, got {path}"
-        )
-    return cls(**arguments)
+        owner = ".".join(base.__module__.split(".")[:2])  # where its room offers it
+        raise UsageError(f"--{option} takes the import path of a class derived from {owner}.{base.__name__}, got {path}")
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--{option} {path} cannot be made: {error}") from error
+
+
+def _is_concrete(cls: object, base: type) -> bool:
+    return isinstance(cls, type) and issubclass(cls, base) and not inspect.isabstract(cls)
 
 
 def _factors(text: str) -> list[float]:
@@ -277,7 +294,7 @@ def _factors(text: str) -> list[float]:
         factors = [float(number) for number in text.split(",")]
     except ValueError:
         factors = []
-    if not factors or min(factors) <= 0:
+    if not factors or not all(0 < factor < math.inf for factor in factors):
         raise UsageError(f"--stretch takes positive numbers, e.g. 0.7,1,1.4; got {text!r}")
     return factors
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from splitlearn.cli.precheck import KEYS, check_trainer_arguments
 from splitlearn.tasks import quieten
 
 
-def build_task(config: Path, data_root: Path | None) -> tuple[LightningModule, Any]:
+def build_task(config: Path, data_root: Path | None, overrides: Sequence[str] = ()) -> tuple[LightningModule, Any]:
     """Return the task and the data module of a config; its other sections are read and left.
 
     Args:
         config: what `splitlearn test` takes.
         data_root: folder of the images, in place of the config's `data.root`.
+        overrides: further words of a command line, e.g. `--model.model.net.at`, `layer1`.
 
     Raises:
         UsageError: if the config is absent or has unknown sections.
@@ -31,7 +33,8 @@ def build_task(config: Path, data_root: Path | None) -> tuple[LightningModule, A
         parser.add_argument(f"--{key}", type=Any)
     parser.add_subclass_arguments(LightningModule, "model")
     parser.add_subclass_arguments(LightningDataModule, "data")
-    words = ["--config", str(config)] + ([] if data_root is None else ["--data.root", str(data_root)])
+    words = ["--config", str(config), *overrides]
+    words += [] if data_root is None else ["--data.root", str(data_root)]
     settings = parser.parse_args(words)
     torch.manual_seed(settings.seed_everything if type(settings.seed_everything) is int else 0)
     built = parser.instantiate(settings)

@@ -107,7 +107,7 @@ def read_photos(folder: Path, view: View, count: int) -> Tensor:
     """Return images of a folder and all folders in it, without labels; if there are more, spread evenly over them.
 
     Args:
-        folder: searched to any depth; names that begin with a dot are passed over.
+        folder: searched to any depth; files and folders whose names begin with a dot are passed over.
         view: brings them to one size.
         count: how many at most.
 
@@ -119,9 +119,10 @@ def read_photos(folder: Path, view: View, count: int) -> Tensor:
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}: name one that holds images")
-    found = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    found = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    found = [f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts)]
     if not found:
-        raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
+        raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}): name a folder that does")
     count = min(count, len(found))
     chosen = [found[number * len(found) // count] for number in range(count)]
     return FileImages(chosen, [0] * count, view).in_memory().images / 255

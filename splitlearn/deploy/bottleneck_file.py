@@ -64,6 +64,7 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         "bottlenecks": [_describe(unit) for unit in model.bottlenecks],
         "quantizers": [_describe(quantizer) for quantizer in model.quantizers],
         "codecs": [_describe(codec) for codec in model.codecs],
+        "tensors_id": _tensors_id(tensors),
         "complexity": asdict(complexity(model)),
         "metrics": dict(metrics or {}),
         "versions": {"python": platform.python_version()}
@@ -138,10 +139,10 @@ def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ExportError: if the file is no export or is of another format.
+        ExportError: if the file is no export, is damaged, or is of another format.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no export at {path}; write one with splitlearn export")
+        raise FileNotFoundError(f"no export at {path}; write one with splitlearn export or splitlearn calibrate")
     try:
         with safe_open(path, "pt") as file:
             manifest = json.loads((file.metadata() or {}).get("manifest", "{}"))
@@ -149,21 +150,37 @@ def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ExportError(f"{path} is no readable safetensors file: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ExportError(f"{path} holds no bottleneck: it was not written by splitlearn export")
-    if manifest["format_version"] != FORMAT_VERSION:
-        remedy = "upgrade it" if manifest["format_version"] > FORMAT_VERSION else "export the model again"
         raise ExportError(
-            f"{path} has format {manifest['format_version']}, this splitlearn reads {FORMAT_VERSION}: {remedy}"
+            f"{path} holds no bottleneck: it was not written by splitlearn export or splitlearn calibrate"
         )
+    written = manifest.get("format_version", 0)
+    if written != FORMAT_VERSION:
+        remedy = "upgrade it" if written > FORMAT_VERSION else "export the model again"
+        raise ExportError(f"{path} has format {written}, this splitlearn reads {FORMAT_VERSION}: {remedy}")
+    found = _tensors_id(tensors)
+    if manifest.get("tensors_id", found) != found:  # the earliest exports of this format have none
+        raise ExportError(f"{path} is damaged, its tensors are not those that were written: copy or export it again")
     return manifest, tensors
 
 
 def weights_id(net: Split) -> str:
     """Return a fingerprint of a network's weights: SHA-256 over its tensors, whatever they are called."""
-    hashes = {
-        hashlib.sha256(t.detach().cpu().contiguous().numpy().tobytes()).digest() for t in net.state_dict().values()
-    }
+    hashes = {hashlib.sha256(_bytes(tensor)).digest() for tensor in net.state_dict().values()}
     return hashlib.sha256(b"".join(sorted(hashes))).hexdigest()
+
+
+def _tensors_id(tensors: Mapping[str, Tensor]) -> str:
+    """Return a fingerprint of named tensors."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(_bytes(tensor))
+    return found.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    """Return the bytes of a tensor of any type; numpy has no bfloat16."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

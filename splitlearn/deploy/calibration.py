@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
@@ -42,6 +44,9 @@ class CalibrationSettings:
         entropy_weight: λ of the entropy-constrained design over the latents' variance; None keeps levels uniform.
         lengths: code lengths of that design.
         codec: gets static tables, if it has any.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
     levels: int = 4
@@ -54,7 +59,12 @@ class CalibrationSettings:
     codec: Codec = field(default_factory=ContextRANS)
 
     def __post_init__(self) -> None:
-        if not self.stretches or min(self.stretches) <= 0:
+        if not 2 <= self.levels <= 256:
+            raise ValueError(f"levels must lie in 2…256, got {self.levels}")
+        if not all(0 <= weight < math.inf for weight in (self.rate_weight, self.entropy_weight or 0.0)):
+            weights = f"{self.rate_weight} and {self.entropy_weight}"
+            raise ValueError(f"rate_weight and entropy_weight must be numbers and not negative, got {weights}")
+        if not self.stretches or not all(0 < stretch < math.inf for stretch in self.stretches):
             raise ValueError(f"stretches must be positive numbers, one or more, got {list(self.stretches)}")
 
 
@@ -94,7 +104,7 @@ class Calibration:
     images: int
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) -> Calibration:
     """Return the model with clipped quantizers and static tables learnt from images; labels are not needed.
 
@@ -107,7 +117,7 @@ def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) 
 
     Raises:
         ValueError: if there are no images, latents hold NaN or infinity or one repeated value, the rule for limits does
-            not fit them, or `levels` is out of range.
+            not fit them, or predictions are not finite or of changing shapes.
 
     Reference: Cohen, Choi & Bajić 2020; the choice by predictions is ours.
     """
@@ -121,7 +131,7 @@ def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) 
     for stretch in track(settings.stretches, "Calibrating", transient=True):
         quantizers = [_quantizer(counted, stretch, settings) for counted in statistics]
         quantizers = [quantizer.to(t.device) for quantizer, t in zip(quantizers, latents, strict=True)]
-        symbols = [q.quantize(t)[0].cpu().numpy() for q, t in zip(quantizers, latents, strict=True)]
+        symbols = [_symbols(q, t) for q, t in zip(quantizers, latents, strict=True)]
         codecs = [settings.codec.fitted(list(s), settings.levels) for s in symbols]
         coded = model.coded_by(quantizers, codecs)
         size = sum(
@@ -136,6 +146,7 @@ def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) 
     return Calibration(coded.eval(), tuple(trial for trial, _ in found), chosen, len(images))
 
 
+@torch.no_grad()
 def prediction_distance(prediction: Any, reference: Any) -> float:
     """Return how far predictions are from others of the same images.
 
@@ -145,17 +156,33 @@ def prediction_distance(prediction: Any, reference: Any) -> float:
     Args:
         prediction: output of a network: a tensor, or tensors in lists, tuples and dicts.
         reference: likewise, of the same structure.
+
+    Raises:
+        ValueError: if there are no floats to compare, or those of the two differ in shape.
     """
-    if isinstance(prediction, Tensor) and prediction.dim() == 2:
+    found, wanted = _floats(prediction), _floats(reference)
+    if not wanted or [t.shape for t in found] != [t.shape for t in wanted]:
+        shapes = " and ".join(str([tuple(t.shape) for t in tensors]) for tensors in (found, wanted))
+        raise ValueError(
+            f"predictions cannot be compared, their float tensors have shapes {shapes}: calibrate a network whose "
+            "output has one shape for every image, such as logits, or boxes before the best are selected"
+        )
+    if isinstance(prediction, Tensor) and prediction.dim() == 2 and prediction.shape[1] > 1:
         logs, its_logs = (functional.log_softmax(t.float(), 1) for t in (prediction, reference))
         return float(functional.kl_div(logs, its_logs, reduction="batchmean", log_target=True))
-    pairs = zip(pytree.tree_leaves(prediction), pytree.tree_leaves(reference), strict=True)
-    shares = [
-        _by_channel(p.float() - r.float()).square().mean(1) / _by_channel(r.float()).var(1).clamp(min=1e-12)
-        for p, r in pairs
-        if isinstance(r, Tensor) and r.is_floating_point() and r.numel() > 1
-    ]
-    return float(torch.cat(shares).mean())
+    pairs = zip(map(_by_channel, found), map(_by_channel, wanted), strict=True)
+    return float(torch.cat([(p - r).square().mean(1) / _variance(r).clamp(min=1e-12) for p, r in pairs]).mean())
+
+
+def _floats(tree: Any) -> list[Tensor]:
+    """Return the float tensors of an output that hold more than one number."""
+    leaves = pytree.tree_leaves(tree)
+    return [t.float() for t in leaves if isinstance(t, Tensor) and t.is_floating_point() and t.numel() > 1]
+
+
+def _variance(channels: Tensor) -> Tensor:
+    """Return the variance of each channel, or of all together if each is one number, of vectors for one image say."""
+    return channels.var(1) if channels.shape[1] > 1 else channels.var()
 
 
 def _by_channel(tensor: Tensor) -> Tensor:
@@ -168,7 +195,14 @@ def _distance(model: SplitModel, features: tuple[Tensor, ...]) -> float:
     for start in range(0, count, BATCH):
         batch = tuple(t[start : start + BATCH] for t in features)
         total += prediction_distance(model.run_from(batch).prediction, model.net.tail(*batch)) * len(batch[0])
+    if not math.isfinite(total):
+        raise ValueError("the network's predictions hold NaN or infinity: check its weights and its normalization")
     return total / count
+
+
+def _symbols(quantizer: Clipped, latents: Tensor) -> NDArray[np.uint8]:
+    """Return the symbols of all images, a batch at a time: searching needs many times their memory."""
+    return np.concatenate([quantizer.quantize(batch)[0].cpu().numpy() for batch in torch.split(latents, BATCH)])
 
 
 def _quantizer(statistics: LatentStatistics, stretch: float, settings: CalibrationSettings) -> Clipped:

@@ -121,10 +121,19 @@ class SplitModel(CompressionModel):
         Raises:
             ValueError: if a latent holds NaN or infinity, or the cut refuses these images' size.
         """
+        return self.compress_from(self.features(images))
+
+    @torch.inference_mode()
+    def compress_from(self, features: Sequence[Tensor]) -> list[bytes]:
+        """Return the payloads of images whose crossing tensors the head has made before.
+
+        Raises:
+            ValueError: if a latent holds NaN or infinity.
+        """
         context, coders = self.context, iter(zip(self.quantizers, self.codecs, strict=True))
         parts = [
             _pack(latent, *next(coders), context) if latent.is_floating_point() else _pack_integers(latent)
-            for latent in self._encode(self.features(images))
+            for latent in self._encode(features)
         ]
         return [join_parts(tensors) for tensors in zip(*parts, strict=True)]
 

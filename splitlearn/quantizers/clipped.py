@@ -43,7 +43,7 @@ class Clipped(Quantizer):
             raise ValueError(f"levels must be an integer in 2…256, got {levels}")
         if channels < 1:
             raise ValueError(f"channels must be at least 1, got {channels}")
-        self.low, self.high, self.levels, self.channels = low, high, levels, channels
+        self.levels, self.channels = levels, channels
         limits = torch.tensor([low, high], dtype=torch.float64)
         values = even_values(limits[:1], limits[1:], levels).repeat(channels, 1)
         self.register_buffer("values", values.float())
@@ -83,6 +83,16 @@ class Clipped(Quantizer):
         return quantizer
 
     @property
+    def low(self) -> float:
+        """The lowest level of all channels."""
+        return float(self.values.min())
+
+    @property
+    def high(self) -> float:
+        """The highest level of all channels."""
+        return float(self.values.max())
+
+    @property
     def grid(self) -> ClippedGrid:  # type: ignore[override]
         """The same quantizer for numpy arrays, bit for bit."""
         return ClippedGrid(self.thresholds.cpu().numpy(), self.values.cpu().numpy())
@@ -111,7 +121,7 @@ class Clipped(Quantizer):
         """
         check_finite(latent)
         floats = latent.detach().float()
-        symbols = torch.searchsorted(self.thresholds, self._by_channel(floats).contiguous())
+        symbols = torch.searchsorted(self.thresholds, self._by_channel(floats).contiguous(), out_int32=True)
         return self._restored(symbols.to(torch.uint8), latent.shape).contiguous(), floats.new_zeros(len(latent), 0)
 
     def dequantize(self, symbols: Tensor, floats: Tensor) -> Tensor:

@@ -122,7 +122,8 @@ def design_steps(
     bits = lengths.bits(torch.ones(levels, dtype=torch.float64))
     steps: list[Design] = []
     for _ in range(STEPS):
-        thresholds = _thresholds(values, rate_weight * variance * bits)
+        prices = torch.where(bits.isinf(), bits, rate_weight * variance * bits)  # no 0 · ∞ where the weight is 0
+        thresholds = _thresholds(values, prices)
         m0, m1, m2 = _cells(statistics, thresholds)
         values = _centred(values, m0, m1)
         used = (m0 * share).sum(0)

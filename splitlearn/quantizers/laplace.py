@@ -33,10 +33,7 @@ class AsymmetricLaplace:
     asymmetry: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.slope <= 1:
-            raise ValueError(f"the slope below zero must lie in 0…1, got {self.slope}")
-        if self.asymmetry <= 0:
-            raise ValueError(f"asymmetry must be positive, got {self.asymmetry}")
+        check_shape(self.slope, self.asymmetry)
 
     @classmethod
     def fit(cls, mean: Tensor, mean_square: Tensor, slope: float = 0.0, asymmetry: float = 0.5) -> Self:
@@ -86,6 +83,14 @@ class AsymmetricLaplace:
                 mass = _moments(*negative, exponent, mode, peak, infinity)[0]
                 total[0] += torch.where(points >= 0, mass, 0.0)
         return total
+
+
+def check_shape(slope: float, asymmetry: float) -> None:
+    """Raise ValueError unless a distribution may have this slope and this asymmetry."""
+    if not 0 <= slope <= 1:
+        raise ValueError(f"the slope below zero must lie in 0…1, got {slope}")
+    if not 0 < asymmetry < float("inf"):
+        raise ValueError(f"asymmetry must be a positive number, got {asymmetry}")
 
 
 def _moments(start: Tensor, end: Tensor, exponent: Tensor, mode: Tensor, peak: Tensor, points: Tensor) -> Tensor:

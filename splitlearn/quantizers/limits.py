@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from splitlearn.quantizers.clipped import even_values, midpoints
-from splitlearn.quantizers.laplace import AsymmetricLaplace
+from splitlearn.quantizers.laplace import AsymmetricLaplace, check_shape
 from splitlearn.quantizers.statistics import LatentStatistics
 
 Pair = tuple[Tensor, Tensor]
@@ -56,10 +56,14 @@ class LaplaceLimits(Limits):
         slope: of the activation below zero: 0 after ReLU, 0.1 or 0.01 after leaky ReLU, 1 where there is none.
         asymmetry: κ of the distribution; Cohen et al. fix it and fit rate and mode.
 
+    Raises:
+        ValueError: if the slope is not in 0…1, or κ is not positive.
+
     Reference: Cohen, Choi & Bajić 2020.
     """
 
     def __init__(self, slope: float = 0.0, asymmetry: float = 0.5) -> None:
+        check_shape(slope, asymmetry)
         self.slope, self.asymmetry = slope, asymmetry
 
     def of(self, statistics: LatentStatistics, levels: int) -> Pair:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 BINS = 2048
+PART = 1 << 20  # values that are counted at a time: what counting takes is many times their size
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class LatentStatistics:
         maximum: float64 `(R,)`.
         mean: float64 `(R,)`, exact.
         mean_square: float64 `(R,)`, exact.
+        variance: float64 `(R,)`, exact; 0 for a row of one repeated value.
     """
 
     centres: Tensor
@@ -30,6 +32,7 @@ class LatentStatistics:
     maximum: Tensor
     mean: Tensor
     mean_square: Tensor
+    variance: Tensor
 
     @classmethod
     def of(cls, latents: Tensor, per_channel: bool = False) -> Self:
@@ -49,8 +52,8 @@ class LatentStatistics:
             raise ValueError("there are no latents to calibrate with: give at least one image")
         if per_channel and latents.dim() < 2:
             raise ValueError(f"latents of shape {tuple(latents.shape)} have no channels: calibrate per tensor")
-        rows = (latents.transpose(0, 1).flatten(1) if per_channel else latents.reshape(1, -1)).detach().cpu().double()
-        minimum, maximum = torch.aminmax(rows, dim=1)
+        rows = (latents.transpose(0, 1).flatten(1) if per_channel else latents.reshape(1, -1)).detach().cpu()
+        minimum, maximum = (ends.double() for ends in torch.aminmax(rows, dim=1))
         if not bool((minimum.isfinite() & maximum.isfinite()).all()):
             raise ValueError("the latents hold NaN or infinity: check weights and normalization of the network")
         if bool((minimum == maximum).all()):
@@ -59,17 +62,20 @@ class LatentStatistics:
                 "check the weights, or cut at another module"
             )
         scale = (maximum - minimum).clamp(min=torch.finfo(torch.float64).tiny)
-        bins = (((rows - minimum[:, None]) / scale[:, None]) * (BINS - 1)).ceil().long()
-        counts = torch.zeros(len(rows), BINS, dtype=torch.float64).scatter_add_(1, bins, torch.ones_like(rows))
-        sums = torch.zeros_like(counts).scatter_add_(1, bins, rows)
+        counts = torch.zeros(len(rows), BINS, dtype=torch.float64)
+        sums, squares = torch.zeros_like(counts), torch.zeros_like(minimum)
+        parts = torch.split(rows, max(PART // len(rows), 1), dim=1)
+        for part in map(Tensor.double, parts):
+            bins = (((part - minimum[:, None]) / scale[:, None]) * (BINS - 1)).ceil().long()
+            counts.scatter_add_(1, bins, torch.ones_like(part))
+            sums.scatter_add_(1, bins, part)
+            squares += part.square().sum(1)
+        mean = torch.where(minimum == maximum, minimum, sums.sum(1) / rows.shape[1])
+        deviations = torch.stack([(part.double() - mean[:, None]).square().sum(1) for part in parts]).sum(0)
         even = minimum[:, None] + scale[:, None] * torch.arange(BINS, dtype=torch.float64) / (BINS - 1)
         centres = torch.where(counts > 0, sums / counts.clamp(min=1), even)
-        return cls(centres, counts, minimum, maximum, rows.mean(1), rows.square().mean(1))
-
-    @property
-    def variance(self) -> Tensor:
-        """Variance of each row, float64 `(R,)`."""
-        return (self.mean_square - self.mean.square()).clamp(min=0)
+        size = rows.shape[1]
+        return cls(centres, counts, minimum, maximum, mean, squares / size, deviations / size)
 
     def cumulative(self, points: Tensor) -> Tensor:
         """Return the mean over all values of yᵏ for those up to points `(R, P)`, k = 0, 1, 2: float64 `(3, R, P)`."""

@@ -15,7 +15,6 @@ from torchmetrics.classification import MulticlassAccuracy
 from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.metrics import EstimatedBits
 from splitlearn.models import CompressionModel, SplitModel
-from splitlearn.outputs import SplitOutput
 from splitlearn.tasks.payload import PayloadTask
 
 Batch = tuple[Tensor, Tensor]
@@ -84,7 +83,8 @@ class ClassificationTask(PayloadTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, labels = batch
-        output = self._checked(self.model.run(images))
+        output = self.model.run(images)
+        self._check_shape(output.prediction)
         loss = functional.cross_entropy(output.prediction, labels)
         self.log("train/task_loss", loss)
         if self.rate_loss is not None:
@@ -101,7 +101,8 @@ class ClassificationTask(PayloadTask):
     def validation_step(self, batch: Batch, batch_idx: int) -> ValidationOutput:
         """Log loss, accuracy and the entropy of the symbols; return these for callbacks."""
         images, labels = batch
-        output = self._checked(self.model.run(images))
+        output = self.model.run(images)
+        self._matching(output.prediction, labels)
         self.log("val/task_loss", functional.cross_entropy(output.prediction, labels), sync_dist=True)
         self.val_accuracy.update(output.prediction, labels)
         self.log_dict(self.val_accuracy, prog_bar=True)
@@ -115,13 +116,14 @@ class ClassificationTask(PayloadTask):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log accuracy and sizes of images that went through their payloads."""
         images, labels = batch
-        self.test_accuracy.update(self.measured(images), labels)
+        self.test_accuracy.update(self._matching(self.measured(images), labels), labels)
         self.log_dict(self.test_accuracy)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the predicted classes `(B,)`, by way of payloads."""
-        classes: Tensor = self.model.decompress(self.model.compress(batch[0])).argmax(1)
-        return classes
+        logits: Tensor = self.model.decompress(self.model.compress(batch[0]))
+        self._check_shape(logits)
+        return logits.argmax(1)
 
     def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
         """Return a row for each image: its number, its class, the name of the class."""
@@ -150,11 +152,23 @@ class ClassificationTask(PayloadTask):
         settings = {"scheduler": scheduler, "interval": interval, "monitor": "val/task_loss"}
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
-    def _checked(self, output: SplitOutput) -> SplitOutput:
-        found = tuple(output.prediction.shape[1:])
+    def _check_shape(self, logits: Tensor) -> None:
+        found = tuple(logits.shape[1:])
         if found != (self.num_classes,):
-            raise ValueError(f"the network's output has shape {found} an image, but num_classes is {self.num_classes}")
-        return output
+            raise ValueError(
+                f"the network's output has shape {found} an image, but num_classes is {self.num_classes}: "
+                "the classes of network and data must be the same"
+            )
+
+    def _matching(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the logits if they are of `num_classes` classes, and no label lies beyond these."""
+        self._check_shape(logits)
+        if len(labels) and (largest := int(labels.max())) >= self.num_classes:
+            raise ValueError(
+                f"an image has the label {largest}, but num_classes is {self.num_classes}: "
+                "the classes of network and data must be the same"
+            )
+        return logits
 
     def _total_steps(self) -> int:
         return int(self.trainer.estimated_stepping_batches)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -68,6 +68,13 @@ class DetectionTask(PayloadTask):
         values = self.precision.compute()
         self.log_dict({f"test/{name}": values[name].float() for name in ("map", "map_50")})
         self.precision.reset()
+
+    def precision_of(self, found: Iterable[Boxes], truth: Iterable[Boxes]) -> float:
+        """Return COCO's mean average precision, 0…1, of what was found in images against what is there."""
+        metric = self.precision.clone()
+        metric.reset()
+        metric.update([_as_found(boxes) for boxes in found], [_as_there(boxes) for boxes in truth])
+        return float(metric.compute()["map"])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Boxes]:
         """Return the objects found in each image, by way of payloads."""

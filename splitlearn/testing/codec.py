@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from splitlearn.codecs import Codec, CodecError, decode_latent, encode_latent, pack, unpack
-from splitlearn.grids import Grid, MinMaxGrid, StepGrid
+from splitlearn.grids import ClippedGrid, Grid, MinMaxGrid, StepGrid
 
 Symbols = NDArray[np.uint8]
 ALPHABETS = (2, 3, 8, 100, 256)
+UNEVEN = ClippedGrid(  # for latents of five channels, the last without a threshold
+    np.array([[-1.0, 0.1], [0.0, 0.2], [-0.3, np.inf], [-np.inf, 1.0], [np.inf, np.inf]], np.float32),
+    np.array([[-2.0, 0.0, 2.5], [-1.0, 0.1, 1.0], [-1, 0.5, 0.5], [-3, -2, 4], [1, 1, 1]], np.float32),
+)
 
 # One function runs in many subclasses, compiled kernels are slow once, and the suite draws the same cases each time.
 PROPERTY = settings(
@@ -227,7 +231,7 @@ class CodecContract:
             assert codec.encode(symbols, 16) == payload
             np.testing.assert_array_equal(codec.decode(payload, symbols.shape, 16), symbols)
 
-    @pytest.mark.parametrize("grid", [MinMaxGrid(2), MinMaxGrid(4), StepGrid(0.3, 13)], ids=repr)
+    @pytest.mark.parametrize("grid", [MinMaxGrid(2), MinMaxGrid(4), StepGrid(0.3, 13), UNEVEN], ids=repr)
     def test_latents_decode_as_symbols_do(self, grid: Grid) -> None:
         """Quantizing and coding in one equals one after the other, on damage too, and nothing beside `out` changes."""
         latents = np.random.default_rng(0).normal(size=(6, 5, 24, 30)).astype(np.float32)

@@ -81,13 +81,14 @@ def test_what_goes_around_a_cut_is_counted() -> None:
 
 
 def test_output_sizes_of_other_networks() -> None:
-    """Table I of Carra & Neglia 2023."""
-    vgg = by_name(profile_model(vgg16(), IMAGE, depth=1))
+    """Table I of Carra & Neglia 2023; at the depth that `splitlearn profile` has by default."""
+    with torch.device("meta"):  # drawing weights takes seconds
+        vgg, deep = by_name(profile_model(vgg16(), IMAGE, depth=1)), resnet152().eval()
     assert kilobytes(vgg["features.9"]) == 1568.0
     assert kilobytes(vgg["features.16"]) == 784.0
-    deep = by_name(profile_model(resnet152(), IMAGE, depth=0))
-    assert kilobytes(deep["layer3"]) == 784.0
-    assert "layer3.0" not in deep
+    assert crossing_shapes(deep, "layer3.0", torch.zeros(1, *IMAGE, device="meta")) == [(1024, 14, 14)]
+    assert 1024 * 14 * 14 * 4 / 1024 == 784.0
+    assert "layer3.0" not in by_name(profile_model(deep, IMAGE, depth=0))
 
 
 def test_parameters_add_up_in_the_order_in_which_layers_run() -> None:
@@ -138,6 +139,27 @@ def test_networks_that_look_at_values_run_on_the_cpu() -> None:
     assert profile.relative_crossing is None
 
 
+class NeedsBuffers(nn.Module):
+    """Looks at a buffer of its own, as YOLO does at its strides."""
+
+    factor: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.register_buffer("factor", torch.tensor(2.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.conv(images)
+        return features.new_full(features.shape, self.factor.item()) * features
+
+
+def test_networks_that_look_at_buffers_need_no_arithmetic() -> None:
+    (profile,) = profile_model(NeedsBuffers(), (3, 40_000, 40_000))  # a batch of features would take 76 GB
+    assert profile.output_shape == (4, 39_998, 39_998)
+    assert profile.crossing_tensors == 1
+
+
 def test_detectors() -> None:
     detector = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=64, max_size=64, num_classes=2)
     profiles = by_name(profile_model(detector, (3, 64, 64), depth=2))
@@ -158,6 +180,21 @@ def test_command_writes_table_file_and_plot(tmp_path: Path, capsys: pytest.Captu
         assert plot.format == "PNG"
         assert min(plot.size) > 300
     printed = capsys.readouterr().out
+    assert "resnet20, input 3×32×32: 12.0 kB" in printed
     assert "layer2" in printed
+    assert "modules inside those of the table: --depth 1" in printed
     assert "profile.csv" in printed
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"profile.csv", "profile.png"}
+
+
+def test_command_prints_every_figure_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of Table I, where the input has 588.0 kB; and nothing lies deeper in VGG16."""
+    with torch.device("meta"):
+        profile_command("torchvision/vgg16", IMAGE, None, tmp_path, depth=1)
+    printed = capsys.readouterr().out
+    assert "torchvision/vgg16, input 3×224×224: 588.0 kB" in printed
+    (row,) = [line for line in printed.splitlines() if "features.16 " in line]
+    assert "784.0" in row
+    assert "15,470.3" in printed
+    assert "…" not in printed
+    assert "--depth" not in printed

@@ -13,7 +13,7 @@ from splitlearn import __version__
 from splitlearn.cli.messages import did_you_mean, one_sentence, shorten_parser_error
 from tests.cli.conftest import Run
 
-COMMANDS = ("fit", "validate", "test", "predict", "profile", "export", "codecs", "analyze")
+COMMANDS = ("fit", "validate", "test", "predict", "profile", "export", "codecs", "analyze", "calibrate")
 
 
 @pytest.mark.parametrize("words", [(), ("-h",), ("--help",)])
@@ -37,7 +37,7 @@ def test_version(run: Run) -> None:
     assert run("--version").out == f"splitlearn {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["profile", "export"])
+@pytest.mark.parametrize("command", ["profile", "export", "calibrate"])
 def test_help_of_a_command(run: Run, command: str) -> None:
     with pytest.raises(SystemExit) as caught:
         run(command, "--help")

@@ -19,8 +19,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models import resnet18
 
-from splitlearn.codecs import Huffman
-from splitlearn.deploy import ExportError, export_bottleneck, export_network, load_bottleneck, read_export
+from splitlearn.codecs import ContextRANS, Huffman
+from splitlearn.deploy import (
+    CalibrationSettings,
+    ExportError,
+    calibrate,
+    export_bottleneck,
+    export_network,
+    load_bottleneck,
+    read_export,
+)
 from splitlearn.deploy.bottleneck_file import weights_id
 from splitlearn.models import DepthwiseSeparable, Normalize, SplitModel, WeightsError, load_weights, resnet20, split
 from splitlearn.models.bottleneck import Bottleneck
@@ -53,8 +61,22 @@ def fresh_resnet18() -> nn.Module:
     return model
 
 
+def calibrated_at(make: Callable[[], SplitModel]) -> SplitModel:
+    """Levels and tables from images, those of each channel and tensor their own."""
+    settings = CalibrationSettings(levels=3, entropy_weight=0.05, codec=ContextRANS())
+    return calibrate(make(), digits(8), settings).model
+
+
 @pytest.mark.parametrize(
-    ("make", "backbone"), [(trained, network), (datta, network), (carra, network), (two_tensors, fresh_resnet18)]
+    ("make", "backbone"),
+    [
+        (trained, network),
+        (datta, network),
+        (carra, network),
+        (two_tensors, fresh_resnet18),
+        (partial(calibrated_at, trained), network),
+        (partial(calibrated_at, two_tensors), fresh_resnet18),
+    ],
 )
 def test_bytes_and_predictions_are_the_same(
     tmp_path: Path, make: Callable[[], SplitModel], backbone: Callable[[], nn.Module]
@@ -128,6 +150,61 @@ def test_files_that_are_no_safetensors_are_refused(tmp_path: Path, content: byte
     (tmp_path / "b.safetensors").write_bytes(content)
     with pytest.raises(ExportError, match="no readable safetensors file"):
         read_export(tmp_path / "b.safetensors")
+
+
+def test_a_truncated_export_is_refused(tmp_path: Path) -> None:
+    path = export_bottleneck(calibrated_at(carra), tmp_path / "b.safetensors")
+    whole = path.read_bytes()
+    for length in (0, 7, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ExportError, match="no readable safetensors file"):
+            load_bottleneck(path, network())
+
+
+def test_a_damaged_export_is_refused(tmp_path: Path) -> None:
+    """Levels with a wrong bit are levels, too: only a check sum tells them from those that were written."""
+    path = export_bottleneck(calibrated_at(carra), tmp_path / "b.safetensors")
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for position in (start, (start + len(whole)) // 2, len(whole) - 1):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
+        with pytest.raises(
+            ExportError, match="is damaged, its tensors are not those that were written: copy or export"
+        ):
+            load_bottleneck(path, network())
+
+
+def test_a_missing_tensor_is_told(tmp_path: Path) -> None:
+    path = export_bottleneck(calibrated_at(carra), tmp_path / "b.safetensors")
+    manifest, tensors = read_export(path)
+    del tensors["quantizers.0.values"]
+    save_file(tensors, path, {"manifest": json.dumps(manifest)})
+    with pytest.raises(ExportError, match="is damaged"):
+        load_bottleneck(path, network())
+    del manifest["tensors_id"]  # as the earliest files of this format
+    save_file(tensors, path, {"manifest": json.dumps(manifest)})
+    with pytest.raises(ExportError, match=r"incomplete or contradicts itself.*quantizers\.0\.values"):
+        load_bottleneck(path, network())
+
+
+def test_an_export_without_a_version_is_refused(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "b.safetensors", {"manifest": '{"format": "splitlearn-bottleneck"}'})
+    with pytest.raises(ExportError, match="has format 0, this splitlearn reads 2: export the model again"):
+        read_export(tmp_path / "b.safetensors")
+
+
+def test_levels_belong_to_weights_and_network(tmp_path: Path) -> None:
+    path = export_bottleneck(calibrated_at(carra), tmp_path / "b.safetensors")
+    with pytest.raises(ExportError, match=r"belongs to CifarResNet with weights .* but this CifarResNet has weights"):
+        load_bottleneck(path, network(seed=1))
+    with pytest.raises(ValueError, match=r"no module 'layer1.2.relu2' in ResNet"):
+        load_bottleneck(path, fresh_resnet18())
+
+
+def test_weights_of_half_precision_have_a_fingerprint() -> None:
+    half = network().bfloat16()
+    net = split(half, "layer2", torch.zeros(1, *SHAPE, dtype=torch.bfloat16))
+    assert weights_id(net) != weights_id(split(network(), "layer2", SHAPE))
 
 
 def test_other_safetensors_are_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from splitlearn.codecs import Codec, CodecError, Huffman, Raw, RunLength, unpack
 from splitlearn.models import DepthwiseSeparable, Identity, Normalize, SplitModel, split
-from splitlearn.quantizers import MinMax, Quantizer, Step
+from splitlearn.quantizers import Clipped, MinMax, Quantizer, Step
 from tests.networks import SHAPE, carra, datta, digits, network
 
 MODELS = pytest.mark.parametrize("make", [datta, carra])
@@ -291,3 +291,81 @@ def test_half_precision_is_lossless_too(make: Make, mixed: bool) -> None:
 def test_nothing_to_decompress_is_told() -> None:
     with pytest.raises(ValueError, match="no payloads"):
         datta().decompress([])
+
+
+def test_each_tensor_may_have_parts_of_its_own() -> None:
+    torch.manual_seed(0)
+    net = split(resnet18(num_classes=10), "layer1.0.conv1", SHAPE)
+    quantizers: list[Quantizer] = [MinMax(3), Clipped(0.0, 0.2, levels=6)]
+    codecs: list[Codec] = [RunLength(), Huffman()]
+    model, images = SplitModel(net, quantizers, codecs).eval(), digits(3)
+    output = model.run(images)
+    expected = [quantizer(latent) for quantizer, latent in zip(quantizers, output.latents, strict=True)]
+    assert all(map(torch.equal, output.features_hat, expected))
+    assert [int(symbols.max()) for symbols in model.symbols(images)] == [7, 5]
+    assert torch.equal(model.decompress(model.compress(images)), model(images))
+    swapped = SplitModel(net, quantizers[::-1], codecs).eval()
+    with pytest.raises(CodecError):
+        swapped.decompress(model.compress(images))
+    twin = model.coded_by(quantizers, codecs)
+    assert twin.net is model.net
+    assert twin.compress(images) == model.compress(images)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_parts_and_tensors_must_be_as_many(count: int) -> None:
+    net = two_tensors().net
+    with pytest.raises(
+        ValueError, match=rf"2 float tensors cross at 'layer1.0.conv1', but there are {count} quantizer"
+    ):
+        SplitModel(net, [MinMax(4)] * count, RunLength())
+    with pytest.raises(ValueError, match=rf"2 float tensors cross .*, but there are {count} codecs: give one for each"):
+        SplitModel(net, MinMax(4), [RunLength()] * count)
+    with pytest.raises(ValueError, match="give one for each"):
+        two_tensors().coded_by([MinMax(4)] * count, [RunLength()] * 2)
+
+
+def test_tables_and_levels_are_counted() -> None:
+    model = two_tensors(Huffman())
+    assert model.table_bytes == 0
+    shared = Huffman.fit([np.arange(16, dtype=np.uint8)], 16)
+    size = sum(table.nbytes for table in shared.tables().values())
+    assert model.coded_by([MinMax(4)] * 2, [shared] * 2).table_bytes == size
+    twin = Huffman.fit([np.arange(16, dtype=np.uint8)], 16)
+    assert model.coded_by([MinMax(4)] * 2, [shared, twin]).table_bytes == 2 * size
+    levels = [Clipped(levels=4), Clipped(levels=16, channels=64)]
+    expected = size + 4 * (4 + 3) + 4 * 64 * (16 + 15)
+    assert model.coded_by(levels, [Raw(), shared]).table_bytes == expected
+
+
+def test_the_context_is_of_cut_and_levels_alone() -> None:
+    model = carra()
+    contexts = {model.coded_by([q], [RunLength()]).context for q in (MinMax(4), MinMax(5), Clipped(levels=16))}
+    contexts |= {SplitModel(split(network(), "layer1", SHAPE), MinMax(4), RunLength()).context}
+    moved = Clipped(levels=16)
+    moved.thresholds[0, 3] += 1e-3
+    contexts |= {model.coded_by([moved], [RunLength()]).context}
+    assert len(contexts) == 5
+    assert model.coded_by([MinMax(4)], [Huffman()]).context == model.context
+
+
+def test_loaded_levels_are_those_that_were_saved() -> None:
+    """However the quantizer was constructed: its payloads are read, though the arguments differed."""
+    writer = carra().coded_by([Clipped(0.25, 1.5, levels=5)], [RunLength()])
+    reader = carra().coded_by([Clipped(levels=5)], [RunLength()])
+    payloads = writer.compress(digits(2))
+    with pytest.raises(CodecError, match="foreign codec or quantizer"):
+        reader.decompress(payloads)
+    reader.load_state_dict(writer.state_dict())
+    assert torch.equal(reader.decompress(payloads), writer(digits(2)))
+    assert "low=0.25, high=1.5" in repr(reader.quantizers[0])
+
+
+def test_features_that_are_there_already_give_the_same_payloads() -> None:
+    for model in (datta(), two_tensors()):
+        images = digits(3)
+        features = model.features(images)
+        assert model.compress_from(features) == model.compress(images)
+        assert torch.equal(model.run_from(features).prediction, model(images))
+        latents = model.latents_of(features)
+        assert all(map(torch.equal, model.symbols_of(latents), model.symbols(images)))

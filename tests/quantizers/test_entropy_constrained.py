@@ -80,6 +80,16 @@ def test_it_beats_uniform_levels_at_their_own_weight() -> None:
     assert steps[-1].cost < 0.97 * steps[0].cost
 
 
+@pytest.mark.parametrize("lengths", BOTH)
+def test_without_a_weight_levels_that_nothing_reaches_do_no_harm(lengths: CodeLengths) -> None:
+    """Their code lengths are infinite, and 0 · ∞ is no number."""
+    counted = statistics(0)
+    low, high = counted.minimum, 2 * counted.maximum
+    steps = design_steps(counted, low, high, 16, 0.0, lengths)
+    assert len(steps) > 2
+    assert steps[-1].distortion == min(step.distortion for step in steps) < steps[0].distortion
+
+
 def test_quantizer_errs_as_designed() -> None:
     latents = torch.randn(4, 3, 500, generator=torch.Generator().manual_seed(3)).relu()
     counted = LatentStatistics.of(latents, per_channel=True)

@@ -126,3 +126,7 @@ def test_impossible_models_are_refused() -> None:
         AsymmetricLaplace(one, one, slope=1.5)
     with pytest.raises(ValueError, match="asymmetry"):
         AsymmetricLaplace(one, one, asymmetry=0.0)
+    with pytest.raises(ValueError, match=r"slope below zero must lie in 0…1, got -0.1"):
+        LaplaceLimits(-0.1)
+    with pytest.raises(ValueError, match="asymmetry must be a positive number"):
+        LaplaceLimits(asymmetry=float("nan"))

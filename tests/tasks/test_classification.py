@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ConstantLR, OneCycleLR, ReduceLROnPlateau, 
 
 from splitlearn.data import Digits
 from splitlearn.losses import FeatureDistillation, L1Rate
-from splitlearn.models import InputModel, Pixels, SplitModel
+from splitlearn.models import InputModel, Pixels, SplitModel, resnet8
 from splitlearn.tasks import ClassificationTask
 from tests.networks import carra, datta, digits, network
 from tests.tasks.conftest import MakeTrainer
@@ -204,3 +204,16 @@ def test_without_a_scheduler_the_learning_rate_stays(make_trainer: MakeTrainer, 
 def test_a_wrong_number_of_classes_is_told(make_trainer: MakeTrainer, data: Digits) -> None:
     with pytest.raises(ValueError, match=r"output has shape \(10,\) an image, but num_classes is 7"):
         make_trainer().fit(ClassificationTask(datta(), 7), data)
+
+
+@pytest.mark.parametrize("work", ["validate", "test"])
+def test_classes_of_network_and_data_must_be_the_same(make_trainer: MakeTrainer, data: Digits, work: str) -> None:
+    """Before any metric sees them: its own words name neither the network nor `num_classes`."""
+    for classes in (7, 12):
+        with pytest.raises(ValueError, match=rf"output has shape \(10,\) an image, but num_classes is {classes}: the "):
+            getattr(make_trainer(), work)(ClassificationTask(carra(), classes), data, verbose=False)
+        with pytest.raises(ValueError, match=f"but num_classes is {classes}"):
+            make_trainer().predict(ClassificationTask(carra(), classes), data)
+    few = InputModel(resnet8(num_classes=3), Pixels())
+    with pytest.raises(ValueError, match=r"an image has the label 9, but num_classes is 3: the classes of network and"):
+        getattr(make_trainer(), work)(ClassificationTask(few, 3), data, verbose=False)

@@ -1,0 +1,119 @@
+"""The page docs/results/carra2023: tables, figures and what they say, from what scripts/carra2023 has measured."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from carra_features import (
+    coefficients_section,
+    differences_section,
+    entropy_section,
+    relevance_section,
+    spectrum_section,
+    video_section,
+)
+from carra_points import LAYOUTS, REMARKS, Measured, Section, read
+from carra_rates import TIMED_IMAGES, files_section, rates_section, zlib_section
+from carra_sizes import sizes_section
+from carra_sources import Source, source_of
+from rate_study import Subject, write_points
+
+from splitlearn.analysis import processor
+from splitlearn.files import whole_file, write_json
+from splitlearn.tasks import run_record
+
+STATISTICS_IMAGES = 200
+SPECTRUM_IMAGES = 500
+ANALYSED = ("ResNet-32 layer2", "MobileNetV2 features.6")
+TIMED = ("ResNet-50 maxpool", "ResNet-32 layer1")
+FILMED = ("YOLOv8n model.4",)
+TITLE = "Quantization and run-length coding (Carra & Neglia 2023)"
+
+
+def report(subjects: Sequence[Subject], runs: Path, out: Path, video: Path | None) -> None:
+    """Write page, CSV files, results.json and plots.
+
+    Args:
+        subjects: what was measured; at least one.
+        runs: folder with a folder of points for each.
+        out: folder, made if absent.
+        video: of a still camera, for Fig. 3; None leaves it out.
+
+    Raises:
+        ValueError: if there are no subjects.
+    """
+    if not subjects:
+        raise ValueError("there is nothing to report: name a folder of data, e.g. --cifar10 FOLDER")
+    measured = read(subjects, runs)
+    classifiers = [s for s, m in zip(subjects, measured, strict=True) if not m.detection]
+    timed = source_of(_chosen(subjects, TIMED)[0], TIMED_IMAGES)
+    many = [source_of(subject, SPECTRUM_IMAGES) for subject in _chosen(classifiers, ANALYSED)]
+    sections = [
+        sizes_section(measured),
+        rates_section(measured, out),
+        files_section(measured),
+        zlib_section(measured, timed, out),
+        *_feature_sections(many, out),
+    ]
+    if video is not None:
+        sections.append(video_section(_chosen(subjects, FILMED)[0], video, out))
+    points = {m.name: [*m.points, *m.files] for m in measured}
+    write_points(out / "points.csv", points)
+    record = _record(measured)
+    everything = {
+        "points": {name: [asdict(p) for p in several] for name, several in points.items()},
+        "unsplit": {m.name: m.unsplit for m in measured},
+        "sections": {s.heading: s.records for s in sections if s.records is not None},
+    }
+    write_json(out / "results.json", {**record, **everything})
+    with whole_file(out / "README.md") as temporary:
+        temporary.write_text(_page(measured, subjects, record, sections))
+    print(f"{out}: README.md, results.json, CSV files and plots written")
+
+
+def _chosen(subjects: Sequence[Subject], names: Sequence[str]) -> list[Subject]:
+    """Return the subjects with these names; if there is none, the first."""
+    return [s for s in subjects if s.name in names] or list(subjects[:1])
+
+
+def _feature_sections(many: Sequence[Source], out: Path) -> list[Section]:
+    few = [source.fewer(STATISTICS_IMAGES) for source in many]
+    if not few:
+        return []
+    makers = (coefficients_section, differences_section, entropy_section, relevance_section)
+    return [*(make(few, out) for make in makers), spectrum_section(many, out)]
+
+
+def _record(measured: Sequence[Measured]) -> dict[str, Any]:
+    """Return data, machine, command and date; of folders elsewhere on the machine only the names."""
+    found = run_record()
+    words = [Path(word).name if Path(word).is_absolute() else word for word in shlex.split(found["command"])]
+    images = {LAYOUTS[m.images.layout]: m.images.count for m in measured}
+    machine = {"processor": processor(), "load_average": os.getloadavg()[0]}
+    return {"data": images, "seed": None, **found, "command": shlex.join(words), **machine}
+
+
+def _page(
+    measured: Sequence[Measured], subjects: Sequence[Subject], record: Mapping[str, Any], sections: Sequence[Section]
+) -> str:
+    data = "; ".join(f"{name}: {count:,} images" for name, count in record["data"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    learnt = ", ".join(f"{s.name} {s.calibration_images}" for s in subjects)
+    remarks = " ".join(dict.fromkeys(REMARKS[m.images.layout] for m in measured if m.images.layout in REMARKS))
+    head = f"""# {TITLE}
+
+{data}; nothing is drawn at random: no seed; {record["processor"]}, {record["machine"]},
+load {record["load_average"]:.1f}; {versions};
+`{record["command"]}`; {record["date"]}.
+
+Networks are cut, their features quantized to 2ⁿ even levels between each image's extremes, coded, decoded and
+classified; nothing is trained. Bytes are means of payloads, all in them counted. ContextRANS has static tables, sent
+once and learnt from images that are not tested, at most so many: {learnt}; other codes carry what they need. What the
+paper says stands under its name; all other figures were computed here. {remarks}
+"""
+    return "\n".join([head, *(section.markdown() for section in sections)])

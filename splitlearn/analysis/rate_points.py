@@ -1,0 +1,181 @@
+"""What a network that is not retrained scores and sends under many quantizers and codecs, in one pass over features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from splitlearn.analysis.codec_comparison import entropy_bytes
+from splitlearn.codecs import CodecError
+from splitlearn.files import whole_file
+from splitlearn.models import SplitModel
+
+ENTROPY = "order-0 entropy"
+Score = Callable[[Iterable[Any]], float]
+"""Takes predictions batch by batch, in the order of the images, and returns accuracy or precision, 0…1."""
+
+
+@dataclass(frozen=True)
+class RatePoint:
+    """One quantizer and codec on one set of images.
+
+    Attributes:
+        method: what the points of one curve share.
+        setting: what tells this point from the others of its method.
+        codec: label of the codec; `ENTROPY` for the estimate that no payload reaches exactly.
+        levels: size of the alphabet.
+        score: accuracy or mean average precision, 0…1, of images through this quantizer.
+        bytes_per_image: mean payload, everything in it counted.
+        bits_per_element: payload bits over the elements of the float tensors that cross.
+        table_bytes: levels and static tables, sent once.
+    """
+
+    method: str
+    setting: str
+    codec: str
+    levels: int
+    score: float
+    bytes_per_image: float
+    bits_per_element: float
+    table_bytes: int
+
+
+def measure_rates(
+    method: str,
+    setting: str,
+    models: Mapping[str, SplitModel],
+    batches: Iterable[tuple[Tensor, ...]],
+    score: Score,
+) -> list[RatePoint]:
+    """Return one point a codec, preceded by the order-0 entropy of each image's symbols.
+
+    The score is that of the differentiable pass, to which decoded payloads are equal bit for bit; for the first batch
+    this is checked.
+
+    Args:
+        method: label of the quantizer's kind.
+        setting: label of its setting.
+        models: by the codec's label: the same network and quantizers with other codecs.
+        batches: crossing tensors of all images, batch by batch, as `SplitModel.features` returns them.
+        score: of the predictions.
+
+    Raises:
+        CodecError: if a payload does not decode to what was encoded.
+        ValueError: if there are no images, or a latent cannot be quantized.
+    """
+    first = next(iter(models.values()))
+    sizes = dict.fromkeys(models, 0)
+    entropy = images = elements = 0.0
+
+    def predictions() -> Iterator[Any]:
+        nonlocal entropy, images, elements
+        for number, features in enumerate(batches):
+            for label, model in models.items():
+                payloads = model.compress_from(features)
+                sizes[label] += sum(map(len, payloads))
+                if number == 0:
+                    _check(label, model, features, payloads)
+            symbols = first.symbols_of(first.latents_of(features))
+            entropy += sum(entropy_bytes(image) for tensor in symbols for image in tensor.cpu().numpy())
+            images += len(features[0])
+            elements += sum(tensor.numel() for tensor in symbols)
+            with torch.inference_mode():
+                prediction = first.run_from(features).prediction
+            yield prediction
+
+    value = score(predictions())
+    if not images:
+        raise ValueError("there are no images to measure")
+    levels = max(quantizer.levels for quantizer in first.quantizers)
+    totals = {ENTROPY: entropy} | sizes
+    return [
+        RatePoint(
+            method,
+            setting,
+            label,
+            levels,
+            value,
+            bytes_per_image=total / images,
+            bits_per_element=8 * total / elements,
+            table_bytes=models[label].table_bytes if label in models else 0,
+        )
+        for label, total in totals.items()
+    ]
+
+
+def cheapest(points: Iterable[RatePoint], least_score: float) -> RatePoint | None:
+    """Return the point with the fewest bytes of those that score at least `least_score`; None if there is none."""
+    good = [point for point in points if point.score >= least_score]
+    return min(good, key=lambda point: point.bytes_per_image, default=None)
+
+
+def rates_markdown(points: Sequence[RatePoint], score: str) -> str:
+    """Return the points as a Markdown table.
+
+    Args:
+        points: in the order of the rows.
+        score: heading of that column, e.g. "top-1 %".
+    """
+    lines = [f"| method | setting | codec | {score} | bytes/image | bits/element | tables, once |"]
+    lines.append("|---|---|---|--:|--:|--:|--:|")
+    lines += [
+        f"| {p.method} | {p.setting} | {p.codec} | {100 * p.score:.2f} | {p.bytes_per_image:,.0f} "
+        f"| {p.bits_per_element:.3f} | {p.table_bytes or '–'} |"
+        for p in points
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def plot_rates(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    unsplit: float,
+    path: Path,
+    title: str,
+    score: str,
+    rate: str = "payload (bytes per image, log scale)",
+) -> None:
+    """Draw score against rate, a line a curve, and the score of the unsplit network with a point below it.
+
+    Args:
+        curves: (rate, score 0…1) by label.
+        unsplit: score of the network that is not split, 0…1.
+        path: of the picture.
+        title: its heading.
+        score: what is scored, with its unit, e.g. "top-1 accuracy (%)".
+        rate: likewise what is sent.
+    """
+    import matplotlib.pyplot as plt  # slow to import, and only needed here
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for number, (label, curve) in enumerate(curves.items()):
+        points = sorted(curve)
+        style = {"marker": "osD^vP*X"[number % 8], "markersize": 4.5, "color": f"C{number}"}
+        axes.plot([x for x, _ in points], [100 * y for _, y in points], label=label, **style)
+    axes.axhline(100 * unsplit, color="black", linewidth=1, label="unsplit")
+    axes.axhline(100 * unsplit - 1, color="black", linewidth=0.8, linestyle=":", label="one point below")
+    lowest = min((y for curve in curves.values() for _, y in curve), default=0)
+    axes.set(
+        xscale="log",
+        xlabel=rate,
+        ylabel=score,
+        title=title,
+        ylim=(max(100 * lowest - 2, 100 * unsplit - 20), 100 * unsplit + 2),
+    )
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(fontsize=8)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+    plt.close(figure)
+
+
+def _check(label: str, model: SplitModel, features: tuple[Tensor, ...], payloads: Sequence[bytes]) -> None:
+    """Compare what payloads decode to with the quantized latents."""
+    quantized = [q(latent) for q, latent in zip(model.quantizers, model.latents_of(features), strict=True)]
+    decoded = [t for t in model.latents_hat(payloads) if t.is_floating_point()]
+    if not all(torch.equal(a, b) for a, b in zip(decoded, quantized, strict=True)):
+        raise CodecError(f"{label} is not lossless: a latent came back changed")

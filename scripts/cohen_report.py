@@ -16,7 +16,7 @@ from splitlearn.files import whole_file, write_json
 from splitlearn.tasks import run_record
 
 LOSS = 0.01  # how far below the unsplit network a setting may score
-OURS = "clipped per channel, by predictions"
+OURS = "clipped, by predictions"
 PAPER = "clipped, least error"
 GOALS = {"ResNet-32 layer1": 0.5, "ResNet-32 layer2": 0.5, "YOLOv8n model.4": 0.5, "MobileNetV2 features.6": 0.35}
 PAPERS_CURVES = (PAPER, "clipped, by model", "clipped, entropy-constrained", "unclipped", "HEVC on tiled features")
@@ -95,7 +95,7 @@ def _plots(found: Found, out: Path) -> None:
         "min–max + run-length (Carra & Neglia)": found.curve("min–max", "run-length"),
         "min–max + ContextRANS": found.curve("min–max", "ContextRANS"),
         "clipped + truncated unary (Cohen et al.)": found.curve(PAPER, "TruncatedUnary"),
-        "clipped per channel, by predictions + ContextRANS": found.curve(OURS, "ContextRANS"),
+        f"{OURS} + ContextRANS (ours)": found.curve(OURS, "ContextRANS"),
         "HEVC on tiled features": found.curve("HEVC on tiled features", "HEVC on tiled features"),
         "JPEG image, whole network on the server": found.curve("JPEG", "JPEG"),
         "WebP image": found.curve("WebP", "WebP"),
@@ -184,7 +184,12 @@ def bits_table(found: Sequence[Found]) -> str:
         ("clipped, entropy-constrained", "TruncatedUnary"),
         ("unclipped", "TruncatedUnary"),
     ]
-    columns += [(PAPER, "ContextRANS"), (OURS, "ContextRANS"), ("HEVC on tiled features",) * 2]
+    columns += [
+        (PAPER, "ContextRANS"),
+        ("unclipped", "ContextRANS"),
+        (OURS, "ContextRANS"),
+        ("HEVC on tiled features",) * 2,
+    ]
     names = [method if method == codec else f"{method} + {codec}" for method, codec in columns]
     lines = [f"| network, cut | {' | '.join(names)} | over HEVC, points |", "|---|" + "--:|" * (len(columns) + 1)]
     for each in found:

@@ -278,7 +278,9 @@ def _instance(option: str, path: str, room: ModuleType | None, base: type[T], **
         raise UsageError(f"--{option} {path} cannot be imported: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, base)):
         owner = ".".join(base.__module__.split(".")[:2])  # where its room offers it
-        raise UsageError(f"--{option} takes the import path of a class derived from {owner}.{base.__name__}, got {path}")
+        raise UsageError(
+            f"--{option} takes the import path of a class derived from {owner}.{base.__name__}, got {path}"
+        )
     try:
         return cls(**arguments)
     except (TypeError, ValueError) as error:

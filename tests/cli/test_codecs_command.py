@@ -125,7 +125,10 @@ def test_damaged_files(run: Run, name: str, content: bytes) -> None:
         (("--activation", "a.npy"), "this command has no setting 'activation', did you mean activations"),
         (("--config", "smal.yaml"), "no config file 'smal.yaml'"),
         (("--config", "small.yaml", "--data_root", "x"), "splitlearn.data.Digits has no setting 'root'"),
-        (("--config", "pixels.yaml"), "model.model in pixels.yaml is InputModel: only a SplitModel has features at a cut"),
+        (
+            ("--config", "pixels.yaml"),
+            "model.model in pixels.yaml is InputModel: only a SplitModel has features at a cut",
+        ),
         (("--config", "odd.yaml"), "Odd has no grid of numpy, on which codecs are compared"),
         (("--config", "misspelt.yaml"), "splitlearn.quantizers.Step has no setting 'stepp', did you mean step?"),
     ],

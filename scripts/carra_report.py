@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,11 +20,9 @@ from carra_points import LAYOUTS, REMARKS, Measured, Section, read
 from carra_rates import TIMED_IMAGES, files_section, rates_section, zlib_section
 from carra_sizes import sizes_section
 from carra_sources import Source, source_of
-from rate_study import Subject, write_points
+from rate_study import Subject, record, write_points
 
-from splitlearn.analysis import processor
 from splitlearn.files import whole_file, write_json
-from splitlearn.tasks import run_record
 
 STATISTICS_IMAGES = 200
 SPECTRUM_IMAGES = 500
@@ -64,15 +61,15 @@ def report(subjects: Sequence[Subject], runs: Path, out: Path, video: Path | Non
         sections.append(video_section(_chosen(subjects, FILMED)[0], video, out))
     points = {m.name: [*m.points, *m.files] for m in measured}
     write_points(out / "points.csv", points)
-    record = _record(measured)
+    facts = _record(measured)
     everything = {
         "points": {name: [asdict(p) for p in several] for name, several in points.items()},
         "unsplit": {m.name: m.unsplit for m in measured},
         "sections": {s.heading: s.records for s in sections if s.records is not None},
     }
-    write_json(out / "results.json", {**record, **everything})
+    write_json(out / "results.json", {**facts, **everything})
     with whole_file(out / "README.md") as temporary:
-        temporary.write_text(_page(measured, subjects, record, sections))
+        temporary.write_text(_page(measured, subjects, facts, sections))
     print(f"{out}: README.md, results.json, CSV files and plots written")
 
 
@@ -90,12 +87,9 @@ def _feature_sections(many: Sequence[Source], out: Path) -> list[Section]:
 
 
 def _record(measured: Sequence[Measured]) -> dict[str, Any]:
-    """Return data, machine, command and date; of folders elsewhere on the machine only the names."""
-    found = run_record()
-    words = [Path(word).name if Path(word).is_absolute() else word for word in shlex.split(found["command"])]
+    """Return what was measured on, where and when."""
     images = {LAYOUTS[m.images.layout]: m.images.count for m in measured}
-    machine = {"processor": processor(), "load_average": os.getloadavg()[0]}
-    return {"data": images, "seed": None, **found, "command": shlex.join(words), **machine}
+    return {"data": images, "seed": None, **record(), "load_average": os.getloadavg()[0]}
 
 
 def _page(
@@ -111,8 +105,9 @@ def _page(
 load {record["load_average"]:.1f}; {versions};
 `{record["command"]}`; {record["date"]}.
 
-Networks are cut, their features quantized to 2ⁿ even levels between each image's extremes, coded, decoded and
-classified; nothing is trained. Bytes are means of payloads, all in them counted. ContextRANS has static tables, sent
+Networks are cut, their features quantized to 2ⁿ even levels between each image's extremes and coded; nothing is
+trained. Scores are those of the quantized features, which payloads restore bit for bit: of each point the first 50
+images were decoded and compared. Bytes are means of payloads, all in them counted. ContextRANS has static tables, sent
 once and learnt from images that are not tested, at most so many: {learnt}; other codes carry what they need. What the
 paper says stands under its name; all other figures were computed here. {remarks}
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
@@ -15,16 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from splitlearn.analysis import RatePoint, measure_rates
+from splitlearn.analysis import RatePoint, measure_rates, processor
 from splitlearn.analysis.rate_points import Score
 from splitlearn.cli.config_model import build_task
 from splitlearn.codecs import Codec
 from splitlearn.data import read_photos
 from splitlearn.files import whole_file, write_json
-from splitlearn.models import CompressionModel, InputModel, SplitModel
+from splitlearn.models import CompressionModel, ImageCodec, InputModel, SplitModel
 from splitlearn.outputs import Boxes
 from splitlearn.quantizers import LatentStatistics, Quantizer
-from splitlearn.tasks import DetectionTask
+from splitlearn.tasks import DetectionTask, run_record
 
 BATCH = 50
 MEMORY = 2 << 30  # bytes of features that are kept; of larger data sets they are made anew for every quantizer
@@ -41,6 +42,9 @@ class Subject:
         data: root folder of the test images.
         photos: folder of images to calibrate with: none of the test images.
         calibration_images: how many of them to take.
+        slope: of the activation before the cut below zero, for the model of clipping limits; 1 where there is none.
+        image_files: whether image files are measured too: once a network, since they cross before any cut.
+        hevc: whether HEVC is measured: it takes minutes for ten thousand small pictures.
     """
 
     name: str
@@ -49,6 +53,9 @@ class Subject:
     data: Path
     photos: Path
     calibration_images: int = 128
+    slope: float = 0.0
+    image_files: bool = True
+    hevc: bool = True
 
     @property
     def slug(self) -> str:
@@ -150,7 +157,7 @@ class Study:
         size = total / images
         return [RatePoint(method, setting, method, 256, score, size, 8 * size / elements, 0)]
 
-    def input_model(self, codec: Any) -> InputModel:
+    def input_model(self, codec: ImageCodec) -> InputModel:
         """Return the network on the edge server, sent images as `codec` writes them."""
         return InputModel(_Whole(self.model), codec)
 
@@ -202,6 +209,34 @@ def _precision(task: DetectionTask, truth: Sequence[Boxes]) -> tuple[Score, str]
         return task.precision_of(found, truth)
 
     return precision, "mAP50–95 (%)"
+
+
+def record() -> dict[str, Any]:
+    """Return machine, command, date and versions; of folders elsewhere on the machine only the names."""
+    found = run_record()
+    words = [Path(word).name if Path(word).is_absolute() else word for word in shlex.split(found["command"])]
+    return {**found, "command": shlex.join(words), "processor": processor()}
+
+
+def claim(folder: Path, subject: Subject) -> None:
+    """Note whose points a folder holds, or refuse it if they are another's.
+
+    Raises:
+        ValueError: if the folder's points were measured with other settings.
+    """
+    mine = {"config": Path(subject.config).read_text(), **asdict(subject)}
+    mine = json.loads(json.dumps(mine, default=lambda path: path.name))
+    mine["overrides"] = [Path(word).name for word in subject.overrides]
+    path = folder / "subject"
+    if not path.is_file():
+        write_json(path, mine)
+    elif json.loads(path.read_text()) != mine:
+        raise ValueError(f"{folder} holds points of other settings of {subject.name}: remove it to measure anew")
+
+
+def measured(subjects: Sequence[Subject], runs: Path) -> list[Subject]:
+    """Return the subjects of which there are points."""
+    return [subject for subject in subjects if (runs / subject.slug / "unsplit.json").is_file()]
 
 
 def cached(folder: Path, name: str, make: Callable[[], list[RatePoint]]) -> list[RatePoint]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from rate_study import Subject
@@ -42,7 +43,7 @@ def subjects(options: argparse.Namespace) -> list[Subject]:
         photos = options.coco / "images" / "train2017"
         words = (f"{NETWORK}.weights", str(options.yolo))
         config = "configs/carra2023/yolov8n_model4.yaml"
-        found.append(Subject("YOLOv8n model.4", config, words, options.coco, photos, 24))
+        found.append(Subject("YOLOv8n model.4", config, words, options.coco, photos, 24, slope=0.1))  # SiLU
     if options.cifar10:
         photos = options.cifar10 / "train"
         for name, config in (
@@ -50,7 +51,9 @@ def subjects(options: argparse.Namespace) -> list[Subject]:
             ("ResNet-20", "configs/carra2023/resnet20_layer2.yaml"),
         ):
             for cut in ("layer1", "layer2"):
-                found.append(Subject(f"{name} {cut}", config, (AT, cut), options.cifar10, photos, 256))
+                once = (name, cut) == ("ResNet-32", "layer2")
+                subject = Subject(f"{name} {cut}", config, (AT, cut), options.cifar10, photos, 256)
+                found.append(replace(subject, image_files=once, hevc=once))
     if options.imagenet and (options.imagenet / "labels.csv").is_file():
         if not options.photos or not options.mobilenet:
             raise SystemExit(
@@ -59,8 +62,15 @@ def subjects(options: argparse.Namespace) -> list[Subject]:
         network = NETWORK, "splitlearn.models.mobilenet_v2_same", f"{NETWORK}.weights", str(options.mobilenet)
         words = (*network, "--data", "splitlearn.data.LabelledImages")
         config = "configs/carra2023/mobilenet_v2.yaml"
-        found.append(Subject("MobileNetV2 features.6", config, words, options.imagenet, options.photos, 256))
+        found.append(Subject("MobileNetV2 features.6", config, words, options.imagenet, options.photos, 256, slope=1.0))
     elif options.imagenet:
         for name, (config, cut) in PUBLISHED.items():
-            found.append(Subject(name, config, (AT, cut), options.imagenet, options.imagenet / "train", 256))
+            photos = options.imagenet / "train"
+            slope = 1.0 if "MobileNet" in name else 0.0  # its blocks end without an activation
+            found.append(Subject(name, config, (AT, cut), options.imagenet, photos, 256, slope))
+    return found
+
+
+def chosen(found: list[Subject], options: argparse.Namespace) -> list[Subject]:
+    """Return those that --only names."""
     return [subject for subject in found if options.only.lower() in subject.name.lower()]

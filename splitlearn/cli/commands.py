@@ -199,7 +199,7 @@ def calibrate(
     if not all(0 <= weight < math.inf for weight in (rate_weight, entropy_weight or 0.0)):
         weights = f"{rate_weight} and {entropy_weight}"
         raise UsageError(f"--rate_weight and --entropy_weight must be numbers and not negative, got {weights}")
-    if entropy_weight is None and lengths != "IdealLengths":
+    if entropy_weight is None and not lengths.endswith("IdealLengths"):
         raise UsageError(f"--lengths {lengths} goes with --entropy_weight")
     factors = _factors(stretch)
     from splitlearn import codecs as codec_room
@@ -207,7 +207,7 @@ def calibrate(
     from splitlearn.cli.calibration_images import calibration_images
     from splitlearn.deploy import CalibrationSettings, calibrate_command
 
-    if slope is not None and limits != "LaplaceLimits":
+    if slope is not None and not limits.endswith("LaplaceLimits"):
         raise UsageError(f"--slope goes with --limits LaplaceLimits, got {limits}")
     arguments = {} if slope is None else {"slope": slope}
     settings = CalibrationSettings(

@@ -157,8 +157,7 @@ def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if written != FORMAT_VERSION:
         remedy = "upgrade it" if written > FORMAT_VERSION else "export the model again"
         raise ExportError(f"{path} has format {written}, this splitlearn reads {FORMAT_VERSION}: {remedy}")
-    found = _tensors_id(tensors)
-    if manifest.get("tensors_id", found) != found:  # the earliest exports of this format have none
+    if manifest.get("tensors_id") != _tensors_id(tensors):
         raise ExportError(f"{path} is damaged, its tensors are not those that were written: copy or export it again")
     return manifest, tensors
 

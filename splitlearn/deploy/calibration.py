@@ -108,7 +108,8 @@ class Calibration:
 def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) -> Calibration:
     """Return the model with clipped quantizers and static tables learnt from images; labels are not needed.
 
-    Where the smallest latent is the lower limit, as zero after ReLU, stretching moves the upper limit alone.
+    Limits never leave the range of the latents, so where a rule puts the lower one at the smallest latent, as at zero
+    after ReLU, stretching by 1 or more moves the upper limit alone.
 
     Args:
         model: in eval mode; its own quantizers and codecs are not looked at.
@@ -127,6 +128,11 @@ def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) 
     features = tuple(torch.cat(tensors) for tensors in zip(*batches, strict=True))
     latents = model.latents_of(features)
     statistics = [LatentStatistics.of(t, settings.per_channel and t.dim() > 2) for t in latents]
+    if not any(bool(counted.variance.any()) for counted in statistics):
+        raise ValueError(
+            "every latent of the calibration images holds one repeated value, so there is nothing to quantize: "
+            "check the weights, or cut at another module"
+        )
     found: list[tuple[Trial, SplitModel]] = []
     for stretch in track(settings.stretches, "Calibrating", transient=True):
         quantizers = [_quantizer(counted, stretch, settings) for counted in statistics]

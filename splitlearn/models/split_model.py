@@ -178,7 +178,16 @@ class SplitModel(CompressionModel):
         return {"codecs": list(map(_codec_name, self.codecs)), "tables": tables}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take the tables of a checkpoint, unless this model was given other codecs than those that were saved."""
+        """Take the tables of a checkpoint, unless this model was given other codecs than those that were saved.
+
+        Raises:
+            ValueError: if the checkpoint is of an earlier version, which kept one codec for all tensors.
+        """
+        if "codecs" not in state:
+            raise ValueError(
+                "the checkpoint was written by an earlier splitlearn, with one codec for all tensors: train again, or "
+                "export it with the version that wrote it"
+            )
         if state["codecs"] == list(map(_codec_name, self.codecs)):
             self.codecs = tuple(
                 codec.with_tables({name: t.numpy() for name, t in tables.items()}) if tables else codec

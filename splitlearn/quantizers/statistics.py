@@ -46,7 +46,7 @@ class LatentStatistics:
             per_channel: count each channel by itself; needs a latent of two or more dimensions.
 
         Raises:
-            ValueError: if the latents are empty, hold NaN or infinity, are all of one value, or have no channels.
+            ValueError: if the latents are empty, hold NaN or infinity, or have no channels.
         """
         if latents.numel() == 0:
             raise ValueError("there are no latents to calibrate with: give at least one image")
@@ -56,11 +56,6 @@ class LatentStatistics:
         minimum, maximum = (ends.double() for ends in torch.aminmax(rows, dim=1))
         if not bool((minimum.isfinite() & maximum.isfinite()).all()):
             raise ValueError("the latents hold NaN or infinity: check weights and normalization of the network")
-        if bool((minimum == maximum).all()):
-            raise ValueError(
-                "every latent of the calibration images holds one repeated value, so there is nothing to quantize: "
-                "check the weights, or cut at another module"
-            )
         scale = (maximum - minimum).clamp(min=torch.finfo(torch.float64).tiny)
         counts = torch.zeros(len(rows), BINS, dtype=torch.float64)
         sums, squares = torch.zeros_like(counts), torch.zeros_like(minimum)

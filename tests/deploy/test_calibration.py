@@ -243,6 +243,17 @@ def test_constant_features_are_told() -> None:
         calibrated(model)
 
 
+def test_one_constant_tensor_of_two_is_exact() -> None:
+    model = two_tensors()
+    with torch.no_grad():
+        next(p for n, p in model.named_parameters() if n.endswith("layer1.0.conv1.weight")).zero_()
+    constant = [not bool(t.any()) for t in model.latents_of(model.features(digits(2)))]
+    assert sorted(constant) == [False, True]
+    found = calibrated(model, codec=ContextRANS()).model
+    latents = found.latents_hat(found.compress(digits(2)))
+    assert [not bool(t.any()) for t in latents] == constant
+
+
 def test_images_and_rules_that_calibrate_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="no images to calibrate with: give at least one"):
         calibrated(count=0)

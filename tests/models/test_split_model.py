@@ -369,3 +369,11 @@ def test_features_that_are_there_already_give_the_same_payloads() -> None:
         assert torch.equal(model.run_from(features).prediction, model(images))
         latents = model.latents_of(features)
         assert all(map(torch.equal, model.symbols_of(latents), model.symbols(images)))
+
+
+def test_states_of_one_codec_for_all_tensors_are_refused() -> None:
+    model = SplitModel(split(network(), "layer3", SHAPE), MinMax(8), RunLength())
+    with pytest.raises(
+        ValueError, match="written by an earlier splitlearn, with one codec for all tensors: train again"
+    ):
+        model.set_extra_state({"codec": "Huffman", "tables": {}})

@@ -29,6 +29,29 @@ class SplitOutput:
 
 
 @dataclass(frozen=True)
+class Features:
+    """What a frozen head has made of a batch of images before, in their place.
+
+    Attributes:
+        tensors: the crossing tensors, each `(B, …)`.
+        pixels: height × width of each image.
+    """
+
+    tensors: tuple[Tensor, ...]
+    pixels: int
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+
+def pixels_of(images: Tensor | Features) -> int:
+    """Return how many pixels a batch of images `(B, C, H, W)` has, or the images that features were made of."""
+    if isinstance(images, Features):
+        return len(images) * images.pixels
+    return images.shape[0] * images.shape[-2] * images.shape[-1]
+
+
+@dataclass(frozen=True)
 class Boxes:
     """The objects of one image: those that are there, or those that a detector has found.
 

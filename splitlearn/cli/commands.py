@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from splitlearn.cli.messages import UsageError, did_you_mean
+from splitlearn.cli.sweep_commands import pareto, sweep
 
 if TYPE_CHECKING:
     from splitlearn.codecs import Codec
@@ -234,26 +235,47 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "codecs": codecs,
     "export": export,
+    "sweep": sweep,
+    "pareto": pareto,
 }
+TRAINER_WORDS = ("--config", "--model", "--data", "--trainer", "--seed_everything")
 
 
 def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     """Call `function` with the options that follow the command's name.
+
+    A function with an argument `words` is given those that are meant for the trainer's config there.
 
     Raises:
         argparse.ArgumentError: if the options do not fit its signature.
     """
     from jsonargparse import ArgumentParser
 
+    beside: dict[str, Any] = {}
+    if "words" in inspect.signature(function).parameters:
+        beside["words"], others = _divide(arguments[1:])
+        arguments = [arguments[0], *others]
     given = [argument.split("=")[0] for argument in arguments[1:] if argument.startswith("--")]
     if twice := sorted({name for name in given if given.count(name) > 1}):
         raise UsageError(f"{twice[0]} is given more than once")
     parser = ArgumentParser(
         prog=f"splitlearn {arguments[0]}", exit_on_error=False, allow_abbrev=False, description=function.__doc__
     )
-    names = parser.add_function_arguments(function, as_positional=False, fail_untyped=True)
+    names = parser.add_function_arguments(function, as_positional=False, fail_untyped=True, skip=set(beside))
     options = parser.parse_args(arguments[1:])
-    function(**{name: options[name] for name in names})
+    function(**beside, **{name: options[name] for name in names})
+
+
+def _divide(options: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words that are meant for the trainer's config, with their values, and all others."""
+    trainers: list[str] = []
+    others: list[str] = []
+    mine = others
+    for word in options:
+        if word.startswith("--"):
+            mine = trainers if word.split("=")[0].split(".")[0] in TRAINER_WORDS else others
+        mine += word.split("=", 1) if mine is trainers and word.startswith("--") else [word]
+    return trainers, others
 
 
 def _codec(path: str) -> dict[str, Codec]:

@@ -4,12 +4,15 @@ from splitlearn.data.base import ImageDataModule
 from splitlearn.data.cifar import Cifar10
 from splitlearn.data.detection import CocoDetection, DetectionDataModule, YoloDetection
 from splitlearn.data.digits import Digits
+from splitlearn.data.feature_cache import CachedFeatures, CacheInfo, cache_features
 from splitlearn.data.folder import ImageFolder
 from splitlearn.data.imagenet import ImageNet, LabelledImages
 from splitlearn.data.images import DataError, read_photos
 from splitlearn.data.transforms import CropFlip
 
 __all__ = [
+    "CacheInfo",
+    "CachedFeatures",
     "Cifar10",
     "CocoDetection",
     "CropFlip",
@@ -21,5 +24,6 @@ __all__ = [
     "ImageNet",
     "LabelledImages",
     "YoloDetection",
+    "cache_features",
     "read_photos",
 ]

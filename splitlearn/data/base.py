@@ -1,6 +1,7 @@
 """What every image data module shares: loaders, held-out validation images, conversion and augmentation."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -131,6 +132,27 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.train_transform is not None and self.trainer is not None and self.trainer.training:
             images = self.train_transform(images)
         return images, labels
+
+    def size(self, part: str) -> int:
+        """Return how many images a part has: "train", "val" or "test"; `setup` has read it."""
+        images: Any = self._part(part)
+        return len(images)
+
+    def batches(self, part: str, augmented: bool = False) -> Iterator[Batch]:
+        """Yield all batches of a part in the order of its images, as a model takes them.
+
+        Args:
+            part: "train", "val" or "test"; `setup` has read it.
+            augmented: apply `train_transform`.
+        """
+        for raw, labels in self._loader(self._part(part)):
+            batch = raw.to(torch.float32) / 255
+            if augmented and self.train_transform is not None:
+                batch = self.train_transform(batch)
+            yield batch, labels
+
+    def _part(self, part: str) -> Dataset[Batch] | None:
+        return {"train": self._train, "val": self._val, "test": self._test}[part]
 
     def _hold_out(self, train: ImageSet, val: ImageSet) -> tuple[Subset[Batch], Subset[Batch]]:
         """Split the training images, given in their training view and in their evaluation view."""

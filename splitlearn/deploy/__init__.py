@@ -6,6 +6,7 @@ from splitlearn.deploy.bottleneck_file import (
     export_network,
     load_bottleneck,
     read_export,
+    weights_id,
 )
 from splitlearn.deploy.calibration import Calibration, CalibrationSettings, Trial, calibrate, prediction_distance
 from splitlearn.deploy.calibration_command import calibrate_command
@@ -25,5 +26,6 @@ __all__ = [
     "load_bottleneck",
     "prediction_distance",
     "read_export",
+    "weights_id",
     "write_record",
 ]

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from splitlearn.outputs import Features, pixels_of
+
 
 class BytesPerImage(Metric):
     """Mean payload size: what crossed the cut, header and tables in the payload included, over all images.
@@ -50,10 +52,10 @@ class BitsPerPixel(Metric):
         self.add_state("total_bytes", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("pixels", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, payloads: Sequence[bytes], images: Tensor) -> None:
-        """Count a batch: its payloads and the network's input `(B, C, H, W)`."""
+    def update(self, payloads: Sequence[bytes], images: Tensor | Features) -> None:
+        """Count a batch: its payloads and the network's input `(B, C, H, W)`, or the features made of it."""
         self.total_bytes += sum(map(len, payloads))
-        self.pixels += images.shape[0] * images.shape[-2] * images.shape[-1]
+        self.pixels += pixels_of(images)
 
     def compute(self) -> Tensor:
         """Return bits per pixel."""

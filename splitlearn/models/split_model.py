@@ -16,7 +16,7 @@ from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, FeatureS
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
 from splitlearn.models.message import join_parts, split_parts
-from splitlearn.outputs import SplitOutput, init_args
+from splitlearn.outputs import Features, SplitOutput, init_args
 from splitlearn.quantizers import Quantizer
 
 BYTE = 256
@@ -76,13 +76,15 @@ class SplitModel(CompressionModel):
     def quantizers(self, quantizers: Iterable[Quantizer]) -> None:
         self._quantizers = nn.ModuleList(quantizers)
 
-    def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the crossing tensors of images in [0, 1], without a graph."""
+    def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
+        """Return the crossing tensors of images in [0, 1], without a graph; or those that were made before."""
+        if isinstance(images, Features):
+            return images.tensors
         with torch.no_grad():
             crossing: tuple[Tensor, ...] = self.net.head(images if self.normalize is None else self.normalize(images))
         return crossing
 
-    def run(self, images: Tensor) -> SplitOutput:
+    def run(self, images: Tensor | Features) -> SplitOutput:
         """Return the differentiable pass; the graph starts at the bottleneck's encoder."""
         return self.run_from(self.features(images))
 
@@ -105,7 +107,7 @@ class SplitModel(CompressionModel):
         return model.train(self.training)
 
     @torch.inference_mode()
-    def symbols(self, images: Tensor) -> list[Tensor]:
+    def symbols(self, images: Tensor | Features) -> list[Tensor]:
         """Return the uint8 symbols `(B, …)` of each float tensor that crosses: what the codec is given."""
         return self.symbols_of(self.latents_of(self.features(images)))
 
@@ -115,7 +117,7 @@ class SplitModel(CompressionModel):
         return [q.quantize(latent)[0] for q, latent in zip(self.quantizers, latents, strict=True)]
 
     @torch.inference_mode()
-    def compress(self, images: Tensor) -> list[bytes]:
+    def compress(self, images: Tensor | Features) -> list[bytes]:
         """Return one payload an image: a container for each tensor that crosses.
 
         Raises:

@@ -1,0 +1,174 @@
+"""`splitlearn sweep` and `splitlearn pareto`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from splitlearn.cli.messages import UsageError, did_you_mean
+
+CACHES = ("float16", "float32", "uint8", "none")
+RATE, SCORE = "test/bits_per_pixel", "test/accuracy"
+JOURNAL = "journal.log"
+
+
+def sweep(
+    words: Sequence[str],
+    space: Path,
+    trials: int = 32,
+    workers: int = 1,
+    seed: int = 0,
+    out: Path = Path("runs/sweep"),
+    storage: str | None = None,
+    cache: str = "float16",
+    cache_dir: Path = Path("runs/features"),
+    views: int = 1,
+    rate: str = RATE,
+    score: str = SCORE,
+    by: str | None = None,
+) -> None:
+    """Train and test points drawn from a space over a config, and show the frontier that no other point beats.
+
+    --config FILE and settings such as --data.root FOLDER are those of splitlearn fit. Launched again, a sweep goes on.
+
+    Args:
+        words: of the config's command line.
+        space: YAML file with a parameter of the config a line, e.g. model.rate_weight: {log_uniform: [0.01, 1]};
+            {uniform: [1, 16]} and {choice: [1, 2]} likewise.
+        trials: how many points; more than before lengthens a sweep.
+        workers: processes, one thread and one trial at a time each.
+        seed: of the points.
+        out: folder for tables, plot, and a folder with exported weights for each trial.
+        storage: file or database that holds the trials, e.g. postgresql+psycopg://USER@HOST/NAME for many machines; by
+            default OUT/journal.log. The name of --out tells several sweeps in one database apart.
+        cache: how features of the frozen head are kept: float16, float32, uint8, or none to make them every epoch.
+        cache_dir: folder for them, shared by all sweeps.
+        views: how often each training image is augmented for the cache.
+        rate: metric to minimise.
+        score: metric to maximise.
+        by: parameter whose values get a frontier each, e.g. model.model.net.at.
+    """
+    if trials < 1 or workers < 1 or views < 1:
+        raise UsageError(f"--trials, --workers and --views must be at least 1, got {trials}, {workers} and {views}")
+    if cache not in CACHES:
+        raise UsageError(f"--cache has no {cache!r}{did_you_mean(cache, CACHES)}; it takes {', '.join(CACHES)}")
+    if not words:
+        raise UsageError("sweep needs a config, e.g. --config configs/quickstart.yaml")
+    from splitlearn.cli.precheck import check_trainer_arguments
+
+    check_trainer_arguments(["fit", *words])
+    from rich.console import Console
+    from rich.live import Live
+
+    from splitlearn.cli.sweep_trial import ConfigTrial
+    from splitlearn.sweep import (
+        Axes,
+        Space,
+        SpaceError,
+        Study,
+        StudyError,
+        Trial,
+        frontier_table,
+        live_table,
+        run_sweep,
+        write_report,
+    )
+    from splitlearn.tasks import run_record
+
+    try:
+        drawn_from = Space.read(space)
+    except (SpaceError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
+    if by is not None and by not in drawn_from.parameters:
+        raise UsageError(f"--by {by} is no parameter of {space}{did_you_mean(by, drawn_from.parameters)}")
+    name, axes, address = out.name, Axes(rate, score), storage or str(out / JOURNAL)
+    run = ConfigTrial(tuple(words), out, name, None if cache == "none" else cache_dir, cache, views)
+    task, data = run.build(drawn_from.point(seed, 0))  # before anything is stored: does the space fit the config?
+    try:
+        study = Study(address, name)
+        settings = {"config": _fingerprint(words), "rate": rate, "score": score, "cache": cache, "views": views}
+        study.create(drawn_from, trials, seed, settings)
+    except StudyError as error:
+        raise UsageError(str(error)) from error
+    run.data_of(getattr(task, "model", None), data)  # the first point's features; workers find them there
+    console = Console()
+    with Live(console=console, refresh_per_second=1) as live:
+
+        def watch(now: list[Trial]) -> None:
+            live.update(live_table(now, axes))
+
+        found = run_sweep(address, name, run, workers, out / "logs", watch)
+    curves = write_report(found, axes, out, run_record(), by)
+    console.print(frontier_table(curves[0].frontier, axes))
+    if not curves[0].trials:
+        raise UsageError(f"no trial has finished: {found[0].error}")
+    console.print(f"{out}: trials.csv, frontier.csv, pareto.json and pareto.png written", soft_wrap=True)
+
+
+def pareto(
+    out: Path,
+    storage: str | None = None,
+    name: str | None = None,
+    rate: str | None = None,
+    score: str | None = None,
+    by: str | None = None,
+    at: str | None = None,
+    baseline: Path | None = None,
+    html: bool = False,
+) -> None:
+    """Show the frontier of a sweep: CSV, JSON and plot, with hypervolume, rates at given scores and BD-rate.
+
+    Args:
+        out: folder for the files.
+        storage: file or database of the sweep; by default OUT/journal.log.
+        name: of the sweep, the last word of its --out; by default that of this --out.
+        rate: metric to minimise; by default the sweep's.
+        score: metric to maximise; by default the sweep's.
+        by: parameter whose values get a frontier each, e.g. model.model.net.at.
+        at: scores to give the rates of, e.g. 0.87,0.86; interpolated.
+        baseline: CSV file with columns of the same metrics, such as another sweep's trials.csv, to compare with.
+        html: also write pareto.html, an interactive plot; needs the extra viz.
+    """
+    address = storage or str(out / JOURNAL)
+    if "://" not in address and not Path(address).is_file():
+        raise UsageError(f"no sweep at {address}: name its --storage, or the --out that it was launched with")
+    scores = _numbers(at)
+    from rich.console import Console
+
+    from splitlearn.sweep import Axes, Study, StudyError, frontier_table, read_baseline, write_interactive, write_report
+    from splitlearn.tasks import run_record
+
+    try:
+        study = Study(address, name or out.name)
+        axes = Axes(rate or study.settings["rate"], score or study.settings["score"])
+    except StudyError as error:
+        raise UsageError(str(error)) from error
+    trials = study.trials()
+    try:
+        points = [] if baseline is None else read_baseline(baseline, axes)
+        curves = write_report(trials, axes, out, run_record(), by, scores, points)
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
+    if html:
+        write_interactive(trials, axes, out / "pareto.html")
+    console = Console()
+    console.print(frontier_table(curves[0].frontier, axes))
+    console.print(f"{out}: trials.csv, frontier.csv, pareto.json and pareto.png written", soft_wrap=True)
+
+
+def _fingerprint(words: Sequence[str]) -> list[str]:
+    """Return what two launches of one sweep must share: the words, and what stands in config files."""
+    found = list(words)
+    for option, word in pairwise(words):
+        if option == "--config":
+            found.append(hashlib.sha256(Path(word).read_bytes()).hexdigest()[:16])
+    return found
+
+
+def _numbers(text: str | None) -> list[float]:
+    try:
+        return [float(word) for word in (text or "").split(",") if word]
+    except ValueError:
+        raise UsageError(f"--at takes numbers, e.g. 0.87,0.86; got {text!r}") from None

@@ -1,0 +1,173 @@
+"""One trial of a sweep: a config with some parameters set, fitted, tested and exported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+
+from splitlearn.analysis import complexity
+from splitlearn.cli.messages import UsageError, one_sentence
+from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
+from splitlearn.deploy import export_bottleneck, weights_id
+from splitlearn.models import SplitModel
+from splitlearn.outputs import init_args
+from splitlearn.sweep.space import Value
+from splitlearn.tasks import KeepFreedMemory, quieten, write_results
+
+UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that change no feature
+
+
+@dataclass(frozen=True)
+class ConfigTrial:
+    """Runs points of a space over a config of `splitlearn fit`; processes of a sweep are given it.
+
+    Attributes:
+        words: of a command line: `--config FILE …`, and settings that all trials share.
+        out: folder of the sweep; each trial gets trials/NNN in it.
+        name: of the sweep: wandb's group.
+        features: folder for features of frozen heads; None passes images through the head in every epoch.
+        precision: of cached features.
+        views: how often each training image is augmented for the cache.
+    """
+
+    words: tuple[str, ...]
+    out: Path
+    name: str
+    features: Path | None
+    precision: str
+    views: int
+
+    def __call__(self, number: int, values: Mapping[str, Value]) -> dict[str, float]:
+        """Fit, test and export one point; return its metrics, those of the last validation included."""
+        quieten()
+        folder = self.out / "trials" / f"{number:03}"
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = self.parse(values)
+        _name_loggers(settings.trainer, folder, self.name)
+        settings.trainer.enable_progress_bar = False
+        settings.trainer.enable_model_summary = False
+        settings.trainer.enable_checkpointing = False
+        seed_everything(settings.seed_everything if type(settings.seed_everything) is int else 0, verbose=False)
+        built = _parser().instantiate(settings)
+        task, trainer = built.model, built.trainer
+        data = self.data_of(task.model, built.data)
+        trainer.callbacks.append(KeepFreedMemory())
+        trainer.fit(task, data)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        trainer.test(task, data, verbose=False)
+        metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if isinstance(task.model, SplitModel):
+            sizes = asdict(complexity(task.model))
+            metrics |= {f"bottleneck/{name}": float(value) for name, value in sizes.items()}
+            export_bottleneck(task.model, folder / "bottleneck.safetensors", metrics)
+        write_results(folder, metrics, yaml.safe_load(_parser().dump(settings, skip_none=False)))
+        return metrics
+
+    def parse(self, values: Mapping[str, Value]) -> Namespace:
+        """Return the settings of a point.
+
+        Raises:
+            UsageError: if a parameter's path or value does not fit the config.
+        """
+        words = [word for name, value in values.items() for word in (f"--{name}", str(value))]
+        try:
+            return _parser().parse_args([*self.words, *words])
+        except (Exception, SystemExit) as error:
+            raise UsageError(one_sentence(error)) from error
+
+    def build(self, values: Mapping[str, Value]) -> tuple[LightningModule, Any]:
+        """Return the task and data of a point, without a trainer."""
+        settings = self.parse(values)
+        torch.manual_seed(0)
+        del settings["trainer"]
+        built = _parser(trainer=False).instantiate(settings)
+        return built.model, built.data
+
+    def data_of(self, model: Any, data: Any) -> Any:
+        """Return the data that a trial trains on: cached features, computed if they are not there, or the data given.
+
+        Raises:
+            UsageError: if there is to be a cache, and the model has no frozen head or the data no images.
+        """
+        if self.features is None:
+            return data
+        if not isinstance(model, SplitModel) or not isinstance(data, ImageDataModule):
+            raise UsageError(
+                f"features of {type(model).__name__} on {type(data).__name__} are not cached: launch with --cache none"
+            )
+        folder = self.features / feature_key(model, data, self.precision, self.views)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        head = model.to(device).eval()
+        cache_features(folder, data, lambda images: head.features(images.to(device)), self.precision, self.views)
+        model.to("cpu")
+        return CachedFeatures(folder, data.batch_size)
+
+
+def feature_key(model: SplitModel, data: ImageDataModule, precision: str, views: int) -> str:
+    """Return a name for what a head makes of data: another one if weights, cut, data or augmentation differ.
+
+    Files below `root` are told apart by their number, sizes and the time of the newest change.
+    """
+    arguments = {k: v for k, v in init_args(data).items() if k not in UNTOUCHED}
+    normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
+    facts = [
+        weights_id(model.net),
+        model.net.at,
+        list(model.net.shapes),
+        normalize,
+        type(data).__qualname__,
+        {name: _described(value) for name, value in arguments.items()},
+        _signature(str(arguments.get("root", ""))),
+        precision,
+        views,
+    ]
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
+
+
+@cache
+def _signature(root: str) -> tuple[int, int, int]:
+    """Return number of files below a folder, their bytes, and when the newest was changed, in nanoseconds."""
+    found = [entry.stat() for entry in Path(root).rglob("*") if entry.is_file()] if root else []
+    return len(found), sum(f.st_size for f in found), max((f.st_mtime_ns for f in found), default=0)
+
+
+def _described(value: Any) -> Any:
+    return [type(value).__qualname__, init_args(value)] if isinstance(value, torch.nn.Module) else value
+
+
+def _parser(trainer: bool = True) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--seed_everything", type=bool | int, default=True)
+    parser.add_argument("--checkpoint", type=Any)
+    parser.add_argument("--ckpt_path", type=Any)
+    if trainer:
+        parser.add_class_arguments(Trainer, "trainer")
+    else:
+        parser.add_argument("--trainer", type=Any)
+    parser.add_subclass_arguments(LightningModule, "model", required=True)
+    parser.add_subclass_arguments(LightningDataModule, "data", required=True)
+    return parser
+
+
+def _name_loggers(trainer: Any, folder: Path, group: str) -> None:
+    """Make loggers write into a trial's folder; those that know groups are told the sweep's name."""
+    loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+    for logger in loggers:
+        if not hasattr(logger, "init_args"):
+            continue
+        wanted = {"save_dir": str(folder), "name": "log", "version": ""}
+        if "Wandb" in logger.class_path:
+            wanted = {"save_dir": str(folder), "name": f"{group}-{folder.name}", "group": group}
+        for name, value in wanted.items():
+            logger.init_args[name] = value

@@ -1,0 +1,288 @@
+"""What a frozen head makes of a data set, computed once and kept on disk: trials train from it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from filelock import FileLock
+from lightning import LightningDataModule
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from splitlearn.data.base import ImageDataModule
+from splitlearn.data.images import DataError
+from splitlearn.files import write_json
+from splitlearn.outputs import Features
+
+Head: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
+
+PRECISIONS = ("float32", "float16", "uint8")
+PARTS = ("train", "val", "test")
+COMPLETE = "cache.json"  # written last: a folder without it is the remains of a kill
+SPARE = 1 << 28  # bytes of the disk that are left free
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What a cache says of itself.
+
+    Attributes:
+        precision: how floats are kept.
+        views: how often every training image is there, each time augmented anew.
+        images: how many images a part has: train, val, test.
+        pixels: height × width of an image.
+        floats: of each tensor that crosses the cut, whether it holds floats; integers are kept as they are.
+        bytes: size on disk.
+        relative_error: root of the mean squared difference between what is kept and what the head made, over the root
+            mean square of the latter, of the worst tensor; 0 for float32.
+        greatest_error: largest such difference.
+    """
+
+    precision: str
+    views: int
+    images: dict[str, int]
+    pixels: int
+    floats: list[bool]
+    bytes: int
+    relative_error: float
+    greatest_error: float
+
+
+def cache_features(folder: Path, data: ImageDataModule, head: Head, precision: str, views: int = 1) -> CacheInfo:
+    """Compute features of all parts into a folder, unless they are there; processes that ask at once wait for one.
+
+    float32 keeps what the head makes, float16 rounds it, uint8 keeps 256 even levels between the extremes of each image
+    and tensor. A kill leaves a folder that the next call fills anew.
+
+    Args:
+        folder: of this head, data and precision alone; made if absent.
+        data: images and labels; the training images pass `train_transform`, if there is one.
+        head: images in [0, 1] to crossing tensors, on any device.
+        precision: "float32", "float16" or "uint8".
+        views: how often to augment every training image; 1 where nothing is augmented.
+
+    Raises:
+        ValueError: if precision or views are out of range.
+        DataError: if the disk has no room for it; nothing is written then.
+    """
+    if precision not in PRECISIONS or views < 1:
+        raise ValueError(f"features are kept as {', '.join(PRECISIONS)}, in 1 view or more; got {precision}, {views}")
+    if data.train_transform is None:
+        views = 1
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        if not is_complete(folder):
+            _Writer(folder, data, head, precision, views).write()
+    return read_info(folder)
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether a folder holds a whole cache."""
+    try:
+        info = read_info(folder)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    return sum(f.stat().st_size for f in folder.glob("*.npy")) == info.bytes
+
+
+def read_info(folder: Path) -> CacheInfo:
+    """Return what a cache says of itself.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    return CacheInfo(**json.loads((folder / COMPLETE).read_text()))
+
+
+class _Writer:
+    """Fills one folder."""
+
+    def __init__(self, folder: Path, data: ImageDataModule, head: Head, precision: str, views: int) -> None:
+        self.folder, self.data, self.head = folder, data, head
+        self.precision, self.views = precision, views
+        self.squares: dict[int, list[float]] = {}  # of tensor i: sums of squared errors, and of squares
+        self.greatest = 0.0
+
+    def write(self) -> None:
+        (self.folder / COMPLETE).unlink(missing_ok=True)
+        for left in self.folder.glob("*.npy"):
+            left.unlink()
+        self.data.setup()
+        sizes = {part: self.data.size(part) for part in PARTS}
+        first, _ = next(self.data.batches("test"))
+        with torch.inference_mode():
+            like = self.head(first[:1])
+        self._check_room(sizes, like)
+        for part in PARTS:
+            views = self.views if part == "train" else 1
+            self._write_part(part, sizes[part], views, like)
+        info = CacheInfo(
+            precision=self.precision,
+            views=self.views,
+            images=sizes,
+            pixels=math.prod(self.data.image_shape[1:]),
+            floats=[t.is_floating_point() for t in like],
+            bytes=sum(f.stat().st_size for f in self.folder.glob("*.npy")),
+            relative_error=max((math.sqrt(e / s) for e, s in self.squares.values() if s), default=0.0),
+            greatest_error=self.greatest,
+        )
+        write_json(self.folder / COMPLETE, asdict(info))
+
+    def _check_room(self, sizes: dict[str, int], like: Sequence[Tensor]) -> None:
+        images = sizes["train"] * self.views + sizes["val"] + sizes["test"]
+        needed = images * sum(t.numel() * np.dtype(self._kind(t)).itemsize for t in like)
+        free = shutil.disk_usage(self.folder).free
+        if needed + SPARE > free:
+            raise DataError(
+                f"the features of {images:,} images take {needed / 1e9:.1f} GB, {self.folder} has {free / 1e9:.1f} GB: "
+                "free some, name another folder, keep them as uint8, or take fewer views"
+            )
+
+    def _kind(self, tensor: Tensor) -> str:
+        return self.precision if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+
+    def _write_part(self, part: str, size: int, views: int, like: Sequence[Tensor]) -> None:
+        def made(name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+            return open_memmap(self.folder / f"{part}.{name}.npy", "w+", kind, shape)
+
+        kept = [made(str(i), (views * size, *t.shape[1:]), self._kind(t)) for i, t in enumerate(like)]
+        scales = [made(f"scale{i}", (views * size, 2), "float32") for i in range(len(like))]
+        labels: list[NDArray[Any]] = []
+        for view in range(views):
+            torch.manual_seed(view)
+            position = view * size
+            batches = self.data.batches(part, augmented=part == "train")
+            total = math.ceil(size / self.data.batch_size)
+            told = f"Features of {part}" + (f", view {view + 1} of {views}" if views > 1 else "")
+            for images, truth in track(batches, told, total, transient=True):
+                with torch.inference_mode():
+                    features = [t.cpu().contiguous() for t in self.head(images)]
+                end = position + len(images)
+                for i, tensor in enumerate(features):
+                    kept[i][position:end], scales[i][position:end] = self._stored(i, tensor)
+                if not isinstance(truth, Tensor):
+                    raise DataError("features are cached for labels that are tensors; train detectors without a cache")
+                if view == 0:
+                    labels.append(truth.numpy())
+                position = end
+        np.save(self.folder / f"{part}.labels.npy", np.concatenate(labels))
+        for array in (*kept, *scales):
+            array.flush()  # type: ignore[attr-defined]
+
+    def _stored(self, index: int, tensor: Tensor) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Return a batch as it is kept, and (lowest value, step) of each image."""
+        if not tensor.is_floating_point():
+            return tensor.numpy(), np.zeros((len(tensor), 2), np.float32)
+        tensor = tensor.float()
+        low, high = (ends[:, None] for ends in torch.aminmax(tensor.flatten(1), dim=1))
+        scale = torch.cat([low, (high - low) / 255], dim=1)
+        if self.precision == "uint8":
+            step = torch.where(high > low, scale[:, 1:], 1.0)
+            stored = ((tensor.flatten(1) - low) / step).round().to(torch.uint8).view_as(tensor)
+        else:
+            stored = tensor.to(getattr(torch, self.precision))
+        if not bool(stored.isfinite().all() & tensor.isfinite().all()):
+            raise DataError(
+                "features hold NaN or infinity, or do not fit into float16: keep them as float32 or uint8, "
+                "or check weights and normalization"
+            )
+        error = restored(stored, scale) - tensor
+        sums = self.squares.setdefault(index, [0.0, 0.0])
+        sums[0] += float(error.double().square().sum())
+        sums[1] += float(tensor.double().square().sum())
+        self.greatest = max(self.greatest, float(error.abs().max()))
+        return stored.numpy(), scale.numpy()
+
+
+def restored(stored: Tensor, scale: Tensor) -> Tensor:
+    """Return float32 features of what is kept: floats, or uint8 with (lowest value, step) of each image `(B, 2)`."""
+    if stored.is_floating_point():
+        return stored.float()
+    low, step = (scale[:, i].view(-1, *[1] * (stored.dim() - 1)) for i in range(2))
+    return low + step * stored.float()
+
+
+class _KeptFeatures(Dataset[Any]):
+    """One part of a cache, mapped into memory. A training image has several views; which is drawn anew each time."""
+
+    def __init__(self, folder: Path, part: str, info: CacheInfo) -> None:
+        def mapped(name: str) -> NDArray[Any]:
+            array: NDArray[Any] = np.load(folder / f"{part}.{name}.npy", mmap_mode="r")
+            return array
+
+        self.tensors = [mapped(str(i)) for i in range(len(info.floats))]
+        self.scales = [mapped(f"scale{i}") for i in range(len(info.floats))]
+        self.labels = torch.from_numpy(np.load(folder / f"{part}.labels.npy"))
+        self.views = len(self.tensors[0]) // max(len(self.labels), 1)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        rows = np.asarray(indices)
+        if self.views > 1:
+            rows = rows + len(self.labels) * torch.randint(self.views, (len(rows),)).numpy()
+        tensors, scales = ([torch.from_numpy(a[rows]) for a in arrays] for arrays in (self.tensors, self.scales))
+        return tensors, scales, self.labels[torch.as_tensor(indices)]
+
+
+class CachedFeatures(LightningDataModule):
+    """Batches of `Features` and labels from a cache, in the order in which the data themselves would come.
+
+    Args:
+        folder: that `cache_features` has filled.
+        batch_size: images per batch.
+
+    Raises:
+        DataError: if the folder holds no whole cache.
+    """
+
+    def __init__(self, folder: Path, batch_size: int = 128) -> None:
+        super().__init__()
+        if not is_complete(folder):
+            raise DataError(f"{folder} holds no features, or not all of them: call cache_features")
+        self.folder, self.batch_size = folder, batch_size
+        self.info = read_info(folder)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return shuffled training batches."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return validation batches."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return test batches."""
+        return self._loader("test")
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Features, Tensor]:
+        """Restore a batch's features, on the device."""
+        tensors, scales, labels = batch
+        kinds = zip(tensors, scales, self.info.floats, strict=True)
+        return Features(tuple(restored(t, s) if floats else t for t, s, floats in kinds), self.info.pixels), labels
+
+    def _loader(self, part: str, shuffle: bool = False) -> DataLoader[Any]:
+        return DataLoader(
+            _KeptFeatures(self.folder, part, self.info),
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            collate_fn=_whole,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def _whole(batch: Any) -> Any:
+    """Pass on what `__getitems__` has already made a batch."""
+    return batch

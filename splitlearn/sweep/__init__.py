@@ -1,0 +1,44 @@
+"""Sweeps: points drawn from a space, each trained and measured, and the frontier of those that no other beats."""
+
+from splitlearn.sweep.pareto import bd_rate, frontier_of, hypervolume, pareto_frontier, rate_at
+from splitlearn.sweep.report import (
+    Axes,
+    Curve,
+    curves_of,
+    frontier_table,
+    live_table,
+    read_baseline,
+    write_interactive,
+    write_report,
+)
+from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, SpaceError, Uniform
+from splitlearn.sweep.study import Claim, State, Study, StudyError, Trial
+from splitlearn.sweep.workers import run_sweep
+
+__all__ = [
+    "Axes",
+    "Choice",
+    "Claim",
+    "Curve",
+    "Distribution",
+    "LogUniform",
+    "Space",
+    "SpaceError",
+    "State",
+    "Study",
+    "StudyError",
+    "Trial",
+    "Uniform",
+    "bd_rate",
+    "curves_of",
+    "frontier_of",
+    "frontier_table",
+    "hypervolume",
+    "live_table",
+    "pareto_frontier",
+    "rate_at",
+    "read_baseline",
+    "run_sweep",
+    "write_interactive",
+    "write_report",
+]

@@ -1,0 +1,267 @@
+"""What a sweep has found, as tables, files and plots."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+
+from splitlearn.files import whole_file, write_json
+from splitlearn.sweep.pareto import bd_rate, frontier_of, hypervolume, pareto_frontier, rate_at
+from splitlearn.sweep.space import Value
+from splitlearn.sweep.study import State, Trial
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What is weighed against each other.
+
+    Attributes:
+        rate: name of the metric to minimise, e.g. `test/bits_per_pixel`.
+        score: name of the metric to maximise, e.g. `test/accuracy`.
+    """
+
+    rate: str
+    score: str
+
+    def points(self, trials: Sequence[Trial]) -> list[tuple[float, float]]:
+        """Return (rate, score) of each trial; NaN where it has none."""
+        return [(t.metrics.get(self.rate, math.nan), t.metrics.get(self.score, math.nan)) for t in trials]
+
+    def frontier(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the trials that no other beats, by rising rate."""
+        finished = [trial for trial in trials if trial.state is State.FINISHED]
+        mask = pareto_frontier(self.points(finished))
+        kept = [trial for trial, is_kept in zip(finished, mask, strict=True) if is_kept]
+        return sorted(kept, key=lambda trial: trial.metrics[self.rate])
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The frontier of some of a sweep's trials.
+
+    Attributes:
+        name: what these trials share, e.g. their cut.
+        trials: all that have finished.
+        frontier: those that no other of them beats, by rising rate.
+    """
+
+    name: str
+    trials: list[Trial]
+    frontier: list[Trial]
+
+
+def curves_of(trials: Sequence[Trial], axes: Axes, by: str | None) -> list[Curve]:
+    """Return the frontier over all finished trials, and of each value of a parameter.
+
+    Args:
+        trials: of a sweep.
+        axes: what is weighed.
+        by: path of a parameter; None for the frontier over all alone.
+
+    Raises:
+        ValueError: if the space has no such parameter.
+    """
+    finished = [trial for trial in trials if trial.state is State.FINISHED]
+    groups: dict[str, list[Trial]] = {ALL: finished}
+    for trial in finished if by is not None else ():
+        if by not in trial.values:
+            raise ValueError(f"the space has no parameter {by!r}: it has {', '.join(trial.values)}")
+        groups.setdefault(str(trial.values[by]), []).append(trial)
+    return [Curve(name, group, axes.frontier(group)) for name, group in groups.items()]
+
+
+def short_name(path: str) -> str:
+    """Return the last word of a parameter's path."""
+    return path.rpartition(".")[2]
+
+
+def live_table(trials: Sequence[Trial], axes: Axes, rows: int = 12) -> Group:
+    """Return how far a sweep is, and its frontier by now."""
+    counts = {state: sum(trial.state is state for trial in trials) for state in State}
+    told = ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
+    return Group(f"{len(trials)} trials: {told}", frontier_table(axes.frontier(trials)[-rows:], axes))
+
+
+def frontier_table(frontier: Sequence[Trial], axes: Axes) -> Table:
+    """Return the frontier as a table for the terminal."""
+    table = Table(title="Pareto frontier")
+    names = list(frontier[0].values) if frontier else []
+    for column in ("trial", axes.rate, axes.score, *map(short_name, names)):
+        table.add_column(column, justify="right")
+    for trial in frontier:
+        cells = [str(trial.number), f"{trial.metrics[axes.rate]:.4g}", f"{trial.metrics[axes.score]:.4f}"]
+        table.add_row(*cells, *(_text(trial.values[name]) for name in names))
+    return table
+
+
+def _text(value: Value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_trials(path: Path, trials: Sequence[Trial]) -> None:
+    """Write trials as CSV: number, state, error, seconds, parameters, metrics."""
+    parameters = list(dict.fromkeys(name for trial in trials for name in trial.values))
+    metrics = sorted({name for trial in trials for name in trial.metrics})
+    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["trial", "state", "error", "seconds", *parameters, *metrics])
+        for t in trials:
+            told = [t.number, t.state.value, t.error, "" if math.isnan(t.seconds) else f"{t.seconds:.1f}"]
+            cells = [t.values.get(name, "") for name in parameters] + [t.metrics.get(name, "") for name in metrics]
+            writer.writerow([*told, *cells])
+
+
+def read_baseline(path: Path, axes: Axes) -> list[tuple[float, float]]:
+    """Return (rate, score) of every row of a CSV file that has both, such as another sweep's trials.csv.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it has no such columns, or no numbers in them.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no baseline at {path}: name a CSV file with columns {axes.rate} and {axes.score}")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        found = [(float(r[axes.rate]), float(r[axes.score])) for r in rows if r[axes.rate] and r[axes.score]]
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} has no numbers in columns {axes.rate} and {axes.score} ({error})") from None
+    if not found:
+        raise ValueError(f"{path} has no rows with {axes.rate} and {axes.score}")
+    return found
+
+
+def summary(
+    curve: Curve, axes: Axes, worst: tuple[float, float], at: Sequence[float], baseline: Sequence[tuple[float, float]]
+) -> dict[str, Any]:
+    """Return a frontier's figures: size, hypervolume, rates at given scores, BD-rate if there is a baseline.
+
+    Args:
+        curve: the frontier.
+        axes: what is weighed.
+        worst: rate and score from which the hypervolume is counted.
+        at: scores to give the rates of.
+        baseline: points to compare with; none if empty.
+    """
+    points = axes.points(curve.frontier)
+    told: dict[str, Any] = {
+        "trials": len(curve.trials),
+        "frontier_points": len(curve.frontier),
+        "hypervolume": hypervolume(points, *worst),
+        "rate_at": {f"{score:g}": _known(rate_at(points, score)) for score in at},
+    }
+    if baseline:
+        try:
+            told["bd_rate_percent"] = bd_rate(points, baseline)
+        except ValueError as error:
+            told["bd_rate_percent"], told["bd_rate_absent_because"] = None, str(error)
+    return told
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def write_report(
+    trials: Sequence[Trial],
+    axes: Axes,
+    out: Path,
+    facts: Mapping[str, Any],
+    by: str | None = None,
+    at: Sequence[float] = (),
+    baseline: Sequence[tuple[float, float]] = (),
+) -> list[Curve]:
+    """Write trials.csv, frontier.csv, pareto.json and pareto.png into a folder; return the curves.
+
+    Args:
+        trials: of a sweep.
+        axes: what is weighed.
+        out: folder, made if absent.
+        facts: what pareto.json says of the run, such as date and command.
+        by: path of a parameter whose values get a frontier each.
+        at: scores to give the rates of.
+        baseline: (rate, score) of other points, to be drawn and compared with.
+
+    Raises:
+        ValueError: if the space has no parameter `by`.
+    """
+    curves = curves_of(trials, axes, by)
+    write_trials(out / "trials.csv", trials)
+    write_trials(out / "frontier.csv", curves[0].frontier)
+    seen = np.array([*axes.points(curves[0].trials), *baseline]).reshape(-1, 2)
+    seen = seen[~np.isnan(seen).any(1)]
+    worst = (float(seen[:, 0].max()), float(seen[:, 1].min())) if len(seen) else (0.0, 0.0)
+    told = {
+        **facts,
+        "rate": axes.rate,
+        "score": axes.score,
+        "hypervolume_from": worst,
+        "curves": {c.name: summary(c, axes, worst, at, baseline) for c in curves},
+        "frontier": [{"trial": t.number, **t.values, **t.metrics} for t in curves[0].frontier],
+        "failed": {t.number: t.error for t in trials if t.state is State.FAILED},
+    }
+    write_json(out / "pareto.json", told)
+    if len(seen):
+        _plot(curves, axes, baseline, out / "pareto.png")
+    return curves
+
+
+def _plot(curves: Sequence[Curve], axes: Axes, baseline: Sequence[tuple[float, float]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    plot = figure.subplots()
+    drawn = curves[1:] or curves
+    for number, curve in enumerate(drawn):
+        colour = f"C{number}"
+        label = "frontier" if curve.name == ALL else f"frontier of {curve.name}"
+        plot.plot(*_columns(axes.points(curve.trials)), ".", color=colour, alpha=0.35)
+        plot.plot(*_columns(axes.points(curve.frontier)), "o-", color=colour, markersize=4, label=label)
+    if baseline:
+        plot.plot(*_columns(frontier_of(baseline).tolist()), "s--", color="grey", markersize=4, label="baseline")
+    plot.set_xscale("log")
+    plot.set_xlabel(f"{axes.rate.replace('_', ' ')} (log scale)")
+    plot.set_ylabel(axes.score.replace("_", " "))
+    plot.grid(alpha=0.3, which="both")
+    plot.legend()
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _columns(points: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
+    return [p[0] for p in points], [p[1] for p in points]
+
+
+def write_interactive(trials: Sequence[Trial], axes: Axes, path: Path) -> None:
+    """Write the trials as an interactive HTML page that needs no network; pointing at a trial tells its parameters.
+
+    Raises:
+        ImportError: if plotly is not installed.
+    """
+    try:
+        from plotly.graph_objects import Figure, Scatter
+    except ImportError as error:
+        raise ImportError("the interactive plot needs plotly: pip install 'splitlearn[viz]'") from error
+    finished = [trial for trial in trials if trial.state is State.FINISHED]
+    figure = Figure()
+    for name, group, mode in (("trials", finished, "markers"), ("frontier", axes.frontier(trials), "lines+markers")):
+        rates, scores = _columns(axes.points(group))
+        texts = [
+            f"trial {t.number}<br>" + "<br>".join(f"{short_name(n)}: {_text(v)}" for n, v in t.values.items())
+            for t in group
+        ]
+        figure.add_trace(Scatter(x=rates, y=scores, mode=mode, name=name, text=texts))
+    figure.update_xaxes(type="log", title=axes.rate)
+    figure.update_yaxes(title=axes.score)
+    with whole_file(path) as temporary:
+        figure.write_html(temporary, include_plotlyjs=True)

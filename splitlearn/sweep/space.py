@@ -1,0 +1,172 @@
+"""What a sweep draws from: a parameter of the config each, with its distribution."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+Value = int | float | str
+
+
+class SpaceError(ValueError):
+    """A space that cannot be drawn from; the message names parameter and remedy."""
+
+
+class Distribution(ABC):
+    """How one parameter is drawn."""
+
+    @abstractmethod
+    def draw(self, random: np.random.Generator) -> Value:
+        """Return one value."""
+
+
+@dataclass(frozen=True)
+class Choice(Distribution):
+    """One of several values, all equally likely.
+
+    Attributes:
+        values: numbers or words.
+    """
+
+    values: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise SpaceError("a choice needs one value or more")
+        if not all(isinstance(value, (int, float, str)) for value in self.values):
+            raise SpaceError(f"a choice is between numbers or words, got {list(self.values)}")
+
+    def draw(self, random: np.random.Generator) -> Value:
+        """Return one of the values."""
+        return self.values[int(random.integers(len(self.values)))]
+
+
+@dataclass(frozen=True)
+class Uniform(Distribution):
+    """A number, every one between two ends equally likely.
+
+    Attributes:
+        low: smallest.
+        high: largest.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _check_range(self.low, self.high)
+
+    def draw(self, random: np.random.Generator) -> Value:
+        """Return a number."""
+        return float(random.uniform(self.low, self.high))
+
+
+@dataclass(frozen=True)
+class LogUniform(Distribution):
+    """A positive number whose logarithm is uniform: every order of magnitude equally likely.
+
+    Attributes:
+        low: smallest, above zero.
+        high: largest.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _check_range(self.low, self.high)
+        if self.low <= 0:
+            raise SpaceError(f"log_uniform needs numbers above zero, got {self.low} to {self.high}")
+
+    def draw(self, random: np.random.Generator) -> Value:
+        """Return a number."""
+        return float(math.exp(random.uniform(math.log(self.low), math.log(self.high))))
+
+
+def _check_range(low: float, high: float) -> None:
+    if not (isinstance(low, (int, float)) and isinstance(high, (int, float)) and -math.inf < low < high < math.inf):
+        raise SpaceError(f"a range goes from a number to a larger one, got {low} to {high}")
+
+
+KINDS = ("choice", "uniform", "log_uniform")
+
+
+@dataclass(frozen=True)
+class Space:
+    """Parameters and their distributions.
+
+    Attributes:
+        parameters: by path in the config, e.g. `model.model.quantizer.step`.
+
+    Raises:
+        SpaceError: if there are none.
+    """
+
+    parameters: Mapping[str, Distribution]
+
+    def __post_init__(self) -> None:
+        if not self.parameters:
+            raise SpaceError("the space is empty: name a parameter and what to draw it from")
+
+    @classmethod
+    def read(cls, path: Path) -> Space:
+        """Return the space of a YAML file: `PATH: {choice: […]}`, `{uniform: [low, high]}` or `{log_uniform: …}`.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            SpaceError: if it is no YAML, or a distribution is unknown, empty or inverted.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"no space at {path}; configs/datta2022/space_classification.yaml is an example")
+        try:
+            content = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise SpaceError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(content, dict):
+            raise SpaceError(f"{path} holds no parameters: write one a line, PATH: {{choice: [1, 2]}}")
+        found: dict[str, Distribution] = {}
+        for name, description in content.items():
+            try:
+                found[str(name)] = _distribution(description)
+            except SpaceError as error:
+                raise SpaceError(f"{path}, {name}: {error}") from None
+        return cls(found)
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Space:
+        """Return the space that `describe` has described."""
+        kinds: dict[str, Any] = {kind.__name__: kind for kind in (Choice, Uniform, LogUniform)}
+        found: dict[str, Distribution] = {}
+        for name, each in description.items():
+            ((kind, settings),) = each.items()
+            found[name] = kinds[kind](**{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()})
+        return cls(found)
+
+    def point(self, seed: int, number: int) -> dict[str, Value]:
+        """Return one point; it depends on nothing but the space, the seed and the point's number."""
+        random = np.random.default_rng([seed, number])
+        return {name: each.draw(random) for name, each in self.parameters.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the space as plain data, to be compared and stored."""
+        return {name: {type(each).__name__: asdict(each)} for name, each in self.parameters.items()}  # type: ignore[call-overload]
+
+
+def _distribution(description: Any) -> Distribution:
+    if not isinstance(description, dict) or len(description) != 1 or next(iter(description)) not in KINDS:
+        raise SpaceError(f"takes one of {', '.join(KINDS)}, e.g. {{choice: [1, 2]}}; got {description}")
+    kind, given = next(iter(description.items()))
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise SpaceError(f"{kind} takes a list, got {given}")
+    if kind == "choice":
+        return Choice(tuple(given))
+    if len(given) != 2:
+        raise SpaceError(f"{kind} takes two ends, [low, high], got {given}")
+    return Uniform(*given) if kind == "uniform" else LogUniform(*given)

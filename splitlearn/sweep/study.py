@@ -1,0 +1,339 @@
+"""The trials of a sweep, in a storage that processes and machines share and that no kill can spoil."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, Uniform, Value
+
+SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
+ATTEMPTS = 5  # how often a trial may lose its worker
+GRACE = 10  # seconds that a worker may take to say who it is
+POINT, VALUES, METRICS, ERROR, HOST, PID, BEAT = "point", "values", "metrics", "error", "host", "pid", "beat"
+SUPERFLUOUS = "superfluous"
+RATE, SCORE = "rate", "score"  # settings: names of the metrics that are minimised and maximised
+
+
+class StudyError(ValueError):
+    """A storage that cannot be reached, or that holds another sweep; the message names the remedy."""
+
+
+class State(Enum):
+    """What has become of a trial."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of a sweep, and what has become of it.
+
+    Attributes:
+        number: of the point, 0…N−1.
+        values: of the parameters, by path.
+        state: see there.
+        metrics: what was measured, by name; empty unless it is finished.
+        error: why it failed, in a sentence; empty unless it did.
+        seconds: from start to end; NaN unless it has ended.
+    """
+
+    number: int
+    values: dict[str, Value]
+    state: State
+    metrics: dict[str, float]
+    error: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this process has taken to run.
+
+    Attributes:
+        number: of the point.
+        values: of its parameters.
+        attempt: what stands for it in the storage.
+    """
+
+    number: int
+    values: dict[str, Value]
+    attempt: optuna.Trial
+
+
+class Study:
+    """A sweep in a storage: all points are there from the beginning, and each is run once.
+
+    A trial that has lost its worker, because it was killed, is run again, the same point; one that has failed with an
+    error is not. Points depend on space and seed alone, so that a sweep can be lengthened.
+
+    Args:
+        storage: a file for the journal, made if absent, or the address of a database, `postgresql+psycopg://…`.
+        name: of the sweep; a storage may hold several.
+
+    Raises:
+        StudyError: if the storage cannot be reached.
+    """
+
+    def __init__(self, storage: str, name: str) -> None:
+        self.name = name
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        try:
+            self._storage = _open(storage)
+            self._study = optuna.create_study(
+                storage=self._storage,
+                study_name=name,
+                directions=["minimize", "maximize"],
+                sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: all points are drawn beforehand
+                load_if_exists=True,
+            )
+        except Exception as error:  # whatever a driver raises
+            reason = " ".join(str(error).split())[:200]
+            raise StudyError(
+                f"the storage {_without_password(storage)} cannot be used ({type(error).__name__}: {reason}): name a "
+                "file in a folder that can be written to, or the address of a database that runs"
+            ) from error
+
+    def create(self, space: Space, trials: int, seed: int, settings: Mapping[str, Any]) -> None:
+        """Draw and enqueue points, those only that are not there yet.
+
+        Args:
+            space: what to draw from.
+            trials: how many points there are to be.
+            seed: of the draws.
+            settings: what else must not change between two launches: `rate` and `score`, the names of the metrics to
+                minimise and to maximise, and the config, say.
+
+        Raises:
+            StudyError: if the storage holds a sweep of this name with another space, seed or settings.
+        """
+        wanted = json.loads(json.dumps({"space": space.describe(), "seed": seed, **settings}))
+        present = self._study.user_attrs.get("settings")
+        if present is None:
+            self._study.set_user_attr("settings", wanted)
+        elif present != wanted:
+            different = [key for key in wanted if present.get(key) != wanted[key]]
+            raise StudyError(
+                f"the storage holds a sweep {self.name!r} with another {' and '.join(different)}: launch it as it was "
+                "begun, or name another --storage or --out"
+            )
+        there = {trial.number for trial in self.trials()}
+        for number in sorted(set(range(trials)) - there):
+            self._enqueue(number, space.point(seed, number))
+
+    @cached_property
+    def _distributions(self) -> dict[str, BaseDistribution]:
+        space = Space.from_description(self.settings["space"])
+        return {name: _distribution(each) for name, each in space.parameters.items()}
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What the sweep was created with.
+
+        Raises:
+            StudyError: if it was never created.
+        """
+        found: dict[str, Any] | None = self._study.user_attrs.get("settings")
+        if found is None:
+            raise StudyError(f"the storage holds no sweep {self.name!r}: it holds {self._others() or 'none'}")
+        return found
+
+    def trials(self) -> list[Trial]:
+        """Return all points, by number: of several attempts the one that finished, or else the last."""
+        found: dict[int, FrozenTrial] = {}
+        for frozen in self._attempts():
+            before = found.get(frozen.user_attrs[POINT])
+            if before is None or before.state is not TrialState.COMPLETE:
+                found[frozen.user_attrs[POINT]] = frozen
+        return [_trial(found[number]) for number in sorted(found)]
+
+    def claim(self) -> Claim | None:
+        """Take a waiting trial for this process to run; None if none waits."""
+        while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            taken = self._study.ask(self._distributions)
+            # where another worker was faster, Optuna has made a trial up; two processes may enqueue one point again
+            if POINT not in taken.user_attrs or not self._is_needed(taken):
+                taken.set_user_attr(SUPERFLUOUS, True)
+                self._study.tell(taken, state=TrialState.FAIL)
+                continue
+            for name, value in {HOST: socket.gethostname(), PID: os.getpid(), BEAT: time.time()}.items():
+                taken.set_user_attr(name, value)
+            return Claim(taken.user_attrs[POINT], taken.user_attrs[VALUES], taken)
+        return None
+
+    def beat(self, claim: Claim) -> None:
+        """Give a sign of life."""
+        with suppress(UpdateFinishedTrialError):
+            claim.attempt.set_user_attr(BEAT, time.time())
+
+    def finish(self, claim: Claim, metrics: Mapping[str, float]) -> None:
+        """Record what a trial has measured.
+
+        Args:
+            claim: the trial.
+            metrics: by name; those that the sweep was created to minimise and to maximise are among them.
+
+        Raises:
+            KeyError: if one of these is absent.
+            ValueError: if one of these is NaN.
+        """
+        values = [float(metrics[self.settings[name]]) for name in (RATE, SCORE)]
+        if any(map(math.isnan, values)):
+            raise ValueError(f"it diverged: {self.settings[RATE]} and {self.settings[SCORE]} are {values}")
+        with suppress(UpdateFinishedTrialError):  # counted as dead meanwhile
+            claim.attempt.set_user_attr(METRICS, {name: float(value) for name, value in metrics.items()})
+            self._study.tell(claim.attempt, values, skip_if_finished=True)
+
+    def fail(self, claim: Claim, error: str) -> None:
+        """Record that a trial cannot be run, and why; it is not run again."""
+        with suppress(UpdateFinishedTrialError):
+            claim.attempt.set_user_attr(ERROR, error)
+            self._study.tell(claim.attempt, state=TrialState.FAIL, skip_if_finished=True)
+
+    def revive(self) -> int:
+        """Enqueue again what was running in processes that are gone; return how many trials that were.
+
+        A process is gone if this machine has none of its number, or if it gave no sign of life for five minutes. A
+        trial that has lost five processes has failed.
+        """
+        for frozen in self._attempts():
+            if frozen.state is TrialState.RUNNING and not _lives(frozen):
+                self._study.tell(frozen.number, state=TrialState.FAIL, skip_if_finished=True)
+        by_point: dict[int, list[FrozenTrial]] = {}
+        for frozen in self._attempts():
+            by_point.setdefault(frozen.user_attrs[POINT], []).append(frozen)
+        lost = [found for found in by_point.values() if len(found) < ATTEMPTS and all(map(_was_killed, found))]
+        for attempts in lost:
+            self._enqueue(attempts[0].user_attrs[POINT], attempts[0].user_attrs[VALUES])
+        return len(lost)
+
+    def _enqueue(self, number: int, values: Mapping[str, Value]) -> None:
+        self._study.enqueue_trial(dict(values), user_attrs={POINT: number, VALUES: dict(values)})
+
+    def _attempts(self) -> list[FrozenTrial]:
+        """Return all attempts at all points, in order."""
+        return [
+            t
+            for t in self._study.get_trials(deepcopy=False)
+            if POINT in t.user_attrs and SUPERFLUOUS not in t.user_attrs
+        ]
+
+    def _is_needed(self, taken: optuna.Trial) -> bool:
+        """Return whether no other attempt at a point has finished or is running."""
+        number = taken.user_attrs[POINT]
+        others = [t for t in self._attempts() if t.user_attrs[POINT] == number and t.number != taken.number]
+        return not any(t.state is TrialState.COMPLETE or (t.state is TrialState.RUNNING and _lives(t)) for t in others)
+
+    def _others(self) -> str:
+        return ", ".join(name for name in optuna.get_all_study_names(self._storage) if name != self.name)
+
+
+class _JournalLock:
+    """A lock that the system lets go when its process is killed; Optuna's own are left behind.
+
+    Whoever gets it cuts off the half line that a kill may have left.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lock = path, FileLock(f"{path}.lock")
+
+    def acquire(self) -> bool:
+        self.lock.acquire()
+        if self.path.is_file() and not _ends_with_a_line(self.path):
+            with self.path.open("rb+") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
+        return True
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+def _ends_with_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _open(storage: str) -> BaseStorage:
+    if "://" in storage:
+        return RDBStorage(storage, engine_kwargs={"pool_pre_ping": True})
+    path = Path(storage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(path), _JournalLock(path)))
+
+
+def _without_password(storage: str) -> str:
+    scheme, separator, rest = storage.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if separator else storage
+
+
+def _lives(frozen: FrozenTrial) -> bool:
+    """Return whether the process of a running trial exists, as far as can be told from here."""
+    host, pid, beat = (frozen.user_attrs.get(name) for name in (HOST, PID, BEAT))
+    if beat is None:  # killed between taking the trial and saying so, or about to say so
+        started = frozen.datetime_start
+        return started is None or time.time() - started.timestamp() < GRACE
+    if time.time() - beat > SILENCE:
+        return False
+    if host != socket.gethostname():
+        return True
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat")  # a process that is dead, and not yet noticed by its parent, has a number
+        return not (state.is_file() and state.read_text().rpartition(")")[2].split()[0] == "Z")
+    except PermissionError:
+        return True
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def _was_killed(frozen: FrozenTrial) -> bool:
+    return frozen.state is TrialState.FAIL and ERROR not in frozen.user_attrs
+
+
+def _trial(frozen: FrozenTrial) -> Trial:
+    states = {
+        TrialState.WAITING: State.WAITING,
+        TrialState.RUNNING: State.RUNNING,
+        TrialState.COMPLETE: State.FINISHED,
+    }
+    state = states.get(frozen.state, State.FAILED)
+    told = frozen.user_attrs
+    duration = frozen.duration.total_seconds() if frozen.duration else float("nan")
+    metrics = told.get(METRICS, {}) if state is State.FINISHED else {}
+    error = told.get(ERROR, "its process was killed") if state is State.FAILED else ""
+    return Trial(told[POINT], told[VALUES], state, metrics, error, duration)
+
+
+def _distribution(each: Distribution) -> BaseDistribution:
+    match each:
+        case Choice(values):
+            return CategoricalDistribution(values)
+        case Uniform(low, high):
+            return FloatDistribution(low, high)
+        case LogUniform(low, high):
+            return FloatDistribution(low, high, log=True)
+    raise TypeError(f"no distribution {type(each).__name__}")

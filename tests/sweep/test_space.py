@@ -1,0 +1,64 @@
+"""Spaces: what is drawn, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from splitlearn.sweep import Choice, LogUniform, Space, SpaceError, Uniform
+
+SPACE = Space({"a.b": Choice((32, 64)), "c": Uniform(1, 16), "d": LogUniform(1e-4, 1e-1)})
+
+
+def test_points_depend_on_seed_and_number_alone() -> None:
+    first = [SPACE.point(3, number) for number in range(20)]
+    assert [SPACE.point(3, number) for number in reversed(range(20))] == first[::-1]
+    assert len({str(point) for point in first}) == 20
+    assert SPACE.point(4, 0) != first[0]
+
+
+def test_draws_fill_their_ranges() -> None:
+    points = [SPACE.point(0, number) for number in range(1000)]
+    assert {point["a.b"] for point in points} == {32, 64}
+    steps = [float(point["c"]) for point in points]
+    assert 1 <= min(steps) < 1.2
+    assert 15.8 < max(steps) <= 16
+    assert 440 < sum(float(point["d"]) < 10**-2.5 for point in points) < 560  # the middle of the exponents
+
+
+def test_a_file_says_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("a.b: {choice: [32, 64]}\nc: {uniform: [1, 16]}\nd: {log_uniform: [1.0e-4, 1.0e-1]}\n")
+    assert Space.read(file) == SPACE
+    assert Space.read(file).describe() == SPACE.describe()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no parameters"),
+        ("[1, 2]", "holds no parameters"),
+        ("a: [", "is not valid YAML"),
+        ("a: {choice: []}", "a: a choice needs one value or more"),
+        ("a: {choice: [[1]]}", "a choice is between numbers or words"),
+        ("a: {uniform: [2, 1]}", "a: a range goes from a number to a larger one, got 2 to 1"),
+        ("a: {uniform: [1, 1]}", "got 1 to 1"),
+        ("a: {uniform: [1, 2, 3]}", r"uniform takes two ends, \[low, high\]"),
+        ("a: {uniform: 3}", "uniform takes a list, got 3"),
+        ("a: {log_uniform: [0, 1]}", "log_uniform needs numbers above zero"),
+        ("a: {uniform: [x, 1]}", "got x to 1"),
+        ("a: {normal: [0, 1]}", "takes one of choice, uniform, log_uniform"),
+        ("a: 3", "takes one of choice, uniform, log_uniform"),
+    ],
+)
+def test_spaces_that_cannot_be_drawn_from_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(text)
+    with pytest.raises(SpaceError, match=message):
+        Space.read(file)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no space at"):
+        Space.read(tmp_path / "none.yaml")

@@ -16,6 +16,7 @@ from splitlearn.files import whole_file
 from splitlearn.models import SplitModel
 
 ENTROPY = "order-0 entropy"
+SHOWN = 0.2  # plots leave out what scores further below the unsplit network
 Score = Callable[[Iterable[Any]], float]
 """Takes predictions batch by batch, in the order of the images, and returns accuracy or precision, 0…1."""
 
@@ -150,6 +151,7 @@ def plot_rates(
         rate: likewise what is sent.
     """
     import matplotlib.pyplot as plt  # slow to import, and only needed here
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for number, (label, curve) in enumerate(curves.items()):
@@ -158,14 +160,14 @@ def plot_rates(
         axes.plot([x for x, _ in points], [100 * y for _, y in points], label=label, **style)
     axes.axhline(100 * unsplit, color="black", linewidth=1, label="unsplit")
     axes.axhline(100 * unsplit - 1, color="black", linewidth=0.8, linestyle=":", label="one point below")
-    lowest = min((y for curve in curves.values() for _, y in curve), default=0)
-    axes.set(
-        xscale="log",
-        xlabel=rate,
-        ylabel=score,
-        title=title,
-        ylim=(max(100 * lowest - 2, 100 * unsplit - 20), 100 * unsplit + 2),
-    )
+    shown = [(x, y) for curve in curves.values() for x, y in curve if y > unsplit - SHOWN]
+    lowest = min((y for _, y in shown), default=unsplit)
+    axes.set(xscale="log", xlabel=rate, ylabel=score, title=title, ylim=(100 * lowest - 2, 100 * unsplit + 2))
+    if rates := [x for x, _ in shown if x > 0]:
+        axes.set_xlim(min(rates) / 1.2, max(rates) * 1.2)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize=8)
     with whole_file(path) as temporary:

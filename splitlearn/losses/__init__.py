@@ -2,6 +2,7 @@
 
 from splitlearn.losses.base import RateLoss
 from splitlearn.losses.distillation import FeatureDistillation
+from splitlearn.losses.factorized import FactorizedRate
 from splitlearn.losses.l1 import L1Rate
 
-__all__ = ["FeatureDistillation", "L1Rate", "RateLoss"]
+__all__ = ["FactorizedRate", "FeatureDistillation", "L1Rate", "RateLoss"]

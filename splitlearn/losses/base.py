@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 
 class RateLoss(nn.Module, ABC):
     """A differentiable stand-in for the number of bytes that a latent will cost."""
+
+    def begin(self, shapes: Sequence[tuple[int, ...]], quantizers: Sequence[nn.Module]) -> None:
+        """Learn what is to be measured, once and before training; by default nothing has to be known.
+
+        Args:
+            shapes: of an image's latents, one for each float tensor that crosses the cut.
+            quantizers: one for each of them.
+
+        Raises:
+            ValueError: if this loss does not fit them.
+        """
 
     @abstractmethod
     def forward(self, latent: Tensor) -> Tensor:

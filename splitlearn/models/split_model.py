@@ -100,6 +100,17 @@ class SplitModel(CompressionModel):
         """Return the float latents of crossing tensors: what the quantizers are given."""
         return [t for t in self._encode(features) if t.is_floating_point()]
 
+    @property
+    def latent_shapes(self) -> list[FeatureShape]:
+        """Shape of an image's latents, one for each float tensor that crosses."""
+        shapes, training = zip(self.net.shapes, self.net.dtypes, strict=True), self.training
+        device = next(self.net.parameters()).device
+        with torch.no_grad():
+            empty = [torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in shapes]
+            latents = self.eval().latents_of(empty)
+        self.train(training)
+        return [tuple(t.shape[1:]) for t in latents]
+
     def coded_by(self, quantizers: Sequence[Quantizer], codecs: Sequence[Codec]) -> SplitModel:
         """Return a model with these quantizers and codecs that shares network and bottlenecks with this one."""
         model = SplitModel(self.net, list(quantizers), list(codecs), normalize=self.normalize)

@@ -69,6 +69,8 @@ class ClassificationTask(PayloadTask):
         super().__init__(model)
         self.num_classes = num_classes
         self.rate_loss, self.rate_weight = rate_loss, rate_weight
+        if rate_loss is not None and isinstance(model, SplitModel):
+            rate_loss.begin(model.latent_shapes, model.quantizers)
         self.distillation, self.distillation_weight = distillation, distillation_weight
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.val_accuracy = _accuracy(num_classes, "val/")

@@ -1,0 +1,86 @@
+"""Bits of a latent under a learnt density of each of its channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from splitlearn.losses.base import RateLoss
+
+LEAST = 1e-9  # probability below which bits are not counted further: their gradient would overflow
+
+
+class FactorizedRate(RateLoss):
+    """Mean bits an element under a mixture of logistics for each channel, learnt beside the bottleneck.
+
+        bits = −log2 ∫ density over [y/Q + u − ½, y/Q + u + ½],   u ~ U(−½, ½) in training, 0 otherwise, and y rounded
+
+    The noise stands for rounding: the integral over a cell is the probability of its symbol, so what is minimised is
+    what an ideal code for each channel sends. `RANS(per_channel=True)` with static tables comes within a per cent.
+
+    The latent's channels and the quantizer's step are taken from the model by `begin`; there must be one float tensor
+    that crosses, and its quantizer a `Step`.
+
+    Args:
+        components: logistics a channel.
+
+    Raises:
+        ValueError: if `components` is not positive.
+
+    Reference:
+        Ballé et al. 2018, "Variational image compression with a scale hyperprior", Sec. 2 and App. 6.1 (noise and
+        factorized density; the mixture stands in for their monotone network).
+    """
+
+    means: nn.Parameter
+    log_scales: nn.Parameter
+    logits: nn.Parameter
+
+    def __init__(self, components: int = 3) -> None:
+        super().__init__()
+        if components < 1:
+            raise ValueError(f"components must be at least 1, got {components}")
+        self.components = components
+        self.step = math.nan
+
+    def begin(self, shapes: Sequence[tuple[int, ...]], quantizers: Sequence[nn.Module]) -> None:
+        """Make a density for each channel of the one latent there is."""
+        steps = [getattr(quantizer, "step", None) for quantizer in quantizers]
+        if len(shapes) != 1 or steps[0] is None:
+            raise ValueError(
+                f"FactorizedRate needs one float tensor that crosses, quantized by Step; here {len(shapes)} cross, "
+                f"quantized by {', '.join(type(q).__name__ for q in quantizers)}: take L1Rate, or change these"
+            )
+        self.step = float(steps[0])
+        channels = shapes[0][0]
+        spread = torch.linspace(-1, 1, self.components) if self.components > 1 else torch.zeros(1)
+        self.means = nn.Parameter(spread.repeat(channels, 1))
+        self.log_scales = nn.Parameter(torch.zeros(channels, self.components))
+        self.logits = nn.Parameter(torch.zeros(channels, self.components))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return mean bits an element of a latent `(B, C, …)`.
+
+        Raises:
+            RuntimeError: if `begin` was not called; tasks do so.
+        """
+        if math.isnan(self.step):
+            raise RuntimeError("FactorizedRate knows no channels yet: call begin, as tasks do")
+        cells = latent.float() / self.step
+        cells = cells + torch.rand_like(cells) - 0.5 if self.training else cells.round()
+        return -self.probabilities(cells).clamp(min=LEAST).log2().mean()
+
+    def probabilities(self, centres: Tensor) -> Tensor:
+        """Return the probability of [centre − ½, centre + ½] for centres `(B, C, …)`, in units of the step."""
+        total = torch.zeros_like(centres)
+        shape = (1, -1, *[1] * (centres.dim() - 2))
+        for weight, mean, scale in zip(
+            self.logits.softmax(1).unbind(1), self.means.unbind(1), self.log_scales.exp().unbind(1), strict=True
+        ):
+            away = -(centres - mean.view(shape)).abs()  # by symmetry in the lower tail, where no digits cancel
+            upper, lower = ((away + end) / scale.view(shape) for end in (0.5, -0.5))
+            total = total + weight.view(shape) * (upper.sigmoid() - lower.sigmoid())
+        return total

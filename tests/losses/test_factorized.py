@@ -1,0 +1,81 @@
+"""The learnt density against what it must learn, and what it refuses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from splitlearn.codecs import RANS
+from splitlearn.losses import FactorizedRate
+from splitlearn.quantizers import MinMax, Step
+
+
+def latents(count: int, seed: int = 0) -> Tensor:
+    """Three channels: narrow, wide, and one of two heaps."""
+    random = torch.Generator().manual_seed(seed)
+    y = torch.randn(count, 3, 8, 8, generator=random) * torch.tensor([0.4, 6.0, 1.0]).view(3, 1, 1)
+    y[:, 2] += 8 * torch.randint(0, 2, (count, 8, 8), generator=random)
+    return y
+
+
+def learnt(step: float) -> FactorizedRate:
+    torch.manual_seed(0)
+    rate, y = FactorizedRate(), latents(200)
+    rate.begin([(3, 8, 8)], [Step(step)])
+    optimizer = torch.optim.Adam(rate.parameters(), lr=0.1)
+    for _ in range(700):
+        optimizer.zero_grad()
+        rate(y).backward()
+        optimizer.step()
+    return rate.eval()
+
+
+@pytest.mark.parametrize("step", [0.5, 2.0])
+def test_it_learns_what_rans_sends(step: float) -> None:
+    rate, quantizer = learnt(step), Step(step)
+    seen, fresh = (quantizer.quantize(latents(count, seed))[0].numpy() for count, seed in ((400, 1), (100, 2)))
+    codec = RANS(per_channel=True).fitted(list(seen), quantizer.levels)
+    elements = 3 * 8 * 8
+    sent = 8 * sum(len(codec.encode(image, quantizer.levels)) for image in fresh) / 100 / elements
+    states = 8 * 8 * 3 / elements  # up to eight states of three bytes an image
+    estimate = rate(latents(100, 2)).item()
+    assert 0.98 * estimate <= sent <= 1.03 * estimate + states
+
+
+def test_probabilities_of_all_cells_add_up_to_one() -> None:
+    rate = learnt(1.0)
+    cells = torch.arange(-60, 61).float().view(-1, 1).expand(-1, 3)
+    torch.testing.assert_close(rate.probabilities(cells).sum(0), torch.ones(3), rtol=1e-4, atol=1e-4)
+
+
+def test_its_gradient_makes_latents_smaller() -> None:
+    rate = learnt(1.0).train()
+    y = (latents(4) * 3).requires_grad_()
+    rate(y).backward()
+    assert y.grad is not None
+    wide = y.grad[:, 1][y[:, 1].detach().abs() > 12]
+    values = y[:, 1].detach()[y[:, 1].detach().abs() > 12]
+    assert float((wide * values).sum()) > 0
+
+
+def test_far_values_keep_a_finite_gradient() -> None:
+    rate = learnt(1.0).train()
+    y = torch.full((1, 3, 8, 8), 1e4, requires_grad=True)
+    rate(y).backward()
+    assert y.grad is not None
+    assert bool(y.grad.isfinite().all())
+    assert rate(y).item() == pytest.approx(-math.log2(1e-9), rel=1e-3)
+
+
+def test_models_that_it_does_not_fit_are_told() -> None:
+    with pytest.raises(ValueError, match="needs one float tensor that crosses, quantized by Step; here 1 cross, quan"):
+        FactorizedRate().begin([(3, 8, 8)], [MinMax(4)])
+    with pytest.raises(ValueError, match="here 2 cross, quantized by Step, Step"):
+        FactorizedRate().begin([(3, 8, 8), (3, 8, 8)], [Step(), Step()])
+    with pytest.raises(RuntimeError, match="knows no channels yet: call begin, as tasks do"):
+        FactorizedRate()(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="components must be at least 1, got 0"):
+        FactorizedRate(0)

@@ -14,20 +14,31 @@ from PIL import Image
 from torch import Tensor, nn
 
 from splitlearn.cli import main
+from splitlearn.cli.sweep_trial import ConfigTrial
 from splitlearn.data import DetectionDataModule, ImageFolder, ImageNet
 from splitlearn.deploy import export_bottleneck, load_bottleneck
 from splitlearn.models import CompressionModel, SplitModel, TiledFeatures
+from splitlearn.sweep import Space
 from splitlearn.tasks import load_task
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
 from splitlearn.tasks.payload import PayloadTask
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
-EXPERIMENTS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.parent.name != "data" and p.name != "trainer.yaml")
+PARTS = ("data", "spaces")  # folders of files that are no experiments
+EXPERIMENTS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.parent.name not in PARTS and p.name != "trainer.yaml")
 DETECTORS = [p for p in EXPERIMENTS if "DetectionTask" in p.read_text()]
 PUBLISHED = [p for p in EXPERIMENTS if "name: torchvision/" in p.read_text()]
 OWN = [p for p in EXPERIMENTS if p not in DETECTORS and p not in PUBLISHED]  # weights and data of 32 pixels
-BASE = {CONFIGS / "datta2022/ours.yaml": CONFIGS / "datta2022/resnet20_layer2.yaml"}  # what a file is stacked on
+DATTA = CONFIGS / "datta2022/resnet20_layer2.yaml"
+BASE = {CONFIGS / "datta2022" / f"{ours}.yaml": DATTA for ours in ("ours", "ours_factorized")}  # what is stacked on it
+SPACES = {  # and the configs that they are drawn over
+    "quickstart": [CONFIGS / "quickstart.yaml"],
+    "datta2022_classification": [DATTA],
+    "datta2022_segmentation": [DATTA],
+    "datta2022_cifar_paper": [DATTA],
+    "datta2022_cifar_ours": [DATTA, CONFIGS / "datta2022/ours_factorized.yaml"],
+}
 ONE_STEP = """
 trainer:
   accelerator: cpu
@@ -213,3 +224,16 @@ def test_config_is_a_short_document(path: Path) -> None:
     if path in EXPERIMENTS:
         assert name(path) in (CONFIGS / "README.md").read_text()
         assert any("splitlearn " in line and line.startswith("#") for line in lines), "the launch line is missing"
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "spaces").glob("*.yaml")), ids=name)
+def test_spaces_fit_their_configs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = [w for config in (CONFIGS / "trainer.yaml", *SPACES[path.stem]) for w in ("--config", str(config))]
+    trial = ConfigTrial(tuple(words), Path("out"), "sweep", None, "float16", 1)
+    space = Space.read(path)
+    for number in range(4):
+        values = space.point(0, number)
+        settings = trial.parse(values)
+        found = str(settings.model.init_args.rate_weight)
+        assert found == str(values["model.rate_weight"])

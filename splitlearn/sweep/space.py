@@ -124,7 +124,7 @@ class Space:
             SpaceError: if it is no YAML, or a distribution is unknown, empty or inverted.
         """
         if not path.is_file():
-            raise FileNotFoundError(f"no space at {path}; configs/datta2022/space_classification.yaml is an example")
+            raise FileNotFoundError(f"no space at {path}; configs/spaces/datta2022_classification.yaml is an example")
         try:
             content = yaml.safe_load(path.read_text())
         except yaml.YAMLError as error:

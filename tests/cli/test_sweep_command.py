@@ -1,0 +1,124 @@
+"""`splitlearn sweep` and `splitlearn pareto` on the embedded digits."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Trainer, seed_everything
+
+from splitlearn.cli.sweep_trial import ConfigTrial
+from splitlearn.deploy import load_bottleneck
+from splitlearn.models import resnet8
+from tests.cli.conftest import Run
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ["--config", str(ROOT / "configs/trainer.yaml"), "--config", str(ROOT / "configs/quickstart.yaml")]
+QUICK = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+SPACE = """
+model.model.bottleneck.channels: {choice: [2, 8]}
+model.model.bottleneck.stride: {choice: [1, 2]}
+model.rate_weight: {log_uniform: [0.03, 1]}
+"""
+
+
+@pytest.fixture
+def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE)
+    return path
+
+
+def words(space: Path, out: Path, *more: str) -> list[str]:
+    cache = ["--cache_dir", str(space.parent / "features")]
+    return ["sweep", *CONFIG, *QUICK, "--space", str(space), "--out", str(out), *cache, *more]
+
+
+def test_a_sweep_leaves_trials_frontier_and_weights(space: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "sweep"
+    outcome = run(*words(space, out, "--trials", "2", "--by", "model.model.bottleneck.stride"))
+    assert outcome.status == 0, outcome.error
+    told = json.loads((out / "pareto.json").read_text())
+    assert told["curves"]["all"]["trials"] == 2
+    assert 1 <= told["curves"]["all"]["frontier_points"] <= 2
+    rows = list(csv.DictReader((out / "trials.csv").open()))
+    assert [row["state"] for row in rows] == ["finished"] * 2
+    assert (out / "pareto.png").stat().st_size > 0
+    results = json.loads((out / "trials/000/results.json").read_text())
+    assert results["test/accuracy"] == pytest.approx(float(rows[0]["test/accuracy"]))
+    weights = ROOT / "checkpoints/resnet8_digits.safetensors"
+    load_bottleneck(out / "trials/000/bottleneck.safetensors", resnet8(weights=str(weights)))
+
+    finished = (out / "trials/000/results.json").stat().st_mtime_ns
+    assert run(*words(space, out, "--trials", "3", "--by", "model.model.bottleneck.stride")).status == 0
+    assert (out / "trials/000/results.json").stat().st_mtime_ns == finished  # not run again
+    assert len(list(csv.DictReader((out / "trials.csv").open()))) == 3
+
+    assert run("pareto", "--out", str(out), "--at", "0.1,1", "--baseline", str(out / "trials.csv")).status == 0
+    told = json.loads((out / "pareto.json").read_text())
+    assert set(told["curves"]["all"]["rate_at"]) == {"0.1", "1"}
+    outcome = run(*words(space, out, "--trials", "3", "--seed", "1"))
+    assert (outcome.status, "with another seed: launch it as it was begun" in outcome.error) == (2, True)
+
+
+def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
+    values = {"model.model.bottleneck.channels": 4, "model.rate_weight": 0.3}
+    found = []
+    for features in (None, tmp_path / "features"):
+        trial = ConfigTrial((*CONFIG, *QUICK), tmp_path / str(features is None), "sweep", features, "float32", 1)
+        seed_everything(0, verbose=False)
+        task, data = trial.build(values)
+        data.train_transform = None
+        trainer = Trainer(
+            max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+        )
+        seed_everything(0, verbose=False)
+        chosen = trial.data_of(task.model, data)
+        seed_everything(0, verbose=False)
+        trainer.fit(task, chosen)
+        trainer.test(task, chosen, verbose=False)
+        found.append(({n: float(v) for n, v in trainer.callback_metrics.items()}, task.model.bottlenecks.state_dict()))
+    (without, weights), (cached, its_weights) = found
+    assert cached == pytest.approx(without, abs=1e-5)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(its_weights[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "message"),
+    [
+        ("model.model.bottleneck.chanels: {choice: [2]}", [], "chanels"),
+        ("model.rate_weight: {uniform: [1, 0]}", [], "a range goes from a number to a larger one"),
+        (SPACE, ["--by", "model.rate_wight"], "--by model.rate_wight is no parameter of"),
+        (SPACE, ["--cache", "float8"], "--cache has no 'float8', did you mean float16?"),
+        (SPACE, ["--trials", "0"], "must be at least 1, got 0"),
+        (SPACE, ["--storage", "postgresql+psycopg://localhost:1/none"], "cannot be used"),
+    ],
+)
+def test_what_cannot_be_swept_is_told(
+    space: Path, tmp_path: Path, run: Run, text: str, more: list[str], message: str
+) -> None:
+    space.write_text(text)
+    outcome = run(*words(space, tmp_path / "out", *more))
+    assert outcome.status == 2
+    assert message in outcome.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_trial_that_cannot_be_trained_is_recorded(space: Path, tmp_path: Path, run: Run) -> None:
+    space.write_text("model.model.quantizer.step: {choice: [1.0, 1.0e+38]}")
+    out = tmp_path / "out"
+    outcome = run(*words(space, out, "--trials", "3"))
+    rows = list(csv.DictReader((out / "trials.csv").open()))
+    states = {row["state"] for row in rows}
+    assert states == {"finished", "failed"}, outcome.error
+    assert all("step" in row["error"] for row in rows if row["state"] == "failed")
+
+
+def test_pareto_needs_a_sweep(tmp_path: Path, run: Run) -> None:
+    outcome = run("pareto", "--out", str(tmp_path))
+    assert (outcome.status, outcome.error.startswith("no sweep at")) == (2, True)

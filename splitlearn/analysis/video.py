@@ -30,7 +30,9 @@ def read_video(path: str | Path, size: tuple[int, int], frames: int) -> Tensor:
     if not Path(path).is_file():
         raise VideoError(f"no video at {path}")
     if frames < 2 or min(size) < 1:
-        raise VideoError(f"differences take two frames or more of at least one pixel, got {frames} of {size}")
+        raise VideoError(
+            f"differences take two frames or more (--images 2) of at least one pixel, got {frames} of {size}"
+        )
     try:
         import av  # of the extra `video`
     except ImportError as error:
@@ -45,9 +47,11 @@ def read_video(path: str | Path, size: tuple[int, int], frames: int) -> Tensor:
                 if len(images) == frames:
                     break
     except (av.FFmpegError, UnicodeError) as error:
-        raise VideoError(f"{path} cannot be decoded after {len(images)} frames: {error}") from error
+        raise VideoError(
+            f"{path} is no video, or is damaged after frame {len(images)}: name another ({error})"
+        ) from error
     if len(images) < 2:
-        raise VideoError(f"{path} has {len(images)} frames: differences take two or more")
+        raise VideoError(f"{path} has {len(images)} frame(s): differences take two or more")
     return torch.stack(images)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ from splitlearn.models import SplitModel
 
 
 def calibration_images(
-    config: Path, ckpt_path: Path | None, data_root: Path | None, photos: Path | None, images: int
+    config: Path,
+    ckpt_path: Path | None,
+    data_root: Path | None,
+    photos: Path | None,
+    images: int,
+    words: Sequence[str] = (),
 ) -> tuple[SplitModel, Tensor]:
     """Return a config's model in eval mode, and float images `(B, 3, H, W)` in [0, 1] that are none of its test images.
 
@@ -27,12 +33,13 @@ def calibration_images(
         data_root: folder of the images, in place of the config's `data.root`.
         photos: folder of other images; None takes those that the config's data hold out for validation.
         images: how many at most, spread evenly.
+        words: further settings of the config's command line.
 
     Raises:
         UsageError: if the config's model is no SplitModel, or its data bring no images but test images.
         DataError: if images are absent or damaged.
     """
-    model, data = config_model(config, ckpt_path, data_root)
+    model, data = config_model(config, ckpt_path, data_root, words)
     if photos is not None:
         return model, read_photos(photos, data.eval_view(), images)
     return model, _held_out(data, images)

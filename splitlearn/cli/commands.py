@@ -55,6 +55,7 @@ def export(ckpt_path: Path, out: Path, results: Path | None = None, licence: str
 
 
 def codecs(
+    words: Sequence[str] = (),
     activations: Path | None = None,
     key: str | None = None,
     bits: str | None = None,
@@ -68,7 +69,10 @@ def codecs(
 ) -> None:
     """Compare all codecs on activations: bytes, bytes over entropy, throughput; each code is decoded and checked.
 
+    Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
+
     Args:
+        words: these settings.
         activations: a .npy or .safetensors file of floats, (B, C, H, W) say; half of them fit static tables.
         key: name of the tensor in a safetensors file; needed only if there are several.
         bits: n of the min–max quantizers that activations are tried with; by default 2,3,4,6,8.
@@ -103,7 +107,7 @@ def codecs(
     elif config is not None:
         from splitlearn.cli.config_latents import config_latents
 
-        sources = config_latents(config, ckpt_path, data_root, 2 * images)
+        sources = config_latents(config, ckpt_path, data_root, 2 * images, words)
     more = {} if codec is None else _codec(codec)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -113,6 +117,7 @@ def codecs(
 
 
 def analyze(
+    words: Sequence[str],
     config: Path,
     ckpt_path: Path | None = None,
     data_root: Path | None = None,
@@ -123,7 +128,10 @@ def analyze(
 ) -> None:
     """Show what the features at a cut are like: zeros, correlation, entropy, spectrum, relevance, changes in a video.
 
+    Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
+
     Args:
+        words: these settings.
         config: a config of splitlearn test, whose model is a SplitModel.
         ckpt_path: checkpoint of the config's trained bottleneck; only the entropy of its own symbols depends on it.
         data_root: folder of images, in place of the config's data.root.
@@ -144,7 +152,7 @@ def analyze(
             raise UsageError(f"--what has no {name!r}{did_you_mean(name, ANALYSES)}; it takes {', '.join(ANALYSES)}")
     if names is not None and ("video" in names) != (video is not None):
         raise UsageError("--video FILE and video in --what go together")
-    model, batches = config_images(config, ckpt_path, data_root, images)
+    model, batches = config_images(config, ckpt_path, data_root, images, words)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -156,6 +164,7 @@ def analyze(
 
 
 def calibrate(
+    words: Sequence[str],
     config: Path,
     out: Path,
     levels: int = 4,
@@ -174,12 +183,15 @@ def calibrate(
 ) -> None:
     """Learn clipped levels and code tables for a network from a few images without labels; nothing is retrained.
 
+    Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
+
     Args:
+        words: these settings.
         config: a config of splitlearn test, whose model is a SplitModel; its own quantizer and codec are replaced.
         out: safetensors file for limits, levels and tables; splitlearn.deploy.load_bottleneck reads it.
         levels: N of the quantizer, 2 to 256.
         limits: LeastError (measured), LaplaceLimits (model), ReluLimits (short cut), or an import path of your own.
-        slope: of the activation before the cut, below zero; for LaplaceLimits.
+        slope: of the activation before the cut for negative inputs: 0 for ReLU, 0.1 for a leaky one; for LaplaceLimits.
         per_channel: limits for each channel, instead of one pair for a tensor.
         stretch: factors on the limits to try, e.g. 0.7,1,1.4,2; the best in distance + rate_weight * bits is taken.
         rate_weight: what a bit an element is worth in distance between predictions.
@@ -221,7 +233,7 @@ def calibrate(
         lengths=_instance("lengths", lengths, quantizers, quantizers.CodeLengths),
         codec=_instance("codec", codec, codec_room, codec_room.Codec),
     )
-    model, pictures = calibration_images(config, ckpt_path, data_root, photos, images)
+    model, pictures = calibration_images(config, ckpt_path, data_root, photos, images, words)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -253,7 +265,8 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
 
     beside: dict[str, Any] = {}
     if "words" in inspect.signature(function).parameters:
-        beside["words"], others = _divide(arguments[1:])
+        own = inspect.signature(function).parameters
+        beside["words"], others = _divide(arguments[1:], [w for w in TRAINER_WORDS if w.removeprefix("--") not in own])
         arguments = [arguments[0], *others]
     given = [argument.split("=")[0] for argument in arguments[1:] if argument.startswith("--")]
     if twice := sorted({name for name in given if given.count(name) > 1}):
@@ -266,14 +279,14 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     function(**beside, **{name: options[name] for name in names})
 
 
-def _divide(options: Sequence[str]) -> tuple[list[str], list[str]]:
+def _divide(options: Sequence[str], trainers_words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the words that are meant for the trainer's config, with their values, and all others."""
     trainers: list[str] = []
     others: list[str] = []
     mine = others
     for word in options:
         if word.startswith("--"):
-            mine = trainers if word.split("=")[0].split(".")[0] in TRAINER_WORDS else others
+            mine = trainers if word.split("=")[0].split(".")[0] in trainers_words else others
         mine += word.split("=", 1) if mine is trainers and word.startswith("--") else [word]
     return trainers, others
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ BATCH = 16  # features of many large images would not fit in memory twice
 
 
 def config_images(
-    config: Path, ckpt_path: Path | None, data_root: Path | None, images: int
+    config: Path, ckpt_path: Path | None, data_root: Path | None, images: int, words: Sequence[str] = ()
 ) -> tuple[SplitModel, Iterator[Any]]:
     """Return a config's model in eval mode, and batches of its test images, spread evenly over the test set.
 
@@ -31,28 +31,32 @@ def config_images(
         ckpt_path: checkpoint of a trained bottleneck; None leaves the model as the config builds it.
         data_root: folder of the images, in place of the config's `data.root`.
         images: how many at most.
+        words: further settings of the config's command line, e.g. `--model.model.net.at`, `layer1`.
 
     Raises:
         UsageError: if the config's model is no SplitModel.
         OSError: if weights or checkpoint are absent.
     """
-    model, data = config_model(config, ckpt_path, data_root)
+    model, data = config_model(config, ckpt_path, data_root, words)
     return model, _batches(data, images)
 
 
-def config_model(config: Path, ckpt_path: Path | None, data_root: Path | None) -> tuple[SplitModel, Any]:
+def config_model(
+    config: Path, ckpt_path: Path | None, data_root: Path | None, words: Sequence[str] = ()
+) -> tuple[SplitModel, Any]:
     """Return a config's model in eval mode and its data module.
 
     Args:
         config: what `splitlearn test` takes; of its sections only model and data count.
         ckpt_path: checkpoint of a trained bottleneck; None leaves the model as the config builds it.
         data_root: folder of the images, in place of the config's `data.root`.
+        words: further settings of the config's command line.
 
     Raises:
         UsageError: if the config's model is no SplitModel.
         OSError: if weights or checkpoint are absent.
     """
-    task, data = build_task(config, data_root)
+    task, data = build_task(config, data_root, words)
     model = getattr(task, "model", None)
     if not isinstance(model, SplitModel):
         raise UsageError(f"model.model in {config} is {type(model).__name__}: only a SplitModel has features at a cut")

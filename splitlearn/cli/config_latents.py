@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +15,9 @@ from splitlearn.cli.messages import UsageError
 from splitlearn.grids import Grid
 
 
-def config_latents(config: Path, ckpt_path: Path | None, data_root: Path | None, images: int) -> dict[str, Activations]:
+def config_latents(
+    config: Path, ckpt_path: Path | None, data_root: Path | None, images: int, words: Sequence[str] = ()
+) -> dict[str, Activations]:
     """Return what crosses the cut of a config's model for test images spread evenly, with the grid of its quantizer.
 
     Args:
@@ -22,6 +25,7 @@ def config_latents(config: Path, ckpt_path: Path | None, data_root: Path | None,
         ckpt_path: checkpoint of a trained bottleneck; None leaves the model as the config builds it.
         data_root: folder of the images, in place of the config's `data.root`.
         images: how many at most.
+        words: further settings of the config's command line.
 
     Returns:
         By name, the latents of each float tensor that crosses.
@@ -30,7 +34,7 @@ def config_latents(config: Path, ckpt_path: Path | None, data_root: Path | None,
         UsageError: if config or model cannot give latents for a codec.
         OSError: if weights, images or checkpoint are absent.
     """
-    model, batches = config_images(config, ckpt_path, data_root, images)
+    model, batches = config_images(config, ckpt_path, data_root, images, words)
     grids = [quantizer.grid for quantizer in model.quantizers]
     if None in grids:
         kind = type(model.quantizers[grids.index(None)]).__name__

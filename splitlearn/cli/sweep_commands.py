@@ -85,7 +85,7 @@ def sweep(
         raise UsageError(f"--by {by} is no parameter of {space}{did_you_mean(by, drawn_from.parameters)}")
     name, axes, address = out.name, Axes(rate, score), storage or str(out / JOURNAL)
     run = ConfigTrial(tuple(words), out, name, None if cache == "none" else cache_dir, cache, views)
-    task, data = run.build(drawn_from.point(seed, 0))  # before anything is stored: does the space fit the config?
+    task, data = run.first([drawn_from.point(seed, number) for number in range(trials)])  # before anything is stored
     try:
         study = Study(address, name)
         settings = {"config": _fingerprint(words), "rate": rate, "score": score, "cache": cache, "views": views}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -93,6 +93,21 @@ class ConfigTrial:
         built = _parser(trainer=False).instantiate(settings)
         return built.model, built.data
 
+    def first(self, points: Sequence[Mapping[str, Value]]) -> tuple[LightningModule, Any]:
+        """Return task and data of the first point that can be built; those that cannot are trials that fail.
+
+        Raises:
+            UsageError: if the space does not fit the config, or no point can be built.
+        """
+        reason: Exception | None = None
+        for values in points:
+            self.parse(values)
+            try:
+                return self.build(values)
+            except Exception as error:  # whatever a constructor raises
+                reason = error
+        raise UsageError(f"no point of the space can be built: {one_sentence(reason or ValueError())}") from reason
+
     def data_of(self, model: Any, data: Any) -> Any:
         """Return the data that a trial trains on: cached features, computed if they are not there, or the data given.
 
@@ -107,9 +122,9 @@ class ConfigTrial:
             )
         folder = self.features / feature_key(model, data, self.precision, self.views)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        head = model.to(device).eval()
+        training, head = model.training, model.to(device).eval()
         cache_features(folder, data, lambda images: head.features(images.to(device)), self.precision, self.views)
-        model.to("cpu")
+        model.to("cpu").train(training)
         return CachedFeatures(folder, data.batch_size)
 
 

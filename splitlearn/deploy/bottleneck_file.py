@@ -111,12 +111,15 @@ def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
 def _rebuild_model(
     manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], backbone: nn.Module, path: str | Path
 ) -> SplitModel:
-    net = split(backbone, manifest["split"], tuple(manifest["input_shape"]))
+    try:
+        net = split(backbone, manifest["split"], tuple(manifest["input_shape"]))
+    except ValueError as error:
+        raise ExportError(f"{path} belongs to {manifest['backbone']} and not to this network: {error}") from error
     found = weights_id(net)
     if found != manifest["weights_id"]:
         raise ExportError(
             f"{path} belongs to {manifest['backbone']} with weights {manifest['weights_id'][:12]}, but this "
-            f"{net.name} has weights {found[:12]}: load the backbone with the weights that it was trained with"
+            f"{net.name} has weights {found[:12]}: load that network with the weights that it was trained with"
         )
     model = SplitModel(
         net,

@@ -163,7 +163,9 @@ def _ultralytics(name: str, weights: str | None, num_classes: int | None) -> nn.
     except ModuleNotFoundError as error:
         raise ImportError(f"ultralytics/{name} needs ultralytics: pip install 'splitlearn[yolo]'") from error
     if weights not in (None, "pretrained"):
-        raise WeightsError(f"ultralytics has no weights {weights!r}: use 'pretrained' or a local file")
+        raise WeightsError(
+            f"ultralytics has no weights {weights!r}: use 'pretrained' or a local file, or leave it out for random ones"
+        )
     try:
         model: Any = YOLO(f"{name}.yaml").model
     except FileNotFoundError as error:

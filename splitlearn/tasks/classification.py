@@ -88,16 +88,16 @@ class ClassificationTask(PayloadTask):
         output = self.model.run(images)
         self._check_shape(output.prediction)
         loss = functional.cross_entropy(output.prediction, labels)
-        self.log("train/task_loss", loss)
+        self.log("train/task_loss", loss, batch_size=len(labels))
         if self.rate_loss is not None:
             rate = torch.stack([self.rate_loss(latent) for latent in output.latents]).sum()
-            self.log("train/rate_loss", rate)
+            self.log("train/rate_loss", rate, batch_size=len(labels))
             loss = loss + self.rate_weight * rate
         if self.distillation is not None:
             distance = self.distillation(output.features_hat, output.features)
-            self.log("train/distillation_loss", distance)
+            self.log("train/distillation_loss", distance, batch_size=len(labels))
             loss = loss + self.distillation_weight * distance
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> ValidationOutput:
@@ -105,21 +105,22 @@ class ClassificationTask(PayloadTask):
         images, labels = batch
         output = self.model.run(images)
         self._matching(output.prediction, labels)
-        self.log("val/task_loss", functional.cross_entropy(output.prediction, labels), sync_dist=True)
+        loss, size = functional.cross_entropy(output.prediction, labels), len(labels)
+        self.log("val/task_loss", loss, sync_dist=True, batch_size=size)
         self.val_accuracy.update(output.prediction, labels)
-        self.log_dict(self.val_accuracy, prog_bar=True)
+        self.log_dict(self.val_accuracy, prog_bar=True, batch_size=size)
         symbols: list[Tensor] = []
         if isinstance(self.model, SplitModel) and self.estimated_bits is not None:
             symbols = self.model.symbols_of(output.latents)
             self.estimated_bits.update(symbols)
-            self.log("val/estimated_bits", self.estimated_bits, prog_bar=True)
+            self.log("val/estimated_bits", self.estimated_bits, prog_bar=True, batch_size=size)
         return {"symbols": symbols}
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log accuracy and sizes of images that went through their payloads."""
         images, labels = batch
         self.test_accuracy.update(self._matching(self.measured(images), labels), labels)
-        self.log_dict(self.test_accuracy)
+        self.log_dict(self.test_accuracy, batch_size=len(labels))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the predicted classes `(B,)`, by way of payloads."""

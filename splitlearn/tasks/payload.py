@@ -30,8 +30,8 @@ class PayloadTask(LightningModule):
         prediction = self.model.decompress(payloads)
         self.bytes_per_image.update(payloads)
         self.bits_per_pixel.update(payloads, images)
-        self.log("test/bytes_per_image", self.bytes_per_image)
-        self.log("test/bits_per_pixel", self.bits_per_pixel)
+        self.log("test/bytes_per_image", self.bytes_per_image, batch_size=len(images))
+        self.log("test/bits_per_pixel", self.bits_per_pixel, batch_size=len(images))
         if isinstance(self.model, SplitModel):
             self.log("test/table_bytes", float(self.model.table_bytes), batch_size=len(images))
         return prediction

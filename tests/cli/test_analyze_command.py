@@ -182,7 +182,7 @@ def test_an_untrained_bottleneck_is_warned_of(run: Run) -> None:
             "--video FILE and video in --what go together",
         ),
         (("--config", "small.yaml", "--video", "none.mp4"), "no video at none.mp4"),
-        (("--config", "small.yaml", "--video", "small.yaml"), "small.yaml cannot be decoded after 0 frames"),
+        (("--config", "small.yaml", "--video", "small.yaml"), "small.yaml is no video, or is damaged after frame 0"),
         (("--config", "small.yaml", "--data_root", "x"), "splitlearn.data.Digits has no setting 'root'"),
         (("--config", "pixels.yaml"), "model.model in pixels.yaml is InputModel: only a SplitModel has features"),
         (("--config", "small.yaml", "--out", "small.yaml"), "--out small.yaml cannot be made: File exists"),

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from splitlearn.analysis.coefficients import spread
+from splitlearn.data import Digits
 from splitlearn.models import SplitModel
 from splitlearn.tasks import load_task
 from tests.cli.conftest import Run
-from tests.networks import digits
 
 ODD = """
 from splitlearn.quantizers import Step
@@ -164,7 +165,10 @@ def test_latents_of_a_config(fit: Run, run: Run) -> None:
 
     model = load_task(checkpoint).model
     assert isinstance(model, SplitModel)
-    (symbols,) = model.symbols(digits(8))
+    data = Digits(batch_size=1000)
+    data.setup("test")
+    ((images, _),) = data.batches("test")
+    (symbols,) = model.symbols(images[spread(len(images), 8)])
     sizes = [len(model.codecs[0].encode(image, 256)) for image in symbols.numpy()[::2]]
     assert rows["Huffman"]["bytes_per_image"] == pytest.approx(np.mean(sizes))
 
@@ -192,6 +196,7 @@ def test_each_tensor_that_crosses_is_compared_by_itself(run: Run) -> None:
 
 
 OWN = """
+from splitlearn.analysis.coefficients import spread
 from splitlearn.codecs import Raw
 
 

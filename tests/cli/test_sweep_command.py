@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ model.rate_weight: {log_uniform: [0.03, 1]}
 
 
 @pytest.fixture
-def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> Path:
     monkeypatch.chdir(ROOT)
     path = tmp_path / "space.yaml"
     path.write_text(SPACE)
@@ -38,6 +39,11 @@ def words(space: Path, out: Path, *more: str) -> list[str]:
     return ["sweep", *CONFIG, *QUICK, "--space", str(space), "--out", str(out), *cache, *more]
 
 
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
 def test_a_sweep_leaves_trials_frontier_and_weights(space: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "sweep"
     outcome = run(*words(space, out, "--trials", "2", "--by", "model.model.bottleneck.stride"))
@@ -45,7 +51,7 @@ def test_a_sweep_leaves_trials_frontier_and_weights(space: Path, tmp_path: Path,
     told = json.loads((out / "pareto.json").read_text())
     assert told["curves"]["all"]["trials"] == 2
     assert 1 <= told["curves"]["all"]["frontier_points"] <= 2
-    rows = list(csv.DictReader((out / "trials.csv").open()))
+    rows = rows_of(out)
     assert [row["state"] for row in rows] == ["finished"] * 2
     assert (out / "pareto.png").stat().st_size > 0
     results = json.loads((out / "trials/000/results.json").read_text())
@@ -56,7 +62,7 @@ def test_a_sweep_leaves_trials_frontier_and_weights(space: Path, tmp_path: Path,
     finished = (out / "trials/000/results.json").stat().st_mtime_ns
     assert run(*words(space, out, "--trials", "3", "--by", "model.model.bottleneck.stride")).status == 0
     assert (out / "trials/000/results.json").stat().st_mtime_ns == finished  # not run again
-    assert len(list(csv.DictReader((out / "trials.csv").open()))) == 3
+    assert len(rows_of(out)) == 3
 
     assert run("pareto", "--out", str(out), "--at", "0.1,1", "--baseline", str(out / "trials.csv")).status == 0
     told = json.loads((out / "pareto.json").read_text())
@@ -81,7 +87,8 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
         seed_everything(0, verbose=False)
         trainer.fit(task, chosen)
         trainer.test(task, chosen, verbose=False)
-        found.append(({n: float(v) for n, v in trainer.callback_metrics.items()}, task.model.bottlenecks.state_dict()))
+        model: Any = task.model
+        found.append(({n: float(v) for n, v in trainer.callback_metrics.items()}, model.bottlenecks.state_dict()))
     (without, weights), (cached, its_weights) = found
     assert cached == pytest.approx(without, abs=1e-5)
     for name, tensor in weights.items():
@@ -94,7 +101,12 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
         ("model.model.bottleneck.chanels: {choice: [2]}", [], "chanels"),
         ("model.rate_weight: {uniform: [1, 0]}", [], "a range goes from a number to a larger one"),
         (SPACE, ["--by", "model.rate_wight"], "--by model.rate_wight is no parameter of"),
-        (SPACE, ["--cache", "float8"], "--cache has no 'float8', did you mean float16?"),
+        (SPACE, ["--cache", "float8"], "--cache has no 'float8', did you mean"),
+        (
+            "model.model.quantizer.step: {choice: [1.0e+38]}",
+            [],
+            "no point of the space can be built: step must be positive",
+        ),
         (SPACE, ["--trials", "0"], "must be at least 1, got 0"),
         (SPACE, ["--storage", "postgresql+psycopg://localhost:1/none"], "cannot be used"),
     ],
@@ -112,8 +124,8 @@ def test_what_cannot_be_swept_is_told(
 def test_a_trial_that_cannot_be_trained_is_recorded(space: Path, tmp_path: Path, run: Run) -> None:
     space.write_text("model.model.quantizer.step: {choice: [1.0, 1.0e+38]}")
     out = tmp_path / "out"
-    outcome = run(*words(space, out, "--trials", "3"))
-    rows = list(csv.DictReader((out / "trials.csv").open()))
+    outcome = run(*words(space, out, "--trials", "3", "--seed", "2"))
+    rows = rows_of(out)
     states = {row["state"] for row in rows}
     assert states == {"finished", "failed"}, outcome.error
     assert all("step" in row["error"] for row in rows if row["state"] == "failed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 import time
 import traceback
@@ -78,9 +79,9 @@ def run_sweep(
 
 def _work(storage: str, name: str, run: RunTrial, log: Path, parent: int) -> None:
     """Run trials until none waits."""
-    import torch
-
-    torch.set_num_threads(1)
+    if torch := sys.modules.get("torch"):  # imported with `run`; what imports it later reads the environment
+        torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
     with log.open("a", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

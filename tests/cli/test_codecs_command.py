@@ -144,8 +144,8 @@ def test_wrong_words(run: Run, words: tuple[str, ...], sentence: str) -> None:
         f"        network: {{class_path: splitlearn.models.resnet8}}\n"
         f"        codec: {{class_path: splitlearn.models.Pixels}}\n{tail}"
     )
-    Path("odd.py").write_text(ODD)
-    Path("odd.yaml").write_text(small.replace("splitlearn.quantizers.Step", "odd.Odd"))
+    Path("odd_grid.py").write_text(ODD)
+    Path("odd.yaml").write_text(small.replace("splitlearn.quantizers.Step", "odd_grid.Odd"))
     Path("misspelt.yaml").write_text(small.replace("{step: 0.5}", "{stepp: 0.5}"))
     outcome = run("codecs", *words)
     assert outcome.status == 2

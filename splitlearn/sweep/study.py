@@ -18,14 +18,17 @@ from typing import Any
 import optuna
 from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.pool import NullPool
 
 from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, Uniform, Value
 
 SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
+OPENINGS = 5  # how often to try to make tables that others make at the same time
 ATTEMPTS = 5  # how often a trial may lose its worker
 GRACE = 10  # seconds that a worker may take to say who it is
 POINT, VALUES, METRICS, ERROR, HOST, PID, BEAT = "point", "values", "metrics", "error", "host", "pid", "beat"
@@ -99,21 +102,28 @@ class Study:
     def __init__(self, storage: str, name: str) -> None:
         self.name = name
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        try:
-            self._storage = _open(storage)
-            self._study = optuna.create_study(
-                storage=self._storage,
-                study_name=name,
-                directions=["minimize", "maximize"],
-                sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: all points are drawn beforehand
-                load_if_exists=True,
-            )
-        except Exception as error:  # whatever a driver raises
-            reason = " ".join(str(error).split())[:200]
-            raise StudyError(
-                f"the storage {_without_password(storage)} cannot be used ({type(error).__name__}: {reason}): name a "
-                "file in a folder that can be written to, or the address of a database that runs"
-            ) from error
+        for attempt in reversed(range(OPENINGS)):
+            try:
+                self._storage = _open(storage)
+                self._study = optuna.create_study(
+                    storage=self._storage,
+                    study_name=name,
+                    directions=["minimize", "maximize"],
+                    sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: all points are drawn beforehand
+                    load_if_exists=True,
+                )
+                return
+            except Exception as error:  # whatever a driver raises
+                if attempt and isinstance(
+                    error, (IntegrityError, ProgrammingError, DuplicatedStudyError)
+                ):  # another process is making the same tables
+                    time.sleep(1)
+                    continue
+                reason = " ".join(str(error).split())[:200]
+                raise StudyError(
+                    f"the storage {_without_password(storage)} cannot be used ({type(error).__name__}: {reason}): name "
+                    "a file in a folder that can be written to, or the address of a database that runs"
+                ) from error
 
     def create(self, space: Space, trials: int, seed: int, settings: Mapping[str, Any]) -> None:
         """Draw and enqueue points, those only that are not there yet.
@@ -240,10 +250,12 @@ class Study:
         ]
 
     def _is_needed(self, taken: optuna.Trial) -> bool:
-        """Return whether no other attempt at a point has finished or is running."""
+        """Return whether no other attempt at a point has finished, and no earlier one is running."""
         number = taken.user_attrs[POINT]
         others = [t for t in self._attempts() if t.user_attrs[POINT] == number and t.number != taken.number]
-        return not any(t.state is TrialState.COMPLETE or (t.state is TrialState.RUNNING and _lives(t)) for t in others)
+        earlier = (t for t in others if t.number < taken.number)
+        finished = any(t.state is TrialState.COMPLETE for t in others)
+        return not finished and not any(t.state is TrialState.RUNNING and _lives(t) for t in earlier)
 
     def _others(self) -> str:
         return ", ".join(name for name in optuna.get_all_study_names(self._storage) if name != self.name)
@@ -279,7 +291,7 @@ def _ends_with_a_line(path: Path) -> bool:
 
 def _open(storage: str) -> BaseStorage:
     if "://" in storage:
-        return RDBStorage(storage, engine_kwargs={"pool_pre_ping": True})
+        return RDBStorage(storage, engine_kwargs={"poolclass": NullPool})  # no connection outlives what it is for
     path = Path(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(path), _JournalLock(path)))

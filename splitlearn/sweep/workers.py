@@ -55,7 +55,6 @@ def run_sweep(
         process.start()
         return process
 
-    study.revive()
     processes: dict[int, BaseProcess] = {}
     try:
         while True:

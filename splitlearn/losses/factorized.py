@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from splitlearn.losses.base import RateLoss
@@ -44,7 +47,7 @@ class FactorizedRate(RateLoss):
         if components < 1:
             raise ValueError(f"components must be at least 1, got {components}")
         self.components = components
-        self.step = math.nan
+        self.step, self.levels = math.nan, 0
 
     def begin(self, shapes: Sequence[tuple[int, ...]], quantizers: Sequence[nn.Module]) -> None:
         """Make a density for each channel of the one latent there is."""
@@ -54,7 +57,7 @@ class FactorizedRate(RateLoss):
                 f"FactorizedRate needs one float tensor that crosses, quantized by Step; here {len(shapes)} cross, "
                 f"quantized by {', '.join(type(q).__name__ for q in quantizers)}: take L1Rate, or change these"
             )
-        self.step = float(steps[0])
+        self.step, self.levels = float(steps[0]), int(cast("int", quantizers[0].levels))
         channels = shapes[0][0]
         spread = torch.linspace(-1, 1, self.components) if self.components > 1 else torch.zeros(1)
         self.means = nn.Parameter(spread.repeat(channels, 1))
@@ -67,8 +70,7 @@ class FactorizedRate(RateLoss):
         Raises:
             RuntimeError: if `begin` was not called; tasks do so.
         """
-        if math.isnan(self.step):
-            raise RuntimeError("FactorizedRate knows no channels yet: call begin, as tasks do")
+        self._check_begun()
         cells = latent.float() / self.step
         cells = cells + torch.rand_like(cells) - 0.5 if self.training else cells.round()
         return -self.probabilities(cells).clamp(min=LEAST).log2().mean()
@@ -84,3 +86,31 @@ class FactorizedRate(RateLoss):
             upper, lower = ((away + end) / scale.view(shape) for end in (0.5, -0.5))
             total = total + weight.view(shape) * (upper.sigmoid() - lower.sigmoid())
         return total
+
+    @torch.no_grad()
+    def tables(self) -> NDArray[np.int64]:
+        """Return what a code for each channel expects of symbols, `(C, levels)`, as counts that add up to about 2³⁰.
+
+        In the order of `Step`'s symbols: 0, −1, 1, −2, 2, …; what lies beyond the last levels is theirs, since such
+        values saturate. `RANS(per_channel=True).with_counts` takes them.
+
+        Raises:
+            RuntimeError: if `begin` was not called; tasks do so.
+        """
+        self._check_begun()
+        lowest, highest = -(self.levels // 2), (self.levels - 1) // 2
+        integers = torch.arange(lowest, highest + 1, device=self.means.device)
+        weights, scales = self.logits.double().softmax(1), self.log_scales.double().exp()
+        edges = (integers[:-1] + 0.5 - self.means.double().unsqueeze(2)) / scales.unsqueeze(2)
+        below = (weights.unsqueeze(2) * edges.sigmoid()).sum(1)  # (C, levels − 1): up to the edge between two levels
+        ends = below.new_zeros(len(below), 1), below.new_ones(len(below), 1)
+        cells = torch.cat([ends[0], below, ends[1]], 1).diff(dim=1).clamp(min=0)
+        symbols = torch.where(integers < 0, -2 * integers - 1, 2 * integers)
+        ordered = torch.empty_like(cells)
+        ordered[:, symbols] = cells
+        counts: NDArray[np.int64] = (ordered * (1 << 30)).round().long().cpu().numpy()
+        return counts
+
+    def _check_begun(self) -> None:
+        if math.isnan(self.step):
+            raise RuntimeError("FactorizedRate knows no channels yet: call begin, as tasks do")

@@ -63,28 +63,33 @@ class BitsPerPixel(Metric):
 
 
 class EstimatedBits(Metric):
-    """Order-0 entropy of symbols times their number: what ideal memoryless codes send, one for each tensor.
+    """Order-0 entropy of symbols times their number: what ideal memoryless codes send, one for each tensor or channel.
 
     An estimate, without headers or tables; `BytesPerImage` is the measurement.
 
     Args:
         levels: size of the symbol alphabet of each tensor that crosses the cut.
+        channels: how many codes each tensor has: 1, or its channels.
     """
 
     full_state_update = False
     counts: Tensor
     images: Tensor
 
-    def __init__(self, levels: Sequence[int]) -> None:
+    def __init__(self, levels: Sequence[int], channels: Sequence[int] | None = None) -> None:
         super().__init__()
+        self.channels = list(channels) if channels is not None else [1] * len(levels)
         self.levels = list(levels)
-        self.add_state("counts", torch.zeros(len(levels), max(levels, default=1), dtype=torch.long), "sum")
+        self.add_state("counts", torch.zeros(sum(self.channels), max(levels, default=1), dtype=torch.long), "sum")
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, symbols: Sequence[Tensor]) -> None:
         """Count the uint8 symbols of a batch: one tensor `(B, …)` for each tensor that crosses the cut."""
-        for row, tensor in zip(self.counts, symbols, strict=True):
-            row += torch.bincount(tensor.flatten().int(), minlength=len(row))
+        for rows, tensor in zip(torch.split(self.counts, self.channels), symbols, strict=True):
+            codes, levels = rows.shape
+            cells = tensor.reshape(len(tensor), codes, -1).int()
+            cells = cells + levels * torch.arange(codes, device=tensor.device, dtype=torch.int32).view(1, -1, 1)
+            rows += torch.bincount(cells.flatten(), minlength=rows.numel()).view_as(rows)
         self.images += len(symbols[0])
 
     def compute(self) -> Tensor:

@@ -72,8 +72,11 @@ class DepthwiseSeparable(Bottleneck):
 class NormalizedSeparable(Bottleneck):
     """The unit of Datta et al. with batch norm and a ReLU inside each half.
 
-        encoder: 3×3 depthwise, stride S → norm, ReLU → 1×1 to C_r → norm with a learnt gain
-        decoder: 1×1 to C → norm, ReLU → 3×3 depthwise transposed, stride S → PReLU
+        encoder: K×K depthwise, stride S → norm, ReLU → 1×1 to C_r → norm with a learnt gain
+        decoder: 1×1 to C → norm, ReLU → K×K depthwise transposed, stride S → PReLU
+
+    K is 3 for strides 1 and 2. Beyond, where a 3×3 kernel would pass over parts of the map, it is S: every feature is
+    seen once. Such a map is padded with zeros below and on the right to a multiple of S.
 
     The norm before quantization is what makes training work at any cut: it keeps the latent at the scale of the
     quantizer's step, where the bare unit's latents start at nearly zero. At test time the encoder's norms fold into its
@@ -95,18 +98,15 @@ class NormalizedSeparable(Bottleneck):
         features = _checked(self.shape, channels, stride)
         norm = nn.BatchNorm2d(channels)
         nn.init.constant_(norm.weight, gain)
+        narrow, widen = _resampling(self.shape, stride)
         self.encoder = nn.Sequential(
-            nn.Conv2d(features, features, 3, stride, padding=1, groups=features, bias=False),
-            nn.BatchNorm2d(features),
-            nn.ReLU(),
-            nn.Conv2d(features, channels, 1, bias=False),
-            norm,
+            *narrow, nn.BatchNorm2d(features), nn.ReLU(), nn.Conv2d(features, channels, 1, bias=False), norm
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(channels, features, 1, bias=False),
             nn.BatchNorm2d(features),
             nn.ReLU(),
-            _upsampling(self.shape, stride),
+            *widen,
             nn.PReLU(features, init=0.1),
         )
 
@@ -127,6 +127,20 @@ def _upsampling(shape: FeatureShape, stride: int) -> nn.ConvTranspose2d:
     features, height, width = shape
     missing = ((height - 1) % stride, (width - 1) % stride)
     return nn.ConvTranspose2d(features, features, 3, stride, padding=1, output_padding=missing, groups=features)
+
+
+def _resampling(shape: FeatureShape, stride: int) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Return depthwise layers from H×W to ⌈H/S⌉×⌈W/S⌉ that see every feature, and back."""
+    features, height, width = shape
+    if stride <= 2:
+        narrow = nn.Conv2d(features, features, 3, stride, padding=1, groups=features, bias=False)
+        return [narrow], [_upsampling(shape, stride)]
+    narrow = nn.Conv2d(features, features, stride, stride, groups=features, bias=False)
+    widen = nn.ConvTranspose2d(features, features, stride, stride, groups=features)
+    below, right = -height % stride, -width % stride
+    if not below and not right:
+        return [narrow], [widen]
+    return [nn.ZeroPad2d((0, right, 0, below)), narrow], [widen, nn.ZeroPad2d((0, -right, 0, -below))]
 
 
 class Identity(Bottleneck):

@@ -5,6 +5,7 @@ from splitlearn.tasks.checkpoints import LastCheckpoint, WholeFileIO
 from splitlearn.tasks.classification import ClassificationTask
 from splitlearn.tasks.detection import DetectionTask
 from splitlearn.tasks.keep_memory import KeepFreedMemory, keep_freed_memory
+from splitlearn.tasks.learnt_tables import LearntTables
 from splitlearn.tasks.loading import CheckpointError, load_task
 from splitlearn.tasks.payload import PayloadTask
 from splitlearn.tasks.quiet import quieten
@@ -18,6 +19,7 @@ __all__ = [
     "DetectionTask",
     "KeepFreedMemory",
     "LastCheckpoint",
+    "LearntTables",
     "PayloadTask",
     "StaticTables",
     "WholeFileIO",

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from splitlearn.codecs import RANS
 from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.metrics import EstimatedBits
 from splitlearn.models import CompressionModel, SplitModel
@@ -186,4 +187,10 @@ def _accuracy(num_classes: int, prefix: str) -> MetricCollection:
 
 
 def _estimated_bits(model: CompressionModel) -> EstimatedBits | None:
-    return EstimatedBits([q.levels for q in model.quantizers]) if isinstance(model, SplitModel) else None
+    """Count symbols as the model's codecs do: for each channel where they have tables of their own."""
+    if not isinstance(model, SplitModel):
+        return None
+    split = [isinstance(codec, RANS) and codec.per_channel for codec in model.codecs]
+    shapes = model.latent_shapes if any(split) else [()] * len(split)
+    channels = [shape[0] if each else 1 for shape, each in zip(shapes, split, strict=True)]
+    return EstimatedBits([q.levels for q in model.quantizers], channels)

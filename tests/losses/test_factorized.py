@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -45,6 +46,33 @@ def test_it_learns_what_rans_sends(step: float) -> None:
     assert 0.98 * estimate <= sent <= 1.03 * estimate + states
 
 
+@pytest.mark.parametrize("levels", [7, 16, 256])
+def test_its_tables_are_its_probabilities_in_the_order_of_symbols(levels: int) -> None:
+    rate, quantizer = FactorizedRate(), Step(0.5, levels)
+    torch.manual_seed(0)
+    rate.begin([(3, 8, 8)], [quantizer])
+    torch.nn.init.normal_(rate.means, std=3)
+    torch.nn.init.normal_(rate.log_scales)
+    tables = rate.tables() / (1 << 30)
+    np.testing.assert_allclose(tables.sum(1), 1, atol=1e-6)
+    symbols = torch.arange(levels, dtype=torch.uint8)
+    integers = quantizer.dequantize(symbols, torch.zeros(levels, 0)) / 0.5
+    inner = (integers > -(levels // 2)) & (integers < (levels - 1) // 2)
+    wanted = rate.probabilities(integers.view(-1, 1).expand(-1, 3)).detach().T
+    np.testing.assert_allclose(tables[:, inner.numpy()], wanted[:, inner].numpy(), atol=1e-5)
+
+
+def test_rans_sends_what_the_density_says() -> None:
+    rate, quantizer = learnt(0.5), Step(0.5)
+    fresh = latents(200, 2)
+    estimate = rate(fresh).item() * fresh[0].numel()
+    codec = RANS(per_channel=True).with_counts(rate.tables())
+    symbols = quantizer.quantize(fresh)[0].numpy()
+    joined = np.ascontiguousarray(symbols.transpose(1, 0, 2, 3))  # one array, so that states and container count little
+    sent = 8 * len(codec.encode(joined, quantizer.levels)) / len(fresh)
+    assert sent == pytest.approx(estimate, rel=0.01)
+
+
 def test_probabilities_of_all_cells_add_up_to_one() -> None:
     rate = learnt(1.0)
     cells = torch.arange(-60, 61).float().view(-1, 1).expand(-1, 3)
@@ -77,5 +105,7 @@ def test_models_that_it_does_not_fit_are_told() -> None:
         FactorizedRate().begin([(3, 8, 8), (3, 8, 8)], [Step(), Step()])
     with pytest.raises(RuntimeError, match="knows no channels yet: call begin, as tasks do"):
         FactorizedRate()(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(RuntimeError, match="knows no channels yet"):
+        FactorizedRate().tables()
     with pytest.raises(ValueError, match="components must be at least 1, got 0"):
         FactorizedRate(0)

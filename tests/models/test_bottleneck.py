@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitlearn.analysis import count_macs
-from splitlearn.models import DepthwiseSeparable, Identity
+from splitlearn.models import DepthwiseSeparable, Identity, NormalizedSeparable
 
 
 @settings(max_examples=60, deadline=None)
@@ -15,6 +15,22 @@ def test_decoder_restores_any_size_at_any_stride(height: int, width: int, stride
     latent = unit.encoder(features)
     assert latent.shape == (2, channels, -(-height // stride), -(-width // stride))
     assert unit(features).shape == features.shape
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(1, 20), width=st.integers(1, 20), stride=st.integers(1, 8))
+def test_normalized_unit_restores_any_size_and_sees_every_feature(height: int, width: int, stride: int) -> None:
+    unit = NormalizedSeparable((3, height, width), channels=2, stride=stride).eval()
+    for layer in unit.encoder.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.constant_(layer.weight, 0.1)
+    features = torch.ones(2, 3, height, width, requires_grad=True)
+    latent = unit.encoder(features)
+    assert latent.shape == (2, 2, -(-height // stride), -(-width // stride))
+    assert unit(features).shape == features.shape
+    latent.sum().backward()
+    assert features.grad is not None
+    assert bool((features.grad != 0).all())
 
 
 @pytest.mark.parametrize(("stride", "size"), [(2, 4), (4, 2), (6, 2)])

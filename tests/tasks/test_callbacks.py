@@ -13,10 +13,11 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from splitlearn.codecs import Huffman
+from splitlearn.codecs import RANS, Huffman
 from splitlearn.data import Digits
+from splitlearn.losses import FactorizedRate, L1Rate
 from splitlearn.models import InputModel, SplitModel
-from splitlearn.tasks import ChannelsLast, ClassificationTask, StaticTables
+from splitlearn.tasks import ChannelsLast, ClassificationTask, LearntTables, StaticTables
 from tests.networks import datta, digits, network
 from tests.tasks.conftest import MakeTrainer
 
@@ -66,6 +67,30 @@ def test_tables_need_a_model_with_symbols(make_trainer: MakeTrainer, data: Digit
     task = ClassificationTask(InputModel(network()), 10)
     with pytest.raises(ValueError, match="StaticTables needs a task whose model is a SplitModel"):
         make_trainer(callbacks=[StaticTables()]).validate(task, data, verbose=False)
+
+
+def test_tables_of_the_learnt_density(make_trainer: MakeTrainer, data: Digits) -> None:
+    task = ClassificationTask(datta(codec=RANS(per_channel=True)), 10, FactorizedRate(), 0.1)
+    trainer = make_trainer(callbacks=[LearntTables()])
+    trainer.fit(task, data)
+    assert isinstance(task.model, SplitModel)
+    assert isinstance(task.rate_loss, FactorizedRate)
+    tables = task.model.codecs[0].tables()["frequencies"]
+    expected = RANS(per_channel=True).with_counts(task.rate_loss.tables()).tables()["frequencies"]
+    np.testing.assert_array_equal(tables, expected)
+    assert trainer.callback_metrics["val/table_bytes"] == tables.nbytes
+    images, model = digits(32), task.model.eval()
+    assert torch.equal(model.decompress(model.compress(images)), model(images))
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_learnt_tables_need_a_density_and_tables_for_channels(
+    make_trainer: MakeTrainer, data: Digits, per_channel: bool
+) -> None:
+    loss = L1Rate() if per_channel else FactorizedRate()
+    task = ClassificationTask(datta(codec=RANS(per_channel)), 10, loss, 0.1)
+    with pytest.raises(ValueError, match=r"LearntTables needs a SplitModel .* or take StaticTables"):
+        make_trainer(callbacks=[LearntTables()]).fit(task, data)
 
 
 class Layouts(Callback):

@@ -69,7 +69,8 @@ class ConfigTrial:
         if isinstance(task.model, SplitModel):
             sizes = asdict(complexity(task.model))
             metrics |= {f"bottleneck/{name}": float(value) for name, value in sizes.items()}
-            export_bottleneck(task.model, folder / "bottleneck.safetensors", metrics)
+            if task.model.frozen:
+                export_bottleneck(task.model, folder / "bottleneck.safetensors", metrics)
         write_results(folder, metrics, yaml.safe_load(_parser().dump(settings, skip_none=False)))
         return metrics
 
@@ -116,7 +117,8 @@ class ConfigTrial:
         """
         if self.features is None:
             return data
-        if not isinstance(model, SplitModel) or not isinstance(data, ImageDataModule):
+        frozen = isinstance(model, SplitModel) and model.frozen
+        if not frozen or not isinstance(data, ImageDataModule):
             raise UsageError(
                 f"features of {type(model).__name__} on {type(data).__name__} are not cached: launch with --cache none"
             )

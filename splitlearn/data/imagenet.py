@@ -7,11 +7,14 @@ from torch import nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from splitlearn.data.base import Batch, ImageDataModule
+from splitlearn.data.base import Batch, ImageDataModule, split_indices
 from splitlearn.data.folder import ImageFolder
 from splitlearn.data.images import CentreCrop, DataError, FileImages, View
 
 __all__ = ["ImageNet", "LabelledImages"]
+
+Row = tuple[Path, int, str]
+"""An image file, the index of its class, and the name of that class."""
 
 
 class ImageNet(ImageFolder):
@@ -59,7 +62,9 @@ class ImageNet(ImageFolder):
 
 
 class LabelledImages(ImageDataModule):
-    """Images listed in a CSV file with their class indices; all of them are test images.
+    """Images listed in a CSV file with their class indices: test images, but for those that are drawn for training.
+
+    Images to train on are cropped as for evaluation.
 
     Args:
         root: the folder that the file names are relative to.
@@ -69,6 +74,10 @@ class LabelledImages(ImageDataModule):
         num_classes: how many classes the model tells apart, listed here or not.
         batch_size: images per batch.
         num_workers: processes that decode.
+        train_size: images drawn to train on; 0 leaves all of them for testing.
+        val_size: images drawn for validation, besides.
+        seed: seed of that draw.
+        train_transform: augmentation of training batches; see `ImageDataModule`.
     """
 
     def __init__(
@@ -80,8 +89,13 @@ class LabelledImages(ImageDataModule):
         num_classes: int = 1000,
         batch_size: int = 128,
         num_workers: int = 0,
+        train_size: int = 0,
+        val_size: int = 0,
+        seed: int = 0,
+        train_transform: nn.Module | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers)
+        super().__init__(batch_size, num_workers, val_size, seed, train_transform)
+        self.train_size = train_size
         self._eval_view = CentreCrop(image_size, resize)
         self.root = root
         self.labels = labels
@@ -114,26 +128,45 @@ class LabelledImages(ImageDataModule):
         return self._eval_view
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
-        """Refuse: there are only test images.
+        """Return the images drawn for training and for validation.
 
         Raises:
-            DataError: always.
+            DataError: none are to be drawn, or more than there are, or as for `load_test`.
         """
-        raise DataError(f"{self._file()} lists test images only: use `test`, or another data module for training")
+        if not self.train_size:
+            raise DataError(f"{self._file()} lists test images only: set train_size and val_size to train on some")
+        train, val, _ = self._drawn()
+        return self._images(train), self._images(val)
 
     def load_test(self) -> Dataset[Batch]:
-        """Return the images of the list, in its order.
+        """Return the images of the list that are not drawn for training or validation, in its order.
 
         Raises:
             DataError: the list is missing or malformed, or an image that it names is missing.
         """
+        return self._images(self._drawn()[2])
+
+    def _drawn(self) -> tuple[list[Row], list[Row], list[Row]]:
+        """Return the rows to train on, to validate with and to test."""
         rows = self._rows()
+        if not self.train_size:
+            return [], [], rows
+        if self.train_size < 0 or self.val_size < 1 or self.train_size + self.val_size >= len(rows):
+            raise DataError(
+                f"{self._file()} lists {len(rows)} images: train_size={self.train_size} and val_size={self.val_size} "
+                "must be positive and leave some for testing"
+            )
+        rest, train = split_indices(len(rows), self.train_size, self.seed)
+        test, val = split_indices(len(rest), self.val_size, self.seed)
+        return [rows[i] for i in train], [rows[rest[i]] for i in val], [rows[rest[i]] for i in test]
+
+    def _images(self, rows: list[Row]) -> FileImages:
         missing = [file for file, _, _ in rows if not file.is_file()]
         if missing:
             raise DataError(f"{missing[0]}, listed in {self._file()}, is missing ({len(missing)} in all): correct root")
         return FileImages([file for file, _, _ in rows], [index for _, index, _ in rows], self._eval_view)
 
-    def _rows(self) -> list[tuple[Path, int, str]]:
+    def _rows(self) -> list[Row]:
         file = self._file()
         if not file.is_file():
             raise DataError(

@@ -47,8 +47,11 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
 
     Raises:
         AttributeError: if a part does not keep its constructor arguments under their own names.
+        ValueError: if the network trains too: the file would belong to a network that nobody has.
     """
     path = Path(path)
+    if not model.frozen:
+        raise ValueError("the network of this model trains too, so its bottleneck fits no other: keep the checkpoint")
     tensors = {name: t.contiguous().cpu() for name, t in _parts(model).state_dict().items()}
     for index, codec in enumerate(model.codecs):
         tensors |= {f"codecs.{index}.{name}": torch.tensor(table) for name, table in codec.tables().items()}

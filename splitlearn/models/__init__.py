@@ -11,13 +11,14 @@ from splitlearn.models.bottleneck import (
 )
 from splitlearn.models.box_decoder import BoxDecoder
 from splitlearn.models.cutting import CutError, Split, crossing_shapes, legal_cuts, split
-from splitlearn.models.freeze import freeze
+from splitlearn.models.freeze import freeze, thaw
 from splitlearn.models.image_codec import ImageCodec, ImageFile, Pixels
 from splitlearn.models.input_model import InputModel
 from splitlearn.models.resnet_cifar import CifarResNet, resnet8, resnet20, resnet32, resnet44, resnet56
 from splitlearn.models.same_padding import same_padding
 from splitlearn.models.split_model import SplitModel
 from splitlearn.models.tiled_model import TiledFeatures
+from splitlearn.models.unfrozen_split_model import UnfrozenSplitModel
 from splitlearn.models.weights import WeightsError, load_weights
 from splitlearn.models.yolo import YoloBoxes
 
@@ -39,6 +40,7 @@ __all__ = [
     "Split",
     "SplitModel",
     "TiledFeatures",
+    "UnfrozenSplitModel",
     "WeightsError",
     "YoloBoxes",
     "backbone",
@@ -54,4 +56,5 @@ __all__ = [
     "resnet56",
     "same_padding",
     "split",
+    "thaw",
 ]

@@ -45,3 +45,20 @@ def freeze(module: Module) -> Module:
         parameter.requires_grad_(False)
         parameter.grad = None
     return module
+
+
+def thaw(module: Module) -> Module:
+    """Undo `freeze` in place: `train()` works again, and floating-point parameters take gradients.
+
+    Args:
+        module: a module that was frozen; it stays in eval mode until somebody calls `train()`.
+
+    Returns:
+        The same module.
+    """
+    for part in module.modules():
+        if isinstance(part.__dict__.get("train"), StayInEval):
+            del part.train
+    for parameter in module.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    return module

@@ -76,6 +76,11 @@ class SplitModel(CompressionModel):
     def quantizers(self, quantizers: Iterable[Quantizer]) -> None:
         self._quantizers = nn.ModuleList(quantizers)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of the network trains, so that what its head makes of an image never changes."""
+        return not any(parameter.requires_grad for parameter in self.net.parameters())
+
     def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
         """Return the crossing tensors of images in [0, 1], without a graph; or those that were made before."""
         if isinstance(images, Features):

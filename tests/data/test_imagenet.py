@@ -1,4 +1,5 @@
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,25 @@ def test_real_sample(shared_data: Path, tmp_path: Path) -> None:
 def test_only_test_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="lists test images only"):
         LabelledImages(tmp_path).setup("fit")
+
+
+def test_some_images_of_a_list_are_drawn_for_training(tmp_path: Path, make_folder: MakeFolder) -> None:
+    root = make_folder(("all",), classes=("n1",), count=10, size=(8, 8))
+    files = sorted((root / "all/n1").iterdir())
+    rows = [f"{file.relative_to(root)},{i}" for i, file in enumerate(files)]
+    (root / "labels.csv").write_text("\n".join(["file,class_index", *rows]))
+    listed = partial(LabelledImages, root, image_size=8, resize=None, num_classes=10, batch_size=4)
+    data = listed(train_size=5, val_size=2)
+    data.setup()
+    parts = [[int(i) for _, labels in data.batches(part) for i in labels] for part in ("train", "val", "test")]
+    assert [len(part) for part in parts] == [5, 2, 3]
+    assert sorted(i for part in parts for i in part) == list(range(10))
+    other = listed(train_size=5, val_size=2, seed=1)
+    other.setup("test")
+    assert [int(i) for _, labels in other.batches("test") for i in labels] != parts[2]
+    for train_size, val_size in ((8, 2), (5, 0), (-1, 2)):
+        with pytest.raises(DataError, match=r"lists 10 images: train_size=.* must be positive and leave some for test"):
+            listed(train_size=train_size, val_size=val_size).setup("fit")
 
 
 @pytest.mark.parametrize(

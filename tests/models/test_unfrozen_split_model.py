@@ -1,0 +1,68 @@
+"""A split network that trains as a whole."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from splitlearn.codecs import Huffman
+from splitlearn.data import Digits
+from splitlearn.deploy import export_bottleneck
+from splitlearn.losses import L1Rate
+from splitlearn.models import DepthwiseSeparable, UnfrozenSplitModel, split, thaw
+from splitlearn.outputs import Features
+from splitlearn.quantizers import Step
+from splitlearn.tasks import ClassificationTask
+from tests.networks import SHAPE, datta, digits, network
+from tests.tasks.conftest import MakeTrainer, make_trainer
+
+__all__ = ["make_trainer"]
+
+
+def unfrozen() -> UnfrozenSplitModel:
+    unit = partial(DepthwiseSeparable, channels=8, stride=2)
+    return UnfrozenSplitModel(split(network(), "layer2", SHAPE), Step(0.125), Huffman(), unit)
+
+
+def test_network_and_bottleneck_train(make_trainer: MakeTrainer) -> None:
+    model = unfrozen()
+    before = {name: tensor.clone() for name, tensor in model.net.state_dict().items()}
+    task = ClassificationTask(model, 10, L1Rate(), 0.01)
+    make_trainer().fit(task, Digits(batch_size=32))
+    changed = {name for name, tensor in model.net.state_dict().items() if not torch.equal(tensor, before[name])}
+    names = {name for name, _ in model.net.named_parameters()}
+    assert names <= changed  # head and tail
+    assert any(name.endswith("running_mean") for name in changed)  # batch norm counts
+    images = digits(8)
+    model.eval()
+    assert torch.equal(model.decompress(model.compress(images)), model(images))
+
+
+def test_it_starts_as_the_frozen_one_does() -> None:
+    images, torch_model = digits(4), unfrozen()
+    frozen = datta()
+    torch_model.bottlenecks.load_state_dict(frozen.bottlenecks.state_dict())
+    assert torch.equal(torch_model.eval()(images), frozen(images))
+    assert frozen.frozen
+    assert not torch_model.frozen
+
+
+def test_what_needs_a_frozen_head_is_refused(tmp_path: Path) -> None:
+    model = unfrozen()
+    with pytest.raises(ValueError, match="the head trains, so features that it made before cannot be used"):
+        model.features(Features((torch.zeros(1, 32, 8, 8),), 64))
+    with pytest.raises(ValueError, match="the network of this model trains too"):
+        export_bottleneck(model, tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_thaw_undoes_freeze() -> None:
+    model = datta()
+    norms = [m for m in thaw(model.net).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    model.train()
+    assert norms
+    assert all(norm.training for norm in norms)
+    assert all(p.requires_grad for p in model.net.parameters())

@@ -18,6 +18,7 @@ from splitlearn.models.resnet_cifar import CifarResNet, resnet8, resnet20, resne
 from splitlearn.models.same_padding import same_padding
 from splitlearn.models.split_model import SplitModel
 from splitlearn.models.tiled_model import TiledFeatures
+from splitlearn.models.variable_rate import BudgetError, RatePoint, VariableRateModel
 from splitlearn.models.weights import WeightsError, load_weights
 from splitlearn.models.yolo import YoloBoxes
 
@@ -25,6 +26,7 @@ __all__ = [
     "Bottleneck",
     "BottleneckFactory",
     "BoxDecoder",
+    "BudgetError",
     "CifarResNet",
     "CompressionModel",
     "CutError",
@@ -36,9 +38,11 @@ __all__ = [
     "Normalize",
     "NormalizedSeparable",
     "Pixels",
+    "RatePoint",
     "Split",
     "SplitModel",
     "TiledFeatures",
+    "VariableRateModel",
     "WeightsError",
     "YoloBoxes",
     "backbone",

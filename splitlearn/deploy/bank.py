@@ -28,7 +28,7 @@ from splitlearn.models import RatePoint, VariableRateModel
 BANK_FORMAT = "splitlearn-bank"
 BANK_VERSION = 1
 SCORE, RATE = "test/accuracy", "test/bytes_per_image"
-SHARED = {"backbone": "network", "weights_id": "weights", "split": "cut", "input_shape": "image size"}
+SHARED = {"backbone": "network", "weights_id": "set of weights", "split": "cut", "input_shape": "image size"}
 
 
 class BankError(ExportError):
@@ -82,7 +82,7 @@ def export_bank(exports: Sequence[str | Path], path: str | Path, score: str = SC
 def load_bank(
     path: str | Path, backbone: nn.Module, rate: int | None = None, budget: int | None = None
 ) -> VariableRateModel:
-    """Rebuild the models of a bank around one backbone.
+    """Rebuild the models of a bank around one backbone, in eval mode.
 
     Args:
         path: file that `export_bank` or `splitlearn bank` wrote.
@@ -101,7 +101,7 @@ def load_bank(
         models = [rebuild(manifest, tensors, net) for manifest, tensors in exports]
         metrics = [manifest["metrics"] for manifest, _ in exports]
         points = [RatePoint(float(told[score]), float(told[RATE])) for told in metrics]
-    return VariableRateModel(models, points, rate, budget)
+    return VariableRateModel(models, points, rate, budget).eval()
 
 
 def read_bank(path: str | Path) -> tuple[str, list[Export]]:

@@ -269,9 +269,9 @@ class Cifar:
     labels: Tensor
 
 
-@pytest.fixture(scope="module")
-def cifar(shared_data: Path) -> Cifar:
-    wanted = tuple(f"{number:04}.jpg" for number in range(10))
+def cifar(shared_data: Path, each: int) -> Cifar:
+    """The first images of each class."""
+    wanted = tuple(f"{number:04}.jpg" for number in range(each))
     images, names = [], []
     with tarfile.open(shared_data / "cifar10_jpeg_q75.tar.xz", "r:xz") as stream:
         for member in stream:
@@ -283,21 +283,25 @@ def cifar(shared_data: Path) -> Cifar:
     return Cifar(pixels, torch.tensor([classes.index(name) for name in names]))
 
 
-def test_the_shipped_bank_on_real_images(cifar: Cifar) -> None:
-    """Each rate scores as its own bottleneck does, budgets hold, and the scores are near those that it records."""
+def shipped() -> VariableRateModel:
     network = resnet20(weights=SHIPPED / "resnet20_cifar10_jpeg.safetensors")
-    model = load_bank(SHIPPED / "resnet20_layer3_bank.safetensors", network)
+    return load_bank(SHIPPED / "resnet20_layer3_bank.safetensors", network)
+
+
+def test_the_shipped_bank_on_real_images(shared_data: Path) -> None:
+    """Each rate scores as its own bottleneck does, budgets hold, and the scores are near those that it records."""
+    model, data = shipped(), cifar(shared_data, 10)
     assert all(size < 0.04 * model.backbone_bytes for size in model.switch_bytes)
     sizes, first = [], model.models[0]
     assert isinstance(first, SplitModel)
-    features = Features(first.features(cifar.images), 32 * 32)
+    features = Features(first.features(data.images), 32 * 32)
     for rate, point in enumerate(model.points):
         payloads, own = model.compress(features, rate=rate), model.models[rate]
         assert isinstance(own, SplitModel)
         found = model.decompress(payloads)
         assert torch.equal(found, own.decompress(own.compress(features)))
-        accuracy = float((found.argmax(1) == cifar.labels).float().mean())
-        assert abs(accuracy - point.score) < 4 * (point.score * (1 - point.score) / len(cifar.labels)) ** 0.5
+        accuracy = float((found.argmax(1) == data.labels).float().mean())
+        assert abs(accuracy - point.score) < 4 * (point.score * (1 - point.score) / len(data.labels)) ** 0.5
         sizes.append([len(payload) for payload in payloads])
         assert np.mean(sizes[-1]) == pytest.approx(point.bytes_per_image, rel=0.1)
     for budget in (48, 64, 150):
@@ -306,5 +310,28 @@ def test_the_shipped_bank_on_real_images(cifar: Cifar) -> None:
         rates = model.rates_of(payloads)
         fitting = [max(r for r in range(len(sizes)) if sizes[r][i] <= budget) for i in range(len(payloads))]
         assert rates == fitting  # the scores rise with the rate
-        accuracy = float((model.decompress(payloads).argmax(1) == cifar.labels).float().mean())
+        accuracy = float((model.decompress(payloads).argmax(1) == data.labels).float().mean())
         assert accuracy > 0.8
+
+
+@pytest.mark.slow
+def test_the_shipped_bank_scores_what_it_records(shared_data: Path) -> None:
+    """All 10,000 images, at every rate and under a budget; trials were scored from features rounded to float16."""
+    model, data = shipped(), cifar(shared_data, 1000)
+    choices: list[dict[str, int]] = [*({"rate": rate} for rate in range(len(model.points))), {"budget": 64}]
+    right, sizes = torch.zeros(len(choices)), torch.zeros(len(choices))
+    for images, labels in zip(data.images.split(250), data.labels.split(250), strict=True):
+        first = model.models[0]
+        assert isinstance(first, SplitModel)
+        features = Features(first.features(images), 32 * 32)
+        for i, choice in enumerate(choices):
+            payloads = model.compress(features, **choice)
+            assert max(map(len, payloads)) <= choice.get("budget", 10**6)
+            right[i] += (model.decompress(payloads).argmax(1) == labels).sum()
+            sizes[i] += sum(map(len, payloads))
+    assert len(data.labels) == 10_000
+    for i, point in enumerate(model.points):
+        assert float(right[i] / 10_000) == pytest.approx(point.score, abs=5e-4)
+        assert float(sizes[i] / 10_000) == pytest.approx(point.bytes_per_image, rel=1e-3)
+    assert model.points[1].score < float(right[-1] / 10_000)
+    assert model.points[1].bytes_per_image < float(sizes[-1] / 10_000) < model.points[2].bytes_per_image

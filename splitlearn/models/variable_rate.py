@@ -116,7 +116,8 @@ class VariableRateModel(CompressionModel):
         """Return the prediction for a batch of payloads of any rates, in their order; the tail runs once.
 
         Raises:
-            CodecError: if a payload is damaged, names a rate that this bank has not, or was written by another bank.
+            CodecError: if a payload is damaged, names a rate that this bank has not, or was written by another codec or
+                quantizer than this rate's.
             ValueError: if there are no payloads, or they are of images of different sizes.
         """
         return self._models()[0].net.tail(*self.features_hat(payloads))
@@ -127,12 +128,13 @@ class VariableRateModel(CompressionModel):
         if not payloads:
             raise ValueError("there are no payloads to decompress")
         rates, plain = zip(*map(self._read, payloads), strict=True)
-        groups = [[i for i, rate in enumerate(rates) if rate == each] for each in sorted(set(rates))]
-        models = self._models()
+        models, numbers = self._models(), sorted(set(rates))
+        groups = [[i for i, rate in enumerate(rates) if rate == number] for number in numbers]
         restored: list[tuple[Tensor, ...]] = [
-            models[rates[group[0]]].features_hat([plain[i] for i in group]) for group in groups
+            models[number].features_hat([plain[i] for i in group])
+            for number, group in zip(numbers, groups, strict=True)
         ]
-        if len(groups) == 1:
+        if len(restored) == 1:
             return restored[0]
         if len({tuple(t.shape[1:] for t in tensors) for tensors in restored}) > 1:
             raise ValueError("these payloads are of images of different sizes: decompress them one size at a time")

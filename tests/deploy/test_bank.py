@@ -320,7 +320,7 @@ def test_the_shipped_bank_scores_what_it_records(shared_data: Path) -> None:
     model, data = shipped(), cifar(shared_data, 1000)
     choices: list[dict[str, int]] = [*({"rate": rate} for rate in range(len(model.points))), {"budget": 64}]
     right, sizes = torch.zeros(len(choices)), torch.zeros(len(choices))
-    for images, labels in zip(data.images.split(250), data.labels.split(250), strict=True):
+    for images, labels in zip(torch.split(data.images, 250), torch.split(data.labels, 250), strict=True):
         first = model.models[0]
         assert isinstance(first, SplitModel)
         features = Features(first.features(images), 32 * 32)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from splitlearn.cli.bank_command import bank
 from splitlearn.cli.messages import UsageError, did_you_mean
 from splitlearn.cli.sweep_commands import pareto, sweep
 
@@ -249,6 +250,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "sweep": sweep,
     "pareto": pareto,
+    "bank": bank,
 }
 TRAINER_WORDS = ("--config", "--model", "--data", "--trainer", "--seed_everything")
 

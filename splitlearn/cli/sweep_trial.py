@@ -18,6 +18,7 @@ from lightning import LightningDataModule, LightningModule, Trainer, seed_everyt
 from splitlearn.analysis import complexity
 from splitlearn.cli.messages import UsageError, one_sentence
 from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
+from splitlearn.data.feature_cache import TEST_PRECISION
 from splitlearn.deploy import export_bottleneck, weights_id
 from splitlearn.models import SplitModel
 from splitlearn.outputs import init_args
@@ -146,6 +147,7 @@ def feature_key(model: SplitModel, data: ImageDataModule, precision: str, views:
         {name: _described(value) for name, value in arguments.items()},
         _signature(str(arguments.get("root", ""))),
         precision,
+        TEST_PRECISION,
         views,
     ]
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]

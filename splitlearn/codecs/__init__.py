@@ -2,7 +2,7 @@
 
 from splitlearn.codecs.base import Codec, CodecError
 from splitlearn.codecs.compressed_sparse_row import CompressedSparseRow
-from splitlearn.codecs.container import pack, unpack
+from splitlearn.codecs.container import pack, tagged, unpack, untagged
 from splitlearn.codecs.context_rans import ContextRANS
 from splitlearn.codecs.deflate import Deflate
 from splitlearn.codecs.huffman import Huffman
@@ -29,6 +29,8 @@ __all__ = [
     "encode_latent",
     "pack",
     "pack_latents",
+    "tagged",
     "unpack",
     "unpack_latents",
+    "untagged",
 ]

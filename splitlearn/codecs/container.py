@@ -10,6 +10,9 @@ Layout, little-endian throughout::
 
 The check sum is the CRC-32 of everything else, exclusive-or the codec's identity and the context. Any change of up to
 32 neighbouring bits is found with certainty, others but for one in 2³².
+
+The magic byte has bits to spare: its low three may carry a tag, a number 0…7 that costs no byte and that the check sum
+covers (`tagged`, `untagged`). Banks of rates name the rate of a payload there.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, checked_levels, element_count
 
 MAGIC = 0xC5
+TAGS = 8  # numbers that the low three bits of the magic byte can carry
 VERSION = 1
 _CHECK = 5  # offset of the check sum
 _START = 9  # offset of the dimensions
@@ -87,8 +91,42 @@ def pack_code(
     identity = codec.identity ^ context
     start = bytes((MAGIC, VERSION << 4 | len(shape), values.size, identity & 255, levels - 1))
     rest = b"".join((*map(varint, shape), values.tobytes(), code))
-    check = zlib.crc32(rest, zlib.crc32(start)) ^ identity
-    return start + check.to_bytes(4, "little") + rest
+    return _sealed(start, rest, identity)
+
+
+def tagged(payload: bytes, tag: int) -> bytes:
+    """Return a container that carries a number 0…7 in the low bits of its first byte; it grows by nothing.
+
+    The check sum covers the tag. A tag of 0 leaves a container as it is; with any other, `unpack` takes it only as
+    `untagged` gives it back.
+
+    Args:
+        payload: bytes written by `pack`.
+        tag: the number.
+
+    Raises:
+        ValueError: if the number is out of range.
+        CodecError: if the payload is no container.
+    """
+    if not 0 <= tag < TAGS:
+        raise ValueError(f"a tag must lie in 0…{TAGS - 1}, got {tag}")
+    return _with_first_byte(untagged(payload)[1], MAGIC ^ tag)
+
+
+def untagged(payload: bytes) -> tuple[int, bytes]:
+    """Return the tag of a container, and the container without it, which `unpack` reads.
+
+    A damaged payload stays one: its check sum is as wrong as it was, and `unpack` finds it, a damaged tag included.
+
+    Args:
+        payload: bytes written by `tagged` or `pack`.
+
+    Raises:
+        CodecError: if the payload is no container.
+    """
+    if len(payload) < _START or (tag := payload[0] ^ MAGIC) >= TAGS:
+        raise CodecError("the payload is damaged or not a splitlearn container")
+    return tag, _with_first_byte(payload, MAGIC)
 
 
 def unpack(payload: bytes, codec: Codec, context: int = 0) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
@@ -143,13 +181,31 @@ def read_header(payload: bytes, codec: Codec, context: int = 0) -> Header:
     return Header(tuple(shape), payload[4] + 1, floats, body)
 
 
+def _with_first_byte(payload: bytes, first: int) -> bytes:
+    """Return a container with another first byte, whose check sum is as right or as wrong as before."""
+    if payload[0] == first:
+        return payload
+    return _sealed(bytes((first,)) + payload[1:_CHECK], payload[_START:], _writer(payload))
+
+
+def _sealed(start: bytes, rest: bytes, identity: int) -> bytes:
+    """Return `start` and `rest` with the check sum between them."""
+    check = zlib.crc32(rest, zlib.crc32(start)) ^ identity
+    return start + check.to_bytes(4, "little") + rest
+
+
+def _writer(payload: bytes) -> int:
+    """Return the identity that the check sum of an undamaged container tells."""
+    view = memoryview(payload)
+    check = int.from_bytes(view[_CHECK:_START], "little")
+    return check ^ zlib.crc32(view[_START:], zlib.crc32(view[:_CHECK]))
+
+
 def _verify(payload: bytes, identity: int, name: str) -> None:
     """Raise CodecError unless the payload is whole and was packed by a codec of this identity."""
     if len(payload) < _START or payload[0] != MAGIC:
-        raise CodecError("the payload is damaged or not a splitlearn container")
-    view = memoryview(payload)
-    check = int.from_bytes(view[_CHECK:_START], "little")
-    writer = check ^ zlib.crc32(view[_START:], zlib.crc32(view[:_CHECK]))
+        raise CodecError("the payload is damaged, tagged, or not a splitlearn container")
+    writer = _writer(payload)
     if writer != identity:
         # An undamaged container of another codec shows that codec's identity, whose low byte the header repeats.
         if writer & 255 == payload[3]:

@@ -28,6 +28,7 @@ from splitlearn.outputs import Features
 Head: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 
 PRECISIONS = ("float32", "float16", "uint8")
+TEST_PRECISION = "float32"
 PARTS = ("train", "val", "test")
 COMPLETE = "cache.json"  # written last: a folder without it is the remains of a kill
 SPARE = 1 << 28  # bytes of the disk that are left free
@@ -38,7 +39,7 @@ class CacheInfo:
     """What a cache says of itself.
 
     Attributes:
-        precision: how floats are kept.
+        precision: how floats are kept, but for those of test images, which are float32.
         views: how often every training image is there, each time augmented anew.
         images: how many images a part has: train, val, test.
         pixels: height × width of an image.
@@ -63,7 +64,8 @@ def cache_features(folder: Path, data: ImageDataModule, head: Head, precision: s
     """Compute features of all parts into a folder, unless they are there; processes that ask at once wait for one.
 
     float32 keeps what the head makes, float16 rounds it, uint8 keeps 256 even levels between the extremes of each image
-    and tensor. A kill leaves a folder that the next call fills anew.
+    and tensor. Features of test images are always float32: a test of them is one of the images. A kill leaves a folder
+    that the next call fills anew.
 
     Args:
         folder: of this head, data and precision alone; made if absent.
@@ -141,7 +143,8 @@ class _Writer:
 
     def _check_room(self, sizes: dict[str, int], like: Sequence[Tensor]) -> None:
         images = sizes["train"] * self.views + sizes["val"] + sizes["test"]
-        needed = images * sum(t.numel() * np.dtype(self._kind(t)).itemsize for t in like)
+        size = {part: sum(t.numel() * np.dtype(self._kind(t, part)).itemsize for t in like) for part in PARTS}
+        needed = (images - sizes["test"]) * size["train"] + sizes["test"] * size["test"]
         free = shutil.disk_usage(self.folder).free
         if needed + SPARE > free:
             raise DataError(
@@ -149,14 +152,17 @@ class _Writer:
                 "free some, name another folder, keep them as uint8, or take fewer views"
             )
 
-    def _kind(self, tensor: Tensor) -> str:
-        return self.precision if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+    def _kind(self, tensor: Tensor, part: str) -> str:
+        """Return the type in which features like `tensor` are kept."""
+        if tensor.is_floating_point():
+            return TEST_PRECISION if part == "test" else self.precision
+        return str(tensor.dtype).removeprefix("torch.")
 
     def _write_part(self, part: str, size: int, views: int, like: Sequence[Tensor]) -> None:
         def made(name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
             return open_memmap(self.folder / f"{part}.{name}.npy", "w+", kind, shape)
 
-        kept = [made(str(i), (views * size, *t.shape[1:]), self._kind(t)) for i, t in enumerate(like)]
+        kept = [made(str(i), (views * size, *t.shape[1:]), self._kind(t, part)) for i, t in enumerate(like)]
         scales = [made(f"scale{i}", (views * size, 2), "float32") for i in range(len(like))]
         labels: list[NDArray[Any]] = []
         for view in range(views):
@@ -170,7 +176,7 @@ class _Writer:
                     features = [t.cpu().contiguous() for t in self.head(images)]
                 end = position + len(images)
                 for i, tensor in enumerate(features):
-                    kept[i][position:end], scales[i][position:end] = self._stored(i, tensor)
+                    kept[i][position:end], scales[i][position:end] = self._stored(i, tensor, self._kind(tensor, part))
                 if not isinstance(truth, Tensor):
                     raise DataError("features are cached for labels that are tensors; train detectors without a cache")
                 if view == 0:
@@ -180,18 +186,18 @@ class _Writer:
         for array in (*kept, *scales):
             array.flush()  # type: ignore[attr-defined]
 
-    def _stored(self, index: int, tensor: Tensor) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Return a batch as it is kept, and (lowest value, step) of each image."""
+    def _stored(self, index: int, tensor: Tensor, kind: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Return a batch as it is kept, as `kind`, and (lowest value, step) of each image."""
         if not tensor.is_floating_point():
             return tensor.numpy(), np.zeros((len(tensor), 2), np.float32)
         tensor = tensor.float()
         low, high = (ends[:, None] for ends in torch.aminmax(tensor.flatten(1), dim=1))
         scale = torch.cat([low, (high - low) / 255], dim=1)
-        if self.precision == "uint8":
+        if kind == "uint8":
             step = torch.where(high > low, scale[:, 1:], 1.0)
             stored = ((tensor.flatten(1) - low) / step).round().to(torch.uint8).view_as(tensor)
         else:
-            stored = tensor.to(getattr(torch, self.precision))
+            stored = tensor.to(getattr(torch, kind))
         if not bool(stored.isfinite().all() & tensor.isfinite().all()):
             raise DataError(
                 "features hold NaN or infinity, or do not fit into float16: keep them as float32 or uint8, "

@@ -1,5 +1,7 @@
-"""What leaves the training machine: exported bottlenecks and calibrated quantizers."""
+"""What leaves the training machine: exported bottlenecks, banks of them, and calibrated quantizers."""
 
+from splitlearn.deploy.bank import BankError, export_bank, load_bank, read_bank
+from splitlearn.deploy.bank_command import bank_command
 from splitlearn.deploy.bottleneck_file import (
     ExportError,
     export_bottleneck,
@@ -14,17 +16,22 @@ from splitlearn.deploy.command import export_command
 from splitlearn.deploy.record import write_record
 
 __all__ = [
+    "BankError",
     "Calibration",
     "CalibrationSettings",
     "ExportError",
     "Trial",
+    "bank_command",
     "calibrate",
     "calibrate_command",
+    "export_bank",
     "export_bottleneck",
     "export_command",
     "export_network",
+    "load_bank",
     "load_bottleneck",
     "prediction_distance",
+    "read_bank",
     "read_export",
     "weights_id",
     "write_record",

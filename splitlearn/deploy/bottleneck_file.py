@@ -7,7 +7,8 @@ import importlib
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -73,7 +74,7 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("splitlearn", "torch", "torchvision", "numpy")},
     }
-    _save(tensors, path, {"manifest": json.dumps(manifest)})
+    save_safetensors(tensors, path, {"manifest": json.dumps(manifest)})
     return path
 
 
@@ -89,7 +90,9 @@ def export_network(network: nn.Module, path: str | Path, metrics: Mapping[str, f
         The path written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    _save(tensors, Path(path), {"network": type(network).__name__, "metrics": json.dumps(dict(metrics or {}))})
+    save_safetensors(
+        tensors, Path(path), {"network": type(network).__name__, "metrics": json.dumps(dict(metrics or {}))}
+    )
     return Path(path)
 
 
@@ -105,15 +108,25 @@ def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
         ExportError: if the file is no export, is of another format, or belongs to another network or other weights.
     """
     manifest, tensors = read_export(path)
+    with contradictions_told(path):
+        return rebuild(manifest, tensors, cut_for(manifest, backbone, path))
+
+
+@contextmanager
+def contradictions_told(path: str | Path) -> Iterator[None]:
+    """Make an ExportError of what a manifest causes that lacks something, or contradicts its tensors."""
     try:
-        return _rebuild_model(manifest, tensors, backbone, path)
+        yield
     except (KeyError, TypeError, RuntimeError) as error:
         raise ExportError(f"{path} is incomplete or contradicts itself: {error}") from error
 
 
-def _rebuild_model(
-    manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], backbone: nn.Module, path: str | Path
-) -> SplitModel:
+def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> Split:
+    """Return the backbone cut as the bottleneck of a manifest needs it.
+
+    Raises:
+        ExportError: if the file at `path` belongs to another network or other weights.
+    """
     try:
         net = split(backbone, manifest["split"], tuple(manifest["input_shape"]))
     except ValueError as error:
@@ -124,20 +137,25 @@ def _rebuild_model(
             f"{path} belongs to {manifest['backbone']} with weights {manifest['weights_id'][:12]}, but this "
             f"{net.name} has weights {found[:12]}: load that network with the weights that it was trained with"
         )
+    return net
+
+
+def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Split) -> SplitModel:
+    """Return the model of a manifest and its tensors around a cut network, in eval mode and trained."""
     model = SplitModel(
         net,
         quantizer=[_rebuild(quantizer, Quantizer) for quantizer in manifest["quantizers"]],
         codec=[
-            _rebuild(codec, Codec).with_tables({k: t.numpy() for k, t in _strip(tensors, f"codecs.{i}.").items()})
+            _rebuild(codec, Codec).with_tables({k: t.numpy() for k, t in below(f"codecs.{i}.", tensors).items()})
             for i, codec in enumerate(manifest["codecs"])
         ],
-        normalize=_normalize(_strip(tensors, "normalize.")),
+        normalize=_normalize(below("normalize.", tensors)),
     )
     model.bottlenecks = nn.ModuleList(_rebuild(unit, Bottleneck) for unit in manifest["bottlenecks"])
     parts = _parts(model)
     parts.load_state_dict({name: tensors[name] for name in parts.state_dict()})
     model.bottlenecks.requires_grad_(False)  # it is trained; `requires_grad_()` lets it go on
-    return model.to(next(backbone.parameters()).device).eval()
+    return model.to(next(net.parameters()).device).eval()
 
 
 def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -149,12 +167,31 @@ def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no export at {path}; write one with splitlearn export or splitlearn calibrate")
+    manifest, tensors = read_safetensors(path)
+    check_export(manifest, tensors, path)
+    return manifest, tensors
+
+
+def read_safetensors(path: str | Path) -> tuple[Any, dict[str, Tensor]]:
+    """Return the manifest and the tensors of a safetensors file; the manifest is `{}` if there is none.
+
+    Raises:
+        ExportError: if it is no safetensors file, or its manifest no JSON.
+    """
     try:
         with safe_open(path, "pt") as file:
             manifest = json.loads((file.metadata() or {}).get("manifest", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return manifest, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ExportError(f"{path} is no readable safetensors file: {error}") from error
+
+
+def check_export(manifest: Any, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuse what `export_bottleneck` has not written, or not in this format, or what is damaged.
+
+    Raises:
+        ExportError: then; it names the file at `path`.
+    """
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ExportError(
             f"{path} holds no bottleneck: it was not written by splitlearn export or splitlearn calibrate"
@@ -165,7 +202,6 @@ def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ExportError(f"{path} has format {written}, this splitlearn reads {FORMAT_VERSION}: {remedy}")
     if manifest.get("tensors_id") != _tensors_id(tensors):
         raise ExportError(f"{path} is damaged, its tensors are not those that were written: copy or export it again")
-    return manifest, tensors
 
 
 def weights_id(net: Split) -> str:
@@ -188,7 +224,8 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+def save_safetensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write tensors and metadata; the file appears whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
 
@@ -224,7 +261,8 @@ def _rebuild(description: Mapping[str, Any], base: type[T]) -> T:
     return _import(description["class_path"], base)(**description["init_args"])
 
 
-def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 

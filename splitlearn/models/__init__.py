@@ -19,6 +19,7 @@ from splitlearn.models.same_padding import same_padding
 from splitlearn.models.split_model import SplitModel
 from splitlearn.models.tiled_model import TiledFeatures
 from splitlearn.models.unfrozen_split_model import UnfrozenSplitModel
+from splitlearn.models.variable_rate import BudgetError, RatePoint, VariableRateModel
 from splitlearn.models.weights import WeightsError, load_weights
 from splitlearn.models.yolo import YoloBoxes
 
@@ -26,6 +27,7 @@ __all__ = [
     "Bottleneck",
     "BottleneckFactory",
     "BoxDecoder",
+    "BudgetError",
     "CifarResNet",
     "CompressionModel",
     "CutError",
@@ -37,10 +39,12 @@ __all__ = [
     "Normalize",
     "NormalizedSeparable",
     "Pixels",
+    "RatePoint",
     "Split",
     "SplitModel",
     "TiledFeatures",
     "UnfrozenSplitModel",
+    "VariableRateModel",
     "WeightsError",
     "YoloBoxes",
     "backbone",

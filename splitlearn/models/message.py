@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splitlearn.codecs import CodecError
+from splitlearn.codecs import CodecError, tagged, untagged
 from splitlearn.codecs.container import read_varint, varint
 
 
@@ -27,3 +27,20 @@ def split_parts(payload: bytes, count: int) -> list[bytes]:
         parts.append(payload[start : start + length])
         start += length
     return [*parts, payload[start:]]
+
+
+def tag_message(payload: bytes, count: int, tag: int) -> bytes:
+    """Return a payload of `count` containers, the first of which carries a tag; it grows by nothing."""
+    first, *others = split_parts(payload, count)
+    return join_parts([tagged(first, tag), *others])
+
+
+def untag_message(payload: bytes, count: int) -> tuple[int, bytes]:
+    """Return the tag of a payload of `count` containers, and the payload without it.
+
+    Raises:
+        CodecError: if the payload ends inside a part, or does not begin with a container.
+    """
+    first, *others = split_parts(payload, count)
+    tag, plain = untagged(first)
+    return tag, join_parts([plain, *others])

@@ -163,7 +163,12 @@ class SplitModel(CompressionModel):
             CodecError: if a payload is damaged, or was written by another codec or quantizer.
             ValueError: if the payloads are of images of different sizes.
         """
-        return self.net.tail(*self._decode(self.latents_hat(payloads)))
+        return self.net.tail(*self.features_hat(payloads))
+
+    @torch.inference_mode()
+    def features_hat(self, payloads: Sequence[bytes]) -> tuple[Tensor, ...]:
+        """Return the tensors that the tail is given for a batch of payloads, each `(B, …)`; raises as `decompress`."""
+        return self._decode(self.latents_hat(payloads))
 
     @torch.inference_mode()
     def latents_hat(self, payloads: Sequence[bytes]) -> tuple[Tensor, ...]:

@@ -1,6 +1,6 @@
 """Sweeps: points drawn from a space, each trained and measured, and the frontier of those that no other beats."""
 
-from splitlearn.sweep.pareto import bd_rate, frontier_of, hypervolume, pareto_frontier, rate_at
+from splitlearn.sweep.pareto import bd_rate, frontier_of, hypervolume, pareto_frontier, rate_at, spread
 from splitlearn.sweep.report import (
     Axes,
     Curve,
@@ -39,6 +39,7 @@ __all__ = [
     "rate_at",
     "read_baseline",
     "run_sweep",
+    "spread",
     "write_interactive",
     "write_report",
 ]

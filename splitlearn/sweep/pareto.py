@@ -120,6 +120,41 @@ def rate_at(points: ArrayLike, accuracy: float) -> float:
     return float(np.exp(np.interp(accuracy, front[:, 1], np.log(front[:, 0]))))
 
 
+def spread(rates: ArrayLike, count: int) -> list[int]:
+    """Return which of some rates, `count` at most, are spread most evenly over their logarithm, both ends among them.
+
+    It is the choice with the least sum of squared steps between neighbours. Of equal rates the first is taken; a single
+    one is the highest.
+
+    Args:
+        rates: `(n,)`, above zero.
+        count: how many; all that differ if there are no more.
+
+    Returns:
+        Their indices, by rising rate.
+
+    Raises:
+        ValueError: if a rate or the count is not positive.
+    """
+    given = np.asarray(rates, dtype=np.float64)
+    if count < 1 or not (np.isfinite(given) & (given > 0)).all():
+        raise ValueError(f"rates and their number must be positive, got {count} of {given.tolist()}")
+    values, index = np.unique(given, return_index=True)
+    last = len(values) - 1
+    if count == 1 or last < count:
+        return [int(i) for i in index[-count:]]
+    logs = np.log(values)
+    steps = np.where(np.tri(len(logs), k=-1) > 0, np.subtract.outer(logs, logs) ** 2, np.inf)  # from column to row
+    cost, came_from = steps[:, 0], []  # of the best way from the first to each, in as many steps as have been looked at
+    for _ in range(count - 2):
+        came_from.append((steps + cost).argmin(1))
+        cost = (steps + cost).min(1)
+    chosen = [last]
+    for before in reversed(came_from):
+        chosen.append(int(before[chosen[-1]]))
+    return [int(index[i]) for i in (0, *reversed(chosen))]
+
+
 def _points(points: ArrayLike) -> Floats:
     array = np.asarray(points, dtype=np.float64)
     if array.size == 0:

@@ -6,7 +6,7 @@ from splitlearn.tasks.classification import ClassificationTask
 from splitlearn.tasks.detection import DetectionTask
 from splitlearn.tasks.keep_memory import KeepFreedMemory, keep_freed_memory
 from splitlearn.tasks.learnt_tables import LearntTables
-from splitlearn.tasks.loading import CheckpointError, load_task
+from splitlearn.tasks.loading import CheckpointError, load_task, task_from
 from splitlearn.tasks.payload import PayloadTask
 from splitlearn.tasks.quiet import quieten
 from splitlearn.tasks.results import run_record, write_results
@@ -27,5 +27,6 @@ __all__ = [
     "load_task",
     "quieten",
     "run_record",
+    "task_from",
     "write_results",
 ]

@@ -67,11 +67,17 @@ def load_task(path: str | Path) -> LightningModule:
     content = read_checkpoint(path)
     if CONFIG_KEY not in content:
         raise CheckpointError(f"{path} holds no config: it was not written by splitlearn fit; export it from Python")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LightningModule, "model")
-    task: LightningModule = parser.instantiate(parser.parse_object({"model": content[CONFIG_KEY]["model"]})).model
+    task = task_from(content[CONFIG_KEY]["model"])
     load_weights_into(task, content, path)
     return task.eval()
+
+
+def task_from(settings: Mapping[str, Any]) -> LightningModule:
+    """Return the task that the section `model` of a config describes: `class_path` and `init_args`."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningModule, "model")
+    task: LightningModule = parser.instantiate(parser.parse_object({"model": settings})).model
+    return task
 
 
 def _shape(entry: Any) -> Any:

@@ -9,7 +9,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from splitlearn.metrics import BitsPerPixel, BytesPerImage
-from splitlearn.models import CompressionModel, SplitModel
+from splitlearn.models import CompressionModel, SplitModel, VariableRateModel
 
 
 class PayloadTask(LightningModule):
@@ -32,7 +32,7 @@ class PayloadTask(LightningModule):
         self.bits_per_pixel.update(payloads, images)
         self.log("test/bytes_per_image", self.bytes_per_image, batch_size=len(images))
         self.log("test/bits_per_pixel", self.bits_per_pixel, batch_size=len(images))
-        if isinstance(self.model, SplitModel):
+        if isinstance(self.model, (SplitModel, VariableRateModel)):
             self.log("test/table_bytes", float(self.model.table_bytes), batch_size=len(images))
         return prediction
 

@@ -5,8 +5,10 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from splitlearn.codecs import Codec, CodecError, Huffman, RunLength, pack, unpack
+from splitlearn.codecs import Codec, CodecError, Huffman, RunLength, pack, tagged, unpack, untagged
 from splitlearn.codecs.container import read_header
 
 
@@ -101,3 +103,53 @@ def test_a_context_must_be_shared() -> None:
     for other in (0, 0x1235):
         with pytest.raises(CodecError, match="foreign codec or quantizer"):
             unpack(payload, RunLength(), context=other)
+
+
+@st.composite
+def containers(draw: st.DrawFn) -> bytes:
+    """A container of a few symbols, by a codec that all of them share."""
+    symbols = np.array(draw(st.lists(st.integers(0, 7), max_size=40)), np.uint8)
+    return pack(symbols, 8, RunLength(), draw(st.lists(st.just(0.5), max_size=2)), draw(st.integers(0, 2**32 - 1)))
+
+
+@given(containers(), st.integers(0, 7))
+def test_a_tag_costs_no_byte_and_comes_back(payload: bytes, tag: int) -> None:
+    carried = tagged(payload, tag)
+    assert len(carried) == len(payload)
+    assert carried[0] == payload[0] ^ tag
+    assert (carried == payload) == (tag == 0)
+    assert untagged(carried) == (tag, payload)
+    assert tagged(carried, 0) == payload
+
+
+@given(st.data())
+def test_a_damaged_tag_is_found(data: st.DataObject) -> None:
+    """Whatever is changed within 32 bits, those of the tag too: the reader's codec and context are as they were."""
+    payload = tagged(pack(np.arange(8, dtype=np.uint8), 8, RunLength(), context=77), data.draw(st.integers(0, 7)))
+    start = data.draw(st.integers(0, 8 * len(payload) - 32))
+    change = data.draw(st.integers(1, 2**32 - 1)) << start
+    damaged = (int.from_bytes(payload, "little") ^ change).to_bytes(len(payload), "little")
+    with pytest.raises(CodecError):
+        unpack(untagged(damaged)[1], RunLength(), context=77)
+
+
+@pytest.mark.parametrize("change", range(1, 8))
+def test_no_tag_turns_into_another(change: int) -> None:
+    for tag in range(8):
+        payload = tagged(pack(np.arange(8, dtype=np.uint8), 8, RunLength()), tag)
+        found, plain = untagged(bytes([payload[0] ^ change]) + payload[1:])
+        assert found == tag ^ change
+        with pytest.raises(CodecError, match="damaged"):
+            unpack(plain, RunLength())
+
+
+def test_tags_are_told_from_other_things() -> None:
+    payload = pack(np.arange(8, dtype=np.uint8), 8, RunLength())
+    for tag in (-1, 8):
+        with pytest.raises(ValueError, match=r"a tag must lie in 0…7"):
+            tagged(payload, tag)
+    for other in (b"", payload[:8], b"JFIF" + payload[4:], bytes([0xC5 ^ 8]) + payload[1:]):
+        with pytest.raises(CodecError, match="not a splitlearn container"):
+            untagged(other)
+    with pytest.raises(CodecError, match="damaged, tagged, or not"):
+        unpack(tagged(payload, 3), RunLength())

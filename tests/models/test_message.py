@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitlearn.codecs import CodecError
-from splitlearn.models.message import join_parts, split_parts
+from splitlearn.codecs import CodecError, Raw, pack
+from splitlearn.models.message import join_parts, split_parts, tag_message, untag_message
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5))
@@ -19,3 +20,14 @@ def test_a_single_part_costs_nothing() -> None:
 def test_truncation_shows(payload: bytes) -> None:
     with pytest.raises(CodecError, match="truncated"):
         split_parts(payload, 2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("tag", [0, 5, 7])
+def test_a_tag_of_several_parts_costs_nothing(count: int, tag: int) -> None:
+    payload = join_parts([pack(np.full(i, 7, np.uint8), 8, Raw()) for i in range(100, 100 + count)])
+    carried = tag_message(payload, count, tag)
+    assert len(carried) == len(payload)
+    assert untag_message(carried, count) == (tag, payload)
+    with pytest.raises(CodecError):
+        untag_message(carried[:5], count)

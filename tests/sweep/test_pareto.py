@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitlearn.sweep import bd_rate, frontier_of, hypervolume, pareto_frontier, rate_at
+from splitlearn.sweep import bd_rate, frontier_of, hypervolume, pareto_frontier, rate_at, spread
 
 numbers = st.one_of(st.integers(0, 4).map(float), st.floats(width=32))
 
@@ -75,3 +77,30 @@ def test_rate_at_an_accuracy() -> None:
 def test_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match=r"shape \(n, 2\), rate and accuracy, got \(2, 3\)"):
         pareto_frontier([(1, 2, 3), (4, 5, 6)])
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=9), st.integers(1, 8))
+def test_spread_is_as_even_as_brute_force_finds(rates: list[float], count: int) -> None:
+    chosen = [rates[i] for i in spread(rates, count)]
+    different = sorted(set(rates))
+    if count == 1:
+        assert chosen == [different[-1]]
+    elif len(different) <= count:
+        assert chosen == different
+    else:
+        assert chosen == sorted(set(chosen))
+        assert (len(chosen), chosen[0], chosen[-1]) == (count, different[0], different[-1])
+        ways = combinations(different[1:-1], count - 2)
+        best = min(steps((different[0], *way, different[-1])) for way in ways)
+        assert steps(chosen) == pytest.approx(best)
+
+
+def steps(rates: Sequence[float]) -> float:
+    return sum(math.log(b / a) ** 2 for a, b in pairwise(rates))
+
+
+def test_spread_is_of_positive_numbers() -> None:
+    assert spread([8, 1, 2, 4, 16], 3) == [1, 3, 4]
+    for rates, count in (([1.0, 0.0], 1), ([1.0, math.nan], 2), ([1.0], 0)):
+        with pytest.raises(ValueError, match="must be positive"):
+            spread(rates, count)

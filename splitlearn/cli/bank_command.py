@@ -1,0 +1,86 @@
+"""`splitlearn bank`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from splitlearn.cli.messages import UsageError, did_you_mean
+from splitlearn.cli.sweep_commands import JOURNAL
+
+if TYPE_CHECKING:
+    from splitlearn.sweep import Trial
+
+
+def bank(
+    sweep: Path,
+    out: Path,
+    rates: int = 8,
+    where: str | None = None,
+    storage: str | None = None,
+    name: str | None = None,
+    licence: str = "not stated",
+) -> None:
+    """Write the frontier of a sweep as a bank: one file of up to eight rates for one network, switched image by image.
+
+    Args:
+        sweep: folder of the sweep, the --out that it was launched with; the trials' exported weights lie in it.
+        out: safetensors file; beside it appear a record, .json, and a config for splitlearn test, .yaml.
+        rates: how many points of the frontier at most, 1 to 8; they are spread evenly over the logarithm of the rate,
+            and the frontier's ends are among them.
+        where: PARAMETER=VALUE; only trials with this value count, e.g. model.model.net.at=layer3. A bank has one cut.
+        storage: file or database of the sweep; by default SWEEP/journal.log.
+        name: of the sweep, the last word of its --out; by default that of --sweep.
+        licence: licence of the weights, and whose they are; goes into the record.
+    """
+    if not 1 <= rates <= 8:
+        raise UsageError(f"--rates must lie in 1…8, since three bits name a payload's rate; got {rates}")
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out must be the name of a .safetensors file, got {out}")
+    address = storage or str(sweep / JOURNAL)
+    if "://" not in address and not Path(address).is_file():
+        raise UsageError(f"no sweep at {address}: name the --out that it was launched with, or its --storage")
+    from splitlearn.deploy import BankError, bank_command
+    from splitlearn.sweep import Axes, Study, StudyError, spread
+    from splitlearn.tasks import quieten, run_record
+
+    quieten()
+    try:
+        study = Study(address, name or sweep.name)
+        axes = Axes(study.settings["rate"], study.settings["score"])
+    except StudyError as error:
+        raise UsageError(str(error)) from error
+    frontier = axes.frontier(_those(study.trials(), where))
+    if not frontier:
+        raise UsageError(f"no trial of {sweep} has finished: splitlearn sweep goes on where it was")
+    chosen = [frontier[i] for i in spread([trial.metrics[axes.rate] for trial in frontier], rates)]
+    folders = [sweep / "trials" / f"{trial.number:03}" for trial in chosen]
+    exports = [folder / "bottleneck.safetensors" for folder in folders]
+    for path in (*exports, *(folder / "results.json" for folder in folders)):
+        if not path.is_file():
+            raise UsageError(f"{path} is missing: copy the folder from the machine that has run this trial")
+    results = json.loads((folders[0] / "results.json").read_text())
+    origin = {
+        "command": run_record()["command"],
+        "sweep": results["command"],
+        "trials": [{"trial": trial.number, **trial.values} for trial in chosen],
+    }
+    try:
+        bank_command(exports, out, axes.score, results["config"], origin, licence)
+    except BankError as error:
+        raise UsageError(f"{error}; choose trials, e.g. --where model.model.net.at=layer3") from error
+
+
+def _those(trials: list[Trial], where: str | None) -> list[Trial]:
+    """Return the trials with a value of a parameter, `PARAMETER=VALUE`; all without one."""
+    if where is None:
+        return trials
+    parameter, _, value = where.partition("=")
+    names = dict.fromkeys(name for trial in trials for name in trial.values)
+    if parameter not in names:
+        raise UsageError(f"--where {where}: the sweep has no parameter {parameter!r}{did_you_mean(parameter, names)}")
+    values = dict.fromkeys(str(trial.values[parameter]) for trial in trials)
+    if value not in values:
+        raise UsageError(f"--where {where}: in this sweep {parameter} is {' or '.join(values)}")
+    return [trial for trial in trials if str(trial.values[parameter]) == value]

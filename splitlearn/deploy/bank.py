@@ -1,0 +1,137 @@
+"""One safetensors file that holds the bottlenecks of several rates, for one network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splitlearn.codecs.container import TAGS
+from splitlearn.deploy.bottleneck_file import (
+    ExportError,
+    below,
+    check_export,
+    contradictions_told,
+    cut_for,
+    read_export,
+    read_safetensors,
+    rebuild,
+    save_safetensors,
+)
+from splitlearn.models import RatePoint, VariableRateModel
+
+BANK_FORMAT = "splitlearn-bank"
+BANK_VERSION = 1
+SCORE, RATE = "test/accuracy", "test/bytes_per_image"
+SHARED = {"backbone": "network", "weights_id": "set of weights", "split": "cut", "input_shape": "image size"}
+
+
+class BankError(ExportError):
+    """Exports that make no bank, because they are too many or belong to several networks or cuts."""
+
+
+Export = tuple[dict[str, Any], dict[str, Tensor]]
+
+
+def export_bank(exports: Sequence[str | Path], path: str | Path, score: str = SCORE) -> Path:
+    """Write exported bottlenecks of one network and cut into one file, by rising bytes an image.
+
+    Args:
+        exports: one to eight files that `export_bottleneck` wrote, with the metrics of a test.
+        path: file to write; it appears whole or not at all.
+        score: metric that the rates are weighed by, the higher the better.
+
+    Returns:
+        The path written.
+
+    Raises:
+        FileNotFoundError: if an export is absent.
+        BankError: if there are none or more than eight, or they differ in network, weights, cut or normalization.
+        ExportError: if a file is no export, is damaged, or lacks the metrics of a test.
+    """
+    if not 1 <= len(exports) <= TAGS:
+        raise BankError(f"a bank holds 1 to {TAGS} bottlenecks, got {len(exports)}: choose among them")
+    found = [(str(file), *read_export(file)) for file in exports]
+    first, manifest, tensors = found[0]
+    for file, other, its_tensors in found:
+        for key, what in SHARED.items():
+            if other.get(key) != manifest.get(key):
+                told = [str(m.get(key))[:12] if key == "weights_id" else repr(m.get(key)) for m in (other, manifest)]
+                raise BankError(f"{file} has the {what} {told[0]}, {first} has {told[1]}: a bank shares one {what}")
+        if not _equal(below("normalize.", tensors), below("normalize.", its_tensors)):
+            raise BankError(f"{file} and {first} normalize images differently: a bank shares one normalization")
+        if missing := {score, RATE} - other.get("metrics", {}).keys():
+            raise ExportError(f"{file} does not tell {' and '.join(sorted(missing))}: export it with --results")
+    found.sort(key=lambda each: (each[1]["metrics"][RATE], each[1]["metrics"][score]))
+    content = {
+        "format": BANK_FORMAT,
+        "format_version": BANK_VERSION,
+        "score": score,
+        "rates": [manifest for _, manifest, _ in found],
+    }
+    named = chain.from_iterable(_numbered(i, tensors) for i, (_, _, tensors) in enumerate(found))
+    save_safetensors(dict(named), Path(path), {"manifest": json.dumps(content)})
+    return Path(path)
+
+
+def load_bank(
+    path: str | Path, backbone: nn.Module, rate: int | None = None, budget: int | None = None
+) -> VariableRateModel:
+    """Rebuild the models of a bank around one backbone, in eval mode.
+
+    Args:
+        path: file that `export_bank` or `splitlearn bank` wrote.
+        backbone: the network that the bottlenecks were trained in, with the same weights.
+        rate: number of the rate that the model compresses at, 0 for the lowest; by default that of the highest score.
+        budget: in place of a rate, the bytes that no payload may pass.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ExportError: if the file is no bank, is damaged, or belongs to another network or other weights.
+        ValueError: if rate and budget are out of range or both given.
+    """
+    score, exports = read_bank(path)
+    with contradictions_told(path):
+        net = cut_for(exports[0][0], backbone, path)
+        models = [rebuild(manifest, tensors, net) for manifest, tensors in exports]
+        metrics = [manifest["metrics"] for manifest, _ in exports]
+        points = [RatePoint(float(told[score]), float(told[RATE])) for told in metrics]
+    return VariableRateModel(models, points, rate, budget).eval()
+
+
+def read_bank(path: str | Path) -> tuple[str, list[Export]]:
+    """Return the score's name, and manifest and tensors of each rate's export, without building anything.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ExportError: if the file is no bank, is damaged, or is of another format.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no bank at {path}; write one with splitlearn bank")
+    content, tensors = read_safetensors(path)
+    if not isinstance(content, dict) or content.get("format") != BANK_FORMAT:
+        raise ExportError(f"{path} holds no bank: it was not written by splitlearn bank")
+    written = content.get("format_version", 0)
+    if written != BANK_VERSION:
+        remedy = "upgrade it" if written > BANK_VERSION else "write the bank again"
+        raise ExportError(f"{path} has format {written}, this splitlearn reads {BANK_VERSION}: {remedy}")
+    with contradictions_told(path):
+        exports = [(manifest, below(f"{i}.", tensors)) for i, manifest in enumerate(content["rates"])]
+        if not 1 <= len(exports) <= TAGS:
+            raise ExportError(f"{path} holds {len(exports)} rates, a bank has 1 to {TAGS}: write it again")
+        for manifest, its_tensors in exports:
+            check_export(manifest, its_tensors, path)
+        return str(content["score"]), exports
+
+
+def _numbered(number: int, tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+    return [(f"{number}.{name}", tensor) for name, tensor in tensors.items()]
+
+
+def _equal(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return tensors.keys() == others.keys() and all(torch.equal(t, others[name]) for name, t in tensors.items())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +28,18 @@ from splitlearn.tasks import KeepFreedMemory, quieten, write_results
 
 FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
 UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that change no feature
+
+
+@contextmanager
+def _wandb_run_of_its_own() -> Iterator[None]:
+    """End the run that wandb has begun meanwhile, or it would take what the next trial logs too."""
+    status = 1
+    try:
+        yield
+        status = 0
+    finally:
+        if wandb := sys.modules.get("wandb"):
+            wandb.finish(status)
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,7 @@ class ConfigTrial:
         """Fit, test and export one point; return its metrics, those of the last validation included."""
         return self.run(number, self.parse(values))
 
+    @_wandb_run_of_its_own()
     def run(self, number: int, settings: Namespace) -> dict[str, float]:
         """Do so with the settings of a point; where several processes train, the first alone tests and exports."""
         quieten()

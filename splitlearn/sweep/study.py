@@ -7,7 +7,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -29,7 +29,7 @@ from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, Unif
 
 SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
 OPENINGS = 5  # how often to try to make tables that others make at the same time
-ATTEMPTS = 5  # how often a trial may lose its worker
+ATTEMPTS = 5  # how often a trial may lose its worker in one launch
 GRACE = 10  # seconds that a worker may take to say who it is
 POINT, VALUES, METRICS, ERROR, HOST, PID, BEAT = "point", "values", "metrics", "error", "host", "pid", "beat"
 WORKER, SUPERFLUOUS = "worker", "superfluous"
@@ -112,6 +112,7 @@ class Study:
                     sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: all points are drawn beforehand
                     load_if_exists=True,
                 )
+                self._lost_before = {frozen.number for frozen in self._attempts() if _was_killed(frozen)}
                 return
             except Exception as error:  # whatever a driver raises
                 if attempt and isinstance(
@@ -235,7 +236,7 @@ class Study:
         """Enqueue again what was running in processes that are gone; return how many trials that were.
 
         A process is gone if this machine has none of its number, or if it gave no sign of life for five minutes. A
-        trial that has lost five processes has failed.
+        trial that has lost five processes since this study was opened has failed.
 
         Args:
             gone: names of workers that are known to have ended, on whatever machine.
@@ -247,10 +248,13 @@ class Study:
         by_point: dict[int, list[FrozenTrial]] = {}
         for frozen in self._attempts():
             by_point.setdefault(frozen.user_attrs[POINT], []).append(frozen)
-        lost = [found for found in by_point.values() if len(found) < ATTEMPTS and all(map(_was_killed, found))]
+        lost = [found for found in by_point.values() if all(map(_was_killed, found)) and self._may_try_again(found)]
         for attempts in lost:
             self._enqueue(attempts[0].user_attrs[POINT], attempts[0].user_attrs[VALUES])
         return len(lost)
+
+    def _may_try_again(self, attempts: Sequence[FrozenTrial]) -> bool:
+        return sum(attempt.number not in self._lost_before for attempt in attempts) < ATTEMPTS
 
     def _enqueue(self, number: int, values: Mapping[str, Value]) -> None:
         self._study.enqueue_trial(dict(values), user_attrs={POINT: number, VALUES: dict(values)})

@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
 from splitlearn.sweep.launchers.base import Launcher, LauncherError, Worker
@@ -17,11 +18,9 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 class Processes(Launcher):
     """Starts a fresh process for each worker, which ends if the sweep is killed.
 
-    Without `gpus`, workers see what the sweep sees; with it, they take turns on the GPUs.
-
     Args:
         cpus: threads that a worker computes with.
-        gpus: GPUs that a worker sees; 0.5 lets two share one.
+        gpus: GPUs that a worker sees; 0.5 lets two share one. Without it, all see what the sweep sees.
 
     Raises:
         LauncherError: if a worker is to have more GPUs than there are.
@@ -30,16 +29,17 @@ class Processes(Launcher):
     def __init__(self, cpus: int = 1, gpus: float | None = None) -> None:
         super().__init__(cpus, gpus)
         self._started: list[BaseProcess] = []
-        if gpus and not _devices(0, gpus):
-            raise LauncherError(f"a worker is to have {gpus:g} GPUs, this machine has {_count()}: lower --gpus")
+        self._names = _gpus() if gpus else []
+        if gpus and gpus > len(self._names):
+            raise LauncherError(
+                f"a worker is to have {gpus:g} GPUs, this machine offers {len(self._names)}: lower --gpus"
+            )
 
     def start(self, number: int, work: Callable[[], None]) -> Worker:
         """Start a process."""
-        visible = None if self.gpus is None else ",".join(_devices(number, self.gpus))
-        process = multiprocessing.get_context("spawn").Process(
-            target=_run, args=(work, os.getpid(), visible), daemon=True
-        )
-        process.start()
+        process = multiprocessing.get_context("spawn").Process(target=_run, args=(work, os.getpid()), daemon=True)
+        with _visible(None if self.gpus is None else self.visible(number)):
+            process.start()
         self._started = [each for each in self._started if each.is_alive()] + [process]
         return _Process(process)
 
@@ -49,6 +49,12 @@ class Processes(Launcher):
             process.terminate()
         for process in self._started:
             process.join()
+
+    def visible(self, number: int) -> str:
+        """Return the names of the GPUs of a worker: neighbours if it has several, in turn if it shares one."""
+        each = max(1, int(self.gpus or 0))
+        groups = [self._names[i : i + each] for i in range(0, len(self._names) - each + 1, each)]
+        return ",".join(groups[int(number * (self.gpus or 0) / each) % len(groups)]) if groups else ""
 
 
 class _Process(Worker):
@@ -78,25 +84,29 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run(work: Callable[[], None], parent: int, visible: str | None) -> None:
+def _run(work: Callable[[], None], parent: int) -> None:
     end_with(parent)
-    if visible is not None:
-        os.environ[GPUS] = visible
     work()
 
 
-def _devices(number: int, gpus: float) -> list[str]:
-    """Return the names of the GPUs for the worker of a number; none if there are too few.
+@contextmanager
+def _visible(gpus: str | None) -> Iterator[None]:
+    """Give processes that start meanwhile the GPUs named; None changes nothing."""
+    before = os.environ.get(GPUS)
+    if gpus is not None:
+        os.environ[GPUS] = gpus
+    try:
+        yield
+    finally:
+        os.environ.pop(GPUS, None)
+        if before is not None:
+            os.environ[GPUS] = before
 
-    Workers with whole GPUs get neighbours, those with shares fill one GPU after the other.
-    """
-    names = os.environ[GPUS].split(",") if os.environ.get(GPUS) else [str(i) for i in range(_count())]
-    each = max(1, int(gpus))
-    groups = [names[i : i + each] for i in range(0, len(names) - each + 1, each)] if gpus else []
-    return groups[int(number * gpus / each) % len(groups)] if groups else []
 
-
-def _count() -> int:
+def _gpus() -> list[str]:
+    """Return the names of the GPUs that this process sees."""
+    if named := os.environ.get(GPUS):
+        return named.split(",")
     import torch
 
-    return torch.cuda.device_count()
+    return [str(i) for i in range(torch.cuda.device_count())]

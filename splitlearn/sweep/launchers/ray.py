@@ -60,7 +60,8 @@ class Ray(Launcher):
 
     def start(self, number: int, work: Callable[[], None]) -> Worker:
         """Submit a task."""
-        return _Task(self._ray, self._task.remote(work, os.getcwd(), sys.argv))
+        task = self._task.options(name=f"splitlearn_{number}")
+        return _Task(self._ray, task.remote(work, os.getcwd(), sys.argv))
 
     def close(self) -> None:
         """Leave the cluster, which ends this sweep's tasks, or end the cluster if it is of this sweep alone."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from splitlearn.cli.bank_command import bank
+from splitlearn.cli.instances import instance
 from splitlearn.cli.messages import UsageError, did_you_mean
 from splitlearn.cli.sweep_commands import pareto, sweep
 
@@ -226,13 +225,13 @@ def calibrate(
     arguments = {} if slope is None else {"slope": slope}
     settings = CalibrationSettings(
         levels=levels,
-        limits=_instance("limits", limits, quantizers, quantizers.Limits, **arguments),
+        limits=instance("limits", limits, quantizers, quantizers.Limits, **arguments),
         per_channel=per_channel,
         stretches=factors,
         rate_weight=rate_weight,
         entropy_weight=entropy_weight,
-        lengths=_instance("lengths", lengths, quantizers, quantizers.CodeLengths),
-        codec=_instance("codec", codec, codec_room, codec_room.Codec),
+        lengths=instance("lengths", lengths, quantizers, quantizers.CodeLengths),
+        codec=instance("codec", codec, codec_room, codec_room.Codec),
     )
     model, pictures = calibration_images(config, ckpt_path, data_root, photos, images, words)
     try:
@@ -297,35 +296,8 @@ def _codec(path: str) -> dict[str, Codec]:
     """Return a new codec of the class at an import path, by the class's name."""
     from splitlearn.codecs import Codec
 
-    codec = _instance("codec", path, None, Codec)
+    codec = instance("codec", path, None, Codec)
     return {type(codec).__name__: codec}
-
-
-def _instance(option: str, path: str, room: ModuleType | None, base: type[T], **arguments: Any) -> T:
-    """Return a new object of the class at an import path; a name without dots is looked for in `room`."""
-    module, _, name = path.rpartition(".")
-    if not module and room is not None:
-        names = [n for n in room.__all__ if _is_concrete(getattr(room, n), base)]
-        if name not in names:
-            raise UsageError(f"--{option} has no {name!r}{did_you_mean(name, names)}; it takes {', '.join(names)}")
-        module = room.__name__
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"--{option} {path} cannot be imported: {error}") from error
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        owner = ".".join(base.__module__.split(".")[:2])  # where its room offers it
-        raise UsageError(
-            f"--{option} takes the import path of a class derived from {owner}.{base.__name__}, got {path}"
-        )
-    try:
-        return cls(**arguments)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"--{option} {path} cannot be made: {error}") from error
-
-
-def _is_concrete(cls: object, base: type) -> bool:
-    return isinstance(cls, type) and issubclass(cls, base) and not inspect.isabstract(cls)
 
 
 def _factors(text: str) -> list[float]:

@@ -19,6 +19,9 @@ def sweep(
     space: Path,
     trials: int = 32,
     workers: int = 1,
+    launcher: str = "processes",
+    cpus: int = 1,
+    gpus: float | None = None,
     seed: int = 0,
     out: Path = Path("runs/sweep"),
     storage: str | None = None,
@@ -38,7 +41,11 @@ def sweep(
         space: YAML file with a parameter of the config a line, e.g. model.rate_weight: {log_uniform: [0.01, 1]};
             {uniform: [1, 16]} and {choice: [1, 2]} likewise.
         trials: how many points; more than before lengthens a sweep.
-        workers: processes, one thread and one trial at a time each.
+        workers: how many trials run at a time.
+        launcher: where they run: processes, of this machine; ray, on the cluster that RAY_ADDRESS names, or one that is
+            started here (needs the extra ray); or the import path of a splitlearn.sweep.Launcher of your own.
+        cpus: of a trial, and the threads that it computes with.
+        gpus: of a trial, 0.5 for two on each; by default processes see all GPUs, and Ray's workers none.
         seed: of the points.
         out: folder for tables, plot, and a folder with exported weights for each trial.
         storage: file or database that holds the trials, e.g. postgresql+psycopg://USER@HOST/NAME for many machines; by
@@ -62,15 +69,19 @@ def sweep(
     from rich.console import Console
     from rich.live import Live
 
+    from splitlearn.cli.instances import instance
+    from splitlearn.cli.sweep_processes import SweepTrial
     from splitlearn.cli.sweep_trial import ConfigTrial
     from splitlearn.sweep import (
         Axes,
+        Launcher,
         Space,
         SpaceError,
         Study,
         StudyError,
         Trial,
         frontier_table,
+        launchers,
         live_table,
         run_sweep,
         write_report,
@@ -86,6 +97,7 @@ def sweep(
     name, axes, address = out.name, Axes(rate, score), storage or str(out / JOURNAL)
     run = ConfigTrial(tuple(words), out, name, None if cache == "none" else cache_dir, cache, views)
     task, data = run.first([drawn_from.point(seed, number) for number in range(trials)])  # before anything is stored
+    starter = instance("launcher", launcher, launchers, Launcher, cpus=cpus, gpus=gpus)
     try:
         study = Study(address, name)
         settings = {"config": _fingerprint(words), "rate": rate, "score": score, "cache": cache, "views": views}
@@ -99,7 +111,7 @@ def sweep(
         def watch(now: list[Trial]) -> None:
             live.update(live_table(now, axes))
 
-        found = run_sweep(address, name, run, workers, out / "logs", watch)
+        found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
     curves = write_report(found, axes, out, run_record(), by)
     console.print(frontier_table(curves[0].frontier, axes))
     if not curves[0].trials:

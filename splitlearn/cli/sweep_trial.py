@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +27,20 @@ from splitlearn.outputs import init_args
 from splitlearn.sweep.space import Value
 from splitlearn.tasks import KeepFreedMemory, quieten, write_results
 
+FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
 UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that change no feature
+
+
+@contextmanager
+def _wandb_run_of_its_own() -> Iterator[None]:
+    """End the run that wandb has begun meanwhile, or it would take what the next trial logs too."""
+    status = 1
+    try:
+        yield
+        status = 0
+    finally:
+        if wandb := sys.modules.get("wandb"):
+            wandb.finish(status)
 
 
 @dataclass(frozen=True)
@@ -50,10 +65,14 @@ class ConfigTrial:
 
     def __call__(self, number: int, values: Mapping[str, Value]) -> dict[str, float]:
         """Fit, test and export one point; return its metrics, those of the last validation included."""
+        return self.run(number, self.parse(values))
+
+    @_wandb_run_of_its_own()
+    def run(self, number: int, settings: Namespace) -> dict[str, float]:
+        """Do so with the settings of a point; where several processes train, the first alone tests and exports."""
         quieten()
         folder = self.out / "trials" / f"{number:03}"
         folder.mkdir(parents=True, exist_ok=True)
-        settings = self.parse(values)
         _name_loggers(settings.trainer, folder, self.name)
         settings.trainer.enable_progress_bar = False
         settings.trainer.enable_model_summary = False
@@ -65,6 +84,11 @@ class ConfigTrial:
         trainer.callbacks.append(KeepFreedMemory())
         trainer.fit(task, data)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        config = yaml.safe_load(_parser().dump(settings, skip_none=False))
+        if trainer.world_size > 1:
+            is_first, trainer = trainer.is_global_zero, _alone(settings, trainer)
+            if not is_first:
+                return metrics
         trainer.test(task, data, verbose=False)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         if isinstance(task.model, SplitModel):
@@ -72,20 +96,26 @@ class ConfigTrial:
             metrics |= {f"bottleneck/{name}": float(value) for name, value in sizes.items()}
             if task.model.frozen:
                 export_bottleneck(task.model, folder / "bottleneck.safetensors", metrics)
-        write_results(folder, metrics, yaml.safe_load(_parser().dump(settings, skip_none=False)))
+        write_results(folder, metrics, config)
         return metrics
 
     def parse(self, values: Mapping[str, Value]) -> Namespace:
         """Return the settings of a point.
 
         Raises:
-            UsageError: if a parameter's path or value does not fit the config.
+            UsageError: if a parameter's path or value does not fit the config, or a trial would need other
+                machines or forked processes.
         """
         words = [word for name, value in values.items() for word in (f"--{name}", str(value))]
         try:
-            return _parser().parse_args([*self.words, *words])
+            settings = _parser().parse_args([*self.words, *words])
         except (Exception, SystemExit) as error:
             raise UsageError(one_sentence(error)) from error
+        if settings.trainer.num_nodes > 1:
+            raise UsageError("a trial runs on one machine, several share the sweep: leave --trainer.num_nodes at 1")
+        if str(settings.trainer.strategy).startswith(FORKS):
+            raise UsageError("processes of a trial are started as commands, not forked: use --trainer.strategy ddp")
+        return settings
 
     def build(self, values: Mapping[str, Value]) -> tuple[LightningModule, Any]:
         """Return the task and data of a point, without a trainer."""
@@ -177,6 +207,24 @@ def _parser(trainer: bool = True) -> ArgumentParser:
     parser.add_subclass_arguments(LightningModule, "model", required=True)
     parser.add_subclass_arguments(LightningDataModule, "data", required=True)
     return parser
+
+
+def trainer_of(settings: Namespace) -> Trainer:
+    """Return the trainer of a point alone."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Trainer, "trainer")
+    trainer: Trainer = parser.instantiate(Namespace(trainer=settings.trainer)).trainer  # type: ignore[no-untyped-call]
+    return trainer
+
+
+def _alone(settings: Namespace, trainer: Trainer) -> Trainer:
+    """Return a trainer that tests in one process: images shared out evenly to several are partly counted twice."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    settings.trainer.devices, settings.trainer.strategy, settings.trainer.logger = 1, "auto", False
+    tester = trainer_of(settings)
+    tester.loggers = trainer.loggers
+    return tester
 
 
 def _name_loggers(trainer: Any, folder: Path, group: str) -> None:

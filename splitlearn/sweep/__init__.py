@@ -1,5 +1,6 @@
 """Sweeps: points drawn from a space, each trained and measured, and the frontier of those that no other beats."""
 
+from splitlearn.sweep.launchers import Launcher, LauncherError, Worker
 from splitlearn.sweep.pareto import bd_rate, frontier_of, hypervolume, pareto_frontier, rate_at, spread
 from splitlearn.sweep.report import (
     Axes,
@@ -13,7 +14,7 @@ from splitlearn.sweep.report import (
 )
 from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, SpaceError, Uniform
 from splitlearn.sweep.study import Claim, State, Study, StudyError, Trial
-from splitlearn.sweep.workers import run_sweep
+from splitlearn.sweep.workers import TrialLost, run_sweep
 
 __all__ = [
     "Axes",
@@ -21,6 +22,8 @@ __all__ = [
     "Claim",
     "Curve",
     "Distribution",
+    "Launcher",
+    "LauncherError",
     "LogUniform",
     "Space",
     "SpaceError",
@@ -28,7 +31,9 @@ __all__ = [
     "Study",
     "StudyError",
     "Trial",
+    "TrialLost",
     "Uniform",
+    "Worker",
     "bd_rate",
     "curves_of",
     "frontier_of",

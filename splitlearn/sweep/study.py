@@ -7,7 +7,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -29,10 +29,10 @@ from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, Unif
 
 SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
 OPENINGS = 5  # how often to try to make tables that others make at the same time
-ATTEMPTS = 5  # how often a trial may lose its worker
+ATTEMPTS = 5  # how often a trial may lose its worker in one launch
 GRACE = 10  # seconds that a worker may take to say who it is
 POINT, VALUES, METRICS, ERROR, HOST, PID, BEAT = "point", "values", "metrics", "error", "host", "pid", "beat"
-SUPERFLUOUS = "superfluous"
+WORKER, SUPERFLUOUS = "worker", "superfluous"
 RATE, SCORE = "rate", "score"  # settings: names of the metrics that are minimised and maximised
 
 
@@ -112,6 +112,7 @@ class Study:
                     sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: all points are drawn beforehand
                     load_if_exists=True,
                 )
+                self._lost_before = {frozen.number for frozen in self._attempts() if _was_killed(frozen)}
                 return
             except Exception as error:  # whatever a driver raises
                 if attempt and isinstance(
@@ -178,8 +179,12 @@ class Study:
                 found[frozen.user_attrs[POINT]] = frozen
         return [_trial(found[number]) for number in sorted(found)]
 
-    def claim(self) -> Claim | None:
-        """Take a waiting trial for this process to run; None if none waits."""
+    def claim(self, worker: str = "") -> Claim | None:
+        """Take a waiting trial for this process to run; None if none waits.
+
+        Args:
+            worker: a name of its own for what runs it, by which `revive` can be told that it is gone.
+        """
         while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             taken = self._study.ask(self._distributions)
             # where another worker was faster, Optuna has made a trial up; two processes may enqueue one point again
@@ -187,7 +192,8 @@ class Study:
                 taken.set_user_attr(SUPERFLUOUS, True)
                 self._study.tell(taken, state=TrialState.FAIL)
                 continue
-            for name, value in {HOST: socket.gethostname(), PID: os.getpid(), BEAT: time.time()}.items():
+            told = {WORKER: worker, HOST: socket.gethostname(), PID: os.getpid(), BEAT: time.time()}
+            for name, value in told.items():
                 taken.set_user_attr(name, value)
             return Claim(taken.user_attrs[POINT], taken.user_attrs[VALUES], taken)
         return None
@@ -221,22 +227,34 @@ class Study:
             claim.attempt.set_user_attr(ERROR, error)
             self._study.tell(claim.attempt, state=TrialState.FAIL, skip_if_finished=True)
 
-    def revive(self) -> int:
+    def lose(self, claim: Claim) -> None:
+        """Give a trial back, as if this process had been killed."""
+        with suppress(UpdateFinishedTrialError):
+            self._study.tell(claim.attempt, state=TrialState.FAIL, skip_if_finished=True)
+
+    def revive(self, gone: Collection[str] = ()) -> int:
         """Enqueue again what was running in processes that are gone; return how many trials that were.
 
         A process is gone if this machine has none of its number, or if it gave no sign of life for five minutes. A
-        trial that has lost five processes has failed.
+        trial that has lost five processes since this study was opened has failed.
+
+        Args:
+            gone: names of workers that are known to have ended, on whatever machine.
         """
         for frozen in self._attempts():
-            if frozen.state is TrialState.RUNNING and not _lives(frozen):
+            is_gone = frozen.user_attrs.get(WORKER) in gone or not _lives(frozen)
+            if frozen.state is TrialState.RUNNING and is_gone:
                 self._study.tell(frozen.number, state=TrialState.FAIL, skip_if_finished=True)
         by_point: dict[int, list[FrozenTrial]] = {}
         for frozen in self._attempts():
             by_point.setdefault(frozen.user_attrs[POINT], []).append(frozen)
-        lost = [found for found in by_point.values() if len(found) < ATTEMPTS and all(map(_was_killed, found))]
+        lost = [found for found in by_point.values() if all(map(_was_killed, found)) and self._may_try_again(found)]
         for attempts in lost:
             self._enqueue(attempts[0].user_attrs[POINT], attempts[0].user_attrs[VALUES])
         return len(lost)
+
+    def _may_try_again(self, attempts: Sequence[FrozenTrial]) -> bool:
+        return sum(attempt.number not in self._lost_before for attempt in attempts) < ATTEMPTS
 
     def _enqueue(self, number: int, values: Mapping[str, Value]) -> None:
         self._study.enqueue_trial(dict(values), user_attrs={POINT: number, VALUES: dict(values)})

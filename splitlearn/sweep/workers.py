@@ -1,8 +1,7 @@
-"""Processes that run the trials of a study, and the one that watches them."""
+"""Workers that run the trials of a study, and the loop that watches them."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 import threading
@@ -10,15 +9,23 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
+from uuid import uuid4
 
+from splitlearn.sweep.launchers import Launcher, LauncherError, Processes, Worker
 from splitlearn.sweep.space import Value
 from splitlearn.sweep.study import Claim, State, Study, Trial
 
 BEAT_SECONDS = 30
 LOOK_SECONDS = 1.0
+VAIN = 3  # how many workers may end with an error while no trial ends
+
+
+class TrialLost(Exception):
+    """Raised by a trial that lost a process which it needs, through no fault of its own: it is run again."""
+
 
 RunTrial: TypeAlias = Callable[[int, Mapping[str, Value]], Mapping[str, float]]
 """Runs the point of a number with its values and returns metrics; it can be pickled."""
@@ -31,86 +38,119 @@ def run_sweep(
     workers: int,
     logs: Path,
     watch: Callable[[list[Trial]], None] = lambda trials: None,
+    launcher: Launcher | None = None,
 ) -> list[Trial]:
-    """Run all waiting trials in processes of one thread each, and return all trials once none waits or runs here.
+    """Run all waiting trials in workers, and return all trials once none waits or runs here.
 
-    A process that is killed is replaced and its trial run again. Trials of other machines that share the storage are
-    left to them, unless they fall silent.
+    A worker that is killed is replaced and its trial run again. Trials of other sweeps that share the storage are left
+    to them, unless they fall silent.
 
     Args:
         storage: of the study, which has been created.
         name: of the study.
         run: runs one trial.
-        workers: how many processes.
+        workers: how many there are at a time.
         logs: folder for what they print, a file each.
         watch: called every second with all trials.
+        launcher: starts workers, and is closed in the end; by default processes of one thread.
+
+    Raises:
+        LauncherError: if workers end with errors of their own, and no trial does.
     """
-    study = Study(storage, name)
-    context = multiprocessing.get_context("spawn")
-    logs.mkdir(parents=True, exist_ok=True)
-
-    def start(number: int) -> BaseProcess:
-        log = logs / f"worker_{number}.log"
-        process = context.Process(target=_work, args=(storage, name, run, log, os.getpid()), daemon=True)
-        process.start()
-        return process
-
-    processes: dict[int, BaseProcess] = {}
+    launcher = launcher or Processes()
+    found: dict[int, tuple[str, Worker]] = {}
+    gone: set[str] = set()
+    ended = vain = 0
     try:
+        study = Study(storage, name)
         while True:
-            for number in [number for number, process in processes.items() if not process.is_alive()]:
-                del processes[number]
-            study.revive()
+            for number, (token, worker) in list(found.items()):
+                if worker.has_ended():
+                    del found[number]
+                    gone.add(token)
+                    error = worker.error()
+                    vain += bool(error)
+                    if vain == VAIN:
+                        raise LauncherError(f"workers end before a trial does ({error}): {logs} may tell more")
+            study.revive(gone)
             trials = study.trials()
             watch(trials)
+            before, ended = ended, sum(trial.state in (State.FINISHED, State.FAILED) for trial in trials)
+            vain = vain if ended == before else 0
             waiting = sum(trial.state is State.WAITING for trial in trials)
-            if not waiting and not processes:
+            if not waiting and not found:
                 return trials
             for number in range(workers):
-                if number not in processes and waiting > 0:
-                    processes[number] = start(number)
+                if number not in found and waiting > 0:
+                    token = uuid4().hex
+                    log = logs / f"worker_{number}.log"
+                    found[number] = token, launcher.start(number, _Work(storage, name, run, log, launcher.cpus, token))
                     waiting -= 1
             time.sleep(LOOK_SECONDS)
     finally:
-        for process in processes.values():
-            process.terminate()
+        launcher.close()
 
 
-def _work(storage: str, name: str, run: RunTrial, log: Path, parent: int) -> None:
-    """Run trials until none waits."""
-    if torch := sys.modules.get("torch"):  # imported with `run`; what imports it later reads the environment
-        torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with log.open("a", buffering=1) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        study = Study(storage, name)
-        while claim := study.claim():
+@dataclass(frozen=True)
+class _Work:
+    """What a worker does: run trials until none waits."""
+
+    storage: str
+    name: str
+    run: RunTrial
+    log: Path
+    threads: int
+    token: str
+
+    def __call__(self) -> None:
+        if torch := sys.modules.get("torch"):  # imported with `run`; what imports it later reads the environment
+            torch.set_num_threads(self.threads)
+        os.environ["OMP_NUM_THREADS"] = str(self.threads)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a", buffering=1) as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            try:
+                self._run_all()
+            except Exception:
+                traceback.print_exc()
+                raise
+
+    def _run_all(self) -> None:
+        study = Study(self.storage, self.name)
+        while claim := study.claim(self.token):
             print(f"trial {claim.number}: {claim.values}")
-            with _signs_of_life(study, claim, parent):
-                try:
-                    study.finish(claim, run(claim.number, claim.values))
-                except Exception as error:  # the sweep goes on without it
-                    traceback.print_exc()
-                    study.fail(claim, f"{type(error).__name__}: {' '.join(str(error).split())}")
+            with _signs_of_life(study, claim):
+                self._run_one(study, claim)
+
+    def _run_one(self, study: Study, claim: Claim) -> None:
+        """Run a trial; an error of its own is recorded, one of the storage ends this worker."""
+        try:
+            metrics = self.run(claim.number, claim.values)
+        except TrialLost as error:
+            print(error)
+            study.lose(claim)
+            return
+        except Exception as error:  # the sweep goes on without it
+            traceback.print_exc()
+            study.fail(claim, f"{type(error).__name__}: {' '.join(str(error).split())}")
+            return
+        try:
+            study.finish(claim, metrics)
+        except (KeyError, ValueError) as error:  # not what the sweep asks for
+            study.fail(claim, f"{type(error).__name__}: {error}")
 
 
 @contextmanager
-def _signs_of_life(study: Study, claim: Claim, parent: int) -> Iterator[None]:
-    """Tell other machines that a trial is being run; end this process when its sweep has been killed."""
+def _signs_of_life(study: Study, claim: Claim) -> Iterator[None]:
+    """Tell other machines that a trial is being run."""
     ended = threading.Event()
-
-    def live() -> None:
-        while not ended.wait(1):
-            if os.getppid() != parent:
-                os._exit(1)  # its next launch runs this trial again
 
     def beat() -> None:
         while not ended.wait(BEAT_SECONDS):
             study.beat(claim)
 
-    for each in (live, beat):
-        threading.Thread(target=each, daemon=True).start()
+    threading.Thread(target=beat, daemon=True).start()
     try:
         yield
     finally:

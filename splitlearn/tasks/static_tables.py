@@ -55,7 +55,7 @@ class StaticTables(Callback):
             )
         )
         model.codecs = trainer.strategy.broadcast(codecs)  # every process has seen other images
-        pl_module.log("val/table_bytes", float(model.table_bytes))
+        pl_module.log("val/table_bytes", float(model.table_bytes), sync_dist=True)
 
 
 def _split_model(module: LightningModule) -> SplitModel:

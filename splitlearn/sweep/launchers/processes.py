@@ -1,0 +1,112 @@
+"""Workers as processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+
+from splitlearn.sweep.launchers.base import Launcher, LauncherError, Worker
+
+GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+class Processes(Launcher):
+    """Starts a fresh process for each worker, which ends if the sweep is killed.
+
+    Args:
+        cpus: threads that a worker computes with.
+        gpus: GPUs that a worker sees; 0.5 lets two share one. Without it, all see what the sweep sees.
+
+    Raises:
+        LauncherError: if a worker is to have more GPUs than there are.
+    """
+
+    def __init__(self, cpus: int = 1, gpus: float | None = None) -> None:
+        super().__init__(cpus, gpus)
+        self._started: list[BaseProcess] = []
+        self._names = _gpus() if gpus else []
+        if gpus and gpus > len(self._names):
+            raise LauncherError(
+                f"a worker is to have {gpus:g} GPUs, this machine offers {len(self._names)}: lower --gpus"
+            )
+
+    def start(self, number: int, work: Callable[[], None]) -> Worker:
+        """Start a process."""
+        process = multiprocessing.get_context("spawn").Process(target=_run, args=(work, os.getpid()), daemon=True)
+        with _visible(None if self.gpus is None else self.visible(number)):
+            process.start()
+        self._started = [each for each in self._started if each.is_alive()] + [process]
+        return _Process(process)
+
+    def close(self) -> None:
+        """Terminate all processes that are left."""
+        for process in self._started:
+            process.terminate()
+        for process in self._started:
+            process.join()
+
+    def visible(self, number: int) -> str:
+        """Return the names of the GPUs of a worker: neighbours if it has several, in turn if it shares one."""
+        each = max(1, int(self.gpus or 0))
+        groups = [self._names[i : i + each] for i in range(0, len(self._names) - each + 1, each)]
+        return ",".join(groups[int(number * (self.gpus or 0) / each) % len(groups)]) if groups else ""
+
+
+class _Process(Worker):
+    def __init__(self, process: BaseProcess) -> None:
+        self.process = process
+
+    def has_ended(self) -> bool:
+        return not self.process.is_alive()
+
+    def error(self) -> str:
+        status = self.process.exitcode or 0
+        return f"it ended with status {status}" if status > 0 else ""  # below zero: a signal
+
+
+def end_with(parent: int) -> None:
+    """End this process as soon as its parent is gone: the sweep's next launch runs its trial again.
+
+    Args:
+        parent: number of the process that must live.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _run(work: Callable[[], None], parent: int) -> None:
+    end_with(parent)
+    work()
+
+
+@contextmanager
+def _visible(gpus: str | None) -> Iterator[None]:
+    """Give processes that start meanwhile the GPUs named; None changes nothing."""
+    before = os.environ.get(GPUS)
+    if gpus is not None:
+        os.environ[GPUS] = gpus
+    try:
+        yield
+    finally:
+        os.environ.pop(GPUS, None)
+        if before is not None:
+            os.environ[GPUS] = before
+
+
+def _gpus() -> list[str]:
+    """Return the names of the GPUs that this process sees."""
+    if named := os.environ.get(GPUS):
+        return named.split(",")
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())]

@@ -1,0 +1,107 @@
+"""Workers as tasks of a Ray cluster, on as many machines as that has."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from splitlearn.sweep.launchers.base import Launcher, LauncherError, Worker
+
+ADDRESS = "RAY_ADDRESS"
+OBJECT_STORE = 1 << 27  # bytes; trials send nothing through it, and Ray would take a third of the memory
+
+
+class Ray(Launcher):
+    """Starts a task for each worker on the cluster that RAY_ADDRESS names, or on one of its own on this machine.
+
+    Tasks wait until a machine has their share of CPUs and GPUs free. The machines of a cluster need the project, its
+    data and the sweep's folder at the same place, on a shared disk say, and reach the storage.
+
+    Args:
+        cpus: of a worker, and the threads that it computes with.
+        gpus: of a worker; 0.5 lets two share one. None is none: Ray hides the GPUs that were not asked for.
+
+    Raises:
+        LauncherError: if Ray is not installed, the cluster cannot be reached, or none of its machines has that much.
+    """
+
+    def __init__(self, cpus: int = 1, gpus: float | None = None) -> None:
+        super().__init__(cpus, gpus)
+        address = os.environ.get(ADDRESS)
+        if not address:
+            _keep_to_itself()
+        try:
+            import ray
+        except ImportError as error:
+            raise LauncherError('Ray is not installed: pip install "splitlearn[ray]"') from error
+        own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+        try:
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
+        except Exception as error:  # whatever lies between here and the cluster
+            reason = " ".join(str(error).split())[:200]
+            raise LauncherError(
+                f"no Ray cluster could be {f'reached at {address}' if address else 'started'} ({reason}): "
+                f"{f'check {ADDRESS}, or unset it for a cluster on this machine' if address else 'see its message'}"
+            ) from error
+        self._ray = ray
+        largest = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(each.get("CPU", 0) >= cpus and each.get("GPU", 0) >= (gpus or 0) for each in largest):
+            ray.shutdown()
+            raise LauncherError(
+                f"no machine of the Ray cluster has {cpus} CPUs and {gpus or 0:g} GPUs: lower --cpus or --gpus"
+            )
+        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus or 0, max_retries=0)(_run)
+
+    def start(self, number: int, work: Callable[[], None]) -> Worker:
+        """Submit a task."""
+        task = self._task.options(name=f"splitlearn_{number}")
+        return _Task(self._ray, task.remote(work, os.getcwd(), sys.argv))
+
+    def close(self) -> None:
+        """Leave the cluster, which ends this sweep's tasks, or end the cluster if it is of this sweep alone."""
+        self._ray.shutdown()
+
+
+class _Task(Worker):
+    def __init__(self, ray: Any, reference: Any) -> None:
+        self.ray, self.reference = ray, reference
+
+    def has_ended(self) -> bool:
+        ended, _ = self.ray.wait([self.reference], timeout=0)
+        return bool(ended)
+
+    def error(self) -> str:
+        killed = self.ray.exceptions
+        try:
+            self.ray.get(self.reference)
+        except (killed.WorkerCrashedError, killed.NodeDiedError, killed.OutOfMemoryError):
+            return ""
+        except self.ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", error)
+            return f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        return ""
+
+
+def _keep_to_itself() -> None:
+    """Keep a cluster of one's own from sending statistics, and from leaving its token in the home directory.
+
+    Ray reads this from the environment when it is imported.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def _run(work: Callable[[], None], folder: str, arguments: list[str]) -> None:
+    """Work where the sweep was launched, and under its command, which results tell."""
+    if not Path(folder).is_dir():
+        raise LauncherError(f"{socket.gethostname()} has no {folder}: launch from a folder that all machines share")
+    os.chdir(folder)
+    sys.argv = arguments
+    work()

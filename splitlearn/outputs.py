@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+IGNORED = 255
+"""What a mask holds where a pixel counts nowhere: along objects in VOC, where images are padded."""
+
 
 @dataclass(frozen=True)
 class SplitOutput:

@@ -19,7 +19,14 @@ from splitlearn.models import backbone
 WIDEST = 200
 
 
-def profile_command(name: str, input_shape: tuple[int, ...], weights: str | None, out: Path, depth: int) -> None:
+def profile_command(
+    name: str,
+    input_shape: tuple[int, ...],
+    weights: str | None,
+    out: Path,
+    depth: int,
+    at: Sequence[str] | None = None,
+) -> None:
     """Profile a network by name; print a table, write `out/profile.csv` and `out/profile.png`.
 
     Args:
@@ -28,9 +35,10 @@ def profile_command(name: str, input_shape: tuple[int, ...], weights: str | None
         weights: file or name of weights, or None.
         out: folder, made if absent.
         depth: most dots in a listed module's name.
+        at: names of the modules to list, at any depth; None lists all down to `depth`.
     """
     network = backbone(name, weights)
-    profiles = profile_model(network, input_shape, depth)
+    profiles = profile_model(network, input_shape, depth, at)
     _write_csv(profiles, out / "profile.csv")
     _plot(profiles, name, out / "profile.png")
     size = f"{4 * math.prod(input_shape) / 1024:,.1f} kB"
@@ -39,13 +47,13 @@ def profile_command(name: str, input_shape: tuple[int, ...], weights: str | None
     widest = console.measure(table, options=console.options.update_width(WIDEST)).maximum
     console.width = max(console.width, widest)
     console.print(table)
-    console.print(_legend(network, depth), soft_wrap=True)
+    console.print(_legend(network, None if at else depth), soft_wrap=True)
     console.print(f"{out / 'profile.csv'} and {out / 'profile.png'} written", soft_wrap=True)
 
 
-def _legend(network: nn.Module, depth: int) -> str:
+def _legend(network: nn.Module, depth: int | None) -> str:
     text = "kB: 1,024 bytes of float32, of the module's own output; across × input: all tensors that a cut sends"
-    if any(name.count(".") > depth for name, _ in network.named_modules()):
+    if depth is not None and any(name.count(".") > depth for name, _ in network.named_modules()):
         text += f"\nmodules inside those of the table: --depth {depth + 1}"
     return text
 
@@ -53,7 +61,7 @@ def _legend(network: nn.Module, depth: int) -> str:
 def _table(profiles: Sequence[ModuleProfile], title: str) -> Table:
     table = Table(title=title)
     table.add_column("module", no_wrap=True, min_width=max(len(p.name) for p in profiles))
-    for column in ("output", "output\nkB", "tensors\nacross", "across\n× input", "params\nM", "MAC\nM"):
+    for column in ("output", "output\nkB", "tensors\nacross", "across\n× input", "params\nM", "MAC\nM", "MAC\n%"):
         table.add_column(column, justify="right", no_wrap=True)
     for p in profiles:
         table.add_row(
@@ -64,6 +72,7 @@ def _table(profiles: Sequence[ModuleProfile], title: str) -> Table:
             "?" if p.relative_crossing is None else f"{p.relative_crossing:.3f}",
             f"{p.cumulative_parameters / 1e6:.3f}",
             f"{p.cumulative_macs / 1e6:,.1f}",
+            f"{100 * p.relative_macs:.2f}",
         )
     return table
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
-from splitlearn.models import Bottleneck, SplitModel, crossing_shapes
+from splitlearn.models import Bottleneck, SplitModel, check_name, crossing_shapes
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class ModuleProfile:
         relative_size: `output_size` over the elements of the input image.
         cumulative_parameters: parameters of everything that has run when it is done.
         cumulative_macs: multiply–accumulates for one image until then.
+        relative_macs: these over those of the whole network.
         crossing_tensors: how many tensors a cut behind it carries; None where tracing cannot tell.
         relative_crossing: elements of all of these over those of the input.
     """
@@ -39,11 +40,14 @@ class ModuleProfile:
     relative_size: float
     cumulative_parameters: int
     cumulative_macs: int
+    relative_macs: float
     crossing_tensors: int | None
     relative_crossing: float | None
 
 
-def profile_model(model: nn.Module, input_shape: Sequence[int], depth: int | None = None) -> list[ModuleProfile]:
+def profile_model(
+    model: nn.Module, input_shape: Sequence[int], depth: int | None = None, at: Collection[str] | None = None
+) -> list[ModuleProfile]:
     """Profile every module that runs, in the order in which they are done.
 
     It runs without arithmetic and memory where the network allows it: on the meta device, or with fake tensors if the
@@ -53,17 +57,22 @@ def profile_model(model: nn.Module, input_shape: Sequence[int], depth: int | Non
         model: any network of images; it is left as it was.
         input_shape: `(C, H, W)` of one image.
         depth: leave out modules with more than this many dots in their name; None takes all.
+        at: names of modules to profile, at any depth, and no others; telling what crosses takes a trace for each.
 
     Raises:
-        ValueError: if the network does not take images of this shape.
+        ValueError: if the network does not take images of this shape, or a name in `at` is of no module that runs.
     """
+    for name in at or ():
+        check_name(model, name)
     running, image = _prepare(model, input_shape)
     rows = _run(running, image)
+    if idle := set(at or ()) - {row.name for row in rows}:
+        raise ValueError(f"module {min(idle)!r} of {type(model).__name__} never runs: name one that does")
     input_size = image.numel()
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
     profiles = []
     for row in rows:
-        if not row.name or (depth is not None and row.name.count(".") > depth):
+        if not row.name or not (_shallow(row.name, depth) if at is None else row.name in at):
             continue
         crossing = crossing_shapes(running, row.name, image)
         size = sum(_numel(shape) for shape in row.shapes)
@@ -76,6 +85,7 @@ def profile_model(model: nn.Module, input_shape: Sequence[int], depth: int | Non
                 relative_size=size / input_size,
                 cumulative_parameters=row.parameters,
                 cumulative_macs=row.macs,
+                relative_macs=row.macs / max(rows[-1].macs, 1),
                 crossing_tensors=None if crossing is None else len(crossing),
                 relative_crossing=None if crossing is None else sum(map(_numel, crossing)) / input_size,
             )
@@ -182,6 +192,10 @@ def _run(model: nn.Module, image: Tensor) -> list[_Row]:
         for handle in handles:
             handle.remove()
     return list(rows.values())
+
+
+def _shallow(name: str, depth: int | None) -> bool:
+    return depth is None or name.count(".") <= depth
 
 
 def _numel(shape: Sequence[int]) -> int:

@@ -25,6 +25,7 @@ def profile(
     weights: str | None = None,
     out: Path | None = None,
     depth: int = 1,
+    at: str | None = None,
 ) -> None:
     """Show for every module of a network what a cut after it would send and what the device would compute.
 
@@ -34,10 +35,12 @@ def profile(
         weights: a weights file, or the library's name for its weights; the profile does not depend on them.
         out: folder for profile.csv and profile.png; by default runs/profile/MODEL.
         depth: modules with more dots in their name than this are left out.
+        at: names of modules to show in place of these, e.g. layer3.5,layer4.1.
     """
     from splitlearn.analysis import profile_command
 
-    profile_command(model, _shape(input), weights, out or Path("runs/profile") / model.replace("/", "_"), depth)
+    folder = out or Path("runs/profile") / model.replace("/", "_")
+    profile_command(model, _shape(input), weights, folder, depth, None if at is None else at.split(","))
 
 
 def export(ckpt_path: Path, out: Path, results: Path | None = None, licence: str = "not stated") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from dataclasses import asdict
@@ -97,9 +96,7 @@ class SplitCLI(LightningCLI):
     def after_predict(self) -> None:
         """Leave predictions.csv in the run folder: number of the image, and what the task has found in it."""
         names = getattr(self.datamodule, "class_names", None)
-        table = self.model.prediction_table(self.trainer.predict_loop.predictions, names)
-        with whole_file(self.folder / "predictions.csv") as temporary, temporary.open("w", newline="") as file:
-            csv.writer(file).writerows(table)
+        self.model.write_predictions(self.folder, self.trainer.predict_loop.predictions, names)
         print(f"predictions: {self.folder / 'predictions.csv'}")
 
 

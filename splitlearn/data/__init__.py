@@ -8,6 +8,7 @@ from splitlearn.data.feature_cache import CachedFeatures, CacheInfo, cache_featu
 from splitlearn.data.folder import ImageFolder
 from splitlearn.data.imagenet import ImageNet, LabelledImages
 from splitlearn.data.images import DataError, read_photos
+from splitlearn.data.segmentation import FolderSegmentation, SegmentationDataModule, VocSegmentation
 from splitlearn.data.transforms import CropFlip
 
 __all__ = [
@@ -19,10 +20,13 @@ __all__ = [
     "DataError",
     "DetectionDataModule",
     "Digits",
+    "FolderSegmentation",
     "ImageDataModule",
     "ImageFolder",
     "ImageNet",
     "LabelledImages",
+    "SegmentationDataModule",
+    "VocSegmentation",
     "YoloDetection",
     "cache_features",
     "read_photos",

@@ -14,11 +14,11 @@ from splitlearn.data.images import DataError, ImageSet, View
 
 __all__ = ["Batch", "ImageDataModule", "split_indices"]
 
-Batch = tuple[Tensor, Any]  # images, and what is on them: int64 labels `(B,)`, or a list of `Boxes`, one an image
+Batch = tuple[Tensor, Any]  # images, and what is on them: labels `(B,)`, masks `(B, H, W)`, or `Boxes`, one an image
 
 
 class ImageDataModule(LightningDataModule, ABC):
-    """Images, float32 `(B, 3, H, W)` in [0, 1], not normalised (the model does that), and int64 labels `(B,)` or boxes.
+    """Images, float32 `(B, 3, H, W)` in [0, 1], not normalised (the model does that), with labels, masks or boxes.
 
     ```
     loader: uint8 batch → device → float32 in [0, 1] → train_transform (training only) → model
@@ -76,6 +76,11 @@ class ImageDataModule(LightningDataModule, ABC):
         """How many classes there are. Known before `setup`."""
         return len(self.class_names)
 
+    @property
+    def augments(self) -> bool:
+        """Whether a training image is another one each time."""
+        return self.train_transform is not None
+
     @abstractmethod
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return the training and the validation images, which share none."""
@@ -124,7 +129,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Convert a batch to float32 in [0, 1] and, while the Trainer trains, augment it.
 
         Args:
-            batch: uint8 images `(B, 3, H, W)`, on the device, and their labels or boxes, which pass untouched.
+            batch: uint8 images `(B, 3, H, W)`, on the device, and their labels, masks or boxes, which pass untouched.
             dataloader_idx: which of several loaders it came from; there is only one.
         """
         images, labels = batch

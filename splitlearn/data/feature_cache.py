@@ -44,6 +44,7 @@ class CacheInfo:
         images: how many images a part has: train, val, test.
         pixels: height × width of an image.
         floats: of each tensor that crosses the cut, whether it holds floats; integers are kept as they are.
+        target_shape: of what is kept beside an image's features: [] for its class, [H, W] for its mask.
         bytes: size on disk.
         relative_error: root of the mean squared difference between what is kept and what the head made, over the root
             mean square of the latter, of the worst tensor; 0 for float32.
@@ -55,6 +56,7 @@ class CacheInfo:
     images: dict[str, int]
     pixels: int
     floats: list[bool]
+    target_shape: list[int]
     bytes: int
     relative_error: float
     greatest_error: float
@@ -69,7 +71,7 @@ def cache_features(folder: Path, data: ImageDataModule, head: Head, precision: s
 
     Args:
         folder: of this head, data and precision alone; made if absent.
-        data: images and labels; the training images pass `train_transform`, if there is one.
+        data: images with labels or masks; training images are augmented as `data` do it.
         head: images in [0, 1] to crossing tensors, on any device.
         precision: "float32", "float16" or "uint8".
         views: how often to augment every training image; 1 where nothing is augmented.
@@ -80,7 +82,7 @@ def cache_features(folder: Path, data: ImageDataModule, head: Head, precision: s
     """
     if precision not in PRECISIONS or views < 1:
         raise ValueError(f"features are kept as {', '.join(PRECISIONS)}, in 1 view or more; got {precision}, {views}")
-    if data.train_transform is None:
+    if not data.augments:
         views = 1
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
@@ -122,19 +124,24 @@ class _Writer:
             left.unlink()
         self.data.setup()
         sizes = {part: self.data.size(part) for part in PARTS}
-        first, _ = next(self.data.batches("test"))
+        first, target = next(self.data.batches("test"))
+        if not isinstance(target, Tensor):
+            raise DataError(
+                "features are cached beside labels or masks, and these data have neither: train without a cache"
+            )
         with torch.inference_mode():
             like = self.head(first[:1])
-        self._check_room(sizes, like)
+        self._check_room(sizes, [*like, target[:1]])
         for part in PARTS:
             views = self.views if part == "train" else 1
-            self._write_part(part, sizes[part], views, like)
+            self._write_part(part, sizes[part], views, like, target)
         info = CacheInfo(
             precision=self.precision,
             views=self.views,
             images=sizes,
             pixels=math.prod(self.data.image_shape[1:]),
             floats=[t.is_floating_point() for t in like],
+            target_shape=list(target.shape[1:]),
             bytes=sum(f.stat().st_size for f in self.folder.glob("*.npy")),
             relative_error=max((math.sqrt(e / s) for e, s in self.squares.values() if s), default=0.0),
             greatest_error=self.greatest,
@@ -158,13 +165,13 @@ class _Writer:
             return TEST_PRECISION if part == "test" else self.precision
         return str(tensor.dtype).removeprefix("torch.")
 
-    def _write_part(self, part: str, size: int, views: int, like: Sequence[Tensor]) -> None:
+    def _write_part(self, part: str, size: int, views: int, like: Sequence[Tensor], target: Tensor) -> None:
         def made(name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
             return open_memmap(self.folder / f"{part}.{name}.npy", "w+", kind, shape)
 
         kept = [made(str(i), (views * size, *t.shape[1:]), self._kind(t, part)) for i, t in enumerate(like)]
         scales = [made(f"scale{i}", (views * size, 2), "float32") for i in range(len(like))]
-        labels: list[NDArray[Any]] = []
+        targets = made("targets", (views * size, *target.shape[1:]), self._kind(target, "targets"))
         for view in range(views):
             torch.manual_seed(view)
             position = view * size
@@ -177,13 +184,9 @@ class _Writer:
                 end = position + len(images)
                 for i, tensor in enumerate(features):
                     kept[i][position:end], scales[i][position:end] = self._stored(i, tensor, self._kind(tensor, part))
-                if not isinstance(truth, Tensor):
-                    raise DataError("features are cached for labels that are tensors; train detectors without a cache")
-                if view == 0:
-                    labels.append(truth.numpy())
+                targets[position:end] = truth.numpy()  # of every view: masks are cropped with their images
                 position = end
-        np.save(self.folder / f"{part}.labels.npy", np.concatenate(labels))
-        for array in (*kept, *scales):
+        for array in (*kept, *scales, targets):
             array.flush()  # type: ignore[attr-defined]
 
     def _stored(self, index: int, tensor: Tensor, kind: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -229,22 +232,23 @@ class _KeptFeatures(Dataset[Any]):
 
         self.tensors = [mapped(str(i)) for i in range(len(info.floats))]
         self.scales = [mapped(f"scale{i}") for i in range(len(info.floats))]
-        self.labels = torch.from_numpy(np.load(folder / f"{part}.labels.npy"))
-        self.views = len(self.tensors[0]) // max(len(self.labels), 1)
+        self.targets = mapped("targets")
+        self.images = info.images[part]
+        self.views = len(self.targets) // max(self.images, 1)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.images
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[list[Tensor], list[Tensor], Tensor]:
         rows = np.asarray(indices)
         if self.views > 1:
-            rows = rows + len(self.labels) * torch.randint(self.views, (len(rows),)).numpy()
+            rows = rows + self.images * torch.randint(self.views, (len(rows),)).numpy()
         tensors, scales = ([torch.from_numpy(a[rows]) for a in arrays] for arrays in (self.tensors, self.scales))
-        return tensors, scales, self.labels[torch.as_tensor(indices)]
+        return tensors, scales, torch.from_numpy(self.targets[rows])
 
 
 class CachedFeatures(LightningDataModule):
-    """Batches of `Features` and labels from a cache, in the order in which the data themselves would come.
+    """Batches of `Features` with labels or masks from a cache, in the order in which the data themselves would come.
 
     Args:
         folder: that `cache_features` has filled.
@@ -275,9 +279,9 @@ class CachedFeatures(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Features, Tensor]:
         """Restore a batch's features, on the device."""
-        tensors, scales, labels = batch
+        tensors, scales, targets = batch
         kinds = zip(tensors, scales, self.info.floats, strict=True)
-        return Features(tuple(restored(t, s) if floats else t for t, s, floats in kinds), self.info.pixels), labels
+        return Features(tuple(restored(t, s) if floats else t for t, s, floats in kinds), self.info.pixels), targets
 
     def _loader(self, part: str, shuffle: bool = False) -> DataLoader[Any]:
         return DataLoader(

@@ -55,6 +55,11 @@ class ImageNet(ImageFolder):
     ) -> None:
         super().__init__(root, image_size, resize, False, batch_size, num_workers, val_size, seed, train_transform)
 
+    @property
+    def augments(self) -> bool:
+        """True: every training image is cropped anew each time."""
+        return True
+
     def train_view(self) -> View:
         """Return the random crop of training."""
         view: View = v2.Compose([v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip()])

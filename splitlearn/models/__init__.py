@@ -10,7 +10,7 @@ from splitlearn.models.bottleneck import (
     NormalizedSeparable,
 )
 from splitlearn.models.box_decoder import BoxDecoder
-from splitlearn.models.cutting import CutError, Split, crossing_shapes, legal_cuts, split
+from splitlearn.models.cutting import CutError, Split, check_name, crossing_shapes, legal_cuts, split
 from splitlearn.models.freeze import freeze, thaw
 from splitlearn.models.image_codec import ImageCodec, ImageFile, Pixels
 from splitlearn.models.input_model import InputModel
@@ -48,6 +48,7 @@ __all__ = [
     "WeightsError",
     "YoloBoxes",
     "backbone",
+    "check_name",
     "crossing_shapes",
     "freeze",
     "legal_cuts",

@@ -20,6 +20,8 @@ from splitlearn.models.weights import WeightsError, load_weights
 
 __all__ = ["backbone", "mobilenet_v2_same"]
 
+AUXILIARY = "aux_classifier"  # second head of torchvision's segmentation networks, for their own training alone
+
 
 def backbone(name: str, weights: str | None = None, num_classes: int | None = None) -> nn.Module:
     """Return a network by name, with random weights, those of a local file, or those that its library publishes.
@@ -31,6 +33,9 @@ def backbone(name: str, weights: str | None = None, num_classes: int | None = No
     | ultralytics/yolov8n | of ultralytics | pretrained |
     | my_package.MyNet | of your own: a class or a function; the working directory is searched as well | |
     | resnet20 | the first of that name among splitlearn's CIFAR networks, torchvision's and timm's | as there |
+
+    Segmentation networks of torchvision come without the auxiliary head that their weights bring: it has no part in
+    what they predict, and what it is given would have to cross a cut behind it.
 
     Args:
         name: see above.
@@ -48,7 +53,7 @@ def backbone(name: str, weights: str | None = None, num_classes: int | None = No
     if weights is None or not _is_path(weights):
         return build(weights, num_classes)
     model = build(None, num_classes)
-    load_weights(model, weights)
+    load_weights(model, weights, unused=f"{AUXILIARY}.")
     return model
 
 
@@ -120,6 +125,8 @@ def _torchvision(name: str, weights: str | None, num_classes: int | None) -> nn.
     chosen = published[weights]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(chosen.url).path).name
     model = _downloaded(lambda: models.get_model(name, weights=chosen), chosen.url, cached.is_file())
+    if hasattr(model, AUXILIARY):
+        setattr(model, AUXILIARY, None)
     if num_classes is not None:
         _renew_classifier(model, models.get_model(name, weights=None, **arguments))
     return model

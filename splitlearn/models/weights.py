@@ -15,7 +15,7 @@ class WeightsError(ValueError):
     """Weights cannot be read, cannot be had, or belong to another architecture."""
 
 
-def load_weights(model: nn.Module, weights: str | Path) -> None:
+def load_weights(model: nn.Module, weights: str | Path, unused: str | None = None) -> None:
     """Load the weights of a local file into a model, in place, cast to the model's own dtypes.
 
     Reading the file cannot run code: .safetensors, or a state dict saved by torch (.pt, .pth).
@@ -23,6 +23,7 @@ def load_weights(model: nn.Module, weights: str | Path) -> None:
     Args:
         model: network whose state dict has the keys and shapes of the file.
         weights: path of the file.
+        unused: what names of tensors begin with that the file may hold and the model has no place for.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -34,8 +35,9 @@ def load_weights(model: nn.Module, weights: str | Path) -> None:
             f"no weights file at {path.absolute()}; copy or download it there, "
             "or set `weights` to the path of a .safetensors, .pt or .pth file that exists"
         )
-    state = _read_state(path)
-    problems = _misfits(model.state_dict(), state)
+    expected = model.state_dict()
+    state = {k: v for k, v in _read_state(path).items() if k in expected or not (unused and k.startswith(unused))}
+    problems = _misfits(expected, state)
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise WeightsError(

@@ -10,7 +10,9 @@ from splitlearn.tasks.loading import CheckpointError, load_task, task_from
 from splitlearn.tasks.payload import PayloadTask
 from splitlearn.tasks.quiet import quieten
 from splitlearn.tasks.results import run_record, write_results
+from splitlearn.tasks.segmentation import SegmentationTask
 from splitlearn.tasks.static_tables import StaticTables
+from splitlearn.tasks.training import TrainingTask
 
 __all__ = [
     "ChannelsLast",
@@ -21,7 +23,9 @@ __all__ = [
     "LastCheckpoint",
     "LearntTables",
     "PayloadTask",
+    "SegmentationTask",
     "StaticTables",
+    "TrainingTask",
     "WholeFileIO",
     "keep_freed_memory",
     "load_task",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -12,26 +12,12 @@ from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from splitlearn.codecs import RANS
 from splitlearn.losses import FeatureDistillation, RateLoss
-from splitlearn.metrics import EstimatedBits
-from splitlearn.models import CompressionModel, SplitModel
-from splitlearn.tasks.payload import PayloadTask
-
-Batch = tuple[Tensor, Tensor]
+from splitlearn.models import CompressionModel
+from splitlearn.tasks.training import Batch, TrainingTask
 
 
-class ValidationOutput(TypedDict):
-    """What a validation step hands to callbacks; Lightning asks for a dict.
-
-    Attributes:
-        symbols: uint8 `(B, …)` of each float tensor that crosses the cut.
-    """
-
-    symbols: list[Tensor]
-
-
-class ClassificationTask(PayloadTask):
+class ClassificationTask(TrainingTask):
     """Train what is inserted at the cut for classification; test with real bytes.
 
         loss = cross-entropy + rate_weight · rate(latent) + distillation_weight · distance(features_hat, features)
@@ -67,61 +53,33 @@ class ClassificationTask(PayloadTask):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__(model)
+        scores = _accuracy(num_classes)
+        super().__init__(
+            model, scores, rate_loss, rate_weight, distillation, distillation_weight, optimizer, lr_scheduler
+        )
         self.num_classes = num_classes
-        self.rate_loss, self.rate_weight = rate_loss, rate_weight
-        if rate_loss is not None and isinstance(model, SplitModel):
-            rate_loss.begin(model.latent_shapes, model.quantizers)
-        self.distillation, self.distillation_weight = distillation, distillation_weight
-        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        self.val_accuracy = _accuracy(num_classes, "val/")
-        self.test_accuracy = _accuracy(num_classes, "test/")
-        self.estimated_bits = _estimated_bits(model)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits `(B, num_classes)` of images `(B, 3, H, W)` in [0, 1], by the differentiable pass."""
         logits: Tensor = self.model(images)
         return logits
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
-        images, labels = batch
-        output = self.model.run(images)
-        self._check_shape(output.prediction)
-        loss = functional.cross_entropy(output.prediction, labels)
-        self.log("train/task_loss", loss, batch_size=len(labels))
-        if self.rate_loss is not None:
-            rate = torch.stack([self.rate_loss(latent) for latent in output.latents]).sum()
-            self.log("train/rate_loss", rate, batch_size=len(labels))
-            loss = loss + self.rate_weight * rate
-        if self.distillation is not None:
-            distance = self.distillation(output.features_hat, output.features)
-            self.log("train/distillation_loss", distance, batch_size=len(labels))
-            loss = loss + self.distillation_weight * distance
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
-        return loss
+    def logits_of(self, prediction: Tensor, targets: Tensor) -> Tensor:
+        """Return the network's output, if it is logits `(B, num_classes)`."""
+        self._check_shape(prediction)
+        return prediction
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> ValidationOutput:
-        """Log loss, accuracy and the entropy of the symbols; return these for callbacks."""
-        images, labels = batch
-        output = self.model.run(images)
-        self._matching(output.prediction, labels)
-        loss, size = functional.cross_entropy(output.prediction, labels), len(labels)
-        self.log("val/task_loss", loss, sync_dist=True, batch_size=size)
-        self.val_accuracy.update(output.prediction, labels)
-        self.log_dict(self.val_accuracy, prog_bar=True, batch_size=size)
-        symbols: list[Tensor] = []
-        if isinstance(self.model, SplitModel) and self.estimated_bits is not None:
-            symbols = self.model.symbols_of(output.latents)
-            self.estimated_bits.update(symbols)
-            self.log("val/estimated_bits", self.estimated_bits, prog_bar=True, batch_size=size)
-        return {"symbols": symbols}
+    def check_targets(self, targets: Tensor) -> None:
+        """Refuse labels beyond the classes."""
+        if len(targets) and (largest := int(targets.max())) >= self.num_classes:
+            raise ValueError(
+                f"an image has the label {largest}, but num_classes is {self.num_classes}: "
+                "the classes of network and data must be the same"
+            )
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log accuracy and sizes of images that went through their payloads."""
-        images, labels = batch
-        self.test_accuracy.update(self._matching(self.measured(images), labels), labels)
-        self.log_dict(self.test_accuracy, batch_size=len(labels))
+    def task_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy of the images."""
+        return functional.cross_entropy(logits, targets)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the predicted classes `(B,)`, by way of payloads."""
@@ -135,27 +93,6 @@ class ClassificationTask(PayloadTask):
         rows = [[i, label, class_names[label] if class_names else ""] for i, label in enumerate(classes)]
         return [["image", "class", "name"], *rows]
 
-    def configure_optimizers(self) -> Any:
-        """Return the optimizer over what trains, and its scheduler.
-
-        Raises:
-            ValueError: if nothing in the model trains.
-        """
-        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        if not trainable:
-            raise ValueError("nothing trains here: network frozen, bottleneck the identity; go straight to `test`")
-        optimizer = self.optimizer(trainable)
-        if self.lr_scheduler is None:
-            return optimizer
-        make: Callable[..., Any] = self.lr_scheduler
-        try:
-            scheduler = make(optimizer)
-        except ValueError:  # OneCycleLR without a length
-            scheduler = make(optimizer, total_steps=self._total_steps())
-        interval = "step" if hasattr(scheduler, "total_steps") else "epoch"
-        settings = {"scheduler": scheduler, "interval": interval, "monitor": "val/task_loss"}
-        return {"optimizer": optimizer, "lr_scheduler": settings}
-
     def _check_shape(self, logits: Tensor) -> None:
         found = tuple(logits.shape[1:])
         if found != (self.num_classes,):
@@ -164,33 +101,10 @@ class ClassificationTask(PayloadTask):
                 "the classes of network and data must be the same"
             )
 
-    def _matching(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the logits if they are of `num_classes` classes, and no label lies beyond these."""
-        self._check_shape(logits)
-        if len(labels) and (largest := int(labels.max())) >= self.num_classes:
-            raise ValueError(
-                f"an image has the label {largest}, but num_classes is {self.num_classes}: "
-                "the classes of network and data must be the same"
-            )
-        return logits
 
-    def _total_steps(self) -> int:
-        return int(self.trainer.estimated_stepping_batches)
-
-
-def _accuracy(num_classes: int, prefix: str) -> MetricCollection:
+def _accuracy(num_classes: int) -> MetricCollection:
     """Top-1 as `accuracy`, and top-5 where there are more than five classes."""
     metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(num_classes, average="micro")}
     if num_classes > 5:
         metrics["accuracy_top5"] = MulticlassAccuracy(num_classes, average="micro", top_k=5)
-    return MetricCollection(metrics, prefix=prefix)
-
-
-def _estimated_bits(model: CompressionModel) -> EstimatedBits | None:
-    """Count symbols as the model's codecs do: for each channel where they have tables of their own."""
-    if not isinstance(model, SplitModel):
-        return None
-    split = [isinstance(codec, RANS) and codec.per_channel for codec in model.codecs]
-    shapes = model.latent_shapes if any(split) else [()] * len(split)
-    channels = [shape[0] if each else 1 for shape, each in zip(shapes, split, strict=True)]
-    return EstimatedBits([q.levels for q in model.quantizers], channels)
+    return MetricCollection(metrics)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule
 from torch import Tensor
 
+from splitlearn.files import whole_file
 from splitlearn.metrics import BitsPerPixel, BytesPerImage
 from splitlearn.models import CompressionModel, SplitModel, VariableRateModel
 
@@ -44,3 +47,15 @@ class PayloadTask(LightningModule):
             class_names: name of each class; None if the data have none.
         """
         raise NotImplementedError
+
+    def write_predictions(self, folder: Path, predictions: Sequence[Any], class_names: Sequence[str] | None) -> None:
+        """Write what `predict` has found to predictions.csv.
+
+        Args:
+            folder: of the run.
+            predictions: what `predict_step` has returned, batch by batch.
+            class_names: name of each class; None if the data have none.
+        """
+        table = self.prediction_table(predictions, class_names)
+        with whole_file(folder / "predictions.csv") as temporary, temporary.open("w", newline="") as file:
+            csv.writer(file).writerows(table)

@@ -100,8 +100,8 @@ def test_predictions_come_from_payloads(make_trainer: MakeTrainer, data: Digits)
 
 def test_few_classes_have_no_top_five(make_trainer: MakeTrainer) -> None:
     task = ClassificationTask(datta(), 5)
-    assert set(task.val_accuracy.keys()) == {"val/accuracy"}
-    assert set(ClassificationTask(datta(), 6).val_accuracy.keys()) == {"val/accuracy", "val/accuracy_top5"}
+    assert set(task.val_scores.keys()) == {"val/accuracy"}
+    assert set(ClassificationTask(datta(), 6).val_scores.keys()) == {"val/accuracy", "val/accuracy_top5"}
     assert task(digits(2)).shape == (2, 10)
 
 

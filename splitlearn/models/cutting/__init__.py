@@ -1,6 +1,6 @@
 """Cut any network at a named module into a head and a tail that agree with it bit for bit."""
 
 from splitlearn.models.cutting.cut import Split, crossing_shapes, split
-from splitlearn.models.cutting.names import CutError, legal_cuts
+from splitlearn.models.cutting.names import CutError, check_name, legal_cuts
 
-__all__ = ["CutError", "Split", "crossing_shapes", "legal_cuts", "split"]
+__all__ = ["CutError", "Split", "check_name", "crossing_shapes", "legal_cuts", "split"]

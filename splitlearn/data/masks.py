@@ -1,0 +1,168 @@
+"""Images with a class for every pixel: reading masks, and bringing image and mask to one size together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional
+from torchvision.tv_tensors import Mask
+
+from splitlearn.data.images import DataError, decode_rgb
+from splitlearn.outputs import IGNORED
+
+__all__ = ["IdTable", "Masked", "MaskedImages", "MaskedView", "crop_and_flip", "fitted"]
+
+MaskedView: TypeAlias = Callable[[Image.Image, Mask], tuple[Image.Image, Tensor]]
+
+GREY = 128  # about the mean of photographs, so nearly 0 after any usual normalization
+IDS = 1 << 16  # a PNG file holds no more in one channel
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Masked:
+    """An image file and the file that holds the class of each of its pixels."""
+
+    image: Path
+    mask: Path
+
+
+class IdTable:
+    """What ids in mask files stand for.
+
+    Args:
+        classes: of each class by its name, its id in the files, or several; the order of the names numbers the classes.
+        others: class of all other ids: that of the background, or 255, which leaves their pixels out; None refuses
+            masks that have any.
+        ignored: ids whose pixels are left out.
+
+    Raises:
+        ValueError: if an id is out of range or named twice, or there are too few or too many classes.
+    """
+
+    def __init__(
+        self, classes: Mapping[str, int | Sequence[int]], others: int | None = None, ignored: Sequence[int] = (IGNORED,)
+    ) -> None:
+        if not 2 <= len(classes) <= IGNORED:
+            raise ValueError(f"masks need 2 to {IGNORED} classes, {len(classes)} are given")
+        if others not in (None, IGNORED) and not 0 <= others < len(classes):
+            raise ValueError(
+                f"others must be a class, 0…{len(classes) - 1}, {IGNORED} to leave them out, or null; got {others}"
+            )
+        self.names = tuple(classes)
+        self._table = np.full(IDS, UNKNOWN if others is None else others, np.int16)
+        named: set[int] = set()
+        ids_of = [[ids] if isinstance(ids, int) else list(ids) for ids in classes.values()]
+        for label, ids in [*enumerate(ids_of), (IGNORED, list(ignored))]:
+            for identity in ids:
+                if not 0 <= identity < IDS or identity in named:
+                    raise ValueError(f"ids of masks must lie in 0…{IDS - 1} and have one class each; see {identity}")
+                named.add(identity)
+                self._table[identity] = label
+
+    def read(self, file: Path) -> NDArray[np.uint8]:
+        """Return the classes in a mask file, `(H, W)`.
+
+        Raises:
+            DataError: the file is damaged, holds colours, or an id that has no class.
+        """
+        ids = _read_ids(file)
+        labels = self._table[ids]
+        unknown = ids[labels == UNKNOWN]
+        if unknown.size:
+            raise DataError(
+                f"{file} has the id {unknown.max()}, which belongs to no class: name it in classes or ignored, or "
+                "set others to a class for all such ids"
+            )
+        return labels.astype(np.uint8)
+
+
+def _read_ids(file: Path) -> NDArray[np.uint16]:
+    try:
+        with Image.open(file) as image:
+            mode, ids = image.mode, np.array(image)
+    except (OSError, SyntaxError, ValueError, ImportError) as error:  # as for images
+        raise DataError(f"cannot decode {file}, remove or replace it ({error})") from error
+    if mode not in ("1", "L", "P", "I;16"):
+        raise DataError(f"{file} holds colours ({mode}): a mask takes one channel with an id for each pixel")
+    return ids.astype(np.uint16)
+
+
+class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
+    """Images and masks, decoded whenever they are asked for.
+
+    Args:
+        pairs: the files.
+        table: what ids in the masks stand for.
+        view: brings image and mask to the common size; a random one gives another view each time.
+    """
+
+    def __init__(self, pairs: Sequence[Masked], table: IdTable, view: MaskedView) -> None:
+        self.pairs = pairs
+        self.table = table
+        self.view = view
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        images, masks = self.__getitems__([index])
+        return images[0], masks[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return a batch: uint8 images `(B, 3, H, W)` and uint8 classes `(B, H, W)`. Torch's loader calls this.
+
+        Raises:
+            DataError: a file is damaged, a mask has another size than its image, or an id that has no class.
+        """
+        views = [self._load(self.pairs[index]) for index in indices]
+        return torch.stack([image for image, _ in views]), torch.stack([mask for _, mask in views])
+
+    def _load(self, pair: Masked) -> tuple[Tensor, Tensor]:
+        image = ImageOps.exif_transpose(decode_rgb(pair.image))  # masks are drawn on the image as it is shown
+        labels = self.table.read(pair.mask)
+        height, width = labels.shape
+        if (width, height) != image.size:
+            raise DataError(
+                f"{pair.mask} has {width}×{height} pixels and {pair.image} {image.width}×{image.height}: "
+                "a mask is as large as its image"
+            )
+        shown, mask = self.view(image, Mask(torch.from_numpy(labels)))
+        return functional.pil_to_tensor(shown), mask.as_subclass(Tensor)
+
+
+def crop_and_flip(height: int, width: int) -> MaskedView:
+    """Return the view of training: a random part of an image, a quarter of it at least, scaled and maybe mirrored."""
+    view: MaskedView = v2.Compose([v2.RandomResizedCrop((height, width), scale=(0.25, 1)), v2.RandomHorizontalFlip()])
+    return view
+
+
+def fitted(height: int, width: int) -> MaskedView:
+    """Return the view of evaluation: scaled to just fit, grey to the right and below, where the mask is 255.
+
+    Reference:
+        Chen et al. 2017: the longer side is brought to 513 pixels, the rest is padded.
+    """
+
+    def view(image: Image.Image, mask: Mask) -> tuple[Image.Image, Tensor]:
+        scale = min(height / image.height, width / image.width)
+        size = [max(1, round(image.height * scale)), max(1, round(image.width * scale))]
+        border = [0, 0, width - size[1], height - size[0]]
+        # v2's own nearest neighbour of masks lies up to half a pixel beside the image's grid
+        labels = functional.resize_image(mask.as_subclass(Tensor)[None], size, InterpolationMode.NEAREST_EXACT)[0]
+        if size != [image.height, image.width]:
+            image = functional.resize(image, size, InterpolationMode.BILINEAR)
+        padded: Image.Image = functional.pad(image, border, fill=GREY)
+        return padded, functional.pad(Mask(labels), border, fill=IGNORED)
+
+    return view

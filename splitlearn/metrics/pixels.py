@@ -1,0 +1,34 @@
+"""Scores of segmentations, all taken from one confusion matrix over a whole set of images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
+
+from splitlearn.outputs import IGNORED
+
+
+class PixelAccuracy(MulticlassConfusionMatrix):
+    """Share of pixels that are given their class, of those that have one."""
+
+    def compute(self) -> Tensor:
+        """Return the trace of the confusion matrix over its sum."""
+        return torch.trace(self.confmat) / self.confmat.sum()
+
+
+def pixel_scores(num_classes: int) -> MetricCollection:
+    """Return `miou` and `pixel_accuracy` of predicted classes or logits; both share one confusion matrix.
+
+    The mean intersection over union is taken over the classes that occur in masks or predictions, each class's over all
+    images together: a mean of every image's own would weigh rare classes by the images that they are in.
+
+    Args:
+        num_classes: number of classes, at most 255; pixels of class 255 are left out.
+    """
+    scores: dict[str, Metric | MetricCollection] = {
+        "miou": MulticlassJaccardIndex(num_classes, ignore_index=IGNORED, validate_args=False),
+        "pixel_accuracy": PixelAccuracy(num_classes, ignore_index=IGNORED, validate_args=False),
+    }
+    return MetricCollection(scores, compute_groups=[list(scores)])

@@ -1,0 +1,146 @@
+"""Who trains, and what is logged, when the tail names a class for every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from splitlearn.files import whole_file
+from splitlearn.losses import FeatureDistillation, RateLoss
+from splitlearn.metrics import pixel_scores
+from splitlearn.models import CompressionModel
+from splitlearn.outputs import IGNORED
+from splitlearn.tasks.training import Batch, TrainingTask
+
+
+class SegmentationTask(TrainingTask):
+    """Train what is inserted at the cut of a segmentation network; test with real bytes.
+
+        loss = cross-entropy + rate_weight · rate(latent) + distillation_weight · distance(features_hat, features)
+
+    The network's output is logits `(B, num_classes, h, w)`, or a dict that holds them under "out", as torchvision's do;
+    they are resized to the masks bilinearly, and the cross-entropy is the mean over pixels. Pixels of class 255 count
+    nowhere. `test/miou` and `test/pixel_accuracy` are those of one confusion matrix over all images; bits per pixel are
+    of the network's input, padding included.
+
+    Args:
+        model: the network with bytes in its middle.
+        num_classes: number of classes, background included.
+        rate_loss: stand-in for the bytes; None trains for the task alone.
+        rate_weight: weight of the rate; 1/α of Datta et al. 2022, eq. 1 (L = L_r + α·L_t, here divided by α).
+        distillation: distance to the frozen network's own features; None leaves it out.
+        distillation_weight: weight of that distance.
+        optimizer: makes the optimizer from parameters.
+        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and is given the run's length
+            unless it has one; any other steps every epoch, ReduceLROnPlateau on `val/task_loss`. None keeps the
+            learning rate.
+
+    Raises:
+        ValueError: if there are fewer than 2 classes, or more than 255.
+
+    Reference:
+        Datta et al. 2022, eq. 1, Secs. III-B and IV.
+    """
+
+    def __init__(
+        self,
+        model: CompressionModel,
+        num_classes: int,
+        rate_loss: RateLoss | None = None,
+        rate_weight: float = 0.0,
+        distillation: FeatureDistillation | None = None,
+        distillation_weight: float = 1.0,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        if not 2 <= num_classes <= IGNORED:
+            raise ValueError(f"num_classes must lie in 2…255, got {num_classes}")
+        scores = pixel_scores(num_classes)
+        super().__init__(
+            model, scores, rate_loss, rate_weight, distillation, distillation_weight, optimizer, lr_scheduler
+        )
+        self.num_classes = num_classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits `(B, num_classes, H, W)` of images `(B, 3, H, W)` in [0, 1], by the differentiable pass."""
+        return self.logits_of(self.model(images), images)
+
+    def logits_of(self, prediction: Any, targets: Tensor) -> Tensor:
+        """Return the network's logits `(B, num_classes, h, w)`, resized to the height and width of `targets`."""
+        logits = prediction.get("out") if isinstance(prediction, Mapping) else prediction
+        if not isinstance(logits, Tensor) or logits.ndim != 4:
+            found = f"has shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"is a {_kind(prediction)}"
+            raise ValueError(
+                f"the network's output {found}: segmentation takes logits (B, classes, h, w), or a dict with them "
+                "under 'out'"
+            )
+        if logits.shape[1] != self.num_classes:
+            raise ValueError(
+                f"the network tells {logits.shape[1]} classes apart, but num_classes is {self.num_classes}: "
+                "the classes of network and data must be the same"
+            )
+        size = targets.shape[-2:]
+        if logits.shape[-2:] == size:
+            return logits
+        return functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+
+    def check_targets(self, targets: Tensor) -> None:
+        """Refuse masks with classes beyond the network's."""
+        wrong = targets[(targets >= self.num_classes) & (targets != IGNORED)]
+        if len(wrong):
+            raise ValueError(
+                f"a mask has the class {int(wrong.max())}, but num_classes is {self.num_classes}: "
+                "the classes of network and data must be the same"
+            )
+
+    def task_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy of the pixels that have a class; 0 if none has."""
+        total = functional.cross_entropy(logits, targets.long(), ignore_index=IGNORED, reduction="sum")
+        return total / (targets != IGNORED).sum().clamp(min=1)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the predicted class of every pixel, uint8 `(B, H, W)`, by way of payloads."""
+        images, masks = batch
+        logits = self.logits_of(self.model.decompress(self.model.compress(images)), masks)
+        return logits.argmax(1).to(torch.uint8)
+
+    def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
+        """Return a row for each class found in an image: the image's number, the class, its name, its pixels."""
+        rows: list[list[Any]] = [["image", "class", "name", "pixels"]]
+        for i, mask in enumerate(mask for batch in predictions for mask in batch):
+            labels, counts = mask.unique(return_counts=True)
+            for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
+                rows.append([i, label, class_names[label] if class_names else "", count])
+        return rows
+
+    def write_predictions(self, folder: Path, predictions: Sequence[Any], class_names: Sequence[str] | None) -> None:
+        """Write predictions.csv, and each image's classes as masks/NNNNN.png in the colours of VOC."""
+        super().write_predictions(folder, predictions, class_names)
+        for i, mask in enumerate(mask for batch in predictions for mask in batch):
+            image = Image.fromarray(mask.cpu().numpy())
+            image.putpalette(_voc_colours().tobytes())
+            with whole_file(folder / "masks" / f"{i:05}.png") as temporary:
+                image.save(temporary)
+
+
+def _kind(prediction: Any) -> str:
+    keys = f" with the keys {', '.join(map(str, prediction))}" if isinstance(prediction, Mapping) else ""
+    return type(prediction).__name__ + keys
+
+
+def _voc_colours() -> NDArray[np.uint8]:
+    """Return the colour map of VOC, `(256, 3)`: a class's bits go to red, green, blue in turn, high bits first."""
+    classes, colours = np.arange(256), np.zeros((256, 3), np.uint8)
+    for step in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((classes >> (3 * step + channel)) & 1) << (7 - step)).astype(np.uint8)
+    return colours

@@ -1,0 +1,186 @@
+"""What tasks that train share: the loss around the task's own, validation, optimizer and scheduler."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from splitlearn.codecs import RANS
+from splitlearn.losses import FeatureDistillation, RateLoss
+from splitlearn.metrics import EstimatedBits
+from splitlearn.models import CompressionModel, SplitModel
+from splitlearn.tasks.payload import PayloadTask
+
+Batch = tuple[Tensor, Tensor]
+
+
+class ValidationOutput(TypedDict):
+    """What a validation step hands to callbacks; Lightning asks for a dict.
+
+    Attributes:
+        symbols: uint8 `(B, …)` of each float tensor that crosses the cut.
+    """
+
+    symbols: list[Tensor]
+
+
+class TrainingTask(PayloadTask):
+    """Train what is inserted at the cut; test with real bytes.
+
+        loss = task loss + rate_weight · rate(latent) + distillation_weight · distance(features_hat, features)
+
+    A subclass says what the logits and the loss of its task are, and how they are scored. Only parameters that require
+    a gradient are given to the optimizer: the bottleneck of a `SplitModel`, the whole network of an `InputModel`.
+    Validation runs the differentiable pass and logs `val/estimated_bits`; testing sends every image through its payload
+    and logs `test/bytes_per_image`.
+
+    Args:
+        model: the network with bytes in its middle.
+        scores: of logits against targets; logged as `val/…` and `test/…`.
+        rate_loss: stand-in for the bytes; None trains for the task alone.
+        rate_weight: weight of the rate; 1/α of Datta et al. 2022, eq. 1 (L = L_r + α·L_t, here divided by α).
+        distillation: distance to the frozen network's own features; None leaves it out.
+        distillation_weight: weight of that distance.
+        optimizer: makes the optimizer from parameters.
+        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and is given the run's length
+            unless it has one; any other steps every epoch, ReduceLROnPlateau on `val/task_loss`. None keeps the
+            learning rate.
+
+    Reference:
+        Datta et al. 2022, eq. 1 and Sec. III-B.
+    """
+
+    def __init__(
+        self,
+        model: CompressionModel,
+        scores: MetricCollection,
+        rate_loss: RateLoss | None,
+        rate_weight: float,
+        distillation: FeatureDistillation | None,
+        distillation_weight: float,
+        optimizer: OptimizerCallable,
+        lr_scheduler: LRSchedulerCallable | None,
+    ) -> None:
+        super().__init__(model)
+        self.rate_loss, self.rate_weight = rate_loss, rate_weight
+        if rate_loss is not None and isinstance(model, SplitModel):
+            rate_loss.begin(model.latent_shapes, model.quantizers)
+        self.distillation, self.distillation_weight = distillation, distillation_weight
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.val_scores, self.test_scores = scores.clone(prefix="val/"), scores.clone(prefix="test/")
+        self.estimated_bits = _estimated_bits(model)
+
+    @abstractmethod
+    def logits_of(self, prediction: Any, targets: Tensor) -> Tensor:
+        """Return the logits that a network's output holds, in the shape that loss and scores compare with targets.
+
+        Raises:
+            ValueError: if the output holds none, or of another number of classes.
+        """
+
+    @abstractmethod
+    def check_targets(self, targets: Tensor) -> None:
+        """Refuse targets that no class of the network stands for, before a metric sees them.
+
+        Raises:
+            ValueError: if there are such.
+        """
+
+    @abstractmethod
+    def task_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the task's own loss, a scalar."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        images, targets = batch
+        output, size = self.model.run(images), len(targets)
+        loss = self.task_loss(self.logits_of(output.prediction, targets), targets)
+        parts = {"train/task_loss": loss}
+        if self.rate_loss is not None:
+            rate = torch.stack([self.rate_loss(latent) for latent in output.latents]).sum()
+            parts["train/rate_loss"] = rate
+            loss = loss + self.rate_weight * rate
+        if self.distillation is not None:
+            distance = self.distillation(output.features_hat, output.features)
+            parts["train/distillation_loss"] = distance
+            loss = loss + self.distillation_weight * distance
+        if self._logs_this_step:
+            self.log_dict(parts, batch_size=size)
+            self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        return loss
+
+    @property
+    def _logs_this_step(self) -> bool:
+        """Whether a logger writes this step: a call of `log` takes as long as a layer of a small bottleneck."""
+        trainer = self.trainer
+        return trainer.is_last_batch or (self.global_step + 1) % max(trainer.log_every_n_steps, 1) == 0
+
+    def on_validation_epoch_start(self) -> None:
+        """Make the metrics' states anew: `fit` cannot add to those that a `validate` before it has left."""
+        self.val_scores.reset()
+        if self.estimated_bits is not None:
+            self.estimated_bits.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> ValidationOutput:
+        """Log loss, scores and the entropy of the symbols; return these for callbacks."""
+        images, targets = batch
+        output, size = self.model.run(images), len(targets)
+        logits = self.logits_of(output.prediction, targets)
+        self.check_targets(targets)
+        self.log("val/task_loss", self.task_loss(logits, targets), sync_dist=True, batch_size=size)
+        self.val_scores.update(logits, targets)
+        self.log_dict(self.val_scores, prog_bar=True, batch_size=size)
+        symbols: list[Tensor] = []
+        if isinstance(self.model, SplitModel) and self.estimated_bits is not None:
+            symbols = self.model.symbols_of(output.latents)
+            self.estimated_bits.update(symbols)
+            self.log("val/estimated_bits", self.estimated_bits, prog_bar=True, batch_size=size)
+        return {"symbols": symbols}
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log scores and sizes of images that went through their payloads."""
+        images, targets = batch
+        logits = self.logits_of(self.measured(images), targets)
+        self.check_targets(targets)
+        self.test_scores.update(logits, targets)
+        self.log_dict(self.test_scores, batch_size=len(targets))
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer over what trains, and its scheduler.
+
+        Raises:
+            ValueError: if nothing in the model trains.
+        """
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if not trainable:
+            raise ValueError("nothing trains here: network frozen, bottleneck the identity; go straight to `test`")
+        optimizer = self.optimizer(trainable)
+        if self.lr_scheduler is None:
+            return optimizer
+        make: Callable[..., Any] = self.lr_scheduler
+        try:
+            scheduler = make(optimizer)
+        except ValueError:  # OneCycleLR without a length
+            scheduler = make(optimizer, total_steps=self._total_steps())
+        interval = "step" if hasattr(scheduler, "total_steps") else "epoch"
+        settings = {"scheduler": scheduler, "interval": interval, "monitor": "val/task_loss"}
+        return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def _total_steps(self) -> int:
+        return int(self.trainer.estimated_stepping_batches)
+
+
+def _estimated_bits(model: CompressionModel) -> EstimatedBits | None:
+    """Count symbols as the model's codecs do: for each channel where they have tables of their own."""
+    if not isinstance(model, SplitModel):
+        return None
+    split = [isinstance(codec, RANS) and codec.per_channel for codec in model.codecs]
+    shapes = model.latent_shapes if any(split) else [()] * len(split)
+    channels = [shape[0] if each else 1 for shape, each in zip(shapes, split, strict=True)]
+    return EstimatedBits([q.levels for q in model.quantizers], channels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
 import torch
@@ -110,16 +110,15 @@ class TrainingTask(PayloadTask):
             distance = self.distillation(output.features_hat, output.features)
             parts["train/distillation_loss"] = distance
             loss = loss + self.distillation_weight * distance
-        if self._logs_this_step:
-            self.log_dict(parts, batch_size=size)
-            self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        self.log_losses({**parts, "train/loss": loss}, size)
         return loss
 
-    @property
-    def _logs_this_step(self) -> bool:
-        """Whether a logger writes this step: a call of `log` takes as long as a layer of a small bottleneck."""
-        trainer = self.trainer
-        return trainer.is_last_batch or (self.global_step + 1) % max(trainer.log_every_n_steps, 1) == 0
+    def log_losses(self, losses: Mapping[str, Tensor], size: int) -> None:
+        """Log the losses of a batch of `size`, at steps that loggers write: a call takes as long as a small layer."""
+        every = max(self.trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
+        if self.trainer.is_last_batch or (self.global_step + 1) % every == 0:
+            for name, loss in losses.items():
+                self.log(name, loss, prog_bar=name == "train/loss", batch_size=size)
 
     def on_validation_epoch_start(self) -> None:
         """Make the metrics' states anew: `fit` cannot add to those that a `validate` before it has left."""

@@ -68,7 +68,7 @@ def _settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     loader = {"class_path": "splitlearn.deploy.load_bank", "init_args": {"path": str(path), "backbone": backbone}}
     arguments = {name: value for name, value in task.items() if name not in TRAINING} | {"model": loader}
     return {
-        "trainer": {"logger": {"init_args": {"name": path.stem}}},
+        "trainer": {"logger": {"init_args": {"name": f"bank_{path.stem}"}}},
         "model": {"class_path": config["model"]["class_path"], "init_args": arguments},
         "data": config["data"],
     }

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitlearn.codecs import Codec, CodecError, Huffman, RunLength, pack, tagged, unpack, untagged
@@ -112,6 +112,7 @@ def containers(draw: st.DrawFn) -> bytes:
     return pack(symbols, 8, RunLength(), draw(st.lists(st.just(0.5), max_size=2)), draw(st.integers(0, 2**32 - 1)))
 
 
+@settings(deadline=None)  # the first call compiles
 @given(containers(), st.integers(0, 7))
 def test_a_tag_costs_no_byte_and_comes_back(payload: bytes, tag: int) -> None:
     carried = tagged(payload, tag)
@@ -122,6 +123,7 @@ def test_a_tag_costs_no_byte_and_comes_back(payload: bytes, tag: int) -> None:
     assert tagged(carried, 0) == payload
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_tag_is_found(data: st.DataObject) -> None:
     """Whatever is changed within 32 bits, those of the tag too: the reader's codec and context are as they were."""

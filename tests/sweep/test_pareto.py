@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitlearn.sweep import bd_rate, frontier_of, hypervolume, pareto_frontier, rate_at, spread
@@ -79,6 +79,7 @@ def test_shapes_are_checked() -> None:
         pareto_frontier([(1, 2, 3), (4, 5, 6)])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=9), st.integers(1, 8))
 def test_spread_is_as_even_as_brute_force_finds(rates: list[float], count: int) -> None:
     chosen = [rates[i] for i in spread(rates, count)]

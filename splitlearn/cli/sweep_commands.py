@@ -50,8 +50,8 @@ def sweep(
         out: folder for tables, plot, and a folder with exported weights for each trial.
         storage: file or database that holds the trials, e.g. postgresql+psycopg://USER@HOST/NAME for many machines; by
             default OUT/journal.log. The name of --out tells several sweeps in one database apart.
-        cache: how features of the frozen head are kept: float16, float32, uint8, or none to make them every epoch; those
-            of test images are always float32.
+        cache: how features of the frozen head are kept: float16, float32, uint8, or none to make them every epoch;
+            those of test images are always float32.
         cache_dir: folder for them, shared by all sweeps.
         views: how often each training image is augmented for the cache.
         rate: metric to minimise.

@@ -53,7 +53,8 @@ class DepthwiseSeparable(Bottleneck):
         stride: S, by which the latent is smaller than the features, rounded up.
 
     Raises:
-        ValueError: if the features are not `(C, H, W)`, or `channels` or `stride` is not positive.
+        ValueError: if the features are not `(C, H, W)`, `channels` or `stride` is not positive, or the stride is larger
+            than the map.
 
     Reference:
         Datta et al. 2022, Sec. III-A and Fig. 2.
@@ -89,7 +90,8 @@ class NormalizedSeparable(Bottleneck):
         gain: standard deviation of the latent when training starts, in units of the quantizer's input.
 
     Raises:
-        ValueError: if the features are not `(C, H, W)`, or `channels` or `stride` is not positive.
+        ValueError: if the features are not `(C, H, W)`, `channels` or `stride` is not positive, or the stride is larger
+            than the map.
     """
 
     def __init__(self, shape: FeatureShape, channels: int = 32, stride: int = 2, gain: float = 2.0) -> None:
@@ -119,6 +121,11 @@ def _checked(shape: FeatureShape, channels: int, stride: int) -> int:
         )
     if channels < 1 or stride < 1:
         raise ValueError(f"channels and stride must be at least 1, got channels={channels}, stride={stride}")
+    if stride > max(shape[1:]):
+        raise ValueError(
+            f"a stride of {stride} is larger than the map of {shape[1]}×{shape[2]} at this cut: take {max(shape[1:])} "
+            "or less, or cut earlier"
+        )
     return shape[0]
 
 

@@ -10,6 +10,7 @@ from splitlearn.models import DepthwiseSeparable, Identity, NormalizedSeparable
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 20), width=st.integers(1, 20), stride=st.integers(1, 8), channels=st.integers(1, 5))
 def test_decoder_restores_any_size_at_any_stride(height: int, width: int, stride: int, channels: int) -> None:
+    stride = min(stride, max(height, width))
     unit = DepthwiseSeparable((6, height, width), channels, stride)
     features = torch.rand(2, 6, height, width)
     latent = unit.encoder(features)
@@ -20,6 +21,7 @@ def test_decoder_restores_any_size_at_any_stride(height: int, width: int, stride
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 20), width=st.integers(1, 20), stride=st.integers(1, 8))
 def test_normalized_unit_restores_any_size_and_sees_every_feature(height: int, width: int, stride: int) -> None:
+    stride = min(stride, max(height, width))
     unit = NormalizedSeparable((3, height, width), channels=2, stride=stride).eval()
     for layer in unit.encoder.modules():
         if isinstance(layer, torch.nn.Conv2d):
@@ -66,3 +68,9 @@ def test_features_that_are_no_maps_are_refused(shape: tuple[int, ...]) -> None:
 def test_sizes_must_be_positive(channels: int, stride: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         DepthwiseSeparable((4, 4, 4), channels, stride)
+
+
+@pytest.mark.parametrize("unit", [DepthwiseSeparable, NormalizedSeparable])
+def test_a_stride_larger_than_the_map_is_refused(unit: type[DepthwiseSeparable | NormalizedSeparable]) -> None:
+    with pytest.raises(ValueError, match="a stride of 8 is larger than the map of 5×7 at this cut: take 7 or less"):
+        unit((4, 5, 7), channels=2, stride=8)

@@ -61,7 +61,8 @@ def kill_at_random(
             sweep.kill()
             kills += 1
         sweep.wait()
-        if all(t.state is State.FINISHED for t in Study(*study).trials()):
+        trials = Study(*study).trials()  # none if it was killed before it made any
+        if trials and all(trial.state is State.FINISHED for trial in trials):
             break
     print(f"{kills} kills in {launches} launches")
     return kills

@@ -13,39 +13,61 @@ import numpy as np
 from splitlearn.sweep import State, Study
 
 Launch = Callable[[], subprocess.Popen[bytes]]
+Clock = Callable[[int], float]
+
+
+def wall(pid: int) -> float:
+    """Seconds, however busy this machine is."""
+    return time.monotonic()
+
+
+def busy(pid: int) -> float:
+    """Seconds of computing that a process and its children have done: they do as much in as many, whoever else does."""
+    rows = _ps("-eo", "pid=,ppid=,cputimes=")
+    return float(sum(seconds for number, parent, seconds in rows if pid in (number, parent)))
 
 
 def children(pid: int) -> list[int]:
     """Numbers of the processes that a process has started."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    return [int(word) for word in found.stdout.split()]
+    return [number for number, *_ in _ps("-o", "pid=", "--ppid", str(pid))]
 
 
-def kill_at_random(launch: Launch, study: tuple[str, str], seed: int, seconds: tuple[float, float]) -> int:
-    """Launch a sweep again and again; kill one of its workers or the whole, twenty times or until it is done.
+def kill_at_random(
+    launch: Launch, study: tuple[str, str], seed: int, seconds: tuple[float, float], clock: Clock = wall
+) -> int:
+    """Launch a sweep again and again; kill workers of it, and then the whole, until something was killed twenty times.
 
     Args:
         launch: starts the sweep, and each time the same.
         study: its storage and name.
         seed: of the moments.
         seconds: the shortest and longest time between a launch and the kill of the whole.
+        clock: by which they are told, given the number of the sweep's process.
 
     Returns:
-        How often something was killed.
+        How often something was killed; fewer than twenty if the sweep was done before.
     """
-    random, kills = np.random.default_rng(seed), 0
+    random, kills, launches = np.random.default_rng(seed), 0, 0
     while kills < 20:
-        sweep = launch()
-        deadline = time.time() + float(random.uniform(*seconds))
-        while time.time() < deadline and sweep.poll() is None:
-            time.sleep(float(random.uniform(0.1, seconds[1] / 5)))
-            if (found := children(sweep.pid)) and random.random() < 0.5:
+        sweep, launches = launch(), launches + 1
+        now = clock(sweep.pid)
+        end, next_kill = now + random.uniform(*seconds), now + random.uniform(0, seconds[1])
+        while sweep.poll() is None and (now := clock(sweep.pid)) < end:
+            time.sleep(0.1)
+            if now > next_kill and (found := children(sweep.pid)):
                 os.kill(int(random.choice(found)), signal.SIGKILL)
-                kills += 1
+                next_kill, kills = now + random.uniform(0, seconds[1] / 2), kills + 1
         if sweep.poll() is None:
             sweep.kill()
             kills += 1
         sweep.wait()
-        if all(t.state is State.FINISHED for t in Study(*study).trials()):
+        trials = Study(*study).trials()  # none if it was killed before it made any
+        if trials and all(trial.state is State.FINISHED for trial in trials):
             break
+    print(f"{kills} kills in {launches} launches")
     return kills
+
+
+def _ps(*options: str) -> list[list[int]]:
+    found = subprocess.run(["ps", *options], capture_output=True, text=True, check=False)
+    return [[int(word) for word in line.split()] for line in found.stdout.splitlines()]

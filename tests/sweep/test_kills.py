@@ -17,7 +17,7 @@ import pytest
 
 from splitlearn.data import CachedFeatures
 from splitlearn.sweep import State, Study
-from tests.sweep.kills import kill_at_random
+from tests.sweep.kills import busy, kill_at_random
 from tests.sweep.test_study import SPACE, storage
 
 pytestmark = pytest.mark.slow
@@ -127,14 +127,13 @@ class RealSweep:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RealSweep, float]:
-    """A real sweep that nobody kills, and the seconds from its launch to the end of its first trial."""
+    """A real sweep that nobody kills, and the seconds that it computes until the end of its first trial."""
     sweep = RealSweep(tmp_path_factory.mktemp("undisturbed"))
-    started = time.time()
     process = sweep.launch()
     while not list(sweep.out.glob("trials/*/results.json")):
         time.sleep(0.1)
         assert process.poll() is None
-    first = time.time() - started
+    first = busy(process.pid)
     assert process.wait() == 0
     return sweep, first
 
@@ -142,13 +141,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RealSweep, fl
 def test_a_real_sweep_loses_nothing(tmp_path: Path, undisturbed: tuple[RealSweep, float]) -> None:
     sweep, (expected, first) = RealSweep(tmp_path), undisturbed
     address = str(sweep.out / "journal.log")
-    assert kill_at_random(sweep.launch, (address, "sweep"), 2, (0.3 * first, 1.5 * first)) >= 20
+    assert kill_at_random(sweep.launch, (address, "sweep"), 2, (0.3 * first, 1.5 * first), busy) >= 20
     sweep.check(expected)
 
 
 def test_nor_does_it_with_a_database(postgres: str, tmp_path: Path, undisturbed: tuple[RealSweep, float]) -> None:
     sweep, (expected, first) = RealSweep(tmp_path, "--storage", postgres), undisturbed
-    assert kill_at_random(sweep.launch, (postgres, "sweep"), 3, (0.3 * first, 1.5 * first)) >= 20
+    assert kill_at_random(sweep.launch, (postgres, "sweep"), 3, (0.3 * first, 1.5 * first), busy) >= 20
     sweep.check(expected)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 SHARED = Path(os.environ.get("SPLITLEARN_SHARED", Path(__file__).parents[2] / "shared")) / "data"
 
@@ -26,3 +27,24 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real data not found in {SHARED}; set SPLITLEARN_SHARED to the folder that holds data/")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def mask_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four small images a part with masks, in VOC's layout and in COCO's: 1 is an aeroplane here and a person there."""
+    root = tmp_path_factory.mktemp("masks")
+    for part, list_name in (("train2017", "train"), ("val2017", "val")):
+        for n in range(4):
+            noise = torch.randint(0, 256, (40, 50, 3), dtype=torch.uint8).numpy()
+            mask = torch.zeros(40, 50, dtype=torch.uint8)
+            mask[10:30, 5 * n :] = 1
+            for folder in (f"images/{part}", "JPEGImages"):
+                (root / folder).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(noise).save(root / folder / f"{part}_{n}.jpg")
+            for folder in (f"semantic_segmentation/masks/{part}", "SegmentationClass"):
+                (root / folder).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask.numpy()).save(root / folder / f"{part}_{n}.png")
+        lists = root / "ImageSets/Segmentation"
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / f"{list_name}.txt").write_text("".join(f"{part}_{n}\n" for n in range(4)))
+    return root

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from splitlearn.cli import main
 from splitlearn.cli.sweep_trial import ConfigTrial
-from splitlearn.data import DetectionDataModule, ImageFolder, ImageNet
+from splitlearn.data import DetectionDataModule, ImageFolder, ImageNet, SegmentationDataModule
 from splitlearn.deploy import export_bottleneck, load_bottleneck
 from splitlearn.models import CompressionModel, SplitModel, TiledFeatures
+from splitlearn.models.cutting.check import same
+from splitlearn.outputs import Features
 from splitlearn.sweep import Space
 from splitlearn.tasks import load_task
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
@@ -28,17 +30,18 @@ CONFIGS = ROOT / "configs"
 PARTS = ("data", "spaces")  # folders of files that are no experiments
 EXPERIMENTS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.parent.name not in PARTS and p.name != "trainer.yaml")
 DETECTORS = [p for p in EXPERIMENTS if "DetectionTask" in p.read_text()]
+SEGMENTERS = [p for p in EXPERIMENTS if "SegmentationTask" in p.read_text()]
 DATTA = CONFIGS / "datta2022/resnet20_layer2.yaml"
 STACKED = ("ours", "ours_factorized", "full_model")
 BASE = {CONFIGS / "datta2022" / f"{stacked}.yaml": DATTA for stacked in STACKED}  # what is stacked on it
 BASE |= {CONFIGS / f"datta2022/{net}.yaml": CONFIGS / f"carra2023/{net}.yaml" for net in ("resnet50", "mobilenet_v2")}
-PUBLISHED = [p for p in EXPERIMENTS if "name: torchvision/" in BASE.get(p, p).read_text()]
-OWN = [p for p in EXPERIMENTS if p not in DETECTORS and p not in PUBLISHED]  # weights and data of 32 pixels
+PUBLISHED = [p for p in EXPERIMENTS if "name: torchvision/" in BASE.get(p, p).read_text() and p not in SEGMENTERS]
+OWN = [p for p in EXPERIMENTS if p not in [*DETECTORS, *SEGMENTERS, *PUBLISHED]]  # weights and data of 32 pixels
 SPACES = {  # and the configs that they are drawn over
     "quickstart": [CONFIGS / "quickstart.yaml"],
     "datta2022_classification": [CONFIGS / "carra2023/resnet50.yaml", CONFIGS / "datta2022/resnet50.yaml"],
     "datta2022_mobilenet_v2": [CONFIGS / "carra2023/mobilenet_v2.yaml", CONFIGS / "datta2022/mobilenet_v2.yaml"],
-    "datta2022_segmentation": [DATTA],
+    "datta2022_segmentation": [CONFIGS / "datta2022/deeplabv3_resnet50.yaml"],
     "datta2022_cifar_paper": [DATTA],
     "datta2022_cifar_ours": [DATTA, CONFIGS / "datta2022/ours_factorized.yaml"],
 }
@@ -58,7 +61,12 @@ model:
 data: {init_args: {image_size: 64, batch_size: 2}}
 """
 SMALL_NETWORK = SMALL_DETECTOR.replace("image_size: 64", "image_size: 64, resize: 64")
-Measured = list[tuple[CompressionModel, Tensor]]
+SMALL_SEGMENTER = """
+model:
+  init_args: {model: {init_args: {net: {init_args: {example: [3, 33, 33], model: {init_args: {weights: null}}}}}}}
+data: {init_args: {image_size: 33, val_size: 2}}
+"""
+Measured = list[tuple[CompressionModel, Tensor | Features]]
 
 
 def name(path: Path) -> str:
@@ -98,7 +106,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
     found: Measured = []
     measure = PayloadTask.measured
 
-    def note(task: PayloadTask, images: Tensor) -> object:
+    def note(task: PayloadTask, images: Tensor | Features) -> object:
         found.append((task.model, images))
         return measure(task, images)
 
@@ -123,14 +131,16 @@ def check_results(folder: Path, measured: Measured) -> None:
     """Check sizes and scores of a test run, and that its payloads carried what the quantizers had made."""
     results = json.loads(next(folder.rglob("results.json")).read_text())
     assert results["test/bytes_per_image"] > 9
-    assert 0 <= results["test/accuracy"] <= 1
+    scores = [results[name] for name in ("test/accuracy", "test/miou", "test/pixel_accuracy") if name in results]
+    assert scores
+    assert all(0 <= score <= 1 for score in scores)
     model, images = measured[0]
     model.eval()
     payloads = model.compress(images)
     assert len(payloads) == len(images)
     with torch.no_grad():
         lossless = not isinstance(model, TiledFeatures)  # HEVC loses more than its quantizer does
-        assert torch.equal(model.decompress(payloads), model(images)) == lossless
+        assert same(model.decompress(payloads), model(images)) == lossless
         if isinstance(model, SplitModel):
             latents = zip(model.quantizers, model.run(images).latents, strict=True)
             sent = [quantizer(latent) for quantizer, latent in latents]
@@ -192,6 +202,28 @@ def test_detector_runs_on_small_images(
     assert table[0] == "image,class,name,score,left,top,right,bottom"
 
 
+@pytest.mark.parametrize("path", SEGMENTERS, ids=name)
+def test_segmentation_trains_is_measured_and_exported(
+    path: Path, tmp_path: Path, mask_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch, request: Any
+) -> None:
+    """A trial of a sweep over the space of the paper, from cached features, on images of 33 pixels."""
+    weights = "null"
+    if path.stem == "deeplabv3_mobilenetv2":  # a network of a user's own
+        shared = request.getfixturevalue("shared_data") / "weights"
+        monkeypatch.syspath_prepend(str(shared))
+        weights = str(shared / "deeplabv3_mobilenetv2_voc_fp16.safetensors")
+    monkeypatch.chdir(ROOT)
+    small = tmp_path / "small.yaml"
+    small.write_text(ONE_STEP + SMALL_SEGMENTER.replace("null", weights))
+    words = [word for config in (CONFIGS / "trainer.yaml", path, small) for word in ("--config", str(config))]
+    words += ["--data.root", str(mask_folder)]
+    trial = ConfigTrial(tuple(words), tmp_path / "sweep", "sweep", tmp_path / "features", "float16", views=2)
+    metrics = trial(0, Space.read(CONFIGS / "spaces/datta2022_segmentation.yaml").point(0, 0))
+    assert {"val/miou", "train/rate_loss", "bottleneck/parameters"} <= metrics.keys()
+    check_results(tmp_path, measured)
+    assert (tmp_path / "sweep/trials/000/bottleneck.safetensors").is_file()
+
+
 def check_export(checkpoint: Path, folder: Path) -> None:
     model = cast("CompressionModel", load_task(checkpoint).model)
     images = torch.randint(0, 256, (3, 3, 32, 32)) / 255  # what eight-bit files hold
@@ -216,6 +248,9 @@ def test_data_config_builds(path: Path) -> None:
     data = parser.instantiate(parser.parse_object({"data": yaml.safe_load(path.read_text())})).data
     if isinstance(data, DetectionDataModule):
         assert data.image_shape == (3, 640, 640)
+        return
+    if isinstance(data, SegmentationDataModule):
+        assert (data.image_shape, data.num_classes) == ((3, 513, 513), 21)
         return
     assert data.image_shape == ((3, 224, 224) if isinstance(data, ImageNet) else (3, 32, 32))
     if not isinstance(data, ImageFolder):  # whose classes are those of the folder

@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import resnet50, resnet152, vgg16
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
+from torchvision.models.segmentation import deeplabv3_resnet50
 
 from splitlearn.analysis import ModuleProfile, count_macs, profile_command, profile_model
-from splitlearn.models import crossing_shapes, resnet20
+from splitlearn.models import CutError, crossing_shapes, resnet20
 
 IMAGE = (3, 224, 224)
 
@@ -56,6 +57,50 @@ def test_tensors_that_would_cross(resnet50_profile: list[ModuleProfile]) -> None
     profile = by_name(resnet50_profile)["layer1.0"]
     assert profile.crossing_tensors == 1
     assert profile.relative_crossing == profile.relative_size
+
+
+def test_splits_of_deeplab() -> None:
+    """Datta et al. 2022, Tables II and III: 74.32, 60.99, 49.83 and 23.43 % of the work, by their count of it."""
+    with torch.device("meta"):
+        network = deeplabv3_resnet50(weights=None, weights_backbone=None)
+    names = ["classifier.0.convs.1", "backbone.layer4.2", "backbone.layer4.1", "backbone.layer3.5"]
+    profiles = by_name(profile_model(network, (3, 513, 513), at=names))
+    assert list(profiles) == names[::-1]  # in the order in which they run
+    shares = [100 * profiles[name].relative_macs for name in names]
+    assert shares == pytest.approx([74.32, 60.99, 49.83, 23.43], abs=0.3)
+    assert [profiles[name].crossing_tensors for name in names] == [2, 1, 1, 1]
+    total = profiles[names[1]].cumulative_macs / profiles[names[1]].relative_macs
+    assert total == pytest.approx(168.65e9, rel=1e-3)
+    assert profiles[names[1]].cumulative_parameters == 23_508_032
+    auxiliary = 1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21  # which the paper's 42.01 M count, and nothing else does
+    assert sum(p.numel() for p in network.parameters()) + auxiliary == pytest.approx(42.01e6, rel=3e-4)
+
+
+def test_modules_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile_command("resnet20", (3, 32, 32), None, tmp_path, depth=0, at=["layer2.0.relu1", "layer3"])
+    rows = list(csv.DictReader((tmp_path / "profile.csv").read_text().splitlines()))
+    whole = by_name(profile_model(resnet20(), (3, 32, 32), depth=0))
+    assert [row["name"] for row in rows] == ["layer2.0.relu1", "layer3"]
+    assert [row["crossing_tensors"] for row in rows] == ["2", "1"]
+    assert int(rows[1]["cumulative_macs"]) == whole["layer3"].cumulative_macs
+    assert max(profile.relative_macs for profile in whole.values()) == 1
+    assert f"{100 * whole['layer3'].relative_macs:.2f}" in capsys.readouterr().out
+    with pytest.raises(CutError, match="no module 'layer4' in CifarResNet: did you mean layer"):
+        profile_model(resnet20(), (3, 32, 32), at=["layer4"])
+    with pytest.raises(ValueError, match="module 'idle' of Idle never runs: name one that does"):
+        profile_model(Idle(), (3, 8, 8), at=["conv", "idle"])
+
+
+class Idle(nn.Module):
+    """Has a layer that it does not use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.idle = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.conv(images)
+        return features
 
 
 class Around(nn.Module):

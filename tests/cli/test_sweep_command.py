@@ -24,6 +24,11 @@ model.model.bottleneck.channels: {choice: [2, 8]}
 model.model.bottleneck.stride: {choice: [1, 2]}
 model.rate_weight: {log_uniform: [0.03, 1]}
 """
+SMALL = """
+model:
+  init_args: {model: {init_args: {net: {init_args: {example: [3, 33, 33], model: {init_args: {weights: null}}}}}}}
+data: {init_args: {image_size: 33, val_size: 2}}
+"""
 
 
 @pytest.fixture
@@ -135,6 +140,27 @@ def test_a_trial_that_cannot_be_trained_is_recorded(space: Path, tmp_path: Path,
     states = {row["state"] for row in rows}
     assert states == {"finished", "failed"}, outcome.error
     assert all("step" in row["error"] for row in rows if row["state"] == "failed")
+
+
+@pytest.mark.slow
+def test_a_sweep_over_deeplab(mask_folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The config and the space of Datta et al. 2022 for segmentation, with random weights and on small images."""
+    monkeypatch.chdir(ROOT)
+    config = ROOT / "configs/datta2022/deeplabv3_resnet50.yaml"
+    space = ROOT / "configs/spaces/datta2022_segmentation.yaml"
+    small = tmp_path / "small.yaml"
+    small.write_text(SMALL)
+    outcome = run(
+        *["sweep", "--config", str(ROOT / "configs/trainer.yaml"), "--config", str(config), "--config", str(small)],
+        *[*QUICK, "--data.root", str(mask_folder)],
+        *["--space", str(space), "--trials", "2", "--score", "test/miou", "--views", "2"],
+        *["--cache_dir", str(tmp_path / "features"), "--out", str(tmp_path / "out")],
+    )
+    assert outcome.status == 0, outcome.error
+    rows = rows_of(tmp_path / "out")
+    assert [row["state"] for row in rows] == ["finished"] * 2
+    assert all(0 <= float(row["test/miou"]) <= 1 for row in rows)
+    assert len(list((tmp_path / "features").iterdir())) == 1  # one cache serves both
 
 
 def test_pareto_needs_a_sweep(tmp_path: Path, run: Run) -> None:

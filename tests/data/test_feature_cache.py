@@ -77,6 +77,8 @@ def test_views_are_augmented_each_by_itself(tmp_path: Path) -> None:
     assert len(kept) == 3 * size
     views = kept.reshape(3, size, -1)
     assert len({views[v].tobytes() for v in range(3)}) == 3
+    targets = np.load(tmp_path / "train.targets.npy").reshape(3, size)
+    assert (targets == targets[0]).all()  # augmentation moves no class
     cache = CachedFeatures(tmp_path, batch_size=size)
     (first, *_), labels = all_of(cache, "train")
     assert len(first) == len(labels) == size

@@ -124,6 +124,11 @@ def test_unknown_names_get_a_hint(name: str, hint: str) -> None:
     ("name", "weights", "reason"),
     [
         ("resnet18", "DEFAULT", r"cannot download https://download\.pytorch\.org/.* local file"),
+        (
+            "torchvision/deeplabv3_resnet50",
+            "COCO_WITH_VOC_LABELS_V1",
+            r"cannot download https://download\.pytorch\.org/.*deeplab.* local file",
+        ),
         ("timm/resnet10t", "pretrained", r"cannot download https://huggingface\.co/.* local file"),
         ("resnet18", "IMAGENET1K_V9", "use IMAGENET1K_V1, DEFAULT or a local file"),
         ("timm/resnet10t", "nonsense", "its tags: c3_in1k"),

@@ -83,6 +83,15 @@ def test_the_estimate_is_the_entropy_of_the_symbols(make_trainer: MakeTrainer, d
     assert logged["val/estimated_bits"] == pytest.approx(float(entropy), rel=1e-4)
 
 
+def test_what_was_validated_can_be_fitted(make_trainer: MakeTrainer, data: Digits) -> None:
+    """Validation leaves tensors of inference mode in metrics, which fitting must not add to."""
+    task = ClassificationTask(datta(), 10)
+    (before,) = make_trainer().validate(task, data, verbose=False)
+    trainer = make_trainer(limit_train_batches=1)
+    trainer.fit(task, data)
+    assert trainer.callback_metrics.keys() >= before.keys()
+
+
 def test_without_a_bottleneck_there_is_nothing_to_fit(make_trainer: MakeTrainer, data: Digits) -> None:
     with pytest.raises(ValueError, match=r"nothing trains here.* go straight to `test`"):
         make_trainer().fit(ClassificationTask(carra(), 10), data)

@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from splitlearn.cli import main
 from splitlearn.cli.sweep_trial import ConfigTrial
@@ -19,7 +19,6 @@ from splitlearn.data import DetectionDataModule, ImageFolder, ImageNet, Segmenta
 from splitlearn.deploy import export_bottleneck, load_bottleneck
 from splitlearn.models import CompressionModel, SplitModel, TiledFeatures
 from splitlearn.models.cutting.check import same
-from splitlearn.outputs import Features
 from splitlearn.sweep import Space
 from splitlearn.tasks import load_task
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
@@ -66,7 +65,7 @@ model:
   init_args: {model: {init_args: {net: {init_args: {example: [3, 33, 33], model: {init_args: {weights: null}}}}}}}
 data: {init_args: {image_size: 33, val_size: 2}}
 """
-Measured = list[tuple[CompressionModel, Tensor | Features]]
+Measured = list[tuple[CompressionModel, Any]]  # images, or features in a sweep
 
 
 def name(path: Path) -> str:
@@ -106,7 +105,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
     found: Measured = []
     measure = PayloadTask.measured
 
-    def note(task: PayloadTask, images: Tensor | Features) -> object:
+    def note(task: PayloadTask, images: Any) -> object:
         found.append((task.model, images))
         return measure(task, images)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from splitlearn.sweep import State, Study
+from splitlearn.sweep.study import PID
 
 Launch = Callable[[], subprocess.Popen[bytes]]
 Clock = Callable[[int], float]
@@ -66,6 +67,24 @@ def kill_at_random(
             break
     print(f"{kills} kills in {launches} launches")
     return kills
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.time() + 300
+    while not condition():
+        assert time.time() < deadline
+        time.sleep(0.1)
+
+
+def running(study: Study) -> list[int]:
+    """Numbers of the processes that run trials."""
+    return [frozen.user_attrs[PID] for frozen in study._attempts() if frozen.state.name == "RUNNING"]
+
+
+def kill_one_after(finished: int, study: Study) -> None:
+    """Kill a worker that runs a trial, once so many trials have finished."""
+    wait_for(lambda: sum(t.state is State.FINISHED for t in study.trials()) >= finished and bool(running(study)))
+    os.kill(running(study)[0], signal.SIGKILL)
 
 
 def _ps(*options: str) -> list[list[int]]:

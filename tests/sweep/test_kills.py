@@ -17,7 +17,7 @@ import pytest
 
 from splitlearn.data import CachedFeatures
 from splitlearn.sweep import State, Study
-from tests.sweep.kills import busy, kill_at_random
+from tests.sweep.kills import busy, kill_at_random, kill_one_after
 from tests.sweep.test_study import SPACE, storage
 
 pytestmark = pytest.mark.slow
@@ -149,6 +149,20 @@ def test_nor_does_it_with_a_database(postgres: str, tmp_path: Path, undisturbed:
     sweep, (expected, first) = RealSweep(tmp_path, "--storage", postgres), undisturbed
     assert kill_at_random(sweep.launch, (postgres, "sweep"), 3, (0.3 * first, 1.5 * first), busy) >= 20
     sweep.check(expected)
+
+
+def test_nor_does_it_on_ray(tmp_path: Path, undisturbed: tuple[RealSweep, float]) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'splitlearn[ray]'")
+    sweep = RealSweep(tmp_path, "--launcher", "ray", trials=6)
+    process = sweep.launch()
+    while not list(sweep.out.glob("trials/*/results.json")):
+        time.sleep(0.1)
+        assert process.poll() is None
+    study = Study(str(sweep.out / "journal.log"), "sweep")
+    for _ in range(2):
+        kill_one_after(1, study)
+    assert process.wait() == 0
+    sweep.check(undisturbed[0])
 
 
 def test_kills_while_features_are_cached_leave_a_whole_cache(

@@ -66,6 +66,16 @@ def test_what_is_measured_is_kept(tmp_path: Path) -> None:
     assert running.state is State.RUNNING
 
 
+def test_workers_that_are_known_to_be_gone_are_not_waited_for(tmp_path: Path) -> None:
+    study = created(tmp_path, 2)
+    claims = [study.claim("first"), study.claim("second")]
+    assert study.revive({"second"}) == 1  # although this process lives
+    again = study.claim("third")
+    assert claims[1] is not None
+    assert again is not None
+    assert (again.number, again.values) == (claims[1].number, claims[1].values)
+
+
 def _claim_and_die(path: str) -> None:
     Study(path, "sweep").claim()
     os.kill(os.getpid(), signal.SIGKILL)
@@ -81,6 +91,7 @@ def test_dead_trials_wait_again_so_many_times(tmp_path: Path, monkeypatch: pytes
         assert study.revive() == (attempt < 1)
     (trial,) = study.trials()
     assert (trial.state, trial.error) == (State.FAILED, "its process was killed")
+    assert created(tmp_path, 1).revive() == 1  # launched again, it is tried again
 
 
 def test_half_a_line_is_cut_off(tmp_path: Path) -> None:

@@ -103,5 +103,7 @@ def _run(work: Callable[[], None], folder: str, arguments: list[str]) -> None:
     if not Path(folder).is_dir():
         raise LauncherError(f"{socket.gethostname()} has no {folder}: launch from a folder that all machines share")
     os.chdir(folder)
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # users' own classes are found there
     sys.argv = arguments
     work()

@@ -6,15 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from splitlearn.sweep import LauncherError, State, Study
 from splitlearn.sweep.launchers import Ray
-from splitlearn.sweep.study import PID
+from tests.sweep.kills import kill_one_after, wait_for
 from tests.sweep.test_study import SPACE, created
 
 ROOT = Path(__file__).parents[3]
@@ -42,24 +41,6 @@ def launched(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
     script.write_text(LAUNCH)
     given = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder / "home"), **environment}
     return subprocess.Popen([sys.executable, str(script), str(folder)], env=given)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.time() + 300
-    while not condition():
-        assert time.time() < deadline
-        time.sleep(0.1)
-
-
-def running(study: Study) -> list[int]:
-    """Numbers of the processes that run trials."""
-    return [frozen.user_attrs[PID] for frozen in study._attempts() if frozen.state.name == "RUNNING"]
-
-
-def kill_one_after(finished: int, study: Study) -> None:
-    """Kill a worker that runs a trial, once so many trials have finished."""
-    wait_for(lambda: sum(t.state is State.FINISHED for t in study.trials()) >= finished and bool(running(study)))
-    os.kill(running(study)[0], signal.SIGKILL)
 
 
 def check_whole(study: Study) -> None:

@@ -42,6 +42,7 @@ SPACES = {  # and the configs that they are drawn over
     "datta2022_mobilenet_v2": [CONFIGS / "carra2023/mobilenet_v2.yaml", CONFIGS / "datta2022/mobilenet_v2.yaml"],
     "datta2022_segmentation": [CONFIGS / "datta2022/deeplabv3_resnet50.yaml"],
     "datta2022_cifar_paper": [DATTA],
+    "datta2022_cifar_paper_coarse": [DATTA],
     "datta2022_cifar_ours": [DATTA, CONFIGS / "datta2022/ours_factorized.yaml"],
 }
 ONE_STEP = """

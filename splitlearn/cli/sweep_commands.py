@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from splitlearn.cli.messages import UsageError, did_you_mean
@@ -87,7 +85,7 @@ def sweep(
         run_sweep,
         write_report,
     )
-    from splitlearn.tasks import run_record
+    from splitlearn.tasks import TrainingTask, run_record
 
     try:
         drawn_from = Space.read(space)
@@ -98,14 +96,20 @@ def sweep(
     name, axes, address = out.name, Axes(rate, score), storage or str(out / JOURNAL)
     run = ConfigTrial(tuple(words), out, name, None if cache == "none" else cache_dir, cache, views)
     task, data = run.first([drawn_from.point(seed, number) for number in range(trials)])  # before anything is stored
+    measured = [str(key) for key in task.test_scores] if isinstance(task, TrainingTask) else []
+    if measured and score.startswith("test/") and score not in measured:
+        raise UsageError(
+            f"--score {score} is not measured by {type(task).__name__}{did_you_mean(score, measured)}; it measures "
+            f"{', '.join(measured)}"
+        )
     starter = instance("launcher", launcher, launchers, Launcher, cpus=cpus, gpus=gpus)
     try:
-        study = Study(address, name)
-        settings = {"config": _fingerprint(words), "rate": rate, "score": score, "cache": cache, "views": views}
-        study.create(drawn_from, trials, seed, settings)
+        study = Study(address, name)  # whether it can be reached
+        run.data_of(getattr(task, "model", None), data)  # the first point's features; workers find them there
+        settings = {"config": run.fingerprint(), "rate": rate, "score": score, "cache": cache, "views": views}
+        study.create(drawn_from, trials, seed, settings)  # last, since another launch must repeat these settings
     except StudyError as error:
         raise UsageError(str(error)) from error
-    run.data_of(getattr(task, "model", None), data)  # the first point's features; workers find them there
     console = Console()
     with Live(console=console, refresh_per_second=1) as live:
 
@@ -169,15 +173,6 @@ def pareto(
     console = Console()
     console.print(frontier_table(curves[0].frontier, axes))
     console.print(f"{out}: trials.csv, frontier.csv, pareto.json and pareto.png written", soft_wrap=True)
-
-
-def _fingerprint(words: Sequence[str]) -> list[str]:
-    """Return what two launches of one sweep must share: the words, and what stands in config files."""
-    found = list(words)
-    for option, word in pairwise(words):
-        if option == "--config":
-            found.append(hashlib.sha256(Path(word).read_bytes()).hexdigest()[:16])
-    return found
 
 
 def _numbers(text: str | None) -> list[float]:

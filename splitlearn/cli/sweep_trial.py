@@ -20,7 +20,7 @@ from lightning import LightningDataModule, LightningModule, Trainer, seed_everyt
 from splitlearn.analysis import complexity
 from splitlearn.cli.messages import UsageError, one_sentence
 from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
-from splitlearn.data.feature_cache import TEST_PRECISION
+from splitlearn.data.feature_cache import TEST_PRECISION, is_complete
 from splitlearn.deploy import export_bottleneck, weights_id
 from splitlearn.models import SplitModel
 from splitlearn.outputs import init_args
@@ -106,7 +106,7 @@ class ConfigTrial:
             UsageError: if a parameter's path or value does not fit the config, or a trial would need other
                 machines or forked processes.
         """
-        words = [word for name, value in values.items() for word in (f"--{name}", str(value))]
+        words = [f"--{name}={value}" for name, value in values.items()]  # a value may begin with a minus
         try:
             settings = _parser().parse_args([*self.words, *words])
         except (Exception, SystemExit) as error:
@@ -116,6 +116,12 @@ class ConfigTrial:
         if str(settings.trainer.strategy).startswith(FORKS):
             raise UsageError("processes of a trial are started as commands, not forked: use --trainer.strategy ddp")
         return settings
+
+    def fingerprint(self) -> str:
+        """Return a name for the settings that all trials share; where the data lie is left out."""
+        settings = yaml.safe_load(_parser().dump(self.parse({}), skip_none=False))
+        settings["data"].get("init_args", {}).pop("root", None)
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def build(self, values: Mapping[str, Value]) -> tuple[LightningModule, Any]:
         """Return the task and data of a point, without a trainer."""
@@ -154,6 +160,8 @@ class ConfigTrial:
                 f"features of {type(model).__name__} on {type(data).__name__} are not cached: launch with --cache none"
             )
         folder = self.features / feature_key(model, data, self.precision, self.views)
+        if is_complete(folder):
+            return CachedFeatures(folder, data.batch_size)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         training, head = model.training, model.to(device).eval()
         cache_features(folder, data, lambda images: head.features(images.to(device)), self.precision, self.views)
@@ -186,7 +194,7 @@ def feature_key(model: SplitModel, data: ImageDataModule, precision: str, views:
 @cache
 def _signature(root: str) -> tuple[int, int, int]:
     """Return number of files below a folder, their bytes, and when the newest was changed, in nanoseconds."""
-    found = [entry.stat() for entry in Path(root).rglob("*") if entry.is_file()] if root else []
+    found = [entry.stat() for entry in Path(root).expanduser().rglob("*") if entry.is_file()] if root else []
     return len(found), sum(f.st_size for f in found), max((f.st_mtime_ns for f in found), default=0)
 
 

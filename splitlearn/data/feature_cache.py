@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -87,7 +89,8 @@ def cache_features(folder: Path, data: ImageDataModule, head: Head, precision: s
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if not is_complete(folder):
-            _Writer(folder, data, head, precision, views).write()
+            with torch.random.fork_rng():  # who finds a cache and who writes it go on with the same random numbers
+                _Writer(folder, data, head, precision, views).write()
     return read_info(folder)
 
 
@@ -167,7 +170,7 @@ class _Writer:
 
     def _write_part(self, part: str, size: int, views: int, like: Sequence[Tensor], target: Tensor) -> None:
         def made(name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
-            return open_memmap(self.folder / f"{part}.{name}.npy", "w+", kind, shape)
+            return _room_taken(self.folder / f"{part}.{name}.npy", kind, shape)
 
         kept = [made(str(i), (views * size, *t.shape[1:]), self._kind(t, part)) for i, t in enumerate(like)]
         scales = [made(f"scale{i}", (views * size, 2), "float32") for i in range(len(like))]
@@ -206,12 +209,35 @@ class _Writer:
                 "features hold NaN or infinity, or do not fit into float16: keep them as float32 or uint8, "
                 "or check weights and normalization"
             )
+        if kind == "float32":
+            return stored.numpy(), scale.numpy()  # exact, and no part of what the error is stated of
         error = restored(stored, scale) - tensor
         sums = self.squares.setdefault(index, [0.0, 0.0])
         sums[0] += float(error.double().square().sum())
         sums[1] += float(tensor.double().square().sum())
         self.greatest = max(self.greatest, float(error.abs().max()))
         return stored.numpy(), scale.numpy()
+
+
+def _room_taken(path: Path, kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return a new array in a file whose bytes the disk has set aside: a write into a hole would kill the process.
+
+    Raises:
+        DataError: if the disk has no room for it.
+    """
+    array: NDArray[Any] = open_memmap(path, "w+", kind, shape)
+    if hasattr(os, "posix_fallocate"):  # Linux
+        try:
+            with path.open("rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise DataError(
+                f"the disk of {path.parent} is full: free some, name another folder, keep features as uint8, or take "
+                "fewer views"
+            ) from error
+    return array
 
 
 def restored(stored: Tensor, scale: Tensor) -> Tensor:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from splitlearn.losses.base import RateLoss
 
-LEAST = 1e-9  # probability below which bits are not counted further: their gradient would overflow
+TINY = 1e-7  # of a ratio of probabilities from 1: below, the density is flat over the cell as far as floats can tell
 
 
 class FactorizedRate(RateLoss):
@@ -73,19 +74,23 @@ class FactorizedRate(RateLoss):
         self._check_begun()
         cells = latent.float() / self.step
         cells = cells + torch.rand_like(cells) - 0.5 if self.training else cells.round()
-        return -self.probabilities(cells).clamp(min=LEAST).log2().mean()
+        return -self.log_probabilities(cells).mean() / math.log(2)
 
-    def probabilities(self, centres: Tensor) -> Tensor:
-        """Return the probability of [centre − ½, centre + ½] for centres `(B, C, …)`, in units of the step."""
-        total = torch.zeros_like(centres)
+    def log_probabilities(self, centres: Tensor) -> Tensor:
+        """Return the natural logarithm of the probability of [centre − ½, centre + ½], in units of the step.
+
+        Exact however far a centre `(B, C, …)` lies from all means, so that its gradient shows the way back.
+        """
         shape = (1, -1, *[1] * (centres.dim() - 2))
+        parts = []
         for weight, mean, scale in zip(
-            self.logits.softmax(1).unbind(1), self.means.unbind(1), self.log_scales.exp().unbind(1), strict=True
+            self.logits.log_softmax(1).unbind(1), self.means.unbind(1), self.log_scales.exp().unbind(1), strict=True
         ):
             away = -(centres - mean.view(shape)).abs()  # by symmetry in the lower tail, where no digits cancel
-            upper, lower = ((away + end) / scale.view(shape) for end in (0.5, -0.5))
-            total = total + weight.view(shape) * (upper.sigmoid() - lower.sigmoid())
-        return total
+            upper, lower = (logsigmoid((away + end) / scale.view(shape)) for end in (0.5, -0.5))
+            # log(σ(u) − σ(l)) = log σ(u) + log(1 − σ(l)/σ(u))
+            parts.append(weight.view(shape) + upper + (-torch.expm1((lower - upper).clamp(max=-TINY))).log())
+        return torch.stack(parts).logsumexp(0)
 
     @torch.no_grad()
     def tables(self) -> NDArray[np.int64]:

@@ -105,14 +105,8 @@ class Study:
         for attempt in reversed(range(OPENINGS)):
             try:
                 self._storage = _open(storage)
-                self._study = optuna.create_study(
-                    storage=self._storage,
-                    study_name=name,
-                    directions=["minimize", "maximize"],
-                    sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: all points are drawn beforehand
-                    load_if_exists=True,
-                )
-                self._lost_before = {frozen.number for frozen in self._attempts() if _was_killed(frozen)}
+                self._found = self._load()
+                self._lost_before = {t.number for t in self._attempts() if _was_killed(t)} if self._found else set()
                 return
             except Exception as error:  # whatever a driver raises
                 if attempt and isinstance(
@@ -139,6 +133,9 @@ class Study:
         Raises:
             StudyError: if the storage holds a sweep of this name with another space, seed or settings.
         """
+        self._found = optuna.create_study(
+            storage=self._storage, study_name=self.name, directions=["minimize", "maximize"], load_if_exists=True
+        )
         wanted = json.loads(json.dumps({"space": space.describe(), "seed": seed, **settings}))
         present = self._study.user_attrs.get("settings")
         if present is None:
@@ -152,6 +149,25 @@ class Study:
         there = {trial.number for trial in self.trials()}
         for number in sorted(set(range(trials)) - there):
             self._enqueue(number, space.point(seed, number))
+
+    def _load(self) -> optuna.Study | None:
+        """Return what Optuna holds under this name; nothing is written."""
+        sampler = optuna.samplers.RandomSampler(seed=0)  # never asked: all points are drawn beforehand
+        try:
+            return optuna.load_study(storage=self._storage, study_name=self.name, sampler=sampler)
+        except KeyError:
+            return None
+
+    @property
+    def _study(self) -> optuna.Study:
+        """What Optuna holds.
+
+        Raises:
+            StudyError: if the sweep was never created.
+        """
+        if self._found is None:
+            raise StudyError(f"the storage holds no sweep {self.name!r}: it holds {self._others() or 'none'}")
+        return self._found
 
     @cached_property
     def _distributions(self) -> dict[str, BaseDistribution]:
@@ -167,7 +183,7 @@ class Study:
         """
         found: dict[str, Any] | None = self._study.user_attrs.get("settings")
         if found is None:
-            raise StudyError(f"the storage holds no sweep {self.name!r}: it holds {self._others() or 'none'}")
+            raise StudyError(f"the sweep {self.name!r} is only just being created: try again")
         return found
 
     def trials(self) -> list[Trial]:
@@ -214,6 +230,8 @@ class Study:
             KeyError: if one of these is absent.
             ValueError: if one of these is NaN.
         """
+        if missing := [self.settings[name] for name in (RATE, SCORE) if self.settings[name] not in metrics]:
+            raise KeyError(f"the trial measured no {' and no '.join(missing)}, but {', '.join(sorted(metrics))}")
         values = [float(metrics[self.settings[name]]) for name in (RATE, SCORE)]
         if any(map(math.isnan, values)):
             raise ValueError(f"it diverged: {self.settings[RATE]} and {self.settings[SCORE]} are {values}")

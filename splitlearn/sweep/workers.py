@@ -138,7 +138,7 @@ class _Work:
         try:
             study.finish(claim, metrics)
         except (KeyError, ValueError) as error:  # not what the sweep asks for
-            study.fail(claim, f"{type(error).__name__}: {error}")
+            study.fail(claim, str(error.args[0]))
 
 
 @contextmanager
@@ -148,7 +148,10 @@ def _signs_of_life(study: Study, claim: Claim) -> Iterator[None]:
 
     def beat() -> None:
         while not ended.wait(BEAT_SECONDS):
-            study.beat(claim)
+            try:
+                study.beat(claim)
+            except Exception as error:  # a storage that is away for a moment; the next beat may reach it
+                print(f"no sign of life could be given: {error}")
 
     threading.Thread(target=beat, daemon=True).start()
     try:

@@ -117,6 +117,11 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
             ["--trials", "2"],
             "no point of the space can be built: step must be positive",
         ),
+        (
+            SPACE,
+            ["--score", "test/miou"],
+            "--score test/miou is not measured by ClassificationTask; it measures test/acc",
+        ),
         (SPACE, ["--trials", "0"], "must be at least 1, got 0"),
         (SPACE, ["--storage", "postgresql+psycopg://localhost:1/none"], "cannot be used"),
     ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -80,11 +82,33 @@ def test_views_are_augmented_each_by_itself(tmp_path: Path) -> None:
     targets = np.load(tmp_path / "train.targets.npy").reshape(3, size)
     assert (targets == targets[0]).all()  # augmentation moves no class
     cache = CachedFeatures(tmp_path, batch_size=size)
+    torch.manual_seed(1)
     (first, *_), labels = all_of(cache, "train")
     assert len(first) == len(labels) == size
     torch.manual_seed(0)
     once = all_of(cache, "train")[0][0].sort(0).values
     assert not torch.equal(once, first.sort(0).values)  # other views
+
+
+def test_random_numbers_go_on_alike_for_who_writes_and_who_finds(tmp_path: Path) -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        cache_features(tmp_path, Digits(train_transform=CropFlip()), head, "float16", views=2)
+        states.append(torch.rand(3))
+    assert torch.equal(*states)
+
+
+def test_a_disk_that_fills_while_caching_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DataError, match=r"the disk of .* is full: free some"):
+        cache_features(tmp_path, Digits(), head, "float16")
+    monkeypatch.undo()
+    assert not is_complete(tmp_path)
+    assert cache_features(tmp_path, Digits(), head, "float16").bytes > 0
 
 
 def test_one_view_where_nothing_is_augmented(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def running(study: Study) -> list[int]:
     """Numbers of the processes that run trials."""
-    return [frozen.user_attrs[PID] for frozen in study._attempts() if frozen.state.name == "RUNNING"]
+    attempts = [frozen for frozen in study._attempts() if frozen.state.name == "RUNNING"]
+    return [frozen.user_attrs[PID] for frozen in attempts if PID in frozen.user_attrs]  # one taken just now has none
 
 
 def kill_one_after(finished: int, study: Study) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from splitlearn.codecs import RANS, Huffman
 from splitlearn.data import Digits
 from splitlearn.losses import FactorizedRate, L1Rate
-from splitlearn.models import InputModel, SplitModel
+from splitlearn.models import InputModel, NormalizedSeparable, SplitModel, split
+from splitlearn.quantizers import Step
 from splitlearn.tasks import ChannelsLast, ClassificationTask, LearntTables, StaticTables
-from tests.networks import datta, digits, network
+from tests.networks import SHAPE, datta, digits, network
 from tests.tasks.conftest import MakeTrainer
 
 
@@ -81,6 +84,22 @@ def test_tables_of_the_learnt_density(make_trainer: MakeTrainer, data: Digits) -
     assert trainer.callback_metrics["val/table_bytes"] == tables.nbytes
     images, model = digits(32), task.model.eval()
     assert torch.equal(model.decompress(model.compress(images)), model(images))
+
+
+def test_estimated_bits_are_what_is_sent(make_trainer: MakeTrainer, data: Digits) -> None:
+    """Within a per cent: the container's 12 bytes and the eight states of three are known beforehand."""
+    unit = partial(NormalizedSeparable, channels=16, stride=1)
+    codec = RANS(per_channel=True)
+    model = SplitModel(split(network(), "layer1", SHAPE), Step(0.25, levels=32), codec, unit)
+    rate = FactorizedRate()
+    task = ClassificationTask(model, 10, rate, 0.1, optimizer=partial(torch.optim.Adam, lr=0.05))
+    trainer = make_trainer(max_epochs=1, limit_train_batches=30, limit_val_batches=2, callbacks=[StaticTables()])
+    trainer.fit(task, data)
+    model.eval()
+    batches = [data.on_after_batch_transfer(batch, 0)[0] for batch in islice(data.val_dataloader(), 2)]
+    payloads = [payload for images in batches for payload in model.compress(images)]
+    sent = 8 * sum(len(payload) - 12 - 8 * 3 for payload in payloads) / len(payloads)
+    assert sent == pytest.approx(trainer.callback_metrics["val/estimated_bits"].item(), rel=0.01)
 
 
 @pytest.mark.parametrize("per_channel", [True, False])

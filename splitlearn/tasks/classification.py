@@ -90,7 +90,7 @@ class ClassificationTask(PayloadTask):
         loss = functional.cross_entropy(output.prediction, labels)
         self.log("train/task_loss", loss, batch_size=len(labels))
         if self.rate_loss is not None:
-            rate = torch.stack([self.rate_loss(latent) for latent in output.latents]).sum()
+            rate = self.rate_loss.total(output.latents)
             self.log("train/rate_loss", rate, batch_size=len(labels))
             loss = loss + self.rate_weight * rate
         if self.distillation is not None:

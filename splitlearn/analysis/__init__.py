@@ -26,6 +26,7 @@ from splitlearn.analysis.entropy import ContextEntropy, context_entropies, min_m
 from splitlearn.analysis.feature_plots import plot_distributions, plot_entropies, plot_spectrum
 from splitlearn.analysis.feature_report import write_quantiles, write_records
 from splitlearn.analysis.features import CutFeatures, cut_features
+from splitlearn.analysis.partition import Partition, partition
 from splitlearn.analysis.profile import Complexity, ModuleProfile, complexity, count_macs, profile_model
 from splitlearn.analysis.rate_points import RatePoint, measure_rates, plot_rates, rates_markdown
 from splitlearn.analysis.relevance import Relevance, class_gradients, most_relevant, relevance
@@ -46,6 +47,7 @@ __all__ = [
     "CutFeatures",
     "Distribution",
     "ModuleProfile",
+    "Partition",
     "QuantizedZeros",
     "RatePoint",
     "Relevance",
@@ -73,6 +75,7 @@ __all__ = [
     "min_max_entropies",
     "most_relevant",
     "package_codecs",
+    "partition",
     "plot_codecs",
     "plot_comparison",
     "plot_distributions",

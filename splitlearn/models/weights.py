@@ -1,6 +1,7 @@
 """Weights from local files, which cannot run code."""
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ["WeightsError", "load_weights"]
+__all__ = ["WeightsError", "checked_weights", "load_weights"]
 
 
 class WeightsError(ValueError):
@@ -28,6 +29,23 @@ def load_weights(model: nn.Module, weights: str | Path) -> None:
         FileNotFoundError: there is no such file.
         WeightsError: the file has another format, is damaged, or holds the weights of another architecture.
     """
+    state = checked_weights(model.state_dict(), weights, type(model).__name__)
+    # num_batches_tracked, absent from many exports, only matters for batch norm without momentum
+    model.load_state_dict(state, strict=False)
+
+
+def checked_weights(expected: Mapping[str, Tensor], weights: str | Path, owner: str) -> dict[str, Tensor]:
+    """Return the tensors of a local file if they have the names and shapes that are expected.
+
+    Args:
+        expected: tensors by name.
+        weights: path of the file.
+        owner: what these are the weights of, for messages.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsError: the file has another format, is damaged, or holds the weights of another architecture.
+    """
     path = Path(weights).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
@@ -35,15 +53,14 @@ def load_weights(model: nn.Module, weights: str | Path) -> None:
             "or set `weights` to the path of a .safetensors, .pt or .pth file that exists"
         )
     state = _read_state(path)
-    problems = _misfits(model.state_dict(), state)
+    problems = _misfits(expected, state)
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise WeightsError(
-            f"{path} does not fit {type(model).__name__}: {', '.join(problems[:3])}{more}; "
+            f"{path} does not fit {owner}: {', '.join(problems[:3])}{more}; "
             "these weights belong to another architecture"
         )
-    # num_batches_tracked, absent from many exports, only matters for batch norm without momentum
-    model.load_state_dict(state, strict=False)
+    return state
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -62,7 +79,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _misfits(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
     """Say what differs: first shapes, which tell the most, then missing keys, then surplus ones."""
     shapes = [
         f"{key} is {tuple(found[key].shape)} in the file and {tuple(tensor.shape)} in the model"

@@ -24,6 +24,7 @@ from splitlearn.models.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.freeze import freeze
 from splitlearn.models.image_codec import ImageCodec, ImageFile, Pixels
 from splitlearn.models.input_model import InputModel
+from splitlearn.models.int8 import Int8, Int8Error, to_int8
 from splitlearn.models.mobilenet_cifar import CifarMobileNetV2, mobilenet_v2_cifar
 from splitlearn.models.resnet_cifar import CifarResNet, resnet8, resnet20, resnet32, resnet44, resnet56
 from splitlearn.models.same_padding import same_padding
@@ -51,6 +52,8 @@ __all__ = [
     "ImageCodec",
     "ImageFile",
     "InputModel",
+    "Int8",
+    "Int8Error",
     "LowEntropy",
     "Margin",
     "MaximumSoftmax",
@@ -78,5 +81,6 @@ __all__ = [
     "resnet56",
     "same_padding",
     "split",
+    "to_int8",
     "vgg19_cifar",
 ]

@@ -85,7 +85,7 @@ class EarlyExitModel(SplitModel):
         self.num_classes = num_classes
         self.confidence = MaximumSoftmax() if confidence is None else confidence
         self.exit_names, steps, shapes = _divide(net, [net.at] if exits is None else exits)
-        self.steps = nn.ModuleList(steps)
+        self.steps = Steps(steps)
         self.exits = nn.ModuleList(branch(shape, num_classes) for shape in shapes)
         self.register_buffer("temperatures", torch.ones(len(shapes)))
         self.threshold = threshold
@@ -249,6 +249,17 @@ class EarlyExitModel(SplitModel):
             if classifier is not None:
                 logits.append(classifier(tensors[0]))
         return tensors, logits
+
+
+class Steps(nn.ModuleList):
+    """The parts of a head, one behind the other."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors that cross the cut."""
+        tensors: tuple[Tensor, ...] = (images,)
+        for step in self:
+            tensors = step(*tensors)
+        return tensors
 
 
 def _out_of_date() -> ValueError:

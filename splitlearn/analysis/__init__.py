@@ -23,6 +23,8 @@ from splitlearn.analysis.comparison import (
 from splitlearn.analysis.correlation import AxisCorrelation, axis_correlation, difference_distributions, differences
 from splitlearn.analysis.distribution import Distribution, distribution
 from splitlearn.analysis.entropy import ContextEntropy, context_entropies, min_max_entropies
+from splitlearn.analysis.exit_scores import ExitScores, Point, score_exits, static_codecs
+from splitlearn.analysis.exits_command import Evaluation, evaluate_exits, exits_command
 from splitlearn.analysis.feature_plots import plot_distributions, plot_entropies, plot_spectrum
 from splitlearn.analysis.feature_report import write_quantiles, write_records
 from splitlearn.analysis.features import CutFeatures, cut_features
@@ -46,8 +48,11 @@ __all__ = [
     "ContextEntropy",
     "CutFeatures",
     "Distribution",
+    "Evaluation",
+    "ExitScores",
     "ModuleProfile",
     "Partition",
+    "Point",
     "QuantizedZeros",
     "RatePoint",
     "Relevance",
@@ -70,6 +75,8 @@ __all__ = [
     "difference_distributions",
     "differences",
     "distribution",
+    "evaluate_exits",
+    "exits_command",
     "markdown_table",
     "measure_rates",
     "min_max_entropies",
@@ -91,7 +98,9 @@ __all__ = [
     "read_activations",
     "read_video",
     "relevance",
+    "score_exits",
     "spectrum_accuracy",
+    "static_codecs",
     "transfer_tables",
     "truncate_spectrum",
     "with_static_tables",

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from splitlearn.cli.exit_commands import exits, stages
 from splitlearn.cli.messages import UsageError, did_you_mean
 from splitlearn.cli.sweep_commands import pareto, sweep
 
@@ -246,6 +247,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "analyze": analyze,
     "calibrate": calibrate,
     "codecs": codecs,
+    "exits": exits,
+    "stages": stages,
     "export": export,
     "sweep": sweep,
     "pareto": pareto,

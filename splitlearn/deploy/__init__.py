@@ -11,6 +11,7 @@ from splitlearn.deploy.bottleneck_file import (
 from splitlearn.deploy.calibration import Calibration, CalibrationSettings, Trial, calibrate, prediction_distance
 from splitlearn.deploy.calibration_command import calibrate_command
 from splitlearn.deploy.command import export_command
+from splitlearn.deploy.early_exit_file import export_early_exit
 from splitlearn.deploy.record import write_record
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "calibrate_command",
     "export_bottleneck",
     "export_command",
+    "export_early_exit",
     "export_network",
     "load_bottleneck",
     "prediction_distance",

@@ -152,11 +152,7 @@ class SoftHistogramEntropy(torch.autograd.Function):
         """Return the slope of each value's bin times the gradient that arrives."""
         index, slopes = ctx.saved_tensors
         slopes = slopes * gradient
-        if index.device.type == "cpu":
-            flat = torch.empty(index.shape, dtype=slopes.dtype)
-            _look_up(index.numpy(), slopes.numpy(), flat.numpy())
-        else:
-            flat = slopes[index.int()]
+        flat = (_look_up_compiled if index.device.type == "cpu" else _look_up)(slopes, index)
         back = [ctx.order.index(dimension) for dimension in range(len(ctx.order))]
         values_gradient: Tensor = flat.view(ctx.sizes).permute(back)
         return values_gradient, None, None, None
@@ -201,6 +197,18 @@ def _count_compiled(flat: Tensor, low: Tensor, scale: Tensor, last: int) -> tupl
     return torch.from_numpy(index), *both
 
 
+def _look_up(slopes: Tensor, index: Tensor) -> Tensor:
+    """Return the slope of each value's bin."""
+    return slopes[index.int()]
+
+
+def _look_up_compiled(slopes: Tensor, index: Tensor) -> Tensor:
+    """Return the same."""
+    gradient = torch.empty(index.shape, dtype=slopes.dtype)
+    _copy_slopes(index.numpy(), slopes.numpy(), gradient.numpy())
+    return gradient
+
+
 @njit
 def _fill(
     values: NDArray[np.floating[Any]],
@@ -222,7 +230,7 @@ def _fill(
 
 
 @njit
-def _look_up(index: NDArray[np.uint8], slopes: NDArray[Any], gradient: NDArray[Any]) -> None:
+def _copy_slopes(index: NDArray[np.uint8], slopes: NDArray[Any], gradient: NDArray[Any]) -> None:
     """Write the slope of each value's bin."""
     for i in range(index.size):
         gradient[i] = slopes[index[i]]

@@ -127,7 +127,7 @@ class EarlyExitModel(SplitModel):
         """
         features, exits = self._head(images)
         latents = self._encode(features)
-        features_hat = self._decode(latents if self.training else self._quantized(latents))
+        features_hat = self._decode(latents if self.training else self.quantized(latents))
         floats = tuple(t for t in latents if t.is_floating_point())
         return ExitOutput(self.net.tail(*features_hat), features, floats, features_hat, tuple(exits))
 
@@ -136,7 +136,7 @@ class EarlyExitModel(SplitModel):
         decisions = self.decide(images)
         if not decisions.features:
             return decisions.logits
-        hats = self._decode(self._quantized(self._encode(decisions.features)))
+        hats = self._decode(self.quantized(self._encode(decisions.features)))
         return decisions.completed(self.net.tail(*hats))
 
     @torch.no_grad()
@@ -217,6 +217,11 @@ class EarlyExitModel(SplitModel):
         model.quantizers, model.codecs = tuple(quantizers), tuple(codecs)
         return model
 
+    def quantized(self, latents: Sequence[Tensor]) -> list[Tensor]:
+        """Return latents of all tensors that cross as the server gets them: floats quantized, integers as they are."""
+        quantizers = iter(self.quantizers)
+        return [next(quantizers)(t) if t.is_floating_point() else t for t in latents]
+
     def tensors(self) -> dict[str, Tensor]:
         """Return all weights by name, those of the network under the names that it has without exits and cut."""
         found = {f"network.{name}": t for half in (self.net.head, self.net.tail) for name, t in _tensors(half)}
@@ -229,10 +234,6 @@ class EarlyExitModel(SplitModel):
         with torch.no_grad():
             for name, tensor in checked_weights(mine, weights, f"{self.net.name} with exits").items():
                 mine[name].copy_(tensor)
-
-    def _quantized(self, latents: Sequence[Tensor]) -> list[Tensor]:
-        quantizers = iter(self.quantizers)
-        return [next(quantizers)(t) if t.is_floating_point() else t for t in latents]
 
     def _normalized(self, images: Tensor) -> Tensor:
         normalized: Tensor = images if self.normalize is None else self.normalize(images)

@@ -100,27 +100,24 @@ class EarlyExitTask(ClassificationTask):
         self.log("val/estimated_bits", self.estimated_bits, prog_bar=True, batch_size=size)
         return {"symbols": symbols}
 
-    def measured(self, images: Tensor) -> Tensor:
-        """Return the logits of images, of an exit or, by way of their payloads, final; log sizes and who left."""
-        logits, payloads, sent = self._by_payload(images)
-        self.log_sizes(payloads, images)
-        self.exit_share.update((~sent).float())
+    def log_sizes(self, payloads: Sequence[bytes], images: Tensor) -> None:
+        """Log the sizes of the payloads of a batch of images, and how many are empty."""
+        super().log_sizes(payloads, images)
+        self.exit_share.update(sum(not payload for payload in payloads) / len(payloads), len(payloads))
         self.log("test/exit_share", self.exit_share, batch_size=len(images))
-        return logits
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the predicted classes `(B,)`: of the exit that an image left through, or by way of its payload."""
-        logits, _, _ = self._by_payload(batch[0])
+        logits, _ = self.by_payloads(batch[0])
         self._check_shape(logits)
         return logits.argmax(1)
 
-    def _by_payload(self, images: Tensor) -> tuple[Tensor, list[bytes], Tensor]:
-        """Return logits and payload of each image, and which were sent."""
+    def by_payloads(self, images: Tensor) -> tuple[Tensor, list[bytes]]:
+        """Return the logits of images, of an exit or, by way of their payloads, final; and the payloads."""
         decisions = self.model.decide(images)
         payloads = self.model.payloads(decisions)
         full = [payload for payload in payloads if payload]
-        logits = decisions.completed(self.model.decompress(full)) if full else decisions.logits
-        return logits, payloads, decisions.sent
+        return decisions.completed(self.model.decompress(full)) if full else decisions.logits, payloads
 
     def _joint_loss(self, output: ExitOutput, labels: Tensor) -> Tensor:
         """Return Σ ρ_i · cross-entropy."""

@@ -26,10 +26,14 @@ class PayloadTask(LightningModule):
 
     def measured(self, images: Tensor) -> Any:
         """Return the prediction of images that went through their payloads, and log the sizes of these."""
-        payloads = self.model.compress(images)
-        prediction = self.model.decompress(payloads)
+        prediction, payloads = self.by_payloads(images)
         self.log_sizes(payloads, images)
         return prediction
+
+    def by_payloads(self, images: Tensor) -> tuple[Any, list[bytes]]:
+        """Return the prediction of images that went through their payloads, and these."""
+        payloads = self.model.compress(images)
+        return self.model.decompress(payloads), payloads
 
     def log_sizes(self, payloads: Sequence[bytes], images: Tensor) -> None:
         """Log the sizes of the payloads of a batch of images, one an image."""

@@ -32,6 +32,41 @@ class SplitOutput:
 
 
 @dataclass(frozen=True)
+class ExitOutput(SplitOutput):
+    """What one differentiable pass through a network with early exits leaves behind.
+
+    Attributes:
+        exits: logits `(B, num_classes)` of each early exit, in the order in which images come to them; those of the
+            final exit are `prediction`.
+    """
+
+    exits: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a device makes of a batch of images: who has left early, and what is left to be sent.
+
+    Attributes:
+        logits: `(B, num_classes)` of the exit that an image left through; those of images that go on are not yet known
+            and NaN.
+        exits: int64 `(B,)`, number of that exit, from 0; the number of exits for images that go on.
+        sent: bool `(B,)`, which images go on.
+        features: tensors that cross the cut, of these images alone and in their order, each `(sent.sum(), …)`; empty if
+            there are none.
+    """
+
+    logits: Tensor
+    exits: Tensor
+    sent: Tensor
+    features: tuple[Tensor, ...]
+
+    def completed(self, final: Tensor) -> Tensor:
+        """Return logits `(B, num_classes)` of all images, given those of the ones that went on."""
+        return self.logits.index_put((self.sent.nonzero()[:, 0],), final)
+
+
+@dataclass(frozen=True)
 class Features:
     """What a frozen head has made of a batch of images before, in their place.
 

@@ -16,8 +16,8 @@ from torch import nn
 from splitlearn.cli import main
 from splitlearn.cli.sweep_trial import ConfigTrial
 from splitlearn.data import DetectionDataModule, ImageFolder, ImageNet, SegmentationDataModule
-from splitlearn.deploy import export_bottleneck, load_bottleneck
-from splitlearn.models import CompressionModel, SplitModel, TiledFeatures
+from splitlearn.deploy import export_bottleneck, export_early_exit, load_bottleneck
+from splitlearn.models import CompressionModel, EarlyExitModel, SplitModel, TiledFeatures, split
 from splitlearn.models.cutting.check import same
 from splitlearn.sweep import Space
 from splitlearn.tasks import load_task
@@ -67,6 +67,9 @@ model:
 data: {init_args: {image_size: 33, val_size: 2}}
 """
 Measured = list[tuple[CompressionModel, Any]]  # images, or features in a sweep
+LATER_STAGE = """
+model: {init_args: {model: {init_args: {weights: null, net: {init_args: {model: {init_args: {weights: null}}}}}}}}
+"""
 
 
 def name(path: Path) -> str:
@@ -77,9 +80,9 @@ def name(path: Path) -> str:
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten classes of small JPEG images, train/ and test/."""
     root = tmp_path_factory.mktemp("images")
-    for split, count in (("train", 4), ("test", 2)):
+    for part, count in (("train", 4), ("test", 2)):
         for label in range(10):
-            folder = root / split / f"class{label}"
+            folder = root / part / f"class{label}"
             folder.mkdir(parents=True)
             for i in range(count):
                 noise = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8).numpy()
@@ -117,6 +120,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
 def run(monkeypatch: pytest.MonkeyPatch, command: str, path: Path, folder: Path, images: Path, *options: str) -> None:
     step = folder / "step.yaml"
     step.write_text(ONE_STEP)
+    if "weights: runs/" in path.read_text():  # that an earlier stage leaves
+        step.write_text(ONE_STEP + LATER_STAGE)
     stack = [CONFIGS / "trainer.yaml", *([BASE[path]] if path in BASE else []), path, step]
     words = [word for config in stack for word in ("--config", str(config))]
     if "digits" not in path.read_text():
@@ -136,6 +141,8 @@ def check_results(folder: Path, measured: Measured) -> None:
     assert all(0 <= score <= 1 for score in scores)
     model, images = measured[0]
     model.eval()
+    if isinstance(model, EarlyExitModel):
+        model.threshold = 1.0  # all are sent
     payloads = model.compress(images)
     assert len(payloads) == len(images)
     with torch.no_grad():
@@ -227,7 +234,15 @@ def test_segmentation_trains_is_measured_and_exported(
 def check_export(checkpoint: Path, folder: Path) -> None:
     model = cast("CompressionModel", load_task(checkpoint).model)
     images = torch.randint(0, 256, (3, 3, 32, 32)) / 255  # what eight-bit files hold
-    if isinstance(model, SplitModel):
+    if isinstance(model, EarlyExitModel):
+        file = export_early_exit(model, folder / "e.safetensors")
+        net = split(backbone_of(checkpoint), model.net.at, (3, 32, 32))
+        restored = EarlyExitModel(
+            net, list(model.quantizers), list(model.codecs), normalize=model.normalize, weights=file
+        )
+        restored.threshold = model.threshold
+        assert restored.eval().compress(images) == model.compress(images)
+    elif isinstance(model, SplitModel):
         again = load_bottleneck(export_bottleneck(model, folder / "b.safetensors"), backbone_of(checkpoint))
         assert again.compress(images) == model.compress(images)
 

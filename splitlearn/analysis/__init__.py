@@ -23,9 +23,12 @@ from splitlearn.analysis.comparison import (
 from splitlearn.analysis.correlation import AxisCorrelation, axis_correlation, difference_distributions, differences
 from splitlearn.analysis.distribution import Distribution, distribution
 from splitlearn.analysis.entropy import ContextEntropy, context_entropies, min_max_entropies
+from splitlearn.analysis.exit_scores import ExitScores, Point, score_exits, static_codecs
+from splitlearn.analysis.exits_command import Evaluation, evaluate_exits, exits_command
 from splitlearn.analysis.feature_plots import plot_distributions, plot_entropies, plot_spectrum
 from splitlearn.analysis.feature_report import write_quantiles, write_records
 from splitlearn.analysis.features import CutFeatures, cut_features
+from splitlearn.analysis.partition import Partition, partition
 from splitlearn.analysis.profile import Complexity, ModuleProfile, complexity, count_macs, profile_model
 from splitlearn.analysis.rate_points import RatePoint, measure_rates, plot_rates, rates_markdown
 from splitlearn.analysis.relevance import Relevance, class_gradients, most_relevant, relevance
@@ -45,7 +48,11 @@ __all__ = [
     "ContextEntropy",
     "CutFeatures",
     "Distribution",
+    "Evaluation",
+    "ExitScores",
     "ModuleProfile",
+    "Partition",
+    "Point",
     "QuantizedZeros",
     "RatePoint",
     "Relevance",
@@ -68,11 +75,14 @@ __all__ = [
     "difference_distributions",
     "differences",
     "distribution",
+    "evaluate_exits",
+    "exits_command",
     "markdown_table",
     "measure_rates",
     "min_max_entropies",
     "most_relevant",
     "package_codecs",
+    "partition",
     "plot_codecs",
     "plot_comparison",
     "plot_distributions",
@@ -88,7 +98,9 @@ __all__ = [
     "read_activations",
     "read_video",
     "relevance",
+    "score_exits",
     "spectrum_accuracy",
+    "static_codecs",
     "transfer_tables",
     "truncate_spectrum",
     "with_static_tables",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from splitlearn.cli.bank_command import bank
+from splitlearn.cli.exit_commands import exits, stages
 from splitlearn.cli.instances import instance
 from splitlearn.cli.messages import UsageError, did_you_mean
 from splitlearn.cli.sweep_commands import pareto, sweep
@@ -249,6 +250,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "analyze": analyze,
     "calibrate": calibrate,
     "codecs": codecs,
+    "exits": exits,
+    "stages": stages,
     "export": export,
     "sweep": sweep,
     "pareto": pareto,

@@ -13,6 +13,7 @@ from splitlearn.deploy.bottleneck_file import (
 from splitlearn.deploy.calibration import Calibration, CalibrationSettings, Trial, calibrate, prediction_distance
 from splitlearn.deploy.calibration_command import calibrate_command
 from splitlearn.deploy.command import export_command
+from splitlearn.deploy.early_exit_file import export_early_exit
 from splitlearn.deploy.record import write_record
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "export_bank",
     "export_bottleneck",
     "export_command",
+    "export_early_exit",
     "export_network",
     "load_bank",
     "load_bottleneck",

@@ -9,16 +9,17 @@ from rich.console import Console
 from torch import nn
 
 from splitlearn.deploy.bottleneck_file import export_bottleneck, export_network
+from splitlearn.deploy.early_exit_file import export_early_exit
 from splitlearn.deploy.record import write_record
-from splitlearn.models import InputModel, SplitModel
+from splitlearn.models import EarlyExitModel, InputModel, SplitModel
 from splitlearn.tasks import load_task
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
 
 
 def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: str) -> None:
-    """Write what a checkpoint trained: `out/bottleneck.safetensors`, or a fine-tuned `out/network.safetensors`.
+    """Write what a checkpoint trained, a bottleneck or a network, and a record of the same name, `.json`.
 
-    A record of the same name, `.json`, lies beside it.
+    The file is `out/bottleneck.safetensors`, `out/early_exit.safetensors`, or a fine-tuned `out/network.safetensors`.
 
     Args:
         ckpt_path: checkpoint that `splitlearn fit` left.
@@ -32,7 +33,9 @@ def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: st
     """
     model, metrics = load_task(ckpt_path).model, _metrics(results)
     trained: nn.Module
-    if isinstance(model, SplitModel):
+    if isinstance(model, EarlyExitModel):
+        path, trained = export_early_exit(model, out / "early_exit.safetensors", metrics), model
+    elif isinstance(model, SplitModel):
         path, trained = export_bottleneck(model, out / "bottleneck.safetensors", metrics), model.bottlenecks
     elif isinstance(model, InputModel):
         path, trained = export_network(model.network, out / "network.safetensors", metrics), model.network

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -29,3 +30,7 @@ class RateLoss(nn.Module, ABC):
         Args:
             latent: encoder output `(B, …)` before quantization.
         """
+
+    def total(self, latents: Sequence[Tensor]) -> Tensor:
+        """Return the rate of all latents of a batch, in their order: the sum of each one's."""
+        return torch.stack([self(latent) for latent in latents]).sum()

@@ -10,16 +10,29 @@ from splitlearn.models.bottleneck import (
     NormalizedSeparable,
 )
 from splitlearn.models.box_decoder import BoxDecoder
+from splitlearn.models.confidence import (
+    Confidence,
+    LowEntropy,
+    Margin,
+    MaximumSoftmax,
+    calibration_error,
+    fit_temperature,
+)
 from splitlearn.models.cutting import CutError, Split, check_name, crossing_shapes, legal_cuts, split
+from splitlearn.models.early_exit import EarlyExitModel
+from splitlearn.models.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.freeze import freeze, thaw
 from splitlearn.models.image_codec import ImageCodec, ImageFile, Pixels
 from splitlearn.models.input_model import InputModel
+from splitlearn.models.int8 import Int8, Int8Error, to_int8
+from splitlearn.models.mobilenet_cifar import CifarMobileNetV2, mobilenet_v2_cifar
 from splitlearn.models.resnet_cifar import CifarResNet, resnet8, resnet20, resnet32, resnet44, resnet56
 from splitlearn.models.same_padding import same_padding
 from splitlearn.models.split_model import SplitModel
 from splitlearn.models.tiled_model import TiledFeatures
 from splitlearn.models.unfrozen_split_model import UnfrozenSplitModel
 from splitlearn.models.variable_rate import BudgetError, RatePoint, VariableRateModel
+from splitlearn.models.vgg_cifar import CifarVgg, vgg19_cifar
 from splitlearn.models.weights import WeightsError, load_weights
 from splitlearn.models.yolo import YoloBoxes
 
@@ -28,14 +41,25 @@ __all__ = [
     "BottleneckFactory",
     "BoxDecoder",
     "BudgetError",
+    "BranchFactory",
+    "CifarMobileNetV2",
     "CifarResNet",
+    "CifarVgg",
     "CompressionModel",
+    "Confidence",
     "CutError",
     "DepthwiseSeparable",
+    "EarlyExitModel",
+    "ExitBranch",
     "Identity",
     "ImageCodec",
     "ImageFile",
     "InputModel",
+    "Int8",
+    "Int8Error",
+    "LowEntropy",
+    "Margin",
+    "MaximumSoftmax",
     "Normalize",
     "NormalizedSeparable",
     "Pixels",
@@ -49,10 +73,13 @@ __all__ = [
     "YoloBoxes",
     "backbone",
     "check_name",
+    "calibration_error",
     "crossing_shapes",
+    "fit_temperature",
     "freeze",
     "legal_cuts",
     "load_weights",
+    "mobilenet_v2_cifar",
     "mobilenet_v2_same",
     "resnet8",
     "resnet20",
@@ -62,4 +89,6 @@ __all__ = [
     "same_padding",
     "split",
     "thaw",
+    "to_int8",
+    "vgg19_cifar",
 ]

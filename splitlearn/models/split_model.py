@@ -59,13 +59,17 @@ class SplitModel(CompressionModel):
         normalize: Normalize | None = None,
     ) -> None:
         super().__init__()
-        self.net = freeze(net)
+        self.net = self._prepared(net)
         floats = sum(dtype.is_floating_point for dtype in net.dtypes)
         self.quantizers = tuple(_one_each(quantizer, floats, "quantizers", net.at))
         self.codecs = tuple(_one_each(codec, floats, "codecs", net.at))
         self.normalize = normalize
         units = [bottleneck if dtype.is_floating_point else Identity for dtype in net.dtypes]
         self.bottlenecks = nn.ModuleList(unit(shape) for unit, shape in zip(units, net.shapes, strict=True))
+
+    def _prepared(self, net: Split) -> Split:
+        """Return the network as it is kept here: frozen."""
+        return freeze(net)
 
     @property
     def quantizers(self) -> tuple[Quantizer, ...]:
@@ -109,7 +113,7 @@ class SplitModel(CompressionModel):
     def latent_shapes(self) -> list[FeatureShape]:
         """Shape of an image's latents, one for each float tensor that crosses."""
         shapes, training = zip(self.net.shapes, self.net.dtypes, strict=True), self.training
-        device = next(self.net.parameters()).device
+        device = self._like.device
         with torch.no_grad():
             empty = [torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in shapes]
             latents = self.eval().latents_of(empty)
@@ -177,7 +181,7 @@ class SplitModel(CompressionModel):
             raise ValueError("there are no payloads to decompress")
         parts = zip(*(split_parts(payload, len(self.bottlenecks)) for payload in payloads), strict=True)
         context, coders = self.context, iter(zip(self.quantizers, self.codecs, strict=True))
-        device = next(self.net.parameters()).device
+        device = self._like.device
         return tuple(
             _unpack(containers, *next(coders), context, device)
             if dtype.is_floating_point
@@ -236,9 +240,14 @@ class SplitModel(CompressionModel):
         return [unit.encoder(tensor) for unit, tensor in zip(self._units(), features, strict=True)]
 
     def _decode(self, latents_hat: Iterable[Tensor]) -> tuple[Tensor, ...]:
-        dtype = next(self.net.parameters()).dtype  # float32 unless the weights are kept in half precision
+        dtype = self._like.dtype  # float32 unless the weights are kept in half precision
         typed = [t.to(dtype) if t.is_floating_point() else t for t in latents_hat]
         return tuple(unit.decoder(tensor) for unit, tensor in zip(self._units(), typed, strict=True))
+
+    @property
+    def _like(self) -> Tensor:
+        """A tensor of the device and type that the tail computes with; INT8 networks have no parameters."""
+        return next(self.net.parameters(), torch.zeros(()))
 
     def _units(self) -> list[Bottleneck]:
         return cast("list[Bottleneck]", list(self.bottlenecks))

@@ -1,6 +1,7 @@
 """Weights from local files, which cannot run code."""
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ["WeightsError", "load_weights"]
+__all__ = ["WeightsError", "checked_weights", "load_weights"]
 
 
 class WeightsError(ValueError):
@@ -29,23 +30,41 @@ def load_weights(model: nn.Module, weights: str | Path, unused: str | None = Non
         FileNotFoundError: there is no such file.
         WeightsError: the file has another format, is damaged, or holds the weights of another architecture.
     """
+    state = checked_weights(model.state_dict(), weights, type(model).__name__, unused)
+    # num_batches_tracked, absent from many exports, only matters for batch norm without momentum
+    model.load_state_dict(state, strict=False)
+
+
+def checked_weights(
+    expected: Mapping[str, Tensor], weights: str | Path, owner: str, unused: str | None = None
+) -> dict[str, Tensor]:
+    """Return the tensors of a local file if they have the names and shapes that are expected.
+
+    Args:
+        expected: tensors by name.
+        weights: path of the file.
+        owner: what these are the weights of, for messages.
+        unused: what names of tensors begin with that the file may hold besides; they are left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsError: the file has another format, is damaged, or holds the weights of another architecture.
+    """
     path = Path(weights).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
             f"no weights file at {path.absolute()}; copy or download it there, "
             "or set `weights` to the path of a .safetensors, .pt or .pth file that exists"
         )
-    expected = model.state_dict()
     state = {k: v for k, v in _read_state(path).items() if k in expected or not (unused and k.startswith(unused))}
     problems = _misfits(expected, state)
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise WeightsError(
-            f"{path} does not fit {type(model).__name__}: {', '.join(problems[:3])}{more}; "
+            f"{path} does not fit {owner}: {', '.join(problems[:3])}{more}; "
             "these weights belong to another architecture"
         )
-    # num_batches_tracked, absent from many exports, only matters for batch norm without momentum
-    model.load_state_dict(state, strict=False)
+    return state
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -64,7 +83,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _misfits(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
     """Say what differs: first shapes, which tell the most, then missing keys, then surplus ones."""
     shapes = [
         f"{key} is {tuple(found[key].shape)} in the file and {tuple(tensor.shape)} in the model"

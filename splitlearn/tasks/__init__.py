@@ -4,6 +4,7 @@ from splitlearn.tasks.channels_last import ChannelsLast
 from splitlearn.tasks.checkpoints import LastCheckpoint, WholeFileIO
 from splitlearn.tasks.classification import ClassificationTask
 from splitlearn.tasks.detection import DetectionTask
+from splitlearn.tasks.early_exit import EarlyExitTask
 from splitlearn.tasks.keep_memory import KeepFreedMemory, keep_freed_memory
 from splitlearn.tasks.learnt_tables import LearntTables
 from splitlearn.tasks.loading import CheckpointError, load_task, task_from
@@ -19,6 +20,7 @@ __all__ = [
     "CheckpointError",
     "ClassificationTask",
     "DetectionTask",
+    "EarlyExitTask",
     "KeepFreedMemory",
     "LastCheckpoint",
     "LearntTables",

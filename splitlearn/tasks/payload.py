@@ -29,15 +29,23 @@ class PayloadTask(LightningModule):
 
     def measured(self, images: Tensor) -> Any:
         """Return the prediction of images that went through their payloads, and log the sizes of these."""
+        prediction, payloads = self.by_payloads(images)
+        self.log_sizes(payloads, images)
+        return prediction
+
+    def by_payloads(self, images: Tensor) -> tuple[Any, list[bytes]]:
+        """Return the prediction of images that went through their payloads, and these."""
         payloads = self.model.compress(images)
-        prediction = self.model.decompress(payloads)
+        return self.model.decompress(payloads), payloads
+
+    def log_sizes(self, payloads: Sequence[bytes], images: Tensor) -> None:
+        """Log the sizes of the payloads of a batch of images, one an image."""
         self.bytes_per_image.update(payloads)
         self.bits_per_pixel.update(payloads, images)
         self.log("test/bytes_per_image", self.bytes_per_image, batch_size=len(images))
         self.log("test/bits_per_pixel", self.bits_per_pixel, batch_size=len(images))
         if isinstance(self.model, (SplitModel, VariableRateModel)):
             self.log("test/table_bytes", float(self.model.table_bytes), batch_size=len(images))
-        return prediction
 
     def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
         """Return what `predict` has found as a table: a row of headings, then the rows of a CSV file.

@@ -103,7 +103,7 @@ class TrainingTask(PayloadTask):
         loss = self.task_loss(self.logits_of(output.prediction, targets), targets)
         parts = {"train/task_loss": loss}
         if self.rate_loss is not None:
-            rate = torch.stack([self.rate_loss(latent) for latent in output.latents]).sum()
+            rate = self.rate_loss.total(output.latents)
             parts["train/rate_loss"] = rate
             loss = loss + self.rate_weight * rate
         if self.distillation is not None:

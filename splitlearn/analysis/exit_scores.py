@@ -1,0 +1,176 @@
+"""What a network with exits reaches at any threshold, from one pass over the images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from splitlearn.codecs import RANS, Codec, CompressedSparseRow, ContextRANS, Huffman, Raw
+from splitlearn.models import EarlyExitModel, calibration_error, fit_temperature
+from splitlearn.quantizers import histogram
+
+Batches = Iterable[tuple[Tensor, Any]]
+CODECS: dict[str, Codec] = {
+    "raw": Raw(),
+    "CSR": CompressedSparseRow(),
+    "Huffman": Huffman(),
+    "RANS": RANS(),
+    "ContextRANS": ContextRANS(),
+}
+"""Those of the paper, and ours."""
+COLLAPSED = 1.5  # times the accuracy of a guess
+
+
+@dataclass(frozen=True)
+class Point:
+    """What comes out at one threshold.
+
+    Attributes:
+        threshold: T_c.
+        accuracy: share of images whose class is right, at whatever exit they left through.
+        exit_share: share of images that left early.
+        bytes_per_image: mean payload by codec; an image that left early counts as 0.
+    """
+
+    threshold: float
+    accuracy: float
+    exit_share: float
+    bytes_per_image: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ExitScores:
+    """What all exits say of all images, and what each image would cost if it were sent.
+
+    Attributes:
+        logits: `(N, E + 1, num_classes)` of E early exits and the final one.
+        confidences: `(N, E)`, how sure each early exit is.
+        labels: int64 `(N,)`.
+        sizes: payload in bytes of each image by codec, `(N,)`, header and check sum included.
+        entropy_bits: order-0 entropy of the symbols, in bits each, all images together.
+        values: how many symbols an image has.
+    """
+
+    logits: Tensor
+    confidences: Tensor
+    labels: Tensor
+    sizes: Mapping[str, Tensor]
+    entropy_bits: float
+    values: int
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Share of images that each exit classifies correctly, if all are left to it; the final one last."""
+        hits: list[float] = self._correct().double().mean(0).tolist()
+        return hits
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the final exit hardly does better than guessing, as with too large a rate weight."""
+        return self.accuracies[-1] < COLLAPSED / self.logits.shape[2]
+
+    def at(self, threshold: float) -> Point:
+        """Return what comes out if images leave above one threshold for all exits.
+
+        Raises:
+            ValueError: if the threshold is not in [0, 1].
+        """
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"a threshold must lie in [0, 1], got {threshold}")
+        sure = self.confidences > threshold if threshold > 0 else torch.ones_like(self.confidences, dtype=torch.bool)
+        never = torch.ones(len(sure), 1, dtype=torch.bool)
+        left = torch.cat([sure, never], 1).int().argmax(1)  # the first exit that is sure
+        hits = self._correct().gather(1, left[:, None]).double().mean()
+        sent = (left == self.confidences.shape[1]).double()
+        mean_sizes = {name: float((sent * sizes).mean()) for name, sizes in self.sizes.items()}
+        return Point(threshold, float(hits), 1 - float(sent.mean()), mean_sizes)
+
+    def cheapest(self, accuracy: float, codec: str, steps: int = 1000) -> Point | None:
+        """Return the point that reaches an accuracy with the fewest bytes; None if none does.
+
+        Args:
+            accuracy: share of images, 0…1.
+            codec: whose bytes count.
+            steps: how many thresholds to try, at quantiles of the confidences.
+        """
+        quantiles = np.quantile(self.confidences.numpy(), np.linspace(0, 1, steps))
+        points = map(self.at, [0.0, *np.unique(quantiles).clip(0, 1).tolist(), 1.0])
+        enough = [point for point in points if point.accuracy >= accuracy]
+        return min(enough, key=lambda point: point.bytes_per_image[codec], default=None)
+
+    def calibration(self, exit_number: int, temperature: float = 1.0) -> float:
+        """Return the expected calibration error of an early exit whose logits are divided by a temperature."""
+        found, classes = (self.logits[:, exit_number] / temperature).softmax(1).max(1)
+        return calibration_error(found, classes == self.labels)
+
+    def temperature(self, exit_number: int) -> float:
+        """Return the temperature that fits an early exit to these labels."""
+        return fit_temperature(self.logits[:, exit_number], self.labels)
+
+    def _correct(self) -> Tensor:
+        return self.logits.argmax(2) == self.labels[:, None]
+
+
+def static_codecs(model: EarlyExitModel, batches: Iterable[Tensor]) -> dict[str, list[Codec]]:
+    """Return all codecs of `CODECS`, with static tables learnt from images: one for each float tensor that crosses.
+
+    Args:
+        model: in eval mode.
+        batches: images in [0, 1], none that are to be measured.
+    """
+    symbols = [model.symbols(images) for images in batches]
+    arrays = [torch.cat(parts).cpu().numpy() for parts in zip(*symbols, strict=True)]
+    return {
+        name: [codec.fitted(iter(a), q.levels) for a, q in zip(arrays, model.quantizers, strict=True)]
+        for name, codec in CODECS.items()
+    }
+
+
+@torch.inference_mode()
+def score_exits(model: EarlyExitModel, batches: Batches, codecs: Mapping[str, Sequence[Codec]]) -> ExitScores:
+    """Run all images through all exits; code the symbols of each one, decode them and compare.
+
+    Args:
+        model: in eval mode.
+        batches: images in [0, 1] and their labels.
+        codecs: by name, one for each float tensor that crosses the cut.
+
+    Raises:
+        RuntimeError: if what was decoded is not what was coded.
+    """
+    logits, labels = [], []
+    counts = torch.zeros(len(model.quantizers), 256, dtype=torch.long)
+    coded = {name: model.coded_by(model.quantizers, several) for name, several in codecs.items()}
+    sizes: dict[str, list[int]] = {name: [] for name in codecs}
+    for images, targets in batches:
+        output = model.run(images)
+        logits.append(torch.stack([*output.exits, output.prediction], 1).cpu())
+        labels.append(targets.cpu())
+        for row, symbols in zip(counts, model.symbols_of(output.latents), strict=True):
+            row += histogram(symbols, 256).sum(0).cpu()
+        for name, each in coded.items():
+            payloads = each.compress_from(output.features)
+            received = [t for t in each.latents_hat(payloads) if t.is_floating_point()]
+            if not all(map(torch.equal, received, model.quantized(output.latents))):
+                raise RuntimeError(f"{name} has not given back what it was given")
+            sizes[name] += map(len, payloads)
+    found, right = torch.cat(logits), torch.cat(labels)
+    confidences = [
+        model.confidence(found[:, number] / model.temperatures[number].cpu()) for number in range(len(model.exits))
+    ]
+    shares, weights = counts / counts.sum(1, keepdim=True), counts.sum(1)
+    entropies = -torch.special.xlogy(shares, shares).sum(1) / math.log(2)
+    return ExitScores(
+        found,
+        torch.stack(confidences, 1),
+        right,
+        {name: torch.tensor(rows, dtype=torch.float64) for name, rows in sizes.items()},
+        float((entropies * weights).sum() / weights.sum()),
+        int(weights.sum() // len(right)),
+    )

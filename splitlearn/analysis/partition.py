@@ -1,0 +1,70 @@
+"""What device and edge server must hold and compute when a network with exits is cut."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import torch
+from torch import nn
+
+from splitlearn.analysis.profile import count_macs
+from splitlearn.models import EarlyExitModel
+
+
+@dataclass(frozen=True)
+class Partition:
+    """How weights and work are shared, for an image that leaves through no early exit.
+
+    Weights are those of convolutions and linear layers; biases and batch norm, which folds into them, are not counted.
+
+    Attributes:
+        device_weights: numbers that the device holds, those of exits included.
+        exit_weights: those of exits alone.
+        edge_weights: numbers that the edge server holds.
+        device_macs: multiply–accumulates on the device, those of exits included.
+        exit_macs: those of exits alone.
+        edge_macs: multiply–accumulates on the edge server.
+        values: elements that cross the cut, an image; as many bytes uncoded in INT8.
+    """
+
+    device_weights: int
+    exit_weights: int
+    edge_weights: int
+    device_macs: int
+    exit_macs: int
+    edge_macs: int
+    values: int
+
+
+def partition(model: EarlyExitModel) -> Partition:
+    """Return how a model's weights and work are shared between device and edge server.
+
+    Reference:
+        Beysens et al. 2023, Table II.
+    """
+    running = copy.deepcopy(model).to("meta").eval()
+    tensors: tuple[torch.Tensor, ...] = (torch.zeros(1, *model.net.input_shape, device="meta"),)
+    head_macs = exit_macs = 0
+    with torch.no_grad():
+        for step, classifier in zip_longest(running.steps, running.exits):
+            head_macs += count_macs(step, *tensors)
+            tensors = step(*tensors)
+            exit_macs += 0 if classifier is None else count_macs(classifier, tensors[0])
+        latents = tuple(running.latents_of(tensors))
+    exit_weights = _weights(running.exits)
+    return Partition(
+        device_weights=_weights(running.steps) + exit_weights,
+        exit_weights=exit_weights,
+        edge_weights=_weights(running.net.tail),
+        device_macs=head_macs + exit_macs,
+        exit_macs=exit_macs,
+        edge_macs=count_macs(running.net.tail, *tensors),
+        values=sum(math.prod(latent.shape) for latent in latents),
+    )
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.dim() > 1)

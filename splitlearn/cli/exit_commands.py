@@ -1,0 +1,149 @@
+"""`splitlearn exits` and `splitlearn stages`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from splitlearn.cli.messages import UsageError
+
+EXPORTS = ("network.safetensors", "early_exit.safetensors", "bottleneck.safetensors")
+
+
+def exits(
+    words: Sequence[str],
+    config: Path,
+    ckpt_path: Path | None = None,
+    data_root: Path | None = None,
+    at: str | None = None,
+    out: Path = Path("runs/exits"),
+) -> None:
+    """Show what a network with exits reaches at every threshold: in INT8, with all codecs, who leaves and what is sent.
+
+    Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
+
+    Args:
+        words: these settings.
+        config: a config of splitlearn test, whose model is an EarlyExitModel.
+        ckpt_path: checkpoint that splitlearn fit left; not needed if the config names weights of trained exits.
+        data_root: folder of images, in place of the config's data.root.
+        at: accuracies for which the cheapest thresholds are looked up, e.g. 0.85,0.8.
+        out: folder for exits.json, exits.csv and exits.png.
+    """
+    accuracies = _accuracies(at)
+    from splitlearn.analysis import exits_command
+    from splitlearn.cli.config_model import build_task
+    from splitlearn.models import EarlyExitModel
+    from splitlearn.tasks import run_record
+    from splitlearn.tasks.loading import load_weights_into, read_checkpoint
+
+    task, data = build_task(config, data_root, words)
+    model = getattr(task, "model", None)
+    if not isinstance(model, EarlyExitModel):
+        raise UsageError(f"model.model in {config} is {type(model).__name__}: only an EarlyExitModel has exits")
+    if ckpt_path is not None:
+        load_weights_into(task, read_checkpoint(ckpt_path), ckpt_path)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be made: {error.strerror}") from error
+    exits_command(model.eval(), data, accuracies, out, run_record())
+
+
+def stages(words: Sequence[str], stages: str, licence: str = "not stated") -> None:
+    """Fit one config after another, and export the best of each for the next to start from.
+
+    --config FILE and settings such as --data.root FOLDER are those of splitlearn fit, shared by all stages. The best
+    checkpoint of each is exported into the folder of its experiment, where the next config names it as `weights`.
+    Launched again, it goes on: what was exported is not run again, a killed run is taken up.
+
+    Args:
+        words: of the command line of splitlearn fit.
+        stages: config files, separated by commas, in their order.
+        licence: licence of the weights, and whose they are; goes into their records.
+    """
+    from splitlearn.cli.precheck import check_trainer_arguments
+
+    files = [Path(name) for name in stages.split(",") if name]
+    if not files:
+        raise UsageError("--stages takes config files, e.g. vanilla.yaml,exit.yaml")
+    for file in files:
+        check_trainer_arguments(["fit", *words, "--config", str(file)])
+    folders = [_experiment(words, file) for file in files]
+    if len(set(folders)) < len(folders):
+        raise UsageError("two stages log to the same folder: give each a trainer.logger.name of its own")
+    for file, folder in zip(files, folders, strict=True):
+        if not (found := _exported(folder)):
+            found = _fit(words, file, folder, licence)
+        print(f"{file}: {found}")
+
+
+def _accuracies(text: str | None) -> list[float]:
+    try:
+        found = [float(word) for word in (text or "").split(",") if word]
+    except ValueError:
+        found = [-1.0]
+    if not all(0 <= accuracy <= 1 for accuracy in found):
+        raise UsageError(f"--at takes accuracies from 0 to 1, e.g. 0.85,0.8; got {text!r}")
+    return found
+
+
+def _fit(words: Sequence[str], file: Path, folder: Path, licence: str) -> Path:
+    """Fit one stage, or take it up, and export its best checkpoint; return the file."""
+    from splitlearn.deploy import export_command
+
+    resume = ["--ckpt_path", "last"] if list(folder.rglob("last.ckpt")) else []
+    command = [sys.executable, "-m", "splitlearn", "fit", *_stacked(words, file), *resume]
+    if subprocess.run(command, check=False).returncode:
+        raise UsageError(f"the stage {file} has failed, see above; launched again, stages goes on from there")
+    best = sorted(folder.rglob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not best:
+        raise UsageError(
+            f"{file} has left no best.ckpt below {folder}: does it set checkpoint.filename to another name?"
+        )
+    export_command(best[-1], folder, None, licence)
+    return _exported(folder) or folder
+
+
+def _exported(folder: Path) -> Path | None:
+    """Return the exported weights of a stage, if it has come to its end."""
+    return next((folder / name for name in EXPORTS if (folder / name).is_file()), None)
+
+
+def _stacked(words: Sequence[str], file: Path) -> list[str]:
+    """Return the words with the stage's config behind the other configs and before settings, which win."""
+    last = max((i + 2 for i, word in enumerate(words) if word == "--config"), default=0)
+    return [*words[:last], "--config", str(file), *words[last:]]
+
+
+def _experiment(words: Sequence[str], file: Path) -> Path:
+    """Return the folder that the runs of a stage lie in."""
+    from jsonargparse import ArgumentParser
+    from lightning import Trainer
+
+    from splitlearn.cli.precheck import KEYS
+    from splitlearn.cli.run_folder import experiment_folder
+    from splitlearn.tasks import quieten
+
+    quieten()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(Trainer, "trainer")
+    others: dict[str, Any] = {key: None for key in KEYS if key not in ("config", "trainer")}
+    for key in others:
+        parser.add_argument(f"--{key}", type=Any)
+    kept = _stacked(_of_trainer(words), file)
+    return experiment_folder(parser.parse_args(kept).trainer)
+
+
+def _of_trainer(words: Sequence[str]) -> list[str]:
+    """Return the words that name configs or settings of the trainer, with their values."""
+    kept, mine = [], False
+    for word in words:
+        if word.startswith("--"):
+            mine = word.split("=")[0].split(".")[0] in ("--config", "--trainer")
+        kept += [word] if mine else []
+    return kept

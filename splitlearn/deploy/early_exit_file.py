@@ -1,0 +1,34 @@
+"""The weights of a network with exits in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save
+
+from splitlearn.files import whole_file
+from splitlearn.models import EarlyExitModel
+
+
+def export_early_exit(model: EarlyExitModel, path: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
+    """Write network and exits into a safetensors file: `weights` of an `EarlyExitModel` at any cut behind them.
+
+    Args:
+        model: a trained model.
+        path: file to write; it appears whole or not at all.
+        metrics: what a test measured, for whoever reads the metadata.
+
+    Returns:
+        The path written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.tensors().items()}
+    about = {
+        "network": model.net.name,
+        "exits": json.dumps(model.exit_names),
+        "metrics": json.dumps(dict(metrics or {})),
+    }
+    with whole_file(path) as temporary:
+        temporary.write_bytes(save(tensors, about))
+    return Path(path)

@@ -1,0 +1,323 @@
+"""A cut network that trains as a whole, with exits on the device through which easy images leave."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from splitlearn.codecs import Codec
+from splitlearn.models.base import Normalize
+from splitlearn.models.bottleneck import BottleneckFactory, Identity
+from splitlearn.models.confidence import Confidence, MaximumSoftmax
+from splitlearn.models.cutting import CutError, Split, legal_cuts, split
+from splitlearn.models.cutting.cut import make_batches
+from splitlearn.models.cutting.names import nearest
+from splitlearn.models.exit_branch import BranchFactory, ExitBranch
+from splitlearn.models.split_model import SplitModel
+from splitlearn.models.weights import checked_weights
+from splitlearn.outputs import Decisions, ExitOutput, Features
+from splitlearn.quantizers import Quantizer
+
+
+class EarlyExitModel(SplitModel):
+    """A network whose device part may settle an image by itself; what it is not sure of is sent.
+
+        images → normalize → step → exit sure? ─ no → step → exit sure? ─ no → encode ═ payload ═ decode → tail
+                                    └─ yes: its class, 0 bytes  └─ yes: its class, 0 bytes
+
+    An exit is a small classifier behind a module of the head, several of them if need be. Where it is sure of
+    an image, the image goes no further: the rest of head and tail run on those that are left, and it costs no bytes.
+
+    All of it trains, network and exits: `run` in training mode gives the logits of all exits for all images, without
+    quantization (the paper quantizes after training); in eval mode its final logits are those of quantized features.
+
+    Args:
+        net: the cut network, from `splitlearn.models.split`; it is not frozen.
+        quantizer: floats to symbols; one for all float tensors that cross, or a list with one for each.
+        codec: symbols to bytes; likewise.
+        exits: names of modules of the head, in any order; None is one exit, at the cut.
+        num_classes: number of classes.
+        threshold: T_c, how sure an exit must be; one for all exits or one for each. At 0 all images leave through the
+            first exit, at 1 none leaves early. May be set at any time.
+        confidence: how sure an exit is; by default the probability of the likeliest class.
+        branch: makes an exit's classifier from the shape of the features and the number of classes.
+        bottleneck: makes a bottleneck from the shape of the features; by default these themselves are sent.
+        normalize: applied to images in [0, 1] before the head; None if the network takes them so.
+        weights: file of `splitlearn export` with the weights of network, exits and bottlenecks.
+
+    Attributes:
+        steps: parts of the head; each but perhaps the last one ends at an exit.
+        exits: classifiers, in the order in which images come to them.
+        exit_names: of the modules that they stand behind.
+        temperatures: by which the logits of each exit are divided before its confidence is taken; 1 unless calibrated.
+
+    Raises:
+        CutError: if there is no module of an exit's name, or it lies behind the cut.
+        ValueError: if an exit cannot stand there, or a threshold is not in [0, 1].
+
+    Reference:
+        Beysens et al. 2023, Secs. III-A and III-B.
+    """
+
+    temperatures: Tensor
+
+    def __init__(
+        self,
+        net: Split,
+        quantizer: Quantizer | list[Quantizer],
+        codec: Codec | list[Codec],
+        exits: list[str] | None = None,
+        num_classes: int = 10,
+        threshold: float | list[float] = 0.9,
+        confidence: Confidence | None = None,
+        branch: BranchFactory = ExitBranch,
+        bottleneck: BottleneckFactory = Identity,
+        normalize: Normalize | None = None,
+        weights: str | Path | None = None,
+    ) -> None:
+        super().__init__(net, quantizer, codec, bottleneck, normalize)
+        self.num_classes = num_classes
+        self.confidence = MaximumSoftmax() if confidence is None else confidence
+        self.exit_names, steps, shapes = _divide(net, [net.at] if exits is None else exits)
+        self.steps = Steps(steps)
+        self.exits = nn.ModuleList(branch(shape, num_classes) for shape in shapes)
+        self.register_buffer("temperatures", torch.ones(len(shapes)))
+        self.threshold = threshold
+        if weights is not None:
+            self._load(weights)
+        self.train()
+
+    def _prepared(self, net: Split) -> Split:
+        return net
+
+    @property
+    def threshold(self) -> float | list[float]:
+        """T_c: one for all exits, or one for each."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, threshold: float | Sequence[float]) -> None:
+        each = [float(t) for t in (threshold if isinstance(threshold, Sequence) else [threshold] * len(self.exits))]
+        if len(each) != len(self.exits) or not all(0 <= t <= 1 for t in each):
+            raise ValueError(
+                f"a threshold must lie in [0, 1], one for all {len(self.exits)} exits or one for each; got {threshold}"
+            )
+        self._threshold = each if isinstance(threshold, Sequence) else each[0]
+        self._thresholds = each
+
+    def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
+        """Return the crossing tensors of all images in [0, 1], whether they would leave early or not.
+
+        Raises:
+            ValueError: if given features that were made before: the head trains, they would be out of date.
+        """
+        return self._head(images)[0]
+
+    def run(self, images: Tensor | Features) -> ExitOutput:
+        """Return the differentiable pass: all images through all exits.
+
+        Raises:
+            ValueError: if given features that were made before.
+        """
+        features, exits = self._head(images)
+        latents = self._encode(features)
+        features_hat = self._decode(latents if self.training else self.quantized(latents))
+        floats = tuple(t for t in latents if t.is_floating_point())
+        return ExitOutput(self.net.tail(*features_hat), features, floats, features_hat, tuple(exits))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits `(B, num_classes)` of the exit that each image leaves through, without making bytes."""
+        decisions = self.decide(images)
+        if not decisions.features:
+            return decisions.logits
+        hats = self._decode(self.quantized(self._encode(decisions.features)))
+        return decisions.completed(self.net.tail(*hats))
+
+    @torch.no_grad()
+    def decide(self, images: Tensor) -> Decisions:
+        """Return what the device makes of images: the rest of the head runs for those alone that no exit is sure of."""
+        count, device = len(images), images.device
+        going = torch.arange(count, device=device)
+        exits = torch.full((count,), len(self.exits), device=device)
+        logits = torch.full((count, self.num_classes), torch.nan, device=device)
+        tensors: tuple[Tensor, ...] = (self._normalized(images),)
+        for number, (step, classifier) in enumerate(zip_longest(self.steps, self.exits)):
+            tensors = step(*tensors)
+            if classifier is None:
+                break
+            found = classifier(tensors[0])
+            sure = self.sure(found, number)
+            left = going[sure]
+            logits[left], exits[left] = found[sure].to(logits.dtype), number
+            if bool(sure.any()):
+                going, tensors = going[~sure], tuple(tensor[~sure] for tensor in tensors)
+            if not len(going):
+                tensors = ()
+                break
+        return Decisions(logits, exits, exits == len(self.exits), tensors)
+
+    def sure(self, logits: Tensor, number: int) -> Tensor:
+        """Return which images an exit is sure enough of, bool `(B,)`.
+
+        Args:
+            logits: of the exit, `(B, num_classes)`.
+            number: of the exit, from 0.
+        """
+        threshold = self._thresholds[number]
+        confidence: Tensor = self.confidence(logits / self.temperatures[number])
+        return confidence > threshold if threshold > 0 else torch.ones_like(confidence, dtype=torch.bool)
+
+    @torch.inference_mode()
+    def compress(self, images: Tensor | Features) -> list[bytes]:
+        """Return one payload an image, empty for an image that left through an exit.
+
+        Raises:
+            ValueError: if a latent holds NaN or infinity, or the cut refuses these images' size.
+        """
+        if isinstance(images, Features):
+            raise _out_of_date()
+        return self.payloads(self.decide(images))
+
+    @torch.inference_mode()
+    def payloads(self, decisions: Decisions) -> list[bytes]:
+        """Return one payload an image, empty for an image that left through an exit.
+
+        Raises:
+            ValueError: if a latent holds NaN or infinity.
+        """
+        full = iter(self.compress_from(decisions.features) if decisions.features else ())
+        return [next(full) if sent else b"" for sent in decisions.sent.tolist()]
+
+    @torch.inference_mode()
+    def decompress(self, payloads: Sequence[bytes]) -> Tensor:
+        """Return the final logits `(B, num_classes)`; NaN for empty payloads, of which the edge server knows nothing.
+
+        Raises:
+            CodecError: if a payload is damaged, or was written by another codec or quantizer.
+            ValueError: if there are no payloads, or they are of images of different sizes.
+        """
+        full = [payload for payload in payloads if payload]
+        if len(full) == len(payloads):
+            return cast("Tensor", super().decompress(full))
+        logits = torch.full((len(payloads), self.num_classes), torch.nan, device=self._like.device)
+        if full:
+            logits[[i for i, payload in enumerate(payloads) if payload]] = super().decompress(full).to(logits.dtype)
+        return logits
+
+    def coded_by(self, quantizers: Sequence[Quantizer], codecs: Sequence[Codec]) -> EarlyExitModel:
+        """Return a model with these quantizers and codecs that shares network and exits with this one."""
+        model = copy.copy(self)
+        model._modules = dict(self._modules)
+        model.quantizers, model.codecs = tuple(quantizers), tuple(codecs)
+        return model
+
+    def quantized(self, latents: Sequence[Tensor]) -> list[Tensor]:
+        """Return latents of all tensors that cross as the server gets them: floats quantized, integers as they are."""
+        quantizers = iter(self.quantizers)
+        return [next(quantizers)(t) if t.is_floating_point() else t for t in latents]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all weights by name, those of the network under the names that it has without exits and cut."""
+        found = {f"network.{name}": t for half in (self.net.head, self.net.tail) for name, t in _tensors(half)}
+        for part in ("exits", "bottlenecks"):
+            found |= {f"{part}.{name}": t for name, t in _tensors(cast(Any, getattr(self, part)))}
+        return found | {"temperatures": self.temperatures}
+
+    def _load(self, weights: str | Path) -> None:
+        mine = self.tensors()
+        with torch.no_grad():
+            for name, tensor in checked_weights(mine, weights, f"{self.net.name} with exits").items():
+                mine[name].copy_(tensor)
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        normalized: Tensor = images if self.normalize is None else self.normalize(images)
+        return normalized
+
+    def _head(self, images: Tensor | Features) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        """Return crossing tensors and the logits of all exits, for all images."""
+        if isinstance(images, Features):
+            raise _out_of_date()
+        tensors: tuple[Tensor, ...] = (self._normalized(images),)
+        logits = []
+        for step, classifier in zip_longest(self.steps, self.exits):
+            tensors = step(*tensors)
+            if classifier is not None:
+                logits.append(classifier(tensors[0]))
+        return tensors, logits
+
+
+class Steps(nn.ModuleList):
+    """The parts of a head, one behind the other."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors that cross the cut."""
+        tensors: tuple[Tensor, ...] = (images,)
+        for step in self:
+            tensors = step(*tensors)
+        return tensors
+
+
+def _out_of_date() -> ValueError:
+    return ValueError("this model trains its head, so cached features would be out of date: give it images")
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [(name, t) for name, t in module.state_dict(keep_vars=True).items() if isinstance(t, Tensor)]
+
+
+def _divide(net: Split, exits: Sequence[str]) -> tuple[list[str], list[nn.Module], list[tuple[int, ...]]]:
+    """Cut the head at exits; return their names in order, the parts, and the shape of the features at each.
+
+    There is one part more than exits if the cut lies behind the last one.
+    """
+    if not exits or len(set(exits)) != len(exits):
+        raise ValueError(f"name one exit or several, each once; got {list(exits)}")
+    names, shapes, steps = _in_order(net, exits), [], []
+    head = net.head
+    for name in reversed(names):
+        if name == net.at:
+            shapes.append(net.shapes[0])
+            continue
+        cut = split(head, name, net.input_shape)
+        head = cut.head
+        shapes.append(cut.shapes[0])
+        steps.append(cut.tail)
+    return names, [head, *reversed(steps)], shapes[::-1]
+
+
+def _in_order(net: Split, exits: Sequence[str]) -> list[str]:
+    """Return names of exits in the order in which images come to them.
+
+    Raises:
+        CutError: if there is no such module before the cut, or it never runs.
+    """
+    before, behind = legal_cuts(net.head), legal_cuts(net.tail)
+    for name in exits:
+        if name != net.at and name not in before:
+            if name in behind:
+                raise CutError(f"exit {name!r} lies behind the cut at {net.at!r}: exits stand at the cut or before it")
+            raise CutError(f"no module {name!r} for an exit in {net.name}: did you mean {nearest(name, before)}?")
+    finished: list[str] = []
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: finished.append(name))
+        for name, module in net.head.named_modules()
+        if name in exits
+    ]
+    try:
+        with torch.no_grad():
+            net.head(make_batches(net.head, net.input_shape)[0])
+    finally:
+        for handle in handles:
+            handle.remove()
+    order = [name for name in dict.fromkeys(finished) if name != net.at]
+    missing = [name for name in exits if name not in order and name != net.at]
+    if missing:
+        near = nearest(missing[0], [n for n in before if n.startswith(f"{missing[0]}.")])
+        raise CutError(f"module {missing[0]!r} is not run as one, so that no exit can stand behind it: try {near}")
+    return [*order, *([net.at] if net.at in exits else [])]

@@ -1,0 +1,133 @@
+"""Who trains, and what is logged, when easy images leave through exits on the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from splitlearn.losses import RateLoss
+from splitlearn.models import EarlyExitModel
+from splitlearn.outputs import ExitOutput
+from splitlearn.tasks.classification import ClassificationTask
+from splitlearn.tasks.training import Batch, ValidationOutput
+
+
+class EarlyExitTask(ClassificationTask):
+    """Train a network and its exits together; test with images that really leave, and real bytes for the others.
+
+        loss = Σ ρ_i · cross-entropy of exit i + rate_weight · rate(features at the cut)
+
+    Validation logs the accuracy of each exit on all images, `val/accuracy_exit_0` and so on, that of the final one,
+    `val/accuracy_final`, and the mean of all of these as `val/accuracy`: what the paper keeps the best model by.
+    Testing logs what the device and the server reach together at the model's threshold: `test/accuracy`, and
+    `test/bytes_per_image`, in whose mean an image that left early counts as 0 bytes; `test/exit_share` left early.
+
+    Args:
+        model: network with exits.
+        num_classes: number of classes.
+        exit_weights: ρ_i of early exits in the order in which images come to them, and of the final one, last; None
+            gives all the same weight, and the sum 1.
+        rate_loss: stand-in for the bytes of what crosses the cut; None trains for accuracy alone.
+        rate_weight: weight of the rate, λ_e or λ_s.
+        optimizer: makes the optimizer from parameters.
+        lr_scheduler: makes the scheduler from the optimizer, as for `ClassificationTask`.
+
+    Raises:
+        ValueError: if there is not one weight for each exit and the final one, or the weights are negative.
+
+    Reference:
+        Beysens et al. 2023, eqs. 1 and 2.
+    """
+
+    model: EarlyExitModel
+
+    def __init__(
+        self,
+        model: EarlyExitModel,
+        num_classes: int,
+        exit_weights: list[float] | None = None,
+        rate_loss: RateLoss | None = None,
+        rate_weight: float = 0.0,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(model, num_classes, rate_loss, rate_weight, optimizer=optimizer, lr_scheduler=lr_scheduler)
+        count = len(model.exits) + 1
+        self.exit_weights = [1 / count] * count if exit_weights is None else exit_weights
+        if len(self.exit_weights) != count or not all(0 <= weight < math.inf for weight in self.exit_weights):
+            raise ValueError(
+                f"exit_weights must be {count} numbers, not negative: one for each of {', '.join(model.exit_names)} "
+                f"and one for the final exit; got {exit_weights}"
+            )
+        names = [f"exit_{i}" for i in range(count - 1)] + ["final"]
+        self.exit_accuracy = nn.ModuleDict({n: MulticlassAccuracy(num_classes, average="micro") for n in names})
+        self.overall_accuracy, self.exit_share = MeanMetric(), MeanMetric()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        images, labels = batch
+        output = self.model.run(images)
+        loss = self._joint_loss(output, labels)
+        parts = {"train/task_loss": loss}
+        if self.rate_loss is not None:
+            parts["train/rate_loss"] = self.rate_loss.total(output.latents)
+            loss = loss + self.rate_weight * parts["train/rate_loss"]
+        self.log_losses({**parts, "train/loss": loss}, len(labels))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> ValidationOutput:
+        """Log the joint loss, the accuracy of all exits and the entropy of the symbols; return these for callbacks."""
+        images, labels = batch
+        output, size = self.model.run(images), len(labels)
+        self.check_targets(labels)
+        self.log("val/task_loss", self._joint_loss(output, labels), sync_dist=True, batch_size=size)
+        for name, logits in zip(self.exit_accuracy, _all_logits(output), strict=True):
+            accuracy = cast("MulticlassAccuracy", self.exit_accuracy[name])
+            accuracy.update(logits, labels)
+            self.overall_accuracy.update((logits.argmax(1) == labels).float())
+            self.log(f"val/accuracy_{name}", accuracy, batch_size=size)
+        self.log("val/accuracy", self.overall_accuracy, prog_bar=True, batch_size=size)
+        symbols = self.model.symbols_of(output.latents)
+        assert self.estimated_bits is not None
+        self.estimated_bits.update(symbols)
+        self.log("val/estimated_bits", self.estimated_bits, prog_bar=True, batch_size=size)
+        return {"symbols": symbols}
+
+    def log_sizes(self, payloads: Sequence[bytes], images: Tensor) -> None:
+        """Log the sizes of the payloads of a batch of images, and how many are empty."""
+        super().log_sizes(payloads, images)
+        self.exit_share.update(sum(not payload for payload in payloads) / len(payloads), len(payloads))
+        self.log("test/exit_share", self.exit_share, batch_size=len(images))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the predicted classes `(B,)`: of the exit that an image left through, or by way of its payload."""
+        logits, _ = self.by_payloads(batch[0])
+        self._check_shape(logits)
+        return logits.argmax(1)
+
+    def by_payloads(self, images: Tensor) -> tuple[Tensor, list[bytes]]:
+        """Return the logits of images, of an exit or, by way of their payloads, final; and the payloads."""
+        decisions = self.model.decide(images)
+        payloads = self.model.payloads(decisions)
+        full = [payload for payload in payloads if payload]
+        return decisions.completed(self.model.decompress(full)) if full else decisions.logits, payloads
+
+    def _joint_loss(self, output: ExitOutput, labels: Tensor) -> Tensor:
+        """Return Σ ρ_i · cross-entropy."""
+        losses = [
+            weight * functional.cross_entropy(self.logits_of(logits, labels), labels)
+            for weight, logits in zip(self.exit_weights, _all_logits(output), strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+
+def _all_logits(output: ExitOutput) -> Sequence[Tensor]:
+    return (*output.exits, output.prediction)

@@ -124,6 +124,15 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
         ),
         (SPACE, ["--trials", "0"], "must be at least 1, got 0"),
         (SPACE, ["--storage", "postgresql+psycopg://localhost:1/none"], "cannot be used"),
+        (SPACE, ["--launcher", "Rayy"], "--launcher has no 'Rayy', did you mean Ray?; it takes Processes, Ray"),
+        (
+            SPACE,
+            ["--launcher", "splitlearn.codecs.Raw"],
+            "derived from splitlearn.sweep.Launcher, got splitlearn",
+        ),
+        (SPACE, ["--cpus", "0"], "--launcher processes cannot be made: a worker takes 1 CPU or more"),
+        (SPACE, ["--trainer.num_nodes", "2"], "a trial runs on one machine, several share the sweep"),
+        (SPACE, ["--trainer.strategy", "ddp_spawn"], "started as commands, not forked: use --trainer.strategy ddp"),
     ],
 )
 def test_what_cannot_be_swept_is_told(
@@ -166,6 +175,23 @@ def test_a_sweep_over_deeplab(mask_folder: Path, tmp_path: Path, run: Run, monke
     assert [row["state"] for row in rows] == ["finished"] * 2
     assert all(0 <= float(row["test/miou"]) <= 1 for row in rows)
     assert len(list((tmp_path / "features").iterdir())) == 1  # one cache serves both
+
+
+@pytest.mark.slow
+def test_every_trial_is_a_run_of_wandb_in_the_sweeps_group(
+    space: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proto = pytest.importorskip("wandb.proto.wandb_internal_pb2", reason="wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    out = tmp_path / "our_group"
+    assert run(*words(space, out, "--trials", "2", "--trainer.logger", "WandbLogger")).status == 0
+    group = bytes([proto.RunRecord.RUN_GROUP_FIELD_NUMBER << 3 | 2, len(out.name)]) + out.name.encode()
+    for trial in ("000", "001"):
+        (record,) = (out / "trials" / trial).glob("wandb/offline-run-*/run-*.wandb")
+        content = record.read_bytes()
+        assert group in content
+        assert f"our_group-{trial}".encode() in content
+        assert b"test/accuracy" in content
 
 
 def test_pareto_needs_a_sweep(tmp_path: Path, run: Run) -> None:

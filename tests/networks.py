@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import cache, partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from splitlearn.codecs import Codec, Huffman, RunLength
 from splitlearn.data import Digits
@@ -46,3 +48,23 @@ def datta(codec: Codec | None = None, normalize: Normalize | None = None, seed: 
 def carra(seed: int = 0) -> SplitModel:
     """No bottleneck, four bits between the extremes, run lengths."""
     return SplitModel(split(network(seed), "layer1.2.relu2", SHAPE), MinMax(4), RunLength()).eval()
+
+
+class Colours(nn.Module):
+    """Tells black from pure colours, at half the size of the image, by way of a layer to cut at."""
+
+    def __init__(self, as_dict: bool = False, wrong: bool = False) -> None:
+        super().__init__()
+        self.as_dict = as_dict
+        first, last = nn.Conv2d(3, 8, 1, bias=False), nn.Conv2d(8, 4, 1, bias=False)
+        with torch.no_grad():
+            first.weight.copy_(torch.eye(8, 3)[:, :, None, None])
+            colours = torch.eye(3).roll(1, 0) if wrong else torch.eye(3)
+            brightness = torch.full((1, 3), -1.0)
+            last.weight.copy_(nn.functional.pad(torch.cat([brightness, colours - 0.5]), (0, 5))[:, :, None, None])
+        self.features = nn.Sequential(nn.AvgPool2d(2), first, nn.ReLU())
+        self.classifier = last
+
+    def forward(self, images: Tensor) -> Any:
+        logits = self.classifier(self.features(images))
+        return OrderedDict(out=logits) if self.as_dict else logits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,31 +22,12 @@ from splitlearn.models import DepthwiseSeparable, InputModel, NormalizedSeparabl
 from splitlearn.outputs import IGNORED
 from splitlearn.quantizers import MinMax, Step
 from splitlearn.tasks import SegmentationTask
+from tests.networks import Colours
 from tests.tasks.conftest import MakeTrainer
 
 SIZE = 32
 NAMES = ("black", "red", "green", "blue")
 CLASSES = len(NAMES)
-
-
-class Colours(nn.Module):
-    """Tells black from pure colours, at half the size of the image, by way of a layer to cut at."""
-
-    def __init__(self, as_dict: bool = False, wrong: bool = False) -> None:
-        super().__init__()
-        self.as_dict = as_dict
-        first, last = nn.Conv2d(3, 8, 1, bias=False), nn.Conv2d(8, CLASSES, 1, bias=False)
-        with torch.no_grad():
-            first.weight.copy_(torch.eye(8, 3)[:, :, None, None])
-            colours = torch.eye(3).roll(1, 0) if wrong else torch.eye(3)
-            brightness = torch.full((1, 3), -1.0)
-            last.weight.copy_(torch.nn.functional.pad(torch.cat([brightness, colours - 0.5]), (0, 5))[:, :, None, None])
-        self.features = nn.Sequential(nn.AvgPool2d(2), first, nn.ReLU())
-        self.classifier = last
-
-    def forward(self, images: Tensor) -> Any:
-        logits = self.classifier(self.features(images))
-        return OrderedDict(out=logits) if self.as_dict else logits
 
 
 def model(network: nn.Module | None = None) -> SplitModel:
@@ -137,8 +117,7 @@ def test_fit_changes_the_bottleneck_and_nothing_else(make_trainer: MakeTrainer, 
         optimizer=partial(torch.optim.Adam, lr=0.03),
     )
     before = state(task)
-    make_trainer().validate(task, data(blocks), verbose=False)
-    trainer = make_trainer(max_epochs=12, limit_train_batches=1.0)
+    trainer = make_trainer(max_epochs=12, limit_train_batches=1.0, limit_val_batches=1.0)
     (untrained,) = trainer.validate(task, data(blocks), verbose=False)
     trainer.fit(task, data(blocks))
     changed = {name for name, entry in state(task).items() if not torch.equal(entry, before[name])}
@@ -147,6 +126,9 @@ def test_fit_changes_the_bottleneck_and_nothing_else(make_trainer: MakeTrainer, 
     logged = trainer.callback_metrics
     assert logged.keys() >= {"val/miou", "val/pixel_accuracy", "val/estimated_bits", "val/task_loss"}
     assert logged.keys() >= {"train/task_loss", "train/rate_loss", "train/distillation_loss", "train/loss"}
+    (again,) = make_trainer(limit_val_batches=1.0).validate(task, data(blocks), verbose=False)
+    for name in ("val/miou", "val/pixel_accuracy"):  # of the last epoch alone
+        assert again[name] == pytest.approx(float(logged[name]))
     assert logged["val/task_loss"] < 0.8 * untrained["val/task_loss"]
     assert logged["val/pixel_accuracy"] > untrained["val/pixel_accuracy"]
 

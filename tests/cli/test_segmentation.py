@@ -62,7 +62,12 @@ def test_fit_test_and_predict(run: Run, tmp_path: Path, mask_folder: Path) -> No
     assert 0 <= results["test/miou"] <= results["test/pixel_accuracy"] <= 1
     assert results["test/bits_per_pixel"] * 32 * 32 / 8 == results["test/bytes_per_image"]
     assert results["test/table_bytes"] > 0
-    assert list(results["config"]["test"]["data"]["init_args"]["classes"]) == ["rest", "person", "cat", "dog"]  # in order
+    assert list(results["config"]["test"]["data"]["init_args"]["classes"]) == [
+        "rest",
+        "person",
+        "cat",
+        "dog",
+    ]  # in order
 
     assert run("predict", *words, "--ckpt_path", "last").status == 0
     folder = Path("runs/masks/version_2")

@@ -247,8 +247,11 @@ def write(others: Sequence[Comparison], networks: Sequence[WholeNetwork], epochs
         "![accuracy against bits per pixel](frontiers.png)\n",
         "## Bits per pixel at a loss of 1, 2 and 5 points (Table IV)\n",
         rates_table(found, others, unsplit),
-        "## Whole network against bottleneck alone (Figs. 6 and 7)\n",
-        networks_table(networks),
+        *(
+            ["## Whole network against bottleneck alone (Figs. 6 and 7)\n", networks_table(networks)]
+            if networks
+            else []
+        ),
         "## What a bottleneck costs (Tables II and III)\n",
         complexity_table(trials),
         "## Frontiers\n",

@@ -80,7 +80,7 @@ class LabelledImages(ImageDataModule):
         batch_size: images per batch.
         num_workers: processes that decode.
         train_size: images drawn to train on; 0 leaves all of them for testing.
-        val_size: images drawn for validation, besides.
+        val_size: images drawn for validation, besides, if some are to train on.
         seed: seed of that draw.
         train_transform: augmentation of training batches; see `ImageDataModule`.
     """
@@ -95,7 +95,7 @@ class LabelledImages(ImageDataModule):
         batch_size: int = 128,
         num_workers: int = 0,
         train_size: int = 0,
-        val_size: int = 0,
+        val_size: int = 1,
         seed: int = 0,
         train_transform: nn.Module | None = None,
     ) -> None:
@@ -156,7 +156,7 @@ class LabelledImages(ImageDataModule):
         rows = self._rows()
         if not self.train_size:
             return [], [], rows
-        if self.train_size < 0 or self.val_size < 1 or self.train_size + self.val_size >= len(rows):
+        if self.train_size < 0 or self.train_size + self.val_size >= len(rows):
             raise DataError(
                 f"{self._file()} lists {len(rows)} images: train_size={self.train_size} and val_size={self.val_size} "
                 "must be positive and leave some for testing"

@@ -87,7 +87,6 @@ class EarlyExitTask(ClassificationTask):
         """Log the joint loss, the accuracy of all exits and the entropy of the symbols; return these for callbacks."""
         images, labels = batch
         output, size = self.model.run(images), len(labels)
-        self.check_targets(labels)
         self.log("val/task_loss", self._joint_loss(output, labels), sync_dist=True, batch_size=size)
         for name, logits in zip(self.exit_accuracy, _all_logits(output), strict=True):
             accuracy = cast("MulticlassAccuracy", self.exit_accuracy[name])
@@ -122,6 +121,7 @@ class EarlyExitTask(ClassificationTask):
 
     def _joint_loss(self, output: ExitOutput, labels: Tensor) -> Tensor:
         """Return Σ ρ_i · cross-entropy."""
+        self.check_targets(labels)
         losses = [
             weight * functional.cross_entropy(self.logits_of(logits, labels), labels)
             for weight, logits in zip(self.exit_weights, _all_logits(output), strict=True)

@@ -45,7 +45,7 @@ def test_fit_learns_at_all_exits(make_trainer: MakeTrainer, data: Digits) -> Non
 @pytest.mark.parametrize("weights", [None, [0.2, 0.7]])
 def test_loss_is_the_weighted_sum(weights: list[float] | None) -> None:
     task = make_task(exit_weights=weights, rate_loss=L1Rate(), rate_weight=0.25)
-    task.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    task.log_losses = lambda losses, size: None  # type: ignore[method-assign]
     images, labels = digits(6), torch.arange(6)
     task.model.eval()  # so that batch statistics stay
     output = task.model.run(images)
@@ -87,6 +87,6 @@ def test_weights_that_do_not_fit_the_exits_are_refused(weights: list[float]) -> 
 
 def test_classes_of_network_and_data_must_agree() -> None:
     task = make_task()
-    task.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    task.log_losses = lambda losses, size: None  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="label 12, but num_classes is 10"):
         task.training_step((digits(2), torch.tensor([1, 12])), 0)

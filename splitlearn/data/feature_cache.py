@@ -125,6 +125,7 @@ class _Writer:
         (self.folder / COMPLETE).unlink(missing_ok=True)
         for left in self.folder.glob("*.npy"):
             left.unlink()
+        self.data.prepare_data()
         self.data.setup()
         sizes = {part: self.data.size(part) for part in PARTS}
         first, target = next(self.data.batches("test"))

@@ -111,6 +111,25 @@ def test_a_disk_that_fills_while_caching_is_told(tmp_path: Path, monkeypatch: py
     assert cache_features(tmp_path, Digits(), head, "float16").bytes > 0
 
 
+class Downloaded(Digits):
+    """Has images only after they were fetched."""
+
+    fetched = False
+
+    def prepare_data(self) -> None:
+        self.fetched = True
+
+    def setup(self, stage: str | None = None) -> None:
+        assert self.fetched
+        super().setup(stage)
+
+
+def test_data_are_downloaded_before_they_are_cached(tmp_path: Path) -> None:
+    assert (
+        cache_features(tmp_path, Downloaded(val_size=1700), lambda x: (x.mean((2, 3)),), "uint8").images["val"] == 1700
+    )
+
+
 def test_one_view_where_nothing_is_augmented(tmp_path: Path) -> None:
     assert cache_features(tmp_path, Digits(), head, "uint8", views=4).views == 1
 

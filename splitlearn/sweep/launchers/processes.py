@@ -37,7 +37,7 @@ class Processes(Launcher):
 
     def start(self, number: int, work: Callable[[], None]) -> Worker:
         """Start a process."""
-        process = multiprocessing.get_context("spawn").Process(target=_run, args=(work, os.getpid()), daemon=True)
+        process = multiprocessing.get_context("spawn").Process(target=_run, args=(work, os.getpid()))
         with _visible(None if self.gpus is None else self.visible(number)):
             process.start()
         self._started = [each for each in self._started if each.is_alive()] + [process]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -17,7 +18,7 @@ from splitlearn.sweep.launchers import Processes
 
 @dataclass(frozen=True)
 class Note:
-    """Work that notes which GPUs it sees, and then ends as it is told."""
+    """Work that notes, in a process of its own, which GPUs it sees, and then ends as it is told."""
 
     path: Path
     kills: bool = False
@@ -25,11 +26,17 @@ class Note:
 
     def __call__(self) -> None:
         """Work."""
-        self.path.write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+        own = multiprocessing.get_context("fork").Process(target=self.note)  # as loaders of data have them
+        own.start()
+        own.join()
         if self.kills:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fails:
             raise RuntimeError("as it was told")
+
+    def note(self) -> None:
+        """Write what is seen."""
+        self.path.write_text(os.environ["CUDA_VISIBLE_DEVICES"])
 
 
 def ended(worker: Worker) -> Worker:

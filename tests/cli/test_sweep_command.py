@@ -26,8 +26,8 @@ model.rate_weight: {log_uniform: [0.03, 1]}
 """
 SMALL = """
 model:
-  init_args: {model: {init_args: {net: {init_args: {example: [3, 33, 33], model: {init_args: {weights: null}}}}}}}
-data: {init_args: {image_size: 33, val_size: 2}}
+  init_args: {model: {init_args: {net: {init_args: {example: [3, 65, 65], model: {init_args: {weights: null}}}}}}}
+data: {init_args: {image_size: 65, val_size: 2}}
 """
 
 

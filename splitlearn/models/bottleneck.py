@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from splitlearn.models.transposed import DepthwiseTransposed
+
 FeatureShape = tuple[int, ...]
 
 
@@ -129,11 +131,11 @@ def _checked(shape: FeatureShape, channels: int, stride: int) -> int:
     return shape[0]
 
 
-def _upsampling(shape: FeatureShape, stride: int) -> nn.ConvTranspose2d:
+def _upsampling(shape: FeatureShape, stride: int) -> DepthwiseTransposed:
     """Mirror of a 3×3 convolution of stride S and padding 1: restores exactly H×W from ⌈H/S⌉×⌈W/S⌉."""
     features, height, width = shape
     missing = ((height - 1) % stride, (width - 1) % stride)
-    return nn.ConvTranspose2d(features, features, 3, stride, padding=1, output_padding=missing, groups=features)
+    return DepthwiseTransposed(features, 3, stride, padding=1, output_padding=missing)
 
 
 def _resampling(shape: FeatureShape, stride: int) -> tuple[list[nn.Module], list[nn.Module]]:
@@ -143,7 +145,7 @@ def _resampling(shape: FeatureShape, stride: int) -> tuple[list[nn.Module], list
         narrow = nn.Conv2d(features, features, 3, stride, padding=1, groups=features, bias=False)
         return [narrow], [_upsampling(shape, stride)]
     narrow = nn.Conv2d(features, features, stride, stride, groups=features, bias=False)
-    widen = nn.ConvTranspose2d(features, features, stride, stride, groups=features)
+    widen = DepthwiseTransposed(features, stride, stride)
     below, right = -height % stride, -width % stride
     if not below and not right:
         return [narrow], [widen]

@@ -79,7 +79,6 @@ def sweep(
         Study,
         StudyError,
         Trial,
-        frontier_table,
         launchers,
         live_table,
         run_sweep,
@@ -106,20 +105,20 @@ def sweep(
     try:
         study = Study(address, name)  # whether it can be reached
         run.data_of(getattr(task, "model", None), data)  # the first point's features; workers find them there
-        settings = {"config": run.fingerprint(), "rate": rate, "score": score, "cache": cache, "views": views}
+        settings = {"config": run.shared(), "rate": rate, "score": score, "cache": cache, "views": views}
         study.create(drawn_from, trials, seed, settings)  # last, since another launch must repeat these settings
     except StudyError as error:
         raise UsageError(str(error)) from error
     console = Console()
-    with Live(console=console, refresh_per_second=1) as live:
+    with Live(console=console, refresh_per_second=1, transient=True) as live:
 
         def watch(now: list[Trial]) -> None:
             live.update(live_table(now, axes))
 
         found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
-    curves = write_report(found, axes, out, run_record(), by)
-    console.print(frontier_table(curves[0].frontier, axes))
-    if not curves[0].trials:
+    best = write_report(found, axes, out, run_record(), by).curves[0]
+    console.print(live_table(found, axes, rows=len(found)))
+    if not best.trials:
         raise UsageError(f"no trial has finished: {found[0].error}")
     console.print(f"{out}: trials.csv, frontier.csv, pareto.json and pareto.png written", soft_wrap=True)
 
@@ -145,7 +144,8 @@ def pareto(
         score: metric to maximise; by default the sweep's.
         by: parameter whose values get a frontier each, e.g. model.model.net.at.
         at: scores to give the rates of, e.g. 0.87,0.86; interpolated.
-        baseline: CSV file with columns of the same metrics, such as another sweep's trials.csv, to compare with.
+        baseline: CSV file with columns of the same metrics, such as another sweep's trials.csv, to compare with; where
+            it has the column --by, each value with its own.
         html: also write pareto.html, an interactive plot; needs the extra viz.
     """
     address = storage or str(out / JOURNAL)
@@ -154,7 +154,16 @@ def pareto(
     scores = _numbers(at)
     from rich.console import Console
 
-    from splitlearn.sweep import Axes, Study, StudyError, frontier_table, read_baseline, write_interactive, write_report
+    from splitlearn.sweep import (
+        Axes,
+        Study,
+        StudyError,
+        figures_table,
+        frontier_table,
+        read_baseline,
+        write_interactive,
+        write_report,
+    )
     from splitlearn.tasks import run_record
 
     try:
@@ -164,14 +173,14 @@ def pareto(
         raise UsageError(str(error)) from error
     trials = study.trials()
     try:
-        points = [] if baseline is None else read_baseline(baseline, axes)
-        curves = write_report(trials, axes, out, run_record(), by, scores, points)
+        points = None if baseline is None else read_baseline(baseline, axes, by)
+        report = write_report(trials, axes, out, run_record(), by, scores, points)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     if html:
         write_interactive(trials, axes, out / "pareto.html")
     console = Console()
-    console.print(frontier_table(curves[0].frontier, axes))
+    console.print(frontier_table(report.curves[0].frontier, axes), figures_table(report, axes))
     console.print(f"{out}: trials.csv, frontier.csv, pareto.json and pareto.png written", soft_wrap=True)
 
 

@@ -117,11 +117,11 @@ class ConfigTrial:
             raise UsageError("processes of a trial are started as commands, not forked: use --trainer.strategy ddp")
         return settings
 
-    def fingerprint(self) -> str:
-        """Return a name for the settings that all trials share; where the data lie is left out."""
+    def shared(self) -> dict[str, Any]:
+        """Return the settings that all trials share, by their path; where the data lie is left out."""
         settings = yaml.safe_load(_parser().dump(self.parse({}), skip_none=False))
         settings["data"].get("init_args", {}).pop("root", None)
-        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return {path: value for name, each in settings.items() for path, value in _flat(name, each)}
 
     def build(self, values: Mapping[str, Value]) -> tuple[LightningModule, Any]:
         """Return the task and data of a point, without a trainer."""
@@ -200,6 +200,14 @@ def _signature(root: str) -> tuple[int, int, int]:
 
 def _described(value: Any) -> Any:
     return [type(value).__qualname__, init_args(value)] if isinstance(value, torch.nn.Module) else value
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, each in value.items():
+            yield from _flat(path if name == "init_args" else f"{path}.{name}", each)
+    else:
+        yield path, value
 
 
 def _parser(trainer: bool = True) -> ArgumentParser:

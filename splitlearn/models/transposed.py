@@ -13,11 +13,11 @@ _gradients = torch.ops.aten.convolution_backward
 
 
 class DepthwiseTransposed(nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` of one channel each, with the same weights, the same values and the same gradients.
+    """`nn.ConvTranspose2d` of one channel each, with the same weights, and but for rounding the same values and gradients.
 
     A transposed convolution is the gradient of a convolution with respect to its input. torch has fast kernels for
     depthwise convolutions on CPUs and their gradients, if channels come last, but not for their transpose; so training
-    on a CPU goes by the former. Inference, GPUs and exporters keep torch's own.
+    on a CPU goes by the former. In eval mode, on GPUs and when exported it is torch's own.
 
     Args:
         channels: C, of input `(B, C, H, W)` and output.
@@ -34,7 +34,7 @@ class DepthwiseTransposed(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Return `(B, C, H·S, W·S)`, or what kernel and paddings make of it."""
-        fast = torch.is_grad_enabled() and input.device.type == "cpu" and input.dtype == self.weight.dtype
+        fast = self.training and input.device.type == "cpu" and input.dtype == self.weight.dtype
         if not fast or output_size is not None or torch.compiler.is_compiling():
             return super().forward(input, output_size)
         padding = cast("tuple[int, int]", self.padding)

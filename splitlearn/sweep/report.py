@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from rich.console import Group
@@ -19,6 +19,8 @@ from splitlearn.sweep.space import Value
 from splitlearn.sweep.study import State, Trial
 
 ALL = "all"
+Baseline: TypeAlias = dict[str, list[tuple[float, float]]]
+"""(rate, score) of points to compare with: of all, and of single values of a parameter if these are known."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,40 @@ class Curve:
     frontier: list[Trial]
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What a frontier comes to.
+
+    Attributes:
+        trials: how many have finished.
+        frontier_points: how many of them no other beats.
+        hypervolume: between the frontier and the worst rate and score of all trials.
+        rate_at: rates at given scores, interpolated; None where the frontier does not reach that far.
+        bd_rate_percent: how much more rate it takes than the baseline; None without one, or if they share no scores.
+        bd_rate_absent_because: what then stands against it.
+    """
+
+    trials: int
+    frontier_points: int
+    hypervolume: float
+    rate_at: dict[str, float | None]
+    bd_rate_percent: float | None = None
+    bd_rate_absent_because: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        curves: the frontier over all trials, then those of single values of a parameter.
+        figures: of each curve, by its name.
+    """
+
+    curves: list[Curve]
+    figures: dict[str, Figures]
+
+
 def curves_of(trials: Sequence[Trial], axes: Axes, by: str | None) -> list[Curve]:
     """Return the frontier over all finished trials, and of each value of a parameter.
 
@@ -97,11 +133,38 @@ def frontier_table(frontier: Sequence[Trial], axes: Axes) -> Table:
     table = Table(title="Pareto frontier")
     names = list(frontier[0].values) if frontier else []
     for column in ("trial", axes.rate, axes.score, *map(short_name, names)):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for trial in frontier:
         cells = [str(trial.number), f"{trial.metrics[axes.rate]:.4g}", f"{trial.metrics[axes.score]:.4f}"]
         table.add_row(*cells, *(_text(trial.values[name]) for name in names))
     return table
+
+
+def figures_table(report: Report, axes: Axes) -> Table:
+    """Return what the frontiers come to as a table for the terminal."""
+    table = Table(title="Frontiers")
+    first = report.figures[ALL]
+    compared = any(f.bd_rate_percent is not None or f.bd_rate_absent_because for f in report.figures.values())
+    rates = [f"{axes.rate} at {score}" for score in first.rate_at]
+    for column in ("", "trials", "points", "hypervolume", *rates, *(["BD-rate"] if compared else [])):
+        table.add_column(column, justify="right", overflow="fold")
+    for name, f in report.figures.items():
+        reached = ["not reached" if rate is None else f"{rate:.4g}" for rate in f.rate_at.values()]
+        change = _change(f)
+        cells = [
+            str(f.trials),
+            str(f.frontier_points),
+            f"{f.hypervolume:.4g}",
+            *reached,
+            *([change] if compared else []),
+        ]
+        table.add_row(name, *cells)
+    return table
+
+
+def _change(figures: Figures) -> str:
+    rate = figures.bd_rate_percent
+    return figures.bd_rate_absent_because or ("" if rate is None else f"{rate:+.1f} %")
 
 
 def _text(value: Value) -> str:
@@ -121,8 +184,13 @@ def write_trials(path: Path, trials: Sequence[Trial]) -> None:
             writer.writerow([*told, *cells])
 
 
-def read_baseline(path: Path, axes: Axes) -> list[tuple[float, float]]:
+def read_baseline(path: Path, axes: Axes, by: str | None = None) -> Baseline:
     """Return (rate, score) of every row of a CSV file that has both, such as another sweep's trials.csv.
+
+    Args:
+        path: of the file.
+        axes: names of the two columns.
+        by: column whose values get points of their own beside those of all rows; left out if there is no such column.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -132,19 +200,25 @@ def read_baseline(path: Path, axes: Axes) -> list[tuple[float, float]]:
         raise FileNotFoundError(f"no baseline at {path}: name a CSV file with columns {axes.rate} and {axes.score}")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    found: Baseline = {ALL: []}
     try:
-        found = [(float(r[axes.rate]), float(r[axes.score])) for r in rows if r[axes.rate] and r[axes.score]]
+        for row in rows:
+            if row[axes.rate] and row[axes.score]:
+                point = float(row[axes.rate]), float(row[axes.score])
+                found[ALL].append(point)
+                if by in row:
+                    found.setdefault(row[by], []).append(point)
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path} has no numbers in columns {axes.rate} and {axes.score} ({error})") from None
-    if not found:
+    if not found[ALL]:
         raise ValueError(f"{path} has no rows with {axes.rate} and {axes.score}")
     return found
 
 
-def summary(
+def figures_of(
     curve: Curve, axes: Axes, worst: tuple[float, float], at: Sequence[float], baseline: Sequence[tuple[float, float]]
-) -> dict[str, Any]:
-    """Return a frontier's figures: size, hypervolume, rates at given scores, BD-rate if there is a baseline.
+) -> Figures:
+    """Return what a frontier comes to.
 
     Args:
         curve: the frontier.
@@ -154,18 +228,18 @@ def summary(
         baseline: points to compare with; none if empty.
     """
     points = axes.points(curve.frontier)
-    told: dict[str, Any] = {
-        "trials": len(curve.trials),
-        "frontier_points": len(curve.frontier),
-        "hypervolume": hypervolume(points, *worst),
-        "rate_at": {f"{score:g}": _known(rate_at(points, score)) for score in at},
-    }
-    if baseline:
-        try:
-            told["bd_rate_percent"] = bd_rate(points, baseline)
-        except ValueError as error:
-            told["bd_rate_percent"], told["bd_rate_absent_because"] = None, str(error)
-    return told
+    figures = Figures(
+        trials=len(curve.trials),
+        frontier_points=len(curve.frontier),
+        hypervolume=hypervolume(points, *worst),
+        rate_at={f"{score:g}": _known(rate_at(points, score)) for score in at},
+    )
+    if not baseline:
+        return figures
+    try:
+        return replace(figures, bd_rate_percent=bd_rate(points, baseline))
+    except ValueError as error:
+        return replace(figures, bd_rate_absent_because=str(error))
 
 
 def _known(value: float) -> float | None:
@@ -179,9 +253,9 @@ def write_report(
     facts: Mapping[str, Any],
     by: str | None = None,
     at: Sequence[float] = (),
-    baseline: Sequence[tuple[float, float]] = (),
-) -> list[Curve]:
-    """Write trials.csv, frontier.csv, pareto.json and pareto.png into a folder; return the curves.
+    baseline: Baseline | None = None,
+) -> Report:
+    """Write trials.csv, frontier.csv, pareto.json and pareto.png into a folder.
 
     Args:
         trials: of a sweep.
@@ -190,7 +264,7 @@ def write_report(
         facts: what pareto.json says of the run, such as date and command.
         by: path of a parameter whose values get a frontier each.
         at: scores to give the rates of.
-        baseline: (rate, score) of other points, to be drawn and compared with.
+        baseline: other points to be drawn and compared with, each curve with those of its name, if there are such.
 
     Raises:
         ValueError: if the space has no parameter `by`.
@@ -198,22 +272,25 @@ def write_report(
     curves = curves_of(trials, axes, by)
     write_trials(out / "trials.csv", trials)
     write_trials(out / "frontier.csv", curves[0].frontier)
-    seen = np.array([*axes.points(curves[0].trials), *baseline]).reshape(-1, 2)
+    baseline = baseline or {ALL: []}
+    seen = np.array([*axes.points(curves[0].trials), *baseline[ALL]]).reshape(-1, 2)
     seen = seen[~np.isnan(seen).any(1)]
     worst = (float(seen[:, 0].max()), float(seen[:, 1].min())) if len(seen) else (0.0, 0.0)
+    others = () if len(baseline) > 1 else baseline[ALL]  # of curves whose name the baseline does not know
+    figures = {c.name: figures_of(c, axes, worst, at, baseline.get(c.name, others)) for c in curves}
     told = {
         **facts,
         "rate": axes.rate,
         "score": axes.score,
         "hypervolume_from": worst,
-        "curves": {c.name: summary(c, axes, worst, at, baseline) for c in curves},
+        "curves": {name: asdict(each) for name, each in figures.items()},
         "frontier": [{"trial": t.number, **t.values, **t.metrics} for t in curves[0].frontier],
         "failed": {t.number: t.error for t in trials if t.state is State.FAILED},
     }
     write_json(out / "pareto.json", told)
     if len(seen):
-        _plot(curves, axes, baseline, out / "pareto.png")
-    return curves
+        _plot(curves, axes, baseline[ALL], out / "pareto.png")
+    return Report(curves, figures)
 
 
 def _plot(curves: Sequence[Curve], axes: Axes, baseline: Sequence[tuple[float, float]], path: Path) -> None:

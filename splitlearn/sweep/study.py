@@ -141,10 +141,9 @@ class Study:
         if present is None:
             self._study.set_user_attr("settings", wanted)
         elif present != wanted:
-            different = [key for key in wanted if present.get(key) != wanted[key]]
             raise StudyError(
-                f"the storage holds a sweep {self.name!r} with another {' and '.join(different)}: launch it as it was "
-                "begun, or name another --storage or --out"
+                f"the storage holds a sweep {self.name!r} with another {' and '.join(_different(present, wanted))}: "
+                "launch it as it was begun, or name another --storage or --out"
             )
         there = {trial.number for trial in self.trials()}
         for number in sorted(set(range(trials)) - there):
@@ -356,6 +355,17 @@ def _lives(frozen: FrozenTrial) -> bool:
         return True
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+def _different(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return the names of settings that differ, those inside of a setting in brackets."""
+    found = []
+    for name in sorted({*present, *wanted}):
+        before, now = present.get(name), wanted.get(name)
+        if before != now:
+            inside = _different(before, now) if isinstance(before, Mapping) and isinstance(now, Mapping) else []
+            found.append(f"{name} ({', '.join(inside)})" if inside else name)
+    return found
 
 
 def _was_killed(frozen: FrozenTrial) -> bool:

@@ -74,11 +74,14 @@ def test_a_sweep_is_lengthened_and_not_repeated(space: Path, tmp_path: Path, run
     assert (out / "trials/000/results.json").stat().st_mtime_ns == finished  # not run again
     assert len(rows_of(out)) == 3
 
-    assert run("pareto", "--out", str(out), "--at", "0.1,1", "--baseline", str(out / "trials.csv")).status == 0
+    shown = run("pareto", "--out", str(out), "--at", "0.1,1", "--baseline", str(out / "trials.csv"))
+    assert (shown.status, "not reached" in shown.out, "+0.0 %" in shown.out) == (0, True, True)
     told = json.loads((out / "pareto.json").read_text())
     assert set(told["curves"]["all"]["rate_at"]) == {"0.1", "1"}
     outcome = run(*words(space, out, "--trials", "3", "--seed", "1"))
     assert (outcome.status, "with another seed: launch it as it was begun" in outcome.error) == (2, True)
+    outcome = run(*words(space, out, "--trials", "3", "--model.num_classes", "11"))
+    assert (outcome.status, "with another config (model.num_classes): launch it" in outcome.error) == (2, True)
 
 
 def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""The tables and files of a sweep's frontiers."""
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from splitlearn.sweep import Axes, State, Trial, figures_table, read_baseline, write_report
+
+AXES = Axes("bytes", "accuracy")
+
+
+def trial(number: int, at: str, rate: float, score: float) -> Trial:
+    """Return a finished trial."""
+    return Trial(number, {"at": at}, State.FINISHED, {"bytes": rate, "accuracy": score}, "", 1.0)
+
+
+TRIALS = [trial(n, at, (n + 1) * scale, 0.5 + 0.1 * n) for n in range(4) for at, scale in (("early", 10), ("late", 1))]
+
+
+def baseline(folder: Path, heading: str) -> Path:
+    """Write points of twice the rate at both cuts."""
+    path = folder / "baseline.csv"
+    rows = [f"{t.values['at']},{2 * t.metrics['bytes']},{t.metrics['accuracy']}" for t in TRIALS]
+    path.write_text("\n".join([f"{heading},bytes,accuracy", *rows]))
+    return path
+
+
+def test_each_cut_is_compared_with_its_own_points(tmp_path: Path) -> None:
+    points = read_baseline(baseline(tmp_path, "at"), AXES, "at")
+    report = write_report(TRIALS, AXES, tmp_path, {}, "at", [0.65, 0.95], points)
+    for figures in report.figures.values():
+        assert figures.bd_rate_percent == pytest.approx(-50)
+    assert report.figures["early"].rate_at["0.95"] is None
+    assert report.figures["late"].rate_at["0.65"] == pytest.approx((2 * 3) ** 0.5)  # interpolated in its logarithm
+    told = json.loads((tmp_path / "pareto.json").read_text())
+    assert told["curves"]["early"]["bd_rate_percent"] == report.figures["early"].bd_rate_percent
+
+
+def test_without_their_own_points_all_are_compared_with_all(tmp_path: Path) -> None:
+    points = read_baseline(baseline(tmp_path, "cut"), AXES, "at")
+    assert list(points) == ["all"]
+    report = write_report(TRIALS, AXES, tmp_path, {}, "at", [], points)
+    assert report.figures["early"].bd_rate_percent == pytest.approx(400)
+
+
+def test_the_table_tells_what_is_not_reached(tmp_path: Path) -> None:
+    told = StringIO()
+    Console(width=120, file=told).print(figures_table(write_report(TRIALS, AXES, tmp_path, {}, at=[0.65, 0.95]), AXES))
+    shown = told.getvalue()
+    assert "bytes at 0.65" in shown
+    assert "not reached" in shown
+    assert "BD-rate" not in shown

@@ -13,7 +13,7 @@ _gradients = torch.ops.aten.convolution_backward
 
 
 class DepthwiseTransposed(nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` of one channel each, with the same weights, and but for rounding the same values and gradients.
+    """`nn.ConvTranspose2d` of one channel each: the same weights and, but for rounding, the same values and gradients.
 
     A transposed convolution is the gradient of a convolution with respect to its input. torch has fast kernels for
     depthwise convolutions on CPUs and their gradients, if channels come last, but not for their transpose; so training

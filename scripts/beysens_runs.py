@@ -91,10 +91,10 @@ class Run:
 
     def test(self, data: str) -> dict[str, Any]:
         """Return what `splitlearn test` finds with the best checkpoint, from its file if there is one."""
-        if not (found := sorted(self.folder.glob("version_*/results.json"))):
+        if not (found := sorted(self.folder.glob("version_*/results.json"), key=_version)):
             words = ("--config", "configs/trainer.yaml", "--config", self.config, *self._settings(data))
             run_logged(self.folder / "test.log", "test", *words, "--ckpt_path", str(self._best()))
-            found = sorted(self.folder.glob("version_*/results.json"))
+            found = sorted(self.folder.glob("version_*/results.json"), key=_version)
         content: dict[str, Any] = json.loads(found[-1].read_text())
         return content
 
@@ -102,7 +102,7 @@ class Run:
         """Return what `splitlearn exits` finds, from its file if there is one."""
         found = self.folder / "exits" / "exits.json"
         if not found.is_file():
-            config = max(self.folder.glob("version_*/config.yaml"))
+            config = max(self.folder.glob("version_*/config.yaml"), key=_version)
             words = ("--config", str(config), "--ckpt_path", str(self._best()), "--data_root", data)
             run_logged(self.folder / "exits.log", "exits", *words, "--at", accuracies, "--out", str(found.parent))
         content: dict[str, Any] = json.loads(found.read_text())
@@ -111,7 +111,7 @@ class Run:
     def entropies(self) -> list[tuple[float, float]]:
         """Return step and entropy of the batch in bits, as logged while training."""
         points = []
-        for file in sorted(self.folder.glob("version_*/metrics.csv")):
+        for file in sorted(self.folder.glob("version_*/metrics.csv"), key=_version):
             for row in csv.DictReader(file.read_text().splitlines()):
                 if row.get("train/rate_loss"):
                     points.append((float(row["step"]), 8 * float(row["train/rate_loss"])))
@@ -123,6 +123,10 @@ class Run:
 
     def _best(self) -> Path:
         return max(self.folder.rglob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
+
+
+def _version(file: Path) -> int:
+    return int(file.parent.name.removeprefix("version_"))
 
 
 def run_logged(log: Path, *words: str) -> None:
@@ -154,8 +158,13 @@ def second_stage(protocol: Protocol, cut: Cut) -> Run:
 
 
 def third_stage(protocol: Protocol, cut: Cut, rate: str, weight: float) -> Run:
-    """Return the regularised training."""
-    options = ("--model.rate_loss", f"splitlearn.losses.{rate}", "--model.rate_weight", f"{weight:g}")
+    """Return the regularised training; without a weight, one that only logs the entropy."""
+    options = (
+        "--model.rate_loss",
+        f"splitlearn.losses.{rate if weight else ENTROPY}",
+        "--model.rate_weight",
+        f"{weight:g}",
+    )
     weights = ("--model.model.weights", str(second_stage(protocol, cut).folder / "early_exit.safetensors"))
     name = f"{slug(cut.name)}_{rate}_{weight:g}" if weight else f"{slug(cut.name)}_0"
     return Run(protocol, name, protocol.regularised, (*epochs(protocol.epochs[2]), *place(cut), *options, *weights))

@@ -6,12 +6,13 @@ import copy
 import math
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import cast
 
 import torch
 from torch import nn
 
 from splitlearn.analysis.profile import count_macs
-from splitlearn.models import EarlyExitModel
+from splitlearn.models import Bottleneck, EarlyExitModel
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Partition:
     """How weights and work are shared, for an image that leaves through no early exit.
 
     Weights are those of convolutions and linear layers; biases and batch norm, which folds into them, are not counted.
+    Bottlenecks count, their encoders on the device, their decoders on the edge server.
 
     Attributes:
         device_weights: numbers that the device holds, those of exits included.
@@ -53,15 +55,20 @@ def partition(model: EarlyExitModel) -> Partition:
             head_macs += count_macs(step, *tensors)
             tensors = step(*tensors)
             exit_macs += 0 if classifier is None else count_macs(classifier, tensors[0])
-        latents = tuple(running.latents_of(tensors))
+        units = cast("list[Bottleneck]", list(running.bottlenecks))
+        latents = tuple(unit.encoder(tensor) for unit, tensor in zip(units, tensors, strict=True))
+        encoder_macs, decoder_macs = (
+            sum(count_macs(getattr(unit, part), given) for unit, given in zip(units, inputs, strict=True))
+            for part, inputs in (("encoder", tensors), ("decoder", latents))
+        )
     exit_weights = _weights(running.exits)
     return Partition(
-        device_weights=_weights(running.steps) + exit_weights,
+        device_weights=_weights(running.steps) + exit_weights + sum(_weights(unit.encoder) for unit in units),
         exit_weights=exit_weights,
-        edge_weights=_weights(running.net.tail),
-        device_macs=head_macs + exit_macs,
+        edge_weights=_weights(running.net.tail) + sum(_weights(unit.decoder) for unit in units),
+        device_macs=head_macs + exit_macs + encoder_macs,
         exit_macs=exit_macs,
-        edge_macs=count_macs(running.net.tail, *tensors),
+        edge_macs=count_macs(running.net.tail, *tensors) + decoder_macs,
         values=sum(math.prod(latent.shape) for latent in latents),
     )
 

@@ -76,6 +76,8 @@ def stages(words: Sequence[str], stages: str, licence: str = "not stated") -> No
     if len(set(folders)) < len(folders):
         raise UsageError("two stages log to the same folder: give each a trainer.logger.name of its own")
     for file, folder in zip(files, folders, strict=True):
+        _check_settings(_stacked(words, file), folder)
+    for file, folder in zip(files, folders, strict=True):
         if not (found := _exported(folder)):
             found = _fit(words, file, folder, licence)
         print(f"{file}: {found}")
@@ -108,6 +110,26 @@ def _fit(words: Sequence[str], file: Path, folder: Path, licence: str) -> Path:
     return _exported(folder) or folder
 
 
+def _check_settings(words: Sequence[str], folder: Path) -> None:
+    """Refuse to go on with a stage that was begun with other settings.
+
+    Raises:
+        UsageError: if there is such; it names what differs.
+    """
+    begun = sorted(folder.glob("version_*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    if not begun:
+        return
+    from splitlearn.cli.sweep_trial import settings_of
+
+    before, now = settings_of(("--config", str(begun[-1]))), settings_of(words)
+    names = [name for name in sorted({*before, *now}) if name.startswith(("model", "data", "trainer.max_"))]
+    if different := [name for name in names if before.get(name) != now.get(name)]:
+        raise UsageError(
+            f"{folder} was begun with another {', '.join(different)}: launch it as it was begun, or name another "
+            "folder, --trainer.logger.name"
+        )
+
+
 def _exported(folder: Path) -> Path | None:
     """Return the exported weights of a stage, if it has come to its end."""
     return next((folder / name for name in EXPORTS if (folder / name).is_file()), None)
@@ -115,7 +137,8 @@ def _exported(folder: Path) -> Path | None:
 
 def _stacked(words: Sequence[str], file: Path) -> list[str]:
     """Return the words with the stage's config behind the other configs and before settings, which win."""
-    last = max((i + 2 for i, word in enumerate(words) if word == "--config"), default=0)
+    ends = [i + (2 if word == "--config" else 1) for i, word in enumerate(words) if word.split("=")[0] == "--config"]
+    last = max(ends, default=0)
     return [*words[:last], "--config", str(file), *words[last:]]
 
 
@@ -132,8 +155,7 @@ def _experiment(words: Sequence[str], file: Path) -> Path:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(Trainer, "trainer")
-    others: dict[str, Any] = {key: None for key in KEYS if key not in ("config", "trainer")}
-    for key in others:
+    for key in set(KEYS) - {"config", "trainer"}:
         parser.add_argument(f"--{key}", type=Any)
     kept = _stacked(_of_trainer(words), file)
     return experiment_folder(parser.parse_args(kept).trainer)

@@ -70,7 +70,7 @@ def sweep(
 
     from splitlearn.cli.instances import instance
     from splitlearn.cli.sweep_processes import SweepTrial
-    from splitlearn.cli.sweep_trial import ConfigTrial
+    from splitlearn.cli.sweep_trial import ConfigTrial, settings_of
     from splitlearn.sweep import (
         Axes,
         Launcher,
@@ -105,7 +105,7 @@ def sweep(
     try:
         study = Study(address, name)  # whether it can be reached
         run.data_of(getattr(task, "model", None), data)  # the first point's features; workers find them there
-        settings = {"config": run.shared(), "rate": rate, "score": score, "cache": cache, "views": views}
+        settings = {"config": settings_of(words), "rate": rate, "score": score, "cache": cache, "views": views}
         study.create(drawn_from, trials, seed, settings)  # last, since another launch must repeat these settings
     except StudyError as error:
         raise UsageError(str(error)) from error

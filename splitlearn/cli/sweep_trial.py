@@ -19,6 +19,7 @@ from lightning import LightningDataModule, LightningModule, Trainer, seed_everyt
 
 from splitlearn.analysis import complexity
 from splitlearn.cli.messages import UsageError, one_sentence
+from splitlearn.cli.precheck import KEYS
 from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
 from splitlearn.data.feature_cache import TEST_PRECISION, is_complete
 from splitlearn.deploy import export_bottleneck, weights_id
@@ -106,22 +107,13 @@ class ConfigTrial:
             UsageError: if a parameter's path or value does not fit the config, or a trial would need other
                 machines or forked processes.
         """
-        words = [f"--{name}={value}" for name, value in values.items()]  # a value may begin with a minus
-        try:
-            settings = _parser().parse_args([*self.words, *words])
-        except (Exception, SystemExit) as error:
-            raise UsageError(one_sentence(error)) from error
+        # in one word, since a value may begin with a minus
+        settings = _parsed([*self.words, *(f"--{name}={value}" for name, value in values.items())])
         if settings.trainer.num_nodes > 1:
             raise UsageError("a trial runs on one machine, several share the sweep: leave --trainer.num_nodes at 1")
         if str(settings.trainer.strategy).startswith(FORKS):
             raise UsageError("processes of a trial are started as commands, not forked: use --trainer.strategy ddp")
         return settings
-
-    def shared(self) -> dict[str, Any]:
-        """Return the settings that all trials share, by their path; where the data lie is left out."""
-        settings = yaml.safe_load(_parser().dump(self.parse({}), skip_none=False))
-        settings["data"].get("init_args", {}).pop("root", None)
-        return {path: value for name, each in settings.items() for path, value in _flat(name, each)}
 
     def build(self, values: Mapping[str, Value]) -> tuple[LightningModule, Any]:
         """Return the task and data of a point, without a trainer."""
@@ -202,6 +194,25 @@ def _described(value: Any) -> Any:
     return [type(value).__qualname__, init_args(value)] if isinstance(value, torch.nn.Module) else value
 
 
+def settings_of(words: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that a command line of splitlearn fit comes to, by their path, but for where the data lie.
+
+    Raises:
+        UsageError: if they do not fit.
+    """
+    config = yaml.safe_load(_parser().dump(_parsed(words), skip_none=False))
+    found = {path: value for name, each in config.items() for path, value in _flat(name, each)}
+    found.pop("data.root", None)
+    return found
+
+
+def _parsed(words: Sequence[str]) -> Namespace:
+    try:
+        return _parser().parse_args(list(words))
+    except (Exception, SystemExit) as error:
+        raise UsageError(one_sentence(error)) from error
+
+
 def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for name, each in value.items():
@@ -214,8 +225,8 @@ def _parser(trainer: bool = True) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_argument("--seed_everything", type=bool | int, default=True)
-    parser.add_argument("--checkpoint", type=Any)
-    parser.add_argument("--ckpt_path", type=Any)
+    for key in set(KEYS) - {"config", "seed_everything", "trainer", "model", "data"}:
+        parser.add_argument(f"--{key}", type=Any)
     if trainer:
         parser.add_class_arguments(Trainer, "trainer")
     else:

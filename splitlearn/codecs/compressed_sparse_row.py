@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs.base import Codec, CodecError
+from splitlearn.codecs.base import Codec, CodecError, checked_levels, checked_symbols, checked_tables
 from splitlearn.jit import njit
 
 MAX_WIDTH = 65_535  # columns of a row: one more, and a full row would look like an empty one
@@ -29,13 +31,61 @@ class CompressedSparseRow(Codec):
     fewer than a third of the symbols are not 0, and 4 to 10 times the order-0 entropy on activations: use it to compare
     with the paper, or for maps with a handful of non-zero symbols.
 
+    Symbol 0 is the zero of the matrix, unless `fit` has found another one to be commoner: the zero point of an affine
+    quantizer, say, whose latents have both signs. The two then change places.
+
     The paper doesn't say what its rows are. Channels give the sizes that Tables III (24 rows, at most 72.0 KB) and IV
     (32 rows, at least 0.1 KB) print; 0.1 KB in Table V would need fewer rows than the 96 channels there.
 
     Reference: Beysens et al. 2023, Sec. III-C.
     """
 
+    def __init__(self) -> None:
+        self._zero: int | None = None
+
+    def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
+        """Return a code whose zero is the commonest symbol of `samples`; of several, or without samples, the least.
+
+        Raises:
+            ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
+        """
+        levels = checked_levels(levels)
+        counts = np.zeros(levels, np.int64)
+        for sample in samples:
+            counts += np.bincount(checked_symbols(sample, levels).reshape(-1), minlength=levels)
+        return self.with_tables({"zero": np.array([counts.argmax()], np.uint8)})
+
+    def tables(self) -> Mapping[str, NDArray[np.generic]]:
+        """Return the symbol that is the zero as `{"zero": uint8 (1,)}`, or nothing if it is symbol 0."""
+        return {} if self._zero is None else {"zero": np.array([self._zero], np.uint8)}
+
+    def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Return the code with this zero, or with symbol 0.
+
+        Raises:
+            ValueError: if it is not one uint8 symbol.
+        """
+        codec = type(self)()
+        if tables:
+            (zero,) = checked_tables(self, tables, "zero")
+            if zero.shape != (1,) or zero.dtype != np.uint8:
+                raise ValueError(f"'zero' must be one symbol as a uint8 array, got {zero.dtype} {zero.shape}")
+            codec._zero = int(zero[0])
+        return codec
+
+    def _swapped(self, symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
+        """Return symbols with 0 and the zero in each other's place."""
+        if not self._zero:
+            return symbols
+        if self._zero >= levels:
+            raise ValueError(f"this code's zero is symbol {self._zero}, of which levels={levels} know nothing")
+        places = np.arange(levels, dtype=np.uint8)
+        places[[0, self._zero]] = self._zero, 0
+        swapped: NDArray[np.uint8] = places[symbols]
+        return swapped
+
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
+        symbols = self._swapped(symbols, levels)
         rows, length, width = _matrix(symbols.shape)
         entries = int(np.count_nonzero(symbols))
         pointers = np.zeros(rows + 1, np.uint16)
@@ -62,7 +112,7 @@ class CompressedSparseRow(Codec):
         symbols = np.zeros(count, np.uint8)
         if not _scatter(sizes, columns, payload[head + 2 * entries :], levels, length, width, symbols):
             raise CodecError(f"the columns of a row don't rise below its width, or a value is not in 1…{levels - 1}")
-        return symbols
+        return self._swapped(symbols, levels)
 
 
 def _matrix(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ from splitlearn.jit import njit
 from splitlearn.losses.base import RateLoss
 
 SIGMAS = 3.0  # values further from the running mean are outliers
+ROUNDING = 1e-6  # standard deviation over the mean, of which float32 knows nothing more
 LEAST = 1e-12  # frequency below which a logarithm is not followed further: a slope would overflow
 LANES = 4  # histograms that the kernel fills in turn: equal neighbours would wait for each other in a single one
 
@@ -97,19 +98,23 @@ class RunningRange(nn.Module):
 
     @torch.no_grad()
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the limits for a batch, two float64 scalars; in training the batch is counted first."""
+        """Return the limits for a batch, two float64 scalars; in training the batch is counted first.
+
+        Those of a constant batch are equal.
+        """
         own = _mean_and_variance(values)
         if self.training:
             mean, variance = _over_processes(own, values.numel())
             weight = torch.where(self.batches == 0, 1.0, self.momentum)
             seen = torch.isfinite(variance)
-            self.mean.copy_(torch.where(seen, self.mean.lerp(mean, weight), self.mean))
-            self.variance.copy_(torch.where(seen, self.variance.lerp(variance, weight), self.variance))
+            for kept, new in ((self.mean, mean), (self.variance, variance)):  # float64, unless the module was cast
+                kept.copy_(torch.where(seen, kept.double().lerp(new, weight), kept))
             self.batches += seen
         known = self.batches > 0
-        mean = torch.where(known, self.mean, own[0])
-        reach = SIGMAS * torch.where(known, self.variance, own[1]).sqrt()
-        return mean - reach, mean + reach
+        mean = torch.where(known, self.mean.double(), own[0])
+        reach = SIGMAS * torch.where(known, self.variance.double(), own[1]).sqrt()
+        constant = own[1].sqrt() <= ROUNDING * own[0].abs()
+        return torch.where(constant, own[0], mean - reach), torch.where(constant, own[0], mean + reach)
 
 
 class SoftHistogramEntropy(torch.autograd.Function):
@@ -130,7 +135,7 @@ class SoftHistogramEntropy(torch.autograd.Function):
         ordered = values.detach().permute(order)
         flat = ordered.contiguous().view(-1)
         last, width = bins - 1, high - low
-        scale = torch.where(width > LEAST * low.abs(), last / width, 0.0)  # of a constant only rounding would be seen
+        scale = torch.where(width > 0, last / width, 0.0)
         count = _count_compiled if flat.device.type == "cpu" else _count
         index, counts, shares = count(flat, low, scale, last)
         frequencies = torch.zeros(bins, dtype=torch.float64, device=flat.device)

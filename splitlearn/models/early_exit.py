@@ -117,7 +117,10 @@ class EarlyExitModel(SplitModel):
         Raises:
             ValueError: if given features that were made before: the head trains, they would be out of date.
         """
-        return self._head(images)[0]
+        if isinstance(images, Features):
+            raise _out_of_date()
+        crossing: tuple[Tensor, ...] = self.steps(self._normalized(images))
+        return crossing
 
     def run(self, images: Tensor | Features) -> ExitOutput:
         """Return the differentiable pass: all images through all exits.

@@ -11,10 +11,12 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from splitlearn.models.bottleneck import Bottleneck
 from splitlearn.models.early_exit import EarlyExitModel
 from splitlearn.models.split_model import SplitModel
+from splitlearn.models.transposed import DepthwiseTransposed
 from splitlearn.quantizers import Affine, Quantizer
 
 BACKENDS = ("x86", "fbgemm")  # those of servers and laptops, best first; qnnpack, for ARM, costs accuracy
@@ -44,21 +46,25 @@ class Int8(Generic[Model]):
 def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
     """Quantize weights and activations of a trained model to INT8, on the CPU.
 
-    Weights are quantized for each channel, activations for each tensor, by PyTorch's defaults for x86 (fbgemm). Batch
-    norm is folded into convolutions. A codec's static tables are of other symbols and must be learnt anew.
+    Weights are quantized for each channel, activations for each tensor, by PyTorch's defaults for x86 (fbgemm): these
+    keep activations to seven bits, 0…127, lest sums overflow. Batch norm is folded into convolutions. A codec's static
+    tables are of other symbols and must be learnt anew.
 
     Args:
         model: the trained model; it is left as it was.
         batches: images in [0, 1] for calibration, each `(B, C, H, W)`; the paper takes a quarter of the validation set.
 
     Raises:
-        Int8Error: if this machine has no backend for INT8, there are no images, or nothing in one of the halves could
-            be quantized.
+        Int8Error: if this machine has no backend for INT8, there are no images, the network computes NaN or infinity,
+            or nothing in one of the halves could be quantized.
 
     Reference:
         Beysens et al. 2023, Secs. III-C and V-D.
     """
     twin = copy.deepcopy(model).cpu().eval()
+    for module in twin.modules():
+        if isinstance(module, DepthwiseTransposed):
+            module.__class__ = nn.ConvTranspose2d  # type: ignore[assignment]  # in eval mode it is; FX looks at the class
     with _engine() as backend, torch.no_grad():
         watching = [_Watching(backend) for _ in twin.quantizers]
         prepared = False
@@ -80,7 +86,7 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
     for name, found in zip(("head", "tail"), layers, strict=True):
         if not found:
             raise Int8Error(f"nothing in the {name} of {model.net.name} could be quantized: cut it at another module")
-    return Int8(twin, sum(layers), sum(_count(half, nn.Conv2d, nn.Linear) for half in halves))
+    return Int8(twin, sum(layers), sum(_count(half, _ConvNd, nn.Linear) for half in halves))
 
 
 class _Watching(Quantizer):
@@ -154,9 +160,11 @@ def _prepare(model: SplitModel, images: Tensor, backend: str) -> None:
     inputs: dict[int, tuple[Tensor, ...]] = {}
     modules = [getattr(owner, name) for owner, name in _parts(model)]
     handles = [m.register_forward_pre_hook(lambda m, given: inputs.update({id(m): given})) for m in modules]
-    model.run(images)
+    output = model.run(images)
     for handle in handles:
         handle.remove()
+    if not all(bool(t.isfinite().all()) for t in (output.prediction, *output.latents)):
+        raise Int8Error(f"{model.net.name} computes NaN or infinity: its training diverged, or its weights are damaged")
     mapping = get_default_qconfig_mapping(backend)
     for (owner, name), module in zip(_parts(model), modules, strict=True):
         setattr(owner, name, prepare_fx(module, mapping, inputs[id(module)]))

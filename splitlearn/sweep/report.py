@@ -206,7 +206,7 @@ def read_baseline(path: Path, axes: Axes, by: str | None = None) -> Baseline:
             if row[axes.rate] and row[axes.score]:
                 point = float(row[axes.rate]), float(row[axes.score])
                 found[ALL].append(point)
-                if by in row:
+                if by is not None and by in row:
                     found.setdefault(row[by], []).append(point)
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path} has no numbers in columns {axes.rate} and {axes.score} ({error})") from None

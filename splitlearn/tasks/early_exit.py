@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from splitlearn.losses import RateLoss
@@ -71,6 +71,12 @@ class EarlyExitTask(ClassificationTask):
         self.exit_accuracy = nn.ModuleDict({n: MulticlassAccuracy(num_classes, average="micro") for n in names})
         self.overall_accuracy, self.exit_share = MeanMetric(), MeanMetric()
 
+    def on_validation_epoch_start(self) -> None:
+        """Make the metrics' states anew, as for all tasks."""
+        super().on_validation_epoch_start()
+        for metric in (*self.exit_accuracy.values(), self.overall_accuracy):
+            cast("Metric", metric).reset()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, labels = batch
@@ -86,6 +92,7 @@ class EarlyExitTask(ClassificationTask):
     def validation_step(self, batch: Batch, batch_idx: int) -> ValidationOutput:
         """Log the joint loss, the accuracy of all exits and the entropy of the symbols; return these for callbacks."""
         images, labels = batch
+        self.check_targets(labels)
         output, size = self.model.run(images), len(labels)
         self.log("val/task_loss", self._joint_loss(output, labels), sync_dist=True, batch_size=size)
         for name, logits in zip(self.exit_accuracy, _all_logits(output), strict=True):
@@ -121,7 +128,6 @@ class EarlyExitTask(ClassificationTask):
 
     def _joint_loss(self, output: ExitOutput, labels: Tensor) -> Tensor:
         """Return Σ ρ_i · cross-entropy."""
-        self.check_targets(labels)
         losses = [
             weight * functional.cross_entropy(self.logits_of(logits, labels), labels)
             for weight, logits in zip(self.exit_weights, _all_logits(output), strict=True)

@@ -1,10 +1,12 @@
 """The sizes, weights and operations that Beysens et al. print, from the architecture alone."""
 
+from functools import partial
+
 import pytest
 
 from splitlearn.analysis import Partition, partition
 from splitlearn.codecs import CompressedSparseRow, Huffman
-from splitlearn.models import EarlyExitModel, mobilenet_v2_cifar, split
+from splitlearn.models import DepthwiseSeparable, EarlyExitModel, mobilenet_v2_cifar, split
 from splitlearn.quantizers import Affine
 
 KB = 1024
@@ -50,6 +52,18 @@ def test_a_cut_before_the_shortcut_sends_both_branches() -> None:
     network = mobilenet_v2_cifar()
     model = EarlyExitModel(split(network, network.exits[8], (3, 32, 32)), Affine(), CompressedSparseRow())
     assert partition(model).values == 2 * 24 * KB
+
+
+def test_bottlenecks_count_on_both_sides() -> None:
+    network = mobilenet_v2_cifar()
+    net, exits = split(network, network.exits[5], (3, 32, 32)), [network.exits[5]]
+    unit = partial(DepthwiseSeparable, channels=8, stride=1)
+    bare = partition(EarlyExitModel(net, Affine(), Huffman(), exits))
+    made = partition(EarlyExitModel(net, Affine(), Huffman(), exits, bottleneck=unit))
+    weights, size = 24 * 9 + 24 * 8, 32 * 32
+    assert made.device_weights - bare.device_weights == made.edge_weights - bare.edge_weights == weights
+    assert made.device_macs - bare.device_macs == made.edge_macs - bare.edge_macs == weights * size
+    assert (bare.values, made.values) == (24 * size, 8 * size)
 
 
 def test_largest_activation_is_48_times_the_image() -> None:

@@ -132,5 +132,7 @@ def test_three_stages_each_from_the_best_of_the_last(configs: Run) -> None:
     before = sorted(Path("runs").rglob("version_*"))
     assert configs(*words).status == 0
     assert sorted(Path("runs").rglob("version_*")) == before  # nothing ran again
+    other = configs(*words, "--model.num_classes", "11")
+    assert (other.status, "runs/vanilla was begun with another model.num_classes" in other.error) == (2, True)
     task = load_task(next(Path("runs/regularised").rglob("best.ckpt")))
     assert isinstance(task.model, EarlyExitModel)

@@ -39,6 +39,21 @@ def test_a_matrix_by_hand() -> None:
     np.testing.assert_array_equal(decode(digits, (2, 3)), MATRIX)
 
 
+def test_the_commonest_symbol_is_the_zero_of_a_fitted_code() -> None:
+    """INT8 features of both signs: what is 0.0 there is the zero point, not symbol 0."""
+    codec, around_64 = CompressedSparseRow.fit([np.full((4, 9), 64, np.uint8)], 256), np.full((4, 9), 64, np.uint8)
+    assert codec.encode(around_64, 256) == bytes(2 * (4 + 1))
+    around_64[2, 5], around_64[3, 1] = 0, 65
+    payload = codec.encode(around_64, 256)
+    assert len(payload) == 2 * (4 + 1) + 3 * 2
+    np.testing.assert_array_equal(codec.decode(payload, (4, 9), 256), around_64)
+    with pytest.raises(ValueError, match="this code's zero is symbol 64"):
+        codec.encode(np.zeros(3, np.uint8), 64)
+    for wrong in (np.array([1, 2], np.uint8), np.array([1])):
+        with pytest.raises(ValueError, match="'zero' must be one symbol"):
+            codec.with_tables({"zero": wrong})
+
+
 @pytest.mark.parametrize(
     ("shape", "rows"),
     [

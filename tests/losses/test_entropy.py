@@ -83,13 +83,35 @@ def test_extremes_of_the_scale() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_constant_latent_costs_nothing_and_breaks_nothing(training: bool) -> None:
-    latent = torch.full((2, 3, 4, 4), 0.3, requires_grad=True)
+@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (7,), (16, 16, 32, 32)])
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.3, -0.1234, 3.3, 1e-20, 1e6])
+def test_constant_latent_costs_nothing_and_breaks_nothing(training: bool, shape: tuple[int, ...], value: float) -> None:
+    latent = torch.full(shape, value, requires_grad=True)
     rate = EntropyRate().train(training)(latent)
     rate.backward()
     assert rate.item() == 0
     assert latent.grad is not None
     assert latent.grad.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_a_latent_that_has_become_constant(value: float) -> None:
+    rate, latent = EntropyRate(momentum=0.5), torch.full((2, 5), value, requires_grad=True)
+    rate(torch.randn(100))
+    for _ in range(1500):  # until the running variance is 0
+        found = rate(latent)
+    (gradient,) = torch.autograd.grad(found, latent)
+    assert found.item() == 0
+    assert gradient.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_statistics_in_other_types_still_run(dtype: torch.dtype) -> None:
+    rate = EntropyRate().to(dtype)
+    values = torch.rand(1000)
+    for _ in range(3):
+        found = rate(values)
+    assert found.item() == pytest.approx(EntropyRate()(values).item(), abs=0.02)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

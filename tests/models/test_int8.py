@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,11 @@ def test_thresholds_and_copies_still_work() -> None:
     assert torch.equal(again(digits(3)), again.decompress(again.compress(digits(3))))
 
 
-def test_a_frozen_model_with_a_bottleneck() -> None:
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_frozen_model_with_a_bottleneck(stride: int) -> None:
     net = split(resnet8(weights=ROOT / "checkpoints/resnet8_digits.safetensors"), "layer1", SHAPE)
-    model = SplitModel(net, MinMax(8), Huffman(), lambda shape: NormalizedSeparable(shape, channels=4)).eval()
+    unit = partial(NormalizedSeparable, channels=4, stride=stride)
+    model = SplitModel(net, MinMax(8), Huffman(), unit).eval()
     quantized = to_int8(model, [digits(32)])
     assert (quantized.layers, quantized.float_layers) == (8 + 4, 0)  # two in the encoder, two in the decoder
     assert torch.equal(own_latents(quantized.model), quantized.model.run(digits(4)).latents[0])
@@ -126,6 +128,14 @@ def test_mobilenet_is_quantized_whole() -> None:
     quantized = to_int8(EarlyExitModel(net, MinMax(8), Huffman(), threshold=1.0), [digits(8)])
     assert (quantized.layers, quantized.float_layers) == (53 + 1, 0)
     assert torch.equal(quantized.model.symbols(digits(2))[0], own_integers(quantized.model, digits(2)))
+
+
+def test_a_diverged_network_is_told() -> None:
+    model = trained()
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    with pytest.raises(Int8Error, match="computes NaN or infinity: its training diverged"):
+        to_int8(model, [digits(2)])
 
 
 def test_no_images_no_scale() -> None:

@@ -121,7 +121,7 @@ def exits_command(
     data.prepare_data()
     data.setup("validate")
     data.setup("test")
-    found = evaluate_exits(model, data)
+    found = evaluate_exits(model.to("cuda" if torch.cuda.is_available() else "cpu"), data)
     console, summary = Console(), found.summary()
     console.print(_sizes_table(found))
     points = [found.scores.at(threshold) for threshold in THRESHOLDS]

@@ -135,7 +135,10 @@ class EarlyExitModel(SplitModel):
         return ExitOutput(self.net.tail(*features_hat), features, floats, features_hat, tuple(exits))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits `(B, num_classes)` of the exit that each image leaves through, without making bytes."""
+        """Return the logits `(B, num_classes)` of the exit that each image leaves through, without making bytes.
+
+        Who leaves has no gradient: `run` is the differentiable pass.
+        """
         decisions = self.decide(images)
         if not decisions.features:
             return decisions.logits

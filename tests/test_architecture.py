@@ -17,7 +17,7 @@ import splitlearn
 PACKAGE = Path(splitlearn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-ROOT = {"outputs", "files", "jit", "grids", "discovery", "splitlearn"}
+ROOT = {"outputs", "files", "jit", "grids", "discovery", "processes", "splitlearn"}
 LOW = {"codecs", "quantizers", "losses", "metrics", "data"}
 MIDDLE = {"tasks", "analysis"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "outputs": set(),
     "files": set(),
     "discovery": set(),
+    "processes": set(),
     "jit": set(),
     "grids": {"jit"},
     **{room: set(ROOT) for room in LOW},

@@ -36,6 +36,7 @@ def exits(
     accuracies = _accuracies(at)
     from splitlearn.analysis import exits_command
     from splitlearn.cli.config_model import build_task
+    from splitlearn.cli.sweep_trial import settings_of
     from splitlearn.models import EarlyExitModel
     from splitlearn.tasks import run_record
     from splitlearn.tasks.loading import load_weights_into, read_checkpoint
@@ -46,6 +47,8 @@ def exits(
         raise UsageError(f"model.model in {config} is {type(model).__name__}: only an EarlyExitModel has exits")
     if ckpt_path is not None:
         load_weights_into(task, read_checkpoint(ckpt_path), ckpt_path)
+    elif settings_of(("--config", str(config), *words)).get("model.model.weights") is None:
+        print("note: there is no --ckpt_path, and the config names no weights of trained exits: these are untrained")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -98,7 +101,7 @@ def _fit(words: Sequence[str], file: Path, folder: Path, licence: str) -> Path:
     from splitlearn.deploy import export_command
 
     resume = ["--ckpt_path", "last"] if list(folder.rglob("last.ckpt")) else []
-    command = [sys.executable, "-m", "splitlearn", "fit", *_stacked(words, file), *resume]
+    command = [sys.executable, "-m", "splitlearn.cli.stage", "fit", *_stacked(words, file), *resume]
     if subprocess.run(command, check=False).returncode:
         raise UsageError(f"the stage {file} has failed, see above; launched again, stages goes on from there")
     best = sorted(folder.rglob("best*.ckpt"), key=lambda path: path.stat().st_mtime)

@@ -76,6 +76,7 @@ def sweep(
         Launcher,
         Space,
         SpaceError,
+        State,
         Study,
         StudyError,
         Trial,
@@ -110,10 +111,16 @@ def sweep(
     except StudyError as error:
         raise UsageError(str(error)) from error
     console = Console()
+    console.print(f"{trials} trials; what workers print goes to {out / 'logs'}", soft_wrap=True)
+    ended = 0
     with Live(console=console, refresh_per_second=1, transient=True) as live:
 
         def watch(now: list[Trial]) -> None:
+            nonlocal ended
+            before, ended = ended, sum(trial.state in (State.FINISHED, State.FAILED) for trial in now)
             live.update(live_table(now, axes))
+            if not console.is_terminal and ended > before:
+                console.print(f"{ended} of {len(now)} trials have ended")
 
         found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
     best = write_report(found, axes, out, run_record(), by).curves[0]
@@ -172,6 +179,10 @@ def pareto(
     except StudyError as error:
         raise UsageError(str(error)) from error
     trials = study.trials()
+    measured = sorted({name for trial in trials for name in trial.metrics})
+    for option, metric in (("--rate", axes.rate), ("--score", axes.score)):
+        if measured and metric not in measured:
+            raise UsageError(f"{option} {metric} was not measured{did_you_mean(metric, measured)}")
     try:
         points = None if baseline is None else read_baseline(baseline, axes, by)
         report = write_report(trials, axes, out, run_record(), by, scores, points)
@@ -181,7 +192,8 @@ def pareto(
         write_interactive(trials, axes, out / "pareto.html")
     console = Console()
     console.print(frontier_table(report.curves[0].frontier, axes), figures_table(report, axes))
-    console.print(f"{out}: trials.csv, frontier.csv, pareto.json and pareto.png written", soft_wrap=True)
+    written = ["trials.csv", "frontier.csv", "pareto.json", *(["pareto.html"] if html else []), "pareto.png"]
+    console.print(f"{out}: {', '.join(written[:-1])} and {written[-1]} written", soft_wrap=True)
 
 
 def _numbers(text: str | None) -> list[float]:

@@ -127,7 +127,7 @@ class ConfigTrial:
         """Return task and data of the first point that can be built; those that cannot are trials that fail.
 
         Raises:
-            UsageError: if the space does not fit the config, or no point can be built.
+            UsageError: if the space does not fit the config, or none of the points can be built.
         """
         reason: Exception | None = None
         for values in points:
@@ -136,7 +136,7 @@ class ConfigTrial:
                 return self.build(values)
             except Exception as error:  # whatever a constructor raises
                 reason = error
-        raise UsageError(f"no point of the space can be built: {one_sentence(reason or ValueError())}") from reason
+        raise UsageError(f"none of the points drawn can be built: {one_sentence(reason or ValueError())}") from reason
 
     def data_of(self, model: Any, data: Any) -> Any:
         """Return the data that a trial trains on: cached features, computed if they are not there, or the data given.

@@ -6,14 +6,18 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors.torch import save
 
 from splitlearn.files import whole_file
 from splitlearn.models import EarlyExitModel
+from splitlearn.models.split_model import codec_name
 
 
 def export_early_exit(model: EarlyExitModel, path: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
     """Write network and exits into a safetensors file: `weights` of an `EarlyExitModel` at any cut behind them.
+
+    Static tables of codecs go with them; a model that is given the same codecs takes them over.
 
     Args:
         model: a trained model.
@@ -24,9 +28,12 @@ def export_early_exit(model: EarlyExitModel, path: str | Path, metrics: Mapping[
         The path written.
     """
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.tensors().items()}
+    for number, codec in enumerate(model.codecs):
+        tensors |= {f"codecs.{number}.{name}": torch.from_numpy(table.copy()) for name, table in codec.tables().items()}
     about = {
         "network": model.net.name,
         "exits": json.dumps(model.exit_names),
+        "codecs": json.dumps([codec_name(codec) for codec in model.codecs]),
         "metrics": json.dumps(dict(metrics or {})),
     }
     with whole_file(path) as temporary:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec
@@ -19,7 +21,7 @@ from splitlearn.models.cutting import CutError, Split, legal_cuts, split
 from splitlearn.models.cutting.cut import make_batches
 from splitlearn.models.cutting.names import nearest
 from splitlearn.models.exit_branch import BranchFactory, ExitBranch
-from splitlearn.models.split_model import SplitModel
+from splitlearn.models.split_model import SplitModel, codec_name
 from splitlearn.models.weights import checked_weights
 from splitlearn.outputs import Decisions, ExitOutput, Features
 from splitlearn.quantizers import Quantizer
@@ -237,9 +239,12 @@ class EarlyExitModel(SplitModel):
 
     def _load(self, weights: str | Path) -> None:
         mine = self.tensors()
+        found = checked_weights(mine, weights, f"{self.net.name} with exits", unused="codecs.")
         with torch.no_grad():
-            for name, tensor in checked_weights(mine, weights, f"{self.net.name} with exits").items():
+            for name, tensor in found.items():
                 mine[name].copy_(tensor)
+        if Path(weights).suffix == ".safetensors":
+            self.codecs = _with_tables(self.codecs, Path(weights).expanduser())
 
     def _normalized(self, images: Tensor) -> Tensor:
         normalized: Tensor = images if self.normalize is None else self.normalize(images)
@@ -267,6 +272,18 @@ class Steps(nn.ModuleList):
         for step in self:
             tensors = step(*tensors)
         return tensors
+
+
+def _with_tables(codecs: Sequence[Codec], weights: Path) -> tuple[Codec, ...]:
+    """Return codecs with the static tables that were exported with them; others as they are."""
+    with safe_open(weights, "pt") as file:
+        if json.loads((file.metadata() or {}).get("codecs", "[]")) != list(map(codec_name, codecs)):
+            return tuple(codecs)
+        names = [name.split(".") for name in file.keys() if name.startswith("codecs.")]  # noqa: SIM118, no mapping
+        tables: list[dict[str, Any]] = [{} for _ in codecs]
+        for name in names:
+            tables[int(name[1])][name[2]] = file.get_tensor(".".join(name)).numpy()
+    return tuple(codec.with_tables(own) if own else codec for codec, own in zip(codecs, tables, strict=True))
 
 
 def _out_of_date() -> ValueError:

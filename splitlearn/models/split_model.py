@@ -202,7 +202,7 @@ class SplitModel(CompressionModel):
     def get_extra_state(self) -> dict[str, Any]:
         """Return the codecs' static tables, so that a checkpoint holds all that its payloads need."""
         tables = [{name: torch.from_numpy(np.array(t)) for name, t in codec.tables().items()} for codec in self.codecs]
-        return {"codecs": list(map(_codec_name, self.codecs)), "tables": tables}
+        return {"codecs": list(map(codec_name, self.codecs)), "tables": tables}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take the tables of a checkpoint, unless this model was given other codecs than those that were saved.
@@ -215,7 +215,7 @@ class SplitModel(CompressionModel):
                 "the checkpoint was written by an earlier splitlearn, with one codec for all tensors: train again, or "
                 "export it with the version that wrote it"
             )
-        if state["codecs"] == list(map(_codec_name, self.codecs)):
+        if state["codecs"] == list(map(codec_name, self.codecs)):
             self.codecs = tuple(
                 codec.with_tables({name: t.numpy() for name, t in tables.items()}) if tables else codec
                 for codec, tables in zip(self.codecs, state["tables"], strict=True)
@@ -265,7 +265,8 @@ def _one_each(parts: T | list[T], count: int, name: str, at: str) -> list[T]:
     return list(parts)
 
 
-def _codec_name(codec: Codec) -> str:
+def codec_name(codec: Codec) -> str:
+    """Return class and arguments of a codec, by which saved tables are known to be its own."""
     return f"{type(codec).__qualname__}{init_args(codec) or ''}"
 
 

@@ -201,6 +201,8 @@ def read_baseline(path: Path, axes: Axes, by: str | None = None) -> Baseline:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     found: Baseline = {ALL: []}
+    if rows and not {axes.rate, axes.score} <= rows[0].keys():
+        raise ValueError(f"{path} has no columns {axes.rate} and {axes.score}: name a CSV file that has them")
     try:
         for row in rows:
             if row[axes.rate] and row[axes.score]:
@@ -208,7 +210,7 @@ def read_baseline(path: Path, axes: Axes, by: str | None = None) -> Baseline:
                 found[ALL].append(point)
                 if by is not None and by in row:
                     found.setdefault(row[by], []).append(point)
-    except (KeyError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} has no numbers in columns {axes.rate} and {axes.score} ({error})") from None
     if not found[ALL]:
         raise ValueError(f"{path} has no rows with {axes.rate} and {axes.score}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from splitlearn.losses import RateLoss
 from splitlearn.models import EarlyExitModel
-from splitlearn.outputs import ExitOutput
+from splitlearn.outputs import Decisions, ExitOutput
 from splitlearn.tasks.classification import ClassificationTask
 from splitlearn.tasks.training import Batch, ValidationOutput
 
@@ -114,17 +114,36 @@ class EarlyExitTask(ClassificationTask):
         self.log("test/exit_share", self.exit_share, batch_size=len(images))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the predicted classes `(B,)`: of the exit that an image left through, or by way of its payload."""
-        logits, _ = self.by_payloads(batch[0])
+        """Return class, number of the exit that it left through, and bytes of each image, int64 `(B, 3)`.
+
+        The final exit has the number that follows those of early ones; its images came by way of their payloads.
+        """
+        decisions, logits, payloads = self._decided(batch[0])
         self._check_shape(logits)
-        return logits.argmax(1)
+        sizes = torch.tensor([len(payload) for payload in payloads], device=logits.device)
+        return torch.stack([logits.argmax(1), decisions.exits, sizes], 1)
+
+    def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
+        """Return a row for each image: number, class, its name, the exit that it left through, bytes sent."""
+        found: list[list[int]] = torch.cat(list(predictions)).tolist()
+        names = [*self.model.exit_names, "final"]
+        rows = [
+            [i, label, class_names[label] if class_names else "", names[number], size]
+            for i, (label, number, size) in enumerate(found)
+        ]
+        return [["image", "class", "name", "exit", "bytes"], *rows]
 
     def by_payloads(self, images: Tensor) -> tuple[Tensor, list[bytes]]:
         """Return the logits of images, of an exit or, by way of their payloads, final; and the payloads."""
+        _, logits, payloads = self._decided(images)
+        return logits, payloads
+
+    def _decided(self, images: Tensor) -> tuple[Decisions, Tensor, list[bytes]]:
+        """Return who leaves where, the logits of that exit, and the payloads."""
         decisions = self.model.decide(images)
         payloads = self.model.payloads(decisions)
         full = [payload for payload in payloads if payload]
-        return decisions.completed(self.model.decompress(full)) if full else decisions.logits, payloads
+        return decisions, decisions.completed(self.model.decompress(full)) if full else decisions.logits, payloads
 
     def _joint_loss(self, output: ExitOutput, labels: Tensor) -> Tensor:
         """Return Σ ρ_i · cross-entropy."""

@@ -35,7 +35,7 @@ def run_record() -> dict[str, Any]:
     """Return date, command, machine and versions of this process: what a table of figures must say of itself."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "splitlearn"), *sys.argv[1:]]),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }

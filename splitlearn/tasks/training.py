@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
@@ -67,6 +68,9 @@ class TrainingTask(PayloadTask):
         lr_scheduler: LRSchedulerCallable | None,
     ) -> None:
         super().__init__(model)
+        for name, weight in (("rate_weight", rate_weight), ("distillation_weight", distillation_weight)):
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name} must be a number from 0 on, got {weight}")
         self.rate_loss, self.rate_weight = rate_loss, rate_weight
         if rate_loss is not None and isinstance(model, SplitModel):
             rate_loss.begin(model.latent_shapes, model.quantizers)

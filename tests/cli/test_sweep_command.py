@@ -118,7 +118,7 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
         (
             "model.model.quantizer.step: {choice: [1.0e+38]}",
             ["--trials", "2"],
-            "no point of the space can be built: step must be positive",
+            "none of the points drawn can be built: step must be positive",
         ),
         (
             SPACE,

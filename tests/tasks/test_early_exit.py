@@ -84,7 +84,17 @@ def test_predictions_are_those_of_exits_and_payloads(make_trainer: MakeTrainer, 
     (first, *_) = make_trainer(limit_predict_batches=1).predict(task, data) or []
     images = data.on_after_batch_transfer(next(iter(data.predict_dataloader())), 0)[0]
     assert isinstance(first, Tensor)
-    assert torch.equal(first, task.eval().model(images).argmax(1))
+    assert torch.equal(first[:, 0], task.eval().model(images).argmax(1))
+    assert first[:, 2].tolist() == list(map(len, task.model.compress(images)))
+    heading, *rows = task.prediction_table([first], None)
+    assert heading == ["image", "class", "name", "exit", "bytes"]
+    assert {row[3] for row in rows if not row[4]} == {"layer2"}
+    assert {row[3] for row in rows if row[4]} == {"final"}
+
+
+def test_a_negative_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match="rate_weight must be a number from 0 on, got -1"):
+        make_task(rate_loss=L1Rate(), rate_weight=-1)
 
 
 @pytest.mark.parametrize("weights", [[1.0], [0.5, 0.5, 0.5], [0.5, -0.1], [0.5, float("nan")]])

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
+from splitlearn.processes import end_with
 from splitlearn.sweep.launchers.base import Launcher, LauncherError, Worker
 
 GPUS = "CUDA_VISIBLE_DEVICES"
@@ -67,21 +66,6 @@ class _Process(Worker):
     def error(self) -> str:
         status = self.process.exitcode or 0
         return f"it ended with status {status}" if status > 0 else ""  # below zero: a signal
-
-
-def end_with(parent: int) -> None:
-    """End this process as soon as its parent is gone: the sweep's next launch runs its trial again.
-
-    Args:
-        parent: number of the process that must live.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run(work: Callable[[], None], parent: int) -> None:

@@ -19,6 +19,7 @@ from splitlearn.models.confidence import (
     fit_temperature,
 )
 from splitlearn.models.cutting import CutError, Split, check_name, crossing_shapes, legal_cuts, split
+from splitlearn.models.detectors import faster_rcnn, keypoint_rcnn, mask_rcnn
 from splitlearn.models.early_exit import EarlyExitModel
 from splitlearn.models.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.freeze import freeze, thaw
@@ -26,6 +27,7 @@ from splitlearn.models.image_codec import ImageCodec, ImageFile, Pixels
 from splitlearn.models.input_model import InputModel
 from splitlearn.models.int8 import Int8, Int8Error, to_int8
 from splitlearn.models.mobilenet_cifar import CifarMobileNetV2, mobilenet_v2_cifar
+from splitlearn.models.redesigned_layer import RedesignedLayer1, replaced
 from splitlearn.models.resnet_cifar import CifarResNet, resnet8, resnet20, resnet32, resnet44, resnet56
 from splitlearn.models.same_padding import same_padding
 from splitlearn.models.split_model import SplitModel
@@ -64,6 +66,7 @@ __all__ = [
     "NormalizedSeparable",
     "Pixels",
     "RatePoint",
+    "RedesignedLayer1",
     "Split",
     "SplitModel",
     "TiledFeatures",
@@ -75,12 +78,16 @@ __all__ = [
     "calibration_error",
     "check_name",
     "crossing_shapes",
+    "faster_rcnn",
     "fit_temperature",
     "freeze",
+    "keypoint_rcnn",
     "legal_cuts",
     "load_weights",
+    "mask_rcnn",
     "mobilenet_v2_cifar",
     "mobilenet_v2_same",
+    "replaced",
     "resnet8",
     "resnet20",
     "resnet32",

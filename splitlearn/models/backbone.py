@@ -50,7 +50,7 @@ def backbone(name: str, weights: str | None = None, num_classes: int | None = No
         ImportError: the library is not installed.
     """
     build = _builder(name)
-    if weights is None or not _is_path(weights):
+    if weights is None or not is_path(weights):
         return build(weights, num_classes)
     model = build(None, num_classes)
     load_weights(model, weights, unused=f"{AUXILIARY}.")
@@ -253,5 +253,5 @@ def _unknown(name: str, known: Iterable[str]) -> ValueError:
     return ValueError(f"there is no network named {name!r}; {hint}")
 
 
-def _is_path(weights: str) -> bool:
+def is_path(weights: str) -> bool:
     return Path(weights).suffix in {".safetensors", ".pt", ".pth"} or os.sep in weights or Path(weights).is_file()

@@ -1,7 +1,7 @@
 """Networks that run without Lightning: any model cut in two, bottlenecks, and the composed line."""
 
 from splitlearn.models.backbone import backbone, mobilenet_v2_same
-from splitlearn.models.base import CompressionModel, Normalize
+from splitlearn.models.base import CompressionModel, Normalize, one_size
 from splitlearn.models.bottleneck import (
     Bottleneck,
     BottleneckFactory,
@@ -32,6 +32,7 @@ from splitlearn.models.resnet_cifar import CifarResNet, resnet8, resnet20, resne
 from splitlearn.models.same_padding import same_padding
 from splitlearn.models.split_model import SplitModel
 from splitlearn.models.tiled_model import TiledFeatures
+from splitlearn.models.torchvision_boxes import TorchvisionBoxes
 from splitlearn.models.unfrozen_split_model import UnfrozenSplitModel
 from splitlearn.models.variable_rate import BudgetError, RatePoint, VariableRateModel
 from splitlearn.models.vgg_cifar import CifarVgg, vgg19_cifar
@@ -70,6 +71,7 @@ __all__ = [
     "Split",
     "SplitModel",
     "TiledFeatures",
+    "TorchvisionBoxes",
     "UnfrozenSplitModel",
     "VariableRateModel",
     "WeightsError",
@@ -87,6 +89,7 @@ __all__ = [
     "mask_rcnn",
     "mobilenet_v2_cifar",
     "mobilenet_v2_same",
+    "one_size",
     "replaced",
     "resnet8",
     "resnet20",

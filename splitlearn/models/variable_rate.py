@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.container import TAGS
-from splitlearn.models.base import CompressionModel, Normalize
+from splitlearn.models.base import CompressionModel, Normalize, one_size
 from splitlearn.models.message import tag_message, untag_message
 from splitlearn.models.split_model import SplitModel
 from splitlearn.outputs import Features, SplitOutput
@@ -90,7 +90,9 @@ class VariableRateModel(CompressionModel):
         return self._models()[self._best if self.rate is None else self.rate].run(images)
 
     @torch.inference_mode()
-    def compress(self, images: Tensor | Features, rate: int | None = None, budget: int | None = None) -> list[bytes]:
+    def compress(
+        self, images: Tensor | Sequence[Tensor] | Features, rate: int | None = None, budget: int | None = None
+    ) -> list[bytes]:
         """Return one payload an image, all at one rate or each at the best that its budget allows.
 
         Under a budget, rates are tried by falling score until the payload fits. The head runs once.
@@ -106,7 +108,7 @@ class VariableRateModel(CompressionModel):
                 of range or both given.
         """
         rate, budget = (self.rate, self.budget) if rate is None and budget is None else self._checked(rate, budget)
-        features = self._models()[0].features(images)
+        features = self._models()[0].features(images if isinstance(images, Features) else one_size(images))
         if budget is not None:
             return self._within(budget, features)
         return self._at(self._best if rate is None else rate, features)

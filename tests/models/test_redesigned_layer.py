@@ -65,7 +65,7 @@ def test_numbers_that_are_not_positive_are_refused(wrong: dict[str, int]) -> Non
     [
         (lambda: faster_rcnn("resnet18", 3, **SMALL), "layer1", RedesignedLayer1(64, 3, 64)),
         (lambda: mask_rcnn("mobilenet_v2_same", 3, **SMALL), "3", RedesignedLayer1(24, 6, 24, rectified=False)),
-        (lambda: keypoint_rcnn("resnet50", **SMALL), "layer1", RedesignedLayer1(64, 12, 256)),
+        (lambda: keypoint_rcnn("resnet18", **SMALL), "layer1", RedesignedLayer1(64, 12, 64)),
     ],
 )
 def test_detectors_are_cut_in_the_middle_of_their_redesigned_layer(

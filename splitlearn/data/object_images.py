@@ -165,24 +165,24 @@ def transformed(transform: nn.Module, pixels: Tensor, objects: Boxes) -> tuple[T
     """Return an image and its objects after a transform of torchvision's v2 has acted on both.
 
     Args:
-        transform: called with an image and a dict of boxes, labels, and where there are any, masks and crowds. One that
-            crops is followed by `SanitizeBoundingBoxes` with `labels_getter` for all of these.
+        transform: called with an image and a dict of boxes, labels, and where there are any, masks. One that crops is
+            to be followed by `SanitizeBoundingBoxes`, which removes what is outside.
         pixels: uint8 `(3, H, W)`.
         objects: in its pixels.
     """
     size = (pixels.shape[-2], pixels.shape[-1])
+    crowd = torch.zeros_like(objects.labels) if objects.crowd is None else objects.crowd.long()
     target: dict[str, Any] = {
         "boxes": BoundingBoxes(objects.xyxy, format=BoundingBoxFormat.XYXY, canvas_size=size),
-        "labels": objects.labels,
+        "labels": torch.stack([objects.labels, crowd], 1),  # one tensor: what removes objects takes both along
     }
     if objects.masks is not None:
         target["masks"] = Mask(objects.masks)
-    if objects.crowd is not None:
-        target["crowd"] = objects.crowd
     image, target = transform(ImageTensor(pixels), target)
-    plain = {name: value.as_subclass(Tensor) for name, value in target.items()}
-    boxes = Boxes(plain["boxes"], plain["labels"], crowd=plain.get("crowd"), masks=plain.get("masks"))
-    return image.as_subclass(Tensor), boxes
+    masks = target["masks"].as_subclass(Tensor) if "masks" in target else None
+    labels, crowd = target["labels"].unbind(1)
+    boxes = target["boxes"].as_subclass(Tensor)
+    return image.as_subclass(Tensor), Boxes(boxes, labels, None, None if objects.crowd is None else crowd.bool(), masks)
 
 
 def _clipped(objects: Boxes, width: int, height: int) -> Boxes:

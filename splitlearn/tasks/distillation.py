@@ -31,12 +31,13 @@ class DistillationTask(LightningModule):
 
         loss = sum over pairs of criterion(student's layer, teacher's layer) + rate_weight · rate(latent)
 
-    The student is the teacher with a bottleneck in place of a block: see `replaced`. Head network distillation pairs that
-    block alone; the generalised form pairs the blocks behind it too, through which gradients pass although they stay as
-    they are. Both networks are in eval mode; only modules that are named in `trains` train and count in batch norm.
+    The student is the teacher with a bottleneck in place of a block: see `replaced`. Head network distillation pairs
+    that block alone; the generalised form pairs the blocks behind it too, through which gradients pass although they
+    stay as they are. Both networks are in eval mode; only modules that are named in `trains` train and count in batch
+    norm.
 
-    Validation logs `val/distillation_loss`, and the scores of the whole student. It is tested by way of payloads as part
-    of a `SplitModel`, in a `DetectionTask` or `ClassificationTask`, from the file that `splitlearn export` writes.
+    Validation logs `val/distillation_loss`, and the scores of the whole student. It is tested by way of payloads as
+    part of a `SplitModel`, in a `DetectionTask` or `ClassificationTask`, from the file that `splitlearn export` writes.
 
     Args:
         teacher: a trained network. It is no part of checkpoints.
@@ -138,7 +139,9 @@ class DistillationTask(LightningModule):
             ValueError: if layers of a pair have different shapes.
         """
         terms = []
-        for mine, theirs, pair in zip(given, wanted, zip(self.teacher_layers, self.student_layers, strict=True), strict=True):
+        for mine, theirs, pair in zip(
+            given, wanted, zip(self.teacher_layers, self.student_layers, strict=True), strict=True
+        ):
             if mine.shape != theirs.shape:
                 raise ValueError(
                     f"the teacher's {pair[0]} gives {tuple(theirs.shape[1:])} an image and the student's {pair[1]} "
@@ -184,11 +187,6 @@ class DistillationTask(LightningModule):
         """Return the optimizer over what trains, and its schedulers."""
         return optimizers(self, self.optimizer, self.lr_scheduler, "val/distillation_loss", self.warmup_steps)
 
-    def trained(self) -> dict[str, Tensor]:
-        """Return the tensors of the modules that train, by their names in the student: what `replaced` reads."""
-        names = tuple(f"{name}." for name in self.trains)
-        return {name: tensor for name, tensor in self.model.state_dict().items() if name.startswith(names)}
-
     def _taken(self, images: Tensor | Sequence[Tensor]) -> Any:
         if isinstance(images, Tensor):
             return images if self.normalize is None else self.normalize(images)
@@ -213,6 +211,6 @@ class DistillationTask(LightningModule):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DistillationTask:
         """Take the teacher along to a device, a type or a memory format."""
-        self.teacher._apply(fn, recurse)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for network in (self.teacher, super()):
+            network._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self

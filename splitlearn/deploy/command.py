@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from rich.console import Console
+from torch import nn
 
 from splitlearn.deploy.bottleneck_file import export_bottleneck, export_network
 from splitlearn.deploy.early_exit_file import export_early_exit
@@ -32,9 +33,11 @@ def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: st
         ValueError: if the checkpoint holds nothing to export, or the results are not those of a test.
     """
     task, metrics = load_task(ckpt_path), _metrics(results)
-    trained = model = task.get_submodule("model")
+    model = task.get_submodule("model")
+    trained: nn.Module = model
     if isinstance(task, DistillationTask):
         path = export_network(model, out / "student.safetensors", metrics, task.trains)
+        trained = nn.ModuleList(model.get_submodule(name) for name in task.trains)
     elif isinstance(task, DetectorTask):
         path = export_network(model, out / "network.safetensors", metrics)
     elif isinstance(model, EarlyExitModel):

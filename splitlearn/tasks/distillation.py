@@ -96,7 +96,7 @@ class DistillationTask(LightningModule):
                 check_name(network, name)
         self.trains = trains
         for name in trains:
-            thaw(model.get_submodule(name))
+            thaw(model.get_submodule(name)).train()  # Lightning leaves every module in the mode it finds it in
         self.criterion = nn.MSELoss(reduction="sum") if criterion is None else criterion
         self.normalize = normalize
         self.rate_at, self.quantizer = rate_at, quantizer
@@ -139,12 +139,11 @@ class DistillationTask(LightningModule):
             ValueError: if layers of a pair have different shapes.
         """
         terms = []
-        for mine, theirs, pair in zip(
-            given, wanted, zip(self.teacher_layers, self.student_layers, strict=True), strict=True
-        ):
+        names = zip(self.student_layers, self.teacher_layers, strict=True)
+        for mine, theirs, (my_name, their_name) in zip(given, wanted, names, strict=True):
             if mine.shape != theirs.shape:
                 raise ValueError(
-                    f"the teacher's {pair[0]} gives {tuple(theirs.shape[1:])} an image and the student's {pair[1]} "
+                    f"the teacher's {their_name} gives {tuple(theirs.shape[1:])} an image and the student's {my_name} "
                     f"{tuple(mine.shape[1:])}: pair layers of one shape, or give the new part other widths"
                 )
             terms.append(self.criterion(mine, theirs))
@@ -187,6 +186,13 @@ class DistillationTask(LightningModule):
         """Return the optimizer over what trains, and its schedulers."""
         return optimizers(self, self.optimizer, self.lr_scheduler, "val/distillation_loss", self.warmup_steps)
 
+    def train(self, mode: bool = True) -> DistillationTask:
+        """Set the mode of what trains; it lies in modules that stay in eval mode, and so does not hear of it."""
+        super().train(mode)
+        for name in self.trains:
+            self.model.get_submodule(name).train(mode)
+        return self
+
     def _taken(self, images: Tensor | Sequence[Tensor]) -> Any:
         if isinstance(images, Tensor):
             return images if self.normalize is None else self.normalize(images)
@@ -211,6 +217,6 @@ class DistillationTask(LightningModule):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DistillationTask:
         """Take the teacher along to a device, a type or a memory format."""
-        for network in (self.teacher, super()):
-            network._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.teacher._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self

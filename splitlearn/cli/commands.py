@@ -53,7 +53,7 @@ def export(ckpt_path: Path, out: Path, results: Path | None = None, licence: str
 
     Args:
         ckpt_path: checkpoint that `splitlearn fit` left.
-        out: folder for bottleneck.safetensors or network.safetensors, and its record.
+        out: folder for bottleneck.safetensors, network.safetensors or student.safetensors, and its record.
         results: results.json of a test run, whose metrics go into file and record.
         licence: licence of the weights, and whose they are; goes into the record.
     """

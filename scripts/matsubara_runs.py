@@ -91,7 +91,9 @@ class Student:
         pairs = ",".join(f"[backbone.body.{n},backbone.body.{n}]" for n in METHODS[self.method])
         options = ["--model.pairs", f"[{pairs}]", "--model.model.by.channels", str(self.channels)]
         for network in ("--model.teacher", "--model.model.model"):
-            options += [network, f"splitlearn.models.{BUILDERS[self.teacher.kind].__name__}"] if self.teacher.masks else []
+            options += (
+                [network, f"splitlearn.models.{BUILDERS[self.teacher.kind].__name__}"] if self.teacher.masks else []
+            )
             options += [f"{network}.weights", str(self.teacher.weights)]
         options += ["--model.scores.masks", "true"] if self.teacher.masks else []
         _stage(f"{CONFIGS}/pennfudan_student.yaml", self.weights.parent, data, *options)
@@ -105,4 +107,6 @@ def _stage(config: str, folder: Path, data: str, *options: str) -> None:
     command = [sys.executable, "-m", "splitlearn", "stages", *words, *place, *options, "--stages", config]
     with (folder / "fit.log").open("a") as log:
         if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=ONE_THREAD, check=False).returncode:
-            raise RuntimeError(f"the training in {folder} failed, see {log.name}; launched again, it goes on from there")
+            raise RuntimeError(
+                f"the training in {folder} failed, see {log.name}; launched again, it goes on from there"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,10 +83,12 @@ class Features:
         return len(self.tensors[0])
 
 
-def pixels_of(images: Tensor | Features) -> int:
-    """Return how many pixels a batch of images `(B, C, H, W)` has, or the images that features were made of."""
+def pixels_of(images: Tensor | Sequence[Tensor] | Features) -> int:
+    """Return how many pixels a batch `(B, C, H, W)` or a list of images has, or those that features were made of."""
     if isinstance(images, Features):
         return len(images) * images.pixels
+    if isinstance(images, Sequence):
+        return sum(image.shape[-2] * image.shape[-1] for image in images)
     return images.shape[0] * images.shape[-2] * images.shape[-1]
 
 
@@ -99,21 +102,22 @@ class Boxes:
         scores: float32 `(N,)` in [0, 1], how sure the detector is; None for what is there.
         crowd: bool `(N,)`, whether a box holds a crowd that is not annotated one by one, which the metric neither asks
             for nor counts as wrong; None if there is none.
+        masks: bool `(N, H, W)`, the pixels of each object, of the image's size; None if they are not known.
     """
 
     xyxy: Tensor
     labels: Tensor
     scores: Tensor | None = None
     crowd: Tensor | None = None
+    masks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Boxes:
         """Return these boxes on a device. Lightning calls this: it moves no frozen dataclass by itself."""
-        scores = None if self.scores is None else self.scores.to(device)
-        crowd = None if self.crowd is None else self.crowd.to(device)
-        return Boxes(self.xyxy.to(device), self.labels.to(device), scores, crowd)
+        optional = (None if t is None else t.to(device) for t in (self.scores, self.crowd, self.masks))
+        return Boxes(self.xyxy.to(device), self.labels.to(device), *optional)
 
 
 def init_args(instance: object) -> dict[str, Any]:

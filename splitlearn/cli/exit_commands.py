@@ -10,7 +10,7 @@ from typing import Any
 
 from splitlearn.cli.messages import UsageError
 
-EXPORTS = ("network.safetensors", "early_exit.safetensors", "bottleneck.safetensors")
+EXPORTS = ("network.safetensors", "early_exit.safetensors", "bottleneck.safetensors", "student.safetensors")
 
 
 def exits(

@@ -8,6 +8,7 @@ from splitlearn.data.feature_cache import CachedFeatures, CacheInfo, cache_featu
 from splitlearn.data.folder import ImageFolder
 from splitlearn.data.imagenet import ImageNet, LabelledImages
 from splitlearn.data.images import DataError, read_photos
+from splitlearn.data.objects import CocoObjects, ObjectsDataModule, PennFudan, YoloObjects
 from splitlearn.data.segmentation import FolderSegmentation, SegmentationDataModule, VocSegmentation
 from splitlearn.data.transforms import CropFlip
 
@@ -16,6 +17,7 @@ __all__ = [
     "CachedFeatures",
     "Cifar10",
     "CocoDetection",
+    "CocoObjects",
     "CropFlip",
     "DataError",
     "DetectionDataModule",
@@ -25,9 +27,12 @@ __all__ = [
     "ImageFolder",
     "ImageNet",
     "LabelledImages",
+    "ObjectsDataModule",
+    "PennFudan",
     "SegmentationDataModule",
     "VocSegmentation",
     "YoloDetection",
+    "YoloObjects",
     "cache_features",
     "read_photos",
 ]

@@ -27,13 +27,14 @@ def read_categories(file: Path) -> dict[int, str]:
     return _categories(file, _read_json(file))
 
 
-def read_coco(file: Path, folder: Path, categories: dict[int, str]) -> list[Labelled]:
+def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool = False) -> list[Labelled]:
     """Return the images of a COCO instances json, in its order, with their objects; crowds are marked as such.
 
     Args:
         file: the json.
         folder: holds the images.
         categories: what `read_categories` gives for the whole data set; ids become classes 0 … C−1, in their order.
+        masks: keep the objects' segmentations.
 
     Raises:
         DataError: json or images are missing, the json is damaged, or it has other categories.
@@ -46,6 +47,7 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str]) -> list[Labe
         sizes = {image["id"]: (float(image["width"]), float(image["height"])) for image in content["images"]}
         files = {image["id"]: folder / image["file_name"] for image in content["images"]}
         objects: dict[Any, list[tuple[list[float], int, bool]]] = {identity: [] for identity in files}
+        segmentations: dict[Any, list[Any]] = {identity: [] for identity in files}
         for entry in content["annotations"]:
             width, height = sizes[entry["image_id"]]
             x, y, w, h = map(float, entry["bbox"])
@@ -54,6 +56,8 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str]) -> list[Labe
             shares = [x / width, y / height, (x + w) / width, (y + h) / height]
             crowd = bool(entry.get("iscrowd", 0))
             objects[entry["image_id"]].append((shares, classes[entry["category_id"]], crowd))
+            if masks:
+                segmentations[entry["image_id"]].append(_segmentation(entry, file))
     except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
         raise DataError(
             f"{file} is damaged or holds no COCO instances: images need id, file_name, width and height, "
@@ -66,7 +70,10 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str]) -> list[Labe
         raise DataError(
             f"{missing[0]}, listed in {file}, is missing ({len(missing)} in all): correct root or the images' folder"
         )
-    return [Labelled(path, _boxes(objects[identity], crowds=True)) for identity, path in files.items()]
+    return [
+        Labelled(path, _boxes(objects[identity], crowds=True), tuple(segmentations[identity]))
+        for identity, path in files.items()
+    ]
 
 
 def read_yolo(folder: Path, num_classes: int) -> list[Labelled]:
@@ -92,6 +99,14 @@ def read_yolo(folder: Path, num_classes: int) -> list[Labelled]:
     if not any(file.is_file() for file in files):
         raise DataError(f"no image of {folder} has a label file, such as {files[0]}: put the labels there")
     return [Labelled(image, _read_labels(file, num_classes)) for image, file in zip(images, files, strict=True)]
+
+
+def _segmentation(entry: dict[str, Any], file: Path) -> Any:
+    if "segmentation" not in entry:
+        raise DataError(
+            f"{file} has an annotation without segmentation: set masks to false, or take a file that has them"
+        )
+    return entry["segmentation"]
 
 
 def _labels_folder(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from splitlearn.data.images import DataError, ImageSet, View
 
-__all__ = ["Batch", "ImageDataModule", "split_indices"]
+__all__ = ["Batch", "ImageDataModule", "passed_on", "split_indices"]
 
 Batch = tuple[Tensor, Any]  # images, and what is on them: labels `(B,)`, masks `(B, H, W)`, or `Boxes`, one an image
 
@@ -172,7 +172,7 @@ class ImageDataModule(LightningDataModule, ABC):
             batch_size=self.batch_size,
             shuffle=shuffle,
             num_workers=self.num_workers,
-            collate_fn=_batch,
+            collate_fn=passed_on,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
@@ -198,6 +198,6 @@ def split_indices(count: int, held_out: int, seed: int) -> tuple[list[int], list
     return order[held_out:].sort().values.tolist(), order[:held_out].sort().values.tolist()
 
 
-def _batch(batch: Any) -> Any:
+def passed_on(batch: Any) -> Any:
     """Pass on what `ImageSet.__getitems__` has already made a batch."""
     return batch

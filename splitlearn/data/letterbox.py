@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageOps
@@ -25,10 +26,12 @@ class Labelled:
     Attributes:
         file: the image.
         objects: their boxes, as shares of the image's width and height instead of pixels.
+        masks: of each object, in COCO's notation; empty if they were not asked for.
     """
 
     file: Path
     objects: Boxes
+    masks: tuple[Any, ...] = ()
 
 
 class BoxImages(Dataset[tuple[Tensor, Boxes]]):

@@ -20,7 +20,7 @@ from torchvision.tv_tensors import Mask
 from splitlearn.data.images import DataError, decode_rgb
 from splitlearn.outputs import IGNORED
 
-__all__ = ["IdTable", "Masked", "MaskedImages", "MaskedView", "crop_and_flip", "fitted"]
+__all__ = ["IdTable", "Masked", "MaskedImages", "MaskedView", "crop_and_flip", "fitted", "read_ids"]
 
 MaskedView: TypeAlias = Callable[[Image.Image, Mask], tuple[Image.Image, Tensor]]
 
@@ -76,7 +76,7 @@ class IdTable:
         Raises:
             DataError: the file is damaged, holds colours, or an id that has no class.
         """
-        ids = _read_ids(file)
+        ids = read_ids(file)
         labels = self._table[ids]
         unknown = ids[labels == UNKNOWN]
         if unknown.size:
@@ -87,7 +87,12 @@ class IdTable:
         return labels.astype(np.uint8)
 
 
-def _read_ids(file: Path) -> NDArray[np.uint16]:
+def read_ids(file: Path) -> NDArray[np.uint16]:
+    """Return the ids in a mask file, `(H, W)`.
+
+    Raises:
+        DataError: the file is damaged or holds colours.
+    """
     try:
         with Image.open(file) as image:
             mode, ids = image.mode, np.array(image)

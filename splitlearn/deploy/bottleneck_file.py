@@ -7,7 +7,7 @@ import importlib
 import json
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -78,18 +78,26 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
     return path
 
 
-def export_network(network: nn.Module, path: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
+def export_network(
+    network: nn.Module,
+    path: str | Path,
+    metrics: Mapping[str, float] | None = None,
+    parts: Sequence[str] | None = None,
+) -> Path:
     """Write a network's weights into a safetensors file that `load_weights` and `weights: FILE` in a config read.
 
     Args:
         network: any network.
         path: file to write; it appears whole or not at all.
         metrics: what a test measured, for whoever reads the metadata.
+        parts: names of the modules whose weights are written, all that `replaced` needs of a student; None means all.
 
     Returns:
         The path written.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    names = ("",) if parts is None else tuple(f"{part}." for part in parts)
+    state = network.state_dict()
+    tensors = {n: tensor.detach().cpu().contiguous() for n, tensor in state.items() if n.startswith(names)}
     save_safetensors(
         tensors, Path(path), {"network": type(network).__name__, "metrics": json.dumps(dict(metrics or {}))}
     )

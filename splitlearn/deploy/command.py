@@ -12,14 +12,15 @@ from splitlearn.deploy.bottleneck_file import export_bottleneck, export_network
 from splitlearn.deploy.early_exit_file import export_early_exit
 from splitlearn.deploy.record import write_record
 from splitlearn.models import EarlyExitModel, InputModel, SplitModel
-from splitlearn.tasks import load_task
+from splitlearn.tasks import DetectorTask, DistillationTask, load_task
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
 
 
 def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: str) -> None:
     """Write what a checkpoint trained, a bottleneck or a network, and a record of the same name, `.json`.
 
-    The file is `out/bottleneck.safetensors`, `out/early_exit.safetensors`, or a fine-tuned `out/network.safetensors`.
+    The file is `out/bottleneck.safetensors`, `out/early_exit.safetensors`, a fine-tuned or trained
+    `out/network.safetensors`, or `out/student.safetensors`, the modules that a distillation has trained.
 
     Args:
         ckpt_path: checkpoint that `splitlearn fit` left.
@@ -31,10 +32,16 @@ def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: st
         FileNotFoundError: if checkpoint or results are absent.
         ValueError: if the checkpoint holds nothing to export, or the results are not those of a test.
     """
-    model, metrics = load_task(ckpt_path).model, _metrics(results)
-    trained: nn.Module
-    if isinstance(model, EarlyExitModel):
-        path, trained = export_early_exit(model, out / "early_exit.safetensors", metrics), model
+    task, metrics = load_task(ckpt_path), _metrics(results)
+    model = task.get_submodule("model")
+    trained: nn.Module = model
+    if isinstance(task, DistillationTask):
+        path = export_network(model, out / "student.safetensors", metrics, task.trains)
+        trained = nn.ModuleList(model.get_submodule(name) for name in task.trains)
+    elif isinstance(task, DetectorTask):
+        path = export_network(model, out / "network.safetensors", metrics)
+    elif isinstance(model, EarlyExitModel):
+        path = export_early_exit(model, out / "early_exit.safetensors", metrics)
     elif isinstance(model, SplitModel):
         path, trained = export_bottleneck(model, out / "bottleneck.safetensors", metrics), model.bottlenecks
     elif isinstance(model, InputModel):

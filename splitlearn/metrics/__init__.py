@@ -1,6 +1,7 @@
-"""How many bytes cross the cut, measured and estimated; how well pixels are classified."""
+"""How many bytes cross the cut, measured and estimated; how well pixels are classified and objects found."""
 
+from splitlearn.metrics.objects import ObjectScores
 from splitlearn.metrics.pixels import PixelAccuracy, pixel_scores
 from splitlearn.metrics.rate import BitsPerPixel, BytesPerImage, EstimatedBits
 
-__all__ = ["BitsPerPixel", "BytesPerImage", "EstimatedBits", "PixelAccuracy", "pixel_scores"]
+__all__ = ["BitsPerPixel", "BytesPerImage", "EstimatedBits", "ObjectScores", "PixelAccuracy", "pixel_scores"]

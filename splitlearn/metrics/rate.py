@@ -52,8 +52,8 @@ class BitsPerPixel(Metric):
         self.add_state("total_bytes", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("pixels", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, payloads: Sequence[bytes], images: Tensor | Features) -> None:
-        """Count a batch: its payloads and the network's input `(B, C, H, W)`, or the features made of it."""
+    def update(self, payloads: Sequence[bytes], images: Tensor | Sequence[Tensor] | Features) -> None:
+        """Count a batch: its payloads and the network's input, `(B, C, H, W)` or a list, or the features made of it."""
         self.total_bytes += sum(map(len, payloads))
         self.pixels += pixels_of(images)
 

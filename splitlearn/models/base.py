@@ -28,8 +28,13 @@ class CompressionModel(nn.Module, ABC):
         return self.run(images).prediction
 
     @abstractmethod
-    def compress(self, images: Tensor) -> list[bytes]:
-        """Return one payload an image: everything that the edge server gets."""
+    def compress(self, images: Tensor | Sequence[Tensor]) -> list[bytes]:
+        """Return one payload an image: everything that the edge server gets.
+
+        Args:
+            images: a batch, or a list of images `(3, H, W)`: of one size, or of any if the network is a detector of
+                torchvision's.
+        """
 
     @abstractmethod
     def decompress(self, payloads: Sequence[bytes]) -> Any:
@@ -38,6 +43,23 @@ class CompressionModel(nn.Module, ABC):
         Raises:
             CodecError: if a payload is damaged or was written by another codec.
         """
+
+
+def one_size(images: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return images as a batch.
+
+    Raises:
+        ValueError: if they are of several sizes.
+    """
+    if isinstance(images, Tensor):
+        return images
+    sizes = sorted({tuple(image.shape) for image in images})
+    if len(sizes) != 1:
+        raise ValueError(
+            f"this network takes images of one size, these are of {', '.join(map(str, sizes)) or 'none'}: "
+            "have the data bring them to one, or take them one at a time"
+        )
+    return torch.stack(list(images))
 
 
 class Normalize(nn.Module):

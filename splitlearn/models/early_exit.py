@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec
-from splitlearn.models.base import Normalize
+from splitlearn.models.base import Normalize, one_size
 from splitlearn.models.bottleneck import BottleneckFactory, Identity
 from splitlearn.models.confidence import Confidence, MaximumSoftmax
 from splitlearn.models.cutting import CutError, Split, legal_cuts, split
@@ -182,7 +182,7 @@ class EarlyExitModel(SplitModel):
         return confidence > threshold if threshold > 0 else torch.ones_like(confidence, dtype=torch.bool)
 
     @torch.inference_mode()
-    def compress(self, images: Tensor | Features) -> list[bytes]:
+    def compress(self, images: Tensor | Sequence[Tensor] | Features) -> list[bytes]:
         """Return one payload an image, empty for an image that left through an exit.
 
         Raises:
@@ -190,7 +190,7 @@ class EarlyExitModel(SplitModel):
         """
         if isinstance(images, Features):
             raise _out_of_date()
-        return self.payloads(self.decide(images))
+        return self.payloads(self.decide(one_size(images)))
 
     @torch.inference_mode()
     def payloads(self, decisions: Decisions) -> list[bytes]:

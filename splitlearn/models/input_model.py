@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from splitlearn.models.base import CompressionModel, Normalize
+from splitlearn.models.base import CompressionModel, Normalize, one_size
+from splitlearn.models.cutting import is_detector
 from splitlearn.models.image_codec import ImageCodec, Pixels
 from splitlearn.outputs import SplitOutput
 
@@ -21,9 +22,10 @@ class InputModel(CompressionModel):
         images → encode ═ payload ═ decode → normalize → network → prediction
 
     With `Pixels` it is the unsplit network, with `ImageFile` the usual baseline. All of it trains: fine-tune with this.
+    torchvision's detectors take images of any sizes, one by one.
 
     Args:
-        network: any classifier of images; trainable.
+        network: any network of images; trainable.
         codec: how the image crosses.
         normalize: applied to images in [0, 1]; None if the network takes them so.
     """
@@ -40,10 +42,14 @@ class InputModel(CompressionModel):
         return SplitOutput(prediction, features=(), latents=(), features_hat=())
 
     @torch.inference_mode()
-    def compress(self, images: Tensor) -> list[bytes]:
-        """Return one payload an image, from its pixels rounded to eight bits."""
-        pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        return [self.codec.encode(np.ascontiguousarray(image)) for image in pixels]
+    def compress(self, images: Tensor | Sequence[Tensor]) -> list[bytes]:
+        """Return one payload an image, from its pixels rounded to eight bits.
+
+        Args:
+            images: a batch `(B, 3, H, W)`, or a list of images `(3, H, W)`, which may be of any sizes.
+        """
+        pixels = [(image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0) for image in images]
+        return [self.codec.encode(np.ascontiguousarray(image.cpu().numpy())) for image in pixels]
 
     @torch.inference_mode()
     def decompress(self, payloads: Sequence[bytes]) -> Any:
@@ -51,10 +57,14 @@ class InputModel(CompressionModel):
 
         Raises:
             CodecError: if a payload is damaged.
+            ValueError: if the images are of different sizes, and the network is no detector.
         """
-        pixels = torch.from_numpy(np.stack([_colour(self.codec.decode(payload)) for payload in payloads]))
         device = next(self.network.parameters()).device
-        return self(pixels.to(device).permute(0, 3, 1, 2).contiguous() / 255)
+        pixels = [torch.tensor(_colour(self.codec.decode(payload)), device=device) for payload in payloads]
+        images = [image.permute(2, 0, 1).contiguous() / 255 for image in pixels]
+        if is_detector(self.network):
+            return [found for image in images for found in self(image[None])]
+        return self(one_size(images))
 
 
 def _colour(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec, Raw, pack, unpack
-from splitlearn.models.base import CompressionModel, Normalize
+from splitlearn.models.base import CompressionModel, Normalize, one_size
 from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, FeatureShape, Identity
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
@@ -31,6 +31,9 @@ class SplitModel(CompressionModel):
 
     Every float tensor that crosses the cut gets a bottleneck of its own; integer tensors (image sizes, say) cross as
     they are. All of it goes into one payload an image.
+
+    torchvision's detectors take images of any sizes, as a list: each is resized, padded, sent and looked at by itself,
+    so that what is found on it does not depend on its neighbours. `run` pads a batch to its largest image.
 
     Args:
         net: the cut network, from `splitlearn.models.split`; it is frozen here, for good.
@@ -137,13 +140,21 @@ class SplitModel(CompressionModel):
         return [q.quantize(latent)[0] for q, latent in zip(self.quantizers, latents, strict=True)]
 
     @torch.inference_mode()
-    def compress(self, images: Tensor | Features) -> list[bytes]:
+    def compress(self, images: Tensor | Sequence[Tensor] | Features) -> list[bytes]:
         """Return one payload an image: a container for each tensor that crosses.
+
+        Args:
+            images: a batch `(B, C, H, W)`, or what the head has made of it; for a detector also B images `(C, H, W)` of
+                any sizes.
 
         Raises:
             ValueError: if a latent holds NaN or infinity, or the cut refuses these images' size.
         """
-        return self.compress_from(self.features(images))
+        if isinstance(images, Features):
+            return self.compress_from(images.tensors)
+        if self.net.by_image:
+            return [self.compress_from(self.features(image[None]))[0] for image in images]
+        return self.compress_from(self.features(one_size(images)))
 
     @torch.inference_mode()
     def compress_from(self, features: Sequence[Tensor]) -> list[bytes]:
@@ -165,8 +176,10 @@ class SplitModel(CompressionModel):
 
         Raises:
             CodecError: if a payload is damaged, or was written by another codec or quantizer.
-            ValueError: if the payloads are of images of different sizes.
+            ValueError: if the payloads are of images of different sizes, and the network is no detector.
         """
+        if self.net.by_image and payloads:
+            return [found for payload in payloads for found in self.net.tail(*self.features_hat([payload]))]
         return self.net.tail(*self.features_hat(payloads))
 
     @torch.inference_mode()

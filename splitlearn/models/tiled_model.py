@@ -73,7 +73,7 @@ class TiledFeatures(CompressionModel):
         return self.model.run(images)
 
     @torch.inference_mode()
-    def compress(self, images: Tensor) -> list[bytes]:
+    def compress(self, images: Tensor | Sequence[Tensor]) -> list[bytes]:
         """Return one payload an image: a container with a picture for each float tensor that crosses.
 
         Raises:

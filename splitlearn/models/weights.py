@@ -36,7 +36,7 @@ def load_weights(model: nn.Module, weights: str | Path, unused: str | None = Non
 
 
 def checked_weights(
-    expected: Mapping[str, Tensor], weights: str | Path, owner: str, unused: str | None = None
+    expected: Mapping[str, Tensor], weights: str | Path, owner: str, unused: str | None = None, partial: bool = False
 ) -> dict[str, Tensor]:
     """Return the tensors of a local file if they have the names and shapes that are expected.
 
@@ -45,6 +45,7 @@ def checked_weights(
         weights: path of the file.
         owner: what these are the weights of, for messages.
         unused: what names of tensors begin with that the file may hold besides; they are left out.
+        partial: whether the file need not hold all that is expected.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -57,7 +58,7 @@ def checked_weights(
             "or set `weights` to the path of a .safetensors, .pt or .pth file that exists"
         )
     state = {k: v for k, v in _read_state(path).items() if k in expected or not (unused and k.startswith(unused))}
-    problems = _misfits(expected, state)
+    problems = _misfits({k: v for k, v in expected.items() if k in state} if partial else expected, state)
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise WeightsError(

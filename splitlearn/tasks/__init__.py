@@ -4,6 +4,8 @@ from splitlearn.tasks.channels_last import ChannelsLast
 from splitlearn.tasks.checkpoints import LastCheckpoint, WholeFileIO
 from splitlearn.tasks.classification import ClassificationTask
 from splitlearn.tasks.detection import DetectionTask
+from splitlearn.tasks.detector import DetectorTask
+from splitlearn.tasks.distillation import DistillationTask
 from splitlearn.tasks.early_exit import EarlyExitTask
 from splitlearn.tasks.keep_memory import KeepFreedMemory, keep_freed_memory
 from splitlearn.tasks.learnt_tables import LearntTables
@@ -13,6 +15,7 @@ from splitlearn.tasks.quiet import quieten
 from splitlearn.tasks.results import run_record, write_results
 from splitlearn.tasks.segmentation import SegmentationTask
 from splitlearn.tasks.static_tables import StaticTables
+from splitlearn.tasks.student_scores import FoundObjects, NamedClasses, StudentScores
 from splitlearn.tasks.training import TrainingTask
 
 __all__ = [
@@ -20,13 +23,18 @@ __all__ = [
     "CheckpointError",
     "ClassificationTask",
     "DetectionTask",
+    "DetectorTask",
+    "DistillationTask",
     "EarlyExitTask",
+    "FoundObjects",
     "KeepFreedMemory",
     "LastCheckpoint",
     "LearntTables",
+    "NamedClasses",
     "PayloadTask",
     "SegmentationTask",
     "StaticTables",
+    "StudentScores",
     "TrainingTask",
     "WholeFileIO",
     "keep_freed_memory",

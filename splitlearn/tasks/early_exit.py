@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from splitlearn.losses import RateLoss
-from splitlearn.models import EarlyExitModel
+from splitlearn.models import EarlyExitModel, one_size
 from splitlearn.outputs import Decisions, ExitOutput
 from splitlearn.tasks.classification import ClassificationTask
 from splitlearn.tasks.training import Batch, ValidationOutput
@@ -107,7 +107,7 @@ class EarlyExitTask(ClassificationTask):
         self.log("val/estimated_bits", self.estimated_bits, prog_bar=True, batch_size=size)
         return {"symbols": symbols}
 
-    def log_sizes(self, payloads: Sequence[bytes], images: Tensor) -> None:
+    def log_sizes(self, payloads: Sequence[bytes], images: Tensor | Sequence[Tensor]) -> None:
         """Log the sizes of the payloads of a batch of images, and how many are empty."""
         super().log_sizes(payloads, images)
         self.exit_share.update(sum(not payload for payload in payloads) / len(payloads), len(payloads))
@@ -133,9 +133,9 @@ class EarlyExitTask(ClassificationTask):
         ]
         return [["image", "class", "name", "exit", "bytes"], *rows]
 
-    def by_payloads(self, images: Tensor) -> tuple[Tensor, list[bytes]]:
+    def by_payloads(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, list[bytes]]:
         """Return the logits of images, of an exit or, by way of their payloads, final; and the payloads."""
-        _, logits, payloads = self._decided(images)
+        _, logits, payloads = self._decided(one_size(images))
         return logits, payloads
 
     def _decided(self, images: Tensor) -> tuple[Decisions, Tensor, list[bytes]]:

@@ -27,18 +27,18 @@ class PayloadTask(LightningModule):
         self.model = model
         self.bytes_per_image, self.bits_per_pixel = BytesPerImage(), BitsPerPixel()
 
-    def measured(self, images: Tensor) -> Any:
+    def measured(self, images: Tensor | Sequence[Tensor]) -> Any:
         """Return the prediction of images that went through their payloads, and log the sizes of these."""
         prediction, payloads = self.by_payloads(images)
         self.log_sizes(payloads, images)
         return prediction
 
-    def by_payloads(self, images: Tensor) -> tuple[Any, list[bytes]]:
+    def by_payloads(self, images: Tensor | Sequence[Tensor]) -> tuple[Any, list[bytes]]:
         """Return the prediction of images that went through their payloads, and these."""
         payloads = self.model.compress(images)
         return self.model.decompress(payloads), payloads
 
-    def log_sizes(self, payloads: Sequence[bytes], images: Tensor) -> None:
+    def log_sizes(self, payloads: Sequence[bytes], images: Tensor | Sequence[Tensor]) -> None:
         """Log the sizes of the payloads of a batch of images, one an image."""
         self.bytes_per_image.update(payloads)
         self.bits_per_pixel.update(payloads, images)

@@ -7,8 +7,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
+from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
+from torch.optim.lr_scheduler import LinearLR
 from torchmetrics import MetricCollection
 
 from splitlearn.codecs import RANS
@@ -159,23 +161,7 @@ class TrainingTask(PayloadTask):
         Raises:
             ValueError: if nothing in the model trains.
         """
-        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        if not trainable:
-            raise ValueError("nothing trains here: network frozen, bottleneck the identity; go straight to `test`")
-        optimizer = self.optimizer(trainable)
-        if self.lr_scheduler is None:
-            return optimizer
-        make: Callable[..., Any] = self.lr_scheduler
-        try:
-            scheduler = make(optimizer)
-        except ValueError:  # OneCycleLR without a length
-            scheduler = make(optimizer, total_steps=self._total_steps())
-        interval = "step" if hasattr(scheduler, "total_steps") else "epoch"
-        settings = {"scheduler": scheduler, "interval": interval, "monitor": "val/task_loss"}
-        return {"optimizer": optimizer, "lr_scheduler": settings}
-
-    def _total_steps(self) -> int:
-        return int(self.trainer.estimated_stepping_batches)
+        return optimizers(self, self.optimizer, self.lr_scheduler, "val/task_loss")
 
 
 def _estimated_bits(model: CompressionModel) -> EstimatedBits | None:
@@ -186,3 +172,42 @@ def _estimated_bits(model: CompressionModel) -> EstimatedBits | None:
     shapes = model.latent_shapes if any(split) else [()] * len(split)
     channels = [shape[0] if each else 1 for shape, each in zip(shapes, split, strict=True)]
     return EstimatedBits([q.levels for q in model.quantizers], channels)
+
+
+def optimizers(
+    task: LightningModule,
+    optimizer: OptimizerCallable,
+    lr_scheduler: LRSchedulerCallable | None,
+    monitor: str,
+    warmup_steps: int = 0,
+) -> Any:
+    """Return the optimizer over what trains in a task, and its schedulers, as Lightning takes them.
+
+    Args:
+        task: attached to a Trainer.
+        optimizer: makes the optimizer from parameters.
+        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and is given the run's length
+            unless it has one; any other steps every epoch. None keeps the learning rate.
+        monitor: what ReduceLROnPlateau watches.
+        warmup_steps: batches in which the learning rate rises from a thousandth, as a line.
+
+    Raises:
+        ValueError: if nothing trains.
+    """
+    trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise ValueError("nothing trains here: network frozen, bottleneck the identity; go straight to `test`")
+    made = optimizer(trainable)
+    schedulers: list[dict[str, Any]] = []
+    if lr_scheduler is not None:
+        make: Callable[..., Any] = lr_scheduler
+        try:
+            scheduler = make(made)
+        except ValueError:  # OneCycleLR without a length
+            scheduler = make(made, total_steps=int(task.trainer.estimated_stepping_batches))
+        interval = "step" if hasattr(scheduler, "total_steps") else "epoch"
+        schedulers.append({"scheduler": scheduler, "interval": interval, "monitor": monitor})
+    if warmup_steps:
+        warmup = LinearLR(made, 1e-3, total_iters=warmup_steps)  # a factor: the other scheduler's works besides
+        schedulers.append({"scheduler": warmup, "interval": "step"})
+    return [made], schedulers

@@ -3,8 +3,6 @@ import importlib
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -18,18 +16,6 @@ from splitlearn.models.resnet_cifar import CifarResNet
 
 # `import … as` would give the function of that name, which the package exports
 module = importlib.import_module("splitlearn.models.backbone")
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise URLError(ConnectionRefusedError(111, "Connection refused"))
-
-    monkeypatch.setattr(module, "urlopen", refuse)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])

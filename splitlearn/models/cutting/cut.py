@@ -36,6 +36,7 @@ class Split(nn.Module):
         dtypes: type of each crossing tensor, in the same order.
         input_shape: `(C, H, W)` of the example.
         method: how the cut was made.
+        by_image: whether each image keeps a size of its own, so that images cross one by one: torchvision's detectors.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Split(nn.Module):
         dtypes: tuple[torch.dtype, ...],
         input_shape: tuple[int, ...],
         method: str,
+        by_image: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
@@ -58,6 +60,7 @@ class Split(nn.Module):
         self.dtypes = dtypes
         self.input_shape = input_shape
         self.method = method
+        self.by_image = by_image
         self.eval()
 
     def forward(self, images: Tensor) -> Any:
@@ -141,7 +144,8 @@ def _attempt(
     shapes = tuple(tuple(tensor.shape[1:]) for tensor in tensors)
     dtypes = tuple(tensor.dtype for tensor in tensors)
     name = type(model).__name__
-    return Split(name, at, halves.head, halves.tail, shapes, dtypes, tuple(batches[0].shape[1:]), kind)
+    sizes = tuple(batches[0].shape[1:])
+    return Split(name, at, halves.head, halves.tail, shapes, dtypes, sizes, kind, is_detector(model))
 
 
 def crossing_shapes(model: nn.Module, at: str, image: Tensor) -> list[tuple[int, ...]] | None:

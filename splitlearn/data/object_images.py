@@ -1,0 +1,216 @@
+"""Images of their own sizes with the boxes and masks of their objects."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.ops import masks_to_boxes
+from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Mask
+from torchvision.tv_tensors import Image as ImageTensor
+
+from splitlearn.data.images import DataError, decode_rgb
+from splitlearn.data.masks import read_ids
+from splitlearn.outputs import Boxes
+
+__all__ = ["Annotation", "IdMask", "ObjectImages", "Polygons", "Shares"]
+
+
+class Annotation(ABC):
+    """What is known of an image's objects before the image is decoded."""
+
+    @abstractmethod
+    def objects(self, width: int, height: int) -> Boxes:
+        """Return the objects of an image of this size, in its pixels.
+
+        Raises:
+            DataError: the annotation does not belong to such an image.
+        """
+
+
+@dataclass(frozen=True)
+class Shares(Annotation):
+    """Boxes as shares of the image's width and height.
+
+    Attributes:
+        boxes: of the objects, the positions in shares.
+    """
+
+    boxes: Boxes
+
+    def objects(self, width: int, height: int) -> Boxes:
+        """Return the boxes in pixels."""
+        return replace(self.boxes, xyxy=(self.boxes.xyxy * torch.tensor([width, height, width, height])).float())
+
+
+@dataclass(frozen=True)
+class Polygons(Shares):
+    """Boxes, and masks as COCO writes them: polygons, or run-lengths.
+
+    Attributes:
+        boxes: of the objects, the positions in shares.
+        segmentations: one for each object.
+    """
+
+    segmentations: tuple[Any, ...]
+
+    def objects(self, width: int, height: int) -> Boxes:
+        """Return boxes and masks in pixels.
+
+        Raises:
+            DataError: a segmentation is malformed or of an image of another size.
+            ImportError: faster-coco-eval, which knows COCO's masks, is not installed.
+        """
+        masks = [_coco_mask(segmentation, width, height) for segmentation in self.segmentations]
+        stacked = torch.from_numpy(np.stack(masks)) if masks else torch.zeros(0, height, width, dtype=torch.bool)
+        return replace(super().objects(width, height), masks=stacked)
+
+
+@dataclass(frozen=True)
+class IdMask(Annotation):
+    """A picture in which every pixel has the number of its object, and 0 where there is none; all are of class 0.
+
+    Attributes:
+        file: the picture.
+    """
+
+    file: Path
+
+    def objects(self, width: int, height: int) -> Boxes:
+        """Return the masks, and the smallest boxes around them.
+
+        Raises:
+            DataError: the file is damaged, holds colours or has another size.
+        """
+        ids = torch.from_numpy(read_ids(self.file).astype(np.int32))
+        if tuple(ids.shape) != (height, width):
+            raise DataError(
+                f"{self.file} has {ids.shape[1]}×{ids.shape[0]} pixels and its image {width}×{height}: "
+                "a mask is as large as its image"
+            )
+        numbers: Tensor = torch.unique(ids)
+        masks = ids == numbers[numbers > 0][:, None, None]
+        xyxy = masks_to_boxes(masks).float()
+        xyxy[:, 2:] += 1  # of pixels whose edges, not centres, are counted
+        return Boxes(xyxy, torch.zeros(len(masks), dtype=torch.int64), masks=masks)
+
+
+class ObjectImages(Dataset[tuple[Tensor, Boxes]]):
+    """Images with objects, decoded whenever they are asked for, each of its own size.
+
+    Boxes are clipped to their image; objects of which nothing lies inside are left out.
+
+    Args:
+        files: the images.
+        annotations: one for each.
+        transform: of torchvision's v2, given an image and a dict of boxes, labels and masks; None leaves them.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], annotations: Sequence[Annotation], transform: nn.Module | None = None
+    ) -> None:
+        self.files = files
+        self.annotations = annotations
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Boxes]:
+        images, objects = self.__getitems__([index])
+        return images[0], objects[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[list[Tensor], list[Boxes]]:
+        """Return a batch: uint8 images `(3, H, W)` and the objects of each, in pixels. Torch's loader calls this.
+
+        Raises:
+            DataError: a file is damaged, or an annotation does not belong to its image.
+        """
+        pairs = [self._load(index) for index in indices]
+        return [image for image, _ in pairs], [objects for _, objects in pairs]
+
+    def shape(self, index: int) -> tuple[int, int]:
+        """Return height and width of an image as it is shown, from the head of its file.
+
+        Raises:
+            DataError: the file is no image.
+        """
+        try:
+            with Image.open(self.files[index]) as image:
+                turned = image.getexif().get(ORIENTATION, 1) >= FIRST_TURNED
+                return image.size if turned else (image.height, image.width)
+        except (OSError, SyntaxError, ValueError, ImportError) as error:  # as for decoding
+            raise DataError(f"cannot decode {self.files[index]}, remove or replace it ({error})") from error
+
+    def _load(self, index: int) -> tuple[Tensor, Boxes]:
+        image = ImageOps.exif_transpose(decode_rgb(self.files[index]))  # boxes are drawn on the image as it is shown
+        pixels, objects = pil_to_tensor(image), self.annotations[index].objects(image.width, image.height)
+        objects = _clipped(objects, image.width, image.height)
+        return (pixels, objects) if self.transform is None else transformed(self.transform, pixels, objects)
+
+
+ORIENTATION, FIRST_TURNED = 0x0112, 5  # EXIF's tag, and the first of its values that swap width and height
+
+
+def transformed(transform: nn.Module, pixels: Tensor, objects: Boxes) -> tuple[Tensor, Boxes]:
+    """Return an image and its objects after a transform of torchvision's v2 has acted on both.
+
+    Args:
+        transform: called with an image and a dict of boxes, labels, and where there are any, masks. One that crops is
+            to be followed by `SanitizeBoundingBoxes`, which removes what is outside.
+        pixels: uint8 `(3, H, W)`.
+        objects: in its pixels.
+    """
+    size = (pixels.shape[-2], pixels.shape[-1])
+    crowd = torch.zeros_like(objects.labels) if objects.crowd is None else objects.crowd.long()
+    target: dict[str, Any] = {
+        "boxes": BoundingBoxes(objects.xyxy, format=BoundingBoxFormat.XYXY, canvas_size=size),
+        "labels": torch.stack([objects.labels, crowd], 1),  # one tensor: what removes objects takes both along
+    }
+    if objects.masks is not None:
+        target["masks"] = Mask(objects.masks)
+    image, target = transform(ImageTensor(pixels), target)
+    masks = target["masks"].as_subclass(Tensor) if "masks" in target else None
+    labels, crowd = target["labels"].unbind(1)
+    boxes = target["boxes"].as_subclass(Tensor)
+    return image.as_subclass(Tensor), Boxes(boxes, labels, None, None if objects.crowd is None else crowd.bool(), masks)
+
+
+def _clipped(objects: Boxes, width: int, height: int) -> Boxes:
+    limits = torch.tensor([width, height, width, height], dtype=objects.xyxy.dtype)
+    xyxy = objects.xyxy.clamp(min=0).minimum(limits)
+    return _chosen(replace(objects, xyxy=xyxy), (xyxy[:, 2:] > xyxy[:, :2]).all(1))
+
+
+def _chosen(objects: Boxes, kept: Tensor) -> Boxes:
+    optional = (None if t is None else t[kept] for t in (objects.scores, objects.crowd, objects.masks))
+    return Boxes(objects.xyxy[kept], objects.labels[kept], *optional)
+
+
+def _coco_mask(segmentation: Any, width: int, height: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    try:
+        from faster_coco_eval.core import mask as coco  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        raise ImportError("masks of COCO need faster-coco-eval: pip install 'splitlearn[detection]'") from error
+    if not segmentation:
+        return np.zeros((height, width), np.bool_)
+    try:
+        coded = coco.frPyObjects(segmentation, height, width)
+        mask = coco.decode(coco.merge(coded) if isinstance(coded, list) else coded)
+    except Exception as error:  # compiled code, which checks little
+        raise DataError(f"a segmentation is malformed ({str(segmentation)[:60]}): {error}") from error
+    if mask.shape != (height, width):
+        raise DataError(
+            f"a segmentation is of an image of {mask.shape[1]}×{mask.shape[0]} pixels, and its image has "
+            f"{width}×{height}: take images and annotations from one data set"
+        )
+    return np.asarray(mask, np.bool_)

@@ -1,0 +1,78 @@
+"""How well objects are found, as COCO scores it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from torchmetrics.detection import MeanAveragePrecision
+
+from splitlearn.outputs import Boxes
+
+NAMES = {"map": "map", "map_50": "map_50"}
+NAMES_WITH_MASKS = {
+    "map": "bbox_map",
+    "map_50": "bbox_map_50",
+    "map_masks": "segm_map",
+    "map_masks_50": "segm_map_50",
+}
+
+
+class ObjectScores(MeanAveragePrecision):
+    """COCO's mean average precision of boxes, and of masks.
+
+    | key | mean over the classes that occur, of the best 100 detections an image, at IoU |
+    |---|---|
+    | `map` | 0.50, 0.55, … 0.95, of boxes |
+    | `map_50` | 0.50, of boxes |
+    | `map_masks`, `map_masks_50` | likewise, of masks |
+
+    All are 0 … 1, or −1 if no image has an object.
+
+    Args:
+        masks: whether masks are scored too.
+
+    Raises:
+        ImportError: if faster-coco-eval, which computes the metric, is not installed.
+
+    Reference:
+        Lin et al. 2014.
+    """
+
+    def __init__(self, masks: bool = False) -> None:
+        if find_spec("faster_coco_eval") is None:
+            raise ImportError("scores of objects need faster-coco-eval: pip install 'splitlearn[detection]'")
+        super().__init__(iou_type=("bbox", "segm") if masks else "bbox", backend="faster_coco_eval")
+        self.masks = masks
+        self.warn_on_many_detections = False  # of a detector's 300, COCO's metric takes the best 100
+
+    def update(self, found: Sequence[Boxes], truth: Sequence[Boxes]) -> None:  # type: ignore[override]
+        """Count images: what was found on each, with scores, and what is there.
+
+        Raises:
+            ValueError: if masks are scored, and a record has none.
+        """
+        super().update([self._as_found(boxes) for boxes in found], [self._as_there(boxes) for boxes in truth])
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the scores of all images counted so far."""
+        values = super().compute()
+        names = NAMES_WITH_MASKS if self.masks else NAMES
+        return {name: values[key].float() for name, key in names.items()}
+
+    def _as_found(self, boxes: Boxes) -> dict[str, Tensor]:
+        assert boxes.scores is not None, "a detector gives scores"
+        masks = {"masks": self._checked(boxes, "the detector finds boxes alone")} if self.masks else {}
+        return {"boxes": boxes.xyxy, "scores": boxes.scores, "labels": boxes.labels, **masks}
+
+    def _as_there(self, boxes: Boxes) -> dict[str, Tensor]:
+        crowd = torch.zeros_like(boxes.labels) if boxes.crowd is None else boxes.crowd.long()
+        masks = {"masks": self._checked(boxes, "the data have boxes alone")} if self.masks else {}
+        return {"boxes": boxes.xyxy, "labels": boxes.labels, "iscrowd": crowd, **masks}
+
+    def _checked(self, boxes: Boxes, reason: str) -> Tensor:
+        if boxes.masks is None:
+            raise ValueError(f"masks cannot be scored, as {reason}: leave `masks` out, or take others that have them")
+        return boxes.masks

@@ -1,0 +1,131 @@
+"""Who trains, and what is logged, when a detector of torchvision is trained whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from splitlearn.models import check_name, freeze
+from splitlearn.models.cutting.detector import is_detector
+from splitlearn.outputs import Boxes
+from splitlearn.tasks.student_scores import FoundObjects
+from splitlearn.tasks.training import optimizers
+
+Batch = tuple[Sequence[Tensor], list[Boxes]]
+
+
+class DetectorTask(LightningModule):
+    """Train a detector of torchvision with its own losses: a teacher to be, nothing is cut here.
+
+        loss = sum of what the detector returns in training: regions, classes, boxes, and masks if it makes them
+
+    Batches are lists of images of any sizes, in [0, 1], and their objects. Crowds are left out in training. Validation
+    and test log COCO's scores, `val/map` say; see `ObjectScores`.
+
+    Args:
+        model: the detector, which has one class more than the data: its class 0 is the background.
+        num_classes: number of classes, without background.
+        masks: whether masks are scored too: detector and data must have them.
+        frozen: modules that stay as they are, e.g. `[backbone.body.0]`; all others train.
+        optimizer: makes the optimizer from parameters.
+        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and is given the run's length
+            unless it has one; any other steps every epoch. None keeps the learning rate.
+        warmup_steps: batches in which the learning rate rises from a thousandth, as a line.
+
+    Raises:
+        ValueError: if the model is no detector of torchvision, or Keypoint R-CNN.
+        CutError: if a frozen module does not exist.
+        ImportError: if faster-coco-eval, which computes the metric, is not installed.
+
+    Reference:
+        Ren et al. 2015; He et al. 2017.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_classes: int,
+        masks: bool = False,
+        frozen: list[str] | None = None,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        warmup_steps: int = 0,
+    ) -> None:
+        super().__init__()
+        if not is_detector(model):
+            raise ValueError(
+                f"a DetectorTask trains detectors of torchvision, and this is a {type(model).__name__}: "
+                "take one from splitlearn.models, faster_rcnn say"
+            )
+        self.model = model
+        if self._has("keypoint"):
+            raise ValueError("no data module brings joints to train Keypoint R-CNN on: start from published weights")
+        self.num_classes, self.masks = num_classes, masks
+        for name in frozen or ():
+            check_name(model, name)
+            freeze(model.get_submodule(name))
+        self.optimizer, self.lr_scheduler, self.warmup_steps = optimizer, lr_scheduler, warmup_steps
+        self.val_scores, self.test_scores = (FoundObjects(num_classes, masks=masks) for _ in range(2))
+
+    def forward(self, images: Sequence[Tensor]) -> Any:
+        """Return what the detector finds: a dict an image."""
+        return self.model(list(images))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the sum of the detector's losses."""
+        images, objects = batch
+        losses: dict[str, Tensor] = self.model(list(images), [self._target(each) for each in objects])
+        total = torch.stack(list(losses.values())).sum()
+        named = {f"train/{name.removeprefix('loss_')}": loss for name, loss in losses.items()}
+        self.log_dict(named, batch_size=len(images))
+        self.log("train/loss", total, prog_bar=True, batch_size=len(images))
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count what is found."""
+        self.val_scores.update(self(batch[0]), batch[1])
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count what is found."""
+        self.test_scores.update(self(batch[0]), batch[1])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores."""
+        self._log("val", self.val_scores)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores."""
+        self._log("test", self.test_scores)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer over what is not frozen, and its schedulers."""
+        return optimizers(self, self.optimizer, self.lr_scheduler, "val/map", self.warmup_steps)
+
+    def _log(self, part: str, scores: FoundObjects) -> None:
+        found = {f"{part}/{name}": value.to(self.device) for name, value in scores.compute().items()}
+        self.log_dict(found, prog_bar=True)
+        scores.reset()
+
+    def _target(self, objects: Boxes) -> dict[str, Tensor]:
+        if len(objects) and (largest := int(objects.labels.max())) >= self.num_classes:
+            raise ValueError(
+                f"an image has an object of class {largest}, but num_classes is {self.num_classes}: "
+                "the classes of network and data must be the same"
+            )
+        kept = torch.ones_like(objects.labels, dtype=torch.bool) if objects.crowd is None else ~objects.crowd
+        target = {"boxes": objects.xyxy[kept], "labels": objects.labels[kept] + 1}
+        if self._has("mask"):
+            if objects.masks is None:
+                raise ValueError("this detector learns masks, and the data have boxes alone: set the data's `masks`")
+            target["masks"] = objects.masks[kept].to(torch.uint8)
+        return target
+
+    def _has(self, branch: str) -> bool:
+        """Whether the detector has a branch of Mask or Keypoint R-CNN."""
+        heads: Any = getattr(self.model, "roi_heads", None)
+        return heads is not None and bool(getattr(heads, f"has_{branch}")())

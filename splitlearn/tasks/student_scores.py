@@ -1,0 +1,89 @@
+"""How well a network does, whatever its output is: for the validation of tasks that don't look at it themselves."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from splitlearn.metrics import ObjectScores
+from splitlearn.models import BoxDecoder, TorchvisionBoxes
+
+
+class StudentScores(nn.Module, ABC):
+    """Scores of a network's output against what is there, over many batches."""
+
+    @abstractmethod
+    def update(self, output: Any, targets: Any) -> None:
+        """Count a batch."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, Tensor]:
+        """Return the scores of all batches since the last `reset`."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget all batches."""
+
+
+class NamedClasses(StudentScores):
+    """`accuracy` of logits `(B, num_classes)`.
+
+    Args:
+        num_classes: number of classes.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+
+    def update(self, output: Any, targets: Any) -> None:
+        """Count logits and the classes `(B,)` that are right."""
+        self.accuracy.update(output, targets)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the share of images whose class is right."""
+        return {"accuracy": self.accuracy.compute()}
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self.accuracy.reset()
+
+
+class FoundObjects(StudentScores):
+    """COCO's scores of boxes, and of masks: see `ObjectScores`.
+
+    Args:
+        num_classes: number of classes, without background.
+        detector: makes boxes of the network's output; None reads that of torchvision's detectors.
+        masks: whether masks are scored too.
+
+    Raises:
+        ImportError: if faster-coco-eval, which computes the metric, is not installed.
+    """
+
+    def __init__(self, num_classes: int, detector: BoxDecoder | None = None, masks: bool = False) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.detector = TorchvisionBoxes() if detector is None else detector
+        self.objects = ObjectScores(masks)
+
+    def update(self, output: Any, targets: Any) -> None:
+        """Count what was found in images, and what is there: `Boxes`, one an image."""
+        for boxes in targets:
+            if len(boxes) and (largest := int(boxes.labels.max())) >= self.num_classes:
+                raise ValueError(
+                    f"an image has an object of class {largest}, but num_classes is {self.num_classes}: "
+                    "the classes of network and data must be the same"
+                )
+        self.objects.update(self.detector.decode(output, self.num_classes), targets)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the mean average precisions."""
+        return self.objects.compute()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self.objects.reset()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
     from torch import Tensor
 
@@ -88,7 +87,7 @@ def pixels_of(images: Tensor | Sequence[Tensor] | Features) -> int:
     """Return how many pixels a batch `(B, C, H, W)` or a list of images has, or those that features were made of."""
     if isinstance(images, Features):
         return len(images) * images.pixels
-    if isinstance(images, (list, tuple)):
+    if isinstance(images, Sequence):
         return sum(image.shape[-2] * image.shape[-1] for image in images)
     return images.shape[0] * images.shape[-2] * images.shape[-1]
 

@@ -1,5 +1,6 @@
 """Looking at a network before and after cutting it, and at methods and codecs side by side."""
 
+from splitlearn.analysis.advice import advice
 from splitlearn.analysis.analyze_command import ANALYSES, AnalysisError, analyze_command
 from splitlearn.analysis.codec_comparison import CodecRow, compare_codecs, package_codecs, with_static_tables
 from splitlearn.analysis.codec_report import (
@@ -21,6 +22,7 @@ from splitlearn.analysis.comparison import (
     write_comparison,
 )
 from splitlearn.analysis.correlation import AxisCorrelation, axis_correlation, difference_distributions, differences
+from splitlearn.analysis.detector_profile import core_modules
 from splitlearn.analysis.distribution import Distribution, distribution
 from splitlearn.analysis.entropy import ContextEntropy, context_entropies, min_max_entropies
 from splitlearn.analysis.exit_scores import ExitScores, Point, score_exits, static_codecs
@@ -28,6 +30,7 @@ from splitlearn.analysis.exits_command import Evaluation, evaluate_exits, exits_
 from splitlearn.analysis.feature_plots import plot_distributions, plot_entropies, plot_spectrum
 from splitlearn.analysis.feature_report import write_quantiles, write_records
 from splitlearn.analysis.features import CutFeatures, cut_features
+from splitlearn.analysis.layer_plots import plot_parameters, plot_sizes
 from splitlearn.analysis.partition import Partition, partition
 from splitlearn.analysis.profile import Complexity, ModuleProfile, complexity, count_macs, profile_model
 from splitlearn.analysis.rate_points import RatePoint, measure_rates, plot_rates, rates_markdown
@@ -59,6 +62,7 @@ __all__ = [
     "SpectrumPoint",
     "TableTransfer",
     "VideoError",
+    "advice",
     "analyze_command",
     "axis_correlation",
     "class_gradients",
@@ -70,6 +74,7 @@ __all__ = [
     "comparison_table",
     "complexity",
     "context_entropies",
+    "core_modules",
     "count_macs",
     "cut_features",
     "difference_distributions",
@@ -87,7 +92,9 @@ __all__ = [
     "plot_comparison",
     "plot_distributions",
     "plot_entropies",
+    "plot_parameters",
     "plot_rates",
+    "plot_sizes",
     "plot_spectrum",
     "print_codecs",
     "processor",

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
+from splitlearn.analysis.detector_profile import is_rcnn, without_values
 from splitlearn.models import Bottleneck, SplitModel, check_name, crossing_shapes
 
 
@@ -21,7 +22,7 @@ class ModuleProfile:
     """One module, as a place to cut behind.
 
     Attributes:
-        name: dotted name; what `split(model, at=…)` takes.
+        name: dotted name; what `split(model, at=…)` takes; empty for the whole network.
         kind: class of the module.
         output_shape: shape of its (first) output for one image, without the batch.
         output_size: elements of all its outputs for one image.
@@ -51,18 +52,20 @@ def profile_model(
     """Profile every module that runs, in the order in which they are done.
 
     It runs without arithmetic and memory where the network allows it: on the meta device, or with fake tensors if the
-    network looks at values of its own buffers. One that looks at values of the image runs on the CPU.
+    network looks at values of its own buffers. One that looks at values of the image runs on the CPU. Faster and Mask
+    R-CNN are taken to have as many regions and objects as they allow, 1000 and 100.
 
     Args:
         model: any network of images; it is left as it was.
         input_shape: `(C, H, W)` of one image.
         depth: leave out modules with more than this many dots in their name; None takes all.
-        at: names of modules to profile, at any depth, and no others; telling what crosses takes a trace for each.
+        at: names of modules to profile, at any depth, and no others, the empty one for the whole network; telling what
+            crosses takes a trace for each.
 
     Raises:
         ValueError: if the network does not take images of this shape, or a name in `at` is of no module that runs.
     """
-    for name in at or ():
+    for name in filter(None, at or ()):
         check_name(model, name)
     running, image = _prepare(model, input_shape)
     rows = _run(running, image)
@@ -72,9 +75,9 @@ def profile_model(
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
     profiles = []
     for row in rows:
-        if not row.name or not (_shallow(row.name, depth) if at is None else row.name in at):
+        if not (row.name and _shallow(row.name, depth) if at is None else row.name in at):
             continue
-        crossing = crossing_shapes(running, row.name, image)
+        crossing = crossing_shapes(running, row.name, image) if row.name else None
         size = sum(_numel(shape) for shape in row.shapes)
         profiles.append(
             ModuleProfile(
@@ -139,7 +142,7 @@ class _Row:
 def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, Tensor]:
     """Return a copy of the model and an image that run together: without arithmetic, or else on the CPU."""
     failure: Exception | None = None
-    for place in (_on_meta, _with_fakes, _on_cpu):
+    for place in (*((_detector_on_meta,) if is_rcnn(model) else ()), _on_meta, _with_fakes, _on_cpu):
         try:
             running, image = place(copy.deepcopy(model).eval(), (1, *input_shape))
             with torch.no_grad():
@@ -153,6 +156,10 @@ def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, T
 
 def _on_meta(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
     return model.to("meta"), torch.zeros(shape, device="meta")
+
+
+def _detector_on_meta(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
+    return without_values(model).to("meta"), torch.zeros(shape, device="meta")
 
 
 def _with_fakes(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
@@ -177,7 +184,7 @@ def _run(model: nn.Module, image: Tensor) -> list[_Row]:
     def hook(name: str) -> Any:
         def note(module: nn.Module, arguments: Any, output: Any) -> None:
             seen.update({id(p): p.numel() for p in module.parameters()})
-            shapes = [tuple(t.shape[1:]) for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
+            shapes = [_of_image(t.shape) for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
             if shapes:
                 rows.pop(name, None)  # a module that runs again is done when its last run is
                 rows[name] = _Row(name, shapes, sum(seen.values()), int(counter.get_total_flops()) // 2)
@@ -192,6 +199,11 @@ def _run(model: nn.Module, image: Tensor) -> list[_Row]:
         for handle in handles:
             handle.remove()
     return list(rows.values())
+
+
+def _of_image(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return a shape without the batch, which is of one image; detectors' regions and objects have no batch."""
+    return tuple(shape[1:] if shape and shape[0] == 1 else shape)
 
 
 def _shallow(name: str, depth: int | None) -> bool:

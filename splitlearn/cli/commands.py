@@ -25,17 +25,21 @@ def profile(
     input: str = "3,224,224",
     weights: str | None = None,
     out: Path | None = None,
-    depth: int = 1,
+    depth: int | None = None,
     at: str | None = None,
 ) -> None:
     """Show for every module of a network what a cut after it would send and what the device would compute.
 
+    And whether one sends less than the image.
+
     Args:
-        model: resnet20, torchvision/resnet50, timm/…, ultralytics/yolov8n, or an import path of your own.
+        model: resnet20, torchvision/resnet50, timm/…, ultralytics/yolov8n, faster_rcnn/resnet18, mask_rcnn/…, or
+            an import path of your own.
         input: shape of one image, e.g. 3,224,224.
         weights: a weights file, or the library's name for its weights; the profile does not depend on them.
         out: folder for profile.csv and profile.png; by default runs/profile/MODEL.
-        depth: modules with more dots in their name than this are left out.
+        depth: modules with more dots in their name than this are left out; by default the core modules of an R-CNN
+            detector are shown, and of other networks those with one dot at most.
         at: names of modules to show in place of these, e.g. layer3.5,layer4.1.
     """
     from splitlearn.analysis import profile_command

@@ -7,6 +7,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -20,6 +21,7 @@ from splitlearn.models.weights import WeightsError, load_weights
 
 __all__ = ["backbone", "mobilenet_v2_same"]
 
+DETECTORS = ("faster_rcnn", "mask_rcnn", "keypoint_rcnn")
 AUXILIARY = "aux_classifier"  # second head of torchvision's segmentation networks, for their own training alone
 
 
@@ -32,6 +34,7 @@ def backbone(name: str, weights: str | None = None, num_classes: int | None = No
     | timm/vit_tiny_patch16_224 | of timm | pretrained, or the name of a tag |
     | ultralytics/yolov8n | of ultralytics | pretrained |
     | my_package.MyNet | of your own: a class or a function; the working directory is searched as well | |
+    | faster_rcnn/resnet18 | `faster_rcnn`, `mask_rcnn` or `keypoint_rcnn` with that backbone | COCO_V1 (resnet50) |
     | resnet20 | the first of that name among splitlearn's CIFAR networks, torchvision's and timm's | as there |
 
     Segmentation networks of torchvision come without the auxiliary head that their weights bring: it has no part in
@@ -85,14 +88,21 @@ def _builder(name: str) -> Builder:
     library, slash, short = name.partition("/")
     if slash:
         builders = {"torchvision": _torchvision, "timm": _timm, "ultralytics": _ultralytics}
+        if library in DETECTORS:
+            return partial(_detector, _imported(f"{__package__}.detectors.{library}"), short)
         if library not in builders:
-            raise ValueError(f"unknown library {library!r} in {name!r}: use one of {', '.join(builders)}")
+            known = ", ".join([*builders, *DETECTORS])
+            raise ValueError(f"unknown library {library!r} in {name!r}: use one of {known}")
         return lambda weights, num_classes: builders[library](short, weights, num_classes)
     path = name if "." in name else _cifar_networks().get(name)
     if path is not None:
         target = _imported(path)
         return lambda weights, num_classes: _own(path, target, weights, num_classes)
     return lambda weights, num_classes: _first_library(name, weights, num_classes)
+
+
+def _detector(build: Callable[..., nn.Module], name: str, weights: str | None, num_classes: int | None) -> nn.Module:
+    return build(name, weights=weights, **({} if num_classes is None else {"num_classes": num_classes}))
 
 
 def _first_library(name: str, weights: str | None, num_classes: int | None) -> nn.Module:

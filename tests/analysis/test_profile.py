@@ -13,8 +13,17 @@ from torchvision.models import resnet50, resnet152, vgg16
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.models.segmentation import deeplabv3_resnet50
 
-from splitlearn.analysis import ModuleProfile, count_macs, profile_command, profile_model
-from splitlearn.models import CutError, crossing_shapes, resnet20
+from splitlearn.analysis import (
+    ModuleProfile,
+    advice,
+    core_modules,
+    count_macs,
+    plot_parameters,
+    plot_sizes,
+    profile_command,
+    profile_model,
+)
+from splitlearn.models import CutError, backbone, crossing_shapes, resnet20
 
 IMAGE = (3, 224, 224)
 
@@ -205,6 +214,46 @@ def test_networks_that_look_at_buffers_need_no_arithmetic() -> None:
     assert profile.crossing_tensors == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "macs", "parameters"),
+    [("faster_rcnn/resnet50", 134.38e9, 41.755286e6), ("mask_rcnn/resnet50", None, 44.401393e6)],
+)
+def test_detectors_of_the_paper_at_full_size(name: str, macs: float | None, parameters: float) -> None:
+    """Matsubara & Levorato 2020, Figs. 2 to 4; totals are those that torchvision publishes."""
+    with torch.device("meta"):
+        detector = backbone(name)
+    profiles = by_name(profile_model(detector, (3, 800, 800), at=core_modules(detector)))
+    layers = ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"]
+    assert list(profiles) == [*(f"backbone.body.{layer}" for layer in layers), "backbone.fpn", "rpn", "roi_heads", ""]
+    sizes = [profiles[f"backbone.body.{layer}"].relative_size for layer in layers]
+    assert sizes == pytest.approx([16 / 3, 16 / 3, 16 / 3, 4 / 3, 16 / 3, 8 / 3, 4 / 3, 2 / 3])
+    crossing = [profiles[f"backbone.body.layer{n}"].crossing_tensors for n in (1, 2, 3, 4)]
+    assert crossing == [2, 3, 4, 5]  # one of them the images' sizes
+    whole = profiles[""]
+    if macs is not None:
+        assert whole.cumulative_macs == pytest.approx(macs, rel=1e-4)
+    trained_norms = 53_120  # which torchvision's published detectors hold as constants
+    assert whole.cumulative_parameters == parameters + trained_norms
+    assert profiles["rpn"].output_shape == (1000, 4)
+    masks = 100 * 28 * 28 if name.startswith("mask") else 0
+    assert profiles["roi_heads"].output_size == 100 * (4 + 1 + 1) + masks
+    assert (whole.relative_size > 30) == name.startswith("mask")  # 100 masks of the whole image
+
+
+def test_a_detectors_figures_are_those_of_a_real_image() -> None:
+    detector = backbone("mask_rcnn/resnet18", num_classes=3)
+    detector.get_submodule("roi_heads").score_thresh = 0.0  # type: ignore[assignment]
+    detector.get_submodule("transform").min_size = (64,)  # type: ignore[assignment]
+    detector.get_submodule("rpn")._post_nms_top_n = {"training": 2, "testing": 2}  # type: ignore[assignment]
+    detector.get_submodule("roi_heads").detections_per_img = 1  # type: ignore[assignment]
+    image = torch.rand(1, 3, 64, 96)
+    (found,) = detector.eval()(image)
+    profiles = by_name(profile_model(detector, (3, 64, 96), at=["roi_heads.box_predictor", ""]))
+    assert profiles["roi_heads.box_predictor"].output_size == 2 * (3 + 12)
+    assert profiles[""].output_size == sum(t.numel() for t in found.values())
+    assert profiles[""].cumulative_macs == count_macs(detector, image)
+
+
 def test_detectors() -> None:
     detector = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=64, max_size=64, num_classes=2)
     profiles = by_name(profile_model(detector, (3, 64, 64), depth=2))
@@ -243,3 +292,29 @@ def test_command_prints_every_figure_whole(tmp_path: Path, capsys: pytest.Captur
     assert "15,470.3" in printed
     assert "…" not in printed
     assert "--depth" not in printed
+
+
+def test_core_modules_of_a_detector_are_shown_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with torch.device("meta"):
+        profile_command("faster_rcnn/resnet18", (3, 800, 800), None, tmp_path)
+    rows = list(csv.DictReader((tmp_path / "profile.csv").read_text().splitlines()))
+    assert [row["name"] for row in rows][-4:] == ["backbone.fpn", "rpn", "roi_heads", "(output)"]
+    printed = capsys.readouterr().out
+    assert "no cut sends less than the input: the nearest is backbone.body.maxpool (1.33 of its elements" in printed
+    assert "behind backbone.body.layer1 the network branches" in printed
+    assert "a bottleneck belongs before the end of backbone.body.layer1" in printed
+
+
+def test_advice_on_networks_that_narrow() -> None:
+    text = advice(profile_model(resnet20(), (3, 32, 32), depth=0))
+    assert text.startswith("cuts send less than the input from ")
+    assert "branches" not in text
+    assert "is not known" in advice(profile_model(NeedsValues(), (3, 8, 8)))
+
+
+def test_networks_are_plotted_side_by_side(tmp_path: Path) -> None:
+    networks = {name: profile_model(net, (3, 8, 8)) for name, net in (("around", Around()), ("idle", Idle()))}
+    for plot in (plot_sizes, plot_parameters):
+        plot(networks, tmp_path / f"{plot.__name__}.png")
+        with Image.open(tmp_path / f"{plot.__name__}.png") as picture:
+            assert min(picture.size) > 300

@@ -16,7 +16,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from splitlearn.models import WeightsError, faster_rcnn, keypoint_rcnn, mask_rcnn
 
 IMAGES = (60, 80), (90, 64)
-SMALL = {"pyramid": 16, "box_width": 32, "proposals": 20}
+SMALL: dict[str, Any] = {"pyramid": 16, "box_width": 32, "proposals": 20}
 
 
 def shapes(model: nn.Module, layers: list[str]) -> list[tuple[int, ...]]:

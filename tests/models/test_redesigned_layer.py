@@ -24,7 +24,7 @@ from splitlearn.models import (
 )
 
 AT = "layer1"
-SMALL = {"min_size": 64, "max_size": 96, "pyramid": 16, "box_width": 32, "proposals": 20}
+SMALL: dict[str, Any] = {"min_size": 64, "max_size": 96, "pyramid": 16, "box_width": 32, "proposals": 20}
 
 
 def parameters(module: nn.Module) -> int:
@@ -77,7 +77,7 @@ def test_detectors_are_cut_in_the_middle_of_their_redesigned_layer(
     kept = {k: v.clone() for k, v in teacher.state_dict().items() if not k.startswith(f"backbone.body.{at}.")}
     student = replaced(teacher, f"backbone.body.{at}", layer)
     net = split(student, f"backbone.body.{at}.encoder", (3, 64, 96))
-    channels = layer.encoder[-1].out_channels
+    channels: Any = layer.encoder[-1].out_channels
     assert net.shapes == ((channels, 64 // 4 + 4, 96 // 4 + 4), (6,))  # the latent and the image's sizes
     state = student.state_dict()
     assert kept.keys() == {k for k in state if not k.startswith(f"backbone.body.{at}.")}

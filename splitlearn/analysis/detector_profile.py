@@ -1,0 +1,82 @@
+"""R-CNN detectors without arithmetic: as many regions and objects as they can have, whatever is on the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Sizes = Sequence[tuple[int, int]]
+
+
+def is_rcnn(model: nn.Module) -> bool:
+    """Whether `model` is one of torchvision's two-stage detectors: Faster, Mask or Keypoint R-CNN."""
+    from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN  # slow to import
+
+    return isinstance(model, GeneralizedRCNN) and hasattr(model, "roi_heads")
+
+
+def core_modules(model: nn.Module) -> list[str]:
+    """Return the names of an R-CNN detector's core modules: of its backbone, pyramid, RPN, RoI heads, and of itself.
+
+    What it gives itself are objects on the whole image, as the RoI heads' masks are not.
+
+    Reference:
+        Matsubara & Levorato 2020, Fig. 1.
+    """
+    backbone = model.get_submodule("backbone")
+    layers = [f"backbone.body.{name}" for name, _ in backbone.get_submodule("body").named_children()]
+    return [*layers, "backbone.fpn", "rpn", "roi_heads", ""]
+
+
+def without_values(detector: nn.Module) -> nn.Module:
+    """Let an R-CNN detector run where tensors have no values, such as on the meta device.
+
+    What depends on values is how many regions the RPN proposes and how many objects are found. Both are taken to be the
+    most that the detector allows, in torchvision's 1000 and 100: what it costs at most. Joints are not made.
+
+    Args:
+        detector: changed in place.
+
+    Returns:
+        The same detector.
+    """
+    rpn: Any = detector.get_submodule("rpn")
+    heads: Any = detector.get_submodule("roi_heads")
+    transform: Any = detector.get_submodule("transform")
+
+    def propose(proposals: Tensor, objectness: Tensor, sizes: Sizes, *_: Any) -> tuple[list[Tensor], list[Tensor]]:
+        count = rpn.post_nms_top_n()
+        return [proposals.new_zeros(count, 4) for _ in sizes], [objectness.new_zeros(count) for _ in sizes]
+
+    def detect(logits: Tensor, boxes: Tensor, proposals: Any, sizes: Sizes) -> tuple[list[Tensor], ...]:
+        count = heads.detections_per_img
+        labels = torch.zeros(count, dtype=torch.long, device=logits.device)
+        found = logits.new_zeros(count, 4), logits.new_zeros(count), labels
+        return tuple([tensor for _ in sizes] for tensor in found)
+
+    def scale(found: list[dict[str, Tensor]], _: Sizes, originals: Sizes) -> list[dict[str, Tensor]]:
+        return [
+            one | {"masks": one["masks"].new_zeros(len(one["masks"]), 1, *size)} if "masks" in one else one
+            for one, size in zip(found, originals, strict=True)
+        ]
+
+    rpn.filter_proposals, heads.postprocess_detections, transform.postprocess = propose, detect, scale
+    for name, pool in list(heads.named_children()):
+        if name.endswith("_roi_pool"):
+            setattr(heads, name, _Pooled(pool.output_size))
+    return detector
+
+
+class _Pooled(nn.Module):
+    """Stands in for the pooling of regions, which looks at how large each is."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, features: Mapping[str, Tensor], boxes: Sequence[Tensor], sizes: Sizes) -> Tensor:
+        level = next(iter(features.values()))
+        return level.new_zeros(sum(map(len, boxes)), level.shape[1], *self.size)

@@ -175,5 +175,5 @@ def _elements(tensors: Sequence[Tensor]) -> int:
 
 def _input_elements(tensors: Sequence[Tensor]) -> int:
     """Return the elements of the padded input, which the sizes that cross tell."""
-    *_, height, width = tensors[-1][0].tolist()
+    *_, height, width = map(int, tensors[-1][0].tolist())
     return 3 * height * width

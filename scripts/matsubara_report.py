@@ -122,8 +122,8 @@ def _expectations(found: Found) -> str:
     small = cheapest([p for p in found.inputs if p.method == "image resized"], KEPT * whole)
     text += (
         f" The fewest bytes that keep {100 * KEPT:.0f} %: {best.method}, C = {best.channels}, {best.setting}, "
-        f"{best.codec}, {(best.bytes_per_image or 0) / KB:.2f} KB, {(best.bytes_per_image or 0) / jpeg:.3f} of JPEG at quality 95 "
-        "(hoped for: 0.25)."
+        f"{best.codec}, {(best.bytes_per_image or 0) / KB:.2f} KB, {(best.bytes_per_image or 0) / jpeg:.3f} of JPEG at "
+        "quality 95 (hoped for: 0.25)."
     )
     if small is not None:
         text += (

@@ -95,7 +95,8 @@ class VariableRateModel(CompressionModel):
     ) -> list[bytes]:
         """Return one payload an image, all at one rate or each at the best that its budget allows.
 
-        Under a budget, rates are tried by falling score until the payload fits. The head runs once.
+        Under a budget, rates are tried by falling score until the payload fits. The head runs once; for detectors once
+        an image, which may be of any sizes.
 
         Args:
             images: `(B, 3, H, W)` in [0, 1], or features that the head has made before.
@@ -108,10 +109,18 @@ class VariableRateModel(CompressionModel):
                 of range or both given.
         """
         rate, budget = (self.rate, self.budget) if rate is None and budget is None else self._checked(rate, budget)
-        features = self._models()[0].features(images if isinstance(images, Features) else one_size(images))
-        if budget is not None:
-            return self._within(budget, features)
-        return self._at(self._best if rate is None else rate, features)
+        first = self._models()[0]
+        batches: list[Tensor | Features]
+        if isinstance(images, Features):
+            batches = [images]
+        else:
+            batches = [image[None] for image in images] if first.net.by_image else [one_size(images)]
+        payloads: list[bytes] = []
+        for batch in batches:
+            features = first.features(batch)
+            chosen = self._best if rate is None else rate
+            payloads += self._at(chosen, features) if budget is None else self._within(budget, features)
+        return payloads
 
     @torch.inference_mode()
     def decompress(self, payloads: Sequence[bytes]) -> Any:
@@ -122,7 +131,10 @@ class VariableRateModel(CompressionModel):
                 quantizer than this rate's.
             ValueError: if there are no payloads, or they are of images of different sizes.
         """
-        return self._models()[0].net.tail(*self.features_hat(payloads))
+        net = self._models()[0].net
+        if net.by_image and payloads:
+            return [found for payload in payloads for found in net.tail(*self.features_hat([payload]))]
+        return net.tail(*self.features_hat(payloads))
 
     @torch.inference_mode()
     def features_hat(self, payloads: Sequence[bytes]) -> tuple[Tensor, ...]:

@@ -169,7 +169,7 @@ class DistillationTask(LightningModule):
         """Log the student's scores."""
         if self.scores is not None:
             found = {f"val/{name}": value.to(self.device) for name, value in self.scores.compute().items()}
-            self.log_dict(found, prog_bar=True)
+            self.log_dict(found, prog_bar=True, sync_dist=True)  # the same in every process
             self.scores.reset()
 
     def prepare_data(self) -> None:

@@ -25,9 +25,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     return found
 
 
-def points(
-    scripts: dict[str, Any], method: str, channels: int, rows: list[tuple[str, str, float, float | None]]
-) -> Any:
+def points(scripts: dict[str, Any], method: str, channels: int, rows: Any) -> Any:
     point = scripts["Point"]
     return [
         point(method, channels, setting, codec, {"map": score, "map_50": score}, size, 0.07 * channels / 3)

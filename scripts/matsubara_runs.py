@@ -2,64 +2,96 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from jsonargparse import ArgumentParser
 
-from splitlearn.models import RedesignedLayer1, faster_rcnn, mask_rcnn, replaced
+from splitlearn.data import ObjectsDataModule
+from splitlearn.tasks import DistillationTask, load_task
 
-RUNS = Path("runs/matsubara2020")
 CONFIGS = "configs/matsubara2020"
+RUNS = Path("runs/matsubara2020")
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
-BLOCK = "backbone.body.3"
-METHODS = {"GHND": (3, 6, 13, 17), "HND": (3,)}
-BUILDERS = {"faster": faster_rcnn, "mask": mask_rcnn}
+METHODS = ("GHND", "HND")
+BUILDERS = {"faster": "splitlearn.models.faster_rcnn", "mask": "splitlearn.models.mask_rcnn"}
 NAMES = {"faster": "Faster R-CNN", "mask": "Mask R-CNN"}
-WIDTH = 32  # of the redesigned block's hidden layers
 
 
 @dataclass(frozen=True)
-class Detector:
-    """A detector that is trained, and distilled from.
+class Protocol:
+    """What is distilled on which data.
 
     Attributes:
+        name: of its folder.
+        layers: that GHND pairs; the first is replaced, and the only one that HND pairs.
+        teacher: config of the teachers' training; None if theirs are published.
+        student: config of the distillations.
+        network: as it stands in headings.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    teacher: str | None
+    student: str
+    network: str
+
+
+PENN_FUDAN = Protocol(
+    name="pennfudan",
+    layers=tuple(f"backbone.body.{n}" for n in (3, 6, 13, 17)),
+    teacher=f"{CONFIGS}/pennfudan_teacher.yaml",
+    student=f"{CONFIGS}/pennfudan_student.yaml",
+    network="MobileNetV2, shorter side 256, Penn-Fudan",
+)
+COCO = Protocol(
+    name="coco",
+    layers=tuple(f"backbone.body.layer{n}" for n in (1, 2, 3, 4)),
+    teacher=None,
+    student=f"{CONFIGS}/coco_student.yaml",
+    network="ResNet-50, shorter side 800, COCO 2017",
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (PENN_FUDAN, COCO)}
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A whole detector.
+
+    Attributes:
+        protocol: that it belongs to.
         kind: "faster" or "mask".
     """
 
+    protocol: Protocol
     kind: str
-
-    @property
-    def weights(self) -> Path:
-        """File that its training leaves."""
-        return RUNS / self.kind / "teacher" / "network.safetensors"
 
     @property
     def masks(self) -> bool:
         """Whether it makes masks."""
         return self.kind == "mask"
 
-    def build(self) -> nn.Module:
-        """Return it with its weights, in eval mode."""
-        return BUILDERS[self.kind](
-            "mobilenet_v2_same",
-            2,
-            str(self.weights),
-            min_size=256,
-            max_size=400,
-            pyramid=64,
-            box_width=512,
-            proposals=100,
-        ).eval()
+    @property
+    def folder(self) -> Path:
+        """Where it and its students lie."""
+        return RUNS / self.protocol.name / self.kind
+
+    @property
+    def weights(self) -> str:
+        """File that its training leaves, or torchvision's name of those that are published."""
+        return "COCO_V1" if self.protocol.teacher is None else str(self.folder / "teacher" / "network.safetensors")
 
     def train(self, data: str) -> None:
-        """Train it, or go on where it was; nothing if that was done."""
-        options = ("--model.model", f"splitlearn.models.{BUILDERS[self.kind].__name__}") if self.masks else ()
-        masks = ("--model.masks", "true") if self.masks else ()
-        _stage(f"{CONFIGS}/pennfudan_teacher.yaml", self.weights.parent, data, *options, *masks)
+        """Train it, or go on where it was; nothing if that was done or is not needed."""
+        if self.protocol.teacher is not None:
+            options = ("--model.model", BUILDERS[self.kind], "--model.masks", "true") if self.masks else ()
+            run_stage(self.protocol.teacher, self.folder / "teacher", data, options)
 
 
 @dataclass(frozen=True)
@@ -72,35 +104,54 @@ class Student:
         channels: of the bottleneck.
     """
 
-    teacher: Detector
+    teacher: Teacher
     method: str
     channels: int
 
     @property
-    def weights(self) -> Path:
-        """File that its training leaves."""
-        return RUNS / self.teacher.kind / f"{self.method.lower()}_{self.channels}" / "student.safetensors"
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.teacher.folder / f"{self.method.lower()}_{self.channels}"
 
-    def build(self) -> nn.Module:
-        """Return it with its weights, in eval mode."""
-        block = RedesignedLayer1(24, self.channels, 24, width=WIDTH, rectified=False)
-        return replaced(self.teacher.build(), BLOCK, block, self.weights).eval()
+    @property
+    def cut(self) -> str:
+        """Where it is cut."""
+        return f"{self.teacher.protocol.layers[0]}.encoder"
 
     def train(self, data: str) -> None:
         """Distil it, or go on where it was; nothing if that was done."""
-        pairs = ",".join(f"[backbone.body.{n},backbone.body.{n}]" for n in METHODS[self.method])
+        layers = self.teacher.protocol.layers if self.method == "GHND" else self.teacher.protocol.layers[:1]
+        pairs = ",".join(f"[{layer},{layer}]" for layer in layers)
         options = ["--model.pairs", f"[{pairs}]", "--model.model.by.channels", str(self.channels)]
         for network in ("--model.teacher", "--model.model.model"):
-            options += (
-                [network, f"splitlearn.models.{BUILDERS[self.teacher.kind].__name__}"] if self.teacher.masks else []
-            )
-            options += [f"{network}.weights", str(self.teacher.weights)]
+            options += [network, BUILDERS[self.teacher.kind]] if self.teacher.masks else []
+            options += [f"{network}.weights", self.teacher.weights]
         options += ["--model.scores.masks", "true"] if self.teacher.masks else []
-        _stage(f"{CONFIGS}/pennfudan_student.yaml", self.weights.parent, data, *options)
+        options += ["--data.masks", "true"] if self.teacher.masks and self.teacher.protocol is COCO else []
+        run_stage(self.teacher.protocol.student, self.folder, data, options)
+
+    def task(self) -> DistillationTask:
+        """Return teacher and trained student."""
+        best = max(self.folder.rglob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
+        task = load_task(best)
+        assert isinstance(task, DistillationTask)
+        return task
+
+    def data(self) -> ObjectsDataModule:
+        """Return the data that it was trained with."""
+        settings = json.loads((self.folder / "student.json").read_text())["config"]["data"]
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(ObjectsDataModule, "data")
+        data: ObjectsDataModule = parser.instantiate(parser.parse_object({"data": settings})).data
+        return data
 
 
-def _stage(config: str, folder: Path, data: str, *options: str) -> None:
-    """Fit a config and export its best, in a process of its own; what it says goes into a file."""
+def run_stage(config: str, folder: Path, data: str, options: Sequence[str]) -> None:
+    """Fit a config and export its best, in a process of its own; what it says goes into a file.
+
+    Raises:
+        RuntimeError: if it fails.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     place = ("--trainer.logger.save_dir", str(folder.parent), "--trainer.logger.name", folder.name)
     words = ("--config", "configs/trainer.yaml", "--data.root", data, "--trainer.enable_progress_bar", "false")
@@ -110,3 +161,10 @@ def _stage(config: str, folder: Path, data: str, *options: str) -> None:
             raise RuntimeError(
                 f"the training in {folder} failed, see {log.name}; launched again, it goes on from there"
             )
+
+
+def seconds(folder: Path) -> Any:
+    """Return how long a training has run, as its log of metrics tells; None if it does not."""
+    found = sorted(folder.glob("version_*/config.yaml"))
+    ends = sorted(folder.glob("*.safetensors"))
+    return ends[0].stat().st_mtime - found[0].stat().st_mtime if found and ends else None

@@ -16,8 +16,16 @@ from torch import nn
 from splitlearn.cli import main
 from splitlearn.cli.sweep_trial import ConfigTrial
 from splitlearn.data import DetectionDataModule, ImageFolder, ImageNet, ObjectsDataModule, SegmentationDataModule
-from splitlearn.deploy import export_bottleneck, export_early_exit, load_bottleneck
-from splitlearn.models import CompressionModel, EarlyExitModel, SplitModel, TiledFeatures, split
+from splitlearn.deploy import export_bottleneck, export_command, export_early_exit, load_bottleneck
+from splitlearn.models import (
+    CompressionModel,
+    EarlyExitModel,
+    SplitModel,
+    TiledFeatures,
+    load_weights,
+    replaced,
+    split,
+)
 from splitlearn.models.cutting.check import same
 from splitlearn.sweep import Space
 from splitlearn.tasks import load_task
@@ -29,14 +37,26 @@ CONFIGS = ROOT / "configs"
 PARTS = ("data", "spaces")  # folders of files that are no experiments
 EXPERIMENTS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.parent.name not in PARTS and p.name != "trainer.yaml")
 RCNNS = [p for p in EXPERIMENTS if p.parent.name == "matsubara2020"]
-SENT = [p for p in RCNNS if "DetectionTask" in p.read_text()]  # the others train
+SENT = [p for p in RCNNS if "DetectionTask" in p.read_text()]
+TAUGHT = {  # and what their training leaves
+    CONFIGS / f"matsubara2020/{stem}.yaml": file
+    for stem, file in (
+        ("pennfudan_teacher", "network"),
+        ("pennfudan_student", "student"),
+        ("coco_student", "student"),
+        ("resnet50_student", "student"),
+        ("resnet20_student", "bottleneck"),
+    )
+}
 DETECTORS = [p for p in EXPERIMENTS if "DetectionTask" in p.read_text() and p not in RCNNS]
 SEGMENTERS = [p for p in EXPERIMENTS if "SegmentationTask" in p.read_text()]
 DATTA = CONFIGS / "datta2022/resnet20_layer2.yaml"
 STACKED = ("ours", "ours_factorized", "full_model")
 BASE = {CONFIGS / "datta2022" / f"{stacked}.yaml": DATTA for stacked in STACKED}  # what is stacked on it
 BASE |= {CONFIGS / f"datta2022/{net}.yaml": CONFIGS / f"carra2023/{net}.yaml" for net in ("resnet50", "mobilenet_v2")}
-PUBLISHED = [p for p in EXPERIMENTS if "name: torchvision/" in BASE.get(p, p).read_text() and p not in SEGMENTERS]
+PUBLISHED = [
+    p for p in EXPERIMENTS if "name: torchvision/" in BASE.get(p, p).read_text() and p not in [*RCNNS, *SEGMENTERS]
+]
 OWN = [
     p for p in EXPERIMENTS if p not in [*RCNNS, *DETECTORS, *SEGMENTERS, *PUBLISHED]
 ]  # weights and data of 32 pixels
@@ -267,6 +287,42 @@ def test_rcnn_is_measured_on_images_of_several_sizes(
     assert results["test/bytes_per_image"] == pytest.approx(sum(sizes) / 3)
     pixels = sum(image.shape[-2] * image.shape[-1] for image in images)
     assert results["test/bits_per_pixel"] == pytest.approx(8 * sum(sizes) / pixels)
+
+
+@pytest.mark.parametrize("path", TAUGHT, ids=name)
+def test_teachers_and_students_train_and_are_exported(
+    path: Path, tmp_path: Path, object_folder: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As their heads say: each export is read again by what comes next."""
+    small, images, options = tmp_path / "small.yaml", image_folder, ["--config", str(tmp_path / "small.yaml")]
+    weightless, data = (
+        "init_args: {name: torchvision/resnet18, weights: null}",
+        "image_size: 32, resize: 32, batch_size: 4",
+    )
+    if "resnet" not in path.stem:
+        images, options = object_folder, [*options, "--data.val_size", "1"]
+        weightless = SMALL_RCNN.replace("weights: null", "weights: null, backbone_weights: null")
+        data = "batch_size: 2, test_size: 1"
+    if path.stem.startswith("coco"):
+        data = "train_images: val2017, train_annotations: annotations/instances_val2017.json"
+        weightless = weightless.replace("init_args: {", "init_args: {backbone: resnet18, ")
+    narrow = "" if path.stem.startswith("pennfudan") else ", by: {init_args: {out_channels: 64}}"
+    networks = f"teacher: {{{weightless}}}, model: {{init_args: {{model: {{{weightless}}}{narrow}}}}}"
+    if path.stem.endswith("teacher"):
+        networks = f"model: {{{weightless}}}"
+    elif path.stem == "resnet20_student":
+        networks, data = "rate_weight: 0.1", "batch_size: 8"
+    small.write_text(f"model: {{init_args: {{{networks}}}}}\ndata: {{init_args: {{{data}}}}}\n")
+    run(monkeypatch, "fit", path, tmp_path, images, *options)
+    export_command(next(tmp_path.rglob("last.ckpt")), tmp_path, None, "none")
+    file = tmp_path / f"{TAUGHT[path]}.safetensors"
+    task: Any = load_task(next(tmp_path.rglob("last.ckpt")))
+    if TAUGHT[path] == "student":
+        replaced(task.model, task.trains[-1], task.model.get_submodule(task.trains[-1]), file)
+    elif TAUGHT[path] == "network":
+        load_weights(task.model, file)
+    else:
+        assert load_bottleneck(file, task.teacher).bottlenecks[0].state_dict().keys()
 
 
 @pytest.mark.parametrize("path", SEGMENTERS, ids=name)

@@ -35,7 +35,7 @@ def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: st
     task, metrics = load_task(ckpt_path), _metrics(results)
     model = task.get_submodule("model")
     trained: nn.Module = model
-    if isinstance(task, DistillationTask):
+    if isinstance(task, DistillationTask) and not isinstance(model, SplitModel):
         path = export_network(model, out / "student.safetensors", metrics, task.trains)
         trained = nn.ModuleList(model.get_submodule(name) for name in task.trains)
     elif isinstance(task, DetectorTask):

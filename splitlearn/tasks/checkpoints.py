@@ -17,11 +17,11 @@ class LastCheckpoint(ModelCheckpoint):
     """Keep the newest state as last.ckpt, after every epoch.
 
     `save_last` of Lightning's own callback follows its monitor: epochs that are not among the best leave nothing to
-    resume from.
+    resume from. It saves after every epoch also where only some epochs are validated.
     """
 
     def __init__(self) -> None:
-        super().__init__(filename="last", enable_version_counter=False)
+        super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
 
 
 class WholeFileIO(TorchCheckpointIO):

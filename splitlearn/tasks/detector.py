@@ -108,7 +108,7 @@ class DetectorTask(LightningModule):
 
     def _log(self, part: str, scores: FoundObjects) -> None:
         found = {f"{part}/{name}": value.to(self.device) for name, value in scores.compute().items()}
-        self.log_dict(found, prog_bar=True)
+        self.log_dict(found, prog_bar=True, sync_dist=True)  # the same in every process
         scores.reset()
 
     def _target(self, objects: Boxes) -> dict[str, Tensor]:

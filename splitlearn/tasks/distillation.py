@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from splitlearn.losses import RateLoss
-from splitlearn.models import Normalize, check_name, freeze, thaw
+from splitlearn.models import CompressionModel, Normalize, check_name, freeze, thaw
 from splitlearn.models.layer_outputs import changed_output, in_order, layer_outputs, watched
 from splitlearn.outputs import Boxes
 from splitlearn.quantizers import Quantizer
@@ -45,7 +45,8 @@ class DistillationTask(LightningModule):
         pairs: names of a layer of the teacher and one of the student that is to give the same, each a tensor.
         trains: names of the student's modules that train.
         criterion: distance of two tensors; the paper's is the sum of squares.
-        normalize: applied to images in [0, 1] before both; None if they take them so, as detectors do.
+        normalize: applied to images in [0, 1] before both; None if they take them so, as detectors do. A student that
+            is a `CompressionModel` has its own.
         rate_at: the student's layer whose output is the latent; the layers behind it see it quantized.
         quantizer: of the latent; None leaves it as it is.
         rate_loss: stand-in for the latent's bytes.
@@ -114,14 +115,14 @@ class DistillationTask(LightningModule):
     def forward(self, images: Tensor | Sequence[Tensor]) -> Any:
         """Return the whole student's output, its latent quantized."""
         with self._coded({}):
-            return self.model(self._taken(images))
+            return self.model(self._taken(images, self.model))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch; of its targets nothing is needed."""
-        images, size = self._taken(batch[0]), len(batch[0])
+        images, size = batch[0], len(batch[0])
         latents: dict[str, Tensor] = {}
         with self._coded(latents):
-            given = layer_outputs(self.model, self.student_layers, images)
+            given = layer_outputs(self.model, self.student_layers, self._taken(images, self.model))
         distance = self.distance(given, self._wanted(images))
         loss, parts = distance, {"train/distillation_loss": distance}
         if self.rate_loss is not None:
@@ -151,13 +152,14 @@ class DistillationTask(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the distillation loss, and count the student's output."""
-        images, size = self._taken(batch[0]), len(batch[0])
+        images, size = batch[0], len(batch[0])
+        taken = self._taken(images, self.model)
         with self._coded({}):
             if self.scores is None:
-                given = layer_outputs(self.model, self.student_layers, images)
+                given = layer_outputs(self.model, self.student_layers, taken)
             else:
                 with watched(self.model, self.student_layers) as found:
-                    output = self.model(images)
+                    output = self.model(taken)
                 given = in_order(found, self.student_layers)
                 self.scores.update(output, batch[1])
         loss = self.distance(given, self._wanted(images))
@@ -167,7 +169,7 @@ class DistillationTask(LightningModule):
         """Log the student's scores."""
         if self.scores is not None:
             found = {f"val/{name}": value.to(self.device) for name, value in self.scores.compute().items()}
-            self.log_dict(found, prog_bar=True)
+            self.log_dict(found, prog_bar=True, sync_dist=True)  # the same in every process
             self.scores.reset()
 
     def prepare_data(self) -> None:
@@ -193,14 +195,14 @@ class DistillationTask(LightningModule):
             self.model.get_submodule(name).train(mode)
         return self
 
-    def _taken(self, images: Tensor | Sequence[Tensor]) -> Any:
-        if isinstance(images, Tensor):
-            return images if self.normalize is None else self.normalize(images)
-        return list(images)
+    def _taken(self, images: Tensor | Sequence[Tensor], network: nn.Module) -> Any:
+        if not isinstance(images, Tensor):
+            return list(images)
+        return images if self.normalize is None or isinstance(network, CompressionModel) else self.normalize(images)
 
-    def _wanted(self, images: Any) -> list[Tensor]:
+    def _wanted(self, images: Tensor | Sequence[Tensor]) -> list[Tensor]:
         with torch.no_grad():
-            return layer_outputs(self.teacher, self.teacher_layers, images)
+            return layer_outputs(self.teacher, self.teacher_layers, self._taken(images, self.teacher))
 
     @contextmanager
     def _coded(self, latents: dict[str, Tensor]) -> Iterator[None]:

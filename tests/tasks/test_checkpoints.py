@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from splitlearn.tasks import WholeFileIO
+from splitlearn.data import Digits
+from splitlearn.models import resnet8
+from splitlearn.tasks import DistillationTask, LastCheckpoint, WholeFileIO
+from tests.tasks.conftest import MakeTrainer
 
 
 def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
@@ -35,3 +38,14 @@ def test_addresses_go_to_lightning() -> None:
     assert WholeFileIO().load_checkpoint(address)["epoch"] == 5
     fsspec.filesystem("memory").rm("/runs", recursive=True)
     assert not Path("memory:").exists()
+
+
+def test_the_newest_state_is_kept_after_epochs_without_validation(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    kept = LastCheckpoint()
+    kept.dirpath = str(tmp_path)
+    task = DistillationTask(resnet8(), resnet8(), [("layer1", "layer1")], ["layer1"])
+    trainer = make_trainer(
+        callbacks=[kept], enable_checkpointing=True, check_val_every_n_epoch=2, max_epochs=3, limit_train_batches=1
+    )
+    trainer.fit(task, Digits(batch_size=4))
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 2

@@ -1,0 +1,66 @@
+"""The page of scripts/matsubara2020 tells what was measured, and the fewest bytes that keep most of the precision."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Names of the scripts' modules; runs lie in an empty folder."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    for name in ("matsubara_runs", "matsubara_points", "matsubara_report", "matsubara_cifar"):
+        found |= runpy.run_path(str(SCRIPTS / f"{name}.py"))
+    for name in [name for name in sys.modules if name.startswith("matsubara_")]:
+        monkeypatch.delitem(sys.modules, name)
+    return found
+
+
+def points(scripts: dict[str, Any], method: str, channels: int, rows: Any) -> Any:
+    point = scripts["Point"]
+    return [
+        point(method, channels, setting, codec, {"map": score, "map_50": score}, size, 0.07 * channels / 3)
+        for setting, codec, score, size in rows
+    ]
+
+
+def test_the_page_names_the_fewest_bytes_that_keep_the_precision(scripts: dict[str, Any], tmp_path: Path) -> None:
+    teacher = scripts["Teacher"](scripts["PENN_FUDAN"], "faster")
+    images = [("pixels", "–", 0.60, 9e5), ("quality 95", "JPEG", 0.60, 80_000.0), ("quality 10", "JPEG", 0.56, 8_000.0)]
+    inputs = [p for method in ("image as it is", "image resized") for p in points(scripts, method, 0, images)]
+    float_, four, two = ("float", "–", 0.58, None), ("4 bits", "RANS", 0.57, 6_000.0), ("2 bits", "RANS", 0.4, 2_000.0)
+    estimate = ("4 bits", "order-0 entropy", 0.57, 10.0)  # which no payload reaches
+    students = {
+        scripts["Student"](teacher, method, channels): points(
+            scripts, method, channels, [float_, four, ("4 bits", "Raw", 0.57, 30_000.0), estimate, two]
+        )
+        for method in ("GHND", "HND")
+        for channels in (3, 6, 12)
+    }
+    text = scripts["detector_section"](scripts["Found"](teacher, inputs, students), tmp_path)
+    assert "GHND at C = 6 keeps 96.7 % of the teacher's box precision" in text
+    assert "GHND, C = 3, 4 bits, RANS, 5.86 KB, 0.075 of JPEG at quality 95" in text
+    assert "A JPEG of what the detector looks at keeps as much with 7.81 KB (quality 10)" in text
+    assert "| 6 | HND | 14.0 | 58.0 | 58.0 | 96.7 | – |" in text
+    assert "| 12 | GHND | 2 bits | RANS | 1.95 | 40.0 | – | 0.025 |" in text
+    assert len((tmp_path / "points_faster.csv").read_text().splitlines()) == 1 + 6 + 6 * 5
+    assert (tmp_path / "bytes_faster.png").stat().st_size > 0
+    assert (tmp_path / "sizes_of_faster_tensors.png").stat().st_size > 0
+
+
+def test_losses_are_compared_at_the_bytes_that_both_have(scripts: dict[str, Any]) -> None:
+    ours, theirs = [(100.0, 0.80), (200.0, 0.86)], [(100.0, 0.79), (200.0, 0.83), (400.0, 0.9)]
+    verdict = scripts["_verdict"]
+    assert "From 100 to 200 bytes, a is right in 2.00 points more than b, on average." in verdict(
+        {"a": ours, "b": theirs}
+    )
+    assert "no bytes in common" in verdict({"a": ours, "b": [(300.0, 0.9), (400.0, 0.9)]})

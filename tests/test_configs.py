@@ -281,10 +281,10 @@ def test_rcnn_is_measured_on_images_of_several_sizes(
     results = json.loads(next(tmp_path.rglob("results.json")).read_text())
     names = {"test/map", "test/map_50"} | ({"test/map_masks", "test/map_masks_50"} if masks else set())
     assert all(0 <= results[key] <= 1 for key in names)
-    ((model, images),) = measured
-    sizes = [len(payload) for payload in model.compress(images)]
-    assert len({tuple(image.shape) for image in images}) == len(sizes) == 3
-    assert results["test/bytes_per_image"] == pytest.approx(sum(sizes) / 3)
+    sizes = [len(payload) for model, batch in measured for payload in model.compress(batch)]
+    images = [image for _, batch in measured for image in batch]
+    assert len({tuple(image.shape) for image in images}) == len(sizes) >= 3
+    assert results["test/bytes_per_image"] == pytest.approx(sum(sizes) / len(sizes))
     pixels = sum(image.shape[-2] * image.shape[-1] for image in images)
     assert results["test/bits_per_pixel"] == pytest.approx(8 * sum(sizes) / pixels)
 

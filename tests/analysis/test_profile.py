@@ -134,6 +134,7 @@ def test_what_goes_around_a_cut_is_counted() -> None:
     assert list(by_name(profile_model(Around(), (3, 8, 8), depth=0))) == ["inner", "shortcut"]
 
 
+@pytest.mark.slow
 def test_output_sizes_of_other_networks() -> None:
     """Table I of Carra & Neglia 2023; at the depth that `splitlearn profile` has by default."""
     with torch.device("meta"):  # drawing weights takes seconds

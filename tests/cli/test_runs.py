@@ -185,6 +185,7 @@ def test_tensorboard(fit: Run) -> None:
     assert list(Path("boards").rglob("last.ckpt"))
 
 
+@pytest.mark.slow
 def test_wandb_offline(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     (tmp_path / "small.yaml").write_text(SMALL)
@@ -204,6 +205,7 @@ def test_wandb_offline(tmp_path: Path) -> None:
     assert last.parent == tmp_path / "tracked/small/version_0/checkpoints"  # where any logger's runs lie
 
 
+@pytest.mark.slow
 def test_any_loggers_runs_are_found_again(run: Run, fit: Run) -> None:
     """A logger that has no folder a run of its own: config, checkpoints and results still have one."""
     words = [
@@ -232,6 +234,7 @@ def can_mount() -> bool:
     return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_earlier_checkpoints(tmp_path: Path) -> None:
     if not can_mount():
         pytest.skip("this process may not mount a file system")

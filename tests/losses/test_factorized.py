@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ def latents(count: int, seed: int = 0) -> Tensor:
     return y
 
 
+@cache
 def learnt(step: float) -> FactorizedRate:
     torch.manual_seed(0)
     rate, y = FactorizedRate(), latents(200)

@@ -156,6 +156,7 @@ def detector() -> nn.Module:
     return model.eval()
 
 
+@pytest.mark.slow
 def test_exact_on_faster_rcnn_with_images_of_mixed_sizes() -> None:
     model = detector()
     net = split(model, "backbone.body.layer1", (3, 48, 64))
@@ -181,6 +182,7 @@ def test_exact_on_a_frozen_detector() -> None:
     assert_exact(net.train(), model, torch.rand(1, 3, 48, 64))
 
 
+@pytest.mark.slow
 def test_exact_on_faster_rcnn_inside_the_pyramid() -> None:
     net = split(detector(), "backbone.fpn.inner_blocks.3", (3, 48, 64))
     assert len(net.shapes) == 5

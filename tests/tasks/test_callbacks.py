@@ -135,6 +135,7 @@ def test_weights_are_channels_last_while_fitting_only(make_trainer: MakeTrainer,
     assert not _is_channels_last(task)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only the C library of Linux is told")
 def test_freed_memory_stays_with_the_process() -> None:
     script = """

@@ -210,4 +210,4 @@ def optimizers(
     if warmup_steps:
         warmup = LinearLR(made, 1e-3, total_iters=warmup_steps)  # a factor: the other scheduler's works besides
         schedulers.append({"scheduler": warmup, "interval": "step"})
-    return [made], schedulers
+    return ([made], schedulers) if schedulers else made

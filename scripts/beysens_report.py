@@ -206,7 +206,8 @@ images, as are the static tables of Huffman, RANS and ContextRANS. Sizes are tho
 included, tables not: these are sent once. fbgemm keeps activations to seven bits, so that a bit of each raw byte is
 always 0: an eighth of each saving against raw may come from there. At a fixed accuracy, T_c and λ are those that are
 cheapest on the test images themselves: savings are optimistic. The paper tells neither how it chose them nor its bits.
-One seed; the standard error of an accuracy is 0.3 points. Images are JPEG, so absolute accuracies are not comparable with published ones.
+One seed; the standard error of an accuracy is 0.3 points. Images are JPEG, so
+absolute accuracies are not comparable with published ones.
 """
 TABLE_II_NOTE = """Weights without batch norm and biases. The paper's 268.9 KB for the device at exit 8 must be a
 misprint: from exit 5 to exit 8 its server loses 32.1 KB, the weights of one block, and its device gains 33.1.

@@ -20,7 +20,8 @@ CONFIGS = "configs/matsubara2020"
 RUNS = Path("runs/matsubara2020")
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 METHODS = ("GHND", "HND")
-BUILDERS = {"faster": "splitlearn.models.faster_rcnn", "mask": "splitlearn.models.mask_rcnn"}
+MASK_BUILDER = "splitlearn.models.mask_rcnn"
+MASK_WIDTH = 64  # of the small teacher, whose pyramid has as many channels
 NAMES = {"faster": "Faster R-CNN", "mask": "Mask R-CNN"}
 
 
@@ -87,10 +88,17 @@ class Teacher:
         """File that its training leaves, or torchvision's name of those that are published."""
         return "COCO_V1" if self.protocol.teacher is None else str(self.folder / "teacher" / "network.safetensors")
 
+    def built(self, setting: str) -> list[str]:
+        """Return the words that build it where the configs build a Faster R-CNN."""
+        if not self.masks:
+            return []
+        width = [] if self.protocol.teacher is None else [f"{setting}.mask_width", str(MASK_WIDTH)]
+        return [setting, MASK_BUILDER, *width]
+
     def train(self, data: str) -> None:
         """Train it, or go on where it was; nothing if that was done or is not needed."""
         if self.protocol.teacher is not None:
-            options = ("--model.model", BUILDERS[self.kind], "--model.masks", "true") if self.masks else ()
+            options = [*self.built("--model.model"), "--model.masks", "true"] if self.masks else []
             run_stage(self.protocol.teacher, self.folder / "teacher", data, options)
 
 
@@ -124,8 +132,7 @@ class Student:
         pairs = ",".join(f"[{layer},{layer}]" for layer in layers)
         options = ["--model.pairs", f"[{pairs}]", "--model.model.by.channels", str(self.channels)]
         for network in ("--model.teacher", "--model.model.model"):
-            options += [network, BUILDERS[self.teacher.kind]] if self.teacher.masks else []
-            options += [f"{network}.weights", self.teacher.weights]
+            options += [*self.teacher.built(network), f"{network}.weights", self.teacher.weights]
         options += ["--model.scores.masks", "true"] if self.teacher.masks else []
         options += ["--data.masks", "true"] if self.teacher.masks and self.teacher.protocol is COCO else []
         run_stage(self.teacher.protocol.student, self.folder, data, options)

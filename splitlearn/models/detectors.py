@@ -16,6 +16,7 @@ from splitlearn.models.weights import WeightsError, load_weights
 __all__ = ["faster_rcnn", "keypoint_rcnn", "mask_rcnn"]
 
 PYRAMID, BOX_WIDTH, CANDIDATES = 256, 1024, 1000  # torchvision's: channels, features of a box, regions of a level
+MASK_WIDTH, MASK_LAYERS = 256, 4  # its convolutions of a mask
 RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
 MOBILENET_LAYERS = ("3", "6", "13", "17")  # the last blocks at 1/4, 1/8, 1/16 and 1/32 of the image
 MOBILENETS = ("mobilenet_v2", "mobilenet_v2_same")
@@ -80,15 +81,18 @@ def mask_rcnn(
     pyramid: int = 256,
     box_width: int = 1024,
     proposals: int = 1000,
+    mask_width: int = 256,
 ) -> nn.Module:
-    """Return torchvision's Mask R-CNN: boxes and masks. Arguments and errors are those of `faster_rcnn`.
+    """Return torchvision's Mask R-CNN: boxes and masks. Arguments and errors are those of `faster_rcnn`, but for one.
+
+    `mask_width` is the channels of the layers that draw masks: with the usual 256 they take most of a training's time.
 
     Reference:
         He et al. 2017.
     """
     from torchvision.models.detection import MaskRCNN
 
-    sizes = Sizes(num_classes, min_size, max_size, pyramid, box_width, proposals)
+    sizes = Sizes(num_classes, min_size, max_size, pyramid, box_width, proposals, mask_width)
     return _detector(MaskRCNN, "maskrcnn", backbone, sizes, weights, backbone_weights)
 
 
@@ -125,11 +129,15 @@ class Sizes:
     pyramid: int
     box_width: int
     proposals: int
+    mask_width: int = MASK_WIDTH
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
             raise ValueError(f"num_classes counts the background, so it is at least 2, got {self.num_classes}")
-        if min(self.min_size, self.pyramid, self.box_width, self.proposals) < 1 or self.max_size < self.min_size:
+        if (
+            min(self.min_size, self.pyramid, self.box_width, self.proposals, self.mask_width) < 1
+            or self.max_size < self.min_size
+        ):
             raise ValueError(f"sizes are at least 1, and max_size is no less than min_size, got {self}")
 
 
@@ -151,6 +159,7 @@ def _detector(
 def _built(build: Any, backbone: str, sizes: Sizes, backbone_weights: str | None) -> nn.Module:
     from torchvision.models.detection.backbone_utils import BackboneWithFPN
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
     body, layers, channels = _body(backbone, backbone_weights)
     taken = {layer: str(level) for level, layer in enumerate(layers)}
@@ -162,18 +171,23 @@ def _built(build: Any, backbone: str, sizes: Sizes, backbone_weights: str | None
         rpn_pre_nms_top_n_test=min(CANDIDATES, 3 * sizes.proposals),
         rpn_post_nms_top_n_test=sizes.proposals,
     )
+    heads: Any = model.get_submodule("roi_heads")
     if sizes.box_width != BOX_WIDTH:
-        heads: Any = model.get_submodule("roi_heads")
         heads.box_head = TwoMLPHead(sizes.pyramid * math.prod(heads.box_roi_pool.output_size), sizes.box_width)
         heads.box_predictor = FastRCNNPredictor(sizes.box_width, sizes.num_classes)
+    if sizes.mask_width != MASK_WIDTH:
+        heads.mask_head = MaskRCNNHeads(sizes.pyramid, [sizes.mask_width] * MASK_LAYERS, 1)
+        heads.mask_predictor = MaskRCNNPredictor(sizes.mask_width, sizes.mask_width, sizes.num_classes)
     return model
 
 
 def _published(kind: str, backbone: str, sizes: Sizes, weights: str) -> nn.Module:
-    if (backbone, sizes.pyramid, sizes.box_width, sizes.proposals) != ("resnet50", PYRAMID, BOX_WIDTH, CANDIDATES):
+    widths = (sizes.pyramid, sizes.box_width, sizes.proposals, sizes.mask_width)
+    if (backbone, *widths) != ("resnet50", PYRAMID, BOX_WIDTH, CANDIDATES, MASK_WIDTH):
         raise WeightsError(
             f"torchvision publishes {kind} with resnet50 and its own widths alone: leave out backbone, pyramid, "
-            "box_width and proposals, set `weights` to a local file, or begin with a classifier's `backbone_weights`"
+            "box_width, proposals and mask_width, set `weights` to a local file, or begin with a classifier's "
+            "`backbone_weights`"
         )
     model = whole_backbone(f"torchvision/{kind}_resnet50_fpn", weights, sizes.num_classes)
     transform: Any = model.get_submodule("transform")

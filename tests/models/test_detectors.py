@@ -70,6 +70,24 @@ def test_images_of_any_size_give_boxes_masks_or_joints() -> None:
                 assert part == "keypoints" or found[part].shape[-2:] == size
 
 
+def test_a_narrow_mask_head_draws_masks() -> None:
+    narrow, usual = (
+        mask_rcnn("resnet18", 2, min_size=64, max_size=96, mask_width=width, **SMALL) for width in (8, 256)
+    )
+    shapes = [
+        tuple(p.shape) for name, p in narrow.named_parameters() if "mask_head" in name and name.endswith("weight")
+    ]
+    assert shapes == [(8, 16, 3, 3)] + 3 * [(8, 8, 3, 3)]
+    assert usual.get_submodule("roi_heads.mask_predictor.mask_fcn_logits").weight.shape == (2, 256, 1, 1)
+    heads: Any = narrow.eval().get_submodule("roi_heads")
+    heads.score_thresh = 0.0
+    with torch.no_grad():
+        (found,) = narrow([torch.rand(3, *IMAGES[0])])
+    assert found["masks"].shape[-2:] == IMAGES[0]
+    with pytest.raises(ValueError, match="sizes are at least 1"):
+        mask_rcnn("resnet18", 2, mask_width=0)
+
+
 def test_a_classifiers_weights_begin_a_detector_with_frozen_norms(tmp_path: Path) -> None:
     classifier = resnet18()
     save_file(classifier.state_dict(), tmp_path / "resnet18.safetensors")

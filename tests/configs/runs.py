@@ -1,0 +1,78 @@
+"""Runs of shipped configs, and checks of what they leave."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from splitlearn.cli import main
+from splitlearn.models import CompressionModel, EarlyExitModel, SplitModel, TiledFeatures
+from splitlearn.models.cutting.check import same
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs"
+PARTS = ("data", "spaces")  # folders of files that are no experiments
+EXPERIMENTS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.parent.name not in PARTS and p.name != "trainer.yaml")
+RCNNS = [p for p in EXPERIMENTS if p.parent.name == "matsubara2020"]
+DATTA = CONFIGS / "datta2022/resnet20_layer2.yaml"
+STACKED = ("ours", "ours_factorized", "full_model")
+BASE = {CONFIGS / "datta2022" / f"{stacked}.yaml": DATTA for stacked in STACKED}  # what is stacked on it
+BASE |= {CONFIGS / f"datta2022/{net}.yaml": CONFIGS / f"carra2023/{net}.yaml" for net in ("resnet50", "mobilenet_v2")}
+ONE_STEP = """
+trainer:
+  accelerator: cpu
+  max_epochs: 1
+  limit_train_batches: 1
+  limit_val_batches: 1
+  limit_test_batches: 1
+  enable_progress_bar: false
+"""
+
+Measured = list[tuple[CompressionModel, Any]]  # images, or features in a sweep
+LATER_STAGE = """
+model: {init_args: {model: {init_args: {weights: null, net: {init_args: {model: {init_args: {weights: null}}}}}}}}
+"""
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(CONFIGS))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, command: str, path: Path, folder: Path, images: Path, *options: str) -> None:
+    step = folder / "step.yaml"
+    step.write_text(ONE_STEP)
+    if "weights: runs/" in path.read_text() and path not in RCNNS:  # that an earlier stage leaves
+        step.write_text(ONE_STEP + LATER_STAGE)
+    stack = [CONFIGS / "trainer.yaml", *([BASE[path]] if path in BASE else []), path, step]
+    words = [word for config in stack for word in ("--config", str(config))]
+    if "digits" not in path.read_text():
+        words += ["--data.root", str(images), "--data.val_size", "10"]
+    place = ["--trainer.logger.save_dir", str(folder), "--trainer.logger.name", "run"]
+    monkeypatch.chdir(ROOT)  # configs name weights relative to the project
+    monkeypatch.setattr(sys, "argv", ["splitlearn", command, *words, *place, *options])
+    assert main() == 0
+
+
+def check_results(folder: Path, measured: Measured) -> None:
+    """Check sizes and scores of a test run, and that its payloads carried what the quantizers had made."""
+    results = json.loads(next(folder.rglob("results.json")).read_text())
+    assert results["test/bytes_per_image"] > 9
+    scores = [results[name] for name in ("test/accuracy", "test/miou", "test/pixel_accuracy") if name in results]
+    assert scores
+    assert all(0 <= score <= 1 for score in scores)
+    model, images = measured[0]
+    model.eval()
+    if isinstance(model, EarlyExitModel):
+        model.threshold = 1.0  # all are sent
+    payloads = model.compress(images)
+    assert len(payloads) == len(images)
+    with torch.no_grad():
+        lossless = not isinstance(model, TiledFeatures)  # HEVC loses more than its quantizer does
+        assert same(model.decompress(payloads), model(images)) == lossless
+        if isinstance(model, SplitModel):
+            latents = zip(model.quantizers, model.run(images).latents, strict=True)
+            sent = [quantizer(latent) for quantizer, latent in latents]
+            assert all(map(torch.equal, model.latents_hat(payloads), sent))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from splitlearn.data import ObjectsDataModule
+from splitlearn.files import write_json
 from splitlearn.tasks import DistillationTask, load_task
 
 CONFIGS = "configs/matsubara2020"
@@ -22,6 +23,7 @@ ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 METHODS = ("GHND", "HND")
 MASK_BUILDER = "splitlearn.models.mask_rcnn"
 MASK_WIDTH = 64  # of the small teacher, whose pyramid has as many channels
+SECONDS = "seconds.json"
 NAMES = {"faster": "Faster R-CNN", "mask": "Mask R-CNN"}
 
 
@@ -163,15 +165,23 @@ def run_stage(config: str, folder: Path, data: str, options: Sequence[str]) -> N
     place = ("--trainer.logger.save_dir", str(folder.parent), "--trainer.logger.name", folder.name)
     words = ("--config", "configs/trainer.yaml", "--data.root", data, "--trainer.enable_progress_bar", "false")
     command = [sys.executable, "-m", "splitlearn", "stages", *words, *place, *options, "--stages", config]
+    done, before = list(folder.glob("*.safetensors")), _processor_seconds()
     with (folder / "fit.log").open("a") as log:
-        if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=ONE_THREAD, check=False).returncode:
-            raise RuntimeError(
-                f"the training in {folder} failed, see {log.name}; launched again, it goes on from there"
-            )
+        failed = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=ONE_THREAD, check=False).returncode
+    if not done:
+        spent = (seconds(folder) or 0.0) + _processor_seconds() - before
+        write_json(folder / SECONDS, {"processor_seconds": spent})
+    if failed:
+        raise RuntimeError(f"the training in {folder} failed, see {log.name}; launched again, it goes on from there")
 
 
-def seconds(folder: Path) -> Any:
-    """Return how long a training has run, as its log of metrics tells; None if it does not."""
-    found = sorted(folder.glob("version_*/config.yaml"))
-    ends = sorted(folder.glob("*.safetensors"))
-    return ends[0].stat().st_mtime - found[0].stat().st_mtime if found and ends else None
+def seconds(folder: Path) -> float | None:
+    """Return how long a training has kept the processor busy in all its launches; None if it has not run."""
+    file = folder / SECONDS
+    return float(json.loads(file.read_text())["processor_seconds"]) if file.is_file() else None
+
+
+def _processor_seconds() -> float:
+    """Return those of all processes that this one has started and seen end."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

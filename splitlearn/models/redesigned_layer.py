@@ -33,7 +33,8 @@ class RedesignedLayer1(nn.Module):
         ValueError: if a number is not positive.
 
     Reference:
-        Matsubara & Levorato 2020, Sec. 4; the layers are those of the authors' published code.
+        Matsubara & Levorato 2020, Sec. 4; with a width of 64 and 256 channels out, the layers are those of the authors'
+        published code for ResNet-50.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class RedesignedLayer1(nn.Module):
             nn.ReLU(inplace=True),
             *_layer(channels, width, padding=0),
             *_layer(width, 2 * width, padding=0),
+            nn.ReLU(inplace=True),
             *_layer(2 * width, 4 * width, padding=0),
             *_layer(4 * width, out_channels, padding=0),
             nn.ReLU(inplace=True) if rectified else nn.Identity(),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,8 @@ PLAIN: dict[str, Codec] = {
 }
 FITTED: tuple[type[RANS | ContextRANS], ...] = (RANS, ContextRANS)
 FLOAT = "float"
-Images = Sequence[tuple[Tensor, Boxes]]
+TABLE_IMAGES = 32  # training images that static tables are fitted to
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -69,45 +73,96 @@ def students_points(student: Student, images: int | None = None) -> list[Point]:
         student: a trained one.
         images: of the test images, how many at most; None takes all.
     """
-    return _once(student.folder / "points.json", lambda: _students_points(student, images))
+    return _once(student.folder, "points", images, lambda: _students_points(student, images))
 
 
 def inputs_points(student: Student, images: int | None = None) -> list[Point]:
     """Return the points of the whole teacher: not cut, and sent image files, of the images and of what it looks at."""
-    return _once(student.teacher.folder / "inputs.json", lambda: _inputs_points(student, images))
+    return _once(student.teacher.folder, "inputs", images, lambda: _inputs_points(student, images))
 
 
-def _once(file: Path, measure: Callable[[], list[Point]]) -> list[Point]:
+def _once(folder: Path, name: str, images: int | None, measure: Callable[[], list[Point]]) -> list[Point]:
+    file = folder / (f"{name}.json" if images is None else f"{name}_{images}.json")
     if not file.is_file():
         write_json(file, [asdict(point) for point in measure()])
     return [Point(**point) for point in json.loads(file.read_text())]
+
+
+class Tested:
+    """Images of a data set one by one, so that no data set is too large, and the scores of what is found in them.
+
+    Args:
+        data: what they are read from.
+        part: "test" or "train"; never augmented.
+        count: how many at most; None takes all.
+        like: what finds boxes in an output, and whether masks count.
+        resize: brings an image and its objects to another size.
+    """
+
+    def __init__(
+        self,
+        data: ObjectsDataModule,
+        part: str,
+        count: int | None,
+        like: FoundObjects,
+        resize: Callable[[Tensor, Boxes], tuple[Tensor, Boxes]] | None = None,
+    ) -> None:
+        self.data, self.part, self.count, self.like, self.resize = data, part, count, like, resize
+        self.waiting: deque[Boxes] = deque()  # objects of what was given away and has not been scored
+        data.setup()
+
+    def images(self) -> Iterator[Tensor]:
+        """Give one image after the other, on the accelerator if there is one."""
+        pairs = (pair for batch in self.data.batches(self.part) for pair in zip(*batch, strict=True))
+        for image, objects in islice(pairs, self.count):
+            seen, there = (image, objects) if self.resize is None else self.resize(image, objects)
+            self.waiting.append(there)
+            yield seen.to(DEVICE)
+
+    def score(self, outputs: Iterable[Any]) -> dict[str, float]:
+        """Return mean average precisions of the detector's outputs, which come in the order of the images."""
+        scores = ObjectScores(self.like.objects.masks)
+        for output in outputs:
+            found = self.like.detector.decode(output, self.like.num_classes)
+            scores.update([boxes.to("cpu") for boxes in found], [self.waiting.popleft()])
+        return {name: float(value) for name, value in scores.compute().items()}
 
 
 def _students_points(student: Student, count: int | None) -> list[Point]:
     task, data = student.task(), student.data()
     scores = task.scores
     assert isinstance(scores, FoundObjects)
-    test, sample = _images(data, "test", count), _images(data, "train", 32)
-    net = split(task.model, student.cut, (3, 256, 256))
-    whole = SplitModel(net, MinMax(8), Raw())
-    features = [whole.features(image[None]) for image, _ in test]
-    seen = [whole.features(image[None]) for image, _ in sample]
-    truth = [objects for _, objects in test]
-    size = sum(_elements(tensors) for tensors in features) / sum(_input_elements(tensors) for tensors in features)
-    with torch.inference_mode():
-        floats = _score((net.tail(*tensors) for tensors in features), truth, scores)
+    test, sample = Tested(data, "test", count, scores), Tested(data, "train", TABLE_IMAGES, scores)
+    net = split(task.model, student.cut, (3, 256, 256)).to(DEVICE)
+    whole = SplitModel(net, MinMax(8), Raw()).eval()
+    seen = [whole.features(image[None])[0].cpu() for image in sample.images()]
+    elements = pixels = 0
+
+    def outputs() -> Iterator[Any]:
+        nonlocal elements, pixels
+        for image in test.images():
+            features = whole.features(image[None])
+            elements, pixels = elements + _elements(features), pixels + _input_elements(features)
+            with torch.inference_mode():
+                output = net.tail(*features)
+            yield output
+
+    floats = test.score(outputs())
+    size = elements / pixels
     points = [Point(student.method, student.channels, FLOAT, "–", floats, None, size)]
     for bits in BITS:
-        models = {name: whole.coded_by([MinMax(bits)], [codec]) for name, codec in PLAIN.items()}
-        symbols = [whole.coded_by([MinMax(bits)], [Raw()]).symbols_of([tensors[0]])[0][0].numpy() for tensors in seen]
+        quantizer = MinMax(bits)
+        models = {name: whole.coded_by([quantizer], [codec]) for name, codec in PLAIN.items()}
+        symbols = [models["Raw"].symbols_of([latent])[0][0].numpy() for latent in seen]
         for kind in FITTED:
-            models[kind.__name__] = whole.coded_by([MinMax(bits)], [kind.fit(symbols, 2**bits)])
+            models[kind.__name__] = whole.coded_by([quantizer], [kind.fit(symbols, 2**bits)])
         found: dict[str, float] = {}
 
         def score(predictions: Iterable[Any], found: dict[str, float] = found) -> float:
-            found |= _score(predictions, truth, scores)
+            found |= test.score(predictions)
             return found["map"]
 
+        features = (whole.features(image[None]) for image in test.images())
         for point in measure_rates(student.method, f"{bits} bits", models, features, score):
             row = (student.method, student.channels, point.setting, point.codec)
             points.append(Point(*row, dict(found), point.bytes_per_image, size, point.table_bytes))
@@ -117,43 +172,25 @@ def _students_points(student: Student, count: int | None) -> list[Point]:
 def _inputs_points(student: Student, count: int | None) -> list[Point]:
     task = student.task()
     assert isinstance(task.scores, FoundObjects)
-    as_they_are = _images(student.data(), "test", count)
-    resized = [_resized(task.teacher, *pair) for pair in as_they_are]
+    teacher = task.teacher.to(DEVICE)
+    as_they_are = Tested(student.data(), "test", count, task.scores)
+    resized = Tested(student.data(), "test", count, task.scores, partial(_resized, teacher))
     points = []
-    for method, images in (("image as it is", as_they_are), ("image resized", resized)):
+    for method, test in (("image as it is", as_they_are), ("image resized", resized)):
         codecs: list[tuple[str, str, ImageCodec]] = [("pixels", "–", Pixels())]
         codecs += [(f"quality {quality}", "JPEG", ImageFile("JPEG", quality)) for quality in QUALITIES]
         for setting, name, codec in codecs:
-            model, sizes = InputModel(task.teacher, codec).eval(), list[int]()
+            model, sizes = InputModel(teacher, codec).eval(), list[int]()
 
-            def predictions(
-                model: InputModel = model, images: Images = images, sizes: list[int] = sizes
-            ) -> Iterator[Any]:
-                for image, _ in images:
+            def outputs(model: InputModel = model, test: Tested = test, sizes: list[int] = sizes) -> Iterator[Any]:
+                for image in test.images():
                     payloads = model.compress([image])
                     sizes.extend(map(len, payloads))
                     yield model.decompress(payloads)
 
-            scores = _score(predictions(), [objects for _, objects in images], task.scores)
+            scores = test.score(outputs())
             points.append(Point(method, 0, setting, name, scores, sum(sizes) / len(sizes), 1.0))
     return points
-
-
-def _score(predictions: Iterable[Any], truth: Sequence[Boxes], like: FoundObjects) -> dict[str, float]:
-    scores = ObjectScores(like.objects.masks)
-    for number, output in enumerate(predictions):
-        scores.update(like.detector.decode(output, like.num_classes), [truth[number]])
-    return {name: float(value) for name, value in scores.compute().items()}
-
-
-def _images(data: ObjectsDataModule, part: str, count: int | None) -> list[tuple[Tensor, Boxes]]:
-    data.setup()
-    found: list[tuple[Tensor, Boxes]] = []
-    for images, objects in data.batches(part):
-        found += zip(images, objects, strict=True)
-        if count is not None and len(found) >= count:
-            return found[:count]
-    return found
 
 
 def _resized(detector: nn.Module, image: Tensor, objects: Boxes) -> tuple[Tensor, Boxes]:

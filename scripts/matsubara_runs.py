@@ -19,7 +19,7 @@ from splitlearn.tasks import DistillationTask, load_task
 
 CONFIGS = "configs/matsubara2020"
 RUNS = Path("runs/matsubara2020")
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1"} | os.environ  # unless it is said otherwise
 METHODS = ("GHND", "HND")
 MASK_BUILDER = "splitlearn.models.mask_rcnn"
 MASK_WIDTH = 64  # of the small teacher, whose pyramid has as many channels
@@ -97,11 +97,16 @@ class Teacher:
         width = [] if self.protocol.teacher is None else [f"{setting}.mask_width", str(MASK_WIDTH)]
         return [setting, MASK_BUILDER, *width]
 
-    def train(self, data: str) -> None:
-        """Train it, or go on where it was; nothing if that was done or is not needed."""
+    def train(self, data: str, words: Sequence[str]) -> None:
+        """Train it, or go on where it was; nothing if that was done or is not needed.
+
+        Args:
+            data: folder of the images.
+            words: further settings, such as `--trainer.devices 3`.
+        """
         if self.protocol.teacher is not None:
             options = [*self.built("--model.model"), "--model.masks", "true"] if self.masks else []
-            run_stage(self.protocol.teacher, self.folder / "teacher", data, options)
+            run_stage(self.protocol.teacher, self.folder / "teacher", data, [*options, *words])
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,8 @@ class Student:
         """Where it is cut."""
         return f"{self.teacher.protocol.layers[0]}.encoder"
 
-    def train(self, data: str) -> None:
-        """Distil it, or go on where it was; nothing if that was done."""
+    def train(self, data: str, words: Sequence[str]) -> None:
+        """Distil it, or go on where it was; nothing if that was done. Arguments are those of the teacher's."""
         layers = self.teacher.protocol.layers if self.method == "GHND" else self.teacher.protocol.layers[:1]
         pairs = ",".join(f"[{layer},{layer}]" for layer in layers)
         options = ["--model.pairs", f"[{pairs}]", "--model.model.by.channels", str(self.channels)]
@@ -137,7 +142,7 @@ class Student:
             options += [*self.teacher.built(network), f"{network}.weights", self.teacher.weights]
         options += ["--model.scores.masks", "true"] if self.teacher.masks else []
         options += ["--data.masks", "true"] if self.teacher.masks and self.teacher.protocol is COCO else []
-        run_stage(self.teacher.protocol.student, self.folder, data, options)
+        run_stage(self.teacher.protocol.student, self.folder, data, [*options, *words])
 
     def task(self) -> DistillationTask:
         """Return teacher and trained student."""

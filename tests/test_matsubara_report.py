@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from splitlearn.outputs import Boxes
+from splitlearn.tasks import FoundObjects
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -51,7 +56,7 @@ def test_the_page_names_the_fewest_bytes_that_keep_the_precision(scripts: dict[s
     assert "GHND, C = 3, 4 bits, RANS, 5.86 KB, 0.075 of JPEG at quality 95" in text
     assert "A JPEG of what the detector looks at keeps as much with 7.81 KB (quality 10)" in text
     assert "| 6 | HND | 14.0 | 58.0 | 58.0 | 96.7 | – |" in text
-    assert "| 12 | GHND | 2 bits | RANS | 1.95 | 40.0 | – | 0.025 |" in text
+    assert "| 12 | GHND | 2 bits | RANS | 1.95 | 0.025 | 0.0 | 40.0 | – |" in text
     assert len((tmp_path / "points_faster.csv").read_text().splitlines()) == 1 + 6 + 6 * 5
     assert (tmp_path / "bytes_faster.png").stat().st_size > 0
     assert (tmp_path / "sizes_of_faster_tensors.png").stat().st_size > 0
@@ -64,3 +69,38 @@ def test_losses_are_compared_at_the_bytes_that_both_have(scripts: dict[str, Any]
         {"a": ours, "b": theirs}
     )
     assert "no bytes in common" in verdict({"a": ours, "b": [(300.0, 0.9), (400.0, 0.9)]})
+
+
+class TwoImages:
+    """Two images with one object each, in a batch."""
+
+    def setup(self) -> None:
+        self.read = 0
+
+    def batches(self, part: str) -> Iterator[Any]:
+        self.read += 1
+        there = Boxes(torch.tensor([[1.0, 2.0, 5.0, 6.0]]), torch.tensor([0]))
+        yield [torch.full((3, 8, 8), i / 4) for i in (1, 2)], [there, there]
+
+
+def test_images_are_read_one_by_one_and_their_objects_wait_for_what_is_found(scripts: dict[str, Any]) -> None:
+    pytest.importorskip("faster_coco_eval")
+    data, like = TwoImages(), FoundObjects(1)
+    for count, right in ((None, 2), (1, 1)):
+        tested = scripts["Tested"](data, "test", count, like)
+        found = [{"boxes": torch.tensor([[1.0, 2, 5, 6]]), "labels": torch.tensor([1]), "scores": torch.tensor([0.9])}]
+        outputs = (found for _ in tested.images())
+        assert tested.score(outputs)["map"] == pytest.approx(1.0)
+        assert not tested.waiting
+        assert sum(1 for _ in tested.images()) == right
+
+
+def test_points_of_a_few_images_are_kept_apart(scripts: dict[str, Any], tmp_path: Path) -> None:
+    few, all_ = (points(scripts, "HND", 3, [("4 bits", "RANS", score, 1.0)]) for score in (0.1, 0.2))
+
+    def kept(images: int | None, measure: Any) -> list[float]:
+        return [point.scores["map"] for point in scripts["_once"](tmp_path, "points", images, measure)]
+
+    assert kept(5, lambda: few) == [0.1]
+    assert kept(None, lambda: all_) == [0.2]
+    assert kept(5, list) == [0.1]  # from its file

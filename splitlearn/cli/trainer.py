@@ -25,20 +25,23 @@ STRICT = {"exit_on_error": False, "allow_abbrev": False}
 
 
 class ConfigInCheckpoint(SaveConfigCallback):
-    """Save the full config in the run folder, and inside every checkpoint."""
+    """Save the full config, as plain data, in the run folder and inside every checkpoint."""
 
-    def __init__(self, parser: LightningArgumentParser, config: Namespace, folder: Path) -> None:
+    def __init__(
+        self, parser: LightningArgumentParser, config: Namespace, folder: Path, settings: dict[str, Any]
+    ) -> None:
         super().__init__(parser, config, save_to_log_dir=False)
         self.folder = folder
+        self.settings = settings
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write config.yaml."""
         with whole_file(self.folder / self.config_filename) as temporary:
-            self.parser.save(self.config, temporary, skip_none=False, overwrite=True)
+            temporary.write_text(yaml.safe_dump(self.settings, sort_keys=False))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the settings as plain data, so that `splitlearn export` needs the checkpoint alone."""
-        checkpoint[CONFIG_KEY] = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        """Add the settings, so that `splitlearn export` needs the checkpoint alone."""
+        checkpoint[CONFIG_KEY] = self.settings
 
 
 class SplitCLI(LightningCLI):
@@ -62,11 +65,12 @@ class SplitCLI(LightningCLI):
         if config.get("ckpt_path") == "last":
             config.ckpt_path = str(newest_checkpoint(experiment_folder(config.trainer)))
         self.folder = new_run_folder(config.trainer)
-        self.save_config_kwargs = {"folder": self.folder}
         resumed = self.subcommand == "fit" and config.get("ckpt_path")
         checkpoints = Path(config.ckpt_path).parent if resumed else self.folder / "checkpoints"
         config.checkpoint.dirpath = config.checkpoint.dirpath or str(checkpoints)
         self.trainer_defaults["callbacks"][0].dirpath = os.path.realpath(config.checkpoint.dirpath)
+        self.settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        self.save_config_kwargs = {"folder": self.folder, "settings": self.settings[self.subcommand]}
 
     def before_fit(self) -> None:
         """Refuse a checkpoint of another architecture before anything runs."""
@@ -89,9 +93,8 @@ class SplitCLI(LightningCLI):
         metrics = dict(self.trainer.callback_metrics)
         if isinstance(self.model.model, SplitModel):
             metrics |= {f"bottleneck/{name}": value for name, value in asdict(complexity(self.model.model)).items()}
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         if self.trainer.is_global_zero:
-            print(f"results: {write_results(self.folder, metrics, config)}")
+            print(f"results: {write_results(self.folder, metrics, self.settings)}")
 
     def after_predict(self) -> None:
         """Leave predictions.csv in the run folder: number of the image, and what the task has found in it."""

@@ -16,6 +16,7 @@ from splitlearn.outputs import Boxes
 __all__ = ["read_categories", "read_coco", "read_yolo"]
 
 MARGIN = 0.01  # how far rounding may carry a share beyond 0 and 1
+FAR = 100_000  # pixels, beyond any image: the memory that drawing a polygon takes grows with its edges
 
 
 def read_categories(file: Path) -> dict[int, str]:
@@ -37,28 +38,29 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool 
         masks: keep the objects' segmentations.
 
     Raises:
-        DataError: json or images are missing, the json is damaged, or it has other categories.
+        DataError: json or images are missing, the json is damaged, or it has other categories; with `masks`, an object
+            has no segmentation or a malformed one.
     """
     content = _read_json(file)
     if _categories(file, content) != categories:
         raise DataError(f"{file} has other categories than the data set's other json file: take both from one data set")
     classes = {identity: label for label, identity in enumerate(categories)}
     try:
-        sizes = {image["id"]: (float(image["width"]), float(image["height"])) for image in content["images"]}
+        sizes = {image["id"]: _size(image) for image in content["images"]}
         files = {image["id"]: folder / image["file_name"] for image in content["images"]}
         objects: dict[Any, list[tuple[list[float], int, bool]]] = {identity: [] for identity in files}
         segmentations: dict[Any, list[Any]] = {identity: [] for identity in files}
         for entry in content["annotations"]:
             width, height = sizes[entry["image_id"]]
             x, y, w, h = map(float, entry["bbox"])
-            if not math.isfinite(x + y + w + h):
-                raise ValueError(f"bbox {entry['bbox']}")
+            if not math.isfinite(x + y + w + h) or min(w, h) < 0:
+                raise ValueError(f"bbox {entry['bbox']} is not x, y, width and height")
             shares = [x / width, y / height, (x + w) / width, (y + h) / height]
             crowd = bool(entry.get("iscrowd", 0))
             objects[entry["image_id"]].append((shares, classes[entry["category_id"]], crowd))
             if masks:
-                segmentations[entry["image_id"]].append(_segmentation(entry, file))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
+                segmentations[entry["image_id"]].append(_segmentation(entry, (width, height), file))
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(
             f"{file} is damaged or holds no COCO instances: images need id, file_name, width and height, "
             f"annotations image_id, category_id and bbox, all of them listed ids ({error!r})"
@@ -71,7 +73,7 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool 
             f"{missing[0]}, listed in {file}, is missing ({len(missing)} in all): correct root or the images' folder"
         )
     return [
-        Labelled(path, _boxes(objects[identity], crowds=True), tuple(segmentations[identity]))
+        Labelled(path, _boxes(objects[identity], crowds=True), tuple(segmentations[identity]), sizes[identity])
         for identity, path in files.items()
     ]
 
@@ -101,12 +103,32 @@ def read_yolo(folder: Path, num_classes: int) -> list[Labelled]:
     return [Labelled(image, _read_labels(file, num_classes)) for image, file in zip(images, files, strict=True)]
 
 
-def _segmentation(entry: dict[str, Any], file: Path) -> Any:
+def _size(image: dict[str, Any]) -> tuple[int, int]:
+    width, height = int(image["width"]), int(image["height"])
+    if min(width, height) < 1:
+        raise ValueError(f"image {image['id']} of {width}×{height} pixels")
+    return width, height
+
+
+def _segmentation(entry: dict[str, Any], size: tuple[int, int], file: Path) -> Any:
     if "segmentation" not in entry:
         raise DataError(
             f"{file} has an annotation without segmentation: set masks to false, or take a file that has them"
         )
-    return entry["segmentation"]
+    found, (width, height) = entry["segmentation"], size
+    if isinstance(found, list) and all(map(_is_polygon, found)):
+        return found
+    if isinstance(found, dict) and found.get("size") == [height, width]:  # its runs are counted when they are decoded
+        return found
+    raise DataError(
+        f"{file} has a malformed segmentation ({str(found)[:60]}) on an image of {width}×{height} pixels, mend or "
+        "remove it: a polygon takes x and y of three points or more, run-lengths the image's height and width as size"
+    )
+
+
+def _is_polygon(found: Any) -> bool:
+    pairs = isinstance(found, list) and len(found) >= 6 and len(found) % 2 == 0
+    return pairs and all(-FAR < value < FAR for value in found)
 
 
 def _labels_folder(folder: Path) -> Path:

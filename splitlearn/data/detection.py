@@ -1,16 +1,15 @@
 """Images with boxes, in COCO's and in YOLO's layout."""
 
 from abc import abstractmethod
-from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset, Subset
 from torchvision.transforms.v2.functional import to_pil_image
 
-from splitlearn.data.annotations import read_categories, read_coco, read_yolo
 from splitlearn.data.base import Batch, ImageDataModule, split_indices
 from splitlearn.data.images import View
+from splitlearn.data.layouts import CocoLayout, YoloLayout
 from splitlearn.data.letterbox import BoxImages, Labelled, letterbox
 
 __all__ = ["CocoDetection", "DetectionDataModule", "YoloDetection"]
@@ -84,11 +83,8 @@ class DetectionDataModule(ImageDataModule):
     def read_test(self) -> list[Labelled]:
         """Return the test images and their objects."""
 
-    def _root(self) -> Path:
-        return Path(self.root).expanduser().absolute()
 
-
-class CocoDetection(DetectionDataModule):
+class CocoDetection(CocoLayout, DetectionDataModule):
     """COCO, or any data set whose boxes stand in COCO's instances json.
 
     Its validation images are the test set here, since the labels of the official test images are not public;
@@ -129,22 +125,13 @@ class CocoDetection(DetectionDataModule):
         self.test_images = test_images
         self.test_annotations = test_annotations
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the categories, in the order of their ids.
-
-        Raises:
-            DataError: there is no json, or it is damaged.
-        """
-        return tuple(self._categories.values())
-
     def read_train(self) -> list[Labelled]:
         """Return the training images and their objects.
 
         Raises:
             DataError: images or json are missing, or the json is damaged.
         """
-        return read_coco(self._root() / self.train_annotations, self._root() / self.train_images, self._categories)
+        return self._labelled_train()
 
     def read_test(self) -> list[Labelled]:
         """Return the test images and their objects.
@@ -152,15 +139,10 @@ class CocoDetection(DetectionDataModule):
         Raises:
             DataError: images or json are missing, or the json is damaged.
         """
-        return read_coco(self._root() / self.test_annotations, self._root() / self.test_images, self._categories)
-
-    @cached_property
-    def _categories(self) -> dict[int, str]:
-        test, train = self._root() / self.test_annotations, self._root() / self.train_annotations
-        return read_categories(train if train.is_file() and not test.is_file() else test)
+        return self._labelled_test()
 
 
-class YoloDetection(DetectionDataModule):
+class YoloDetection(YoloLayout, DetectionDataModule):
     """Images in images/…, boxes in text files of the same names in labels/…, as YOLO reads them.
 
     `images/val2017/7.jpg` has its objects in `labels/val2017/7.txt`, a line each: class, centre x, centre y, width and
@@ -193,17 +175,9 @@ class YoloDetection(DetectionDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(root, image_size, batch_size, num_workers, val_size, seed)
-        if num_classes < 1 or (names is not None and len(names) != num_classes):
-            raise ValueError(f"{len(names or [])} names are given for {num_classes} classes: name each class, or none")
+        self._name_classes(num_classes, names)
         self.train_images = train_images
         self.test_images = test_images
-        self.names = names
-        self._num_classes = num_classes
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, or their indices."""
-        return tuple(self.names or map(str, range(self._num_classes)))
 
     def read_train(self) -> list[Labelled]:
         """Return the training images and their objects.
@@ -211,7 +185,7 @@ class YoloDetection(DetectionDataModule):
         Raises:
             DataError: there are no images, no labels, or malformed ones.
         """
-        return read_yolo(self._root() / self.train_images, self._num_classes)
+        return self._labelled_train()
 
     def read_test(self) -> list[Labelled]:
         """Return the test images and their objects.
@@ -219,4 +193,4 @@ class YoloDetection(DetectionDataModule):
         Raises:
             DataError: there are no images, no labels, or malformed ones.
         """
-        return read_yolo(self._root() / self.test_images, self._num_classes)
+        return self._labelled_test()

@@ -27,11 +27,13 @@ class Labelled:
         file: the image.
         objects: their boxes, as shares of the image's width and height instead of pixels.
         masks: of each object, in COCO's notation; empty if they were not asked for.
+        size: width and height of the image that the objects were drawn on; None if they are not known.
     """
 
     file: Path
     objects: Boxes
     masks: tuple[Any, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 class BoxImages(Dataset[tuple[Tensor, Boxes]]):

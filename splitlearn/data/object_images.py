@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -19,6 +20,7 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Mask
 from torchvision.tv_tensors import Image as ImageTensor
 
 from splitlearn.data.images import DataError, decode_rgb
+from splitlearn.data.letterbox import Labelled
 from splitlearn.data.masks import read_ids
 from splitlearn.outputs import Boxes
 
@@ -42,37 +44,42 @@ class Shares(Annotation):
     """Boxes as shares of the image's width and height.
 
     Attributes:
-        boxes: of the objects, the positions in shares.
+        labelled: the image and its boxes.
     """
 
-    boxes: Boxes
+    labelled: Labelled
 
     def objects(self, width: int, height: int) -> Boxes:
-        """Return the boxes in pixels."""
-        return replace(self.boxes, xyxy=(self.boxes.xyxy * torch.tensor([width, height, width, height])).float())
+        """Return the boxes in pixels.
+
+        Raises:
+            DataError: they were drawn on an image of another size.
+        """
+        size, shares = self.labelled.size, self.labelled.objects
+        if size is not None and size != (width, height):
+            raise DataError(
+                f"{self.labelled.file} has {width}×{height} pixels and its annotations are of {size[0]}×{size[1]}: "
+                "take images and annotations from one data set, neither scaled nor turned"
+            )
+        return replace(shares, xyxy=(shares.xyxy * torch.tensor([width, height, width, height])).float())
 
 
 @dataclass(frozen=True)
 class Polygons(Shares):
-    """Boxes, and masks as COCO writes them: polygons, or run-lengths.
-
-    Attributes:
-        boxes: of the objects, the positions in shares.
-        segmentations: one for each object.
-    """
-
-    segmentations: tuple[Any, ...]
+    """Boxes, and masks as COCO writes them: polygons, or run-lengths."""
 
     def objects(self, width: int, height: int) -> Boxes:
         """Return boxes and masks in pixels.
 
         Raises:
-            DataError: a segmentation is malformed or of an image of another size.
+            DataError: boxes and masks were drawn on an image of another size, or run-lengths are malformed.
             ImportError: faster-coco-eval, which knows COCO's masks, is not installed.
         """
-        masks = [_coco_mask(segmentation, width, height) for segmentation in self.segmentations]
-        stacked = torch.from_numpy(np.stack(masks)) if masks else torch.zeros(0, height, width, dtype=torch.bool)
-        return replace(super().objects(width, height), masks=stacked)
+        boxes = super().objects(width, height)
+        masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
+        for mask, segmentation in zip(masks, self.labelled.masks, strict=True):
+            mask.copy_(torch.from_numpy(_coco_mask(segmentation, self.labelled.file, width, height)))
+        return replace(boxes, masks=masks)
 
 
 @dataclass(frozen=True)
@@ -196,21 +203,23 @@ def _chosen(objects: Boxes, kept: Tensor) -> Boxes:
     return Boxes(objects.xyxy[kept], objects.labels[kept], *optional)
 
 
-def _coco_mask(segmentation: Any, width: int, height: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _coco_mask(segmentation: Any, file: Path, width: int, height: int) -> NDArray[np.uint8]:
     try:
         from faster_coco_eval.core import mask as coco  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise ImportError("masks of COCO need faster-coco-eval: pip install 'splitlearn[detection]'") from error
-    if not segmentation:
-        return np.zeros((height, width), np.bool_)
+    if segmentation == []:
+        return np.zeros((height, width), np.uint8)
     try:
-        coded = coco.frPyObjects(segmentation, height, width)
-        mask = coco.decode(coco.merge(coded) if isinstance(coded, list) else coded)
-    except Exception as error:  # compiled code, which checks little
-        raise DataError(f"a segmentation is malformed ({str(segmentation)[:60]}): {error}") from error
-    if mask.shape != (height, width):
+        if isinstance(segmentation, list):
+            coded = coco.merge(coco.frPyObjects(segmentation, height, width))
+        elif isinstance(segmentation["counts"], str | bytes):
+            coded = segmentation
+        else:
+            coded = coco.frPyObjects(segmentation, height, width)
+        mask: NDArray[np.uint8] = coco.decode(coded)
+    except Exception as error:  # whatever the compiled code comes upon
         raise DataError(
-            f"a segmentation is of an image of {mask.shape[1]}×{mask.shape[0]} pixels, and its image has "
-            f"{width}×{height}: take images and annotations from one data set"
-        )
-    return np.asarray(mask, np.bool_)
+            f"a segmentation of {file} is malformed ({str(segmentation)[:60]}), mend or remove it ({error})"
+        ) from error
+    return mask

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
-from splitlearn.data.annotations import read_categories, read_coco, read_yolo
 from splitlearn.data.aspect import AspectBatches, aspect_groups
 from splitlearn.data.base import Batch, ImageDataModule, passed_on, split_indices
 from splitlearn.data.images import SUFFIXES, DataError, View
+from splitlearn.data.layouts import CocoLayout, YoloLayout
+from splitlearn.data.letterbox import Labelled
 from splitlearn.data.object_images import Annotation, IdMask, ObjectImages, Polygons, Shares
 
 __all__ = ["CocoObjects", "ObjectsDataModule", "PennFudan", "YoloObjects"]
@@ -120,9 +121,12 @@ class ObjectsDataModule(ImageDataModule):
 
         Args:
             part: "train", "val" or "test"; `setup` has read it.
-            augmented: not to be had here: a transform acts as images are read.
+            augmented: apply `transform` to training images.
         """
-        for raw, objects in self._loader(self._part(part)):
+        images: Any = self._part(part)
+        if not augmented and images is not None:
+            images = ObjectImages(images.files, images.annotations)
+        for raw, objects in self._loader(images):
             yield _floats(raw), objects
 
     def _batched(self, images: Dataset[Batch], batches: BatchSampler) -> DataLoader[Batch]:
@@ -135,7 +139,7 @@ class ObjectsDataModule(ImageDataModule):
         )
 
 
-class CocoObjects(ObjectsDataModule):
+class CocoObjects(CocoLayout, ObjectsDataModule):
     """COCO, or any data set in its layout, with images as they are; masks of the objects if they are asked for.
 
     Parts, classes and crowds are those of `CocoDetection`, which brings images to one size.
@@ -171,41 +175,24 @@ class CocoObjects(ObjectsDataModule):
         transform: nn.Module | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, val_size, seed, transform)
-        self.root = Path(root).expanduser().absolute()
+        self.root = root
         self.masks = masks
         self.train_images, self.train_annotations = train_images, train_annotations
         self.test_images, self.test_annotations = test_images, test_annotations
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the categories, in the order of their ids.
-
-        Raises:
-            DataError: there is no json, or it is damaged.
-        """
-        return tuple(self._categories.values())
-
     def read_train(self) -> Annotated:
         """Return the training images and what is known of them; raises as `CocoDetection`'s."""
-        return self._read(self.train_annotations, self.train_images)
+        return self._annotated(self._labelled_train(self.masks))
 
     def read_test(self) -> Annotated:
         """Return the test images and what is known of them; raises as `CocoDetection`'s."""
-        return self._read(self.test_annotations, self.test_images)
+        return self._annotated(self._labelled_test(self.masks))
 
-    def _read(self, file: str, folder: str) -> Annotated:
-        labelled = read_coco(self.root / file, self.root / folder, self._categories, self.masks)
-        return [
-            (each.file, Polygons(each.objects, each.masks) if self.masks else Shares(each.objects)) for each in labelled
-        ]
-
-    @cached_property
-    def _categories(self) -> dict[int, str]:
-        test, train = self.root / self.test_annotations, self.root / self.train_annotations
-        return read_categories(train if train.is_file() and not test.is_file() else test)
+    def _annotated(self, labelled: list[Labelled]) -> Annotated:
+        return [(each.file, Polygons(each) if self.masks else Shares(each)) for each in labelled]
 
 
-class YoloObjects(ObjectsDataModule):
+class YoloObjects(YoloLayout, ObjectsDataModule):
     """Images as they are, in images/…, and boxes in text files in labels/…, in the layout of `YoloDetection`.
 
     Args:
@@ -235,28 +222,17 @@ class YoloObjects(ObjectsDataModule):
         transform: nn.Module | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, val_size, seed, transform)
-        if num_classes < 1 or (names is not None and len(names) != num_classes):
-            raise ValueError(f"{len(names or [])} names are given for {num_classes} classes: name each class, or none")
-        self.root = Path(root).expanduser().absolute()
+        self._name_classes(num_classes, names)
+        self.root = root
         self.train_images, self.test_images = train_images, test_images
-        self.names = names
-        self._num_classes = num_classes
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, or their indices."""
-        return tuple(self.names or map(str, range(self._num_classes)))
 
     def read_train(self) -> Annotated:
         """Return the training images and what is known of them; raises as `YoloDetection`'s."""
-        return self._read(self.train_images)
+        return [(each.file, Shares(each)) for each in self._labelled_train()]
 
     def read_test(self) -> Annotated:
         """Return the test images and what is known of them; raises as `YoloDetection`'s."""
-        return self._read(self.test_images)
-
-    def _read(self, folder: str) -> Annotated:
-        return [(each.file, Shares(each.objects)) for each in read_yolo(self.root / folder, self._num_classes)]
+        return [(each.file, Shares(each)) for each in self._labelled_test()]
 
 
 class PennFudan(ObjectsDataModule):

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from faster_coco_eval.core import mask as coco_masks  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from splitlearn.data import CocoObjects, DataError, ObjectsDataModule, PennFudan, YoloObjects
 from splitlearn.data.aspect import AspectBatches, aspect_groups
@@ -110,6 +113,13 @@ def test_the_real_pedestrians(shared_data: Path, tmp_path: Path) -> None:
         assert found.masks.shape[1:] == image.shape[1:]
 
 
+def changed(root: Path, part: str, change: Change) -> None:
+    file = root / f"annotations/instances_{part}.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
 def test_coco_masks_crowds_and_boxes_beyond_the_image(coco: Path) -> None:
     data = CocoObjects(coco, masks=True, val_size=2, batch_size=len(SIZES))
     images, objects = first(data)
@@ -132,11 +142,8 @@ def test_coco_masks_crowds_and_boxes_beyond_the_image(coco: Path) -> None:
 
 
 def test_objects_outside_the_image_are_left_out(coco: Path) -> None:
-    file = coco / "annotations/instances_val2017.json"
-    content = json.loads(file.read_text())
-    content["annotations"][0]["bbox"] = [-30, 3, 20, 10]
-    content["annotations"][1]["bbox"] = [3, 3, 0, 10]  # no width
-    file.write_text(json.dumps(content))
+    boxes = [-30, 3, 20, 10], [3, 3, 0, 10]  # left of it, and without width
+    changed(coco, "val2017", lambda c: [a.update(bbox=b) for a, b in zip(c["annotations"], boxes, strict=False)])
     data = CocoObjects(coco, masks=True, val_size=2)
     _, objects = first(data)
     assert [len(found) for found in objects] == [0, 2]
@@ -148,21 +155,56 @@ def test_objects_outside_the_image_are_left_out(coco: Path) -> None:
         (lambda c: c["annotations"][0].pop("segmentation"), "set masks to false"),
         (
             lambda c: c["annotations"][1].update(segmentation={"size": [3, 3], "counts": [4, 5]}),
-            "from one data set",
+            "on an image of 60×40 pixels.*height and width as size",
         ),
         (lambda c: c["annotations"][0].update(segmentation="polygon"), "malformed"),
+        (lambda c: c["annotations"][0].update(segmentation=None), "malformed"),
+        (lambda c: c["annotations"][0].update(segmentation=[[]]), r"malformed segmentation \(\[\[\]\]\).*three points"),
+        (lambda c: c["annotations"][0].update(segmentation=[[2, 3, 12, 13]]), "three points or more"),
+        (lambda c: c["annotations"][0].update(segmentation=[[2, 3, 12, 3, 12, 13], [5, 5, 6, 6]]), "three points"),
+        (lambda c: c["annotations"][0].update(segmentation=[[2, 3, 12, 3, 12, 13, 2]]), "x and y"),
+        (lambda c: c["annotations"][0].update(segmentation=[2, 3, 12, 3, 12, 13]), "malformed"),
+        (lambda c: c["annotations"][0].update(segmentation=[[2, 3, 1e9, 3, 12, 13]]), "malformed"),
+        (lambda c: c["annotations"][0].update(segmentation=[[2, 3, math.nan, 3, 12, 13]]), "malformed"),
+        (lambda c: c["annotations"][0].update(segmentation={"size": [40, 60]}), r"0\.png is malformed.*counts"),
+        (lambda c: c["annotations"][0].update(segmentation={"size": [40, 60], "counts": "Rc0"}), "mend or remove"),
+        (lambda c: c["annotations"][0].update(segmentation={"size": [40, 60], "counts": [7, 9]}), "mend or remove"),
+        (lambda c: c["annotations"][0].update(bbox=[12, 3, -10, 10]), r"bbox \[12, 3, -10, 10\] is not x, y, width"),
+        (lambda c: c["annotations"][0].update(bbox=[2, 13, 10, -10]), "is damaged or holds no COCO instances"),
+        (lambda c: c["images"][0].update(width=-60), "image 0 of -60×40 pixels"),
+        (lambda c: c["images"][0].update(width=math.inf), "is damaged or holds no COCO instances"),
         (lambda c: c["categories"].append({"id": 11, "name": "other"}), "other categories"),
         (lambda c: c["images"][0].update(file_name="elsewhere.png"), "is missing"),
     ],
 )
 def test_a_wrong_json_is_told(coco: Path, change: Change, message: str) -> None:
-    file = coco / "annotations/instances_train2017.json"
-    content = json.loads(file.read_text())
-    change(content)
-    file.write_text(json.dumps(content))
+    changed(coco, "train2017", change)
     data = CocoObjects(coco, masks=True, val_size=2, batch_size=6)
     with pytest.raises(DataError, match=message):
-        first(data, "train")
+        [first(data, part) for part in ("train", "val")]
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("size", [(30, 20), (40, 60)])
+def test_an_image_of_another_size_than_its_json_says_is_told(coco: Path, masks: bool, size: tuple[int, int]) -> None:
+    """Smaller, or with width and height exchanged: boxes and masks would part ways."""
+    picture(coco / "val2017/0.png", size)
+    message = rf"0\.png has {size[0]}×{size[1]} pixels and its annotations are of 60×40: take images and annotations"
+    with pytest.raises(DataError, match=message):
+        first(CocoObjects(coco, masks=masks, val_size=2))
+
+
+def test_compressed_run_lengths_and_none_at_all(coco: Path) -> None:
+    mask = torch.zeros(40, 60, dtype=torch.uint8)
+    mask[3:13, 2:12] = mask[20:37, 40:60:3] = 1
+    coded = coco_masks.encode(np.asfortranarray(mask.numpy()))
+    found = {"size": [40, 60], "counts": coded["counts"].decode()}
+    changed(coco, "val2017", lambda c: c["annotations"][0].update(segmentation=found))
+    changed(coco, "val2017", lambda c: c["annotations"][1].update(segmentation=[]))
+    objects = first(CocoObjects(coco, masks=True, val_size=2))[1][0]
+    assert objects.masks is not None
+    assert torch.equal(objects.masks[0], mask.bool())
+    assert not objects.masks[1].any()
 
 
 def test_yolo_boxes_of_images_as_they_are(tmp_path: Path) -> None:
@@ -197,6 +239,35 @@ def test_a_flip_turns_image_boxes_and_masks_alike(layout: str, request: pytest.F
         assert torch.equal(found.xyxy[:, 1::2], there.xyxy[:, 1::2])
         assert type(mirrored) is type(found.xyxy) is torch.Tensor
         assert (found.crowd is None) == (there.crowd is None)
+
+
+@pytest.mark.parametrize("layout", ["pedestrians", "coco"])
+def test_batches_are_augmented_only_where_that_is_asked_for(layout: str, request: pytest.FixtureRequest) -> None:
+    build: Any = PennFudan if layout == "pedestrians" else CocoObjects
+    options: dict[str, Any] = {"test_size": 1} if layout == "pedestrians" else {"masks": True}
+    changing = v2.Compose(
+        [
+            v2.RandomPhotometricDistort(p=1),
+            v2.RandomHorizontalFlip(),
+            v2.RandomIoUCrop(),
+            v2.SanitizeBoundingBoxes(labels_getter=lambda inputs: inputs[1]["labels"]),
+        ]
+    )
+    data = build(request.getfixturevalue(layout), val_size=2, transform=changing, **options)
+    data.setup()
+    torch.manual_seed(3)
+    plain, again, other = (
+        [pair for batch in data.batches("train", *augmented) for pair in zip(*batch, strict=True)]
+        for augmented in ((), (False,), (True,))
+    )
+    files, images = data._train.files, [image for image, _ in plain]
+    assert len(plain) == len(other) == len(files)
+    for file, (image, found), (same, there) in zip(files, plain, again, strict=True):
+        assert torch.equal(image, pil_to_tensor(Image.open(file)) / 255)
+        assert torch.equal(image, same)
+        assert torch.equal(found.xyxy, there.xyxy)
+        assert torch.equal(found.masks, there.masks)
+    assert not all(image.equal(view) for image, (view, _) in zip(images, other, strict=True))
 
 
 def test_training_batches_hold_images_of_about_one_shape(pedestrians: Path) -> None:

@@ -1,0 +1,92 @@
+"""The two layouts of data sets with boxes: which files hold what, whatever is made of their images."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from splitlearn.data.annotations import read_categories, read_coco, read_yolo
+from splitlearn.data.letterbox import Labelled
+
+__all__ = ["CocoLayout", "YoloLayout"]
+
+
+class CocoLayout:
+    """Folders of images, each with an instances json; a data module inherits it beside its base.
+
+    Attributes:
+        root: the folder that the names below are relative to.
+        train_images: folder of the training images.
+        train_annotations: their json.
+        test_images: folder of the test images.
+        test_annotations: their json.
+    """
+
+    root: str | Path
+    train_images: str
+    train_annotations: str
+    test_images: str
+    test_annotations: str
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the categories, in the order of their ids.
+
+        Raises:
+            DataError: there is no json, or it is damaged.
+        """
+        return tuple(self._categories.values())
+
+    def _labelled_train(self, masks: bool = False) -> list[Labelled]:
+        return self._labelled(self.train_annotations, self.train_images, masks)
+
+    def _labelled_test(self, masks: bool = False) -> list[Labelled]:
+        return self._labelled(self.test_annotations, self.test_images, masks)
+
+    def _labelled(self, annotations: str, images: str, masks: bool) -> list[Labelled]:
+        root = _absolute(self.root)
+        return read_coco(root / annotations, root / images, self._categories, masks)
+
+    @cached_property
+    def _categories(self) -> dict[int, str]:
+        root = _absolute(self.root)
+        test, train = root / self.test_annotations, root / self.train_annotations
+        return read_categories(train if train.is_file() and not test.is_file() else test)
+
+
+class YoloLayout:
+    """Folders of images in images/…, each with text files in labels/…; a data module inherits it beside its base.
+
+    Attributes:
+        root: the folder that holds images/ and labels/.
+        train_images: folder of the training images, in root.
+        test_images: folder of the test images, in root.
+        names: a name for each class; None calls each by its index.
+    """
+
+    root: str | Path
+    train_images: str
+    test_images: str
+    names: list[str] | None
+    _num_classes: int
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, or their indices."""
+        return tuple(self.names or map(str, range(self._num_classes)))
+
+    def _name_classes(self, num_classes: int, names: list[str] | None) -> None:
+        if num_classes < 1 or (names is not None and len(names) != num_classes):
+            raise ValueError(f"{len(names or [])} names are given for {num_classes} classes: name each class, or none")
+        self.names = names
+        self._num_classes = num_classes
+
+    def _labelled_train(self) -> list[Labelled]:
+        return read_yolo(_absolute(self.root) / self.train_images, self._num_classes)
+
+    def _labelled_test(self) -> list[Labelled]:
+        return read_yolo(_absolute(self.root) / self.test_images, self._num_classes)
+
+
+def _absolute(root: str | Path) -> Path:
+    return Path(root).expanduser().absolute()

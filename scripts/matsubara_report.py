@@ -71,7 +71,7 @@ def _students_table(found: Found) -> str:
     keys = list(found.whole.scores)
     head = " | ".join(f"{key} %" for key in keys)
     lines = [
-        "Students, nothing quantized (Fig. 5):\n",
+        "Students, nothing quantized (as Fig. 5, which has HND alone):\n",
         f"| C | method | tensor / input % | {head} | boxes, of the teacher's % | processor minutes of training |",
         "|--:|---|--:|" + "--:|" * (len(keys) + 2),
     ]

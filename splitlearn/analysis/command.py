@@ -18,6 +18,7 @@ from splitlearn.analysis.layer_plots import WHOLE
 from splitlearn.analysis.profile import ModuleProfile, profile_model
 from splitlearn.files import whole_file
 from splitlearn.models import backbone
+from splitlearn.models.cutting import is_detector
 
 WIDEST = 200
 
@@ -61,7 +62,12 @@ def profile_command(
 
 
 def _legend(network: nn.Module, depth: int | None) -> str:
-    text = "kB: 1,024 bytes of float32, of the module's own output; across × input: all tensors that a cut sends"
+    text = (
+        "kB: 1,024 bytes of float32, of the module's own output; tensors across: those of features that a cut sends; "
+        "across × input: elements of all that it sends"
+    )
+    if is_detector(network):
+        text += ", six sizes of the image among them"
     if depth is not None and any(name.count(".") > depth for name, _ in network.named_modules()):
         text += f"\nmodules inside those of the table: --depth {depth + 1}"
     return text

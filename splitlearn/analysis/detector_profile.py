@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ def without_values(detector: nn.Module) -> nn.Module:
     """Let an R-CNN detector run where tensors have no values, such as on the meta device.
 
     What depends on values is how many regions the RPN proposes and how many objects are found. Both are taken to be the
-    most that the detector allows, in torchvision's 1000 and 100: what it costs at most. Joints are not made.
+    most that the detector allows, in torchvision's 1000 and 100: what it costs at most. All that is found is zeros.
 
     Args:
         detector: changed in place.
@@ -67,7 +68,27 @@ def without_values(detector: nn.Module) -> nn.Module:
     for name, pool in list(heads.named_children()):
         if name.endswith("_roi_pool"):
             setattr(heads, name, _Pooled(pool.output_size))
+    if heads.has_keypoint():
+        heads.forward = _with_joints(heads)
     return detector
+
+
+def _with_joints(heads: Any) -> Any:
+    """Return what RoI heads do, but for the search of their heat maps, which looks at how large each box is."""
+    objects = copy.copy(heads)  # the same heads without joints, so that torchvision's search is not reached
+    objects._modules = {**heads._modules, "keypoint_roi_pool": None}
+
+    def forward(features: Mapping[str, Tensor], proposals: Any, sizes: Sizes, *_: Any) -> tuple[list[Any], Any]:
+        found, losses = objects.forward(features, proposals, sizes)
+        regions = heads.keypoint_roi_pool(features, [one["boxes"] for one in found], sizes)
+        maps = heads.keypoint_predictor(heads.keypoint_head(regions))
+        joints = [(len(one["boxes"]), maps.shape[1]) for one in found]
+        return [
+            one | {"keypoints": maps.new_zeros(*shape, 3), "keypoints_scores": maps.new_zeros(shape)}
+            for one, shape in zip(found, joints, strict=True)
+        ], losses
+
+    return forward
 
 
 class _Pooled(nn.Module):

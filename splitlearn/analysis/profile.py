@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from splitlearn.analysis.detector_profile import is_rcnn, without_values
-from splitlearn.models import Bottleneck, SplitModel, check_name, crossing_shapes
+from splitlearn.models import Bottleneck, SplitModel, check_name, crossing_tensors
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class ModuleProfile:
         cumulative_parameters: parameters of everything that has run when it is done.
         cumulative_macs: multiply–accumulates for one image until then.
         relative_macs: these over those of the whole network.
-        crossing_tensors: how many tensors a cut behind it carries; None where tracing cannot tell.
-        relative_crossing: elements of all of these over those of the input.
+        crossing_tensors: how many tensors of features, floats, a cut behind it carries; None where tracing cannot tell.
+        relative_crossing: elements of all that it carries, sizes of the image too, over those of the input.
     """
 
     name: str
@@ -52,8 +52,8 @@ def profile_model(
     """Profile every module that runs, in the order in which they are done.
 
     It runs without arithmetic and memory where the network allows it: on the meta device, or with fake tensors if the
-    network looks at values of its own buffers. One that looks at values of the image runs on the CPU. Faster and Mask
-    R-CNN are taken to have as many regions and objects as they allow, 1000 and 100.
+    network looks at values of its own buffers. One that looks at values of the image runs on the CPU. R-CNN detectors
+    are taken to have as many regions and objects as they allow, 1000 and 100 in torchvision's.
 
     Args:
         model: any network of images; it is left as it was.
@@ -77,7 +77,7 @@ def profile_model(
     for row in rows:
         if not (row.name and _shallow(row.name, depth) if at is None else row.name in at):
             continue
-        crossing = crossing_shapes(running, row.name, image) if row.name else None
+        crossing = crossing_tensors(running, row.name, image) if row.name else None
         size = sum(_numel(shape) for shape in row.shapes)
         profiles.append(
             ModuleProfile(
@@ -89,8 +89,8 @@ def profile_model(
                 cumulative_parameters=row.parameters,
                 cumulative_macs=row.macs,
                 relative_macs=row.macs / max(rows[-1].macs, 1),
-                crossing_tensors=None if crossing is None else len(crossing),
-                relative_crossing=None if crossing is None else sum(map(_numel, crossing)) / input_size,
+                crossing_tensors=None if crossing is None else sum(tensor.is_floating_point() for tensor in crossing),
+                relative_crossing=None if crossing is None else sum(_numel(t.shape[1:]) for t in crossing) / input_size,
             )
         )
     return profiles

@@ -18,7 +18,15 @@ from splitlearn.models.confidence import (
     calibration_error,
     fit_temperature,
 )
-from splitlearn.models.cutting import CutError, Split, check_name, crossing_shapes, legal_cuts, split
+from splitlearn.models.cutting import (
+    CutError,
+    Split,
+    check_name,
+    crossing_shapes,
+    crossing_tensors,
+    legal_cuts,
+    split,
+)
 from splitlearn.models.detectors import faster_rcnn, keypoint_rcnn, mask_rcnn
 from splitlearn.models.early_exit import EarlyExitModel
 from splitlearn.models.exit_branch import BranchFactory, ExitBranch
@@ -80,6 +88,7 @@ __all__ = [
     "calibration_error",
     "check_name",
     "crossing_shapes",
+    "crossing_tensors",
     "faster_rcnn",
     "fit_temperature",
     "freeze",

@@ -26,7 +26,7 @@ class Affine(Quantizer):
         ValueError: if the scale is not positive, 256 of it pass the range of float32, `zero_point` is no symbol, or
             `levels` is out of range.
 
-    Reference: Beysens et al. 2023, Sec. III-C; Matsubara & Levorato 2020 with 8 bits at test time.
+    Reference: Beysens et al. 2023, Sec. III-C.
     """
 
     floats_per_image = 0

@@ -44,7 +44,7 @@ class DistillationTask(LightningModule):
         model: the student.
         pairs: names of a layer of the teacher and one of the student that is to give the same, each a tensor.
         trains: names of the student's modules that train.
-        criterion: distance of two tensors; the paper's is the sum of squares.
+        criterion: distance of two tensors; by default the sum of squares, as in the authors' code.
         normalize: applied to images in [0, 1] before both; None if they take them so, as detectors do. A student that
             is a `CompressionModel` has its own.
         rate_at: the student's layer whose output is the latent; the layers behind it see it quantized.
@@ -63,7 +63,7 @@ class DistillationTask(LightningModule):
         CutError: if there is no layer of a name; the message names the nearest ones.
 
     Reference:
-        Matsubara & Levorato 2020, Sec. 4 and eq. 2.
+        Matsubara & Levorato 2020, Sec. 4, for one pair (HND); Matsubara & Levorato 2021, ICPR 2020, for several (GHND).
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from splitlearn.analysis import (
     profile_command,
     profile_model,
 )
-from splitlearn.models import CutError, backbone, crossing_shapes, resnet20
+from splitlearn.models import CutError, backbone, crossing_shapes, keypoint_rcnn, resnet20
 
 IMAGE = (3, 224, 224)
 
@@ -229,7 +229,7 @@ def test_detectors_of_the_paper_at_full_size(name: str, macs: float | None, para
     sizes = [profiles[f"backbone.body.{layer}"].relative_size for layer in layers]
     assert sizes == pytest.approx([16 / 3, 16 / 3, 16 / 3, 4 / 3, 16 / 3, 8 / 3, 4 / 3, 2 / 3])
     crossing = [profiles[f"backbone.body.layer{n}"].crossing_tensors for n in (1, 2, 3, 4)]
-    assert crossing == [2, 3, 4, 5]  # one of them the images' sizes
+    assert crossing == [1, 2, 3, 4]  # the image's sizes cross too, but are no features
     whole = profiles[""]
     if macs is not None:
         assert whole.cumulative_macs == pytest.approx(macs, rel=1e-4)
@@ -241,8 +241,9 @@ def test_detectors_of_the_paper_at_full_size(name: str, macs: float | None, para
     assert (whole.relative_size > 30) == name.startswith("mask")  # 100 masks of the whole image
 
 
-def test_a_detectors_figures_are_those_of_a_real_image() -> None:
-    detector = backbone("mask_rcnn/resnet18", num_classes=3)
+@pytest.mark.parametrize("kind", ["mask", "keypoint"])
+def test_a_detectors_figures_are_those_of_a_real_image(kind: str) -> None:
+    detector = backbone(f"{kind}_rcnn/resnet18", num_classes=3)
     detector.get_submodule("roi_heads").score_thresh = 0.0  # type: ignore[assignment]
     detector.get_submodule("transform").min_size = (64,)  # type: ignore[assignment]
     detector.get_submodule("rpn")._post_nms_top_n = {"training": 2, "testing": 2}  # type: ignore[assignment]
@@ -255,12 +256,28 @@ def test_a_detectors_figures_are_those_of_a_real_image() -> None:
     assert profiles[""].cumulative_macs == count_macs(detector, image)
 
 
+def test_joints_are_profiled_without_arithmetic_whatever_the_weights() -> None:
+    devices: list[str] = []
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        detector = keypoint_rcnn("resnet18", pyramid=16, box_width=32)
+        maps = detector.get_submodule("roi_heads.keypoint_predictor")
+        maps.register_forward_hook(lambda *call: devices.append(call[-1].device.type))
+        found.append(profile_model(detector, (3, 128, 128), at=["backbone.body.layer2", "roi_heads", ""]))
+    assert set(devices) == {"meta"}
+    assert found[0] == found[1]
+    joints = 100 * (17 * 3 + 17)  # of as many persons as there can be: places, and how sure each is
+    assert by_name(found[0])["roi_heads"].output_size == 100 * (4 + 1 + 1) + joints
+
+
 def test_detectors() -> None:
     detector = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=64, max_size=64, num_classes=2)
     profiles = by_name(profile_model(detector, (3, 64, 64), depth=2))
     layer = profiles["backbone.body.layer1"]
     assert layer.output_shape == (256, 16, 16)
-    assert layer.crossing_tensors == 2  # the sizes of the images cross too
+    assert layer.crossing_tensors == 1
+    assert layer.relative_crossing == (256 * 16 * 16 + 6) / (3 * 64 * 64)  # six sizes of the image cross too
     assert profiles["roi_heads.box_head"].cumulative_macs > layer.cumulative_macs > 0
 
 
@@ -275,6 +292,7 @@ def test_command_writes_table_file_and_plot(tmp_path: Path, capsys: pytest.Captu
         assert plot.format == "PNG"
         assert min(plot.size) > 300
     printed = capsys.readouterr().out
+    assert "sizes of the image" not in printed
     assert "resnet20, input 3×32×32: 12.0 kB" in printed
     assert "layer2" in printed
     assert "modules inside those of the table: --depth 1" in printed
@@ -302,7 +320,9 @@ def test_core_modules_of_a_detector_are_shown_with_advice(tmp_path: Path, capsys
     assert [row["name"] for row in rows][-4:] == ["backbone.fpn", "rpn", "roi_heads", "(output)"]
     printed = capsys.readouterr().out
     assert "no cut sends less than the input: the nearest is backbone.body.maxpool (1.33 of its elements" in printed
+    assert "across × input: elements of all that it sends, six sizes of the image among them" in printed
     assert "behind backbone.body.layer1 the network branches" in printed
+    assert "2 tensors cross at backbone.body.layer2 in place of 1" in printed
     assert "a bottleneck belongs before the end of backbone.body.layer1" in printed
 
 

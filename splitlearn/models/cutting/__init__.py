@@ -1,7 +1,16 @@
 """Cut any network at a named module into a head and a tail that agree with it bit for bit."""
 
-from splitlearn.models.cutting.cut import Split, crossing_shapes, split
+from splitlearn.models.cutting.cut import Split, crossing_shapes, crossing_tensors, split
 from splitlearn.models.cutting.detector import is_detector
 from splitlearn.models.cutting.names import CutError, check_name, legal_cuts
 
-__all__ = ["CutError", "Split", "check_name", "crossing_shapes", "is_detector", "legal_cuts", "split"]
+__all__ = [
+    "CutError",
+    "Split",
+    "check_name",
+    "crossing_shapes",
+    "crossing_tensors",
+    "is_detector",
+    "legal_cuts",
+    "split",
+]

@@ -149,7 +149,13 @@ def _attempt(
 
 
 def crossing_shapes(model: nn.Module, at: str, image: Tensor) -> list[tuple[int, ...]] | None:
-    """Return the shapes, for one image, of the tensors that a cut at `at` would carry; None if tracing cannot tell.
+    """Return the shapes, for one image, of what `crossing_tensors` returns."""
+    tensors = crossing_tensors(model, at, image)
+    return None if tensors is None else [tuple(tensor.shape[1:]) for tensor in tensors]
+
+
+def crossing_tensors(model: nn.Module, at: str, image: Tensor) -> tuple[Tensor, ...] | None:
+    """Return the tensors, of two images, that a cut at `at` would carry; None if tracing cannot tell.
 
     Nothing is proven, unlike in `split`, so the model may lie on the meta device, where it costs no arithmetic.
 
@@ -163,7 +169,8 @@ def crossing_shapes(model: nn.Module, at: str, image: Tensor) -> list[tuple[int,
     for method in list(methods.values())[:2]:  # torch.export takes seconds a cut
         try:
             with torch.no_grad():
-                return [tuple(tensor.shape[1:]) for tensor in method(model, at, batches).head(batches[0])]
+                tensors: tuple[Tensor, ...] = method(model, at, batches).head(batches[0])
+                return tensors
         except Exception:  # tracing other people's code may fail in any way
             continue
     return None

@@ -10,7 +10,9 @@ from torch import Tensor
 from splitlearn.metrics import ObjectScores
 from splitlearn.models import BoxDecoder, CompressionModel
 from splitlearn.outputs import Boxes
+from splitlearn.tasks.checks import check_labels
 from splitlearn.tasks.payload import PayloadTask
+from splitlearn.tasks.precision import full_precision
 
 Batch = tuple[Tensor | Sequence[Tensor], list[Boxes]]
 
@@ -22,7 +24,7 @@ class DetectionTask(PayloadTask):
 
     Every image goes through its payload. Images are a batch, or a list of any sizes if the network takes these, as
     torchvision's detectors do. `test/map` and `test/map_50` are COCO's scores of boxes, `test/map_masks` and
-    `test/map_masks_50` those of masks; see `ObjectScores`.
+    `test/map_masks_50` those of masks; see `ObjectScores`. Mixed precision is off: it would round boxes.
 
     Args:
         model: the network with bytes in its middle, e.g. a `SplitModel` of YOLO.
@@ -50,13 +52,9 @@ class DetectionTask(PayloadTask):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Compare what is found in images that went through their payloads with what is there."""
         images, truth = batch
-        for boxes in truth:
-            if len(boxes) and (largest := int(boxes.labels.max())) >= self.num_classes:
-                raise ValueError(
-                    f"a test image has an object of class {largest}, but num_classes is {self.num_classes}: "
-                    "the classes of network and data must be the same"
-                )
-        found = self.detector.decode(self.measured(images), self.num_classes)
+        check_labels(truth, self.num_classes)
+        with full_precision(self.device):
+            found = self.detector.decode(self.measured(images), self.num_classes)
         self.scores.update(found, truth)
 
     def on_test_epoch_end(self) -> None:
@@ -72,7 +70,8 @@ class DetectionTask(PayloadTask):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Boxes]:
         """Return the objects found in each image, by way of payloads."""
-        return self.detector.decode(self.model.decompress(self.model.compress(batch[0])), self.num_classes)
+        with full_precision(self.device):
+            return self.detector.decode(self.model.decompress(self.model.compress(batch[0])), self.num_classes)
 
     def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
         """Return a row for each object: number of the image, class, its name, score, box in pixels of the input."""

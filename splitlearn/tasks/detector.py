@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from splitlearn.models import check_name, freeze
 from splitlearn.models.cutting.detector import is_detector
 from splitlearn.outputs import Boxes
+from splitlearn.tasks.checks import check_labels
+from splitlearn.tasks.precision import full_precision
 from splitlearn.tasks.student_scores import FoundObjects
 from splitlearn.tasks.training import optimizers
 
@@ -25,20 +27,22 @@ class DetectorTask(LightningModule):
         loss = sum of what the detector returns in training: regions, classes, boxes, and masks if it makes them
 
     Batches are lists of images of any sizes, in [0, 1], and their objects. Crowds are left out in training. Validation
-    and test log COCO's scores, `val/map` say; see `ObjectScores`.
+    and test log COCO's scores, `val/map` say; see `ObjectScores`. Mixed precision is for training alone: it would round
+    the boxes that are scored.
 
     Args:
         model: the detector, which has one class more than the data: its class 0 is the background.
         num_classes: number of classes, without background.
-        masks: whether masks are scored too: detector and data must have them.
+        masks: whether masks are scored too; None scores them if the detector makes them.
         frozen: modules that stay as they are, e.g. `[backbone.body.0]`; all others train.
         optimizer: makes the optimizer from parameters.
         lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and is given the run's length
             unless it has one; any other steps every epoch. None keeps the learning rate.
-        warmup_steps: batches in which the learning rate rises from a thousandth, as a line.
+        warmup_steps: batches in which the learning rate rises from a thousandth, as a line; not with OneCycleLR, which
+            has a rise of its own.
 
     Raises:
-        ValueError: if the model is no detector of torchvision, or Keypoint R-CNN.
+        ValueError: if the model is no detector of torchvision, or Keypoint R-CNN, or makes no masks to be scored.
         CutError: if a frozen module does not exist.
         ImportError: if faster-coco-eval, which computes the metric, is not installed.
 
@@ -50,7 +54,7 @@ class DetectorTask(LightningModule):
         self,
         model: nn.Module,
         num_classes: int,
-        masks: bool = False,
+        masks: bool | None = None,
         frozen: list[str] | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -65,11 +69,14 @@ class DetectorTask(LightningModule):
         self.model = model
         if self._has("keypoint"):
             raise ValueError("no data module brings joints to train Keypoint R-CNN on: start from published weights")
-        self.num_classes, self.masks = num_classes, masks
+        if masks and not self._has("mask"):
+            raise ValueError("this detector finds boxes alone: leave `masks` out, or train Mask R-CNN")
+        self.num_classes = num_classes
         for name in frozen or ():
             check_name(model, name)
             freeze(model.get_submodule(name))
         self.optimizer, self.lr_scheduler, self.warmup_steps = optimizer, lr_scheduler, warmup_steps
+        masks = self._has("mask") if masks is None else masks
         self.val_scores, self.test_scores = (FoundObjects(num_classes, masks=masks) for _ in range(2))
 
     def forward(self, images: Sequence[Tensor]) -> Any:
@@ -88,11 +95,11 @@ class DetectorTask(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count what is found."""
-        self.val_scores.update(self(batch[0]), batch[1])
+        self._count(batch, self.val_scores)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Count what is found."""
-        self.test_scores.update(self(batch[0]), batch[1])
+        self._count(batch, self.test_scores)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""
@@ -106,17 +113,17 @@ class DetectorTask(LightningModule):
         """Return the optimizer over what is not frozen, and its schedulers."""
         return optimizers(self, self.optimizer, self.lr_scheduler, "val/map", self.warmup_steps)
 
+    def _count(self, batch: Batch, scores: FoundObjects) -> None:
+        with full_precision(self.device):
+            scores.update(self(batch[0]), batch[1])
+
     def _log(self, part: str, scores: FoundObjects) -> None:
         found = {f"{part}/{name}": value.to(self.device) for name, value in scores.compute().items()}
         self.log_dict(found, prog_bar=True, sync_dist=True)  # the same in every process
         scores.reset()
 
     def _target(self, objects: Boxes) -> dict[str, Tensor]:
-        if len(objects) and (largest := int(objects.labels.max())) >= self.num_classes:
-            raise ValueError(
-                f"an image has an object of class {largest}, but num_classes is {self.num_classes}: "
-                "the classes of network and data must be the same"
-            )
+        check_labels([objects], self.num_classes)
         kept = torch.ones_like(objects.labels, dtype=torch.bool) if objects.crowd is None else ~objects.crowd
         target = {"boxes": objects.xyxy[kept], "labels": objects.labels[kept] + 1}
         if self._has("mask"):

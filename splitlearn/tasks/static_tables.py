@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
 from splitlearn.models import SplitModel
+from splitlearn.tasks.training import TrainingTask
 
 
 class StaticTables(Callback):
@@ -25,6 +26,15 @@ class StaticTables(Callback):
         self.images = images
         self._symbols: list[list[NDArray[np.uint8]]] = []
         self._seen = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse to validate a task that gives no symbols.
+
+        Raises:
+            ValueError: if the model is no `SplitModel`, or the task no `TrainingTask`.
+        """
+        if stage in ("fit", "validate"):
+            _split_model(pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last epoch's symbols."""
@@ -62,4 +72,9 @@ def _split_model(module: LightningModule) -> SplitModel:
     model = getattr(module, "model", None)
     if not isinstance(model, SplitModel):
         raise ValueError("StaticTables needs a task whose model is a SplitModel: nothing else has a codec of symbols")
+    if not isinstance(module, TrainingTask):
+        raise ValueError(
+            f"StaticTables learns from the symbols that a ClassificationTask, say, makes in validation, and a "
+            f"{type(module).__name__} makes none: leave StaticTables out; payloads then bring their tables along"
+        )
     return model

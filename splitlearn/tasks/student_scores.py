@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from splitlearn.metrics import ObjectScores
 from splitlearn.models import BoxDecoder, TorchvisionBoxes
+from splitlearn.tasks.checks import check_labels
 
 
 class StudentScores(nn.Module, ABC):
@@ -72,12 +73,7 @@ class FoundObjects(StudentScores):
 
     def update(self, output: Any, targets: Any) -> None:
         """Count what was found in images, and what is there: `Boxes`, one an image."""
-        for boxes in targets:
-            if len(boxes) and (largest := int(boxes.labels.max())) >= self.num_classes:
-                raise ValueError(
-                    f"an image has an object of class {largest}, but num_classes is {self.num_classes}: "
-                    "the classes of network and data must be the same"
-                )
+        check_labels(targets, self.num_classes)
         self.objects.update(self.detector.decode(output, self.num_classes), targets)
 
     def compute(self) -> dict[str, Tensor]:

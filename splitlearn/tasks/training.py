@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
@@ -17,6 +16,7 @@ from splitlearn.codecs import RANS
 from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.metrics import EstimatedBits
 from splitlearn.models import CompressionModel, SplitModel
+from splitlearn.tasks.checks import check_weights
 from splitlearn.tasks.payload import PayloadTask
 
 Batch = tuple[Tensor, Tensor]
@@ -70,9 +70,7 @@ class TrainingTask(PayloadTask):
         lr_scheduler: LRSchedulerCallable | None,
     ) -> None:
         super().__init__(model)
-        for name, weight in (("rate_weight", rate_weight), ("distillation_weight", distillation_weight)):
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"{name} must be a number from 0 on, got {weight}")
+        check_weights(rate_weight=rate_weight, distillation_weight=distillation_weight)
         self.rate_loss, self.rate_weight = rate_loss, rate_weight
         if rate_loss is not None and isinstance(model, SplitModel):
             rate_loss.begin(model.latent_shapes, model.quantizers)
@@ -189,10 +187,12 @@ def optimizers(
         lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and is given the run's length
             unless it has one; any other steps every epoch. None keeps the learning rate.
         monitor: what ReduceLROnPlateau watches.
-        warmup_steps: batches in which the learning rate rises from a thousandth, as a line.
+        warmup_steps: batches in which the learning rate rises from a thousandth, as a line. The scheduler must multiply
+            the rate, as MultiStepLR or CosineAnnealingLR; beside one that sets it, as LambdaLR, the warmup must end
+            within the first epoch.
 
     Raises:
-        ValueError: if nothing trains.
+        ValueError: if nothing trains, or both the warmup and the scheduler would set the rate at every batch.
     """
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
     if not trainable:
@@ -206,8 +206,13 @@ def optimizers(
         except ValueError:  # OneCycleLR without a length
             scheduler = make(made, total_steps=int(task.trainer.estimated_stepping_batches))
         interval = "step" if hasattr(scheduler, "total_steps") else "epoch"
+        if warmup_steps and interval == "step":
+            raise ValueError(
+                f"{type(scheduler).__name__} sets the learning rate at every batch, so there is no place for "
+                "warmup_steps: leave it out, as OneCycleLR has a rise of its own (pct_start), or take MultiStepLR, say"
+            )
         schedulers.append({"scheduler": scheduler, "interval": interval, "monitor": monitor})
     if warmup_steps:
-        warmup = LinearLR(made, 1e-3, total_iters=warmup_steps)  # a factor: the other scheduler's works besides
+        warmup = LinearLR(made, 1e-3, total_iters=warmup_steps)  # a factor a batch, as the other's an epoch
         schedulers.append({"scheduler": warmup, "interval": "step"})
     return ([made], schedulers) if schedulers else made

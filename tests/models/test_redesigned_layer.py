@@ -48,6 +48,36 @@ def test_rounded_parameters_are_the_printed_ones() -> None:
     assert round(parameters(layer.decoder) / 1e6, 2) == 0.43
 
 
+def test_layers_are_those_of_the_published_code() -> None:
+    layer = RedesignedLayer1(64, 3, 256, width=32)
+    assert [words(part) for part in layer.encoder] == [
+        *("64→32, 2×2, padding 1", "norm of 32"),
+        *("32→128, 2×2, padding 1", "norm of 128", "ReLU"),
+        *("128→32, 2×2, padding 1", "norm of 32"),
+        "32→3, 2×2, padding 1",
+    ]
+    assert [words(part) for part in layer.decoder] == [
+        *("norm of 3", "ReLU"),
+        *("3→32, 2×2, padding 0", "norm of 32"),
+        *("32→64, 2×2, padding 0", "norm of 64", "ReLU"),
+        *("64→128, 2×2, padding 0", "norm of 128"),
+        *("128→256, 2×2, padding 0", "norm of 256", "ReLU"),
+    ]
+    assert words(RedesignedLayer1(rectified=False).decoder[-1]) == "Identity"
+
+
+def words(part: nn.Module) -> str:
+    """Return a layer in words."""
+    if isinstance(part, nn.Conv2d):
+        assert part.bias is None
+        assert part.stride == part.dilation == (1, 1)
+        assert part.groups == 1
+        assert len(set(part.padding)) == 1
+        kernel = "×".join(map(str, part.kernel_size))
+        return f"{part.in_channels}→{part.out_channels}, {kernel}, padding {part.padding[0]}"
+    return f"norm of {part.num_features}" if isinstance(part, nn.BatchNorm2d) else type(part).__name__
+
+
 def test_only_a_rectified_layer_ends_in_a_relu() -> None:
     features = torch.randn(2, 24, 8, 8)
     assert RedesignedLayer1(24, 3, 24)(features).min() == 0

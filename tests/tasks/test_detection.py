@@ -88,6 +88,32 @@ def test_a_detector_that_errs_nowhere_scores_one(make_trainer: MakeTrainer, rect
     assert logged["test/table_bytes"] == 0
 
 
+def test_boxes_are_those_of_single_precision(make_trainer: MakeTrainer, rectangles: Path) -> None:
+    class Seen(Brightest):
+        """Notes the outputs that boxes are made of."""
+
+        def __init__(self) -> None:
+            self.outputs: list[Tensor] = []
+
+        def decode(self, output: Tensor, num_classes: int) -> list[Boxes]:
+            self.outputs.append(output)
+            return super().decode(output, num_classes)
+
+    outputs = []
+    for precision in ("bf16-mixed", "32-true"):
+        seen = Seen()
+        net = split(nn.Sequential(same_image(), same_image()), "0", (3, 64, 64))
+        task = DetectionTask(SplitModel(net, MinMax(8), RunLength()), CLASSES, seen)
+        trainer = make_trainer(precision=precision)
+        trainer.test(task, data(rectangles), verbose=False)
+        trainer.predict(task, data(rectangles))
+        outputs.append(seen.outputs)
+    assert len(outputs[0]) == 4
+    for mixed, single in zip(*outputs, strict=True):
+        assert mixed.dtype == torch.float32
+        assert torch.equal(mixed, single)
+
+
 def test_errors_cost(make_trainer: MakeTrainer, rectangles: Path) -> None:
     """Class 0 has two objects, the others may be right: one wrong label halves its precision at most."""
     file = rectangles / "labels/val2017/3.txt"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,14 +15,35 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from splitlearn.codecs import RANS
 from splitlearn.data import Digits, PennFudan
 from splitlearn.deploy import export_network
-from splitlearn.losses import EntropyRate, L1Rate
-from splitlearn.models import CutError, Normalize, RedesignedLayer1, faster_rcnn, mask_rcnn, replaced, resnet8
+from splitlearn.losses import EntropyRate, FactorizedRate, L1Rate, RateLoss
+from splitlearn.models import (
+    CutError,
+    Normalize,
+    NormalizedSeparable,
+    RedesignedLayer1,
+    SplitModel,
+    faster_rcnn,
+    mask_rcnn,
+    replaced,
+    resnet8,
+    split,
+)
 from splitlearn.quantizers import Step
-from splitlearn.tasks import ChannelsLast, DetectorTask, DistillationTask, FoundObjects, NamedClasses
+from splitlearn.tasks import (
+    ChannelsLast,
+    DetectorTask,
+    DistillationTask,
+    FoundObjects,
+    LearntTables,
+    NamedClasses,
+    StaticTables,
+)
 from tests.tasks.conftest import MakeTrainer
 
+ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {"min_size": 64, "max_size": 96, "pyramid": 16, "box_width": 16, "proposals": 20}
 LAYERS = [f"backbone.body.layer{n}" for n in (1, 2, 3, 4)]
 STEM = ["backbone.body.conv1", "backbone.body.layer1"]
@@ -61,6 +86,18 @@ def distillation(layers: list[str] = LAYERS, **options: Any) -> DistillationTask
     teacher = detector()
     pairs = [(layer, layer) for layer in layers]
     return DistillationTask(teacher, student(teacher), pairs, STEM, **options)
+
+
+class SeenObjects(FoundObjects):
+    """Notes the boxes that are scored."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.boxes: list[Tensor] = []
+
+    def update(self, output: Any, targets: Any) -> None:
+        self.boxes += [found["boxes"] for found in output]
+        super().update(output, targets)
 
 
 def state(network: nn.Module) -> dict[str, Tensor]:
@@ -178,6 +215,63 @@ def test_the_learning_rate_warms_up_and_falls(make_trainer: MakeTrainer, pedestr
     assert rates == pytest.approx([1e-6, 2.5075e-4, 5.005e-4, 7.5025e-4, 1e-4, 1e-4], rel=1e-4)
 
 
+def test_a_warmup_beside_a_rate_that_is_set_at_every_batch_is_refused(make_trainer: MakeTrainer) -> None:
+    task = classifier(lr_scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1), warmup_steps=2)
+    with pytest.raises(ValueError, match=r"OneCycleLR sets the learning rate at every batch.*leave it out.*pct_start"):
+        make_trainer().fit(task, Digits(batch_size=8))
+
+
+def boxes_scored(make_trainer: MakeTrainer, pedestrians: Path, kind: str, precision: Any) -> list[Tensor]:
+    """Return the boxes that a validation scores, of a detector that finds something."""
+    seen = SeenObjects()
+    if kind == "student":
+        task: Any = distillation(scores=seen)
+    else:
+        task = DetectorTask(detector(), 1)
+        task.val_scores = seen
+    task.model.get_submodule("roi_heads").score_thresh = 0.0
+    make_trainer(precision=precision).validate(task, data(pedestrians), verbose=False)
+    return seen.boxes
+
+
+@pytest.mark.parametrize("kind", ["student", "teacher"])
+def test_boxes_are_scored_in_single_precision(make_trainer: MakeTrainer, pedestrians: Path, kind: str) -> None:
+    mixed, single = (boxes_scored(make_trainer, pedestrians, kind, each) for each in ("bf16-mixed", "32-true"))
+    assert sum(map(len, mixed)) > 0
+    for mine, theirs in zip(mixed, single, strict=True):
+        assert mine.dtype == torch.float32
+        assert torch.equal(mine, theirs)
+
+
+def test_training_in_half_precision_is_half(make_trainer: MakeTrainer, pedestrians: Path) -> None:
+    task, kinds = distillation(LAYERS[:1]), set()
+    hook = task.model.get_submodule(f"{LAYERS[0]}.encoder").register_forward_hook(
+        lambda module, _, output: kinds.add((module.training, output.dtype))
+    )
+    make_trainer(precision="bf16-mixed", limit_train_batches=1).fit(task, data(pedestrians))
+    hook.remove()
+    assert kinds == {(True, torch.bfloat16), (False, torch.float32)}
+
+
+@pytest.mark.slow
+def test_two_processes_distil_one_student(pedestrians: Path, tmp_path: Path) -> None:
+    before = state(distillation().model)
+    command = [sys.executable, "-m", "tests.tasks.two_processes", str(pedestrians), str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=500)
+    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert not set(one["means"]) & set(other["means"])  # of the images that each was given
+    trained = {name for name in before if name.startswith(tuple(f"{part}." for part in STEM))}
+    learnt = {name for name in trained if name.endswith(("weight", "bias"))}
+    for name, tensor in before.items():
+        assert torch.equal(one["state"][name], tensor) == (name not in trained), name
+        if name in learnt or name not in trained:
+            assert torch.equal(one["state"][name], other["state"][name]), name
+    assert {"val/distillation_loss", "val/map"} <= one["metrics"].keys()
+    for name in ("val/distillation_loss", "val/map"):
+        assert one["metrics"][name] == other["metrics"][name]
+
+
 def test_an_exported_student_gives_the_same_boxes(pedestrians: Path, tmp_path: Path) -> None:
     task = distillation()
     file = export_network(task.model, tmp_path / "student.safetensors", parts=task.trains)
@@ -198,11 +292,102 @@ def test_what_does_not_fit_is_told(make_trainer: MakeTrainer) -> None:
         DistillationTask(resnet8(), resnet8(), [], ["layer1"])
     with pytest.raises(ValueError, match="rate_at"):
         DistillationTask(resnet8(), resnet8(), [("layer1", "layer1")], ["layer1"], rate_loss=L1Rate())
+    with pytest.raises(ValueError, match="rate_weight must be a number from 0 on, got -1"):
+        classifier(rate_weight=-1.0)
     task = DistillationTask(resnet8(), resnet8(), [("layer1", "layer2")], ["layer1"])
     with pytest.raises(ValueError, match=r"teacher's layer1 gives \(16, 32, 32\).*student's layer2 \(32, 16, 16\)"):
         make_trainer().fit(task, Digits(batch_size=8))
     with pytest.raises(ValueError, match="export the student"):
         make_trainer().test(task, Digits(batch_size=8))
+
+
+def classifier(pair: str = "layer2", **options: Any) -> DistillationTask:
+    """A distillation whose student is a ResNet-8 with a bottleneck in its first block, which trains."""
+    teacher = resnet8()
+    learner = replaced(deepcopy(teacher), "layer1", RedesignedLayer1(16, 4, 16, width=8))
+    return DistillationTask(teacher, learner, [(pair, pair)], **{"trains": ["layer1"]} | options)
+
+
+def test_a_teacher_that_would_learn_along_is_told() -> None:
+    teacher = resnet8()
+    learner = replaced(teacher, "layer1", RedesignedLayer1(16, 4, 16, width=8))
+    with pytest.raises(ValueError, match=r"layer1\.encoder\.0\.weight .* the teacher too.*copy\.deepcopy\(teacher\)"):
+        DistillationTask(teacher, learner, [("layer2", "layer2")], ["layer1"])
+    other = resnet8()
+    other.set_submodule("layer1", resnet8().layer1)
+    other.set_submodule("layer2", teacher.layer2)  # it stays as it is, so both may have it
+    DistillationTask(teacher, other, [("layer2", "layer2")], ["layer1"])
+    with pytest.raises(ValueError, match=r"layer2\..* is to train, and is a part of the teacher too"):
+        DistillationTask(teacher, other, [("layer2", "layer2")], ["layer1", "layer2"])
+
+
+def test_a_latent_behind_the_pairs_is_told(make_trainer: MakeTrainer) -> None:
+    task = classifier("layer1", rate_at="layer2", rate_loss=L1Rate())
+    with pytest.raises(ValueError, match="stops at the last of its paired layers, which is not behind rate_at, layer2"):
+        make_trainer().fit(task, Digits(batch_size=8))
+
+
+def test_a_latent_that_is_overwritten_is_told() -> None:
+    task = classifier(rate_at="layer1.decoder.0", rate_loss=L1Rate())  # its norm, and a ReLU behind it
+    with pytest.raises(ValueError, match=r"the output of layer1\.decoder\.0 is overwritten"):
+        task.training_step((torch.rand(2, 3, 32, 32), torch.zeros(2)), 0)
+
+
+@pytest.mark.parametrize(
+    ("trains", "first"), [(["layer3"], r"layer3\.0\.conv1"), (["layer1", "layer2"], r"layer2\.0\.conv1")]
+)
+def test_parts_that_learn_nothing_are_told(make_trainer: MakeTrainer, trains: list[str], first: str) -> None:
+    task = classifier("layer1", trains=trains)
+    with pytest.raises(ValueError, match=rf"{first}\.weight is to train, but no paired layer depends on it"):
+        make_trainer().fit(task, Digits(batch_size=8))
+
+
+def bytes_between() -> SplitModel:
+    return SplitModel(
+        split(resnet8(), "layer2", (3, 32, 32)),
+        Step(0.1),
+        RANS(per_channel=True),
+        partial(NormalizedSeparable, channels=8, stride=2),
+    )
+
+
+def of_split_model(rate_loss: RateLoss) -> DistillationTask:
+    model = bytes_between()
+    pairs = [("layer2", "bottlenecks.0.decoder")]
+    at = "bottlenecks.0.encoder"
+    return DistillationTask(resnet8(), model, pairs, ["bottlenecks"], None, None, at, None, rate_loss, 0.1)
+
+
+def test_a_density_is_learnt_of_a_student_with_bytes(make_trainer: MakeTrainer) -> None:
+    rate = FactorizedRate()
+    task = of_split_model(rate)
+    before = rate.means.detach().clone()
+    assert before.shape == (8, 3)
+    trainer = make_trainer(callbacks=[LearntTables()])
+    trainer.fit(task, Digits(batch_size=8))
+    assert not torch.equal(rate.means, before)
+    assert trainer.callback_metrics["train/rate_loss"] > 0
+    assert trainer.callback_metrics["val/table_bytes"] > 0
+    with pytest.raises(ValueError, match=r"FactorizedRate must know .* a CifarResNet does not .* or EntropyRate"):
+        classifier(rate_at="layer1.encoder", rate_loss=FactorizedRate())
+
+
+def test_tables_need_a_task_that_makes_symbols(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ValueError, match=r"a DistillationTask makes none: leave StaticTables out"):
+        make_trainer(callbacks=[StaticTables()]).fit(of_split_model(L1Rate()), Digits(batch_size=8))
+
+
+def test_images_in_a_list_are_normalized_too() -> None:
+    seen: list[Tensor] = []
+    task = distillation(normalize=Normalize([0.5] * 3, [0.25] * 3))
+    for network in (task.teacher, task.model):
+        network.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0]))
+    images = [torch.rand(3, 64, 80), torch.rand(3, 70, 60)]
+    with torch.no_grad():
+        task.eval()(images)
+        task._wanted(images)
+    for mine, image in zip(seen, [*images, *images], strict=True):
+        assert torch.equal(mine, (image - 0.5) / 0.25)
 
 
 @pytest.mark.parametrize("masks", [False, True])
@@ -211,7 +396,6 @@ def test_a_detector_trains_whole(make_trainer: MakeTrainer, pedestrians: Path, m
     task = DetectorTask(
         build("resnet18", 2, **SMALL),
         1,
-        masks,
         frozen=["backbone.body.conv1"],
         lr_scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-3),
     )
@@ -242,3 +426,6 @@ def test_labels_masks_and_crowds_reach_the_detector() -> None:
         task._target(Boxes(boxes, torch.tensor([0, 1])))
     with pytest.raises(ValueError, match="detectors of torchvision"):
         DetectorTask(resnet8(), 2)
+    with pytest.raises(ValueError, match="finds boxes alone: leave `masks` out"):
+        DetectorTask(detector(), 1, masks=True)
+    assert not DetectorTask(mask_rcnn("resnet18", 3, **SMALL), 2, masks=False).val_scores.objects.masks

@@ -38,7 +38,8 @@ def kilobytes(profile: ModuleProfile) -> float:
 
 @pytest.fixture(scope="module")
 def resnet50_profile() -> list[ModuleProfile]:
-    return profile_model(resnet50(), IMAGE, depth=1)
+    with torch.device("meta"):  # drawing weights takes seconds
+        return profile_model(resnet50(), IMAGE, depth=1)
 
 
 def test_totals_of_resnet50(resnet50_profile: list[ModuleProfile]) -> None:

@@ -13,10 +13,9 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet18
-from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from splitlearn.codecs import Codec, CodecError, Huffman, Raw, RunLength, unpack
-from splitlearn.models import DepthwiseSeparable, Identity, Normalize, SplitModel, split
+from splitlearn.models import DepthwiseSeparable, Identity, Normalize, SplitModel, faster_rcnn, split
 from splitlearn.quantizers import Clipped, MinMax, Quantizer, Step
 from tests.networks import SHAPE, carra, datta, digits, network
 
@@ -77,7 +76,7 @@ def test_every_tensor_that_crosses_is_in_the_payload() -> None:
 
 
 def test_image_sizes_cross_as_integers() -> None:
-    detector = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=64, max_size=96, num_classes=3)
+    detector = faster_rcnn("resnet18", 3, min_size=64, max_size=96, pyramid=16, box_width=32)
     model = SplitModel(split(detector, "backbone.body.layer1", (3, 48, 64)), MinMax(8), RunLength()).eval()
     images = torch.rand(2, 3, 48, 64)
     assert not model.net.dtypes[1].is_floating_point

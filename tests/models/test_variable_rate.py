@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models import resnet18
-from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from splitlearn.codecs import CodecError, Huffman, RunLength
 from splitlearn.models import (
@@ -22,6 +21,7 @@ from splitlearn.models import (
     Split,
     SplitModel,
     VariableRateModel,
+    faster_rcnn,
     resnet8,
     split,
 )
@@ -249,7 +249,7 @@ def test_every_tensor_that_crosses_is_in_a_payload() -> None:
 
 @pytest.mark.slow
 def test_detectors_have_rates_too() -> None:
-    detector = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=64, max_size=96, num_classes=3)
+    detector = faster_rcnn("resnet18", 3, min_size=64, max_size=96, pyramid=16, box_width=32)
     net = split(detector, "backbone.body.layer1", (3, 48, 64))
     models = [SplitModel(net, MinMax(bits), RunLength()).eval() for bits in (2, 8)]
     model, images = VariableRateModel(models, [RatePoint(i, i) for i in range(2)]), torch.rand(2, 3, 48, 64)

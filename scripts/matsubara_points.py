@@ -22,6 +22,7 @@ from splitlearn.data import ObjectsDataModule
 from splitlearn.files import write_json
 from splitlearn.metrics import ObjectScores
 from splitlearn.models import ImageCodec, ImageFile, InputModel, Pixels, SplitModel, split
+from splitlearn.models.layer_outputs import layer_outputs
 from splitlearn.outputs import Boxes
 from splitlearn.quantizers import MinMax
 from splitlearn.tasks import FoundObjects
@@ -79,6 +80,28 @@ def students_points(student: Student, images: int | None = None) -> list[Point]:
 def inputs_points(student: Student, images: int | None = None) -> list[Point]:
     """Return the points of the whole teacher: not cut, and sent image files, of the images and of what it looks at."""
     return _once(student.teacher.folder, "inputs", images, lambda: _inputs_points(student, images))
+
+
+def students_errors(student: Student, images: int | None = None) -> list[float]:
+    """Return how far a student's layers are from the teacher's, those that GHND pairs: squared error over energy."""
+    file = student.folder / ("errors.json" if images is None else f"errors_{images}.json")
+    if not file.is_file():
+        write_json(file, _students_errors(student, images))
+    found: list[float] = json.loads(file.read_text())
+    return found
+
+
+def _students_errors(student: Student, count: int | None) -> list[float]:
+    task, layers = student.task().to(DEVICE), student.teacher.protocol.layers
+    assert isinstance(task.scores, FoundObjects)
+    errors, energies = [0.0] * len(layers), [0.0] * len(layers)
+    with torch.inference_mode():
+        for image in Tested(student.data(), "test", count, task.scores).images():
+            pairs = zip(*(layer_outputs(each, layers, [image]) for each in (task.teacher, task.model)), strict=True)
+            for number, (theirs, ours) in enumerate(pairs):
+                errors[number] += float((theirs - ours).square().sum())
+                energies[number] += float(theirs.square().sum())
+    return [error / energy for error, energy in zip(errors, energies, strict=True)]
 
 
 def _once(folder: Path, name: str, images: int | None, measure: Callable[[], list[Point]]) -> list[Point]:

@@ -27,11 +27,13 @@ class Found:
         teacher: the detector.
         inputs: points of the whole teacher, which is sent images.
         students: points of each student.
+        errors: of the layers of each student, as `students_errors` gives them.
     """
 
     teacher: Teacher
     inputs: list[Point]
     students: dict[Student, list[Point]]
+    errors: dict[Student, list[float]]
 
     @property
     def whole(self) -> Point:
@@ -56,7 +58,7 @@ def detector_section(found: Found, out: Path) -> str:
     trained = seconds(found.teacher.folder / "teacher")
     time = "" if trained is None else f", trained in {trained / 60:.0f} minutes of a processor"
     text = [f"## {name}, {found.teacher.protocol.network}\n", f"The teacher{time}: {_scores(whole)}.\n"]
-    text += [_students_table(found), _bytes_table(found), _expectations(found)]
+    text += [_students_table(found), _errors_table(found), _bytes_table(found), _expectations(found)]
     text.append(
         f"![precision against bytes](bytes_{kind}.png) ![precision against size](sizes_of_{kind}_tensors.png)\n"
     )
@@ -83,6 +85,20 @@ def _students_table(found: Found) -> str:
         minutes = "–" if time is None else f"{time / 60:.0f}"
         size = 100 * point.relative_size
         lines.append(f"| {student.channels} | {student.method} | {size:.1f} | {scores} | {share:.1f} | {minutes} |")
+    return "\n".join(lines) + "\n"
+
+
+def _errors_table(found: Found) -> str:
+    """How well layers are copied, which tells why precision is kept or lost."""
+    layers = found.teacher.protocol.layers
+    lines = [
+        "How far the students' layers are from the teacher's on these images, squared error over energy, in %:\n",
+        f"| C | method | {' | '.join(layer.removeprefix('backbone.body.') for layer in layers)} |",
+        "|--:|---|" + "--:|" * len(layers),
+    ]
+    for student, errors in found.errors.items():
+        row = " | ".join(f"{100 * error:.1f}" for error in errors)
+        lines.append(f"| {student.channels} | {student.method} | {row} |")
     return "\n".join(lines) + "\n"
 
 

@@ -92,12 +92,13 @@ def students_errors(student: Student, images: int | None = None) -> list[float]:
 
 
 def _students_errors(student: Student, count: int | None) -> list[float]:
-    task, layers = student.task().to(DEVICE), student.teacher.protocol.layers
+    task, layers = student.task(), student.teacher.protocol.layers
+    networks = (task.teacher.to(DEVICE), task.model.to(DEVICE))
     assert isinstance(task.scores, FoundObjects)
     errors, energies = [0.0] * len(layers), [0.0] * len(layers)
     with torch.inference_mode():
         for image in Tested(student.data(), "test", count, task.scores).images():
-            pairs = zip(*(layer_outputs(each, layers, [image]) for each in (task.teacher, task.model)), strict=True)
+            pairs = zip(*(layer_outputs(each, layers, [image]) for each in networks), strict=True)
             for number, (theirs, ours) in enumerate(pairs):
                 errors[number] += float((theirs - ours).square().sum())
                 energies[number] += float(theirs.square().sum())

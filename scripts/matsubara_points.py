@@ -173,7 +173,7 @@ def _students_points(student: Student, count: int | None) -> list[Point]:
 
     floats = test.score(outputs())
     size = elements / pixels
-    points = [Point(student.method, student.channels, FLOAT, "–", floats, None, size)]
+    points = [Point(student.label, student.channels, FLOAT, "–", floats, None, size)]
     for bits in BITS:
         quantizer = MinMax(bits)
         models = {name: whole.coded_by([quantizer], [codec]) for name, codec in PLAIN.items()}
@@ -187,8 +187,8 @@ def _students_points(student: Student, count: int | None) -> list[Point]:
             return found["map"]
 
         features = (whole.features(image[None]) for image in test.images())
-        for point in measure_rates(student.method, f"{bits} bits", models, features, score):
-            row = (student.method, student.channels, point.setting, point.codec)
+        for point in measure_rates(student.label, f"{bits} bits", models, features, score):
+            row = (student.label, student.channels, point.setting, point.codec)
             points.append(Point(*row, dict(found), point.bytes_per_image, size, point.table_bytes))
     return points
 

@@ -84,7 +84,7 @@ def _students_table(found: Found) -> str:
         time = seconds(student.folder)
         minutes = "–" if time is None else f"{time / 60:.0f}"
         size = 100 * point.relative_size
-        lines.append(f"| {student.channels} | {student.method} | {size:.1f} | {scores} | {share:.1f} | {minutes} |")
+        lines.append(f"| {student.channels} | {student.label} | {size:.1f} | {scores} | {share:.1f} | {minutes} |")
     return "\n".join(lines) + "\n"
 
 
@@ -98,7 +98,7 @@ def _errors_table(found: Found) -> str:
     ]
     for student, errors in found.errors.items():
         row = " | ".join(f"{100 * error:.1f}" for error in errors)
-        lines.append(f"| {student.channels} | {student.method} | {row} |")
+        lines.append(f"| {student.channels} | {student.label} | {row} |")
     return "\n".join(lines) + "\n"
 
 
@@ -129,12 +129,16 @@ def _bytes_table(found: Found) -> str:
 def _expectations(found: Found) -> str:
     """Say what was hoped for, and what has come of it."""
     whole, jpeg = found.whole.scores["map"], found.image("image as it is").bytes_per_image or 1
-    ghnd = {s: points for s, points in found.students.items() if s.method == "GHND"}
+    ghnd = {s: points for s, points in found.students.items() if s.label == "GHND"}
     if not ghnd:
         return ""
     middle = sorted(ghnd, key=lambda student: student.channels)[len(ghnd) // 2]
     kept = next(p for p in ghnd[middle] if p.setting == FLOAT).scores["map"] / whole
     text = f"GHND at C = {middle.channels} keeps {100 * kept:.1f} % of the teacher's box precision (hoped for: 90 %)."
+    for student, points in found.students.items():
+        if student.epochs is not None:
+            score = next(p for p in points if p.setting == FLOAT).scores["map"]
+            text += f" Trained for {student.epochs} epochs, C = {student.channels} keeps {100 * score / whole:.1f} %."
     best = cheapest([p for points in found.students.values() for p in points], KEPT * whole)
     if best is None:
         return f"{text} No student's payloads keep {100 * KEPT:.0f} %.\n"
@@ -160,12 +164,12 @@ def _plot(found: Found, out: Path) -> None:
         curves[f"JPEG, {method}"] = [((p.bytes_per_image or 0) / KB, p.scores["map"]) for p in points]
     sizes: dict[str, list[tuple[float, float]]] = {}
     for student, points in found.students.items():
-        label = f"{student.method}, C = {student.channels}"
+        label = f"{student.label}, C = {student.channels}"
         settings = dict.fromkeys(p.setting for p in points if p.setting != FLOAT)
         best = [cheapest([p for p in points if p.setting == setting], -2) for setting in settings]
         curves[label] = [((p.bytes_per_image or 0) / KB, p.scores["map"]) for p in best if p]
         point = next(p for p in points if p.setting == FLOAT)
-        sizes.setdefault(student.method, []).append((100 * point.relative_size, point.scores["map"]))
+        sizes.setdefault(student.label, []).append((100 * point.relative_size, point.scores["map"]))
     title, score = f"{NAMES[kind]}, {found.teacher.protocol.network}", "box mAP (%)"
     plot_rates(curves, whole, out / f"bytes_{kind}.png", title, score, "payload (KB per image, log scale)")
     rate = "tensor that crosses, of the input (%, log scale)"

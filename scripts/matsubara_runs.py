@@ -117,16 +117,24 @@ class Student:
         teacher: that it comes from.
         method: "GHND" or "HND".
         channels: of the bottleneck.
+        epochs: that it trains for; None takes the config's.
     """
 
     teacher: Teacher
     method: str
     channels: int
+    epochs: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Its method as it stands in tables."""
+        return self.method if self.epochs is None else f"{self.method}, {self.epochs} epochs"
 
     @property
     def folder(self) -> Path:
         """Where it lies."""
-        return self.teacher.folder / f"{self.method.lower()}_{self.channels}"
+        name = f"{self.method.lower()}_{self.channels}"
+        return self.teacher.folder / (name if self.epochs is None else f"{name}_{self.epochs}_epochs")
 
     @property
     def cut(self) -> str:
@@ -138,6 +146,7 @@ class Student:
         layers = self.teacher.protocol.layers if self.method == "GHND" else self.teacher.protocol.layers[:1]
         pairs = ",".join(f"[{layer},{layer}]" for layer in layers)
         options = ["--model.pairs", f"[{pairs}]", "--model.model.by.channels", str(self.channels)]
+        options += [] if self.epochs is None else ["--trainer.max_epochs", str(self.epochs)]
         for network in ("--model.teacher", "--model.model.model"):
             options += [*self.teacher.built(network), f"{network}.weights", self.teacher.weights]
         options += ["--model.scores.masks", "true"] if self.teacher.masks else []

@@ -51,16 +51,20 @@ def test_the_page_names_the_fewest_bytes_that_keep_the_precision(scripts: dict[s
         for method in ("GHND", "HND")
         for channels in (3, 6, 12)
     }
+    longer = scripts["Student"](teacher, "GHND", 6, 32)
+    students[longer] = points(scripts, longer.label, 6, [("float", "–", 0.59, None)])
     errors = {student: [0.6, 0.3, 0.1, 0.04] for student in students}
     text = scripts["detector_section"](scripts["Found"](teacher, inputs, students, errors), tmp_path)
     assert "GHND at C = 6 keeps 96.7 % of the teacher's box precision" in text
+    assert "Trained for 32 epochs, C = 6 keeps 98.3 %." in text
+    assert "| 6 | GHND, 32 epochs | 14.0 | 59.0 | 59.0 | 98.3 | – |" in text
     assert "GHND, C = 3, 4 bits, RANS, 5.86 KB, 0.075 of JPEG at quality 95" in text
     assert "A JPEG of what the detector looks at keeps as much with 7.81 KB (quality 10)" in text
     assert "| 6 | HND | 14.0 | 58.0 | 58.0 | 96.7 | – |" in text
     assert "| 12 | GHND | 2 bits | RANS | 1.95 | 0.025 | 0.0 | 40.0 | – |" in text
     assert "| C | method | 3 | 6 | 13 | 17 |" in text
     assert "| 6 | HND | 60.0 | 30.0 | 10.0 | 4.0 |" in text
-    assert len((tmp_path / "points_faster.csv").read_text().splitlines()) == 1 + 6 + 6 * 5
+    assert len((tmp_path / "points_faster.csv").read_text().splitlines()) == 1 + 6 + 6 * 5 + 1
     assert (tmp_path / "bytes_faster.png").stat().st_size > 0
     assert (tmp_path / "sizes_of_faster_tensors.png").stat().st_size > 0
 

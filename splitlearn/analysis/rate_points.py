@@ -156,8 +156,9 @@ def plot_rates(
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for number, (label, curve) in enumerate(curves.items()):
         points = sorted(curve)
+        seen = label if any(y > unsplit - SHOWN for _, y in points) else f"{label} (below)"
         style = {"marker": "osD^vP*X"[number % 8], "markersize": 4.5, "color": f"C{number}"}
-        axes.plot([x for x, _ in points], [100 * y for _, y in points], label=label, **style)
+        axes.plot([x for x, _ in points], [100 * y for _, y in points], label=seen, **style)
     axes.axhline(100 * unsplit, color="black", linewidth=1, label="unsplit")
     axes.axhline(100 * unsplit - 1, color="black", linewidth=0.8, linestyle=":", label="one point below")
     shown = [(x, y) for curve in curves.values() for x, y in curve if y > unsplit - SHOWN]

@@ -67,6 +67,8 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool 
         ) from error
     if not files:
         raise DataError(f"{file} lists no images: set the annotations to a COCO instances json of some")
+    if not any(objects.values()):
+        raise DataError(f"{file} lists images and no object in any of them: set the annotations to the right file")
     missing = [path for path in files.values() if not path.is_file()]
     if missing:
         raise DataError(

@@ -162,7 +162,10 @@ class ObjectImages(Dataset[tuple[Tensor, Boxes]]):
         image = ImageOps.exif_transpose(decode_rgb(self.files[index]))  # boxes are drawn on the image as it is shown
         pixels, objects = pil_to_tensor(image), self.annotations[index].objects(image.width, image.height)
         objects = _clipped(objects, image.width, image.height)
-        return (pixels, objects) if self.transform is None else transformed(self.transform, pixels, objects)
+        if self.transform is None:
+            return pixels, objects
+        pixels, objects = transformed(self.transform, pixels, objects)
+        return pixels, _clipped(objects, pixels.shape[-1], pixels.shape[-2])  # a crop leaves objects outside
 
 
 ORIENTATION, FIRST_TURNED = 0x0112, 5  # EXIF's tag, and the first of its values that swap width and height
@@ -172,8 +175,7 @@ def transformed(transform: nn.Module, pixels: Tensor, objects: Boxes) -> tuple[T
     """Return an image and its objects after a transform of torchvision's v2 has acted on both.
 
     Args:
-        transform: called with an image and a dict of boxes, labels, and where there are any, masks. One that crops is
-            to be followed by `SanitizeBoundingBoxes`, which removes what is outside.
+        transform: called with an image and a dict of boxes, labels, and where there are any, masks.
         pixels: uint8 `(3, H, W)`.
         objects: in its pixels.
     """

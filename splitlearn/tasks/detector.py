@@ -42,7 +42,8 @@ class DetectorTask(LightningModule):
             has a rise of its own.
 
     Raises:
-        ValueError: if the model is no detector of torchvision, or Keypoint R-CNN, or makes no masks to be scored.
+        ValueError: if the model is no detector of torchvision, is Keypoint R-CNN, has another number of classes, or
+            makes no masks to be scored.
         CutError: if a frozen module does not exist.
         ImportError: if faster-coco-eval, which computes the metric, is not installed.
 
@@ -71,6 +72,7 @@ class DetectorTask(LightningModule):
             raise ValueError("no data module brings joints to train Keypoint R-CNN on: start from published weights")
         if masks and not self._has("mask"):
             raise ValueError("this detector finds boxes alone: leave `masks` out, or train Mask R-CNN")
+        self._check_classes(num_classes)
         self.num_classes = num_classes
         for name in frozen or ():
             check_name(model, name)
@@ -131,6 +133,18 @@ class DetectorTask(LightningModule):
                 raise ValueError("this detector learns masks, and the data have boxes alone: set the data's `masks`")
             target["masks"] = objects.masks[kept].to(torch.uint8)
         return target
+
+    def _check_classes(self, num_classes: int) -> None:
+        heads: Any = getattr(self.model, "roi_heads", None)
+        predictor = getattr(heads, "box_predictor", None)
+        if (
+            isinstance(found := getattr(predictor, "cls_score", None), nn.Linear)
+            and found.out_features != num_classes + 1
+        ):
+            raise ValueError(
+                f"the detector has {found.out_features} classes with the background, and num_classes is {num_classes}: "
+                f"give the detector {num_classes + 1}"
+            )
 
     def _has(self, branch: str) -> bool:
         """Whether the detector has a branch of Mask or Keypoint R-CNN."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from splitlearn.cli.exit_commands import _check_settings
+from splitlearn.cli.messages import UsageError
 from splitlearn.models import EarlyExitModel
 from splitlearn.tasks import load_task
 from tests.cli.conftest import SMALL, Run
@@ -115,6 +117,15 @@ def test_misspelt_exits_and_impossible_thresholds_are_told(configs: Run) -> None
     outcome = configs("test", "--config", "whole.yaml", "--model.model.threshold", "1.5")
     assert outcome.status == 1
     assert "a threshold must lie in [0, 1]" in outcome.error
+
+
+def test_a_stage_that_failed_at_once_may_be_begun_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "version_0").mkdir()
+    (tmp_path / "version_0/config.yaml").write_text("model: {}")
+    _check_settings(["--config", "other.yaml"], tmp_path)
+    (tmp_path / "version_0/last.ckpt").touch()
+    with pytest.raises(UsageError):
+        _check_settings(["--config", "other.yaml"], tmp_path)
 
 
 @pytest.mark.slow

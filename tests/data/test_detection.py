@@ -121,6 +121,7 @@ def changed(root: Path, change: Change) -> CocoDetection:
         (lambda c: c["images"][1].update(width=0), "is damaged or holds no COCO instances"),
         (lambda c: c.pop("annotations"), "is damaged or holds no COCO instances"),
         (lambda c: c.update(images=[], annotations=[]), "lists no images"),
+        (lambda c: c.update(annotations=[]), "no object in any of them"),
         (lambda c: c.update(categories=[]), "names no categories"),
         (lambda c: c.pop("categories"), "categories need id and name"),
     ],

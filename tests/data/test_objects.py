@@ -270,6 +270,21 @@ def test_batches_are_augmented_only_where_that_is_asked_for(layout: str, request
     assert not all(image.equal(view) for image, (view, _) in zip(images, other, strict=True))
 
 
+def test_a_crop_leaves_out_what_lies_outside(pedestrians: Path) -> None:
+    """Without SanitizeBoundingBoxes, which a user may not know of."""
+    data: Any = PennFudan(pedestrians, test_size=1, val_size=1, transform=v2.CenterCrop((6, 5)))
+    whole: Any = PennFudan(pedestrians, test_size=1, val_size=1)
+    for each in (data, whole):
+        each.setup("fit")
+    counts = [sum(len(found) for _, found in each._train) for each in (data, whole)]
+    assert counts[0] < counts[1]
+    for image, found in data._train:
+        assert image.shape[-2:] == (6, 5)
+        assert (found.xyxy[:, 2:] > found.xyxy[:, :2]).all()
+        assert (found.xyxy <= torch.tensor([5, 6, 5, 6])).all()
+        assert len(found.labels) == len(found.masks) == len(found)
+
+
 def test_training_batches_hold_images_of_about_one_shape(pedestrians: Path) -> None:
     data = PennFudan(pedestrians, test_size=1, val_size=1, batch_size=2)
     data.setup("fit")

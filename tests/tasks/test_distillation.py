@@ -424,6 +424,10 @@ def test_labels_masks_and_crowds_reach_the_detector() -> None:
         task._target(Boxes(boxes, torch.tensor([0, 2]), masks=masks))
     with pytest.raises(ValueError, match="boxes alone"):
         task._target(Boxes(boxes, torch.tensor([0, 1])))
+    with pytest.raises(
+        ValueError, match="has 3 classes with the background, and num_classes is 3: give the detector 4"
+    ):
+        DetectorTask(mask_rcnn("resnet18", 3, **SMALL), 3)
     with pytest.raises(ValueError, match="detectors of torchvision"):
         DetectorTask(resnet8(), 2)
     with pytest.raises(ValueError, match="finds boxes alone: leave `masks` out"):

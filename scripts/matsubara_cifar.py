@@ -89,7 +89,11 @@ def _verdict(curves: dict[str, list[tuple[float, float]]]) -> str:
     for name, theirs in others:
         low, high = max(mine[0][0], theirs[0][0]), min(mine[-1][0], theirs[-1][0])
         if low >= high:
-            text.append(f"{first} and {name} have no bytes in common: no comparison.")
+            ours, his = (mine[0], theirs[-1]) if mine[0][0] > theirs[-1][0] else (mine[-1], theirs[0])
+            text.append(
+                f"{first} and {name} have no bytes in common; where they are nearest, {first} is right in "
+                f"{100 * ours[1]:.2f} % with {ours[0]:.0f} bytes, {name} in {100 * his[1]:.2f} % with {his[0]:.0f}."
+            )
             continue
         at = np.exp(np.linspace(np.log(low), np.log(high), 50))
         gap = 100 * float(np.mean(_along(mine, at) - _along(theirs, at)))

@@ -75,7 +75,10 @@ def test_losses_are_compared_at_the_bytes_that_both_have(scripts: dict[str, Any]
     assert "From 100 to 200 bytes, a is right in 2.00 points more than b, on average." in verdict(
         {"a": ours, "b": theirs}
     )
-    assert "no bytes in common" in verdict({"a": ours, "b": [(300.0, 0.9), (400.0, 0.9)]})
+    for apart, told in (([(300.0, 0.9), (400.0, 0.9)], "86.00 % with 200"), ([(50.0, 0.7)], "80.00 % with 100")):
+        assert f"no bytes in common; where they are nearest, a is right in {told} bytes, b in" in verdict(
+            {"a": ours, "b": apart}
+        )
 
 
 class TwoImages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,12 @@ class CompressionModel(nn.Module, ABC):
 
     Images are float `(B, 3, H, W)` in [0, 1]; normalization belongs to the model. `run` is differentiable and counts no
     bytes; `compress` and `decompress` are the device and the edge server, between which only payloads pass.
+
+    Attributes:
+        settles_early: whether the device may settle an image by itself, whose payload is then empty and tells nothing.
     """
+
+    settles_early: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, images: Tensor) -> SplitOutput:

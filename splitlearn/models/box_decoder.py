@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from torch import nn
+
 from splitlearn.outputs import Boxes
 
 
@@ -13,6 +15,16 @@ class BoxDecoder(ABC):
 
     A detector of another kind takes one class with this method; configs name it by import path.
     """
+
+    def check_network(self, network: nn.Module) -> None:  # noqa: B027, most read any network
+        """Refuse a network whose output means something else; by default any will do.
+
+        Args:
+            network: with bytes in its middle, or its parts.
+
+        Raises:
+            ValueError: if it is such.
+        """
 
     @abstractmethod
     def decode(self, output: Any, num_classes: int) -> list[Boxes]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from safetensors import safe_open
@@ -44,7 +44,7 @@ class EarlyExitModel(SplitModel):
         quantizer: floats to symbols; one for all float tensors that cross, or a list with one for each.
         codec: symbols to bytes; likewise.
         exits: names of modules of the head, in any order; None is one exit, at the cut.
-        num_classes: number of classes.
+        num_classes: number of classes; None is as many as the network's own output tells apart.
         threshold: T_c, how sure an exit must be; one for all exits or one for each. At 0 all images leave through the
             first exit, at 1 none leaves early. May be set at any time.
         confidence: how sure an exit is; by default the probability of the likeliest class.
@@ -61,12 +61,14 @@ class EarlyExitModel(SplitModel):
 
     Raises:
         CutError: if there is no module of an exit's name, or it lies behind the cut.
-        ValueError: if an exit cannot stand there, or a threshold is not in [0, 1].
+        ValueError: if an exit cannot stand there, a threshold is not in [0, 1], or the network's own output is not
+            logits of as many classes.
 
     Reference:
         Beysens et al. 2023, Secs. III-A and III-B.
     """
 
+    settles_early: ClassVar[bool] = True
     temperatures: Tensor
 
     def __init__(
@@ -75,7 +77,7 @@ class EarlyExitModel(SplitModel):
         quantizer: Quantizer | list[Quantizer],
         codec: Codec | list[Codec],
         exits: list[str] | None = None,
-        num_classes: int = 10,
+        num_classes: int | None = None,
         threshold: float | list[float] = 0.9,
         confidence: Confidence | None = None,
         branch: BranchFactory = ExitBranch,
@@ -84,11 +86,11 @@ class EarlyExitModel(SplitModel):
         weights: str | Path | None = None,
     ) -> None:
         super().__init__(net, quantizer, codec, bottleneck, normalize)
-        self.num_classes = num_classes
+        self.num_classes = _classes(net, num_classes)
         self.confidence = MaximumSoftmax() if confidence is None else confidence
         self.exit_names, steps, shapes = _divide(net, [net.at] if exits is None else exits)
         self.steps = Steps(steps)
-        self.exits = nn.ModuleList(branch(shape, num_classes) for shape in shapes)
+        self.exits = nn.ModuleList(branch(shape, self.num_classes) for shape in shapes)
         self.register_buffer("temperatures", torch.ones(len(shapes)))
         self.threshold = threshold
         if weights is not None:
@@ -284,6 +286,23 @@ def _with_tables(codecs: Sequence[Codec], weights: Path) -> tuple[Codec, ...]:
         for name in names:
             tables[int(name[1])][name[2]] = file.get_tensor(".".join(name)).numpy()
     return tuple(codec.with_tables(own) if own else codec for codec, own in zip(codecs, tables, strict=True))
+
+
+def _classes(net: Split, wanted: int | None) -> int:
+    """Return how many classes the network's own output tells apart, which all exits must do too."""
+    like = next(net.parameters(), torch.zeros(()))
+    with torch.no_grad():
+        facts = zip(net.shapes, net.dtypes, strict=True)
+        output = net.eval().tail(*(torch.zeros(1, *shape, dtype=dtype, device=like.device) for shape, dtype in facts))
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        form = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(f"exits need a network whose output is logits (B, classes), that of {net.name} is {form}")
+    if wanted not in (None, output.shape[1]):
+        raise ValueError(
+            f"the exits are to tell {wanted} classes apart, and {net.name} tells {output.shape[1]}: leave the exits' "
+            "num_classes out, or give both the same"
+        )
+    return int(output.shape[1])
 
 
 def _out_of_date() -> ValueError:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_convert
 
 from splitlearn.models.box_decoder import BoxDecoder
 from splitlearn.outputs import Boxes
 
+OTHER_HEADS = {"Segment", "Pose", "OBB", "Classify", "RTDETRDecoder"}  # of ultralytics, and what derives from them
 MOST_CANDIDATES = 30_000  # per image, the best; what ultralytics gives to its suppression
 
 
@@ -34,6 +35,21 @@ class YoloBoxes(BoxDecoder):
             )
         self.confidence, self.iou, self.most = confidence, iou, most
 
+    def check_network(self, network: nn.Module) -> None:
+        """Refuse heads of ultralytics that tell more than upright boxes, or have suppressed some themselves.
+
+        Raises:
+            ValueError: if the network has one.
+        """
+        for module in network.modules():
+            kinds = {cls.__name__ for cls in type(module).__mro__ if cls.__module__.startswith("ultralytics.")}
+            if kinds & OTHER_HEADS or ("Detect" in kinds and getattr(module, "end2end", False)):
+                raise ValueError(
+                    "YoloBoxes reads the head of ultralytics that finds upright boxes, Detect, and this network ends "
+                    f"in {type(module).__name__}, whose output means something else: take a model for detection, "
+                    "yolov8n say"
+                )
+
     def decode(self, output: Any, num_classes: int) -> list[Boxes]:
         """Return the objects found in each image, best first.
 
@@ -50,7 +66,17 @@ class YoloBoxes(BoxDecoder):
             form = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
             raise ValueError(f"YoloBoxes reads (B, 4 + classes, boxes), the eval output of a YOLO network, not {form}")
         if raw.shape[1] - 4 != num_classes:
-            raise ValueError(f"the network tells {raw.shape[1] - 4} classes apart, but num_classes is {num_classes}")
+            raise ValueError(
+                f"the network tells {raw.shape[1] - 4} classes apart, but num_classes is {num_classes}; if it finds "
+                "masks, joints or angles too, YoloBoxes cannot read it"
+            )
+        low, high = torch.aminmax(raw[:, 4:]) if raw.shape[2] else (torch.zeros(()),) * 2
+        if low < 0 or high > 1:  # NaN passes: it finds nothing
+            raise ValueError(
+                f"scores of classes lie in [0, 1], and in this output they go from {float(low):.3g} to "
+                f"{float(high):.3g}: YoloBoxes reads (B, 4 + classes, boxes), the eval output of a YOLO network that "
+                "finds boxes alone"
+            )
         return [self._decode_image(rows) for rows in raw.float().transpose(1, 2)]
 
     def _decode_image(self, rows: Tensor) -> Boxes:

@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.models import CompressionModel
+from splitlearn.tasks.checks import check_classes
 from splitlearn.tasks.training import Batch, TrainingTask
 
 
@@ -70,12 +71,8 @@ class ClassificationTask(TrainingTask):
         return prediction
 
     def check_targets(self, targets: Tensor) -> None:
-        """Refuse labels beyond the classes."""
-        if len(targets) and (largest := int(targets.max())) >= self.num_classes:
-            raise ValueError(
-                f"an image has the label {largest}, but num_classes is {self.num_classes}: "
-                "the classes of network and data must be the same"
-            )
+        """Refuse labels beyond the classes, and what is no labels."""
+        check_classes(targets, self.num_classes, 1, "a class an image, int64 (B,)")
 
     def task_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy of the images."""
@@ -93,7 +90,12 @@ class ClassificationTask(TrainingTask):
         rows = [[i, label, class_names[label] if class_names else ""] for i, label in enumerate(classes)]
         return [["image", "class", "name"], *rows]
 
-    def _check_shape(self, logits: Tensor) -> None:
+    def _check_shape(self, logits: Any) -> None:
+        if not isinstance(logits, Tensor):
+            raise ValueError(
+                f"the network's output is a {type(logits).__name__}, and a class is read from logits (B, num_classes): "
+                "wrap the network in a module that returns these alone"
+            )
         found = tuple(logits.shape[1:])
         if found != (self.num_classes,):
             raise ValueError(

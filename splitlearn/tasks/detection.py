@@ -33,6 +33,7 @@ class DetectionTask(PayloadTask):
         masks: whether masks are scored too: network and data must have them.
 
     Raises:
+        ValueError: if the detector does not read what the network makes.
         ImportError: if faster-coco-eval, which computes the metric, is not installed.
 
     Reference:
@@ -41,6 +42,7 @@ class DetectionTask(PayloadTask):
 
     def __init__(self, model: CompressionModel, num_classes: int, detector: BoxDecoder, masks: bool = False) -> None:
         super().__init__(model)
+        detector.check_network(model)
         self.num_classes = num_classes
         self.detector = detector
         self.scores = ObjectScores(masks)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from splitlearn.models import check_name, freeze
 from splitlearn.models.cutting.detector import is_detector
 from splitlearn.outputs import Boxes
-from splitlearn.tasks.checks import check_labels
+from splitlearn.tasks.checks import check_data, check_labels
 from splitlearn.tasks.precision import full_precision
 from splitlearn.tasks.student_scores import FoundObjects
 from splitlearn.tasks.training import optimizers
@@ -80,6 +80,14 @@ class DetectorTask(LightningModule):
         self.optimizer, self.lr_scheduler, self.warmup_steps = optimizer, lr_scheduler, warmup_steps
         masks = self._has("mask") if masks is None else masks
         self.val_scores, self.test_scores = (FoundObjects(num_classes, masks=masks) for _ in range(2))
+
+    def setup(self, stage: str) -> None:
+        """Refuse data of another number of classes, if they tell it.
+
+        Raises:
+            ValueError: if they have more or fewer than this task.
+        """
+        check_data(self.num_classes, getattr(self.trainer, "datamodule", None))
 
     def forward(self, images: Sequence[Tensor]) -> Any:
         """Return what the detector finds: a dict an image."""

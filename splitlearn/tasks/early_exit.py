@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -48,6 +48,7 @@ class EarlyExitTask(ClassificationTask):
     """
 
     model: EarlyExitModel
+    lets_exits_answer: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -59,6 +60,13 @@ class EarlyExitTask(ClassificationTask):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
+        if not model.settles_early:
+            raise ValueError(f"a {type(model).__name__} has no exits to train: take a ClassificationTask")
+        if num_classes != model.num_classes:
+            raise ValueError(
+                f"num_classes is {num_classes}, and network and exits tell {model.num_classes} classes apart: "
+                "the classes of network and data must be the same"
+            )
         super().__init__(model, num_classes, rate_loss, rate_weight, optimizer=optimizer, lr_scheduler=lr_scheduler)
         count = len(model.exits) + 1
         self.exit_weights = [1 / count] * count if exit_weights is None else exit_weights
@@ -80,6 +88,8 @@ class EarlyExitTask(ClassificationTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, labels = batch
+        if labels.device.type == "cpu" or batch_idx == 0:
+            self.check_targets(labels)
         output = self.model.run(images)
         loss = self._joint_loss(output, labels)
         parts = {"train/task_loss": loss}

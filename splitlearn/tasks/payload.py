@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning import LightningModule
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from splitlearn.files import whole_file
 from splitlearn.metrics import BitsPerPixel, BytesPerImage
 from splitlearn.models import CompressionModel, SplitModel, VariableRateModel
+from splitlearn.tasks.checks import check_data
 
 
 class PayloadTask(LightningModule):
@@ -20,12 +21,39 @@ class PayloadTask(LightningModule):
 
     Args:
         model: the network.
+
+    Attributes:
+        num_classes: number of classes, that of the data.
+        lets_exits_answer: whether images that the device settles by itself count with what it makes of them.
+
+    Raises:
+        TypeError: if the model has no bytes in its middle.
+        ValueError: if it has exits, and this task would not let them answer.
     """
+
+    num_classes: int
+    lets_exits_answer: ClassVar[bool] = False
 
     def __init__(self, model: CompressionModel) -> None:
         super().__init__()
+        name, kind = type(self).__name__, type(model).__name__
+        if not isinstance(model, CompressionModel):
+            raise TypeError(f"a {name} takes a SplitModel, say, or InputModel(network), and this is a {kind}: wrap it")
+        if model.settles_early and not self.lets_exits_answer:
+            raise ValueError(
+                f"a {kind} settles images on the device, which a {name} neither trains nor counts: take an "
+                "EarlyExitTask, or a SplitModel of the same cut"
+            )
         self.model = model
         self.bytes_per_image, self.bits_per_pixel = BytesPerImage(), BitsPerPixel()
+
+    def setup(self, stage: str) -> None:
+        """Refuse data of another number of classes, if they tell it.
+
+        Raises:
+            ValueError: if they have more or fewer than this task.
+        """
+        check_data(self.num_classes, getattr(self.trainer, "datamodule", None))
 
     def measured(self, images: Tensor | Sequence[Tensor]) -> Any:
         """Return the prediction of images that went through their payloads, and log the sizes of these."""

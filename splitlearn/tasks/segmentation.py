@@ -76,6 +76,7 @@ class SegmentationTask(TrainingTask):
 
     def logits_of(self, prediction: Any, targets: Tensor) -> Tensor:
         """Return the network's logits `(B, num_classes, h, w)`, resized to the height and width of `targets`."""
+        _check_masks(targets)
         logits = prediction.get("out") if isinstance(prediction, Mapping) else prediction
         if not isinstance(logits, Tensor) or logits.ndim != 4:
             found = f"has shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"is a {_kind(prediction)}"
@@ -94,8 +95,9 @@ class SegmentationTask(TrainingTask):
         return functional.interpolate(logits, size, mode="bilinear", align_corners=False)
 
     def check_targets(self, targets: Tensor) -> None:
-        """Refuse masks with classes beyond the network's."""
-        wrong = targets[(targets >= self.num_classes) & (targets != IGNORED)]
+        """Refuse masks with classes beyond the network's, and what is no masks."""
+        _check_masks(targets)
+        wrong = targets[(targets < 0) | ((targets >= self.num_classes) & (targets != IGNORED))]
         if len(wrong):
             raise ValueError(
                 f"a mask has the class {int(wrong.max())}, but num_classes is {self.num_classes}: "
@@ -130,6 +132,15 @@ class SegmentationTask(TrainingTask):
             image.putpalette(_voc_colours().tobytes())
             with whole_file(folder / "masks" / f"{i:05}.png") as temporary:
                 image.save(temporary)
+
+
+def _check_masks(targets: Any) -> None:
+    if not isinstance(targets, Tensor) or targets.ndim < 3:
+        form = tuple(targets.shape) if isinstance(targets, Tensor) else f"a {type(targets).__name__}"
+        raise ValueError(
+            f"this task takes masks, a class a pixel, and the data bring {form} a batch: take FolderSegmentation, "
+            "say, or the task that these data are for"
+        )
 
 
 def _kind(prediction: Any) -> str:

@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from splitlearn.metrics import ObjectScores
 from splitlearn.models import BoxDecoder, TorchvisionBoxes
-from splitlearn.tasks.checks import check_labels
+from splitlearn.tasks.checks import check_classes, check_labels
 
 
 class StudentScores(nn.Module, ABC):
@@ -38,10 +38,22 @@ class NamedClasses(StudentScores):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def update(self, output: Any, targets: Any) -> None:
-        """Count logits and the classes `(B,)` that are right."""
+        """Count logits and the classes `(B,)` that are right.
+
+        Raises:
+            ValueError: if they are others.
+        """
+        check_classes(targets, self.num_classes, 1, "a class an image, int64 (B,)")
+        if not isinstance(output, Tensor) or output.shape[1:] != (self.num_classes,):
+            form = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(
+                f"the student's output is {form} an image, but num_classes is {self.num_classes}: "
+                "the classes of student and scores must be the same"
+            )
         self.accuracy.update(output, targets)
 
     def compute(self) -> dict[str, Tensor]:

@@ -102,6 +102,9 @@ class TrainingTask(PayloadTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, targets = batch
+        soft = isinstance(targets, Tensor) and targets.is_floating_point()
+        if not soft and (batch_idx == 0 or targets.device.type == "cpu"):  # elsewhere each look waits for the device
+            self.check_targets(targets)
         output, size = self.model.run(images), len(targets)
         loss = self.task_loss(self.logits_of(output.prediction, targets), targets)
         parts = {"train/task_loss": loss}

@@ -181,11 +181,19 @@ def test_training_is_refused_before_any_data_are_read(make_trainer: MakeTrainer,
 
 
 def test_classes_that_do_not_match_are_told(make_trainer: MakeTrainer, rectangles: Path) -> None:
-    with pytest.raises(ValueError, match="has an object of class 2, but num_classes is 2"):
+    with pytest.raises(ValueError, match=r"num_classes is 2, and YoloDetection has 3 \(0, 1, 2\)"):
         make_trainer().test(DetectionTask(model(), 2, Brightest()), data(rectangles), verbose=False)
+    task = DetectionTask(model(), 2, Brightest())
+    for label, message in (
+        (2, "has an object of class 2, but num_classes is 2"),
+        (-1, "class -1: classes begin with 0"),
+    ):
+        there = Boxes(torch.zeros(1, 4), torch.tensor([label]))
+        with pytest.raises(ValueError, match=message):
+            task.test_step((torch.rand(1, 3, 64, 64), [there]), 0)
     network = nn.Sequential(nn.Conv2d(3, 7, 1), nn.Flatten(2))
     with pytest.raises(ValueError, match="tells 3 classes apart, but num_classes is 5"):
-        make_trainer().test(DetectionTask(InputModel(network), 5, YoloBoxes()), data(rectangles), verbose=False)
+        make_trainer().test(DetectionTask(InputModel(network), 5, YoloBoxes()), data(rectangles, 5), verbose=False)
 
 
 def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -237,10 +237,17 @@ def test_what_is_no_segmentation_is_told(
 @pytest.mark.parametrize("work", ["validate", "test"])
 def test_classes_beyond_the_networks_are_told(make_trainer: MakeTrainer, blocks: Path, work: str) -> None:
     task = SegmentationTask(InputModel(Other(lambda x: x)), 3)
-    with pytest.raises(
-        ValueError, match="a mask has the class 3, but num_classes is 3: the classes of network and data"
-    ):
-        getattr(make_trainer(limit_val_batches=1.0), work)(task, data(blocks), verbose=False)
+    with pytest.raises(ValueError, match="num_classes is 3, and FolderSegmentation has 4"):
+        getattr(make_trainer(), work)(task, data(blocks), verbose=False)
+    task = SegmentationTask(InputModel(Other(lambda x: x)), 3)
+    task.log = lambda *_, **__: None  # type: ignore[method-assign]
+    task.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    for wrong in (3, -1):
+        masks = torch.full((1, 8, 8), wrong)
+        with pytest.raises(
+            ValueError, match=f"a mask has the class {wrong}, but num_classes is 3: the classes of network"
+        ):
+            getattr(task, f"{work}_step".replace("validate", "validation"))((torch.rand(1, 3, 8, 8), masks), 0)
 
 
 def test_impossible_numbers_of_classes_are_refused() -> None:

@@ -6,7 +6,7 @@ import inspect
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from splitlearn.models.same_padding import same_padding
+from splitlearn.models.weight_files import SUFFIXES
 from splitlearn.models.weights import WeightsError, load_weights
 
 __all__ = ["backbone", "mobilenet_v2_same"]
@@ -42,7 +43,8 @@ def backbone(name: str, weights: str | None = None, num_classes: int | None = No
 
     Args:
         name: see above.
-        weights: None, the path of a .safetensors, .pt or .pth file, or a name as above, which downloads.
+        weights: None, the path of a file that `load_weights` reads, or a name as above, which downloads. A network of
+            your own that has an argument `weights` is given either as it is.
         num_classes: width of the classifier; None keeps the library's. Where published weights have another number of
             classes, the layers that depend on it start at random, and so must be trained.
 
@@ -52,12 +54,7 @@ def backbone(name: str, weights: str | None = None, num_classes: int | None = No
         WeightsError: the weights do not fit or cannot be downloaded.
         ImportError: the library is not installed.
     """
-    build = _builder(name)
-    if weights is None or not is_path(weights):
-        return build(weights, num_classes)
-    model = build(None, num_classes)
-    load_weights(model, weights, unused=f"{AUXILIARY}.")
-    return model
+    return _builder(name)(weights, num_classes)
 
 
 def mobilenet_v2_same(weights: str | Path | None = None, num_classes: int = 1000) -> nn.Module:
@@ -81,7 +78,7 @@ def mobilenet_v2_same(weights: str | Path | None = None, num_classes: int = 1000
     return model
 
 
-Builder = Callable[[str | None, int | None], nn.Module]  # (name of published weights, number of classes)
+Builder = Callable[[str | None, int | None], nn.Module]  # (file or name of weights, number of classes)
 
 
 def _builder(name: str) -> Builder:
@@ -89,16 +86,30 @@ def _builder(name: str) -> Builder:
     if slash:
         builders = {"torchvision": _torchvision, "timm": _timm, "ultralytics": _ultralytics}
         if library in DETECTORS:
-            return partial(_detector, _imported(f"{__package__}.detectors.{library}"), short)
+            return _with_files(partial(_detector, _imported(f"{__package__}.detectors.{library}"), short))
         if library not in builders:
             known = ", ".join([*builders, *DETECTORS])
             raise ValueError(f"unknown library {library!r} in {name!r}: use one of {known}")
-        return lambda weights, num_classes: builders[library](short, weights, num_classes)
+        return _with_files(partial(builders[library], short))
     path = name if "." in name else _cifar_networks().get(name)
-    if path is not None:
-        target = _imported(path)
-        return lambda weights, num_classes: _own(path, target, weights, num_classes)
-    return lambda weights, num_classes: _first_library(name, weights, num_classes)
+    if path is not None and (theirs := _of_torchvision(path)):
+        return _with_files(partial(_torchvision, theirs))
+    if path is None:
+        return _with_files(partial(_first_library, name))
+    return partial(_own, path, _imported(path))
+
+
+def _with_files(build: Builder) -> Builder:
+    """Return a builder that takes files of weights too."""
+
+    def built(weights: str | None, num_classes: int | None) -> nn.Module:
+        if weights is None or not is_path(weights):
+            return build(weights, num_classes)
+        model = build(None, num_classes)
+        load_weights(model, weights, unused=f"{AUXILIARY}.")
+        return model
+
+    return built
 
 
 def _detector(build: Callable[..., nn.Module], name: str, weights: str | None, num_classes: int | None) -> nn.Module:
@@ -140,6 +151,14 @@ def _torchvision(name: str, weights: str | None, num_classes: int | None) -> nn.
     if num_classes is not None:
         _renew_classifier(model, models.get_model(name, weights=None, **arguments))
     return model
+
+
+def _of_torchvision(path: str) -> str | None:
+    """Return torchvision's name for the builder at an import path, whose `weights` are no files; None for others."""
+    from torchvision.models import list_models
+
+    package, _, name = path.rpartition(".")
+    return name if package.startswith("torchvision.models") and name in list_models() else None
 
 
 def _renew_classifier(model: nn.Module, renewed: nn.Module) -> None:
@@ -212,14 +231,39 @@ def _activate_pooling(model: Any) -> None:
 
 
 def _own(path: str, target: Callable[..., Any], weights: str | None, num_classes: int | None) -> nn.Module:
-    if weights is not None:
-        raise WeightsError(f"{path} has no published weights {weights!r}: give a .safetensors, .pt or .pth file")
-    if num_classes is not None and "num_classes" not in inspect.signature(target).parameters:
+    given: dict[str, Any] = {"num_classes": num_classes, "weights": weights}
+    given = {name: value for name, value in given.items() if value is not None}
+    accepted = _signature(target).parameters
+    if num_classes is not None and "num_classes" not in accepted:
         raise ValueError(f"{path} takes no num_classes: leave it out")
-    model = target() if num_classes is None else target(num_classes=num_classes)
+    if "weights" in accepted:
+        return _made(path, target, given)
+    given.pop("weights", None)
+    model = _made(path, target, given)
+    if weights is not None:
+        if not is_path(weights):
+            raise WeightsError(f"{path} has no published weights {weights!r}: give a file of weights")
+        load_weights(model, weights)
+    return model
+
+
+def _made(path: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> nn.Module:
+    try:
+        _signature(target).bind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{path} cannot be made by its name alone ({error}): name a function that makes it") from error
+    model = target(**arguments)
     if not isinstance(model, nn.Module):
         raise ValueError(f"{path} makes a {type(model).__name__}, and a torch.nn.Module is needed")
     return model
+
+
+def _signature(target: Callable[..., Any]) -> inspect.Signature:
+    """Return what a callable takes; nothing, where it does not tell, as some built-in ones."""
+    try:
+        return inspect.signature(target)
+    except ValueError:
+        return inspect.Signature()
 
 
 def _imported(path: str) -> Callable[..., Any]:
@@ -264,4 +308,5 @@ def _unknown(name: str, known: Iterable[str]) -> ValueError:
 
 
 def is_path(weights: str) -> bool:
-    return Path(weights).suffix in {".safetensors", ".pt", ".pth"} or os.sep in weights or Path(weights).is_file()
+    """Return whether this names a file, there or not, and no weights that a library publishes."""
+    return Path(weights).suffix in SUFFIXES or os.sep in weights or Path(weights).exists()

@@ -46,7 +46,7 @@ def faster_rcnn(
     Args:
         backbone: see above.
         num_classes: of the objects, and the background: torchvision counts it in, as class 0.
-        weights: of the whole detector: the path of a .safetensors, .pt or .pth file, or torchvision's name for those
+        weights: of the whole detector: the path of a file that `load_weights` reads, or torchvision's name for those
             that it publishes (`COCO_V1`, resnet50 alone), which downloads. A file of torchvision's that was downloaded
             elsewhere is best put into `~/.cache/torch/hub/checkpoints` and named `COCO_V1`: its norms have no epsilon.
         backbone_weights: of the backbone alone, a classifier's: a path, or torchvision's name, such as

@@ -22,6 +22,7 @@ from splitlearn.models.cutting.cut import make_batches
 from splitlearn.models.cutting.names import nearest
 from splitlearn.models.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.split_model import SplitModel, codec_name
+from splitlearn.models.weight_files import is_safetensors
 from splitlearn.models.weights import checked_weights
 from splitlearn.outputs import Decisions, ExitOutput, Features
 from splitlearn.quantizers import Quantizer
@@ -245,8 +246,8 @@ class EarlyExitModel(SplitModel):
         with torch.no_grad():
             for name, tensor in found.items():
                 mine[name].copy_(tensor)
-        if Path(weights).suffix == ".safetensors":
-            self.codecs = _with_tables(self.codecs, Path(weights).expanduser())
+        if is_safetensors(path := Path(weights).expanduser()):
+            self.codecs = _with_tables(self.codecs, path)
 
     def _normalized(self, images: Tensor) -> Tensor:
         normalized: Tensor = images if self.normalize is None else self.normalize(images)

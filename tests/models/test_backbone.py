@@ -58,8 +58,10 @@ def test_foreign_file_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_pickled_model_is_not_executed(tmp_path: Path) -> None:
     torch.save(nn.Linear(1, 1), tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match="cannot be read"):
+    with pytest.raises(WeightsError, match=r"holds an object of torch\.nn\.modules\.linear\.Linear") as caught:
         load_weights(nn.Linear(1, 1), tmp_path / "w.pt")
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "torchvision/resnet18", "resnet18", "timm/resnet10t", "resnet10t"])
@@ -118,7 +120,6 @@ def test_unknown_names_get_a_hint(name: str, hint: str) -> None:
         ("timm/resnet10t", "pretrained", r"cannot download https://huggingface\.co/.* local file"),
         ("resnet18", "IMAGENET1K_V9", "use IMAGENET1K_V1, DEFAULT or a local file"),
         ("timm/resnet10t", "nonsense", "its tags: c3_in1k"),
-        ("resnet20", "DEFAULT", "no published weights"),
     ],
 )
 def test_weights_that_cannot_be_had(offline: None, name: str, weights: str, reason: str) -> None:

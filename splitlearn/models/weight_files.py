@@ -1,0 +1,96 @@
+"""Files of weights: read as data, in whatever format and wrapper; nothing in them is executed."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar", ".pkl")
+UNWRAPPED = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # of parallel, compiled, …
+HARMLESS = [argparse.Namespace]  # the settings that training scripts save beside weights
+DEPTH = 3  # of mappings inside each other
+OBJECT = re.compile(r"GLOBAL ([\w.]+)")
+
+
+class WeightsError(ValueError):
+    """Weights cannot be read, cannot be had, or belong to another architecture."""
+
+
+def is_safetensors(path: Path) -> bool:
+    """Return whether a file is of the safetensors format, whatever its name."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") + 8 <= path.stat().st_size
+
+
+def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Return all sets of tensors in a file, by the keys that lead to them; a plain state dict is at the empty one.
+
+    Args:
+        path: of a file of safetensors, or of one that `torch.save` wrote: a state dict, or dicts that hold some.
+
+    Raises:
+        OSError: if there is no such file, or it cannot be opened.
+        WeightsError: if it is damaged, or holds no tensors or anything but plain data.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path.absolute()} is a folder: name the weights file in it")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no weights file at {path.absolute()}; copy or download it there, or set `weights` to the path of a file "
+            "that exists: .safetensors, or what torch.save has written"
+        )
+    found = dict(_tensors_in(_content(path)))
+    if not found:
+        raise WeightsError(f"{path} holds no state dict: save it with torch.save(model.state_dict(), path)")
+    return found
+
+
+def unwrapped(name: str) -> str:
+    """Return a tensor's name without what DataParallel, torch.compile and their like put between its words."""
+    return ".".join(word for word in name.split(".") if word not in UNWRAPPED)
+
+
+def _content(path: Path) -> Any:
+    if path.stat().st_size == 0:
+        raise WeightsError(f"{path} is empty: copy or download it again")
+    try:
+        if is_safetensors(path):
+            return load_file(path)
+        with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
+            warnings.simplefilter("ignore")  # of other pickle protocols; what comes of it is checked
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
+    except Exception as error:  # half a file may fail in any way
+        raise WeightsError(f"{path} {_reason(str(error))}") from error
+
+
+def _reason(text: str) -> str:
+    save = "load it where it was made and save the weights alone, torch.save(model.state_dict(), path)"
+    if name := OBJECT.search(text):
+        return f"holds an object of {name[1]}, and objects can run code: {save}"
+    if "TorchScript" in text:
+        return f"is a TorchScript program, which is code: {save}"
+    if "legacy .tar" in text:
+        return f"is of PyTorch's oldest format, which can run code: {save}"
+    return "cannot be read, it is damaged or of another format: copy or download it again"
+
+
+def _tensors_in(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield each mapping of names to tensors, with the keys that lead to it."""
+    if not isinstance(content, Mapping) or len(path) > DEPTH:
+        return
+    named = {name: value for name, value in content.items() if isinstance(name, str)}
+    if tensors := {name: value for name, value in named.items() if isinstance(value, Tensor)}:
+        yield ".".join(path), tensors
+    for name, value in named.items():
+        yield from _tensors_in(value, (*path, name))

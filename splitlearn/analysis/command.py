@@ -15,7 +15,7 @@ from torch import nn
 from splitlearn.analysis.advice import advice
 from splitlearn.analysis.detector_profile import core_modules, is_rcnn
 from splitlearn.analysis.layer_plots import WHOLE
-from splitlearn.analysis.profile import ModuleProfile, profile_model
+from splitlearn.analysis.profile import ModuleProfile, profile_model, smaller_cut
 from splitlearn.files import whole_file
 from splitlearn.models import backbone
 from splitlearn.models.cutting import is_detector
@@ -48,6 +48,8 @@ def profile_command(
     if depth is None and at is None:
         depth, at = (None, core_modules(network)) if is_rcnn(network) else (1, None)
     profiles = profile_model(network, input_shape, depth, at)
+    is_any_smaller = any(p.relative_crossing is not None and p.relative_crossing < 1 for p in profiles)
+    elsewhere = None if is_any_smaller else smaller_cut(network, input_shape, [p.name for p in profiles])
     _write_csv(profiles, out / "profile.csv")
     _plot(profiles, name, out / "profile.png")
     size = f"{4 * math.prod(input_shape) / 1024:,.1f} kB"
@@ -57,7 +59,7 @@ def profile_command(
     console.width = max(console.width, widest)
     console.print(table)
     console.print(_legend(network, None if at else depth), soft_wrap=True)
-    console.print(advice(profiles), soft_wrap=True)
+    console.print(advice(profiles, elsewhere), soft_wrap=True)
     console.print(f"{out / 'profile.csv'} and {out / 'profile.png'} written", soft_wrap=True)
 
 

@@ -16,6 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from splitlearn.analysis.detector_profile import is_rcnn, without_values
 from splitlearn.models import Bottleneck, SplitModel, check_name, crossing_tensors
 
+TRIED = 8  # modules that are traced to find a cut which sends less than the input
+
 
 @dataclass(frozen=True)
 class ModuleProfile:
@@ -71,29 +73,36 @@ def profile_model(
     rows = _run(running, image)
     if idle := set(at or ()) - {row.name for row in rows}:
         raise ValueError(f"module {min(idle)!r} of {type(model).__name__} never runs: name one that does")
-    input_size = image.numel()
-    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
-    profiles = []
-    for row in rows:
-        if not (row.name and _shallow(row.name, depth) if at is None else row.name in at):
-            continue
-        crossing = crossing_tensors(running, row.name, image) if row.name else None
-        size = sum(_numel(shape) for shape in row.shapes)
-        profiles.append(
-            ModuleProfile(
-                name=row.name,
-                kind=kinds[row.name],
-                output_shape=row.shapes[0],
-                output_size=size,
-                relative_size=size / input_size,
-                cumulative_parameters=row.parameters,
-                cumulative_macs=row.macs,
-                relative_macs=row.macs / max(rows[-1].macs, 1),
-                crossing_tensors=None if crossing is None else sum(tensor.is_floating_point() for tensor in crossing),
-                relative_crossing=None if crossing is None else sum(_numel(t.shape[1:]) for t in crossing) / input_size,
-            )
-        )
-    return profiles
+    chosen = [row for row in rows if (row.name and _shallow(row.name, depth) if at is None else row.name in at)]
+    return [_profile(running, image, row, rows[-1].macs) for row in chosen]
+
+
+def smaller_cut(model: nn.Module, input_shape: Sequence[int], beside: Collection[str]) -> ModuleProfile | None:
+    """Return a module that sends less than the input and does not stand behind all of the work; None if none is found.
+
+    Where the output alone is smaller, other tensors may cross too, and telling so takes a trace: only the `TRIED`
+    shallowest modules whose output is smaller are looked at.
+
+    Args:
+        model: any network of images; it is left as it was.
+        input_shape: `(C, H, W)` of one image.
+        beside: names of modules that are left out.
+    """
+    running, image = _prepare(model, input_shape)
+    rows = _run(running, image)
+    smaller = [
+        row
+        for row in rows
+        if row.name
+        and row.name not in beside
+        and row.macs < rows[-1].macs
+        and sum(map(_numel, row.shapes)) < image.numel()
+    ]
+    for row in sorted(smaller, key=lambda row: row.name.count("."))[:TRIED]:
+        found = _profile(running, image, row, rows[-1].macs)
+        if found.relative_crossing is not None and found.relative_crossing < 1:
+            return found
+    return None
 
 
 def count_macs(module: nn.Module, *inputs: Tensor) -> int:
@@ -137,6 +146,24 @@ class _Row:
     shapes: list[tuple[int, ...]]
     parameters: int
     macs: int
+
+
+def _profile(running: nn.Module, image: Tensor, row: _Row, macs: int) -> ModuleProfile:
+    """Return the profile of a module of a network that runs, and computes `macs` in all."""
+    crossing = crossing_tensors(running, row.name, image) if row.name else None
+    size = sum(map(_numel, row.shapes))
+    return ModuleProfile(
+        name=row.name,
+        kind=type(running.get_submodule(row.name)).__name__,
+        output_shape=row.shapes[0],
+        output_size=size,
+        relative_size=size / image.numel(),
+        cumulative_parameters=row.parameters,
+        cumulative_macs=row.macs,
+        relative_macs=row.macs / max(macs, 1),
+        crossing_tensors=None if crossing is None else sum(tensor.is_floating_point() for tensor in crossing),
+        relative_crossing=None if crossing is None else sum(_numel(t.shape[1:]) for t in crossing) / image.numel(),
+    )
 
 
 def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, Tensor]:

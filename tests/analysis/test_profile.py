@@ -23,6 +23,7 @@ from splitlearn.analysis import (
     profile_command,
     profile_model,
 )
+from splitlearn.analysis.profile import smaller_cut
 from splitlearn.models import CutError, backbone, crossing_shapes, keypoint_rcnn, resnet20
 
 IMAGE = (3, 224, 224)
@@ -320,7 +321,10 @@ def test_core_modules_of_a_detector_are_shown_with_advice(tmp_path: Path, capsys
     rows = list(csv.DictReader((tmp_path / "profile.csv").read_text().splitlines()))
     assert [row["name"] for row in rows][-4:] == ["backbone.fpn", "rpn", "roi_heads", "(output)"]
     printed = capsys.readouterr().out
-    assert "no cut sends less than the input: the nearest is backbone.body.maxpool (1.33 of its elements" in printed
+    assert (
+        "none of these cuts sends less than the input: the nearest is backbone.body.maxpool (1.33 of its elements"
+        in printed
+    )
     assert "across × input: elements of all that it sends, six sizes of the image among them" in printed
     assert "behind backbone.body.layer1 the network branches" in printed
     assert "2 tensors cross at backbone.body.layer2 in place of 1" in printed
@@ -329,9 +333,41 @@ def test_core_modules_of_a_detector_are_shown_with_advice(tmp_path: Path, capsys
 
 def test_advice_on_networks_that_narrow() -> None:
     text = advice(profile_model(resnet20(), (3, 32, 32), depth=0))
-    assert text.startswith("cuts send less than the input from ")
+    assert text.startswith(
+        "of these cuts only avgpool (0.02 of its elements, behind 100.0 % of the work) sends less than"
+    )
     assert "branches" not in text
     assert "is not known" in advice(profile_model(NeedsValues(), (3, 8, 8)))
+
+
+def test_advice_on_named_modules_speaks_of_no_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of ResNet-18's cuts, layer1 sends 1.33 of the input and layer2 0.67."""
+    with torch.device("meta"):
+        profile_command("torchvision/resnet18", IMAGE, None, tmp_path, at=["relu", "layer1"])
+    printed = capsys.readouterr().out
+    assert "none of these cuts sends less than the input: the nearest is layer1 (1.33 of its elements" in printed
+    assert "of those that are not shown, layer2 (0.67 of its elements, behind 54.7 % of the work) does" in printed
+    # a map of 112×112 in 3×224×224 elements
+    assert (
+        "with a bottleneck a cut sends less from relu on, behind 6.5 % of the work: there, with 11 of 64 ch" in printed
+    )
+
+
+def test_advice_where_a_bottleneck_helps_before_any_cut() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 2, 3, padding=1), nn.Conv2d(2, 9, 3, padding=1))
+    profiles = profile_model(network, (3, 8, 8))
+    text = advice(profiles)
+    assert text.startswith("of these cuts only 1 (0.67 of its elements, ")
+    assert "with a bottleneck a cut sends less from 0 on" in text
+    assert "with 2 of 8 channels" in text
+    assert "bottleneck" not in advice(profiles[1:])  # nothing is sent before the cut that sends least by itself
+    assert smaller_cut(network, (3, 8, 8), ["0", "2"]) == profiles[1]
+    assert smaller_cut(network, (3, 8, 8), ["1"]) is None
+
+
+def test_a_map_as_large_as_the_image_takes_no_bottleneck_without_stride() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1))
+    assert "bottleneck" not in advice(profile_model(network, (1, 8, 8)))
 
 
 def test_networks_are_plotted_side_by_side(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from splitlearn.cli.sweep_commands import JOURNAL
 
 if TYPE_CHECKING:
     from splitlearn.sweep import Trial
+    from splitlearn.sweep.space import Value
 
 
 def bank(
@@ -80,7 +81,16 @@ def _those(trials: list[Trial], where: str | None) -> list[Trial]:
     names = dict.fromkeys(name for trial in trials for name in trial.values)
     if parameter not in names:
         raise UsageError(f"--where {where}: the sweep has no parameter {parameter!r}{did_you_mean(parameter, names)}")
-    values = dict.fromkeys(str(trial.values[parameter]) for trial in trials)
-    if value not in values:
+    chosen = [trial for trial in trials if _is(trial.values[parameter], value)]
+    if not chosen:
+        values = dict.fromkeys(str(trial.values[parameter]) for trial in trials)
         raise UsageError(f"--where {where}: in this sweep {parameter} is {' or '.join(values)}")
-    return [trial for trial in trials if str(trial.values[parameter]) == value]
+    return chosen
+
+
+def _is(value: Value, text: str) -> bool:
+    """Return whether a value is written as this text; numbers may be written in several ways."""
+    try:
+        return str(value) == text or (not isinstance(value, str) and float(text) == value)
+    except ValueError:
+        return False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +15,8 @@ import numpy as np
 import yaml
 
 Value = int | float | str
+DIGITS = r"\d+(?:_\d+)*"
+NUMBER = re.compile(rf"[-+]?(?:{DIGITS}(?:\.(?:{DIGITS})?)?|\.{DIGITS})(?:[eE][-+]?\d+)?$")
 
 
 class SpaceError(ValueError):
@@ -41,7 +45,9 @@ class Choice(Distribution):
         if not self.values:
             raise SpaceError("a choice needs one value or more")
         if not all(isinstance(value, (int, float, str)) for value in self.values):
-            raise SpaceError(f"a choice is between numbers or words, got {list(self.values)}")
+            raise SpaceError(f"a choice is between numbers or words, got {list(self.values)}: put others in quotes")
+        if not all(math.isfinite(value) for value in self.values if isinstance(value, float)):
+            raise SpaceError(f"a choice is between finite numbers or words, got {list(self.values)}")
 
     def draw(self, random: np.random.Generator) -> Value:
         """Return one of the values."""
@@ -91,8 +97,28 @@ class LogUniform(Distribution):
 
 
 def _check_range(low: float, high: float) -> None:
-    if not (isinstance(low, (int, float)) and isinstance(high, (int, float)) and -math.inf < low < high < math.inf):
-        raise SpaceError(f"a range goes from a number to a larger one, got {low} to {high}")
+    numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high))
+    if not (numbers and -sys.float_info.max <= low < high <= sys.float_info.max):
+        raise SpaceError(f"a range goes from a number to a larger one, without quotes, got {low} to {high}")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose decimal numbers are numbers, 1e-3 too; all else is text, which the config's parser reads as it does.
+
+    YAML 1.1 takes 1e-3 for text, 010 for eight, and `no` for false, whatever the parameter is.
+    """
+
+    def number(self, node: yaml.ScalarNode) -> int | float:
+        """Return what a plain scalar in digits means."""
+        try:
+            return int(node.value)
+        except ValueError:
+            return float(node.value)
+
+
+_Loader.yaml_implicit_resolvers = {}  # its own, without those of the base class
+_Loader.add_implicit_resolver("!number", NUMBER, list("-+.0123456789"))
+_Loader.add_constructor("!number", _Loader.number)
 
 
 KINDS = ("choice", "uniform", "log_uniform")
@@ -126,7 +152,7 @@ class Space:
         if not path.is_file():
             raise FileNotFoundError(f"no space at {path}; configs/spaces/datta2022_classification.yaml is an example")
         try:
-            content = yaml.safe_load(path.read_text())
+            content = yaml.load(path.read_text(), _Loader)
         except yaml.YAMLError as error:
             raise SpaceError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
         if not isinstance(content, dict):

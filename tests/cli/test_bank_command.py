@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from splitlearn.cli.bank_command import _is
 from splitlearn.cli.sweep_trial import ConfigTrial
 from splitlearn.codecs import Huffman
 from splitlearn.deploy import export_bottleneck, load_bank
@@ -179,3 +180,10 @@ def test_a_sweep_that_has_only_begun_is_told(tmp_path: Path, run: Run) -> None:
     study.create(Space.read(path), 1, 0, {"rate": AXES.rate, "score": AXES.score})
     outcome = run(*words(tmp_path / "begun", tmp_path / "bank.safetensors"))
     assert (outcome.status, "begun has finished: splitlearn sweep goes on" in outcome.error) == (2, True)
+
+
+def test_numbers_of_where_may_be_written_in_several_ways() -> None:
+    assert all(_is(0.001, text) for text in ("0.001", "1e-3", ".001"))
+    assert _is(8, "8")
+    assert not _is("050", "50")
+    assert not _is(0.001, "layer3")

@@ -35,6 +35,25 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("1e-3, 1E3, -1e-3, +2.5e+3", (0.001, 1000.0, -0.001, 2500.0)),
+        (".5, 5., 1_000, 1_0.5", (0.5, 5.0, 1000, 10.5)),
+        ("010, 0, -7", (10, 0, -7)),
+        ("yes, no, on, off, true, null, ~", ("yes", "no", "on", "off", "true", "null", "~")),
+        ("inf, nan, 1e, e3, 0x10, 1:30, 2024-01-01", ("inf", "nan", "1e", "e3", "0x10", "1:30", "2024-01-01")),
+        ("'1e-3', \"050\", layer2.0, splitlearn.codecs.RANS", ("1e-3", "050", "layer2.0", "splitlearn.codecs.RANS")),
+    ],
+)
+def test_numbers_are_numbers_and_words_are_words(tmp_path: Path, text: str, values: tuple[object, ...]) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(f"a: {{choice: [{text}]}}\nb: {{log_uniform: [1e-4, 1E-1]}}\nc: {{uniform: [-.5, 1_000]}}\n")
+    found = Space.read(file).parameters
+    assert found == {"a": Choice(values), "b": LogUniform(1e-4, 1e-1), "c": Uniform(-0.5, 1000)}  # type: ignore[arg-type]
+    assert [type(value) for value in found["a"].values] == [type(value) for value in values]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "holds no parameters"),
@@ -42,12 +61,19 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
         ("a: [", "is not valid YAML"),
         ("a: {choice: []}", "a: a choice needs one value or more"),
         ("a: {choice: [[1]]}", "a choice is between numbers or words"),
-        ("a: {uniform: [2, 1]}", "a: a range goes from a number to a larger one, got 2 to 1"),
+        ("a: {uniform: [2, 1]}", "a: a range goes from a number to a larger one, without quotes, got 2 to 1"),
         ("a: {uniform: [1, 1]}", "got 1 to 1"),
         ("a: {uniform: [1, 2, 3]}", r"uniform takes two ends, \[low, high\]"),
         ("a: {uniform: 3}", "uniform takes a list, got 3"),
         ("a: {log_uniform: [0, 1]}", "log_uniform needs numbers above zero"),
         ("a: {uniform: [x, 1]}", "got x to 1"),
+        ("a: {uniform: ['1e-3', 1]}", "without quotes, got 1e-3 to 1"),
+        ("a: {uniform: [0, 1e309]}", "got 0 to inf"),
+        ("a: {uniform: [0, inf]}", "got 0 to inf"),
+        ("a: {log_uniform: [1e-3, .inf]}", r"got 0\.001 to \.inf"),
+        ("a: {uniform: [no, yes]}", "got no to yes"),
+        ("a: {uniform: [false, true]}", "got false to true"),
+        ("a: {choice: [1e309]}", "a choice is between finite numbers or words"),
         ("a: {normal: [0, 1]}", "takes one of choice, uniform, log_uniform"),
         ("a: 3", "takes one of choice, uniform, log_uniform"),
     ],

@@ -15,8 +15,15 @@ from collections.abc import Sequence
 
 from splitlearn import __version__
 from splitlearn.cli.commands import COMMANDS
-from splitlearn.cli.messages import UsageError, did_you_mean, one_sentence, shorten_parser_error
+from splitlearn.cli.messages import (
+    UsageError,
+    did_you_mean,
+    one_sentence,
+    shorten_parser_error,
+    with_place_of_module,
+)
 from splitlearn.cli.precheck import KEYS, check_trainer_arguments
+from splitlearn.processes import find_own_classes
 
 __all__ = ["main"]
 
@@ -38,11 +45,12 @@ TRACEBACK = "SPLITLEARN_TRACEBACK"
 def main() -> int:
     """Run this process's command line; return 0, 1 for a failure, 2 for wrong usage, 130 if interrupted."""
     arguments = sys.argv[1:]
-    sys.path.insert(0, "")  # a console script does not search the working directory, where users' own classes are
+    find_own_classes()
     try:
         return _dispatch(arguments)
     except (UsageError, argparse.ArgumentError) as error:
-        return _complain(shorten_parser_error(str(error), _options(arguments)), 2)
+        message = shorten_parser_error(str(error), _options(arguments))
+        return _complain(with_place_of_module(message, arguments), 2)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     except Exception as error:

@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UsageError(Exception):
@@ -18,6 +19,23 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """Return `, did you mean …?` with the nearest candidates, or nothing if none is near."""
     near = difflib.get_close_matches(word, sorted(set(candidates)), n=3, cutoff=0.6)
     return f", did you mean {' or '.join(near)}?" if near else ""
+
+
+NO_MODULE = re.compile(r"No module named '(\w+)")
+
+
+def with_place_of_module(message: str, arguments: Iterable[str]) -> str:
+    """Return a message; one about a module that lies beside a config also says how it can be imported from there.
+
+    Args:
+        message: of any error.
+        arguments: of the command line, configs among them.
+    """
+    if missing := NO_MODULE.search(message):
+        for folder in {Path(word.split("=")[-1]).parent for word in arguments if word.endswith((".yaml", ".yml"))}:
+            if (folder / f"{missing[1]}.py").is_file() or (folder / missing[1] / "__init__.py").is_file():
+                return f"{message}; it lies in {folder}, not in the working directory: set PYTHONPATH={folder}"
+    return message
 
 
 NO_SUBTYPE = (

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from splitlearn.processes import find_own_classes
 from splitlearn.sweep.launchers.base import Launcher, LauncherError, Worker
 
 ADDRESS = "RAY_ADDRESS"
@@ -103,7 +104,6 @@ def _run(work: Callable[[], None], folder: str, arguments: list[str]) -> None:
     if not Path(folder).is_dir():
         raise LauncherError(f"{socket.gethostname()} has no {folder}: launch from a folder that all machines share")
     os.chdir(folder)
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # users' own classes are found there
+    find_own_classes()
     sys.argv = arguments
     work()

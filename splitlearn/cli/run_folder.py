@@ -2,13 +2,109 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+
+CSV_LOGGER = "lightning.pytorch.loggers.CSVLogger"
 VERSIONED = ("CSVLogger", "TensorBoardLogger")  # these take the number of the run, and lie in its folder
 SHARED = "SPLITLEARN_RUN_FOLDER"
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+
+
+class RunFolderError(Exception):
+    """A run that would write where it must not or cannot; the message names the remedy."""
+
+
+class RunFolder:
+    """The folder of one run and its checkpoints', which no other run writes to meanwhile.
+
+    Of a run's processes the first makes the folder; those that it starts read its name in the environment.
+
+    Attributes:
+        path: EXPERIMENT/version_N; it is there once `reserve` has been called.
+        checkpoints: where `fit` keeps its checkpoints.
+        is_first: whether this is the run's first process, as far as launchers tell.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path()
+        self.checkpoints = Path()
+        self.is_first = not any(int(os.environ.get(name) or 0) for name in RANKS)
+        self._lock: int | None = None
+
+    def reserve(self, trainer: Any) -> None:
+        """Make a new folder and let the loggers use it.
+
+        Args:
+            trainer: the trainer's settings, changed in place. A version that they name is taken unless there is such a
+                folder: it is of an earlier run.
+
+        Raises:
+            RunFolderError: if no folder can be made there.
+        """
+        experiment = experiment_folder(trainer)
+        if SHARED in os.environ and not self.is_first:
+            self.path = Path(os.environ[SHARED])  # what the first process has made
+        elif not self.is_first:
+            self.path = next(path for path in _names(experiment, None) if not path.exists())
+        else:
+            self.path = _make(experiment, _named_version(trainer))
+            os.environ[SHARED] = str(self.path)
+        if trainer.logger in (None, True) and not trainer.get("barebones"):
+            trainer.logger = Namespace(class_path=CSV_LOGGER, init_args=Namespace(save_dir=str(experiment), name=""))
+        for logger in _loggers(trainer):
+            if logger.class_path.endswith(VERSIONED):
+                number = self.path.name.removeprefix("version_")
+                logger.init_args.version = int(number) if number.isdecimal() else self.path.name
+
+    def keep_checkpoints(self, given: str | None, resumed: Path | None) -> None:
+        """Choose and lock the folder of checkpoints: those of a resumed run go on where they are.
+
+        Args:
+            given: a folder that the settings name; one inside an earlier run of the experiment is not meant.
+            resumed: checkpoint that the run goes on from.
+
+        Raises:
+            RunFolderError: if another run writes there, or has left checkpoints there.
+        """
+        going_on = None if resumed is None else resumed.parent
+        if given is None or self._is_of_a_run(Path(given)):
+            self.checkpoints = going_on or self.path / "checkpoints"
+        else:
+            self.checkpoints = Path(given)
+        if not self.is_first:
+            return
+        if not _same(self.checkpoints, going_on) and any(self.checkpoints.glob("*.ckpt")):
+            raise RunFolderError(
+                f"{self.checkpoints} holds the checkpoints of another run: name another --checkpoint.dirpath, or go on "
+                f"with --ckpt_path {self.checkpoints / 'last.ckpt'}"
+            )
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.checkpoints)
+
+    def release(self) -> None:
+        """Let others write, and leave no folder in which nothing lies."""
+        if not self.is_first or self.path == Path():
+            return
+        os.environ.pop(SHARED, None)
+        for empty in (self.path / "checkpoints", self.path):
+            with suppress(OSError):  # it is not empty, or was never made
+                empty.rmdir()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _is_of_a_run(self, folder: Path) -> bool:
+        return folder.name == "checkpoints" and _same(folder.parent.parent, self.path.parent)
 
 
 def experiment_folder(trainer: Any) -> Path:
@@ -17,24 +113,6 @@ def experiment_folder(trainer: Any) -> Path:
         if logger.init_args.get("save_dir"):
             return Path(logger.init_args.save_dir) / (logger.init_args.get("name") or "")
     return Path(trainer.default_root_dir or ".")
-
-
-def new_run_folder(trainer: Any) -> Path:
-    """Return a folder for a new run and make the loggers use it; the processes of one run agree on it.
-
-    Args:
-        trainer: the trainer's settings, changed in place.
-    """
-    if int(os.environ.get("LOCAL_RANK", 0)) and SHARED in os.environ:
-        folder = Path(os.environ[SHARED])  # what the first process has chosen
-    else:
-        experiment = experiment_folder(trainer)
-        folder = next(f for n in count() if not (f := experiment / f"version_{n}").exists())
-        os.environ[SHARED] = str(folder)
-    for logger in _loggers(trainer):
-        if logger.class_path.endswith(VERSIONED) and logger.init_args.get("version") is None:
-            logger.init_args.version = int(folder.name.removeprefix("version_"))
-    return folder
 
 
 def newest_checkpoint(experiment: Path) -> Path:
@@ -47,6 +125,59 @@ def newest_checkpoint(experiment: Path) -> Path:
     if not found:
         raise FileNotFoundError(f"no last.ckpt below {experiment}: nothing to resume, start without --ckpt_path")
     return found[-1]
+
+
+def _make(experiment: Path, wanted: str | None) -> Path:
+    """Make a folder that was not there: whoever asks at the same time gets another one."""
+    try:
+        experiment.mkdir(parents=True, exist_ok=True)
+        for path in _names(experiment, wanted):
+            with suppress(FileExistsError):
+                path.mkdir()
+                if wanted is not None and path.name != wanted:
+                    print(f"note: {experiment / wanted} is of an earlier run, this one is {path}", file=sys.stderr)
+                return path
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunFolderError(
+            f"no run folder can be made in {experiment} ({error.strerror}): name another, --trainer.logger.save_dir"
+        ) from error
+    raise AssertionError("numbers do not end")
+
+
+def _names(experiment: Path, wanted: str | None) -> Iterator[Path]:
+    if wanted is not None:
+        yield experiment / wanted
+    yield from (experiment / f"version_{n}" for n in count())
+
+
+def _named_version(trainer: Any) -> str | None:
+    """Return the folder that the settings name for a run, if they do."""
+    for logger in _loggers(trainer):
+        version = logger.init_args.get("version")
+        if logger.class_path.endswith(VERSIONED) and version is not None:
+            return version if isinstance(version, str) else f"version_{version}"
+    return None
+
+
+def _locked(folder: Path) -> int:
+    """Return a lock on a folder, which the system lets go when this process ends, however it does."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise RunFolderError(
+            f"another process writes to {folder}: wait for its end, or start a run of its own without --ckpt_path"
+        ) from None
+    except OSError:  # a file system that locks no folders
+        pass
+    return lock
+
+
+def _same(one: Path, other: Path | None) -> bool:
+    return other is not None and os.path.realpath(one) == os.path.realpath(other)
 
 
 def _loggers(trainer: Any) -> list[Any]:

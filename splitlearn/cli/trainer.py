@@ -15,7 +15,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from splitlearn.analysis import complexity
-from splitlearn.cli.run_folder import experiment_folder, new_run_folder, newest_checkpoint
+from splitlearn.cli.messages import UsageError
+from splitlearn.cli.run_folder import RunFolder, experiment_folder, newest_checkpoint
 from splitlearn.files import whole_file
 from splitlearn.models import SplitModel
 from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, quieten, write_results
@@ -28,15 +29,20 @@ class ConfigInCheckpoint(SaveConfigCallback):
     """Save the full config, as plain data, in the run folder and inside every checkpoint."""
 
     def __init__(
-        self, parser: LightningArgumentParser, config: Namespace, folder: Path, settings: dict[str, Any]
+        self, parser: LightningArgumentParser, config: Namespace, run: RunFolder, settings: dict[str, Any]
     ) -> None:
         super().__init__(parser, config, save_to_log_dir=False)
-        self.folder = folder
+        self.run = run
         self.settings = settings
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Agree on the first process's folder, and save there."""
+        self.run.path = Path(trainer.strategy.broadcast(str(self.run.path)))
+        super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write config.yaml."""
-        with whole_file(self.folder / self.config_filename) as temporary:
+        with whole_file(self.run.path / self.config_filename) as temporary:
             temporary.write_text(yaml.safe_dump(self.settings, sort_keys=False))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -45,7 +51,29 @@ class ConfigInCheckpoint(SaveConfigCallback):
 
 
 class SplitCLI(LightningCLI):
-    """Checkpoints that survive a kill, `--ckpt_path last` that finds them, and results.json after a test."""
+    """Checkpoints that survive a kill, `--ckpt_path last` that finds them, and results.json after a test.
+
+    Args:
+        run: is given the folder of this run.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=ConfigInCheckpoint,
+            trainer_defaults={
+                "callbacks": [LastCheckpoint(), KeepFreedMemory()],
+                "plugins": [{"class_path": "splitlearn.tasks.WholeFileIO"}],
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"prog": "splitlearn", **STRICT}
+            | {command: STRICT for command in ("fit", "validate", "test", "predict")},
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Make the best checkpoints a section of their own; the newest is always kept, as last.ckpt."""
@@ -64,13 +92,31 @@ class SplitCLI(LightningCLI):
         config.checkpoint.save_last = False  # LastCheckpoint does so
         if config.get("ckpt_path") == "last":
             config.ckpt_path = str(newest_checkpoint(experiment_folder(config.trainer)))
-        self.folder = new_run_folder(config.trainer)
-        resumed = self.subcommand == "fit" and config.get("ckpt_path")
-        checkpoints = Path(config.ckpt_path).parent if resumed else self.folder / "checkpoints"
-        config.checkpoint.dirpath = config.checkpoint.dirpath or str(checkpoints)
-        self.trainer_defaults["callbacks"][0].dirpath = os.path.realpath(config.checkpoint.dirpath)
+        resumed = self._resumed()
         self.settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        self.save_config_kwargs = {"folder": self.folder, "settings": self.settings[self.subcommand]}
+        again = self.settings[self.subcommand] | ({"ckpt_path": None} if self.subcommand == "fit" else {})
+        self.save_config_kwargs = {"run": self.run, "settings": again}
+        self.run.reserve(config.trainer)
+        if self.subcommand == "fit":
+            self.run.keep_checkpoints(config.checkpoint.dirpath, resumed)
+            config.checkpoint.dirpath = str(self.run.checkpoints)
+            self.trainer_defaults["callbacks"][0].dirpath = os.path.realpath(self.run.checkpoints)
+
+    def _resumed(self) -> Path | None:
+        """Return the checkpoint that `fit` goes on from.
+
+        Raises:
+            UsageError: if a config names it: what a run has left, its config too, is overwritten on demand alone.
+        """
+        path = self.config[self.subcommand].get("ckpt_path")
+        if self.subcommand != "fit" or path is None:
+            return None
+        if not any(word.split("=")[0] == "--ckpt_path" for word in sys.argv):
+            raise UsageError(
+                f"a config names the checkpoint {path}: a run goes on only where the command line says so, --ckpt_path "
+                f"{path}; with --ckpt_path null a new one begins"
+            )
+        return Path(path) if Path(path).is_file() else None
 
     def before_fit(self) -> None:
         """Refuse a checkpoint of another architecture before anything runs."""
@@ -94,30 +140,20 @@ class SplitCLI(LightningCLI):
         if isinstance(self.model.model, SplitModel):
             metrics |= {f"bottleneck/{name}": value for name, value in asdict(complexity(self.model.model)).items()}
         if self.trainer.is_global_zero:
-            print(f"results: {write_results(self.folder, metrics, self.settings)}")
+            print(f"results: {write_results(self.run.path, metrics, self.settings)}")
 
     def after_predict(self) -> None:
         """Leave predictions.csv in the run folder: number of the image, and what the task has found in it."""
         names = getattr(self.datamodule, "class_names", None)
-        self.model.write_predictions(self.folder, self.trainer.predict_loop.predictions, names)
-        print(f"predictions: {self.folder / 'predictions.csv'}")
+        self.model.write_predictions(self.run.path, self.trainer.predict_loop.predictions, names)
+        print(f"predictions: {self.run.path / 'predictions.csv'}")
 
 
 def run_trainer_command() -> None:
     """Run the subcommand of LightningCLI that this process's command line names."""
     quieten()
-    SplitCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=ConfigInCheckpoint,
-        trainer_defaults={
-            "callbacks": [LastCheckpoint(), KeepFreedMemory()],
-            "plugins": [{"class_path": "splitlearn.tasks.WholeFileIO"}],
-        },
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        parser_kwargs={"prog": "splitlearn", **STRICT}
-        | {command: STRICT for command in ("fit", "validate", "test", "predict")},
-    )
+    run = RunFolder()
+    try:
+        SplitCLI(run)
+    finally:
+        run.release()

@@ -11,6 +11,7 @@ MESSAGES = (
     ".*does not have many workers.*",  # data in memory need none
     ".*The dirpath has changed.*",  # a test has a run folder of its own
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run keeps its checkpoints where they are
+    ".*Experiment logs directory .* exists and is not empty.*",  # with the run's own folder of checkpoints in it
     ".*is smaller than the logging interval.*",
 )
 

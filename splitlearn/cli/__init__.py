@@ -23,7 +23,7 @@ from splitlearn.cli.messages import (
     with_place_of_module,
 )
 from splitlearn.cli.precheck import KEYS, check_trainer_arguments
-from splitlearn.processes import find_own_classes
+from splitlearn.processes import Stopped, find_own_classes, follow_first_rank, stoppable
 
 __all__ = ["main"]
 
@@ -39,18 +39,24 @@ Cut a network between a device and an edge server and make what crosses the cut 
 
 commands:
 """
+GO_ON = {command: "the same command goes on where it was" for command in ("sweep", "stages")}
 TRACEBACK = "SPLITLEARN_TRACEBACK"
 
 
 def main() -> int:
-    """Run this process's command line; return 0, 1 for a failure, 2 for wrong usage, 130 if interrupted."""
+    """Run this process's command line; return 0, 1 for a failure, 2 for wrong usage, 130 or 143 if told to stop."""
     arguments = sys.argv[1:]
     find_own_classes()
+    follow_first_rank()
     try:
-        return _dispatch(arguments)
+        with stoppable():
+            return _dispatch(arguments)
     except (UsageError, argparse.ArgumentError) as error:
         message = shorten_parser_error(str(error), _options(arguments))
         return _complain(with_place_of_module(message, arguments), 2)
+    except Stopped as stop:
+        notes = [*getattr(stop, "__notes__", []), *filter(None, [GO_ON.get(arguments[0])])]
+        return _complain("; ".join([str(stop), *notes]), stop.status)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from splitlearn.cli.messages import UsageError
+from splitlearn.processes import PARENT, STOPS, Stopped
 
 EXPORTS = ("network.safetensors", "early_exit.safetensors", "bottleneck.safetensors", "student.safetensors")
+
+
+class StageError(Exception):
+    """A stage that has failed."""
 
 
 def exits(
@@ -102,8 +108,9 @@ def _fit(words: Sequence[str], file: Path, folder: Path, licence: str) -> Path:
 
     resume = ["--ckpt_path", "last"] if list(folder.rglob("last.ckpt")) else []
     command = [sys.executable, "-m", "splitlearn.cli.stage", "fit", *_stacked(words, file), *resume]
-    if subprocess.run(command, check=False).returncode:
-        raise UsageError(f"the stage {file} has failed, see above; launched again, stages goes on from there")
+    if status := _wait_for(command):
+        failed = UsageError if status == 2 else StageError
+        raise failed(f"the stage {file} has failed, see above; launched again, stages goes on from there")
     best = sorted(folder.rglob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
     if not best:
         raise UsageError(
@@ -111,6 +118,24 @@ def _fit(words: Sequence[str], file: Path, folder: Path, licence: str) -> Path:
         )
     export_command(best[-1], folder, None, licence)
     return _exported(folder) or folder
+
+
+def _wait_for(command: Sequence[str]) -> int:
+    """Run a command in a group of its own, which no signal of the terminal reaches; return its status.
+
+    Raises:
+        Stopped: if this process or the command was told to stop; the command has ended, too.
+    """
+    with subprocess.Popen(command, process_group=0, env=os.environ | {PARENT: str(os.getpid())}) as process:
+        try:
+            status = process.wait()
+        except Stopped as stop:
+            process.send_signal(stop.signum)
+            process.wait()
+            raise
+    if status - 128 in STOPS:
+        raise Stopped(status - 128)
+    return status
 
 
 def _check_settings(words: Sequence[str], folder: Path) -> None:

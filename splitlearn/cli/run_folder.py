@@ -60,7 +60,8 @@ class RunFolder:
             self.path = _make(experiment, _named_version(trainer))
             os.environ[SHARED] = str(self.path)
         if trainer.logger in (None, True) and not trainer.get("barebones"):
-            trainer.logger = Namespace(class_path=CSV_LOGGER, init_args=Namespace(save_dir=str(experiment), name=""))
+            arguments = Namespace(save_dir=str(experiment), name="")  # type: ignore[no-untyped-call]
+            trainer.logger = Namespace(class_path=CSV_LOGGER, init_args=arguments)  # type: ignore[no-untyped-call]
         for logger in _loggers(trainer):
             if logger.class_path.endswith(VERSIONED):
                 number = self.path.name.removeprefix("version_")
@@ -90,6 +91,18 @@ class RunFolder:
             )
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.checkpoints)
+
+    def notes(self) -> list[str]:
+        """Return how a run of `fit` that was stopped can go on; nothing for other commands."""
+        if self.checkpoints == Path():
+            return []
+        last = self.checkpoints / "last.ckpt"
+        if not last.is_file():
+            return ["nothing was saved yet: the same command begins anew"]
+        with suppress(FileNotFoundError):
+            if _same(newest_checkpoint(self.path.parent), last):
+                return [f"the same command with --ckpt_path last goes on from {last}"]
+        return [f"the same command with --ckpt_path {last} goes on"]
 
     def release(self) -> None:
         """Let others write, and leave no folder in which nothing lies."""

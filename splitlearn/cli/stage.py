@@ -4,9 +4,9 @@ import os
 import sys
 
 from splitlearn.cli import main
-from splitlearn.processes import end_with
+from splitlearn.processes import PARENT, end_with
 
 if __name__ == "__main__":
-    end_with(os.getppid())
+    end_with(int(os.environ[PARENT]))
     sys.argv[0] = "splitlearn"  # what records of the run tell
     sys.exit(main())

@@ -21,11 +21,11 @@ from torch.distributed import DistError
 
 from splitlearn.cli.sweep_trial import ConfigTrial, trainer_of
 from splitlearn.files import write_json
-from splitlearn.processes import end_with
+from splitlearn.processes import PARENT, end_with
 from splitlearn.sweep import TrialLost
 from splitlearn.sweep.space import Value
 
-FOLDER, PARENT = "SPLITLEARN_TRIAL", "SPLITLEARN_PARENT"
+FOLDER = "SPLITLEARN_TRIAL"
 POINT, METRICS = "point.json", "metrics.json"
 
 

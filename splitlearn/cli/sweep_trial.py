@@ -26,7 +26,7 @@ from splitlearn.deploy import export_bottleneck, weights_id
 from splitlearn.models import SplitModel
 from splitlearn.outputs import init_args
 from splitlearn.sweep.space import Value
-from splitlearn.tasks import KeepFreedMemory, quieten, write_results
+from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_results
 
 FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
 UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that change no feature
@@ -82,7 +82,7 @@ class ConfigTrial:
         built = _parser().instantiate(settings)
         task, trainer = built.model, built.trainer
         data = self.data_of(task.model, built.data)
-        trainer.callbacks.append(KeepFreedMemory())
+        trainer.callbacks += [KeepFreedMemory(), StopsAtOnce()]
         trainer.fit(task, data)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         config = yaml.safe_load(_parser().dump(settings, skip_none=False))

@@ -19,7 +19,8 @@ from splitlearn.cli.messages import UsageError
 from splitlearn.cli.run_folder import RunFolder, experiment_folder, newest_checkpoint
 from splitlearn.files import whole_file
 from splitlearn.models import SplitModel
-from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, quieten, write_results
+from splitlearn.processes import PARENT, Stopped
+from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.loading import CONFIG_KEY, load_weights_into, read_checkpoint
 
 STRICT = {"exit_on_error": False, "allow_abbrev": False}
@@ -66,7 +67,7 @@ class SplitCLI(LightningCLI):
             subclass_mode_data=True,
             save_config_callback=ConfigInCheckpoint,
             trainer_defaults={
-                "callbacks": [LastCheckpoint(), KeepFreedMemory()],
+                "callbacks": [LastCheckpoint(), KeepFreedMemory(), StopsAtOnce()],
                 "plugins": [{"class_path": "splitlearn.tasks.WholeFileIO"}],
             },
             auto_configure_optimizers=False,
@@ -153,7 +154,13 @@ def run_trainer_command() -> None:
     """Run the subcommand of LightningCLI that this process's command line names."""
     quieten()
     run = RunFolder()
+    if run.is_first:
+        os.environ[PARENT] = str(os.getpid())  # for processes that Lightning starts
     try:
         SplitCLI(run)
+    except Stopped as stop:
+        for note in run.notes():
+            stop.add_note(note)
+        raise
     finally:
         run.release()

@@ -15,6 +15,7 @@ from splitlearn.tasks.quiet import quieten
 from splitlearn.tasks.results import run_record, write_results
 from splitlearn.tasks.segmentation import SegmentationTask
 from splitlearn.tasks.static_tables import StaticTables
+from splitlearn.tasks.stops_at_once import StopsAtOnce
 from splitlearn.tasks.student_scores import FoundObjects, NamedClasses, StudentScores
 from splitlearn.tasks.training import TrainingTask
 
@@ -34,6 +35,7 @@ __all__ = [
     "PayloadTask",
     "SegmentationTask",
     "StaticTables",
+    "StopsAtOnce",
     "StudentScores",
     "TrainingTask",
     "WholeFileIO",

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 import pytest
 import torch
-from jsonargparse import Namespace
 
 from splitlearn.cli.run_folder import RunFolder, RunFolderError
 from tests.cli.conftest import Run
 
+Namespace: Any = jsonargparse.Namespace
 SMALL_RUNS = Path("runs/small")
 
 

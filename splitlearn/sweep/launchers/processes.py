@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 
 from splitlearn.processes import end_with
@@ -43,9 +44,12 @@ class Processes(Launcher):
         return _Process(process)
 
     def close(self) -> None:
-        """Terminate all processes that are left."""
+        """Kill all processes that are left, with those that they have started: a sweep goes on after any kill."""
         for process in self._started:
-            process.terminate()
+            if process.pid is not None:
+                with suppress(ProcessLookupError, PermissionError):  # it is gone, or leads no group yet
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
         for process in self._started:
             process.join()
 
@@ -69,6 +73,7 @@ class _Process(Worker):
 
 
 def _run(work: Callable[[], None], parent: int) -> None:
+    os.setpgid(0, 0)  # what a terminal sends to all processes is for the sweep's own to handle
     end_with(parent)
     work()
 

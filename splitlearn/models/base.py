@@ -84,5 +84,15 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the normalized images, shaped like `images`."""
+        """Return the normalized images, shaped like `images`.
+
+        Raises:
+            ValueError: if the images have other channels, which would be spread over all of these without a word.
+        """
+        channels = len(self.mean)
+        if images.ndim < 3 or channels not in (1, images.shape[-3]):
+            raise ValueError(
+                f"the images are of shape {tuple(images.shape)}, and normalize has means of {channels} channels: give "
+                f"images of {channels} channels"
+            )
         return (images - self.mean) / self.std

@@ -91,6 +91,7 @@ class EarlyExitModel(SplitModel):
         self.confidence = MaximumSoftmax() if confidence is None else confidence
         self.exit_names, steps, shapes = _divide(net, [net.at] if exits is None else exits)
         self.steps = Steps(steps)
+        self.proof = net.proof.behind(self.steps)
         self.exits = nn.ModuleList(branch(shape, self.num_classes) for shape in shapes)
         self.register_buffer("temperatures", torch.ones(len(shapes)))
         self.threshold = threshold
@@ -251,6 +252,7 @@ class EarlyExitModel(SplitModel):
 
     def _normalized(self, images: Tensor) -> Tensor:
         normalized: Tensor = images if self.normalize is None else self.normalize(images)
+        self.proof.check(normalized, self.training)
         return normalized
 
     def _head(self, images: Tensor | Features) -> tuple[tuple[Tensor, ...], list[Tensor]]:
@@ -329,6 +331,7 @@ def _divide(net: Split, exits: Sequence[str]) -> tuple[list[str], list[nn.Module
             continue
         cut = split(head, name, net.input_shape)
         head = cut.head
+        head._forward_pre_hooks.clear()  # the model asks for all of its parts at once
         shapes.append(cut.shapes[0])
         steps.append(cut.tail)
     return names, [head, *reversed(steps)], shapes[::-1]

@@ -62,6 +62,8 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
         Beysens et al. 2023, Secs. III-C and V-D.
     """
     twin = copy.deepcopy(model).cpu().eval()
+    if isinstance(twin, EarlyExitModel) and isinstance(model, EarlyExitModel):
+        twin.proof = model.proof  # what images are taken is the network's own affair
     for module in twin.modules():
         if isinstance(module, DepthwiseTransposed):
             module.__class__ = nn.ConvTranspose2d  # type: ignore[assignment]  # in eval mode it is; FX looks at the class
@@ -78,6 +80,8 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
         _convert(twin)
     if isinstance(twin, EarlyExitModel):
         twin.net.head = twin.steps
+    else:
+        twin.net.guard(model.net.proof)
     twin.quantizers = tuple(each.affine() for each in watching)
     from torch.ao.nn.quantized.modules.utils import WeightedQuantizedModule
 

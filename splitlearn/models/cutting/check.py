@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from splitlearn.models.cutting.graph import Halves, check_size
+from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError, inside
 
 
@@ -101,37 +101,3 @@ def make_safe(halves: Halves, images: Tensor) -> Halves:
         placeholders[i].replace_all_uses_with(copied, delete_user_cb=lambda user, copied=copied: user is not copied)
     graphs[0].recompile()
     return halves
-
-
-def fix_size(head: nn.Module, images: Tensor) -> None:
-    """Make the graph of a head refuse images that are not as high and wide as `images`."""
-    assert isinstance(head, fx.GraphModule)
-    (placeholder,) = head.graph.find_nodes(op="placeholder")
-    with head.graph.inserting_after(placeholder):
-        checked = head.graph.call_function(check_size, (placeholder, *images.shape[-2:]))
-    placeholder.replace_all_uses_with(checked, delete_user_cb=lambda user: user is not checked)
-    head.recompile()
-
-
-def settle_size(model: nn.Module, at: str, halves: Halves, images: Tensor) -> Halves:
-    """Let the head insist on the example's size where the tail's constants are wrong for another."""
-    if halves.baked and not _fits_other_sizes(model, at, halves, images):
-        fix_size(halves.head, images)
-    return replace(halves, baked=False)
-
-
-def _fits_other_sizes(model: nn.Module, at: str, halves: Halves, images: Tensor) -> bool:
-    """Whether halves that hold constants of the example are exact for larger images too."""
-    if images.ndim != 4:
-        return False
-    height, width = images.shape[-2:]
-    larger = torch.nn.functional.interpolate(images.float(), (height + 32, width + 64)).to(images.dtype)
-    try:
-        reference = run_reference(model, at, larger)
-    except Exception:  # the model itself takes one size only, and says so better than we could
-        return True
-    try:
-        verify(halves, larger, reference)
-    except Exception:  # a wrong size may fail in any layer
-        return False
-    return True

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from splitlearn.models.cutting.check import Reference, make_safe, run_reference, settle_size, verify
+from splitlearn.models.cutting.check import Reference, make_safe, run_reference, verify
 from splitlearn.models.cutting.detector import cut_detector, is_detector
 from splitlearn.models.cutting.exported import cut_exported
 from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError, alternatives, check_name
+from splitlearn.models.cutting.proof import Proof
 from splitlearn.models.cutting.traced import cut_traced
 
 Method = Callable[[nn.Module, str, Sequence[Tensor]], Halves]
@@ -25,7 +26,9 @@ class Split(nn.Module):
     ```
     images → head → crossing tensors → tail → the model's output
     ```
-    Both halves are differentiable. Get one from `split`, which has proven that the halves agree with the model.
+    Both halves are differentiable. Get one from `split`, which has proven that the halves agree with the model. The
+    head refuses what the model refuses, shapes of images for which the halves are not the model, and training mode if
+    they would not train as the model does.
 
     Args:
         name: class of the network.
@@ -37,6 +40,7 @@ class Split(nn.Module):
         input_shape: `(C, H, W)` of the example.
         method: how the cut was made.
         by_image: whether each image keeps a size of its own, so that images cross one by one: torchvision's detectors.
+        proof: that the halves are the model, for images of other shapes and in training.
     """
 
     def __init__(
@@ -49,7 +53,8 @@ class Split(nn.Module):
         dtypes: tuple[torch.dtype, ...],
         input_shape: tuple[int, ...],
         method: str,
-        by_image: bool = False,
+        by_image: bool,
+        proof: Proof,
     ) -> None:
         super().__init__()
         self.name = name
@@ -61,19 +66,33 @@ class Split(nn.Module):
         self.input_shape = input_shape
         self.method = method
         self.by_image = by_image
+        self.guard(proof)
         self.eval()
 
     def forward(self, images: Tensor) -> Any:
         """Return the model's output for `images`, computed by the tail from the head's tensors alone."""
         return self.tail(*self.head(images))
 
+    def guard(self, proof: Proof) -> None:
+        """Let the head ask `proof` about what it is given; it must be told again of another head."""
+        self.proof = proof
+        self.head.register_forward_pre_hook(self._ask)
+
+    def _ask(self, head: nn.Module, given: tuple[Any, ...]) -> None:
+        self.proof.check(None if self.by_image or not given else given[0], head.training)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.head._forward_pre_hooks.clear()  # a graph's copies have none, other modules' copies have this one
+        self.guard(self.proof)
+
 
 def split(model: nn.Module, at: str, example: Tensor | tuple[int, ...] | list[int]) -> Split:
     """Cut `model` behind the module named `at`.
 
     Any torchvision, timm, ultralytics or own module will do. All that the tail needs and the head has made, the image
-    itself included, crosses the cut. The halves are compared with the model, bit for bit, on two batch sizes, the tail
-    running after the image is gone. The model is put in eval mode and shares its parameters with the halves.
+    itself included, crosses the cut. The halves are compared with the model, bit for bit, on three batch sizes, the
+    tail running after the image is gone. The model is put in eval mode and shares its parameters with the halves.
 
     Args:
         model: maps a batch of images to anything made of tensors.
@@ -81,7 +100,8 @@ def split(model: nn.Module, at: str, example: Tensor | tuple[int, ...] | list[in
         example: images `(B, C, H, W)`, or the shape `(C, H, W)` of one, from which noise in [0, 1] is made.
 
     Returns:
-        The two halves. If the tail needs sizes of the image, the head refuses images of any other height or width.
+        The two halves. The head refuses images of a shape that the model refuses; and others than the example's, if the
+        tail needs their sizes.
 
     Raises:
         CutError: if there is no such module, or no method gives exact halves; the message names cuts that are near.
@@ -90,7 +110,7 @@ def split(model: nn.Module, at: str, example: Tensor | tuple[int, ...] | list[in
     model.eval()
     with torch.no_grad():
         batches = make_batches(model, example)
-        references = [run_reference(model, at, batch) for batch in batches]
+        references = [run_reference(model, at, batch) for batch in [*batches, batches[0][:1]]]
         if not references[0].ran:
             near = alternatives(model, at, references[0].called)
             raise CutError(f"module {at!r} of {type(model).__name__} never runs: cut at one that does, such as {near}")
@@ -138,14 +158,15 @@ def _attempt(
     model: nn.Module, at: str, batches: Sequence[Tensor], references: Sequence[Reference], kind: str, method: Method
 ) -> Split:
     """Cut by one method and prove the result, or raise."""
-    halves = make_safe(settle_size(model, at, method(model, at, batches), batches[0]), batches[0])
-    for batch, reference in zip(batches, references, strict=True):
+    halves = make_safe(method(model, at, batches), batches[0])
+    for batch, reference in zip([*batches, batches[0][:1]], references, strict=True):
         tensors = verify(halves, batch, reference)
     shapes = tuple(tuple(tensor.shape[1:]) for tensor in tensors)
     dtypes = tuple(tensor.dtype for tensor in tensors)
     name = type(model).__name__
     sizes = tuple(batches[0].shape[1:])
-    return Split(name, at, halves.head, halves.tail, shapes, dtypes, sizes, kind, is_detector(model))
+    proof = Proof(model, at, halves.head, halves.tail, batches[0])
+    return Split(name, at, halves.head, halves.tail, shapes, dtypes, sizes, kind, is_detector(model), proof)
 
 
 def crossing_shapes(model: nn.Module, at: str, image: Tensor) -> list[tuple[int, ...]] | None:

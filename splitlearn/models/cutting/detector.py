@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from splitlearn.models.cutting.check import settle_size
 from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError, inside
+from splitlearn.models.cutting.proof import Proof
 from splitlearn.models.cutting.traced import cut_traced
 
 
@@ -41,12 +41,14 @@ class DetectorHead(nn.Module):
     Args:
         transform: the detector's resizing and padding.
         backbone: first part of the backbone: padded images → tuple of feature maps.
+        proof: of the cut backbone, if it holds for some sizes of padded images alone.
     """
 
-    def __init__(self, transform: nn.Module, backbone: nn.Module) -> None:
+    def __init__(self, transform: nn.Module, backbone: nn.Module, proof: Proof | None = None) -> None:
         super().__init__()
         self.transform = transform
         self.backbone = backbone
+        self.proof = proof
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return feature maps and, last, the sizes.
@@ -58,6 +60,8 @@ class DetectorHead(nn.Module):
             Feature maps `(B, …)`; then int32 `(B, 6)`, in pixels: original, resized and padded height and width.
         """
         resized, _ = self.transform(list(images))
+        if self.proof is not None:
+            self.proof.check(resized.tensors, training=False)
         features = self.backbone(resized.tensors)
         padded = resized.tensors.shape[-2:]
         rows = [(*i.shape[-2:], *size, *padded) for i, size in zip(images, resized.image_sizes, strict=True)]
@@ -138,6 +142,7 @@ def cut_detector(model: nn.Module, at: str, batches: Sequence[Tensor], open_all:
         raise CutError("a detector is cut at 'backbone' or inside it")
     padded = [model.get_submodule("transform")(list(batch))[0].tensors for batch in batches]
     backbone = _Backbone(model.get_submodule("backbone"))
-    halves = settle_size(backbone, at, cut_traced(backbone, at, padded, open_all), padded[0])
-    head = DetectorHead(model.get_submodule("transform"), halves.head)
+    halves = cut_traced(backbone, at, padded, open_all)
+    proof = Proof(backbone, at, halves.head, halves.tail, padded[0]) if halves.baked else None
+    head = DetectorHead(model.get_submodule("transform"), halves.head, proof)
     return Halves(head, DetectorTail(model, halves.tail))

@@ -1,4 +1,4 @@
-"""Cut by torch.export, for models that symbolic tracing cannot follow; binds the cut to one image size."""
+"""Cut by torch.export, for models that symbolic tracing cannot follow; sizes become constants without a word."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch import Tensor, fx, nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
-from splitlearn.models.cutting.check import fix_size
 from splitlearn.models.cutting.graph import Halves, partition
 from splitlearn.models.cutting.traced import Entry, use_own_names
 
@@ -69,5 +68,4 @@ def cut_exported(model: nn.Module, at: str, batches: Sequence[Tensor]) -> Halves
     graph.output(graph.graph_copy(root.graph, {}))
     use_own_names(graph)
     halves = partition(root, graph, at, batches)
-    fix_size(halves.head, batches[0])  # export turns sizes into constants without a word
     return Halves(halves.head, Unflatten(halves.tail, structure))

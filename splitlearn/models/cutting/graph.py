@@ -25,7 +25,7 @@ class Halves:
     Attributes:
         head: images → tuple of crossing tensors.
         tail: crossing tensors → the model's output.
-        baked: whether the tail holds sizes of the example as constants that the head does not yet insist on.
+        baked: whether the tail holds sizes of the example as constants.
     """
 
     head: nn.Module
@@ -33,19 +33,21 @@ class Halves:
     baked: bool = False
 
 
-def check_size(images: Tensor, height: int, width: int) -> Tensor:
-    """Return `images` unchanged: the first node of a head whose cut holds for one image size only.
+CHECKS = (torch._assert, torch._assert_async, torch.ops.aten._assert_async.msg, torch.ops.aten._assert_async.default)
+"""Functions that a network refuses values by."""
 
-    Raises:
-        ValueError: if the images are not `height` × `width` pixels.
-    """
-    found = images.shape[-2:]
-    if tuple(found) != (height, width):
-        raise ValueError(
-            f"this cut fixes the input at {height}×{width} pixels, the images have {found[0]}×{found[1]}: "
-            "split again with an example of that size"
-        )
-    return images
+
+class TrainingMode(nn.Module):
+    """Tells functions in a graph, dropout say, whether the half that they are in is in training mode."""
+
+    def forward(self) -> bool:
+        """Return the mode."""
+        return self.training
+
+
+def training_mode() -> bool:
+    """Stand in a traced graph for the mode of the module that was traced; halves have `TrainingMode` in its place."""
+    return False
 
 
 class HalfGraph(fx.GraphModule):
@@ -57,6 +59,20 @@ class HalfGraph(fx.GraphModule):
         for name in vars(self).keys() - vars(copied).keys():
             setattr(copied, name, copy.deepcopy(vars(self)[name], memo))
         return copied
+
+
+def half_of(root: nn.Module, graph: fx.Graph, name: str) -> HalfGraph:
+    """Return a graph as a module that knows its mode, where the graph asks for it."""
+    half = HalfGraph(root, graph, name)
+    asking = half.graph.find_nodes(op="call_function", target=training_mode)
+    if asking:
+        half.add_submodule("_training_mode", TrainingMode().eval())
+        for node in asking:
+            with half.graph.inserting_before(node):
+                node.replace_all_uses_with(half.graph.call_module("_training_mode"))
+            half.graph.erase_node(node)
+        half.recompile()
+    return half
 
 
 def path_of(node: fx.Node) -> str:
@@ -168,7 +184,16 @@ class _Partition:
             self.placeholders[key] = self.tail.placeholder(f"crossing_{len(self.placeholders)}")
         for node in late:
             self.env[node] = self.tail.node_copy(node, self._argument)
-        return Halves(self._head(), HalfGraph(self.root, self.tail, "Tail"), self.baked)
+        for check in self._checks(after=True):
+            self.tail.node_copy(check, self._argument)
+        return Halves(self._head(), half_of(self.root, self.tail, "Tail"), self.baked)
+
+    def _checks(self, after: bool) -> list[fx.Node]:
+        """Return where the network checks values that it has made before, or after, the last one before the cut."""
+        nodes = list(self.graph.nodes)
+        place = nodes.index(self.last)
+        checks = nodes[place:] if after else nodes[:place]
+        return [n for n in checks if n.target in CHECKS and n.all_input_nodes and self._is_tensor(n.all_input_nodes[0])]
 
     def _choose(self, node: fx.Node) -> None:
         """Note every tensor of `node`'s value as crossing."""
@@ -185,7 +210,8 @@ class _Partition:
 
     def _head(self) -> nn.Module:
         graph = fx.Graph()
-        env = copy_with_ancestors([*self.graph.find_nodes(op="placeholder"), *(n for n, _ in self.crossing)], graph)
+        images = self.graph.find_nodes(op="placeholder")
+        env = copy_with_ancestors([*images, *self._checks(after=False), *(n for n, _ in self.crossing)], graph)
         outputs = []
         for node, keys in self.crossing:
             value = env[node]
@@ -193,7 +219,7 @@ class _Partition:
                 value = graph.call_function(operator.getitem, (value, key))
             outputs.append(value)
         graph.output(tuple(outputs))
-        return HalfGraph(self.root, graph, "Head")
+        return half_of(self.root, graph, "Head")
 
     def _argument(self, node: fx.Node) -> Any:
         """Return what stands for `node` in the tail."""

@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import Tensor, fx, nn
 
-from splitlearn.models.cutting.graph import Halves, copy_with_ancestors, partition
+from splitlearn.models.cutting.graph import Halves, copy_with_ancestors, partition, training_mode
 
 
 class Entry(nn.Module):
@@ -63,6 +63,10 @@ def cut_traced(model: nn.Module, at: str, batches: Sequence[Tensor], open_all: b
             node.target = node.target.removeprefix(PREFIX)
     use_own_names(graph)
     return partition(model, graph, at, batches)
+
+
+class _Mode(int):
+    """The eval mode of a module that is being traced, which leaves a trace where it is handed to a function."""
 
 
 class _Proxy(fx.Proxy):
@@ -112,8 +116,21 @@ class _Tracer(fx.Tracer):
         return iter([operator.getitem(obj, i) for i in range(len(self.value(obj.node)))])
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Record a call, unless the example is being run."""
-        return forward(*args, **kwargs) if self.evaluating else super().call_module(m, forward, args, kwargs)
+        """Record a call, unless the example is being run; or open a module, which then hands on its mode."""
+        if self.evaluating:
+            return forward(*args, **kwargs)
+        mode = m.training
+        m.training = _Mode(mode)  # type: ignore[assignment]
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        finally:
+            m.training = mode
+
+    def create_arg(self, a: Any) -> Any:
+        """Return what stands for an argument: of a mode, a node that asks for it."""
+        return (
+            self.create_node("call_function", training_mode, (), {}) if isinstance(a, _Mode) else super().create_arg(a)
+        )
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
         """Record a use of a parameter, unless the example is being run."""

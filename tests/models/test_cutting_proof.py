@@ -107,7 +107,8 @@ class Attention(Two):
     def between(self, features: Tensor) -> Tensor:
         flat = features.flatten(2)
         rate = 0.5 if self.training else 0.0
-        return functional.scaled_dot_product_attention(flat, flat, flat, dropout_p=rate).view_as(features)
+        attended: Tensor = functional.scaled_dot_product_attention(flat, flat, flat, dropout_p=rate)
+        return attended.view_as(features)
 
 
 class Detached(Two):

@@ -82,7 +82,7 @@ class Split(nn.Module):
         self.proof.check(None if self.by_image or not given else given[0], head.training)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.head._forward_pre_hooks.clear()  # a graph's copies have none, other modules' copies have this one
         self.guard(self.proof)
 

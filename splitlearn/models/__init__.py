@@ -30,7 +30,7 @@ from splitlearn.models.cutting import (
 from splitlearn.models.detectors import faster_rcnn, keypoint_rcnn, mask_rcnn
 from splitlearn.models.early_exit import EarlyExitModel
 from splitlearn.models.exit_branch import BranchFactory, ExitBranch
-from splitlearn.models.freeze import freeze, thaw
+from splitlearn.models.freeze import freeze, frozen_modules, frozen_tensors, thaw
 from splitlearn.models.image_codec import ImageCodec, ImageFile, Pixels
 from splitlearn.models.input_model import InputModel
 from splitlearn.models.int8 import Int8, Int8Error, to_int8
@@ -92,6 +92,8 @@ __all__ = [
     "faster_rcnn",
     "fit_temperature",
     "freeze",
+    "frozen_modules",
+    "frozen_tensors",
     "keypoint_rcnn",
     "legal_cuts",
     "load_weights",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -62,3 +62,23 @@ def thaw(module: Module) -> Module:
     for parameter in module.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return module
+
+
+def frozen_modules(module: nn.Module) -> list[str]:
+    """Return the names of all modules in `module`, itself included, that were frozen."""
+    return [
+        name
+        for name, part in module.named_modules(remove_duplicate=False)
+        if isinstance(part.__dict__.get("train"), StayInEval)
+    ]
+
+
+def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers of the frozen modules in `module`, by their names in its state dict."""
+    found: dict[str, Tensor] = {}
+    for path in frozen_modules(module):
+        part = module.get_submodule(path)
+        for name, tensor in [*part._parameters.items(), *part._buffers.items()]:
+            if tensor is not None:
+                found[f"{path}.{name}" if path else name] = tensor
+    return found

@@ -7,6 +7,7 @@ from splitlearn.tasks.detection import DetectionTask
 from splitlearn.tasks.detector import DetectorTask
 from splitlearn.tasks.distillation import DistillationTask
 from splitlearn.tasks.early_exit import EarlyExitTask
+from splitlearn.tasks.keep_frozen import FrozenError, KeepFrozen
 from splitlearn.tasks.keep_memory import KeepFreedMemory, keep_freed_memory
 from splitlearn.tasks.learnt_tables import LearntTables
 from splitlearn.tasks.loading import CheckpointError, load_task, task_from
@@ -28,7 +29,9 @@ __all__ = [
     "DistillationTask",
     "EarlyExitTask",
     "FoundObjects",
+    "FrozenError",
     "KeepFreedMemory",
+    "KeepFrozen",
     "LastCheckpoint",
     "LearntTables",
     "NamedClasses",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning import LightningModule
+from lightning import Callback, LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from splitlearn.models import check_name, freeze
 from splitlearn.models.cutting.detector import is_detector
 from splitlearn.outputs import Boxes
 from splitlearn.tasks.checks import check_data, check_labels
+from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import full_precision
 from splitlearn.tasks.student_scores import FoundObjects
 from splitlearn.tasks.training import optimizers
@@ -118,6 +119,10 @@ class DetectorTask(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the scores."""
         self._log("test", self.test_scores)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callback that keeps frozen networks as they are."""
+        return [KeepFrozen()]
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what is not frozen, and its schedulers."""

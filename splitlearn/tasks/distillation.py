@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from lightning import LightningModule
+from lightning import Callback, LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
@@ -17,6 +17,7 @@ from splitlearn.models.layer_outputs import Kept, changed_output, in_order, laye
 from splitlearn.outputs import Boxes
 from splitlearn.quantizers import Quantizer
 from splitlearn.tasks.checks import check_weights
+from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import full_precision
 from splitlearn.tasks.student_scores import StudentScores
 from splitlearn.tasks.training import optimizers
@@ -216,6 +217,10 @@ class DistillationTask(LightningModule):
         )
 
     test_step = predict_step = _refuse
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callback that keeps frozen networks as they are."""
+        return [KeepFrozen()]
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what trains, and its schedulers."""

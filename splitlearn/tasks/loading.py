@@ -10,6 +10,8 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning import LightningModule
 
+from splitlearn.tasks.keep_frozen import check_frozen
+
 CONFIG_KEY = "splitlearn_config"
 """Where a checkpoint keeps the settings of the run that wrote it."""
 
@@ -43,6 +45,7 @@ def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: s
 
     Raises:
         CheckpointError: if they do not fit; the sentence names the first tensors that differ.
+        FrozenError: if the frozen network in it was changed.
     """
     mine, theirs = task.state_dict(), content["state_dict"]
     wrong = theirs.keys() ^ mine.keys()
@@ -52,6 +55,7 @@ def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: s
             f"{path} belongs to another architecture: {len(wrong)} entries differ, first "
             f"{', '.join(sorted(wrong)[:3])}; use the config that it was trained with"
         )
+    check_frozen(content, str(path))
     task.load_state_dict(theirs)
 
 

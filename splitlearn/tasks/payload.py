@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lightning import LightningModule
+from lightning import Callback, LightningModule
 from torch import Tensor
 
 from splitlearn.files import whole_file
 from splitlearn.metrics import BitsPerPixel, BytesPerImage
 from splitlearn.models import CompressionModel, SplitModel, VariableRateModel
 from splitlearn.tasks.checks import check_data
+from splitlearn.tasks.keep_frozen import KeepFrozen
 
 
 class PayloadTask(LightningModule):
@@ -54,6 +55,10 @@ class PayloadTask(LightningModule):
             ValueError: if they have more or fewer than this task.
         """
         check_data(self.num_classes, getattr(self.trainer, "datamodule", None))
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callback that keeps frozen networks as they are."""
+        return [KeepFrozen()]
 
     def measured(self, images: Tensor | Sequence[Tensor]) -> Any:
         """Return the prediction of images that went through their payloads, and log the sizes of these."""

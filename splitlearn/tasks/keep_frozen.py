@@ -1,0 +1,142 @@
+"""What is frozen stays as it is, bit for bit, whatever else a run does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from splitlearn.models import freeze, frozen_modules, frozen_tensors
+
+FROZEN_KEY = "splitlearn_frozen"
+"""Where a checkpoint keeps the fingerprint of each frozen tensor."""
+
+
+class FrozenError(RuntimeError):
+    """A frozen network that is not what it was."""
+
+
+class KeepFrozen(Callback):
+    """Keep what is frozen in a task bit-identical while it trains, and stop the run if that fails.
+
+    Tasks bring it along. Between epochs, other callbacks may exchange weights or reset statistics, as
+    `StochasticWeightAveraging` and `WeightAveraging` do: frozen ones are put back before a batch sees them, and
+    checkpoints get them as they were. What has changed by the end of an epoch or of the run, its batches have seen:
+    that is an error. It holds a copy of the frozen tensors, on the CPU.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+        self._modules: list[str] = []
+        self._fingerprints: dict[str, str] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note what is frozen, before a strategy exchanges modules or their type."""
+        if stage == "fit":
+            self._modules = frozen_modules(pl_module)
+            self._kept = {name: t.detach().cpu().clone() for name, t in frozen_tensors(pl_module).items()}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Freeze modules that were put in the place of frozen ones; take what a resumed run has loaded."""
+        for name in set(self._modules) - set(frozen_modules(pl_module)):
+            freeze(pl_module.get_submodule(name))
+        for name, tensor in frozen_tensors(pl_module).items():
+            if name not in self._kept or not _equal(tensor, self._kept[name]):
+                self._kept[name] = tensor.detach().cpu().clone()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put back what callbacks have changed between epochs."""
+        self._put_back(pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to go on if training has changed what is frozen."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._check(pl_module)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put back what callbacks have exchanged for the validation."""
+        self._put_back(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to go on if training has changed what is frozen."""
+        self._check(pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put back what callbacks have exchanged at the end."""
+        self._put_back(pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to end well if what is frozen has changed."""
+        self._check(pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save what is frozen as it was, and its fingerprints."""
+        saved = checkpoint["state_dict"]
+        kept = {name: tensor for name, tensor in self._kept.items() if name in saved}
+        if self._fingerprints.keys() != kept.keys():
+            self._fingerprints = {name: _fingerprint(tensor) for name, tensor in kept.items()}
+        saved.update(kept)
+        checkpoint[FROZEN_KEY] = dict(self._fingerprints)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose frozen network was changed."""
+        check_frozen(checkpoint, "the checkpoint")
+
+    def _check(self, module: LightningModule) -> None:
+        found = frozen_tensors(module)
+        changed = [name for name, kept in self._kept.items() if name not in found or not _equal(found[name], kept)]
+        if changed:
+            others = f" and {len(changed) - 1} others" if len(changed) > 1 else ""
+            raise FrozenError(
+                f"{changed[0]}{others} changed while training, although frozen: leave out the callback, optimizer or "
+                "strategy that does so, or let the network train, as UnfrozenSplitModel does"
+            )
+
+    @torch.no_grad()
+    def _put_back(self, module: LightningModule) -> None:
+        for name in self._modules:
+            module.get_submodule(name).training = False
+        for name, tensor in frozen_tensors(module).items():
+            kept = self._kept.get(name)
+            if kept is not None and kept.shape == tensor.shape and not _equal(tensor, kept):
+                tensor.copy_(kept)
+
+
+def check_frozen(checkpoint: Mapping[str, Any], name: str) -> None:
+    """Refuse a checkpoint whose frozen tensors are not those that its run began with; earlier ones don't tell.
+
+    Args:
+        checkpoint: what was read from it.
+        name: what messages call it.
+
+    Raises:
+        FrozenError: then.
+    """
+    noted, state = checkpoint.get(FROZEN_KEY), checkpoint["state_dict"]
+    if not isinstance(noted, dict):
+        return
+    tensors = {key: state[key] for key in noted if isinstance(state.get(key), Tensor)}
+    changed = [key for key, value in noted.items() if key not in tensors or _fingerprint(tensors[key]) != value]
+    if changed:
+        raise FrozenError(
+            f"in {name}, {len(changed)} tensors of the frozen network are not those that training began with, first "
+            f"{changed[0]}: use another checkpoint of the run, or train again"
+        )
+
+
+def _equal(found: Tensor, kept: Tensor) -> bool:
+    """Whether a tensor is what was kept of it, as far as its type can hold that."""
+    kept = kept.to(found.dtype)
+    found = found.detach().cpu()
+    return torch.equal(found, kept) or (found.shape == kept.shape and _fingerprint(found) == _fingerprint(kept))
+
+
+def _fingerprint(tensor: Tensor) -> str:
+    """Return SHA-256 of type, shape and bytes."""
+    found = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,3 +31,9 @@ def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as indented JSON; what JSON does not know is written as text."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
+
+
+def told_size(size: float) -> str:
+    """Return a number of bytes in the unit that shows it: `512.0 bytes`, `3.2 MB`, `24.0 GB`."""
+    power = min(int(math.log(max(size, 1), 1000)), 3)
+    return f"{size / 1000**power:,.1f} {('bytes', 'kB', 'MB', 'GB')[power]}"

@@ -17,13 +17,14 @@ import splitlearn
 PACKAGE = Path(splitlearn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-ROOT = {"outputs", "files", "jit", "grids", "discovery", "processes", "splitlearn"}
+ROOT = {"outputs", "files", "addresses", "jit", "grids", "discovery", "processes", "splitlearn"}
 LOW = {"codecs", "quantizers", "losses", "metrics", "data"}
 MIDDLE = {"tasks", "analysis"}
 MAY_IMPORT: dict[str, set[str]] = {
     "splitlearn": set(),
     "outputs": set(),
     "files": set(),
+    "addresses": set(),
     "discovery": set(),
     "processes": set(),
     "jit": set(),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -172,13 +174,26 @@ def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, T
     for place in (*((_detector_on_meta,) if is_rcnn(model) else ()), _on_meta, _with_fakes, _on_cpu):
         try:
             running, image = place(copy.deepcopy(model).eval(), (1, *input_shape))
-            with torch.no_grad():
+            with torch.no_grad(), _without_log():
                 running(image)
         except Exception as error:  # a user's network may fail in any way
             failure = error
         else:
             return running, image
-    raise ValueError(f"{type(model).__name__} does not take images of shape {tuple(input_shape)}: {failure}")
+    raise ValueError(
+        f"{type(model).__name__} does not take images of shape {tuple(input_shape)}: {failure}"
+    ) from failure
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """Keep fake tensors from logging tracebacks of what is tried in another way next."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _on_meta(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:

@@ -14,25 +14,22 @@ import sys
 from collections.abc import Sequence
 
 from splitlearn import __version__
+from splitlearn.addresses import without_passwords
 from splitlearn.cli.commands import COMMANDS
 from splitlearn.cli.messages import (
     UsageError,
     did_you_mean,
     one_sentence,
+    place_of,
     shorten_parser_error,
     with_place_of_module,
 )
-from splitlearn.cli.precheck import KEYS, check_trainer_arguments
+from splitlearn.cli.precheck import KEYS, TRAINER_COMMANDS, check_trainer_arguments
+from splitlearn.cli.section_help import bare_help, list_classes, with_class
 from splitlearn.processes import Stopped, find_own_classes, follow_first_rank, stoppable
 
 __all__ = ["main"]
 
-TRAINER_COMMANDS = {
-    "fit": "Train what the config inserts at the cut.",
-    "validate": "Pass once over the validation data.",
-    "test": "Send the test data through real bytes; leaves results.json.",
-    "predict": "Predict the test images by way of their payloads.",
-}
 USAGE = """usage: splitlearn COMMAND [options]     (splitlearn COMMAND --help tells a command's options)
 
 Cut a network between a device and an edge server and make what crosses the cut small.
@@ -52,7 +49,9 @@ def main() -> int:
         with stoppable():
             return _dispatch(arguments)
     except (UsageError, argparse.ArgumentError) as error:
-        message = shorten_parser_error(str(error), _options(arguments))
+        if os.environ.get(TRACEBACK):
+            raise
+        message = shorten_parser_error(str(error), _options(arguments)) + place_of(error)
         return _complain(with_place_of_module(message, arguments), 2)
     except Stopped as stop:
         notes = [*getattr(stop, "__notes__", []), *filter(None, [GO_ON.get(arguments[0])])]
@@ -62,7 +61,7 @@ def main() -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        return _complain(one_sentence(error), 1)
+        return _complain(one_sentence(error) + place_of(error), 1)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -73,6 +72,11 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"splitlearn {__version__}")
     elif command in TRAINER_COMMANDS:
         check_trainer_arguments(arguments)
+        if (section := bare_help(arguments)) is not None:
+            if (asked := with_class(arguments, section)) is None:
+                list_classes(command, section)
+                return 0
+            sys.argv[1:] = [command, *asked]
         from splitlearn.cli.trainer import run_trainer_command
 
         run_trainer_command()
@@ -96,5 +100,5 @@ def _options(arguments: Sequence[str]) -> list[str]:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"splitlearn: error: {message}", file=sys.stderr)
+    print(f"splitlearn: error: {without_passwords(message)}", file=sys.stderr)
     return status

@@ -196,7 +196,7 @@ def calibrate(
     Args:
         words: these settings.
         config: a config of splitlearn test, whose model is a SplitModel; its own quantizer and codec are replaced.
-        out: safetensors file for limits, levels and tables; splitlearn.deploy.load_bottleneck reads it.
+        out: safetensors file for limits, levels and tables; beside it appears a config for splitlearn test, .yaml.
         levels: N of the quantizer, 2 to 256.
         limits: LeastError (measured), LaplaceLimits (model), ReluLimits (short cut), or an import path of your own.
         slope: of the activation before the cut for negative inputs: 0 for ReLU, 0.1 for a leaky one; for LaplaceLimits.
@@ -226,6 +226,7 @@ def calibrate(
     from splitlearn import codecs as codec_room
     from splitlearn import quantizers
     from splitlearn.cli.calibration_images import calibration_images
+    from splitlearn.cli.config_model import config_settings
     from splitlearn.deploy import CalibrationSettings, calibrate_command
 
     if slope is not None and not limits.endswith("LaplaceLimits"):
@@ -246,7 +247,7 @@ def calibrate(
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror}") from error
-    calibrate_command(model, pictures, settings, out)
+    calibrate_command(model, pictures, settings, out, config_settings(config, data_root, words))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

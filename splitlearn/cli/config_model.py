@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentParser, Namespace
 from lightning import LightningDataModule, LightningModule
 
 from splitlearn.cli.precheck import KEYS, check_trainer_arguments
@@ -25,6 +26,24 @@ def build_task(config: Path, data_root: Path | None, overrides: Sequence[str] = 
     Raises:
         UsageError: if the config is absent or has unknown sections.
     """
+    parser, settings = _parsed(config, data_root, overrides)
+    torch.manual_seed(settings.seed_everything if type(settings.seed_everything) is int else 0)
+    built = parser.instantiate(settings)
+    return built.model, built.data
+
+
+def config_settings(config: Path, data_root: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what `build_task` builds from, as plain data.
+
+    Raises:
+        UsageError: if the config is absent or has unknown sections.
+    """
+    parser, settings = _parsed(config, data_root, overrides)
+    found: dict[str, Any] = yaml.safe_load(parser.dump(settings, skip_none=False))
+    return found
+
+
+def _parsed(config: Path, data_root: Path | None, overrides: Sequence[str]) -> tuple[ArgumentParser, Namespace]:
     check_trainer_arguments(["test", "--config", str(config)])
     quieten()
     parser = ArgumentParser(exit_on_error=False)
@@ -35,7 +54,4 @@ def build_task(config: Path, data_root: Path | None, overrides: Sequence[str] = 
     parser.add_subclass_arguments(LightningDataModule, "data")
     words = ["--config", str(config), *overrides]
     words += [] if data_root is None else ["--data.root", str(data_root)]
-    settings = parser.parse_args(words)
-    torch.manual_seed(settings.seed_everything if type(settings.seed_everything) is int else 0)
-    built = parser.instantiate(settings)
-    return built.model, built.data
+    return parser, parser.parse_args(words)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 import errno
 import inspect
+import os
 import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -56,6 +59,32 @@ def one_sentence(error: BaseException) -> str:
     return text if text and meant else f"{type(error).__name__}: {text or 'no message'}"
 
 
+def place_of(error: BaseException) -> str:
+    """Return ` (FILE, line N)` of a user's own code that an error comes from, or nothing if there is none.
+
+    Own code is what lies neither in splitlearn nor where Python and packages are installed.
+    """
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    if any(isinstance(each, SyntaxError) for each in chain):
+        return ""  # which tells file and line by itself
+    for each in chain:
+        own = [step for step in traceback.extract_tb(each.__traceback__) if _is_own(step.filename)]
+        if own:
+            return f" ({os.path.relpath(own[-1].filename)}, line {own[-1].lineno})"
+    return ""
+
+
+def _is_own(file: str) -> bool:
+    paths = sysconfig.get_paths()
+    installed = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    roots = (str(Path(__file__).parents[1]), *installed, *map(os.path.realpath, installed))
+    return file.endswith(".py") and not any(os.path.abspath(file).startswith(root + os.sep) for root in roots)
+
+
 UNKNOWN_KEY = re.compile(
     r"(?:[Oo]ption|[Kk]ey) '([\w.]+)' is not (?:accepted|expected)"
     r"|[Uu]nrecognized arguments: -*([\w.]+)"
@@ -66,7 +95,10 @@ SHORT_NAME = re.compile(r"Expected a dot import path string: (\w+)")
 OWNER_BEFORE = re.compile(r"class_path '([\w.]+)'")
 OWNER_BEHIND = re.compile(r"\. Got value: Namespace\(class_path='([\w.]+)'")
 KEY = re.compile(r'Parser key "([\w.]+)": ')
-NOISE = re.compile(r" - Expected a <class 'NoneType'>.*| Given value.*|^.*? Subtypes: \[.*?\] Errors: - ")
+NOISE = re.compile(
+    r" - Expected a <class 'NoneType'>.*| Given value.*|^.*? Subtypes: \[.*?\] Errors: - "
+    r"|^- Expected a path but \S+ either not accessible or invalid - "
+)
 SECTIONS = {"trainer": "lightning.pytorch.Trainer", "checkpoint": "lightning.pytorch.callbacks.ModelCheckpoint"}
 LIBRARIES = ("torch.optim", "torch.optim.lr_scheduler", "lightning.pytorch.callbacks", "lightning.pytorch.loggers")
 REQUIRED = re.compile(r"the following arguments are required: (.*)")

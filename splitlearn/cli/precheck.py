@@ -20,6 +20,12 @@ KEYS = (
     "weights_only",
     "verbose",
 )
+TRAINER_COMMANDS = {
+    "fit": "Train what the config inserts at the cut.",
+    "validate": "Pass once over the validation data.",
+    "test": "Send the test data through real bytes; leaves results.json.",
+    "predict": "Predict the test images by way of their payloads.",
+}
 FLAGS = ("-h", "--help", "-c", "--print_config")
 
 
@@ -34,15 +40,32 @@ def check_trainer_arguments(arguments: list[str]) -> None:
     """
     command, options = arguments[0], arguments[1:]
     if not options:
-        raise UsageError(f"{command} needs a config, e.g. splitlearn {command} --config configs/quickstart.yaml")
+        raise UsageError(f"{command} needs a config{example(command)}")
     for position, option in enumerate(options):
         if not option.startswith("-") or option.split("=")[0] in FLAGS:
             continue
         key = option.lstrip("-").split("=")[0]
         if option.startswith("--") and key.split(".")[0].rstrip("+") not in (*KEYS, "print_config", "trainer", "model"):
             raise UsageError(f"{command} has no option --{key}{did_you_mean(key, KEYS)}")
+        if key.endswith(".help") and key not in ("model.help", "data.help") and not _value(options, position):
+            raise UsageError(f"--{key} takes a class: --{key} CLASS")
         if key == "config":
-            _check_config(Path(option.partition("=")[2] or "".join(options[position + 1 : position + 2])))
+            _check_config(Path(_value(options, position)))
+
+
+def _value(options: list[str], position: int) -> str:
+    """Return the value of an option, behind the equals sign or the next word; nothing if there is none."""
+    behind = "".join(options[position + 1 : position + 2])
+    return options[position].partition("=")[2] or ("" if behind.startswith("-") else behind)
+
+
+def example(command: str) -> str:
+    """Return a command that runs, if the configs that it needs lie here."""
+    files = ("configs/trainer.yaml", "configs/quickstart.yaml")
+    if not all(Path(file).is_file() for file in files):
+        return ": --config FILE; those in the project's folder configs are examples"
+    words = {"fit": "", "sweep": " --space configs/spaces/quickstart.yaml"}.get(command, " --ckpt_path last")
+    return f", e.g. splitlearn {command} {' '.join(f'--config {file}' for file in files)}{words}"
 
 
 def _check_config(path: Path) -> None:

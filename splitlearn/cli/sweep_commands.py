@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from splitlearn.cli.messages import UsageError, did_you_mean
+from splitlearn.cli.precheck import check_trainer_arguments, example
 
 CACHES = ("float16", "float32", "uint8", "none")
 RATE, SCORE = "test/bits_per_pixel", "test/accuracy"
@@ -61,8 +62,7 @@ def sweep(
     if cache not in CACHES:
         raise UsageError(f"--cache has no {cache!r}{did_you_mean(cache, CACHES)}; it takes {', '.join(CACHES)}")
     if not words:
-        raise UsageError("sweep needs a config, e.g. --config configs/quickstart.yaml")
-    from splitlearn.cli.precheck import check_trainer_arguments
+        raise UsageError(f"sweep needs a config{example('sweep')}")
 
     check_trainer_arguments(["fit", *words])
     from rich.console import Console

@@ -16,6 +16,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from splitlearn.analysis import complexity
 from splitlearn.cli.messages import UsageError
+from splitlearn.cli.precheck import TRAINER_COMMANDS
 from splitlearn.cli.run_folder import RunFolder, experiment_folder, newest_checkpoint
 from splitlearn.files import whole_file
 from splitlearn.models import SplitModel
@@ -73,7 +74,7 @@ class SplitCLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_kwargs={"prog": "splitlearn", **STRICT}
-            | {command: STRICT for command in ("fit", "validate", "test", "predict")},
+            | {command: STRICT | {"description": summary} for command, summary in TRAINER_COMMANDS.items()},
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from splitlearn.data.base import ImageDataModule
 from splitlearn.data.images import DataError
-from splitlearn.files import write_json
+from splitlearn.files import told_size, write_json
 from splitlearn.outputs import Features
 
 Head: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
@@ -159,8 +159,9 @@ class _Writer:
         free = shutil.disk_usage(self.folder).free
         if needed + SPARE > free:
             raise DataError(
-                f"the features of {images:,} images take {needed / 1e9:.1f} GB, {self.folder} has {free / 1e9:.1f} GB: "
-                "free some, name another folder, keep them as uint8, or take fewer views"
+                f"the features of {images:,} images take {told_size(needed)}, {self.folder} has {told_size(free)} and "
+                f"{told_size(SPARE)} are left free: free some, name another folder, keep them as uint8, or take fewer "
+                "views"
             )
 
     def _kind(self, tensor: Tensor, part: str) -> str:

@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from splitlearn.deploy.bank import export_bank, read_bank
+from splitlearn.deploy.config_file import settings_to_test, write_config
 from splitlearn.deploy.record import write_record
-from splitlearn.files import whole_file
 from splitlearn.models import VariableRateModel
 from splitlearn.tasks import task_from
 
-TRAINING = ("rate_loss", "rate_weight", "distillation", "distillation_weight", "optimizer", "lr_scheduler")
 HEADER = """# A bank of {count} rates, written by splitlearn bank.
 # Launch:  splitlearn test --config configs/trainer.yaml --config {path} --model.model.rate 0
 # Rates 0 … {last} by rising bytes; in place of a rate, --model.model.budget 64 allows no payload more bytes than that.
@@ -40,38 +38,20 @@ def bank_command(
         FileNotFoundError: if an export is absent.
         ValueError: if the exports make no bank, see `export_bank`, or the config names no network.
     """
-    settings = _settings(config, out)
+    try:
+        settings = settings_to_test(config, "splitlearn.deploy.load_bank", out, f"bank_{out.stem}")
+    except ValueError as error:
+        raise ValueError(f"{error}: make the bank in Python, with splitlearn.deploy.export_bank") from error
     export_bank(exports, out, score)
     model = cast("VariableRateModel", task_from(settings["model"]).model)
     _, kept = read_bank(out)
     measured = [{k: v for k, v in manifest["metrics"].items() if k.startswith("test/")} for manifest, _ in kept]
     metrics = {f"rate_{i}/{name}": value for i, told in enumerate(measured) for name, value in told.items()}
     record, launch = write_record(out, metrics, origin, licence), out.with_suffix(".yaml")
-    with whole_file(launch) as temporary:
-        header = HEADER.format(count=len(kept), path=launch, last=len(kept) - 1)
-        temporary.write_text(header + yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=120))
+    write_config(launch, HEADER.format(count=len(kept), path=launch, last=len(kept) - 1), settings)
     console = Console()
     console.print(_table(model, score))
     console.print(f"{out} written, {out.stat().st_size:,} bytes; record: {record}; config: {launch}", soft_wrap=True)
-
-
-def _settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return what of a config a test needs, with the bank in place of its model."""
-    try:
-        task = config["model"]["init_args"]
-        backbone = task["model"]["init_args"]["net"]["init_args"]["model"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            "the config names no network at model.model.net.model, as splitlearn.models.split takes it: make the bank "
-            "in Python, with splitlearn.deploy.export_bank"
-        ) from error
-    loader = {"class_path": "splitlearn.deploy.load_bank", "init_args": {"path": str(path), "backbone": backbone}}
-    arguments = {name: value for name, value in task.items() if name not in TRAINING} | {"model": loader}
-    return {
-        "trainer": {"logger": {"init_args": {"name": f"bank_{path.stem}"}}},
-        "model": {"class_path": config["model"]["class_path"], "init_args": arguments},
-        "data": config["data"],
-    }
 
 
 def _table(model: VariableRateModel, score: str) -> Table:

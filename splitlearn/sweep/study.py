@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
+from splitlearn.addresses import check_address, without_passwords, without_those_of
 from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, Uniform, Value
 
 SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
@@ -102,6 +103,10 @@ class Study:
     def __init__(self, storage: str, name: str) -> None:
         self.name = name
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        try:
+            check_address(storage)
+        except ValueError as error:
+            raise StudyError(str(error)) from None
         for attempt in reversed(range(OPENINGS)):
             try:
                 self._storage = _open(storage)
@@ -114,9 +119,9 @@ class Study:
                 ):  # another process is making the same tables
                     time.sleep(1)
                     continue
-                reason = " ".join(str(error).split())[:200]
+                reason = without_those_of(storage, " ".join(str(error).split()))[:200]
                 raise StudyError(
-                    f"the storage {_without_password(storage)} cannot be used ({type(error).__name__}: {reason}): name "
+                    f"the storage {without_passwords(storage)} cannot be used ({type(error).__name__}: {reason}): name "
                     "a file in a folder that can be written to, or the address of a database that runs"
                 ) from error
 
@@ -330,11 +335,6 @@ def _open(storage: str) -> BaseStorage:
     path = Path(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(path), _JournalLock(path)))
-
-
-def _without_password(storage: str) -> str:
-    scheme, separator, rest = storage.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if separator else storage
 
 
 def _lives(frozen: FrozenTrial) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 from uuid import uuid4
 
+from splitlearn.addresses import without_passwords
 from splitlearn.sweep.launchers import Launcher, LauncherError, Processes, Worker
 from splitlearn.sweep.space import Value
 from splitlearn.sweep.study import Claim, State, Study, Trial
@@ -151,7 +152,7 @@ def _signs_of_life(study: Study, claim: Claim) -> Iterator[None]:
             try:
                 study.beat(claim)
             except Exception as error:  # a storage that is away for a moment; the next beat may reach it
-                print(f"no sign of life could be given: {error}")
+                print(f"no sign of life could be given: {without_passwords(str(error))}")
 
     threading.Thread(target=beat, daemon=True).start()
     try:

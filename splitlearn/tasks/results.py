@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from splitlearn.addresses import without_passwords
 from splitlearn.files import write_json
 
 PACKAGES = ("splitlearn", "torch", "torchvision", "lightning", "numpy", "numba")
@@ -33,9 +34,10 @@ def write_results(folder: Path, metrics: Mapping[str, Any], config: Mapping[str,
 
 def run_record() -> dict[str, Any]:
     """Return date, command, machine and versions of this process: what a table of figures must say of itself."""
+    command = [Path(sys.argv[0]).name.replace("__main__.py", "splitlearn"), *map(without_passwords, sys.argv[1:])]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "splitlearn"), *sys.argv[1:]]),
+        "command": shlex.join(command),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }

@@ -376,3 +376,8 @@ def test_networks_are_plotted_side_by_side(tmp_path: Path) -> None:
         plot(networks, tmp_path / f"{plot.__name__}.png")
         with Image.open(tmp_path / f"{plot.__name__}.png") as picture:
             assert min(picture.size) > 300
+
+
+def test_a_network_without_modules_is_told() -> None:
+    with pytest.raises(CutError, match="Conv2d has no modules inside, and so no cut"):
+        profile_model(nn.Conv2d(3, 4, 3), (3, 8, 8), at=["layer1"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torchvision.transforms.functional import to_pil_image
 
 from splitlearn.deploy import export_network, load_bottleneck, read_export
@@ -66,6 +68,21 @@ def test_the_file_is_the_calibrated_model(calibrate: Run) -> None:
     assert f" {metrics['calibration/stretch']:g} " in marked[0]
     assert metrics["calibration/images"] == 6
     assert torch.equal(model.decompress(model.compress(digits(2))), model(digits(2)))
+
+
+def test_the_config_beside_it_tests_it(calibrate: Run, run: Run) -> None:
+    words = (*PLAIN, "--levels", "5", "--model.num_classes", "10", "--data.batch_size", "8")
+    outcome = calibrate(*words, "--out", "out/c.safetensors")
+    assert "config that tests it: out/c.yaml" in outcome.out
+    written = yaml.safe_load(Path("out/c.yaml").read_text())
+    assert written["data"]["init_args"]["batch_size"] == 8
+    assert "rate_weight" not in written["model"]["init_args"]
+    assert written["model"]["init_args"]["model"]["init_args"]["path"] == "out/c.safetensors"
+    short = "--trainer.limit_test_batches", "1", "--trainer.accelerator", "cpu", "--trainer.logger.save_dir", "runs"
+    outcome = run("test", "--config", "small.yaml", "--config", "out/c.yaml", *short)
+    assert outcome.status == 0, outcome.err
+    (results,) = Path("runs/calibrated_c").rglob("results.json")
+    assert json.loads(results.read_text())["test/bytes_per_image"] > 0
 
 
 def test_photos_take_the_place_of_validation_images(calibrate: Run) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from argparse import ArgumentError
 from pathlib import Path
 
 import pytest
 
 from splitlearn import __version__
-from splitlearn.cli.messages import did_you_mean, one_sentence, shorten_parser_error
+from splitlearn.cli.messages import UsageError, did_you_mean, one_sentence, shorten_parser_error
+from splitlearn.cli.precheck import TRAINER_COMMANDS, check_trainer_arguments
+from splitlearn.cli.sweep_trial import settings_of
 from tests.cli.conftest import Run
+
+ROOT = Path(__file__).parents[2]
 
 COMMANDS = ("fit", "validate", "test", "predict", "profile", "export", "codecs", "analyze", "calibrate")
 
@@ -50,7 +55,7 @@ def test_help_of_a_command(run: Run, command: str) -> None:
         (("fitt",), "no command 'fitt', did you mean fit?; see splitlearn --help"),
         (("expotr",), "no command 'expotr', did you mean export?; see splitlearn --help"),
         (("xyzzy",), "no command 'xyzzy'; see splitlearn --help"),
-        (("fit",), "fit needs a config, e.g. splitlearn fit --config configs/quickstart.yaml"),
+        (("fit",), "fit needs a config: --config FILE; those in the project's folder configs are examples"),
         (("fit", "--confg", "small.yaml"), "fit has no option --confg, did you mean config?"),
         (("fit", "--config", "smal.yaml"), "no config file 'smal.yaml'"),
         (("fit", "--config=smal.yaml"), "no config file 'smal.yaml'"),
@@ -174,6 +179,132 @@ def test_a_traceback_on_request(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("SPLITLEARN_TRACEBACK", "1")
     with pytest.raises(FileNotFoundError):
         run("export", "--ckpt_path", "none.ckpt", "--out", "x")
+
+
+@pytest.mark.parametrize("words", [("fitt",), ("fit", "--config", "none.yaml"), ("fit", "--config", "small.yaml")])
+def test_a_traceback_of_wrong_usage_on_request(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SPLITLEARN_TRACEBACK", "1")
+    with pytest.raises((UsageError, ArgumentError)):
+        run(*words, *(["--model.rate_wait", "3"] if len(words) == 3 else []))
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_the_command_that_is_advised_runs(run: Run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.chdir(ROOT)
+    advised = run(command).error.partition(f"e.g. splitlearn {command} ")[2].split()
+    assert "--config" in advised
+    short = ["--trainer.fast_dev_run", "1", "--trainer.accelerator", "cpu"]
+    check_trainer_arguments([command, *advised])
+    words = advised[: advised.index("--ckpt_path")] if "--ckpt_path" in advised else advised
+    assert ("--ckpt_path" in advised) is (command != "fit")
+    assert settings_of([*words, *short])["trainer.fast_dev_run"] == 1
+
+
+def test_help_of_trainer_commands_says_what_they_do(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    for command, summary in TRAINER_COMMANDS.items():
+        with pytest.raises(SystemExit) as caught:
+            run(command, "--help")
+        printed = capfd.readouterr().out
+        assert caught.value.code == 0
+        assert summary in printed
+        assert command == "fit" or "full optimization routine" not in printed
+
+
+def test_help_of_a_section_names_its_classes(run: Run) -> None:
+    tasks, data = run("fit", "--model.help"), run("test", "--data.help")
+    assert (tasks.status, data.status) == (0, 0)
+    assert "splitlearn.tasks.ClassificationTask\n      Train what is inserted" in tasks.out
+    assert "splitlearn fit --model.help CLASS tells" in tasks.out
+    assert "splitlearn.data.ImageFolder\n" in data.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--config", "small.yaml", "--model.help"),
+        ("--model.help", "--config=small.yaml"),
+        ("--config", "by_file.yaml", "--model.help"),
+        ("--model", "splitlearn.tasks.ClassificationTask", "--model.help"),
+        ("--model.help", "splitlearn.tasks.ClassificationTask"),
+    ],
+)
+def test_help_of_a_section_tells_the_settings_of_its_class(
+    run: Run, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    Path("task.yaml").write_text("class_path: splitlearn.tasks.ClassificationTask\n")
+    Path("by_file.yaml").write_text("model: task.yaml\n")
+    with pytest.raises(SystemExit) as caught:
+        run("fit", *words)
+    assert caught.value.code == 0
+    assert "--model.rate_weight" in capfd.readouterr().out
+
+
+def test_help_of_other_settings_needs_a_class(run: Run) -> None:
+    outcome = run("fit", "--config", "small.yaml", "--model.model.help")
+    assert (outcome.status, outcome.error) == (2, "--model.model.help takes a class: --model.model.help CLASS")
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Broken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.width = 1 + "x"
+
+class Unfit(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer2 = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        return self.layer2(images) + torch.zeros(3, 5, 7)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("own_broken.Broken", "own_broken.py, line 8"),
+        ("own_unfit.Unfit", "own_unfit.py, line 16"),
+        ("own_importing.Net", "own_importing.py, line 2"),
+        ("own_undefined.Net", "own_undefined.py, line 3"),
+        ("own_syntax.Net", "own_syntax.py, line 1"),
+        ("own_package.net.Net", "own_package/net.py, line 1"),
+    ],
+)
+def test_errors_in_own_classes_name_file_and_line(run: Run, name: str, place: str) -> None:
+    for module in ("own_broken", "own_unfit"):
+        Path(f"{module}.py").write_text(OWN)
+    Path("own_importing.py").write_text("import torch\nimport no_such_library\n")
+    Path("own_undefined.py").write_text("import torch\n\nwidth = missing\n")
+    Path("own_syntax.py").write_text("class Net(:\n")
+    Path("own_package").mkdir()
+    Path("own_package/net.py").write_text("raise RuntimeError('not today')\n")
+    for words in (
+        ("profile", "--model", name, "--input", "3,8,8"),
+        ("fit", "--config", "small.yaml", "--model.model.net.model", name),
+    ):
+        outcome = run(*words)
+        assert outcome.status in (1, 2)
+        assert outcome.error.endswith(f" ({place})")
+        assert outcome.error.count(place) == 1
+
+
+def test_errors_of_splitlearn_name_no_file(run: Run) -> None:
+    assert ".py" not in run("profile", "--model", "torchvision/resnet18", "--input", "1,32,32").error
+
+
+def test_passwords_are_not_told(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    for password in ("SECRET", "SEC@RET", "SEC%40RET", "SEC/RET"):
+        address = f"postgresql+nodriver://me:{password}@host/name"
+        outcome = run("pareto", "--out", "x", "--storage", address)
+        assert outcome.status == 2
+        assert "SEC" not in outcome.out + outcome.err
+        assert "RET" not in outcome.out + outcome.err
 
 
 def test_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

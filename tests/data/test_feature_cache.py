@@ -158,7 +158,7 @@ def test_a_whole_cache_is_kept_and_half_a_one_made_again(tmp_path: Path) -> None
 def test_a_disk_without_room_is_told_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
-    with pytest.raises(DataError, match=r"images take 0\.\d GB, .* has 0\.0 GB: free some"):
+    with pytest.raises(DataError, match=r"images take 22\.1 MB, .* has 1\.0 kB and 268\.4 MB are left free: free some"):
         cache_features(tmp_path, Digits(), head, "float32")
     assert not list(tmp_path.glob("*.npy"))
 

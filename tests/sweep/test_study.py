@@ -123,7 +123,7 @@ def test_storages_that_cannot_be_used_are_told(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"the storage .*file/journal\.log cannot be used"):
         Study(str(tmp_path / "file" / "journal.log"), "sweep")
     with pytest.raises(
-        StudyError, match=r"the storage postgresql\+psycopg://localhost:1/none cannot be used"
+        StudyError, match=r"the storage postgresql\+psycopg://me:\*\*\*@localhost:1/none cannot be used"
     ) as caught:
         Study("postgresql+psycopg://me:secret@localhost:1/none", "sweep")
     assert "secret" not in str(caught.value)

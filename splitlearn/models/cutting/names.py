@@ -35,6 +35,8 @@ def check_name(model: nn.Module, at: str) -> None:
     names = legal_cuts(model)
     if at not in names:
         name = type(model).__name__
+        if not names:
+            raise CutError(f"{name} has no modules inside, and so no cut: put its layers into modules of their own")
         raise CutError(f"no module {at!r} in {name}: did you mean {nearest(at, names)}?")
 
 

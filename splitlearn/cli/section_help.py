@@ -1,0 +1,61 @@
+"""`--model.help` and `--data.help` without a class: that of the config, or which classes there are."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SECTIONS = ("model", "data")
+
+
+def bare_help(options: Sequence[str]) -> str | None:
+    """Return the section of whose help no class is named, `model` or `data`; None if there is no such option."""
+    for option, value in zip(options, [*options[1:], "--"], strict=True):
+        section = option.removeprefix("--").removesuffix(".help")
+        if option == f"--{section}.help" and section in SECTIONS and value.startswith("-"):
+            return section
+    return None
+
+
+def with_class(options: Sequence[str], section: str) -> list[str] | None:
+    """Return the options that ask for help on the class that they or their configs name; None if they name none."""
+    named: str | None = None
+    for option, value in zip(options, [*options[1:], ""], strict=True):
+        key, _, told = option.partition("=")
+        if key == "--config":
+            named = _class_in(Path(told or value), section) or named
+        elif key == f"--{section}":
+            named = _class_of(told or value, Path()) or named
+    return None if named is None else [f"--{section}.help={named}"]
+
+
+def _class_in(config: Path, section: str) -> str | None:
+    content = yaml.safe_load(config.read_text())
+    return _class_of(content.get(section) if isinstance(content, dict) else None, config.parent)
+
+
+def _class_of(content: Any, folder: Path) -> str | None:
+    """Return the class that a section names: in a mapping, as a file of its own, or by its path alone."""
+    if isinstance(content, str) and (folder / content).is_file():
+        content = yaml.safe_load((folder / content).read_text())
+    named = content.get("class_path") if isinstance(content, dict) else content
+    return named if isinstance(named, str) else None
+
+
+def list_classes(command: str, section: str) -> None:
+    """Print the classes that a section of a config may name, those of splitlearn."""
+    from lightning import LightningDataModule, LightningModule
+
+    from splitlearn import data, tasks
+
+    room, base = (tasks, LightningModule) if section == "model" else (data, LightningDataModule)
+    print(f"--{section} takes the import path of a class, one of these or your own:\n")
+    for name in room.__all__:
+        found = getattr(room, name)
+        if isinstance(found, type) and issubclass(found, base) and not inspect.isabstract(found):
+            print(f"  {room.__name__}.{name}\n      {(found.__doc__ or '').splitlines()[0]}")
+    print(f"\nsplitlearn {command} --{section}.help CLASS tells the settings of one.")

@@ -1,0 +1,49 @@
+"""Configs of `splitlearn test` beside files that a command has written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from splitlearn.files import whole_file
+
+TRAINING = ("rate_loss", "rate_weight", "distillation", "distillation_weight", "optimizer", "lr_scheduler")
+
+
+def settings_to_test(config: Mapping[str, Any], loader: str, path: Path, name: str) -> dict[str, Any]:
+    """Return what of a config a test needs, with what `loader` reads from a file in place of its model.
+
+    Args:
+        config: settings of a command that built the model.
+        loader: import path of a function of `path` and `backbone`.
+        path: of the file.
+        name: of the test's experiment.
+
+    Raises:
+        ValueError: if the config does not name its network where `splitlearn.models.split` or a loader takes it.
+    """
+    try:
+        task = config["model"]["init_args"]
+        model = task["model"]["init_args"]
+        backbone = model["backbone"] if "backbone" in model else model["net"]["init_args"]["model"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            "the config names no network at model.model.net.model, as splitlearn.models.split takes it"
+        ) from error
+    arguments = {name: value for name, value in task.items() if name not in TRAINING}
+    arguments["model"] = {"class_path": loader, "init_args": {"path": str(path), "backbone": backbone}}
+    return {
+        "trainer": {"logger": {"init_args": {"name": name}}},
+        "model": {"class_path": config["model"]["class_path"], "init_args": arguments},
+        "data": config["data"],
+    }
+
+
+def write_config(path: Path, header: str, settings: Mapping[str, Any]) -> None:
+    """Write settings as YAML below comments."""
+    with whole_file(path) as temporary:
+        text = yaml.safe_dump(dict(settings), sort_keys=False, default_flow_style=None, width=120)
+        temporary.write_text(header + text)

@@ -17,14 +17,15 @@ import splitlearn
 PACKAGE = Path(splitlearn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-ROOT = {"outputs", "files", "addresses", "jit", "grids", "discovery", "processes", "splitlearn"}
+ROOT = {"outputs", "files", "addresses", "jit", "grids", "discovery", "processes", "shortage", "splitlearn"}
 LOW = {"codecs", "quantizers", "losses", "metrics", "data"}
 MIDDLE = {"tasks", "analysis"}
 MAY_IMPORT: dict[str, set[str]] = {
     "splitlearn": set(),
     "outputs": set(),
-    "files": set(),
+    "files": {"shortage"},
     "addresses": set(),
+    "shortage": set(),
     "discovery": set(),
     "processes": set(),
     "jit": set(),

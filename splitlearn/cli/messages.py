@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import inspect
 import os
 import re
@@ -12,6 +11,8 @@ import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+
+from splitlearn.shortage import origins, shortage
 
 
 class UsageError(Exception):
@@ -48,10 +49,11 @@ NO_SUBTYPE = (
 
 def one_sentence(error: BaseException) -> str:
     """Return an error's message on one line; an error that is not meant for users is named by its class."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = error.filename or "while writing"
-        return f"the disk is full ({where}): free some space; what was saved before is intact"
     text = " ".join(str(error).split())
+    if shortage(error) == "disk" and not type(error).__module__.startswith("splitlearn."):
+        names = (getattr(each, "filename", None) for each in origins(error))
+        where = next(filter(None, names), "while writing")
+        return f"the disk is full ({where}): free some space; what was saved before is intact"
     if text.startswith(NO_SUBTYPE) and error.__cause__ is not None:
         return one_sentence(error.__cause__)
     ours = type(error).__module__.startswith("splitlearn.")

@@ -71,6 +71,7 @@ def sweep(
     from splitlearn.cli.instances import instance
     from splitlearn.cli.sweep_processes import SweepTrial
     from splitlearn.cli.sweep_trial import ConfigTrial, settings_of
+    from splitlearn.shortage import ShortageError, told_shortage
     from splitlearn.sweep import (
         Axes,
         Launcher,
@@ -125,6 +126,12 @@ def sweep(
         found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
     best = write_report(found, axes, out, run_record(), by).curves[0]
     console.print(live_table(found, axes, rows=len(found)))
+    lacking = [trial for trial in found if trial.state is State.FAILED and told_shortage(trial.error)]
+    if lacking:
+        raise ShortageError(
+            f"{len(lacking)} of {len(found)} trials lacked disk or memory ({lacking[0].error}): make room, and launch "
+            "the same command again, which runs these alone"
+        )
     if not best.trials:
         raise UsageError(f"no trial has finished: {found[0].error}")
     console.print(f"{out}: trials.csv, frontier.csv, pareto.json and pareto.png written", soft_wrap=True)

@@ -22,6 +22,7 @@ from torch.distributed import DistError
 from splitlearn.cli.sweep_trial import ConfigTrial, trainer_of
 from splitlearn.files import write_json
 from splitlearn.processes import PARENT, end_with
+from splitlearn.shortage import described
 from splitlearn.sweep import TrialLost
 from splitlearn.sweep.space import Value
 
@@ -84,7 +85,7 @@ def main() -> None:
     except Exception as error:
         traceback.print_exc()
         if not _is_of_another(error):
-            (folder / f"{rank}.error").write_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            (folder / f"{rank}.error").write_text(described(error))
         sys.exit(1)
     if rank == "0":
         write_json(folder / METRICS, metrics)

@@ -21,6 +21,7 @@ from splitlearn.cli.run_folder import RunFolder, experiment_folder, newest_check
 from splitlearn.files import whole_file
 from splitlearn.models import SplitModel
 from splitlearn.processes import PARENT, Stopped
+from splitlearn.shortage import shortage
 from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.loading import CONFIG_KEY, load_weights_into, read_checkpoint
 
@@ -162,6 +163,10 @@ def run_trainer_command() -> None:
     except Stopped as stop:
         for note in run.notes():
             stop.add_note(note)
+        raise
+    except OSError as error:
+        if shortage(error) == "disk" and error.filename is None:
+            error.filename = str(run.path)  # of a log, say
         raise
     finally:
         run.release()

@@ -26,6 +26,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from splitlearn.addresses import check_address, without_passwords, without_those_of
+from splitlearn.shortage import told_shortage
 from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, Uniform, Value
 
 SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
@@ -89,8 +90,9 @@ class Claim:
 class Study:
     """A sweep in a storage: all points are there from the beginning, and each is run once.
 
-    A trial that has lost its worker, because it was killed, is run again, the same point; one that has failed with an
-    error is not. Points depend on space and seed alone, so that a sweep can be lengthened.
+    A trial that has lost its worker, because it was killed, is run again, the same point; so is one that lacked disk or
+    memory, when the study is opened anew. One that has failed with another error is not. Points depend on space and
+    seed alone, so that a sweep can be lengthened.
 
     Args:
         storage: a file for the journal, made if absent, or the address of a database, `postgresql+psycopg://…`.
@@ -111,7 +113,7 @@ class Study:
             try:
                 self._storage = _open(storage)
                 self._found = self._load()
-                self._lost_before = {t.number for t in self._attempts() if _was_killed(t)} if self._found else set()
+                self._before = {t.number for t in self._attempts() if t.state.is_finished()} if self._found else set()
                 return
             except Exception as error:  # whatever a driver raises
                 if attempt and isinstance(
@@ -244,7 +246,7 @@ class Study:
             self._study.tell(claim.attempt, values, skip_if_finished=True)
 
     def fail(self, claim: Claim, error: str) -> None:
-        """Record that a trial cannot be run, and why; it is not run again."""
+        """Record that a trial cannot be run, and why; what lacked disk or memory another launch runs again."""
         with suppress(UpdateFinishedTrialError):
             claim.attempt.set_user_attr(ERROR, error)
             self._study.tell(claim.attempt, state=TrialState.FAIL, skip_if_finished=True)
@@ -258,7 +260,7 @@ class Study:
         """Enqueue again what was running in processes that are gone; return how many trials that were.
 
         A process is gone if this machine has none of its number, or if it gave no sign of life for five minutes. A
-        trial that has lost five processes since this study was opened has failed.
+        trial that has lost five processes since this study was opened has failed; what lacked room before is enqueued.
 
         Args:
             gone: names of workers that are known to have ended, on whatever machine.
@@ -270,13 +272,18 @@ class Study:
         by_point: dict[int, list[FrozenTrial]] = {}
         for frozen in self._attempts():
             by_point.setdefault(frozen.user_attrs[POINT], []).append(frozen)
-        lost = [found for found in by_point.values() if all(map(_was_killed, found)) and self._may_try_again(found)]
-        for attempts in lost:
-            self._enqueue(attempts[0].user_attrs[POINT], attempts[0].user_attrs[VALUES])
+        lost = [found for found in by_point.values() if all(map(self._is_lost, found)) and self._may_try_again(found)]
+        for first, *_ in lost:
+            self._enqueue(first.user_attrs[POINT], first.user_attrs[VALUES])
         return len(lost)
 
+    def _is_lost(self, attempt: FrozenTrial) -> bool:
+        error = attempt.user_attrs.get(ERROR)  # none if it was killed
+        again = error is None or (attempt.number in self._before and told_shortage(error) != "")
+        return attempt.state is TrialState.FAIL and again
+
     def _may_try_again(self, attempts: Sequence[FrozenTrial]) -> bool:
-        return sum(attempt.number not in self._lost_before for attempt in attempts) < ATTEMPTS
+        return sum(attempt.number not in self._before for attempt in attempts) < ATTEMPTS
 
     def _enqueue(self, number: int, values: Mapping[str, Value]) -> None:
         self._study.enqueue_trial(dict(values), user_attrs={POINT: number, VALUES: dict(values)})
@@ -366,10 +373,6 @@ def _different(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
             inside = _different(before, now) if isinstance(before, Mapping) and isinstance(now, Mapping) else []
             found.append(f"{name} ({', '.join(inside)})" if inside else name)
     return found
-
-
-def _was_killed(frozen: FrozenTrial) -> bool:
-    return frozen.state is TrialState.FAIL and ERROR not in frozen.user_attrs
 
 
 def _trial(frozen: FrozenTrial) -> Trial:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from uuid import uuid4
 
 from splitlearn.addresses import without_passwords
+from splitlearn.shortage import described
 from splitlearn.sweep.launchers import Launcher, LauncherError, Processes, Worker
 from splitlearn.sweep.space import Value
 from splitlearn.sweep.study import Claim, State, Study, Trial
@@ -134,7 +135,7 @@ class _Work:
             return
         except Exception as error:  # the sweep goes on without it
             traceback.print_exc()
-            study.fail(claim, f"{type(error).__name__}: {' '.join(str(error).split())}")
+            study.fail(claim, described(error))
             return
         try:
             study.finish(claim, metrics)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from splitlearn.sweep import Claim, Launcher, LauncherError, State, Study, TrialLost, Worker, run_sweep
@@ -97,3 +99,42 @@ def test_workers_that_cannot_work_end_the_sweep(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(LauncherError, match=r"before a trial does \(no splitlearn on this machine\)"):
         run_sweep(storage(tmp_path), "sweep", measured, 2, tmp_path / "logs", launcher=launcher)
     assert launcher.is_closed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/runs/x"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        MemoryError(),
+        np.exceptions.AxisError("of another kind"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("OSError: [Errno 28] No space left on device"),  # of a process of the trial's own
+        ZeroDivisionError("of another kind"),
+    ],
+    ids=repr,
+)
+def test_what_lacked_disk_or_memory_is_run_by_the_next_launch(tmp_path: Path, error: Exception) -> None:
+    created(tmp_path, 2)
+    is_short = [True]
+    numbers: list[int] = []
+
+    def run(number: int, values: Mapping[str, Value]) -> Mapping[str, float]:
+        numbers.append(number)
+        if number == 1 and is_short[0]:
+            try:
+                raise error
+            except Exception as reason:
+                raise ValueError("the trial could not be written") from reason
+        return measured(number, values)
+
+    def launched() -> list[State]:
+        return [t.state for t in run_sweep(storage(tmp_path), "sweep", run, 1, tmp_path / "logs", launcher=Here())]
+
+    assert launched() == [State.FINISHED, State.FAILED]
+    assert launched() == [State.FINISHED, State.FAILED]  # there is still no room
+    is_short[0] = False
+    again = "another kind" not in str(error)
+    assert launched() == [State.FINISHED, State.FINISHED if again else State.FAILED]
+    assert numbers == ([0, 1, 1, 1] if again else [0, 1])

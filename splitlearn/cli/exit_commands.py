@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from splitlearn.cli.messages import UsageError
-from splitlearn.processes import PARENT, STOPS, Stopped
+from splitlearn.processes import PARENT, PATIENCE, STOPS, Stopped
 
 EXPORTS = ("network.safetensors", "early_exit.safetensors", "bottleneck.safetensors", "student.safetensors")
 
@@ -131,7 +133,10 @@ def _wait_for(command: Sequence[str]) -> int:
             status = process.wait()
         except Stopped as stop:
             process.send_signal(stop.signum)
-            process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE / 2)  # this process has no more time itself
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             raise
     if status - 128 in STOPS:
         raise Stopped(status - 128)

@@ -39,7 +39,11 @@ class Processes(Launcher):
         """Start a process."""
         process = multiprocessing.get_context("spawn").Process(target=_run, args=(work, os.getpid()))
         with _visible(None if self.gpus is None else self.visible(number)):
-            process.start()
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process inherits it: none is told
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._started = [each for each in self._started if each.is_alive()] + [process]
         return _Process(process)
 

@@ -64,7 +64,7 @@ class Decisions:
 
     def completed(self, final: Tensor) -> Tensor:
         """Return logits `(B, num_classes)` of all images, given those of the ones that went on."""
-        return self.logits.index_put((self.sent.nonzero()[:, 0],), final)
+        return self.logits.index_put((self.sent.nonzero()[:, 0],), final.to(self.logits.dtype))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import splitlearn
 PACKAGE = Path(splitlearn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-ROOT = {"outputs", "files", "addresses", "jit", "grids", "discovery", "processes", "shortage", "splitlearn"}
+ROOT = {"outputs", "files", "addresses", "jit", "grids", "discovery", "processes", "shortage", "uncast", "splitlearn"}
 LOW = {"codecs", "quantizers", "losses", "metrics", "data"}
 MIDDLE = {"tasks", "analysis"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shortage": set(),
     "discovery": set(),
     "processes": set(),
+    "uncast": set(),
     "jit": set(),
     "grids": {"jit"},
     **{room: set(ROOT) for room in LOW},

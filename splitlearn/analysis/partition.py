@@ -47,8 +47,8 @@ def partition(model: EarlyExitModel) -> Partition:
     Reference:
         Beysens et al. 2023, Table II.
     """
-    running = copy.deepcopy(model).to("meta").eval()
-    tensors: tuple[torch.Tensor, ...] = (torch.zeros(1, *model.net.input_shape, device="meta"),)
+    running = copy.deepcopy(model).to("meta").float().eval()
+    tensors: tuple[torch.Tensor, ...] = (torch.zeros(1, *model.net.input_shape, device="meta", dtype=torch.float32),)
     head_macs = exit_macs = 0
     with torch.no_grad():
         for step, classifier in zip_longest(running.steps, running.exits):

@@ -132,9 +132,9 @@ class Complexity:
 def complexity(model: SplitModel) -> Complexity:
     """Return parameters and multiply–accumulates of a model's bottlenecks (Datta et al. 2022, Table III)."""
     encoder_macs = decoder_macs = 0
-    units = cast("list[Bottleneck]", list(copy.deepcopy(model.bottlenecks).to("meta").eval()))
+    units = cast("list[Bottleneck]", list(copy.deepcopy(model.bottlenecks).to("meta").float().eval()))
     for unit in units:
-        features = torch.zeros(1, *unit.shape, device="meta")
+        features = torch.zeros(1, *unit.shape, device="meta", dtype=torch.float32)
         with torch.no_grad():
             latent = unit.encoder(features)
         encoder_macs += count_macs(unit.encoder, features)
@@ -173,7 +173,7 @@ def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, T
     failure: Exception | None = None
     for place in (*((_detector_on_meta,) if is_rcnn(model) else ()), _on_meta, _with_fakes, _on_cpu):
         try:
-            running, image = place(copy.deepcopy(model).eval(), (1, *input_shape))
+            running, image = place(copy.deepcopy(model).float().eval(), (1, *input_shape))
             with torch.no_grad(), _without_log():
                 running(image)
         except Exception as error:  # a user's network may fail in any way
@@ -197,11 +197,11 @@ def _without_log() -> Iterator[None]:
 
 
 def _on_meta(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
-    return model.to("meta"), torch.zeros(shape, device="meta")
+    return model.to("meta"), torch.zeros(shape, device="meta", dtype=torch.float32)
 
 
 def _detector_on_meta(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
-    return without_values(model).to("meta"), torch.zeros(shape, device="meta")
+    return without_values(model).to("meta"), torch.zeros(shape, device="meta", dtype=torch.float32)
 
 
 def _with_fakes(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
@@ -211,11 +211,11 @@ def _with_fakes(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Te
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(mode.from_tensor(parameter.detach()), requires_grad=False))
     with mode:
-        return model, torch.zeros(shape)
+        return model, torch.zeros(shape, dtype=torch.float32)
 
 
 def _on_cpu(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
-    return model.cpu(), torch.zeros(shape)
+    return model.cpu(), torch.zeros(shape, dtype=torch.float32)
 
 
 def _run(model: nn.Module, image: Tensor) -> list[_Row]:

@@ -143,7 +143,8 @@ def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) 
     if found != manifest["weights_id"]:
         raise ExportError(
             f"{path} belongs to {manifest['backbone']} with weights {manifest['weights_id'][:12]}, but this "
-            f"{net.name} has weights {found[:12]}: load that network with the weights that it was trained with"
+            f"{net.name} has weights {found[:12]}: load that network with the weights that it was trained with, and "
+            "cast it, if at all, when the bottleneck is in it"
         )
     return net
 
@@ -159,7 +160,10 @@ def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Spl
         ],
         normalize=_normalize(below("normalize.", tensors)),
     )
-    model.bottlenecks = nn.ModuleList(_rebuild(unit, Bottleneck) for unit in manifest["bottlenecks"])
+    units = [_rebuild(unit, Bottleneck) for unit in manifest["bottlenecks"]]
+    model.bottlenecks = nn.ModuleList(
+        unit.to(dtype=dtype if dtype.is_floating_point else None) for unit, dtype in zip(units, net.dtypes, strict=True)
+    )
     parts = _parts(model)
     parts.load_state_dict({name: tensors[name] for name in parts.state_dict()})
     model.bottlenecks.requires_grad_(False)  # it is trained; `requires_grad_()` lets it go on

@@ -8,9 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from splitlearn.uncast import Uncast
 
-class RateLoss(nn.Module, ABC):
-    """A differentiable stand-in for the number of bytes that a latent will cost."""
+
+class RateLoss(Uncast, ABC):
+    """A differentiable stand-in for the number of bytes that a latent will cost.
+
+    What it learns keeps its precision when the model is cast (`Uncast`): code tables may be made of it.
+    """
 
     def begin(self, shapes: Sequence[tuple[int, ...]], quantizers: Sequence[nn.Module]) -> None:
         """Learn what is to be measured, once and before training; by default nothing has to be known.

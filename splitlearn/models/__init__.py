@@ -1,7 +1,7 @@
 """Networks that run without Lightning: any model cut in two, bottlenecks, and the composed line."""
 
 from splitlearn.models.backbone import backbone, mobilenet_v2_same
-from splitlearn.models.base import CompressionModel, Normalize, one_size
+from splitlearn.models.base import CompressionModel, Normalize
 from splitlearn.models.bottleneck import (
     Bottleneck,
     BottleneckFactory,
@@ -32,6 +32,7 @@ from splitlearn.models.early_exit import EarlyExitModel
 from splitlearn.models.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.freeze import freeze, frozen_modules, frozen_tensors, thaw
 from splitlearn.models.image_codec import ImageCodec, ImageFile, Pixels
+from splitlearn.models.images import one_size
 from splitlearn.models.input_model import InputModel
 from splitlearn.models.int8 import Int8, Int8Error, to_int8
 from splitlearn.models.mobilenet_cifar import CifarMobileNetV2, mobilenet_v2_cifar

@@ -15,7 +15,8 @@ from splitlearn.outputs import SplitOutput
 class CompressionModel(nn.Module, ABC):
     """A network whose input reaches its last layers as bytes.
 
-    Images are float `(B, 3, H, W)` in [0, 1]; normalization belongs to the model. `run` is differentiable and counts no
+    Images are float `(B, C, H, W)` with the channels that the network takes, 3 mostly; pictures lie in [0, 1], and
+    normalization belongs to the model. `run` is differentiable and counts no
     bytes; `compress` and `decompress` are the device and the edge server, between which only payloads pass.
 
     Attributes:
@@ -39,6 +40,9 @@ class CompressionModel(nn.Module, ABC):
         Args:
             images: a batch, or a list of images `(3, H, W)`: of one size, or of any if the network is a detector of
                 torchvision's.
+
+        Raises:
+            ValueError: if these are no images as said above; the message says what to do.
         """
 
     @abstractmethod
@@ -48,23 +52,6 @@ class CompressionModel(nn.Module, ABC):
         Raises:
             CodecError: if a payload is damaged or was written by another codec.
         """
-
-
-def one_size(images: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return images as a batch.
-
-    Raises:
-        ValueError: if they are of several sizes.
-    """
-    if isinstance(images, Tensor):
-        return images
-    sizes = sorted({tuple(image.shape) for image in images})
-    if len(sizes) != 1:
-        raise ValueError(
-            f"this network takes images of one size, these are of {', '.join(map(str, sizes)) or 'none'}: "
-            "have the data bring them to one, or take them one at a time"
-        )
-    return torch.stack(list(images))
 
 
 class Normalize(nn.Module):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -14,13 +13,14 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec
-from splitlearn.models.base import Normalize, one_size
+from splitlearn.models.base import Normalize
 from splitlearn.models.bottleneck import BottleneckFactory, Identity
 from splitlearn.models.confidence import Confidence, MaximumSoftmax
 from splitlearn.models.cutting import CutError, Split, legal_cuts, split
 from splitlearn.models.cutting.cut import make_batches
 from splitlearn.models.cutting.names import nearest
 from splitlearn.models.exit_branch import BranchFactory, ExitBranch
+from splitlearn.models.images import check_values, like, sent
 from splitlearn.models.split_model import SplitModel, codec_name
 from splitlearn.models.weight_files import is_safetensors
 from splitlearn.models.weights import checked_weights
@@ -89,11 +89,12 @@ class EarlyExitModel(SplitModel):
         super().__init__(net, quantizer, codec, bottleneck, normalize)
         self.num_classes = _classes(net, num_classes)
         self.confidence = MaximumSoftmax() if confidence is None else confidence
-        self.exit_names, steps, shapes = _divide(net, [net.at] if exits is None else exits)
+        self.exit_names, steps, self._shapes = _divide(net, [net.at] if exits is None else exits)
         self.steps = Steps(steps)
         self.proof = net.proof.behind(self.steps)
-        self.exits = nn.ModuleList(branch(shape, self.num_classes) for shape in shapes)
-        self.register_buffer("temperatures", torch.ones(len(shapes)))
+        units = [branch(shape, self.num_classes) for shape in self._shapes]
+        self.exits = nn.ModuleList(units).to(like(net).dtype)
+        self.register_buffer("temperatures", torch.ones(len(self._shapes), dtype=torch.float32))
         self.threshold = threshold
         if weights is not None:
             self._load(weights)
@@ -153,17 +154,22 @@ class EarlyExitModel(SplitModel):
 
     @torch.no_grad()
     def decide(self, images: Tensor) -> Decisions:
-        """Return what the device makes of images: the rest of the head runs for those alone that no exit is sure of."""
-        count, device = len(images), images.device
+        """Return what the device makes of images: the rest of the head runs for those alone that no exit is sure of.
+
+        Raises:
+            ValueError: if these are no images in [0, 1], or the cut or an exit refuses their size.
+        """
+        check_values(images)
+        tensors: tuple[Tensor, ...] = (self._normalized(images),)
+        count, device = len(images), self._like.device
         going = torch.arange(count, device=device)
         exits = torch.full((count,), len(self.exits), device=device)
-        logits = torch.full((count, self.num_classes), torch.nan, device=device)
-        tensors: tuple[Tensor, ...] = (self._normalized(images),)
-        for number, (step, classifier) in enumerate(zip_longest(self.steps, self.exits)):
+        logits = torch.full((count, self.num_classes), torch.nan, device=device, dtype=self._like.dtype)
+        for number, step in enumerate(self.steps):
             tensors = step(*tensors)
-            if classifier is None:
+            if number == len(self.exits):
                 break
-            found = classifier(tensors[0])
+            found = self._classified(number, tensors[0])
             sure = self.sure(found, number)
             left = going[sure]
             logits[left], exits[left] = found[sure].to(logits.dtype), number
@@ -182,7 +188,7 @@ class EarlyExitModel(SplitModel):
             number: of the exit, from 0.
         """
         threshold = self._thresholds[number]
-        confidence: Tensor = self.confidence(logits / self.temperatures[number])
+        confidence: Tensor = self.confidence(logits.float() / self.temperatures[number])
         return confidence > threshold if threshold > 0 else torch.ones_like(confidence, dtype=torch.bool)
 
     @torch.inference_mode()
@@ -190,11 +196,13 @@ class EarlyExitModel(SplitModel):
         """Return one payload an image, empty for an image that left through an exit.
 
         Raises:
-            ValueError: if a latent holds NaN or infinity, or the cut refuses these images' size.
+            ValueError: if these are no images in [0, 1], a latent holds NaN or infinity, or the cut or an exit refuses
+                their size.
         """
         if isinstance(images, Features):
             raise _out_of_date()
-        return self.payloads(self.decide(one_size(images)))
+        batches = sent(images, self.net.input_shape)
+        return [payload for batch in batches for payload in self.payloads(self.decide(batch))]
 
     @torch.inference_mode()
     def payloads(self, decisions: Decisions) -> list[bytes]:
@@ -217,7 +225,9 @@ class EarlyExitModel(SplitModel):
         full = [payload for payload in payloads if payload]
         if len(full) == len(payloads):
             return cast("Tensor", super().decompress(full))
-        logits = torch.full((len(payloads), self.num_classes), torch.nan, device=self._like.device)
+        logits = torch.full(
+            (len(payloads), self.num_classes), torch.nan, device=self._like.device, dtype=self._like.dtype
+        )
         if full:
             logits[[i for i, payload in enumerate(payloads) if payload]] = super().decompress(full).to(logits.dtype)
         return logits
@@ -251,7 +261,7 @@ class EarlyExitModel(SplitModel):
             self.codecs = _with_tables(self.codecs, path)
 
     def _normalized(self, images: Tensor) -> Tensor:
-        normalized: Tensor = images if self.normalize is None else self.normalize(images)
+        normalized = super()._normalized(images)
         self.proof.check(normalized, self.training)
         return normalized
 
@@ -261,11 +271,25 @@ class EarlyExitModel(SplitModel):
             raise _out_of_date()
         tensors: tuple[Tensor, ...] = (self._normalized(images),)
         logits = []
-        for step, classifier in zip_longest(self.steps, self.exits):
+        for number, step in enumerate(self.steps):
             tensors = step(*tensors)
-            if classifier is not None:
-                logits.append(classifier(tensors[0]))
+            if number < len(self.exits):
+                logits.append(self._classified(number, tensors[0]))
         return tensors, logits
+
+    def _classified(self, number: int, features: Tensor) -> Tensor:
+        """Return the logits of an exit; most exits fix the size of the features, and with it that of the images."""
+        try:
+            logits: Tensor = self.exits[number](features)
+        except RuntimeError as error:
+            if tuple(features.shape[1:]) == tuple(self._shapes[number]):
+                raise
+            raise ValueError(
+                f"the exit at {self.exit_names[number]!r} takes features {self._shapes[number]}, these images give "
+                f"{tuple(features.shape[1:])}: send images of shape {self.net.input_shape}, or split again with an "
+                "example of the new size"
+            ) from error
+        return logits
 
 
 class Steps(nn.ModuleList):

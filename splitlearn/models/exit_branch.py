@@ -22,7 +22,7 @@ class ExitBranch(nn.Module):
         num_classes: number of classes.
 
     Raises:
-        ValueError: if the features are no maps of at least 3 × 3.
+        ValueError: if the features are no maps of at least 3 × 3, or there are no classes.
 
     Reference:
         Beysens et al. 2023, Sec. III-B.
@@ -35,6 +35,8 @@ class ExitBranch(nn.Module):
                 f"an exit needs feature maps (C, H, W) of at least {KERNEL}×{KERNEL}, but features here are "
                 f"{tuple(shape)}: attach it to an earlier module"
             )
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         channels, height, width = shape
         self.shape, self.num_classes = tuple(shape), num_classes
         self.pool = nn.AvgPool2d(KERNEL, STRIDE)

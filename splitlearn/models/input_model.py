@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from splitlearn.models.base import CompressionModel, Normalize, one_size
+from splitlearn.models.base import CompressionModel, Normalize
 from splitlearn.models.cutting import is_detector
 from splitlearn.models.image_codec import ImageCodec, Pixels
+from splitlearn.models.images import like, one_size, sent, taken
 from splitlearn.outputs import SplitOutput
 
 
@@ -38,7 +39,8 @@ class InputModel(CompressionModel):
 
     def run(self, images: Tensor) -> SplitOutput:
         """Return the differentiable pass: the network on the images themselves; nothing is lost in training."""
-        prediction = self.network(images if self.normalize is None else self.normalize(images))
+        typed = taken(images, like(self.network), by_image=is_detector(self.network))
+        prediction = self.network(typed if self.normalize is None else self.normalize(typed))
         return SplitOutput(prediction, features=(), latents=(), features_hat=())
 
     @torch.inference_mode()
@@ -47,7 +49,11 @@ class InputModel(CompressionModel):
 
         Args:
             images: a batch `(B, 3, H, W)`, or a list of images `(3, H, W)`, which may be of any sizes.
+
+        Raises:
+            ValueError: if these are no images in [0, 1].
         """
+        images = [batch[0].float() for batch in sent(images, by_image=True)]
         pixels = [(image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0) for image in images]
         return [self.codec.encode(np.ascontiguousarray(image.cpu().numpy())) for image in pixels]
 
@@ -59,9 +65,9 @@ class InputModel(CompressionModel):
             CodecError: if a payload is damaged.
             ValueError: if the images are of different sizes, and the network is no detector.
         """
-        device = next(self.network.parameters()).device
+        device = like(self.network).device
         pixels = [torch.tensor(_colour(self.codec.decode(payload)), device=device) for payload in payloads]
-        images = [image.permute(2, 0, 1).contiguous() / 255 for image in pixels]
+        images = [image.permute(2, 0, 1).contiguous().float() / 255 for image in pixels]
         if is_detector(self.network):
             return [found for image in images for found in self(image[None])]
         return self(one_size(images))

@@ -61,7 +61,7 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
     Reference:
         Beysens et al. 2023, Secs. III-C and V-D.
     """
-    twin = copy.deepcopy(model).cpu().eval()
+    twin = copy.deepcopy(model).cpu().float().eval()
     if isinstance(twin, EarlyExitModel) and isinstance(model, EarlyExitModel):
         twin.proof = model.proof  # what images are taken is the network's own affair
     for module in twin.modules():

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec, Raw, pack, unpack
-from splitlearn.models.base import CompressionModel, Normalize, one_size
+from splitlearn.models.base import CompressionModel, Normalize
 from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, FeatureShape, Identity
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
+from splitlearn.models.images import like, sent, taken
 from splitlearn.models.message import join_parts, split_parts
 from splitlearn.outputs import Features, SplitOutput, init_args
 from splitlearn.quantizers import Quantizer
@@ -68,7 +69,8 @@ class SplitModel(CompressionModel):
         self.codecs = tuple(_one_each(codec, floats, "codecs", net.at))
         self.normalize = normalize
         units = [bottleneck if dtype.is_floating_point else Identity for dtype in net.dtypes]
-        self.bottlenecks = nn.ModuleList(unit(shape) for unit, shape in zip(units, net.shapes, strict=True))
+        made = zip(units, net.shapes, net.dtypes, strict=True)
+        self.bottlenecks = nn.ModuleList(unit(shape).to(dtype=_weights_type(dtype)) for unit, shape, dtype in made)
 
     def _prepared(self, net: Split) -> Split:
         """Return the network as it is kept here: frozen."""
@@ -91,10 +93,15 @@ class SplitModel(CompressionModel):
     def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
         """Return the crossing tensors of images in [0, 1], without a graph; or those that were made before."""
         if isinstance(images, Features):
-            return images.tensors
+            return tuple(map(self._typed, images.tensors))
         with torch.no_grad():
-            crossing: tuple[Tensor, ...] = self.net.head(images if self.normalize is None else self.normalize(images))
+            crossing: tuple[Tensor, ...] = self.net.head(self._normalized(images))
         return crossing
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        """Return images as the head takes them: in the type of its weights, and normalized."""
+        typed: Tensor = taken(images, self._like, self.net.input_shape, self.net.by_image)
+        return typed if self.normalize is None else self.normalize(typed)
 
     def run(self, images: Tensor | Features) -> SplitOutput:
         """Return the differentiable pass; the graph starts at the bottleneck's encoder."""
@@ -119,7 +126,7 @@ class SplitModel(CompressionModel):
         device = self._like.device
         with torch.no_grad():
             empty = [torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in shapes]
-            latents = self.eval().latents_of(empty)
+            latents = self.eval().latents_of(list(map(self._typed, empty)))
         self.train(training)
         return [tuple(t.shape[1:]) for t in latents]
 
@@ -148,13 +155,12 @@ class SplitModel(CompressionModel):
                 any sizes.
 
         Raises:
-            ValueError: if a latent holds NaN or infinity, or the cut refuses these images' size.
+            ValueError: if these are no images in [0, 1], a latent holds NaN or infinity, or the cut refuses their size.
         """
         if isinstance(images, Features):
-            return self.compress_from(images.tensors)
-        if self.net.by_image:
-            return [self.compress_from(self.features(image[None]))[0] for image in images]
-        return self.compress_from(self.features(one_size(images)))
+            return self.compress_from(self.features(images))
+        batches = sent(images, self.net.input_shape, self.net.by_image)
+        return [payload for batch in batches for payload in self.compress_from(self.features(batch))]
 
     @torch.inference_mode()
     def compress_from(self, features: Sequence[Tensor]) -> list[bytes]:
@@ -253,17 +259,25 @@ class SplitModel(CompressionModel):
         return [unit.encoder(tensor) for unit, tensor in zip(self._units(), features, strict=True)]
 
     def _decode(self, latents_hat: Iterable[Tensor]) -> tuple[Tensor, ...]:
-        dtype = self._like.dtype  # float32 unless the weights are kept in half precision
-        typed = [t.to(dtype) if t.is_floating_point() else t for t in latents_hat]
+        typed = map(self._typed, latents_hat)
         return tuple(unit.decoder(tensor) for unit, tensor in zip(self._units(), typed, strict=True))
+
+    def _typed(self, tensor: Tensor) -> Tensor:
+        """Return a tensor in the type of the weights, float32 unless the model was cast; integers as they are."""
+        return tensor.to(self._like.dtype) if tensor.is_floating_point() else tensor
 
     @property
     def _like(self) -> Tensor:
-        """A tensor of the device and type that the tail computes with; INT8 networks have no parameters."""
-        return next(self.net.parameters(), torch.zeros(()))
+        """A tensor of the device and type that the network computes with; INT8 networks have no parameters."""
+        return like(self.net)
 
     def _units(self) -> list[Bottleneck]:
         return cast("list[Bottleneck]", list(self.bottlenecks))
+
+
+def _weights_type(dtype: torch.dtype) -> torch.dtype | None:
+    """Return the type of a bottleneck's weights for features of a type; None for what has no weights."""
+    return dtype if dtype.is_floating_point else None
 
 
 _RAW: Codec = Raw()

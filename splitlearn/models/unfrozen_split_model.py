@@ -45,5 +45,5 @@ class UnfrozenSplitModel(SplitModel):
         """
         if isinstance(images, Features):
             raise ValueError("the head trains, so features that it made before cannot be used: give images")
-        crossing: tuple[Tensor, ...] = self.net.head(images if self.normalize is None else self.normalize(images))
+        crossing: tuple[Tensor, ...] = self.net.head(self._normalized(images))
         return crossing

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.container import TAGS
-from splitlearn.models.base import CompressionModel, Normalize, one_size
+from splitlearn.models.base import CompressionModel, Normalize
+from splitlearn.models.images import sent
 from splitlearn.models.message import tag_message, untag_message
 from splitlearn.models.split_model import SplitModel
 from splitlearn.outputs import Features, SplitOutput
@@ -105,16 +106,14 @@ class VariableRateModel(CompressionModel):
 
         Raises:
             BudgetError: if an image takes more than the budget at every rate.
-            ValueError: if a latent holds NaN or infinity, the cut refuses these images' size, or rate or budget are out
-                of range or both given.
+            ValueError: if these are no images in [0, 1], a latent holds NaN or infinity, the cut refuses their size, or
+                rate or budget are out of range or both given.
         """
         rate, budget = (self.rate, self.budget) if rate is None and budget is None else self._checked(rate, budget)
         first = self._models()[0]
-        batches: list[Tensor | Features]
-        if isinstance(images, Features):
-            batches = [images]
-        else:
-            batches = [image[None] for image in images] if first.net.by_image else [one_size(images)]
+        batches: Sequence[Tensor | Features] = (
+            [images] if isinstance(images, Features) else sent(images, first.net.input_shape, first.net.by_image)
+        )
         payloads: list[bytes] = []
         for batch in batches:
             features = first.features(batch)

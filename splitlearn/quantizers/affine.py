@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from splitlearn.grids import AffineGrid
-from splitlearn.quantizers.base import Quantizer, check_finite, straight_through
+from splitlearn.quantizers.base import Quantizer, as_single, check_finite, straight_through
 
 
 class Affine(Quantizer):
@@ -33,8 +33,8 @@ class Affine(Quantizer):
 
     def __init__(self, scale: float = 1.0, zero_point: int = 0, levels: int = 256) -> None:
         super().__init__()
-        self.grid = AffineGrid(scale, zero_point, levels)
-        self.scale = scale
+        self.scale = float(scale)
+        self.grid = AffineGrid(self.scale, zero_point, levels)
         self.zero_point = zero_point
         self.levels = levels
 
@@ -66,8 +66,7 @@ class Affine(Quantizer):
         Raises:
             ValueError: if the latent holds NaN or infinity.
         """
-        check_finite(latent)
-        q = self._round(latent.detach().float())
+        q = self._round(as_single(latent))
         return (q + self.zero_point).to(torch.uint8), q.new_zeros(len(latent), 0)
 
     def dequantize(self, symbols: Tensor, floats: Tensor) -> Tensor:

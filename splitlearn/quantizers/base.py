@@ -5,17 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from splitlearn.grids import Grid
+from splitlearn.uncast import Uncast
 
 
-class Quantizer(nn.Module, ABC):
+class Quantizer(Uncast, ABC):
     """Maps a float latent to symbols 0…levels−1, image by image, and back.
 
     `forward` is the differentiable round trip used in training; `quantize` and `dequantize` are what test time runs.
     All three agree bit for bit: `forward(y) == dequantize(*quantize(y))` for float32 `y`; for other types, rounded to
-    them.
+    them. Levels, limits and learnt steps stay as they are when the model is cast to another precision (`Uncast`):
+    equal latents have equal symbols on both sides, whatever either computes with.
 
     Attributes:
         levels: size of the symbol alphabet, 2…256.
@@ -62,6 +64,17 @@ def straight_through(latent: Tensor, latent_hat: Tensor) -> Tensor:
     """
     wide = latent.float()
     return latent_hat + (wide - wide.detach())
+
+
+def as_single(latent: Tensor) -> Tensor:
+    """Return a latent in float32 without gradient: what symbols are made of, whatever type the network computes in.
+
+    Raises:
+        ValueError: if it holds NaN or infinity, of which no symbol can be made, or values that are infinite in float32.
+    """
+    single = latent.detach().float()
+    check_finite(single)
+    return single
 
 
 def check_finite(values: Tensor) -> None:

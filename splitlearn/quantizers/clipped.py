@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from splitlearn.grids import ClippedGrid
-from splitlearn.quantizers.base import Quantizer, check_finite, straight_through
+from splitlearn.quantizers.base import Quantizer, as_single, straight_through
 
 
 class Clipped(Quantizer):
@@ -44,7 +44,7 @@ class Clipped(Quantizer):
         if channels < 1:
             raise ValueError(f"channels must be at least 1, got {channels}")
         self.levels, self.channels = levels, channels
-        limits = torch.tensor([low, high], dtype=torch.float64)
+        limits = torch.tensor([low, high], dtype=torch.float64, device="cpu")  # numbers, on the meta device too
         values = even_values(limits[:1], limits[1:], levels).repeat(channels, 1)
         self.register_buffer("values", values.float())
         self.register_buffer("thresholds", midpoints(values).float())
@@ -119,8 +119,7 @@ class Clipped(Quantizer):
         Raises:
             ValueError: if the latent holds NaN or infinity, or has another number of channels.
         """
-        check_finite(latent)
-        floats = latent.detach().float()
+        floats = as_single(latent)
         symbols = torch.searchsorted(self.thresholds, self._by_channel(floats).contiguous(), out_int32=True)
         return self._restored(symbols.to(torch.uint8), latent.shape).contiguous(), floats.new_zeros(len(latent), 0)
 
@@ -138,7 +137,7 @@ class Clipped(Quantizer):
 
         NaN and infinity become NaN, so that a diverged training shows in its loss.
         """
-        finite = latent.detach().nan_to_num(0.0)
+        finite = latent.detach().float().nan_to_num(0.0)
         return straight_through(latent, self.dequantize(*self.quantize(finite)))
 
     def extra_repr(self) -> str:
@@ -154,7 +153,7 @@ def even_values(low: Tensor, high: Tensor, levels: int) -> Tensor:
     """
     if not bool((low.isfinite() & high.isfinite() & (low <= high)).all()):
         raise ValueError("clipping limits must be finite, low not above high")
-    steps = torch.arange(levels, dtype=torch.float64) / (levels - 1)
+    steps = torch.arange(levels, dtype=torch.float64, device=low.device) / (levels - 1)
     values = low[:, None] + (high - low)[:, None] * steps
     values[:, -1] = high
     return values

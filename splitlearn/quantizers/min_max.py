@@ -59,7 +59,7 @@ class MinMax(Quantizer):
     def _restore(self, symbols: Tensor, floats: Tensor) -> Tensor:
         """Return the values of flat symbols `(B, N)`: the one formula that every path takes."""
         lo, hi = floats.cpu().double().unbind(1)  # not every device has float64, and the table is tiny
-        steps = torch.arange(self.levels, dtype=torch.float64)
+        steps = torch.arange(self.levels, dtype=torch.float64, device=lo.device)
         table = (lo[:, None] + steps * ((hi - lo) / (self.levels - 1))[:, None]).float().to(symbols.device)
         return table.gather(1, symbols.long())
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from splitlearn.grids import StepGrid
-from splitlearn.quantizers.base import Quantizer, check_finite, straight_through
+from splitlearn.quantizers.base import Quantizer, as_single, straight_through
 
 
 class Step(Quantizer):
@@ -33,8 +33,8 @@ class Step(Quantizer):
 
     def __init__(self, step: float = 1.0, levels: int = 256) -> None:
         super().__init__()
-        self.grid = StepGrid(step, levels)
-        self.step = step
+        self.step = float(step)
+        self.grid = StepGrid(self.step, levels)
         self.levels = levels
 
     def _round(self, latent: Tensor) -> Tensor:
@@ -48,8 +48,7 @@ class Step(Quantizer):
         Raises:
             ValueError: if the latent holds NaN or infinity.
         """
-        check_finite(latent)
-        q = self._round(latent.detach().float())
+        q = self._round(as_single(latent))
         symbols = (2 * q + 0.5).abs() - 0.5  # zig-zag: 2q for q ≥ 0, −2q − 1 below
         return symbols.to(torch.uint8), q.new_zeros(len(latent), 0)
 

@@ -1,0 +1,137 @@
+"""What networks are given: images, looked at before anything is computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+BEYOND = 0.5
+"""How far values may lie beyond 0…1: farther than resampling brings them, less far than normalization does."""
+PICTURES = (1, 3)
+"""Channels of pictures; what other numbers of channels measure may have another range."""
+
+
+def like(network: nn.Module) -> Tensor:
+    """Return a tensor of the device and the floating-point type that a network computes with."""
+    return next((p for p in network.parameters() if p.is_floating_point()), torch.zeros((), dtype=torch.float32))
+
+
+def one_size(images: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return images as a batch.
+
+    Raises:
+        ValueError: if they are of several sizes.
+    """
+    if isinstance(images, Tensor):
+        return images
+    sizes = sorted({tuple(image.shape) for image in images})
+    if len(sizes) != 1:
+        raise ValueError(
+            f"this network takes images of one size, these are of {', '.join(map(str, sizes)) or 'none'}: "
+            "have the data bring them to one, or take them one at a time"
+        )
+    return torch.stack(list(images))
+
+
+def taken(
+    images: Tensor | Sequence[Tensor], weight: Tensor, shape: Sequence[int] | None = None, by_image: bool = False
+) -> Any:
+    """Return images as a network takes them, on its device and in its type; what they hold is not looked at.
+
+    Args:
+        images: a batch `(B, C, H, W)`; of a detector also B images `(C, H, W)`.
+        weight: of the network, see `like`.
+        shape: of one image that the network was split with, if that is known.
+        by_image: whether the network is a detector of torchvision's.
+
+    Raises:
+        ValueError: if these are no float images, have another number of channels, or a detector is given none.
+    """
+    if by_image and isinstance(images, (Tensor, list, tuple)) and not len(images):
+        raise ValueError("there are no images, and a detector needs one or more: leave empty batches out")
+    if by_image and isinstance(images, (list, tuple)):
+        return [taken(_batch(image), weight, shape)[0] for image in images]
+    check_form(images, shape)
+    assert isinstance(images, Tensor)
+    return images.to(weight)
+
+
+def sent(images: Tensor | Sequence[Tensor], shape: Sequence[int] | None = None, by_image: bool = False) -> list[Tensor]:
+    """Return images as the batches in which a device makes payloads of them: one, or one for each image.
+
+    Args:
+        images: a batch `(B, C, H, W)`, or B images `(C, H, W)`.
+        shape: of one image that the network was split with, if that is known.
+        by_image: whether images may be of any sizes and are taken one by one.
+
+    Raises:
+        ValueError: if these are no float images, have another number of channels or several sizes, hold NaN or
+            infinity, or are pictures whose values do not lie in [0, 1].
+    """
+    if not isinstance(images, (Tensor, list, tuple)):
+        raise ValueError(f"images are a tensor (B, C, H, W) or a list of tensors (C, H, W), not {_kind(images)}")
+    batches = [images] if isinstance(images, Tensor) else [_batch(image) for image in images]
+    for batch in batches:
+        check_form(batch, shape)
+        check_values(batch)
+    if by_image:
+        return [image[None] for batch in batches for image in batch]
+    return [one_size(images)] if isinstance(images, Tensor) or images else []
+
+
+def check_form(images: Any, shape: Sequence[int] | None = None) -> None:
+    """Refuse what is no batch of float images with the channels that a network takes.
+
+    Raises:
+        ValueError: then; it says what to do.
+    """
+    if not isinstance(images, Tensor):
+        raise ValueError(f"images are a tensor (B, C, H, W) of floats in [0, 1], not {_kind(images)}")
+    if not images.is_floating_point():
+        raise ValueError(f"images are floats in [0, 1], not {images.dtype}: give pixels of 0…255 as images / 255")
+    expected = 3 if shape is None else len(shape)
+    found = tuple(images.shape)
+    if images.dim() != expected + 1:
+        raise ValueError(
+            f"images are a batch of {expected + 1} dimensions, not {found}: give a single image as image[None]"
+        )
+    if expected != 3:
+        return
+    if shape is not None and found[1] != shape[0]:
+        raise ValueError(
+            f"this network takes images (B, {shape[0]}, H, W), not {found}: put their channels second, and repeat grey "
+            f"ones by images.expand(-1, {shape[0]}, -1, -1)"
+        )
+    if 0 in found[1:]:
+        raise ValueError(f"images have no pixels, their shape is {found}: leave empty ones out")
+
+
+def check_values(images: Any) -> None:
+    """Refuse images that hold NaN or infinity, and pictures whose values lie well beyond [0, 1].
+
+    Raises:
+        ValueError: then; it says what to do.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point() or not images.numel():
+        return  # `check_form` says so
+    least, most = (float(end) for end in torch.aminmax(images.detach()))
+    if not -float("inf") < least <= most < float("inf"):
+        raise ValueError("images hold NaN or infinity: look for what has made them")
+    if images.dim() == 4 and images.shape[1] in PICTURES and not -BEYOND <= least <= most <= 1 + BEYOND:
+        raise ValueError(
+            f"images lie in [0, 1], and these reach from {least:.3g} to {most:.3g}: divide pixels of 0…255 by 255, and "
+            "leave normalization to the model"
+        )
+
+
+def _batch(image: Any) -> Any:
+    return image[None] if isinstance(image, Tensor) else image
+
+
+def _kind(images: Any) -> str:
+    if isinstance(images, (list, tuple)):
+        return f"a list of {_kind(images[0])}" if images else "an empty list"
+    return f"a {type(images).__name__} object"

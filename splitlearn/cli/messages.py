@@ -56,6 +56,11 @@ def one_sentence(error: BaseException) -> str:
         return f"the disk is full ({where}): free some space; what was saved before is intact"
     if text.startswith(NO_SUBTYPE) and error.__cause__ is not None:
         return one_sentence(error.__cause__)
+    if text.startswith(ONE_VALUE):
+        return (
+            "a batch norm over single values cannot train on a batch of one image: choose a batch_size that leaves no "
+            "single image for the last batch"
+        )
     ours = type(error).__module__.startswith("splitlearn.")
     meant = ours or isinstance(error, (ValueError, OSError, ImportError))
     return text if text and meant else f"{type(error).__name__}: {text or 'no message'}"
@@ -87,6 +92,7 @@ def _is_own(file: str) -> bool:
     return file.endswith(".py") and not any(os.path.abspath(file).startswith(root + os.sep) for root in roots)
 
 
+ONE_VALUE = "Expected more than 1 value per channel when training"
 UNKNOWN_KEY = re.compile(
     r"(?:[Oo]ption|[Kk]ey) '([\w.]+)' is not (?:accepted|expected)"
     r"|[Uu]nrecognized arguments: -*([\w.]+)"

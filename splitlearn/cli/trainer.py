@@ -8,10 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import Namespace
+from jsonargparse.typing import register_type
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from splitlearn.analysis import complexity
@@ -25,6 +27,7 @@ from splitlearn.shortage import shortage
 from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.loading import CONFIG_KEY, load_weights_into, read_checkpoint
 
+register_type(torch.device, str, torch.device)  # StochasticWeightAveraging has one among its settings
 STRICT = {"exit_on_error": False, "allow_abbrev": False}
 
 
@@ -104,6 +107,14 @@ class SplitCLI(LightningCLI):
             self.run.keep_checkpoints(config.checkpoint.dirpath, resumed)
             config.checkpoint.dirpath = str(self.run.checkpoints)
             self.trainer_defaults["callbacks"][0].dirpath = os.path.realpath(self.run.checkpoints)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Leave out what saves checkpoints, if there are to be none; Lightning refuses both."""
+        if config.get("enable_checkpointing") is False:
+            ours: list[Callback] = self.trainer_defaults["callbacks"]
+            self.trainer_defaults["callbacks"] = [each for each in ours if not isinstance(each, Checkpoint)]
+            callbacks = [each for each in callbacks if not isinstance(each, Checkpoint)]
+        return super()._instantiate_trainer(config, callbacks)
 
     def _resumed(self) -> Path | None:
         """Return the checkpoint that `fit` goes on from.

@@ -110,7 +110,7 @@ class ImageDataModule(LightningDataModule, ABC):
             self._test = self.load_test()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return shuffled training batches."""
+        """Return shuffled training batches; one image left over for the last of them waits for another epoch."""
         return self._loader(self._train, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -171,11 +171,17 @@ class ImageDataModule(LightningDataModule, ABC):
             images,
             batch_size=self.batch_size,
             shuffle=shuffle,
+            drop_last=shuffle and leaves_one(images, self.batch_size),
             num_workers=self.num_workers,
             collate_fn=passed_on,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
+
+
+def leaves_one(images: Any, batch_size: int) -> bool:
+    """Whether the last of several batches holds a single image: one that batch norm cannot always be trained on."""
+    return len(images) > batch_size > 1 and len(images) % batch_size == 1
 
 
 def split_indices(count: int, held_out: int, seed: int) -> tuple[list[int], list[int]]:

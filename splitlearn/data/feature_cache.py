@@ -22,7 +22,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from splitlearn.data.base import ImageDataModule
+from splitlearn.data.base import ImageDataModule, leaves_one
 from splitlearn.data.images import DataError
 from splitlearn.files import told_size, write_json
 from splitlearn.outputs import Features
@@ -318,10 +318,12 @@ class CachedFeatures(LightningDataModule):
         return Features(tuple(restored(t, s) if floats else t for t, s, floats in kinds), self.info.pixels), targets
 
     def _loader(self, part: str, shuffle: bool = False) -> DataLoader[Any]:
+        features = _KeptFeatures(self.folder, part, self.info)
         return DataLoader(
-            _KeptFeatures(self.folder, part, self.info),
+            features,
             batch_size=self.batch_size,
             shuffle=shuffle,
+            drop_last=shuffle and leaves_one(features, self.batch_size),
             collate_fn=_whole,
             pin_memory=torch.cuda.is_available(),
         )

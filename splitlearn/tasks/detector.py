@@ -16,6 +16,7 @@ from splitlearn.outputs import Boxes
 from splitlearn.tasks.checks import check_data, check_labels
 from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import full_precision
+from splitlearn.tasks.schedules import SameSchedule
 from splitlearn.tasks.student_scores import FoundObjects
 from splitlearn.tasks.training import optimizers
 
@@ -121,8 +122,8 @@ class DetectorTask(LightningModule):
         self._log("test", self.test_scores)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callback that keeps frozen networks as they are."""
-        return [KeepFrozen()]
+        """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule."""
+        return [KeepFrozen(), SameSchedule()]
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what is not frozen, and its schedulers."""

@@ -19,6 +19,7 @@ from splitlearn.quantizers import Quantizer
 from splitlearn.tasks.checks import check_weights
 from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import full_precision
+from splitlearn.tasks.schedules import SameSchedule
 from splitlearn.tasks.student_scores import StudentScores
 from splitlearn.tasks.training import optimizers
 
@@ -219,8 +220,8 @@ class DistillationTask(LightningModule):
     test_step = predict_step = _refuse
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callback that keeps frozen networks as they are."""
-        return [KeepFrozen()]
+        """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule."""
+        return [KeepFrozen(), SameSchedule()]
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what trains, and its schedulers."""

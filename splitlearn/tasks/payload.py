@@ -15,6 +15,7 @@ from splitlearn.metrics import BitsPerPixel, BytesPerImage
 from splitlearn.models import CompressionModel, SplitModel, VariableRateModel
 from splitlearn.tasks.checks import check_data
 from splitlearn.tasks.keep_frozen import KeepFrozen
+from splitlearn.tasks.schedules import SameSchedule
 
 
 class PayloadTask(LightningModule):
@@ -57,8 +58,8 @@ class PayloadTask(LightningModule):
         check_data(self.num_classes, getattr(self.trainer, "datamodule", None))
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callback that keeps frozen networks as they are."""
-        return [KeepFrozen()]
+        """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule."""
+        return [KeepFrozen(), SameSchedule()]
 
     def measured(self, images: Tensor | Sequence[Tensor]) -> Any:
         """Return the prediction of images that went through their payloads, and log the sizes of these."""

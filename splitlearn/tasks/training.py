@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from lightning import LightningModule
@@ -18,6 +18,7 @@ from splitlearn.metrics import EstimatedBits
 from splitlearn.models import CompressionModel, SplitModel
 from splitlearn.tasks.checks import check_weights
 from splitlearn.tasks.payload import PayloadTask
+from splitlearn.tasks.schedules import schedule
 
 Batch = tuple[Tensor, Tensor]
 
@@ -195,7 +196,8 @@ def optimizers(
             within the first epoch.
 
     Raises:
-        ValueError: if nothing trains, or both the warmup and the scheduler would set the rate at every batch.
+        ValueError: if nothing trains, or both the warmup and the scheduler would set the rate at every batch, or the
+            scheduler does not fit the run, as `schedule` says.
     """
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
     if not trainable:
@@ -203,18 +205,14 @@ def optimizers(
     made = optimizer(trainable)
     schedulers: list[dict[str, Any]] = []
     if lr_scheduler is not None:
-        make: Callable[..., Any] = lr_scheduler
-        try:
-            scheduler = make(made)
-        except ValueError:  # OneCycleLR without a length
-            scheduler = make(made, total_steps=int(task.trainer.estimated_stepping_batches))
-        interval = "step" if hasattr(scheduler, "total_steps") else "epoch"
-        if warmup_steps and interval == "step":
+        made_for = schedule(task, made, lr_scheduler, monitor)
+        if warmup_steps and made_for["interval"] == "step":
+            name = type(made_for["scheduler"]).__name__
             raise ValueError(
-                f"{type(scheduler).__name__} sets the learning rate at every batch, so there is no place for "
+                f"{name} sets the learning rate at every batch, so there is no place for "
                 "warmup_steps: leave it out, as OneCycleLR has a rise of its own (pct_start), or take MultiStepLR, say"
             )
-        schedulers.append({"scheduler": scheduler, "interval": interval, "monitor": monitor})
+        schedulers.append(made_for)
     if warmup_steps:
         warmup = LinearLR(made, 1e-3, total_iters=warmup_steps)  # a factor a batch, as the other's an epoch
         schedulers.append({"scheduler": warmup, "interval": "step"})

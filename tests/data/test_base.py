@@ -124,5 +124,17 @@ def test_workers_give_the_same_batches() -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(("leftover", "last"), [(1, []), (2, [2])])
+def test_no_single_image_is_left_for_a_batch(leftover: int, last: list[int]) -> None:
+    data = Digits()
+    data.setup("fit")
+    size = data.size("train")
+    data.batch_size = size - leftover
+    assert [len(labels) for _, labels in data.train_dataloader()] == [size - leftover, *last]
+    assert sum(len(labels) for _, labels in data.batches("train")) == size  # all of them, where nothing trains
+    data.batch_size = 2 * size
+    assert [len(labels) for _, labels in data.train_dataloader()] == [size]
+
+
 def test_error_survives_a_process() -> None:
     assert str(pickle.loads(pickle.dumps(DataError("why")))) == "why"

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from splitlearn.data.images import SUFFIXES, DataError
+from splitlearn.data.errors import DataError
+from splitlearn.data.finding import find_images, told_suffixes, walk
 from splitlearn.data.letterbox import Labelled
+from splitlearn.data.text import read_text
 from splitlearn.outputs import Boxes
 
 __all__ = ["read_categories", "read_coco", "read_yolo"]
@@ -81,10 +84,12 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool 
 
 
 def read_yolo(folder: Path, num_classes: int) -> list[Labelled]:
-    """Return the images of a folder, sorted by name, with the objects of their label files.
+    """Return the images of a folder and of those in it, sorted by name, with the objects of their label files.
 
     `…/images/val/7.jpg` has its objects in `…/labels/val/7.txt`, a line each: class, centre x, centre y, width and
-    height, the last four as shares of the image's width and height. An image without such a file has no objects.
+    height, the last four as shares of the width and height of the image as it is shown; or class and the x and y of a
+    polygon's corners, of which the smallest box around it is kept. An image without such a file has no objects, and a
+    warning tells how many there are of them.
 
     Args:
         folder: holds the images; a part of its path is `images`.
@@ -96,13 +101,23 @@ def read_yolo(folder: Path, num_classes: int) -> list[Labelled]:
     labels = _labels_folder(folder)
     if not folder.is_dir():
         raise DataError(f"there is no {folder}: set root to the folder that holds images/ and labels/")
-    images = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    images = find_images(folder)
     if not images:
-        raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}): correct root or the images' folder")
-    files = [labels / f"{image.stem}.txt" for image in images]
-    if not any(file.is_file() for file in files):
-        raise DataError(f"no image of {folder} has a label file, such as {files[0]}: put the labels there")
-    return [Labelled(image, _read_labels(file, num_classes)) for image, file in zip(images, files, strict=True)]
+        raise DataError(f"{folder} holds no images ({told_suffixes()}): correct root or the images' folder")
+    written = {f.with_suffix(""): f for f in walk(labels) if f.suffix.lower() == ".txt"} if labels.is_dir() else {}
+    names = [labels / image.relative_to(folder).with_suffix("") for image in images]
+    without = sum(name not in written for name in names)
+    if without == len(images):
+        raise DataError(f"no image of {folder} has a label file, such as {names[0]}.txt: put the labels there")
+    alone = {*written} - {*names}
+    if without or alone:
+        rank_zero_warn(
+            f"{without} of {len(images)} images of {folder} have no label file and count as images without objects, "
+            f"{len(alone)} label files of {labels} have no image and are passed over"
+        )
+    return [
+        Labelled(image, _read_labels(written.get(name), num_classes)) for image, name in zip(images, names, strict=True)
+    ]
 
 
 def _size(image: dict[str, Any]) -> tuple[int, int]:
@@ -141,28 +156,34 @@ def _labels_folder(folder: Path) -> Path:
     return Path(*parts[:last], "labels", *parts[last + 1 :])
 
 
-def _read_labels(file: Path, num_classes: int) -> Boxes:
-    if not file.is_file():
+def _read_labels(file: Path | None, num_classes: int) -> Boxes:
+    if file is None:
         return _boxes([], crowds=False)
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no text file: {LINE}") from error
-    return _boxes([_object(file, n, line, num_classes) for n, line in enumerate(lines, 1) if line.strip()], False)
+    lines = enumerate(read_text(file).splitlines(), 1)
+    return _boxes([_object(file, n, line, num_classes) for n, line in lines if line.strip()], False)
 
 
-LINE = "each line takes class, centre x, centre y, width and height, the last four as shares of the image"
+LINE = (
+    "each line takes class, centre x, centre y, width and height, or class and x and y of three corners or more, as "
+    "shares of the image from 0 to 1"
+)
 
 
 def _object(file: Path, number: int, line: str, num_classes: int) -> tuple[list[float], int, bool]:
     try:
-        label, x, y, w, h = map(float, line.split())
+        label, *shares = map(float, line.split())
     except ValueError as error:
         raise DataError(f"{file}, line {number}, is malformed ({line[:60]!r}): {LINE}") from error
-    if not (label.is_integer() and all(-MARGIN <= share <= 1 + MARGIN for share in (x, y, w, h)) and min(w, h) >= 0):
+    polygon = len(shares) >= 6 and len(shares) % 2 == 0
+    inside = all(-MARGIN <= share <= 1 + MARGIN for share in shares)
+    if not (label.is_integer() and inside and (polygon or (len(shares) == 4 and min(shares[2:]) >= 0))):
         raise DataError(f"{file}, line {number}, is malformed ({line[:60]!r}): {LINE}")
     if not 0 <= label < num_classes:
         raise DataError(f"{file}, line {number}, has class {label:.0f}, and num_classes is {num_classes}: correct one")
+    if polygon:
+        xs, ys = shares[::2], shares[1::2]
+        return [min(xs), min(ys), max(xs), max(ys)], int(label), False
+    x, y, w, h = shares
     return [x - w / 2, y - h / 2, x + w / 2, y + h / 2], int(label), False
 
 
@@ -187,8 +208,8 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise DataError(f"there is no {file}: set root and the annotations to a COCO instances json")
     try:
-        content = json.loads(file.read_bytes())
-    except ValueError as error:
+        content = json.loads(read_text(file))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is damaged or no json ({error}): replace it") from error
     if not isinstance(content, dict):
         raise DataError(f"{file} holds no COCO instances: it is no object with images, annotations and categories")

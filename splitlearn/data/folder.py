@@ -6,13 +6,25 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from splitlearn.data.base import Batch, ImageDataModule
-from splitlearn.data.images import CentreCrop, DataError, FileImages, ImageSet, View, scan
+from splitlearn.data.errors import DataError
+from splitlearn.data.finding import SUFFIXES, find_images, folders_in, is_junk, scan, tell_passed_over
+from splitlearn.data.images import CentreCrop, FileImages, ImageSet, View
 
 __all__ = ["ImageFolder"]
 
 
+NAMES = {  # of the folder of each part, in any case
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+
+
 class ImageFolder(ImageDataModule):
     """A folder with train/, val/ and test/, or some of them, each with `<class>/<image>`.
+
+    val/ may be called valid/, validation/ or dev/ as well. Images may lie in folders inside their class's. Hidden files
+    and what operating systems leave behind are passed over, all else that is not read is told in a warning.
 
     - Test images are those of test/, or of val/ if there is no test/.
     - Validation images are those of val/ if there is a test/ as well; otherwise val_size images held out of train/.
@@ -51,6 +63,7 @@ class ImageFolder(ImageDataModule):
         self.image_size = image_size
         self.resize = resize
         self.in_memory = in_memory
+        self._told = False
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -59,15 +72,15 @@ class ImageFolder(ImageDataModule):
         Raises:
             DataError: the folder is missing, or its parts have different classes.
         """
-        parts = {part: _folders(self._root() / part) for part in self._parts()}
-        first, *others = parts
-        for other in others:
-            if difference := sorted(parts[first] ^ parts[other]):
+        folders = list(self._parts().values())
+        first, *others = ({each.name for each in folders_in(folder)} for folder in folders)
+        for folder, other in zip(folders[1:], others, strict=True):
+            if difference := sorted(first ^ other):
                 raise DataError(
-                    f"{first}/ and {other}/ in {self._root()} must have the same class folders; "
+                    f"{folders[0].name}/ and {folder.name}/ in {self._root()} must have the same class folders; "
                     f"only one of them has {', '.join(difference[:3])}"
                 )
-        return tuple(sorted(parts[first]))
+        return tuple(sorted(first))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -93,7 +106,7 @@ class ImageFolder(ImageDataModule):
         Raises:
             DataError: the folder, or both test/ and val/ in it, are missing or have no images.
         """
-        return self._read("val" if self._parts()[-1] == "val" else "test", self.eval_view())
+        return self._read("test" if "test" in self._parts() else "val", self.eval_view())
 
     def train_view(self) -> View:
         """Return what brings a decoded image to the common size in training: the same as in evaluation."""
@@ -104,24 +117,40 @@ class ImageFolder(ImageDataModule):
         return self._eval_view
 
     def _read(self, part: str, view: View) -> ImageSet:
-        names = self.class_names
-        if part not in self._parts():
+        names, parts = self.class_names, self._parts()
+        if part not in parts:
             raise DataError(f"there is no {part}/ in {self._root()}: {self.remedy}")
-        found = scan(self._root() / part)
+        self._tell_others()
+        found = scan(parts[part])
         labelled = [(file, label) for label, name in enumerate(names) for file in found[name]]
         images = FileImages([file for file, _ in labelled], [label for _, label in labelled], view)
         return images.in_memory() if self.in_memory else images
 
-    def _parts(self) -> list[str]:
-        """Name the folders that are there, in the order train, val, test."""
-        parts = [part for part in ("train", "val", "test") if (self._root() / part).is_dir()]
+    def _parts(self) -> dict[str, Path]:
+        """Return the folders that are there, in the order train, val, test."""
+        root = self._root()
+        folders = folders_in(root) if root.is_dir() else []
+        parts = {}
+        for part, names in NAMES.items():
+            found = [folder for folder in folders if folder.name.lower() in names]
+            if len(found) > 1:
+                raise DataError(f"{root} holds {' and '.join(f'{f.name}/' for f in found)}: keep or rename one of them")
+            if found:
+                parts[part] = found[0]
         if not parts:
-            raise DataError(f"there are no images in {self._root()}: {self.remedy}")
+            raise DataError(f"there are no images in {root}: {self.remedy}")
         return parts
+
+    def _tell_others(self) -> None:
+        """Warn of images beside the folders that are read, once."""
+        if self._told:
+            return
+        self._told = True
+        read = {*self._parts().values()}
+        beside = [entry for entry in self._root().iterdir() if entry not in read and not is_junk(entry.name)]
+        images = [each for entry in beside if entry.is_dir() for each in find_images(entry, told=False)]
+        loose = [entry for entry in beside if entry.suffix.lower() in SUFFIXES and entry.is_file()]
+        tell_passed_over(self._root(), [*loose, *images], "images lie in train/<class>/, val/<class>/ or test/<class>/")
 
     def _root(self) -> Path:
         return Path(self.root).expanduser().absolute()
-
-
-def _folders(folder: Path) -> set[str]:
-    return {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}

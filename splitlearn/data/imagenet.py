@@ -1,6 +1,7 @@
 """ImageNet, and any list of labelled images to evaluate ImageNet models on."""
 
 import csv
+import io
 from pathlib import Path
 
 from torch import nn
@@ -8,8 +9,10 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from splitlearn.data.base import Batch, ImageDataModule, split_indices
+from splitlearn.data.errors import DataError
 from splitlearn.data.folder import ImageFolder
-from splitlearn.data.images import CentreCrop, DataError, FileImages, View
+from splitlearn.data.images import CentreCrop, FileImages, View
+from splitlearn.data.text import read_text
 
 __all__ = ["ImageNet", "LabelledImages"]
 
@@ -73,7 +76,8 @@ class LabelledImages(ImageDataModule):
 
     Args:
         root: the folder that the file names are relative to.
-        labels: the CSV file, relative to root. Its columns are `file`, `class_index` and, optionally, `name`.
+        labels: the CSV file, relative to root. Its columns are `file`, `class_index` and, optionally, `name`, in any
+            order, parted by commas, semicolons or tabs; others are passed over.
         image_size: height and width of the crop at the centre.
         resize: length in pixels of the shorter side before the crop; None means image_size.
         num_classes: how many classes the model tells apart, listed here or not.
@@ -178,12 +182,7 @@ class LabelledImages(ImageDataModule):
                 f"there is no {file}: set root to the folder of a CSV file with the columns file, class_index"
             )
         folder = Path(self.root).expanduser().absolute()
-        with file.open(newline="", encoding="utf-8") as stream:
-            lines = list(csv.DictReader(stream))
-        try:
-            rows = [(folder / line["file"], int(line["class_index"]), line.get("name") or "") for line in lines]
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{file} needs the columns file and class_index, an integer ({error!r})") from error
+        rows = [(folder / name, index, told) for name, index, told in _read_rows(file)]
         outside = [index for _, index, _ in rows if not 0 <= index < self._num_classes]
         if not rows or outside:
             raise DataError(f"{file} must list images of classes 0 to {self._num_classes - 1}, found {outside[:3]}")
@@ -191,3 +190,26 @@ class LabelledImages(ImageDataModule):
 
     def _file(self) -> Path:
         return Path(self.root).expanduser().absolute() / self.labels
+
+
+def _read_rows(file: Path) -> list[tuple[str, int, str]]:
+    """Return file name, class index and class name of each row."""
+    text = read_text(file)
+    header, _, _ = text.partition("\n")
+    lines = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+    lines.fieldnames = [column.strip().lower() for column in lines.fieldnames or ()]
+    rows = []
+    try:
+        for line in lines:
+            index = float(line["class_index"])
+            if not index.is_integer():
+                raise ValueError(f"line {lines.line_num} has the class {line['class_index']}")
+            rows.append((_path(line["file"]), int(index), (line.get("name") or "").strip()))
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, csv.Error) as error:
+        raise DataError(f"{file} needs the columns file and class_index, an integer ({error!r})") from error
+    return rows
+
+
+def _path(name: str) -> str:
+    """Return a path as it is written here, whatever system has written it."""
+    return name.strip().replace("\\", "/")

@@ -12,15 +12,13 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-__all__ = ["CentreCrop", "DataError", "FileImages", "ImageSet", "TensorImages", "decode_rgb", "read_photos", "scan"]
+from splitlearn.data.decoding import decode_rgb
+from splitlearn.data.errors import DataError
+from splitlearn.data.finding import find_images, told_suffixes
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"}
+__all__ = ["CentreCrop", "DataError", "FileImages", "ImageSet", "TensorImages", "read_photos"]
 
 View: TypeAlias = Callable[[Image.Image], Image.Image]
-
-
-class DataError(RuntimeError):
-    """A data set is missing, empty, damaged or inconsistent; the message names the remedy."""
 
 
 class ImageSet(Dataset[tuple[Tensor, Tensor]]):
@@ -107,7 +105,7 @@ def read_photos(folder: Path, view: View, count: int) -> Tensor:
     """Return images of a folder and all folders in it, without labels; if there are more, spread evenly over them.
 
     Args:
-        folder: searched to any depth; files and folders whose names begin with a dot are passed over.
+        folder: searched to any depth; hidden files and folders are passed over, all that are no images with a warning.
         view: brings them to one size.
         count: how many at most.
 
@@ -119,10 +117,9 @@ def read_photos(folder: Path, view: View, count: int) -> Tensor:
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}: name one that holds images")
-    found = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-    found = [f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts)]
+    found = find_images(folder)
     if not found:
-        raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}): name a folder that does")
+        raise DataError(f"{folder} holds no images ({told_suffixes()}): name a folder that does")
     count = min(count, len(found))
     chosen = [found[number * len(found) // count] for number in range(count)]
     return FileImages(chosen, [0] * count, view).in_memory().images / 255
@@ -150,42 +147,3 @@ class CentreCrop:
             return image
         cropped: Image.Image = self._steps(image)
         return cropped
-
-
-def decode_rgb(file: Path) -> Image.Image:
-    """Return an image file's content, in three colours.
-
-    Raises:
-        DataError: the file is no image or is damaged.
-    """
-    try:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-    # ImportError: ultralytics replaces Image.open by a function that looks for a plug-in when a file is unreadable
-    except (OSError, SyntaxError, ValueError, ImportError) as error:
-        raise DataError(f"cannot decode {file}, remove or replace it ({error})") from error
-
-
-def scan(folder: Path) -> dict[str, list[Path]]:
-    """Return the image files of each class folder, both sorted by name.
-
-    Args:
-        folder: holds `<class>/<image>`; names that begin with a dot are passed over.
-
-    Raises:
-        DataError: there is no class folder, or one without images.
-    """
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
-        raise DataError(f"{folder} holds no class folders: put the images into {folder}/<class>/")
-    found = {name: _images(folder / name) for name in classes}
-    empty = [name for name, files in found.items() if not files]
-    if empty:
-        raise DataError(
-            f"{folder / empty[0]} holds no images ({', '.join(sorted(SUFFIXES))}); add some or remove the folder"
-        )
-    return found
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))

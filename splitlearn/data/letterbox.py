@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from splitlearn.data.images import decode_rgb
+from splitlearn.data.decoding import decode_rgb
 from splitlearn.outputs import Boxes
 
 __all__ = ["BoxImages", "Labelled", "letterbox"]
@@ -65,7 +65,7 @@ class BoxImages(Dataset[tuple[Tensor, Boxes]]):
         return torch.stack([image for image, _ in pairs]), [boxes for _, boxes in pairs]
 
     def _load(self, labelled: Labelled) -> tuple[Tensor, Boxes]:
-        upright = ImageOps.exif_transpose(decode_rgb(labelled.file))  # boxes are drawn on the image as it is shown
+        upright = decode_rgb(labelled.file)  # boxes are drawn on the image as it is shown
         pixels, xyxy = letterbox(upright, labelled.objects.xyxy, self.size)
         return pixels, replace(labelled.objects, xyxy=xyxy)
 

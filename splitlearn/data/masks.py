@@ -10,14 +10,15 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 from torchvision.tv_tensors import Mask
 
-from splitlearn.data.images import DataError, decode_rgb
+from splitlearn.data.decoding import decode_rgb, opened, orientation
+from splitlearn.data.errors import DataError
 from splitlearn.outputs import IGNORED
 
 __all__ = ["IdTable", "Masked", "MaskedImages", "MaskedView", "crop_and_flip", "fitted", "read_ids"]
@@ -27,6 +28,8 @@ MaskedView: TypeAlias = Callable[[Image.Image, Mask], tuple[Image.Image, Tensor]
 GREY = 128  # about the mean of photographs, so nearly 0 after any usual normalization
 IDS = 1 << 16  # a PNG file holds no more in one channel
 UNKNOWN = -1
+UPRIGHT = 1
+SPREAD = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey of two and four bits by
 
 
 @dataclass(frozen=True)
@@ -88,19 +91,24 @@ class IdTable:
 
 
 def read_ids(file: Path) -> NDArray[np.uint16]:
-    """Return the ids in a mask file, `(H, W)`.
+    """Return the ids in a mask file, `(H, W)`: a PNG of grey or of a palette, whose colours mean nothing.
+
+    Grey of 1, 2, 4, 8 or 16 bits is taken as it is stored. A mask lies on its image as that is shown.
 
     Raises:
-        DataError: the file is damaged or holds colours.
+        DataError: the file is damaged, no PNG, holds colours or is to be turned.
     """
     try:
-        with Image.open(file) as image:
-            mode, ids = image.mode, np.array(image)
-    except (OSError, SyntaxError, ValueError, ImportError) as error:  # as for images
-        raise DataError(f"cannot decode {file}, remove or replace it ({error})") from error
+        with opened(file, ("PNG",)) as image:
+            raw_mode, mode = str(image.tile[0].args), image.mode
+            ids, turned = np.array(image), orientation(image) != UPRIGHT
+    except Exception as error:  # as for images
+        raise DataError(f"cannot decode {file} as PNG, remove or replace it ({error})") from error
     if mode not in ("1", "L", "P", "I;16"):
         raise DataError(f"{file} holds colours ({mode}): a mask takes one channel with an id for each pixel")
-    return ids.astype(np.uint16)
+    if turned:
+        raise DataError(f"{file} has an EXIF orientation, and a mask is read as it is stored: save it without EXIF")
+    return ids.astype(np.uint16) // SPREAD.get(raw_mode, 1)
 
 
 class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
@@ -134,7 +142,7 @@ class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
         return torch.stack([image for image, _ in views]), torch.stack([mask for _, mask in views])
 
     def _load(self, pair: Masked) -> tuple[Tensor, Tensor]:
-        image = ImageOps.exif_transpose(decode_rgb(pair.image))  # masks are drawn on the image as it is shown
+        image = decode_rgb(pair.image)  # masks are drawn on the image as it is shown
         labels = self.table.read(pair.mask)
         height, width = labels.shape
         if (width, height) != image.size:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.ops import masks_to_boxes
@@ -19,7 +18,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Mask
 from torchvision.tv_tensors import Image as ImageTensor
 
-from splitlearn.data.images import DataError, decode_rgb
+from splitlearn.data.decoding import decode_rgb, shown_shape
+from splitlearn.data.errors import DataError
 from splitlearn.data.letterbox import Labelled
 from splitlearn.data.masks import read_ids
 from splitlearn.outputs import Boxes
@@ -151,24 +151,16 @@ class ObjectImages(Dataset[tuple[Tensor, Boxes]]):
         Raises:
             DataError: the file is no image.
         """
-        try:
-            with Image.open(self.files[index]) as image:
-                turned = image.getexif().get(ORIENTATION, 1) >= FIRST_TURNED
-                return image.size if turned else (image.height, image.width)
-        except (OSError, SyntaxError, ValueError, ImportError) as error:  # as for decoding
-            raise DataError(f"cannot decode {self.files[index]}, remove or replace it ({error})") from error
+        return shown_shape(self.files[index])
 
     def _load(self, index: int) -> tuple[Tensor, Boxes]:
-        image = ImageOps.exif_transpose(decode_rgb(self.files[index]))  # boxes are drawn on the image as it is shown
+        image = decode_rgb(self.files[index])  # boxes are drawn on the image as it is shown
         pixels, objects = pil_to_tensor(image), self.annotations[index].objects(image.width, image.height)
         objects = _clipped(objects, image.width, image.height)
         if self.transform is None:
             return pixels, objects
         pixels, objects = transformed(self.transform, pixels, objects)
         return pixels, _clipped(objects, pixels.shape[-1], pixels.shape[-2])  # a crop leaves objects outside
-
-
-ORIENTATION, FIRST_TURNED = 0x0112, 5  # EXIF's tag, and the first of its values that swap width and height
 
 
 def transformed(transform: nn.Module, pixels: Tensor, objects: Boxes) -> tuple[Tensor, Boxes]:

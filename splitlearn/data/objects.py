@@ -14,7 +14,9 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from splitlearn.data.aspect import AspectBatches, aspect_groups
 from splitlearn.data.base import Batch, ImageDataModule, passed_on, split_indices
-from splitlearn.data.images import SUFFIXES, DataError, View
+from splitlearn.data.errors import DataError
+from splitlearn.data.finding import find_images
+from splitlearn.data.images import View
 from splitlearn.data.layouts import CocoLayout, YoloLayout
 from splitlearn.data.letterbox import Labelled
 from splitlearn.data.object_images import Annotation, IdMask, ObjectImages, Polygons, Shares
@@ -288,7 +290,7 @@ class PennFudan(ObjectsDataModule):
     @cached_property
     def _parts(self) -> tuple[Annotated, Annotated]:
         images, masks = self._folder("PNGImages", "images"), self._folder("PedMasks", "masks")
-        files = sorted(f for f in images.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+        files = find_images(images)
         annotated: Annotated = [(file, IdMask(_mask_of(file, masks))) for file in files]
         kept, held_out = split_indices(len(annotated), self.test_size, self.seed)
         return [annotated[i] for i in kept], [annotated[i] for i in held_out]

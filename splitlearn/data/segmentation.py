@@ -8,14 +8,18 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import Dataset, Subset
 from torchvision.datasets import VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 from torchvision.tv_tensors import Mask
 
 from splitlearn.data.base import Batch, ImageDataModule, split_indices
-from splitlearn.data.images import SUFFIXES, DataError, View
+from splitlearn.data.errors import DataError
+from splitlearn.data.finding import find_images, walk
+from splitlearn.data.images import View
 from splitlearn.data.masks import IdTable, Masked, MaskedImages, crop_and_flip, fitted
+from splitlearn.data.text import read_text
 from splitlearn.outputs import IGNORED
 
 __all__ = ["FolderSegmentation", "SegmentationDataModule", "VocSegmentation"]
@@ -198,7 +202,7 @@ class VocSegmentation(SegmentationDataModule):
         listed = folder / "ImageSets/Segmentation" / f"{name}.txt"
         if not listed.is_file():
             raise DataError(f"there is no {listed}: put the list there, or name another one")
-        names = listed.read_text(encoding="utf-8").split()
+        names = read_text(listed).split()
         if not names:
             raise DataError(f"{listed} lists no images: name another list, or write a name a line, without its .jpg")
         pairs = [Masked(folder / f"JPEGImages/{n}.jpg", folder / f"SegmentationClass/{n}.png") for n in names]
@@ -226,7 +230,8 @@ class VocSegmentation(SegmentationDataModule):
 class FolderSegmentation(SegmentationDataModule):
     """A folder of masks beside a folder of images: PNG files with an id for each pixel, COCO's say.
 
-    A mask has the name of its image, with .png in place of its suffix. Images without a mask are passed over.
+    A mask has the name of its image, with .png in place of its suffix. Images without a mask are passed over, with a
+    warning that counts them.
 
     Args:
         root: the folder that the names below are relative to.
@@ -301,21 +306,25 @@ class FolderSegmentation(SegmentationDataModule):
         for folder in (pictures, drawn):
             if not folder.is_dir():
                 raise DataError(f"there is no {folder}: set root and the names of its folders of images and masks")
-        found = {file.stem: file for file in sorted(pictures.iterdir()) if _is_image(file, SUFFIXES)}
-        named = sorted(file for file in drawn.iterdir() if _is_image(file, {".png"}))
+        named = {file.relative_to(drawn).with_suffix(""): file for file in walk(drawn) if file.suffix.lower() == ".png"}
         if not named:
             raise DataError(f"{drawn} holds no masks (.png): put them there, or name another folder")
-        alone = [file for file in named if file.stem not in found]
-        if alone:
+        found: dict[Path, Path] = {}
+        for file in find_images(pictures):
+            name = file.relative_to(pictures).with_suffix("")
+            if name in named and name in found:
+                raise DataError(f"{named[name]} belongs to {found[name].name} and to {file.name}: remove one of them")
+            found[name] = file
+        if alone := sorted(named.keys() - found.keys()):
             raise DataError(
-                f"{alone[0]} has no image in {pictures} ({len(alone)} such masks in all): "
+                f"{named[alone[0]]} has no image in {pictures} ({len(alone)} such masks in all): "
                 "add the image or remove the mask"
             )
-        return [Masked(found[file.stem], file) for file in named]
-
-
-def _is_image(file: Path, suffixes: set[str]) -> bool:
-    return file.suffix.lower() in suffixes and not file.name.startswith(".")
+        if without := len(found.keys() - named.keys()):
+            rank_zero_warn(
+                f"{without} of {len(found)} images of {pictures} have no mask in {drawn} and are passed over"
+            )
+        return [Masked(found[name], mask) for name, mask in sorted(named.items())]
 
 
 def _check_all_there(files: list[Path], told: str) -> None:

@@ -16,6 +16,8 @@ from splitlearn.data import CocoDetection, DataError, DetectionDataModule, Image
 
 Change = Callable[[dict[str, Any]], Any]
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* have no label file")
+
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
@@ -163,7 +165,9 @@ def test_coco_parts_have_the_same_categories(coco: Path) -> None:
         ("0 20 10 40 20", "line 2, is malformed"),
         ("0 0.5 0.5 nan 1", "line 2, is malformed"),
         ("0 0.5 0.5 -0.005 1", "line 2, is malformed"),
-        ("\udcff", "is no text file"),
+        ("0 0.5 0.5 1 1 1 1 1", "line 2, is malformed"),  # three corners and a half
+        ("0 0.1 0.1 0.9 0.1 0.5 1.2", "line 2, is malformed"),
+        ("\0", "is no text file"),
     ],
 )
 def test_what_is_wrong_with_a_label_file(yolo: Path, line: str, reason: str) -> None:

@@ -39,6 +39,8 @@ from splitlearn.data import (
 from splitlearn.data.masks import GREY, IdTable, crop_and_flip, fitted
 from splitlearn.outputs import IGNORED
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* have no mask in ")
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 CLASSES: dict[str, int | list[int]] = {"ground": [], "cat": 17, "pets": [18, 20]}
 

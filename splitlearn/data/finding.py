@@ -1,0 +1,126 @@
+"""Which files of a folder are images: at any depth, by their suffix, and what is passed over is told."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from splitlearn.data.errors import DataError
+
+__all__ = ["SUFFIXES", "find_images", "folders_in", "is_junk", "scan", "tell_passed_over", "told_suffixes", "walk"]
+
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".gif", ".tif", ".tiff", ".avif", ".jp2", ".j2k"),
+}
+JUNK = {  # what operating systems and archives leave beside files
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    *("__macosx", "@eadir", "__pycache__", "lost+found", "$recycle.bin", "system volume information"),
+}
+
+
+def told_suffixes() -> str:
+    """Return the suffixes of images as a message lists them."""
+    return ", ".join(sorted(SUFFIXES))
+
+
+def is_junk(name: str) -> bool:
+    """Return whether a file or folder is hidden or left behind by an operating system: never data, and never told."""
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted, without junk."""
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_junk(entry.name))
+
+
+def walk(folder: Path) -> list[Path]:
+    """Return all files of a folder and of all folders in it, sorted, without junk. Links to folders are followed once.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    return sorted(_files(folder, set()))
+
+
+def find_images(folder: Path, told: bool = True) -> list[Path]:
+    """Return the images of a folder and of all folders in it, sorted.
+
+    Args:
+        folder: searched to any depth.
+        told: warn of files that are passed over because their suffix is none of an image.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    files = walk(folder)
+    images = [file for file in files if file.suffix.lower() in SUFFIXES]
+    if told and len(images) < len(files):
+        tell_passed_over(folder, (file for file in files if file.suffix.lower() not in SUFFIXES))
+    return images
+
+
+def scan(folder: Path) -> dict[str, list[Path]]:
+    """Return the image files of each class folder, at any depth of it, both sorted by name.
+
+    Args:
+        folder: holds `<class>/…/<image>`; files that are passed over are told in a warning.
+
+    Raises:
+        DataError: there is no class folder, or one without images.
+    """
+    classes = folders_in(folder)
+    if not classes:
+        raise DataError(f"{folder} holds no class folders: put the images into {folder}/<class>/")
+    files = {each.name: walk(each) for each in classes}
+    found = {name: [file for file in of_class if _is_image(file)] for name, of_class in files.items()}
+    empty = [name for name, images in found.items() if not images]
+    if empty:
+        raise DataError(f"{folder / empty[0]} holds no images ({told_suffixes()}); add some or remove the folder")
+    loose = [entry for entry in folder.iterdir() if not is_junk(entry.name) and entry.is_file()]
+    others = [file for of_class in files.values() for file in of_class if not _is_image(file)]
+    tell_passed_over(folder, [*loose, *others], f"images lie in {folder.name}/<class>/ and end in {told_suffixes()}")
+    return found
+
+
+def tell_passed_over(folder: Path, files: Iterable[Path], remedy: str = "") -> None:
+    """Warn of the files that are not read, with their number for each suffix, if there are any.
+
+    Args:
+        folder: that they lie in.
+        files: that are passed over.
+        remedy: what would be read.
+    """
+    counts = Counter(file.suffix.lower() or file.name for file in files)
+    if counts:
+        listed = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(8))
+        more = ", …" if len(counts) > 8 else ""
+        rank_zero_warn(
+            f"{folder}: {counts.total()} file(s) are passed over ({listed}{more}): "
+            f"{remedy or f'images end in {told_suffixes()}'}"
+        )
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES
+
+
+def _files(folder: Path, seen: set[str]) -> Iterator[Path]:
+    place = os.path.realpath(folder)
+    if place in seen:  # a link that leads back
+        return
+    seen.add(place)
+    try:
+        with os.scandir(folder) as entries:
+            listed = [(entry.name, entry.is_dir()) for entry in entries if not is_junk(entry.name)]
+    except OSError as error:
+        raise DataError(f"cannot read {folder} ({error}): correct its permissions or remove it") from error
+    for name, is_folder in listed:
+        if is_folder:
+            yield from _files(folder / name, seen)
+        else:
+            yield folder / name

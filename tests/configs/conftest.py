@@ -1,6 +1,7 @@
 """Small data for shipped configs, and notes of what they measure."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,20 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for i in range(count):
                 noise = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8).numpy()
                 Image.fromarray(noise).save(folder / f"{i}.jpg")
+    return root
+
+
+@pytest.fixture(scope="session")
+def thousand_classes(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten classes of `image_folder` and 990 more of one image each: as many as ImageNet has."""
+    root = tmp_path_factory.mktemp("thousand")
+    shutil.copytree(image_folder, root, dirs_exist_ok=True)
+    for part in ("train", "test"):
+        image = (image_folder / part / "class0/0.jpg").read_bytes()
+        for label in range(10, 1000):
+            folder = root / part / f"class{label}"
+            folder.mkdir()
+            (folder / "0.jpg").write_bytes(image)
     return root
 
 
@@ -56,7 +71,8 @@ def object_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         images.append({"id": i, "file_name": f"{i}.jpg", "height": height, "width": width})
         box = {"bbox": [10, 8, 20, 32], "segmentation": [[10, 8, 30, 8, 30, 40, 10, 40]], "area": 640, "iscrowd": 0}
         annotations.append({"id": i + 1, "image_id": i, "category_id": 7, **box})
-    content = {"images": images, "annotations": annotations, "categories": [{"id": 7, "name": "rectangle"}]}
+    categories = [{"id": i, "name": "rectangle" if i == 7 else f"kind{i}"} for i in range(1, 81)]  # as many as COCO
+    content = {"images": images, "annotations": annotations, "categories": categories}
     (root / "annotations/instances_val2017.json").write_text(json.dumps(content))
     return root
 

@@ -54,25 +54,25 @@ def test_experiment_runs_and_is_lossless(
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=name)
 def test_network_for_imagenet_runs_on_small_images(
-    path: Path, tmp_path: Path, image_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, thousand_classes: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = tmp_path / "small.yaml"
     small.write_text(SMALL_NETWORK)
     if path.parent.name == "datta2022":
-        run(monkeypatch, "fit", path, tmp_path, image_folder, "--config", str(small))
-    run(monkeypatch, "test", path, tmp_path, image_folder, "--config", str(small))
+        run(monkeypatch, "fit", path, tmp_path, thousand_classes, "--config", str(small))
+    run(monkeypatch, "test", path, tmp_path, thousand_classes, "--config", str(small))
     check_results(tmp_path, measured)
 
 
 def test_mobilenet_takes_weights_from_tensorflow(
-    tmp_path: Path, image_folder: Path, shared_data: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, thousand_classes: Path, shared_data: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = tmp_path / "small.yaml"
     small.write_text(SMALL_NETWORK)
     weights = shared_data / "weights/mobilenet_v2_imagenet.safetensors"
     options = ["--config", str(small), "--model.model.net.model", "splitlearn.models.mobilenet_v2_same"]
     options += ["--model.model.net.model.weights", str(weights)]
-    run(monkeypatch, "test", CONFIGS / "carra2023/mobilenet_v2.yaml", tmp_path, image_folder, *options)
+    run(monkeypatch, "test", CONFIGS / "carra2023/mobilenet_v2.yaml", tmp_path, thousand_classes, *options)
     check_results(tmp_path, measured)
 
 

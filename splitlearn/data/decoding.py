@@ -22,11 +22,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from splitlearn.data.errors import DataError
 
-__all__ = ["FORMATS", "decode_rgb", "opened", "orientation", "shown_shape"]
+__all__ = ["FORMATS", "decode_rgb", "opened", "orientation", "shown_shape", "stored_as"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF", "AVIF", "JPEG2000")  # MPO is a kind of JPEG
 CONVERTED = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
@@ -54,7 +54,7 @@ def decode_rgb(file: Path) -> Image.Image:
     """
     try:
         with opened(file) as image:
-            raw_mode = str(image.tile[0].args) if image.tile else ""
+            raw_mode = stored_as(image)
             image.load()
             turn = TURNS.get(orientation(image))
             colours = _colours(image, raw_mode)
@@ -87,6 +87,12 @@ def opened(file: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """
     Image.init()  # returns at once but for the first time
     return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
+
+
+def stored_as(image: Image.Image) -> str:
+    """Return how an opened image's pixels are packed in its file, in Pillow's words; "" once it is loaded."""
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    return str(tiles[0].args) if tiles else ""
 
 
 def orientation(image: Image.Image) -> int:

@@ -17,7 +17,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 from torchvision.tv_tensors import Mask
 
-from splitlearn.data.decoding import decode_rgb, opened, orientation
+from splitlearn.data.decoding import decode_rgb, opened, orientation, stored_as
 from splitlearn.data.errors import DataError
 from splitlearn.outputs import IGNORED
 
@@ -100,7 +100,7 @@ def read_ids(file: Path) -> NDArray[np.uint16]:
     """
     try:
         with opened(file, ("PNG",)) as image:
-            raw_mode, mode = str(image.tile[0].args), image.mode
+            raw_mode, mode = stored_as(image), image.mode
             ids, turned = np.array(image), orientation(image) != UPRIGHT
     except Exception as error:  # as for images
         raise DataError(f"cannot decode {file} as PNG, remove or replace it ({error})") from error

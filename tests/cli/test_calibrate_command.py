@@ -177,7 +177,7 @@ def test_photos_that_cannot_be_read(calibrate: Run) -> None:
     words = "--config", "plain.yaml", "--out", "c.safetensors", "--photos"
     refused(calibrate(*words, "none"), "there is no folder none: name one that holds images", 1)
     Path("empty").mkdir()
-    refused(calibrate(*words, "empty"), "empty holds no images (.bmp, ", 1)
+    refused(calibrate(*words, "empty"), "empty holds no images (.apng, ", 1)
     damaged = photos("album") / "1" / "3.png"
     damaged.write_bytes(damaged.read_bytes()[:60])
     refused(calibrate(*words, "album"), "cannot decode album/1/3.png, remove or replace it", 1)

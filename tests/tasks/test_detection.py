@@ -20,6 +20,8 @@ from splitlearn.quantizers import MinMax
 from splitlearn.tasks import DetectionTask
 from tests.tasks.conftest import MakeTrainer
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* have no label file")
+
 CLASSES = 3
 
 

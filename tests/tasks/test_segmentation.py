@@ -25,6 +25,8 @@ from splitlearn.tasks import SegmentationTask
 from tests.networks import Colours
 from tests.tasks.conftest import MakeTrainer
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* have no mask in ")
+
 SIZE = 32
 NAMES = ("black", "red", "green", "blue")
 CLASSES = len(NAMES)

@@ -82,7 +82,8 @@ class Dropout(Two):
 
 class Depth(Two):
     def between(self, features: Tensor) -> Tensor:
-        return features + stochastic_depth(features, 0.5, "row", self.training)
+        shown: Tensor = stochastic_depth(features, 0.5, "row", self.training)
+        return features + shown
 
 
 class FunctionalNorm(Two):

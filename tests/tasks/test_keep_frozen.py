@@ -170,7 +170,7 @@ def test_a_rounded_run_saves_it_in_full(make_trainer: MakeTrainer, data: Digits,
     task = ClassificationTask(datta(), 10)
     kept = before(task)
     callback.setup(make_trainer(), task, "fit")
-    task.model.net.bfloat16()  # type: ignore[union-attr]
+    task.model.net.bfloat16()
     callback.on_fit_start(make_trainer(), task)
     callback.on_fit_end(make_trainer(), task)
     checkpoint: dict[str, Any] = {"state_dict": task.state_dict()}

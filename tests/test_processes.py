@@ -43,6 +43,7 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Restore the handlers of this process, and keep it alive."""
     before = {signum: signal.getsignal(signum) for signum in STOPS}
     monkeypatch.setattr("splitlearn.processes.PATIENCE", 1e6)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with it ignored
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from splitlearn.analysis.codec_comparison import STATIC, CodecRow
+from splitlearn.analysis.terminal import print_whole
 from splitlearn.files import whole_file, write_json
 
 Results = Mapping[str, Sequence[CodecRow]]
 """Rows by the name of what was coded."""
 
-WIDEST = 200  # characters of a line, at most
 COLUMNS = (
     "levels",
     "codec",
@@ -58,10 +57,7 @@ def codec_table(rows: Sequence[CodecRow], title: str) -> Table:
 
 def print_codecs(rows: Sequence[CodecRow], title: str) -> None:
     """Print the rows as a table whole: a narrow terminal wraps its lines, but no figure is lost."""
-    table, console = codec_table(rows, title), Console()
-    widest = console.measure(table, options=console.options.update_width(WIDEST)).maximum
-    console.width = max(console.width, widest)
-    console.print(table)
+    print_whole(codec_table(rows, title))
 
 
 def codec_markdown(rows: Sequence[CodecRow]) -> str:

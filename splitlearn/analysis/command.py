@@ -15,12 +15,12 @@ from torch import nn
 from splitlearn.analysis.advice import advice
 from splitlearn.analysis.detector_profile import core_modules, is_rcnn
 from splitlearn.analysis.layer_plots import WHOLE
+from splitlearn.analysis.log_ticks import plain_log_ticks
 from splitlearn.analysis.profile import ModuleProfile, profile_model, smaller_cut
+from splitlearn.analysis.terminal import print_whole
 from splitlearn.files import whole_file
 from splitlearn.models import backbone
 from splitlearn.models.cutting import is_detector
-
-WIDEST = 200
 
 
 def profile_command(
@@ -54,10 +54,7 @@ def profile_command(
     _plot(profiles, name, out / "profile.png")
     size = f"{4 * math.prod(input_shape) / 1024:,.1f} kB"
     table, console = _table(profiles, f"{name}, input {'×'.join(map(str, input_shape))}: {size}"), Console()
-    # a narrow terminal wraps its lines, but no figure is lost
-    widest = console.measure(table, options=console.options.update_width(WIDEST)).maximum
-    console.width = max(console.width, widest)
-    console.print(table)
+    print_whole(table)
     console.print(_legend(network, None if at else depth), soft_wrap=True)
     console.print(advice(profiles, elsewhere), soft_wrap=True)
     console.print(f"{out / 'profile.csv'} and {out / 'profile.png'} written", soft_wrap=True)
@@ -122,6 +119,7 @@ def _plot(profiles: Sequence[ModuleProfile], title: str, path: Path) -> None:
     weights.plot(positions, parameters, color="tab:green", marker=".", label="M parameters on device")
     weights.set(ylabel="parameters before the cut (millions)", ylim=(0, None))
     weights.set_xticks(positions, [p.name or WHOLE for p in profiles], rotation=90, fontsize=7)
+    plain_log_ticks(axes.yaxis)
     work = axes.twinx()
     work.plot(
         positions, [p.cumulative_macs / 1e6 for p in profiles], color="tab:red", marker=".", label="M MAC on device"

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from splitlearn.analysis.log_ticks import plain_log_ticks
 from splitlearn.files import whole_file, write_json
 
 
@@ -94,7 +95,8 @@ def plot_comparison(points: Sequence[Comparison], path: Path, title: str) -> Non
             label=method,
         )
     axes.set(xscale="log", xlabel="payload (bytes per image, log scale)", ylabel="top-1 accuracy (%)", title=title)
-    axes.grid(visible=True, which="both", alpha=0.3)
+    plain_log_ticks(axes.xaxis)
+    axes.grid(visible=True, alpha=0.3)
     axes.legend()
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -16,6 +16,7 @@ from torch import Tensor
 from splitlearn.analysis.exit_scores import CODECS, ExitScores, Point, score_exits, static_codecs
 from splitlearn.analysis.partition import Partition, partition
 from splitlearn.analysis.rate_plots import Panel, plot_panels
+from splitlearn.analysis.terminal import print_whole
 from splitlearn.data import ImageDataModule
 from splitlearn.files import whole_file, write_json
 from splitlearn.models import EarlyExitModel, to_int8
@@ -123,9 +124,9 @@ def exits_command(
     data.setup("test")
     found = evaluate_exits(model.to("cuda" if torch.cuda.is_available() else "cpu"), data)
     console, summary = Console(), found.summary()
-    console.print(_sizes_table(found))
+    print_whole(_sizes_table(found))
     points = [found.scores.at(threshold) for threshold in THRESHOLDS]
-    console.print(_points_table(points))
+    print_whole(_points_table(points))
     console.print(_words(summary), soft_wrap=True)
     cheapest = found.cheapest(accuracies)
     for accuracy, each in cheapest.items():

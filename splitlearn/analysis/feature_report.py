@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from splitlearn.analysis.distribution import SHARES, Distribution
+from splitlearn.analysis.terminal import print_whole
 from splitlearn.files import whole_file
 
-WIDEST = 200  # characters of a line, at most
 LONG = ("quantiles",)  # fields that have a file of their own
 
 
@@ -63,9 +63,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_row("" if first == last else first, *others)
         last = first
     console.print(f"\n{title}", soft_wrap=True, highlight=False)
-    widest = console.measure(table, options=console.options.update_width(WIDEST)).maximum
-    console.width = max(console.width, widest)
-    console.print(table)
+    print_whole(table)
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from splitlearn.analysis.log_ticks import plain_log_ticks
 from splitlearn.analysis.profile import ModuleProfile
 from splitlearn.files import whole_file
 
@@ -50,6 +51,7 @@ def _plot(networks: Mapping[str, Sequence[ModuleProfile]], value: Value, quantit
     if log:
         axes.set_yscale("log")
         axes.axhline(1, color="black", linewidth=0.8, linestyle=":", label="input")
+        plain_log_ticks(axes.yaxis)
     axes.set(ylabel=quantity)
     axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=8)
     axes.grid(alpha=0.3)

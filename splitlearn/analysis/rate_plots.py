@@ -8,6 +8,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from splitlearn.analysis.log_ticks import plain_log_ticks
 from splitlearn.files import whole_file
 
 MARKERS = "osD^vP*X"
@@ -87,7 +88,7 @@ def _legend(owner: Any, found: Mapping[str, Any], widest: int, title: str | None
 
 
 def _draw(axes: Any, panel: Panel, numbers: Mapping[str, int]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import MaxNLocator
 
     for label, curve in panel.curves.items():
         points, number = sorted(curve), numbers[label]
@@ -104,9 +105,7 @@ def _draw(axes: Any, panel: Panel, numbers: Mapping[str, int]) -> None:
             axes.axhline(height, color=f"C{numbers[label] % 10}", linewidth=0.9, linestyle=":")
     axes.set(xlabel=panel.x, ylabel=panel.y, yscale="log" if panel.log else "linear")
     if panel.log:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        plain_log_ticks(axes.yaxis)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
     axes.set_title(panel.heading, fontsize=10)
     axes.grid(visible=True, which="both" if panel.log else "major", alpha=0.3)

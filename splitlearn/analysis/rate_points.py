@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from splitlearn.analysis.codec_comparison import entropy_bytes
+from splitlearn.analysis.log_ticks import plain_log_ticks
 from splitlearn.codecs import CodecError
 from splitlearn.files import whole_file
 from splitlearn.models import SplitModel
@@ -151,7 +152,6 @@ def plot_rates(
         rate: likewise what is sent.
     """
     import matplotlib.pyplot as plt  # slow to import, and only needed here
-    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for number, (label, curve) in enumerate(curves.items()):
@@ -166,9 +166,7 @@ def plot_rates(
     axes.set(xscale="log", xlabel=rate, ylabel=score, title=title, ylim=(100 * lowest - 2, 100 * unsplit + 2))
     if rates := [x for x, _ in shown if x > 0]:
         axes.set_xlim(min(rates) / 1.2, max(rates) * 1.2)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:,g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    plain_log_ticks(axes.xaxis)
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize=8)
     with whole_file(path) as temporary:

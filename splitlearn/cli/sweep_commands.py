@@ -68,6 +68,7 @@ def sweep(
     from rich.console import Console
     from rich.live import Live
 
+    from splitlearn.analysis.terminal import print_whole
     from splitlearn.cli.instances import instance
     from splitlearn.cli.sweep_processes import SweepTrial
     from splitlearn.cli.sweep_trial import ConfigTrial, settings_of
@@ -125,7 +126,7 @@ def sweep(
 
         found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
     best = write_report(found, axes, out, run_record(), by).curves[0]
-    console.print(live_table(found, axes, rows=len(found)))
+    print_whole(live_table(found, axes, rows=len(found)))
     lacking = [trial for trial in found if trial.state is State.FAILED and told_shortage(trial.error)]
     if lacking:
         raise ShortageError(
@@ -147,6 +148,7 @@ def pareto(
     at: str | None = None,
     baseline: Path | None = None,
     html: bool = False,
+    unsplit: float | None = None,
 ) -> None:
     """Show the frontier of a sweep: CSV, JSON and plot, with hypervolume, rates at given scores and BD-rate.
 
@@ -161,6 +163,7 @@ def pareto(
         baseline: CSV file with columns of the same metrics, such as another sweep's trials.csv, to compare with; where
             it has the column --by, each value with its own.
         html: also write pareto.html, an interactive plot; needs the extra viz.
+        unsplit: score of the network without a cut, drawn as a line.
     """
     address = storage or str(out / JOURNAL)
     if "://" not in address and not Path(address).is_file():
@@ -168,6 +171,7 @@ def pareto(
     scores = _numbers(at)
     from rich.console import Console
 
+    from splitlearn.analysis.terminal import print_whole
     from splitlearn.sweep import (
         Axes,
         Study,
@@ -192,13 +196,13 @@ def pareto(
             raise UsageError(f"{option} {metric} was not measured{did_you_mean(metric, measured)}")
     try:
         points = None if baseline is None else read_baseline(baseline, axes, by)
-        report = write_report(trials, axes, out, run_record(), by, scores, points)
+        report = write_report(trials, axes, out, run_record(), by, scores, points, unsplit)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     if html:
         write_interactive(trials, axes, out / "pareto.html")
     console = Console()
-    console.print(frontier_table(report.curves[0].frontier, axes), figures_table(report, axes))
+    print_whole(frontier_table(report.curves[0].frontier, axes), figures_table(report, axes))
     written = ["trials.csv", "frontier.csv", "pareto.json", *(["pareto.html"] if html else []), "pareto.png"]
     console.print(f"{out}: {', '.join(written[:-1])} and {written[-1]} written", soft_wrap=True)
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 from rich.console import Console
 from rich.table import Table
 
+from splitlearn.analysis.terminal import print_whole
 from splitlearn.deploy.bank import export_bank, read_bank
 from splitlearn.deploy.config_file import settings_to_test, write_config
 from splitlearn.deploy.record import write_record
@@ -50,7 +51,7 @@ def bank_command(
     record, launch = write_record(out, metrics, origin, licence), out.with_suffix(".yaml")
     write_config(launch, HEADER.format(count=len(kept), path=launch, last=len(kept) - 1), settings)
     console = Console()
-    console.print(_table(model, score))
+    print_whole(_table(model, score))
     console.print(f"{out} written, {out.stat().st_size:,} bytes; record: {record}; config: {launch}", soft_wrap=True)
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from splitlearn.analysis.terminal import print_whole
 from splitlearn.deploy.bottleneck_file import export_bottleneck
 from splitlearn.deploy.calibration import Calibration, CalibrationSettings, calibrate
 from splitlearn.deploy.config_file import settings_to_test, write_config
@@ -45,7 +46,7 @@ def calibrate_command(
     }
     export_bottleneck(found.model, out, metrics)
     console = Console()
-    console.print(_table(found))
+    print_whole(_table(found))
     for quantizer in found.model.quantizers:
         console.print(str(quantizer), soft_wrap=True)
     size = f"{found.model.table_bytes:,} bytes of levels and tables, sent once"

@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
+from splitlearn.analysis.log_ticks import plain_log_ticks
 from splitlearn.files import whole_file, write_json
 from splitlearn.sweep.pareto import bd_rate, frontier_of, hypervolume, pareto_frontier, rate_at
 from splitlearn.sweep.space import Value
@@ -256,6 +257,7 @@ def write_report(
     by: str | None = None,
     at: Sequence[float] = (),
     baseline: Baseline | None = None,
+    unsplit: float | None = None,
 ) -> Report:
     """Write trials.csv, frontier.csv, pareto.json and pareto.png into a folder.
 
@@ -267,6 +269,7 @@ def write_report(
         by: path of a parameter whose values get a frontier each.
         at: scores to give the rates of.
         baseline: other points to be drawn and compared with, each curve with those of its name, if there are such.
+        unsplit: score of the network without a cut, drawn as a line.
 
     Raises:
         ValueError: if the space has no parameter `by`.
@@ -291,11 +294,13 @@ def write_report(
     }
     write_json(out / "pareto.json", told)
     if len(seen):
-        _plot(curves, axes, baseline[ALL], out / "pareto.png")
+        _plot(curves, axes, baseline[ALL], unsplit, out)
     return Report(curves, figures)
 
 
-def _plot(curves: Sequence[Curve], axes: Axes, baseline: Sequence[tuple[float, float]], path: Path) -> None:
+def _plot(
+    curves: Sequence[Curve], axes: Axes, baseline: Sequence[tuple[float, float]], unsplit: float | None, out: Path
+) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -308,12 +313,16 @@ def _plot(curves: Sequence[Curve], axes: Axes, baseline: Sequence[tuple[float, f
         plot.plot(*_columns(axes.points(curve.frontier)), "o-", color=colour, markersize=4, label=label)
     if baseline:
         plot.plot(*_columns(frontier_of(baseline).tolist()), "s--", color="grey", markersize=4, label="baseline")
+    if unsplit is not None:
+        plot.axhline(unsplit, color="black", linewidth=1, label="unsplit")
+    plot.set_title(f"{out.resolve().name}: {len(curves[0].trials)} trials that have finished")
     plot.set_xscale("log")
+    plain_log_ticks(plot.xaxis)
     plot.set_xlabel(f"{axes.rate.replace('_', ' ')} (log scale)")
     plot.set_ylabel(axes.score.replace("_", " "))
-    plot.grid(alpha=0.3, which="both")
+    plot.grid(alpha=0.3)
     plot.legend()
-    with whole_file(path) as temporary:
+    with whole_file(out / "pareto.png") as temporary:
         figure.savefig(temporary, dpi=150)
 
 

@@ -3,8 +3,10 @@
 import json
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from splitlearn.sweep import Axes, State, Trial, figures_table, read_baseline, write_report
@@ -53,3 +55,24 @@ def test_the_table_tells_what_is_not_reached(tmp_path: Path) -> None:
     assert "bytes at 0.65" in shown
     assert "not reached" in shown
     assert "BD-rate" not in shown
+
+
+def test_the_plot_says_what_it_is_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    save = Figure.savefig
+
+    def noted(figure: Figure, *where: Any, **how: Any) -> None:
+        drawn.append(figure)
+        save(figure, *where, **how)
+
+    monkeypatch.setattr(Figure, "savefig", noted)
+    write_report(TRIALS, AXES, tmp_path / "my_sweep", {}, "at", unsplit=0.85)
+    write_report(TRIALS, AXES, tmp_path / "my_sweep", {})
+    ((with_line,), (without,)) = (figure.axes for figure in drawn)
+    assert with_line.get_title() == "my_sweep: 8 trials that have finished"
+    legend = [text.get_text() for text in with_line.get_legend().get_texts()]
+    assert legend == ["frontier of early", "frontier of late", "unsplit"]
+    heights = [list(line.get_ydata()) for line in with_line.lines if line.get_label() == "unsplit"]
+    assert heights == [[0.85, 0.85]]
+    assert [text.get_text() for text in without.get_legend().get_texts()] == ["frontier"]
+    assert (tmp_path / "my_sweep" / "pareto.png").stat().st_size > 1000

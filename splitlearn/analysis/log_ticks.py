@@ -1,0 +1,24 @@
+"""Ticks of logarithmic axes that are plain numbers and never overlap."""
+
+from __future__ import annotations
+
+from math import log10
+from typing import Any
+
+
+def plain_log_ticks(axis: Any) -> None:
+    """Label an axis of a plot, logarithmic and with everything drawn, by plain numbers at few enough places.
+
+    Within a decade these are round numbers at equal distances, beyond it 1, 2 and 5 times powers of ten, or the powers.
+
+    Args:
+        axis: `axes.xaxis` or `axes.yaxis` of matplotlib.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    low, high = sorted(axis.get_view_interval())
+    decades = log10(high / low) if low > 0 else 1.0
+    within = MaxNLocator(6, steps=(1, 2, 2.5, 5, 10))
+    axis.set_major_locator(within if decades < 0.9 else LogLocator(subs=(1, 2, 5) if decades < 3.5 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -24,7 +24,7 @@ from splitlearn.files import whole_file
 from splitlearn.models import SplitModel
 from splitlearn.processes import PARENT, Stopped
 from splitlearn.shortage import shortage
-from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, StopsAtOnce, quieten, write_results
+from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, PredictionWriter, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.loading import CONFIG_KEY, load_weights_into, read_checkpoint
 
 register_type(torch.device, str, torch.device)  # StochasticWeightAveraging has one among its settings
@@ -98,6 +98,8 @@ class SplitCLI(LightningCLI):
         config.checkpoint.save_last = False  # LastCheckpoint does so
         if config.get("ckpt_path") == "last":
             config.ckpt_path = str(newest_checkpoint(experiment_folder(config.trainer)))
+        if self.subcommand == "predict":
+            config.return_predictions = False  # they are written, and not kept
         resumed = self._resumed()
         self.settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         again = self.settings[self.subcommand] | ({"ckpt_path": None} if self.subcommand == "fit" else {})
@@ -146,7 +148,12 @@ class SplitCLI(LightningCLI):
         if trained and self.config[self.subcommand].get("ckpt_path") is None:
             print("warning: this bottleneck is untrained; did you mean --ckpt_path last?", file=sys.stderr)
 
-    before_validate = before_predict = before_test
+    before_validate = before_test
+
+    def before_predict(self) -> None:
+        """Likewise, and have the predictions written while all processes are there."""
+        self.before_test()
+        self.trainer.callbacks.append(PredictionWriter(self.run.path))  # type: ignore[attr-defined]
 
     def after_test(self) -> None:
         """Leave results.json in the run folder."""
@@ -157,10 +164,9 @@ class SplitCLI(LightningCLI):
             print(f"results: {write_results(self.run.path, metrics, self.settings)}")
 
     def after_predict(self) -> None:
-        """Leave predictions.csv in the run folder: number of the image, and what the task has found in it."""
-        names = getattr(self.datamodule, "class_names", None)
-        self.model.write_predictions(self.run.path, self.trainer.predict_loop.predictions, names)
-        print(f"predictions: {self.run.path / 'predictions.csv'}")
+        """Say where they are."""
+        if self.trainer.is_global_zero:
+            print(f"predictions: {self.run.path / 'predictions.csv'}")
 
 
 def run_trainer_command() -> None:

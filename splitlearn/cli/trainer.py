@@ -18,6 +18,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from splitlearn.analysis import complexity
 from splitlearn.cli.messages import UsageError
+from splitlearn.cli.named_weights import check_named_weights
 from splitlearn.cli.precheck import TRAINER_COMMANDS
 from splitlearn.cli.run_folder import RunFolder, experiment_folder, newest_checkpoint
 from splitlearn.files import whole_file
@@ -138,7 +139,9 @@ class SplitCLI(LightningCLI):
         """Refuse a checkpoint of another architecture before anything runs."""
         path = self.config[self.subcommand].get("ckpt_path")
         if path is not None and path not in ("best", "hpc", "registry"):
-            load_weights_into(self.model, read_checkpoint(path), path)
+            content = read_checkpoint(path)
+            check_named_weights(self.model, self.settings[self.subcommand]["model"], content, path)
+            load_weights_into(self.model, content, path)
 
     def before_test(self) -> None:
         """Likewise, and warn that an untrained bottleneck is about to be tested."""
@@ -161,7 +164,9 @@ class SplitCLI(LightningCLI):
         if isinstance(self.model.model, SplitModel):
             metrics |= {f"bottleneck/{name}": value for name, value in asdict(complexity(self.model.model)).items()}
         if self.trainer.is_global_zero:
-            print(f"results: {write_results(self.run.path, metrics, self.settings)}")
+            path = self.config[self.subcommand].get("ckpt_path")
+            tested = Path(path) if path is not None and Path(path).is_file() else None
+            print(f"results: {write_results(self.run.path, metrics, self.settings, tested)}")
 
     def after_predict(self) -> None:
         """Say where they are."""

@@ -66,6 +66,13 @@ class PayloadTask(LightningModule):
         """Refuse data that several processes would count twice in part."""
         check_no_repeats(self.trainer.test_dataloaders)
 
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Have the codecs prove on the first batch that they lose nothing."""
+        if batch_idx == 0:
+            self.model.check_lossless(batch[0])
+
+    on_predict_batch_start = on_test_batch_start
+
     def measured(self, images: Tensor | Sequence[Tensor]) -> Any:
         """Return the prediction of images that went through their payloads, and log the sizes of these."""
         prediction, payloads = self.by_payloads(images)

@@ -67,6 +67,8 @@ def codecs_command(
         measured, others = list(latents[: 2 * images : 2]), latents[1 : 2 * images : 2]
         rows: list[CodecRow] = []
         for grid in activations.grids:
+            for label in (k for k, c in more.items() if not _takes(c, grid)):
+                console.print(f"note: {label} is left out at {grid.levels} levels, which it refuses", soft_wrap=True)
             codecs = with_static_tables(
                 package_codecs() | {k: c for k, c in more.items() if _takes(c, grid)}, others, grid
             )

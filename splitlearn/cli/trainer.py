@@ -18,13 +18,14 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from splitlearn.analysis import complexity
 from splitlearn.cli.messages import UsageError
+from splitlearn.cli.named_weights import check_named_weights
 from splitlearn.cli.precheck import TRAINER_COMMANDS
 from splitlearn.cli.run_folder import RunFolder, experiment_folder, newest_checkpoint
 from splitlearn.files import whole_file
 from splitlearn.models import SplitModel
 from splitlearn.processes import PARENT, Stopped
 from splitlearn.shortage import shortage
-from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, StopsAtOnce, quieten, write_results
+from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, PredictionWriter, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.loading import CONFIG_KEY, load_weights_into, read_checkpoint
 
 register_type(torch.device, str, torch.device)  # StochasticWeightAveraging has one among its settings
@@ -98,6 +99,8 @@ class SplitCLI(LightningCLI):
         config.checkpoint.save_last = False  # LastCheckpoint does so
         if config.get("ckpt_path") == "last":
             config.ckpt_path = str(newest_checkpoint(experiment_folder(config.trainer)))
+        if self.subcommand == "predict":
+            config.return_predictions = False  # they are written, and not kept
         resumed = self._resumed()
         self.settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         again = self.settings[self.subcommand] | ({"ckpt_path": None} if self.subcommand == "fit" else {})
@@ -136,7 +139,9 @@ class SplitCLI(LightningCLI):
         """Refuse a checkpoint of another architecture before anything runs."""
         path = self.config[self.subcommand].get("ckpt_path")
         if path is not None and path not in ("best", "hpc", "registry"):
-            load_weights_into(self.model, read_checkpoint(path), path)
+            content = read_checkpoint(path)
+            check_named_weights(self.model, self.settings[self.subcommand]["model"], content, path)
+            load_weights_into(self.model, content, path)
 
     def before_test(self) -> None:
         """Likewise, and warn that an untrained bottleneck is about to be tested."""
@@ -146,7 +151,12 @@ class SplitCLI(LightningCLI):
         if trained and self.config[self.subcommand].get("ckpt_path") is None:
             print("warning: this bottleneck is untrained; did you mean --ckpt_path last?", file=sys.stderr)
 
-    before_validate = before_predict = before_test
+    before_validate = before_test
+
+    def before_predict(self) -> None:
+        """Likewise, and have the predictions written while all processes are there."""
+        self.before_test()
+        self.trainer.callbacks.append(PredictionWriter(self.run.path))  # type: ignore[attr-defined]
 
     def after_test(self) -> None:
         """Leave results.json in the run folder."""
@@ -154,13 +164,14 @@ class SplitCLI(LightningCLI):
         if isinstance(self.model.model, SplitModel):
             metrics |= {f"bottleneck/{name}": value for name, value in asdict(complexity(self.model.model)).items()}
         if self.trainer.is_global_zero:
-            print(f"results: {write_results(self.run.path, metrics, self.settings)}")
+            path = self.config[self.subcommand].get("ckpt_path")
+            tested = Path(path) if path is not None and Path(path).is_file() else None
+            print(f"results: {write_results(self.run.path, metrics, self.settings, tested)}")
 
     def after_predict(self) -> None:
-        """Leave predictions.csv in the run folder: number of the image, and what the task has found in it."""
-        names = getattr(self.datamodule, "class_names", None)
-        self.model.write_predictions(self.run.path, self.trainer.predict_loop.predictions, names)
-        print(f"predictions: {self.run.path / 'predictions.csv'}")
+        """Say where they are."""
+        if self.trainer.is_global_zero:
+            print(f"predictions: {self.run.path / 'predictions.csv'}")
 
 
 def run_trainer_command() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from torchvision.transforms import v2
 
 from splitlearn.data.images import DataError, ImageSet, View
@@ -115,15 +116,16 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return validation batches, always in the same order."""
-        return self._loader(self._val)
+        fits = self.trainer is not None and self.trainer.state.fn == "fit"  # there, processes must have as many each
+        return self._loader(self._val, sampler=None if fits else self._share(self._val))
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Return test batches, always in the same order."""
-        return self._loader(self._test)
+        """Return test batches, always in the same order; of several processes each has its share, no image twice."""
+        return self._loader(self._test, sampler=self._share(self._test))
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Return the test batches, labels included."""
-        return self._loader(self._test)
+        return self.test_dataloader()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Convert a batch to float32 in [0, 1] and, while the Trainer trains, augment it.
@@ -164,7 +166,18 @@ class ImageDataModule(LightningDataModule, ABC):
         kept, held_out = split_indices(len(train), self.val_size, self.seed)
         return Subset(train, kept), Subset(val, held_out)
 
-    def _loader(self, images: Dataset[Batch] | None, shuffle: bool = False) -> DataLoader[Batch]:
+    def _share(self, images: Dataset[Any] | None) -> Sampler[int] | None:
+        """Return which images this process is to look at; None, which is all, where it is the only one."""
+        if images is None or self.trainer is None or self.trainer.world_size == 1:
+            return None
+        count, processes = len(images), self.trainer.world_size  # type: ignore[arg-type]
+        if count < processes:
+            raise DataError(f"{count} images cannot be shared out to {processes} processes: start no more than {count}")
+        return UnrepeatedDistributedSampler(images, processes, self.trainer.global_rank, shuffle=False)
+
+    def _loader(
+        self, images: Dataset[Batch] | None, shuffle: bool = False, sampler: Sampler[int] | None = None
+    ) -> DataLoader[Batch]:
         if images is None:
             raise RuntimeError("call setup() before asking for a loader; the Trainer does so")
         return DataLoader(
@@ -172,6 +185,7 @@ class ImageDataModule(LightningDataModule, ABC):
             batch_size=self.batch_size,
             shuffle=shuffle,
             drop_last=shuffle and leaves_one(images, self.batch_size),
+            sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=passed_on,
             pin_memory=torch.cuda.is_available(),

@@ -48,11 +48,13 @@ class TensorImages(ImageSet):
     Args:
         images: uint8, `(N, 3, H, W)`.
         labels: int64, `(N,)`.
+        files: that the images are from, if there are such.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, files: Sequence[Path] | None = None) -> None:
         self.images = images
         self.labels = labels
+        self.files = files
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return a batch: uint8 images `(B, 3, H, W)` and int64 labels `(B,)`."""
@@ -94,7 +96,7 @@ class FileImages(ImageSet):
         steps = track(range(len(self)), f"Decoding {len(self)} images", transient=True)
         for index in steps:
             images[index] = self._decode(self.files[index])
-        return TensorImages(images, self.labels)
+        return TensorImages(images, self.labels, self.files)
 
     def _decode(self, file: Path) -> Tensor:
         pixels: Tensor = pil_to_tensor(self.view(decode_rgb(file)))

@@ -48,6 +48,11 @@ class BoxImages(Dataset[tuple[Tensor, Boxes]]):
         self.labelled = labelled
         self.size = size
 
+    @property
+    def files(self) -> list[Path]:
+        """The image files."""
+        return [labelled.file for labelled in self.labelled]
+
     def __len__(self) -> int:
         return len(self.labelled)
 

@@ -125,6 +125,11 @@ class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
         self.table = table
         self.view = view
 
+    @property
+    def files(self) -> list[Path]:
+        """The image files."""
+        return [pair.image for pair in self.pairs]
+
     def __len__(self) -> int:
         return len(self.pairs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from torch import nn
@@ -14,6 +15,7 @@ from splitlearn.deploy.record import write_record
 from splitlearn.models import EarlyExitModel, InputModel, SplitModel
 from splitlearn.tasks import DetectorTask, DistillationTask, load_task
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
+from splitlearn.tasks.results import CONFIG, WEIGHTS, fingerprint, sha256_of
 
 
 def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: str) -> None:
@@ -32,7 +34,7 @@ def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: st
         FileNotFoundError: if checkpoint or results are absent.
         ValueError: if the checkpoint holds nothing to export, or the results are not those of a test.
     """
-    task, metrics = load_task(ckpt_path), _metrics(results)
+    task, metrics = load_task(ckpt_path), _metrics(results, ckpt_path)
     model = task.get_submodule("model")
     trained: nn.Module = model
     if isinstance(task, DistillationTask) and not isinstance(model, SplitModel):
@@ -55,12 +57,41 @@ def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: st
     )
 
 
-def _metrics(results: Path | None) -> dict[str, float]:
+def _metrics(results: Path | None, ckpt_path: Path) -> dict[str, float]:
+    """Return what a test of this checkpoint has measured.
+
+    Raises:
+        FileNotFoundError: if there are no such results.
+        ValueError: if they are of something else.
+    """
     if results is None:
         return {}
     if not results.is_file():
         raise FileNotFoundError(f"no results at {results}; splitlearn test leaves results.json in its run folder")
-    metrics = {k: v for k, v in json.loads(results.read_text()).items() if k.startswith("test/")}
+    told = json.loads(results.read_text())
+    metrics = {k: v for k, v in told.items() if k.startswith("test/")}
     if not metrics:
         raise ValueError(f"{results} holds no test metrics; give the results.json of splitlearn test")
+    remedy = f"test this checkpoint with its own config, splitlearn test --config … --ckpt_path {ckpt_path}"
+    if told.get(CONFIG) != fingerprint(told.get("config")):
+        raise ValueError(f"{results} was changed or written by an earlier splitlearn: {remedy}")
+    if told.get(WEIGHTS) != sha256_of(ckpt_path):
+        raise ValueError(f"{results} is of another checkpoint than {ckpt_path}, or of none: {remedy}")
+    tested = _model(told["config"].get("test"))
+    trained = _model(read_checkpoint(ckpt_path)[CONFIG_KEY])
+    if fingerprint(tested) != fingerprint(trained):
+        names = [name for name in sorted({*tested, *trained}) if tested.get(name) != trained.get(name)]
+        raise ValueError(
+            f"{results} was measured with another {', '.join(names) or 'config'} of the model than {ckpt_path} holds: "
+            f"{remedy}"
+        )
     return metrics
+
+
+def _model(settings: Any) -> dict[str, Any]:
+    """Return what a config says of the network, which alone counts in a test."""
+    try:
+        model = settings["model"]["init_args"]["model"]
+        return dict(model.get("init_args", {})) | {"class_path": model["class_path"]}
+    except (KeyError, TypeError, AttributeError):
+        return {}

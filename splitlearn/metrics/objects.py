@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,6 +63,15 @@ class ObjectScores(MeanAveragePrecision):
         names = NAMES_WITH_MASKS if self.masks else NAMES
         return {name: values[key].float() for name, key in names.items()}
 
+    def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
+        """Gather what all processes have counted; torchmetrics would need as many images in each."""
+        names = list(self._defaults)
+        mine = {name: _on_the_cpu(getattr(self, name)) for name in names}
+        found: list[Any] = [None] * torch.distributed.get_world_size(process_group)
+        torch.distributed.all_gather_object(found, mine, process_group)
+        for name in names:
+            setattr(self, name, [each for process in found for each in process[name]])
+
     def _as_found(self, boxes: Boxes) -> dict[str, Tensor]:
         assert boxes.scores is not None, "a detector gives scores"
         masks = {"masks": self._checked(boxes, "the detector finds boxes alone")} if self.masks else {}
@@ -76,3 +86,7 @@ class ObjectScores(MeanAveragePrecision):
         if boxes.masks is None:
             raise ValueError(f"masks cannot be scored, as {reason}: leave `masks` out, or take others that have them")
         return boxes.masks
+
+
+def _on_the_cpu(counted: Sequence[Any]) -> list[Any]:
+    return [each.cpu() if isinstance(each, Tensor) else each for each in counted]

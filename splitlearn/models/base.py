@@ -45,6 +45,13 @@ class CompressionModel(nn.Module, ABC):
             ValueError: if these are no images as said above; the message says what to do.
         """
 
+    def check_lossless(self, images: Tensor | Sequence[Tensor]) -> None:
+        """Refuse codecs of symbols that give back others than they were given, on a batch of images.
+
+        Raises:
+            CodecError: if one does.
+        """
+
     @abstractmethod
     def decompress(self, payloads: Sequence[bytes]) -> Any:
         """Return the prediction for a batch of payloads.

@@ -8,9 +8,10 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from splitlearn.codecs import Codec, Raw, pack, unpack
+from splitlearn.codecs import Codec, CodecError, Raw, pack, unpack
 from splitlearn.models.base import CompressionModel, Normalize
 from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, FeatureShape, Identity
 from splitlearn.models.cutting import Split
@@ -177,6 +178,19 @@ class SplitModel(CompressionModel):
         return [join_parts(tensors) for tensors in zip(*parts, strict=True)]
 
     @torch.inference_mode()
+    def check_lossless(self, images: Tensor | Sequence[Tensor] | Features) -> None:
+        """Refuse codecs that give back other symbols than they were given.
+
+        Raises:
+            CodecError: if one does.
+        """
+        whole = isinstance(images, Features)
+        for batch in [images] if whole else sent(images, self.net.input_shape, self.net.by_image):
+            for symbols, quantizer, codec in zip(self.symbols(batch), self.quantizers, self.codecs, strict=True):
+                for image in symbols.cpu().numpy():
+                    _check_lossless(codec, image, quantizer.levels)
+
+    @torch.inference_mode()
     def decompress(self, payloads: Sequence[bytes]) -> Any:
         """Return the prediction for a batch of payloads, from nothing but these.
 
@@ -290,6 +304,15 @@ def _one_each(parts: T | list[T], count: int, name: str, at: str) -> list[T]:
     if len(parts) != count:
         raise ValueError(f"{count} float tensors cross at {at!r}, but there are {len(parts)} {name}: give one for each")
     return list(parts)
+
+
+def _check_lossless(codec: Codec, symbols: NDArray[np.uint8], levels: int) -> None:
+    got = codec.decode(codec.encode(symbols, levels), symbols.shape, levels)
+    if wrong := int((got != symbols).sum()):
+        raise CodecError(
+            f"{type(codec).__name__} is not lossless: {wrong} of an image's {symbols.size} symbols came back changed, "
+            "and no figure would be of what is sent; mend it, with the help of splitlearn.testing.CodecContract"
+        )
 
 
 def codec_name(codec: Codec) -> str:

@@ -121,6 +121,15 @@ class VariableRateModel(CompressionModel):
             payloads += self._at(chosen, features) if budget is None else self._within(budget, features)
         return payloads
 
+    def check_lossless(self, images: Tensor | Sequence[Tensor] | Features) -> None:
+        """Refuse codecs that give back other symbols than they were given, at any rate.
+
+        Raises:
+            CodecError: if one does.
+        """
+        for model in self._models():
+            model.check_lossless(images)
+
     @torch.inference_mode()
     def decompress(self, payloads: Sequence[bytes]) -> Any:
         """Return the prediction for a batch of payloads of any rates, in their order; the tail runs once.

@@ -12,6 +12,7 @@ from splitlearn.tasks.keep_memory import KeepFreedMemory, keep_freed_memory
 from splitlearn.tasks.learnt_tables import LearntTables
 from splitlearn.tasks.loading import CheckpointError, load_task, task_from
 from splitlearn.tasks.payload import PayloadTask
+from splitlearn.tasks.predictions import ImageName, PredictionWriter
 from splitlearn.tasks.quiet import quieten
 from splitlearn.tasks.results import run_record, write_results
 from splitlearn.tasks.segmentation import SegmentationTask
@@ -30,12 +31,14 @@ __all__ = [
     "EarlyExitTask",
     "FoundObjects",
     "FrozenError",
+    "ImageName",
     "KeepFreedMemory",
     "KeepFrozen",
     "LastCheckpoint",
     "LearntTables",
     "NamedClasses",
     "PayloadTask",
+    "PredictionWriter",
     "SegmentationTask",
     "StaticTables",
     "StopsAtOnce",

@@ -16,6 +16,7 @@ from splitlearn.outputs import Boxes
 from splitlearn.tasks.checks import check_data, check_labels
 from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import full_precision
+from splitlearn.tasks.predictions import check_no_repeats
 from splitlearn.tasks.schedules import SameSchedule
 from splitlearn.tasks.student_scores import FoundObjects
 from splitlearn.tasks.training import optimizers
@@ -90,6 +91,10 @@ class DetectorTask(LightningModule):
             ValueError: if they have more or fewer than this task.
         """
         check_data(self.num_classes, getattr(self.trainer, "datamodule", None))
+
+    def on_test_start(self) -> None:
+        """Refuse data that several processes would count twice in part."""
+        check_no_repeats(self.trainer.test_dataloaders)
 
     def forward(self, images: Sequence[Tensor]) -> Any:
         """Return what the detector finds: a dict an image."""

@@ -15,6 +15,7 @@ from splitlearn.metrics import BitsPerPixel, BytesPerImage
 from splitlearn.models import CompressionModel, SplitModel, VariableRateModel
 from splitlearn.tasks.checks import check_data
 from splitlearn.tasks.keep_frozen import KeepFrozen
+from splitlearn.tasks.predictions import ImageName, check_no_repeats
 from splitlearn.tasks.schedules import SameSchedule
 
 
@@ -61,6 +62,17 @@ class PayloadTask(LightningModule):
         """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule."""
         return [KeepFrozen(), SameSchedule()]
 
+    def on_test_start(self) -> None:
+        """Refuse data that several processes would count twice in part."""
+        check_no_repeats(self.trainer.test_dataloaders)
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Have the codecs prove on the first batch that they lose nothing."""
+        if batch_idx == 0:
+            self.model.check_lossless(batch[0])
+
+    on_predict_batch_start = on_test_batch_start
+
     def measured(self, images: Tensor | Sequence[Tensor]) -> Any:
         """Return the prediction of images that went through their payloads, and log the sizes of these."""
         prediction, payloads = self.by_payloads(images)
@@ -90,14 +102,22 @@ class PayloadTask(LightningModule):
         """
         raise NotImplementedError
 
-    def write_predictions(self, folder: Path, predictions: Sequence[Any], class_names: Sequence[str] | None) -> None:
-        """Write what `predict` has found to predictions.csv.
+    def write_predictions(
+        self, folder: Path, predictions: Sequence[Any], class_names: Sequence[str] | None, images: Sequence[ImageName]
+    ) -> None:
+        """Write what `predict` has found to predictions.csv, with the files of the images if these lie in files.
 
         Args:
             folder: of the run.
-            predictions: what `predict_step` has returned, batch by batch.
+            predictions: what `predict_step` has returned, a batch of one image each.
             class_names: name of each class; None if the data have none.
+            images: which each of them is.
         """
-        table = self.prediction_table(predictions, class_names)
+        heading, *rows = self.prediction_table(predictions, class_names)
+        filed = any(image.file for image in images)
+        table = [[heading[0], *(["file"] if filed else []), *heading[1:]]]
+        for place, *cells in rows:
+            image = images[place]
+            table.append([image.number, *([image.file] if filed else []), *cells])
         with whole_file(folder / "predictions.csv") as temporary, temporary.open("w", newline="") as file:
             csv.writer(file).writerows(table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import shlex
@@ -15,21 +17,37 @@ from typing import Any
 from splitlearn.addresses import without_passwords
 from splitlearn.files import write_json
 
+WEIGHTS, CONFIG = "weights_sha256", "config_sha256"  # in results.json: what was tested, and with what settings
 PACKAGES = ("splitlearn", "torch", "torchvision", "lightning", "numpy", "numba")
 
 
-def write_results(folder: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -> Path:
+def write_results(
+    folder: Path, metrics: Mapping[str, Any], config: Mapping[str, Any], weights: Path | None = None
+) -> Path:
     """Write `results.json` and return its path; a reader never sees half a file.
 
     Args:
         folder: run folder, made if absent.
         metrics: name → value, e.g. `test/accuracy`; scalars of any kind.
         config: the full settings of the run.
+        weights: file whose weights were tested, which the results then name by hash; None if there was none.
     """
     path = folder / "results.json"
     values = {name: float(value) for name, value in sorted(metrics.items())}
-    write_json(path, {**values, **run_record(), "config": config})
+    names = {WEIGHTS: None if weights is None else sha256_of(weights), CONFIG: fingerprint(config)}
+    write_json(path, {**values, **run_record(), **names, "config": config})
     return path
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def fingerprint(settings: Any) -> str:
+    """Return the SHA-256 of settings, as JSON writes them."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def run_record() -> dict[str, Any]:

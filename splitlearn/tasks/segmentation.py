@@ -19,6 +19,7 @@ from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.metrics import pixel_scores
 from splitlearn.models import CompressionModel
 from splitlearn.outputs import IGNORED
+from splitlearn.tasks.predictions import ImageName
 from splitlearn.tasks.training import Batch, TrainingTask
 
 
@@ -124,14 +125,23 @@ class SegmentationTask(TrainingTask):
                 rows.append([i, label, class_names[label] if class_names else "", count])
         return rows
 
-    def write_predictions(self, folder: Path, predictions: Sequence[Any], class_names: Sequence[str] | None) -> None:
-        """Write predictions.csv, and each image's classes as masks/NNNNN.png in the colours of VOC."""
-        super().write_predictions(folder, predictions, class_names)
-        for i, mask in enumerate(mask for batch in predictions for mask in batch):
-            image = Image.fromarray(mask.cpu().numpy())
-            image.putpalette(_voc_colours().tobytes())
-            with whole_file(folder / "masks" / f"{i:05}.png") as temporary:
-                image.save(temporary)
+    def write_predictions(
+        self, folder: Path, predictions: Sequence[Any], class_names: Sequence[str] | None, images: Sequence[ImageName]
+    ) -> None:
+        """Write predictions.csv, and each image's classes as masks/NAME.png in the colours of VOC.
+
+        NAME is that of the image's file without its suffix, its number if it has none, both if files share a name.
+        """
+        super().write_predictions(folder, predictions, class_names, images)
+        stems = [Path(image.file).stem for image in images]
+        shared = len(set(stems)) < len(stems)
+        for image, stem, (mask,) in zip(images, stems, predictions, strict=True):
+            number = f"{image.number:05}"
+            name = "_".join([number, stem] if shared and stem else [stem or number])
+            drawn = Image.fromarray(mask.cpu().numpy())
+            drawn.putpalette(_voc_colours().tobytes())
+            with whole_file(folder / "masks" / f"{name}.png") as temporary:
+                drawn.save(temporary)
 
 
 def _check_masks(targets: Any) -> None:

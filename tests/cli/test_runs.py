@@ -68,6 +68,17 @@ def test_fit_test_export(fit: Run, run: Run) -> None:
     assert "codecs.0.lengths" in tensors
     assert manifest["bottlenecks"][0]["init_args"]["channels"] == 8
 
+    other = run("test", "--config", "small.yaml", "--ckpt_path", "last", "--model.model.quantizer.step", "0.25")
+    assert other.status == 0, other.err
+    refused = run(*words, "--results", "runs/small/version_2/results.json")
+    assert "was measured with another quantizer of the model than" in refused.error
+    assert run("test", "--config", "small.yaml").status == 0
+    refused = run(*words, "--results", "runs/small/version_3/results.json")
+    assert "version_3/results.json is of another checkpoint than" in refused.error
+    Path("edited.json").write_text(results.read_text().replace('"step": 0.5', '"step": 0.7'))
+    assert (
+        "edited.json was changed or written by an earlier splitlearn" in run(*words, "--results", "edited.json").error
+    )
     Path("empty.json").write_text("{}")
     assert run(*words, "--results", "empty.json").error.startswith("empty.json holds no test metrics")
     assert run(*words, "--results", "none.json").error.startswith("no results at none.json")
@@ -78,6 +89,13 @@ def test_an_exported_bottleneck_goes_on_working(fit: Run, run: Run) -> None:
     weights = export_network(network(), "backbone.safetensors")
     assert fit("--model.model.net.model.weights", str(weights)).status == 0
     assert run("export", "--ckpt_path", str(CHECKPOINTS / "best.ckpt"), "--out", "exported").status == 0
+    other = export_network(network(1), "other.safetensors")
+    words = ["test", "--config", "small.yaml", "--ckpt_path", "last"]
+    refused = run(*words, "--model.model.net.model.weights", str(other))
+    assert (
+        "has other weights than other.safetensors, which the config names and which it would replace" in refused.error
+    )
+    assert run(*words, "--model.model.net.model.weights", str(weights)).status == 0
     loaded = load_bottleneck("exported/bottleneck.safetensors", network())
     trained = load_task(CHECKPOINTS / "best.ckpt").model
     assert isinstance(trained, SplitModel)
@@ -87,7 +105,7 @@ def test_an_exported_bottleneck_goes_on_working(fit: Run, run: Run) -> None:
     argument += ["--model.model.backbone=splitlearn.models.resnet20", f"--model.model.backbone.weights={weights}"]
     outcome = run("test", "--config", "small.yaml", *argument)
     assert outcome.status == 0, outcome.err
-    record = json.loads(Path("runs/small/version_1/results.json").read_text())
+    record = json.loads(next(Path("runs/small").glob("version_3/results.json")).read_text())
     sizes = [len(payload) for payload in trained.compress(digits(32))]
     assert record["test/bytes_per_image"] == pytest.approx(sum(sizes) / 32)
 

@@ -73,8 +73,8 @@ def test_fit_test_and_predict(run: Run, tmp_path: Path, mask_folder: Path) -> No
     folder = Path("runs/masks/version_2")
     rows = list(csv.DictReader((folder / "predictions.csv").read_text().splitlines()))
     assert {row["name"] for row in rows} <= {"rest", "person", "cat", "dog"}
-    assert sorted(file.name for file in (folder / "masks").iterdir()) == [f"{n:05}.png" for n in range(4)]
-    with Image.open(folder / "masks/00000.png") as mask:
+    assert sorted(file.name for file in (folder / "masks").iterdir()) == [f"val2017_{n}.png" for n in range(4)]
+    with Image.open(folder / "masks/val2017_0.png") as mask:
         assert (mask.size, mask.mode) == ((32, 32), "P")
 
 

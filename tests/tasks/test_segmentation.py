@@ -21,7 +21,7 @@ from splitlearn.losses import FeatureDistillation, L1Rate
 from splitlearn.models import DepthwiseSeparable, InputModel, NormalizedSeparable, SplitModel, split
 from splitlearn.outputs import IGNORED
 from splitlearn.quantizers import MinMax, Step
-from splitlearn.tasks import SegmentationTask
+from splitlearn.tasks import PredictionWriter, SegmentationTask
 from tests.networks import Colours
 from tests.tasks.conftest import MakeTrainer
 
@@ -178,15 +178,15 @@ def test_cached_features_train_the_same(make_trainer: MakeTrainer, blocks: Path,
 
 def test_predictions_are_masks(make_trainer: MakeTrainer, blocks: Path, tmp_path: Path) -> None:
     task = SegmentationTask(model(), CLASSES)
-    predicted = make_trainer(limit_predict_batches=1.0).predict(task, data(blocks))
+    writer = PredictionWriter(tmp_path / "run")
+    predicted = make_trainer(limit_predict_batches=1.0, callbacks=[writer]).predict(task, data(blocks))
     assert predicted is not None
-    task.write_predictions(tmp_path / "run", predicted, NAMES)
     with (tmp_path / "run/predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["image"] for row in rows} == set("01234")
     assert sum(int(row["pixels"]) for row in rows) == 5 * SIZE**2
     assert all(NAMES[int(row["class"])] == row["name"] for row in rows)
-    with Image.open(tmp_path / "run/masks/00003.png") as mask, Image.open(blocks / "masks/val/3.png") as truth:
+    with Image.open(tmp_path / "run/masks/3.png") as mask, Image.open(blocks / "masks/val/3.png") as truth:
         assert (np.array(mask) == np.array(truth)).mean() > 0.8
         assert (mask.getpalette() or [])[:12] == [
             0,

@@ -1,0 +1,57 @@
+"""Weights that a config names and a checkpoint replaces."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning import LightningModule
+
+from splitlearn.models import frozen_tensors
+from splitlearn.tasks import CheckpointError
+from splitlearn.tasks.loading import CONFIG_KEY
+
+
+def check_named_weights(
+    task: LightningModule, settings: Mapping[str, Any], content: Mapping[str, Any], path: object
+) -> None:
+    """Refuse a checkpoint of a frozen network that is not the one whose weights a config names; else say what goes.
+
+    Args:
+        task: as the config builds it.
+        settings: the config's section `model`.
+        content: of the checkpoint.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: if the frozen network would silently become another one.
+    """
+    named = _weights(settings)
+    if not named:
+        return
+    state = content["state_dict"]
+    frozen = frozen_tensors(task)
+    for name, tensor in frozen.items():
+        if name in state and not torch.equal(tensor.detach().cpu(), state[name].to(tensor.dtype)):
+            told = ", ".join(named.values())
+            raise CheckpointError(
+                f"the frozen network in {path} has other weights than {told}, which the config names and which it "
+                "would replace: name those that it was trained with, or leave --ckpt_path out"
+            )
+    before = _weights(content.get(CONFIG_KEY, {}).get("model", {}))
+    for name, value in named.items():
+        if not frozen and name in before and before[name] != value:
+            print(f"warning: {path} brings all weights, so that {name} {value} has no effect", file=sys.stderr)
+
+
+def _weights(settings: Any, path: str = "model") -> dict[str, str]:
+    """Return the names of weights in a config, by the path of the setting."""
+    found: dict[str, str] = {}
+    for name, value in settings.items() if isinstance(settings, Mapping) else ():
+        inside = path if name == "init_args" else f"{path}.{name}"
+        if name.endswith("weights") and isinstance(value, str):
+            found[inside] = value
+        found |= _weights(value, inside)
+    return found

@@ -184,8 +184,8 @@ class SplitModel(CompressionModel):
         Raises:
             CodecError: if one does.
         """
-        whole = isinstance(images, Features)
-        for batch in [images] if whole else sent(images, self.net.input_shape, self.net.by_image):
+        shape, by_image = self.net.input_shape, self.net.by_image
+        for batch in [images] if isinstance(images, Features) else sent(images, shape, by_image):
             for symbols, quantizer, codec in zip(self.symbols(batch), self.quantizers, self.codecs, strict=True):
                 for image in symbols.cpu().numpy():
                     _check_lossless(codec, image, quantizer.levels)

@@ -98,7 +98,7 @@ def test_processes_share_images_and_none_twice(processes: int) -> None:
         for loader in (data.test_dataloader(), data.predict_dataloader()):
             check_no_repeats(loader)
             seen += [images for images, _ in loader]
-    alone = data._test.__getitems__(list(range(10)))[0]  # type: ignore[union-attr]
+    alone = data._test.__getitems__(list(range(10)))[0]
     both = torch.cat(seen)
     assert len(both) == 20
     assert all((both == image).flatten(1).all(1).sum() == 2 for image in alone)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec
@@ -22,8 +21,9 @@ from splitlearn.models.cutting.names import nearest
 from splitlearn.models.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.images import check_values, like, sent
 from splitlearn.models.split_model import SplitModel, codec_name
+from splitlearn.models.tensor_file import read_tensors
 from splitlearn.models.weight_files import is_safetensors
-from splitlearn.models.weights import checked_weights
+from splitlearn.models.weights import WeightsError, checked_weights
 from splitlearn.outputs import Decisions, ExitOutput, Features
 from splitlearn.quantizers import Quantizer
 
@@ -304,15 +304,23 @@ class Steps(nn.ModuleList):
 
 
 def _with_tables(codecs: Sequence[Codec], weights: Path) -> tuple[Codec, ...]:
-    """Return codecs with the static tables that were exported with them; others as they are."""
-    with safe_open(weights, "pt") as file:
-        if json.loads((file.metadata() or {}).get("codecs", "[]")) != list(map(codec_name, codecs)):
+    """Return codecs with the static tables that were exported with them; others as they are.
+
+    Raises:
+        WeightsError: if the file's tables are not those of the codecs that it names.
+    """
+    metadata, tensors = read_tensors(weights)
+    try:
+        if json.loads(metadata.get("codecs", "[]")) != list(map(codec_name, codecs)):
             return tuple(codecs)
-        names = [name.split(".") for name in file.keys() if name.startswith("codecs.")]  # noqa: SIM118, no mapping
         tables: list[dict[str, Any]] = [{} for _ in codecs]
-        for name in names:
-            tables[int(name[1])][name[2]] = file.get_tensor(".".join(name)).numpy()
-    return tuple(codec.with_tables(own) if own else codec for codec, own in zip(codecs, tables, strict=True))
+        for name, tensor in tensors.items():
+            if name.startswith("codecs."):
+                _, number, table = name.split(".")
+                tables[range(len(codecs))[int(number)]][table] = tensor.numpy()
+        return tuple(codec.with_tables(own) if own else codec for codec, own in zip(codecs, tables, strict=True))
+    except (ValueError, TypeError, IndexError, RecursionError, ArithmeticError) as error:
+        raise WeightsError(f"{weights} holds no tables of the codecs that it names: {error}") from error
 
 
 def _classes(net: Split, wanted: int | None) -> int:

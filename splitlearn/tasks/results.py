@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
@@ -18,6 +19,13 @@ from splitlearn.files import write_json
 PACKAGES = ("splitlearn", "torch", "torchvision", "lightning", "numpy", "numba")
 
 
+AGAIN = "let splitlearn test write it again"
+
+
+class ResultsError(ValueError):
+    """A results.json that is damaged or was not written by a test."""
+
+
 def write_results(folder: Path, metrics: Mapping[str, Any], config: Mapping[str, Any]) -> Path:
     """Write `results.json` and return its path; a reader never sees half a file.
 
@@ -30,6 +38,27 @@ def write_results(folder: Path, metrics: Mapping[str, Any], config: Mapping[str,
     values = {name: float(value) for name, value in sorted(metrics.items())}
     write_json(path, {**values, **run_record(), "config": config})
     return path
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Return what a results.json holds, with metrics that are numbers.
+
+    Raises:
+        ResultsError: if it is damaged, or was not written by `write_results`; it names the file.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        figures = [value for name, value in content.items() if "/" in name]
+        if all(map(_is_figure, figures)) and isinstance(content.get("config", {}), dict):
+            found: dict[str, Any] = content
+            return found
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ResultsError(f"{path} is damaged or no results.json ({' '.join(str(error).split())}): {AGAIN}") from error
+    raise ResultsError(f"{path} holds metrics that are no numbers, or settings that are none: {AGAIN}")
+
+
+def _is_figure(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def run_record() -> dict[str, Any]:

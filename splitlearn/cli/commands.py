@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,7 +68,7 @@ def export(
     """
     from splitlearn.deploy import export_command
 
-    settings = None
+    settings: Mapping[str, Any] | None = None
     if config is not None:
         from splitlearn.cli.config_model import config_settings
 

@@ -142,7 +142,7 @@ def _forged_checkpoint(content: bytes, rng: random.Random) -> tuple[str, bytes]:
     if key == "state_dict":
         name = rng.choice(sorted(found[key]))
         change = f"state of {name}"
-        odd = (
+        odd: tuple[Any, ...] = (
             torch.tensor(float("nan")),
             torch.zeros(3, 3),
             torch.zeros(1).expand(2**20),

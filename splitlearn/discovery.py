@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import sys
 from types import ModuleType
 from typing import TypeVar
 
@@ -25,3 +26,22 @@ def concrete_classes(room: ModuleType, base: type[T]) -> list[type[T]]:
             if own and not inspect.isabstract(value):
                 found[name] = value
     return [found[name] for name in sorted(found)]
+
+
+def loaded_classes(base: type[T]) -> dict[str, type[T]]:
+    """Return the classes under `base` that can be made, by import path; those of a room also by its name for them.
+
+    Nothing is imported to find them: a class of your own is among them once its module was imported.
+    """
+    found: dict[str, type[T]] = {}
+    waiting = [base]
+    while waiting:
+        cls = waiting.pop()
+        waiting += cls.__subclasses__()
+        if inspect.isabstract(cls) or cls is base:
+            continue
+        room = ".".join(cls.__module__.split(".")[:2])
+        paths = [f"{cls.__module__}.{cls.__qualname__}"]
+        paths += [f"{room}.{cls.__name__}"] if getattr(sys.modules.get(room), cls.__name__, None) is cls else []
+        found |= dict.fromkeys(paths, cls)
+    return found

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,3 +48,16 @@ def told_size(size: float) -> str:
     """Return a number of bytes in the unit that shows it: `512.0 bytes`, `3.2 MB`, `24.0 GB`."""
     power = min(int(math.log(max(size, 1), 1000)), 3)
     return f"{size / 1000**power:,.1f} {('bytes', 'kB', 'MB', 'GB')[power]}"
+
+
+def check_zip(path: str | Path) -> None:
+    """Compare each part of a file that `torch.save` wrote with the CRC-32 beside it, which torch itself does not.
+
+    Raises:
+        ValueError: if one differs, or is packed: torch packs nothing, and a few bytes could unfold to any number.
+        zipfile.BadZipFile: if it is no such file.
+    """
+    with zipfile.ZipFile(path) as file:
+        packed = any(part.compress_type != zipfile.ZIP_STORED for part in file.infolist())
+        if packed or file.testzip() is not None:
+            raise ValueError(f"{path} is damaged")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from splitlearn.cli.messages import UsageError, did_you_mean
 from splitlearn.cli.sweep_commands import JOURNAL
+
+REMEDY = "give the config of the sweep, --config FILE, or --trust true if the folder is yours"
 
 if TYPE_CHECKING:
     from splitlearn.sweep import Trial
@@ -22,6 +23,8 @@ def bank(
     storage: str | None = None,
     name: str | None = None,
     licence: str = "not stated",
+    config: Path | None = None,
+    trust: bool = False,
 ) -> None:
     """Write the frontier of a sweep as a bank: one file of up to eight rates for one network, switched image by image.
 
@@ -34,6 +37,8 @@ def bank(
         storage: file or database of the sweep; by default SWEEP/journal.log.
         name: of the sweep, the last word of its --out; by default that of --sweep.
         licence: licence of the weights, and whose they are; goes into the record.
+        config: of the sweep, in place of the one in the trials' results.json; needed if it names classes of your own.
+        trust: take the config of results.json whatever classes it names: they are imported and run.
     """
     if not 1 <= rates <= 8:
         raise UsageError(f"--rates must lie in 1…8, since three bits name a payload's rate; got {rates}")
@@ -44,7 +49,8 @@ def bank(
         raise UsageError(f"no sweep at {address}: name the --out that it was launched with, or its --storage")
     from splitlearn.deploy import BankError, bank_command
     from splitlearn.sweep import Axes, Study, StudyError, spread
-    from splitlearn.tasks import quieten, run_record
+    from splitlearn.tasks import check_settings, quieten, run_record
+    from splitlearn.tasks.results import read_results
 
     quieten()
     try:
@@ -61,14 +67,23 @@ def bank(
     for path in (*exports, *(folder / "results.json" for folder in folders)):
         if not path.is_file():
             raise UsageError(f"{path} is missing: copy the folder from the machine that has run this trial")
-    results = json.loads((folders[0] / "results.json").read_text())
+    file = folders[0] / "results.json"
+    results = read_results(file)
+    if config is not None:
+        from splitlearn.cli.config_model import config_settings
+
+        settings = config_settings(config, None)
+    else:
+        settings = results.get("config", {})
+        for section in () if trust else ("model", "data"):
+            check_settings(settings.get(section), file, REMEDY)
     origin = {
         "command": run_record()["command"],
-        "sweep": results["command"],
+        "sweep": results.get("command"),
         "trials": [{"trial": trial.number, **trial.values} for trial in chosen],
     }
     try:
-        bank_command(exports, out, axes.score, results["config"], origin, licence)
+        bank_command(exports, out, axes.score, settings, origin, licence)
     except BankError as error:
         raise UsageError(f"{error}; choose trials, e.g. --where model.model.net.at=layer3") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,7 +48,14 @@ def profile(
     profile_command(model, _shape(input), weights, folder, depth, None if at is None else at.split(","))
 
 
-def export(ckpt_path: Path, out: Path, results: Path | None = None, licence: str = "not stated") -> None:
+def export(
+    ckpt_path: Path,
+    out: Path,
+    results: Path | None = None,
+    licence: str = "not stated",
+    config: Path | None = None,
+    trust: bool = False,
+) -> None:
     """Write what a checkpoint has trained, bottleneck or whole network, into one self-describing safetensors file.
 
     Args:
@@ -56,10 +63,21 @@ def export(ckpt_path: Path, out: Path, results: Path | None = None, licence: str
         out: folder for bottleneck.safetensors, network.safetensors or student.safetensors, and its record.
         results: results.json of a test run, whose metrics go into file and record.
         licence: licence of the weights, and whose they are; goes into the record.
+        config: that it was trained with, such as the config.yaml of its run; needed if it names classes of your own.
+        trust: take the config that the checkpoint holds, whatever classes it names: they are imported and run.
     """
     from splitlearn.deploy import export_command
 
-    export_command(ckpt_path, out, results, licence)
+    settings: Mapping[str, Any] | None = None
+    if config is not None:
+        from splitlearn.cli.config_model import config_settings
+
+        settings = config_settings(config, None)
+    elif trust:
+        from splitlearn.tasks.loading import config_of, read_checkpoint
+
+        settings = config_of(read_checkpoint(ckpt_path), ckpt_path)
+    export_command(ckpt_path, out, results, licence, settings)
 
 
 def codecs(

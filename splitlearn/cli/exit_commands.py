@@ -106,6 +106,7 @@ def _accuracies(text: str | None) -> list[float]:
 
 def _fit(words: Sequence[str], file: Path, folder: Path, licence: str) -> Path:
     """Fit one stage, or take it up, and export its best checkpoint; return the file."""
+    from splitlearn.cli.sweep_trial import config_of_words
     from splitlearn.deploy import export_command
 
     resume = ["--ckpt_path", "last"] if list(folder.rglob("last.ckpt")) else []
@@ -118,7 +119,7 @@ def _fit(words: Sequence[str], file: Path, folder: Path, licence: str) -> Path:
         raise UsageError(
             f"{file} has left no best.ckpt below {folder}: does it set checkpoint.filename to another name?"
         )
-    export_command(best[-1], folder, None, licence)
+    export_command(best[-1], folder, None, licence, config_of_words(_stacked(words, file)))
     return _exported(folder) or folder
 
 

@@ -194,13 +194,23 @@ def _described(value: Any) -> Any:
     return [type(value).__qualname__, init_args(value)] if isinstance(value, torch.nn.Module) else value
 
 
+def config_of_words(words: Sequence[str]) -> dict[str, Any]:
+    """Return the config that a command line of splitlearn fit comes to, as plain data, defaults included.
+
+    Raises:
+        UsageError: if the words do not fit.
+    """
+    found: dict[str, Any] = yaml.safe_load(_parser().dump(_parsed(words), skip_none=False))
+    return found
+
+
 def settings_of(words: Sequence[str]) -> dict[str, Any]:
     """Return the settings that a command line of splitlearn fit comes to, by their path, but for where the data lie.
 
     Raises:
         UsageError: if they do not fit.
     """
-    config = yaml.safe_load(_parser().dump(_parsed(words), skip_none=False))
+    config = config_of_words(words)
     found = {path: value for name, each in config.items() for path, value in _flat(name, each)}
     found.pop("data.root", None)
     return found

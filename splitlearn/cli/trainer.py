@@ -87,11 +87,14 @@ class SplitCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Refuse a damaged checkpoint before LightningCLI looks for settings in it."""
+        """Refuse a damaged checkpoint before anything is built."""
         super().parse_arguments(parser, args)
         path = self.config[self.config.subcommand].get("ckpt_path")
         if path is not None and Path(path).is_file():
             read_checkpoint(path)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the config alone: LightningCLI would let what a checkpoint calls hyper-parameters replace it."""
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder; resolve `--ckpt_path last`. A resumed run keeps its checkpoints where they are."""

@@ -16,14 +16,15 @@ from splitlearn.deploy.bottleneck_file import (
     ExportError,
     below,
     check_export,
+    check_version,
     contradictions_told,
     cut_for,
     read_export,
-    read_safetensors,
+    read_manifest,
     rebuild,
-    save_safetensors,
 )
 from splitlearn.models import RatePoint, VariableRateModel
+from splitlearn.models.tensor_file import save_tensors
 
 BANK_FORMAT = "splitlearn-bank"
 BANK_VERSION = 1
@@ -75,7 +76,7 @@ def export_bank(exports: Sequence[str | Path], path: str | Path, score: str = SC
         "rates": [manifest for _, manifest, _ in found],
     }
     named = chain.from_iterable(_numbered(i, tensors) for i, (_, _, tensors) in enumerate(found))
-    save_safetensors(dict(named), Path(path), {"manifest": json.dumps(content)})
+    save_tensors(dict(named), path, {"manifest": json.dumps(content)})
     return Path(path)
 
 
@@ -99,8 +100,8 @@ def load_bank(
     with contradictions_told(path):
         net = cut_for(exports[0][0], backbone, path)
         models = [rebuild(manifest, tensors, net) for manifest, tensors in exports]
-        metrics = [manifest["metrics"] for manifest, _ in exports]
-        points = [RatePoint(float(told[score]), float(told[RATE])) for told in metrics]
+        points = [RatePoint(_figure(manifest, score), _figure(manifest, RATE)) for manifest, _ in exports]
+        VariableRateModel(models, points)
     return VariableRateModel(models, points, rate, budget).eval()
 
 
@@ -113,20 +114,35 @@ def read_bank(path: str | Path) -> tuple[str, list[Export]]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no bank at {path}; write one with splitlearn bank")
-    content, tensors = read_safetensors(path)
+    content, tensors = read_manifest(path)
     if not isinstance(content, dict) or content.get("format") != BANK_FORMAT:
         raise ExportError(f"{path} holds no bank: it was not written by splitlearn bank")
-    written = content.get("format_version", 0)
-    if written != BANK_VERSION:
-        remedy = "upgrade it" if written > BANK_VERSION else "write the bank again"
-        raise ExportError(f"{path} has format {written}, this splitlearn reads {BANK_VERSION}: {remedy}")
+    check_version(content.get("format_version", 0), BANK_VERSION, "write the bank again", path)
     with contradictions_told(path):
+        if not isinstance(content["score"], str):
+            raise ExportError(f"{path} names no metric that its rates are weighed by: write the bank again")
         exports = [(manifest, below(f"{i}.", tensors)) for i, manifest in enumerate(content["rates"])]
         if not 1 <= len(exports) <= TAGS:
             raise ExportError(f"{path} holds {len(exports)} rates, a bank has 1 to {TAGS}: write it again")
         for manifest, its_tensors in exports:
             check_export(manifest, its_tensors, path)
-        return str(content["score"]), exports
+            if any(manifest.get(key) != exports[0][0].get(key) for key in SHARED):
+                raise ExportError(f"{path} holds rates of several networks or cuts: write the bank again")
+        if sum(len(its_tensors) for _, its_tensors in exports) != len(tensors):
+            raise ExportError(f"{path} holds tensors that belong to none of its rates: write the bank again")
+        return content["score"], exports
+
+
+def _figure(manifest: Mapping[str, Any], name: str) -> float:
+    """Return what a test has measured.
+
+    Raises:
+        TypeError: if it is no number, and no rate either if it is to be one.
+    """
+    figure = manifest["metrics"][name]
+    if type(figure) not in (int, float) or not abs(figure) < 2**63 or (name == RATE and figure < 0):
+        raise TypeError(f"{name} is {str(figure)[:40]}")
+    return float(figure)
 
 
 def _numbered(number: int, tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:

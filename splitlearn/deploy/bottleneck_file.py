@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import importlib
 import json
+import math
 import platform
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from splitlearn.analysis import complexity
 from splitlearn.codecs import Codec
-from splitlearn.files import whole_file
-from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, split
-from splitlearn.outputs import init_args
+from splitlearn.deploy.parts import PartError, described, rebuilt, rebuilt_module
+from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, crossing_shapes, split
+from splitlearn.models.tensor_file import DamagedFileError, read_tensors, save_tensors
 from splitlearn.quantizers import Quantizer
 
 FORMAT = "splitlearn-bottleneck"
 FORMAT_VERSION = 2  # 2: quantizers and codecs for each tensor that crosses
-T = TypeVar("T")
+MOST_PIXELS = 2**24  # values of an image that an export can be for; a larger size is no image's
 
 
 class ExportError(ValueError):
@@ -65,16 +63,16 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         "weights_id": weights_id(model.net),
         "split": model.net.at,
         "input_shape": model.net.input_shape,
-        "bottlenecks": [_describe(unit) for unit in model.bottlenecks],
-        "quantizers": [_describe(quantizer) for quantizer in model.quantizers],
-        "codecs": [_describe(codec) for codec in model.codecs],
-        "tensors_id": _tensors_id(tensors),
+        "bottlenecks": [described(unit) for unit in model.bottlenecks],
+        "quantizers": [described(quantizer) for quantizer in model.quantizers],
+        "codecs": [described(codec) for codec in model.codecs],
+        "tensors_id": tensors_id(tensors),
         "complexity": asdict(complexity(model)),
         "metrics": dict(metrics or {}),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("splitlearn", "torch", "torchvision", "numpy")},
     }
-    save_safetensors(tensors, path, {"manifest": json.dumps(manifest)})
+    save_tensors(tensors, path, {"manifest": json.dumps(manifest)})
     return path
 
 
@@ -98,9 +96,7 @@ def export_network(
     names = ("",) if parts is None else tuple(f"{part}." for part in parts)
     state = network.state_dict()
     tensors = {n: tensor.detach().cpu().contiguous() for n, tensor in state.items() if n.startswith(names)}
-    save_safetensors(
-        tensors, Path(path), {"network": type(network).__name__, "metrics": json.dumps(dict(metrics or {}))}
-    )
+    save_tensors(tensors, path, {"network": type(network).__name__, "metrics": json.dumps(dict(metrics or {}))})
     return Path(path)
 
 
@@ -122,11 +118,15 @@ def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
 
 @contextmanager
 def contradictions_told(path: str | Path) -> Iterator[None]:
-    """Make an ExportError of what a manifest causes that lacks something, or contradicts its tensors."""
+    """Make an ExportError of whatever a manifest causes that lacks something, or contradicts its tensors or the cut."""
     try:
         yield
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ExportError(f"{path} is incomplete or contradicts itself: {error}") from error
+    except ExportError:
+        raise
+    except PartError as error:
+        raise ExportError(f"{path} cannot be used: {error}") from error
+    except Exception as error:  # a forged manifest may fail in any way
+        raise ExportError(f"{path} is incomplete or contradicts itself: {_brief(error)}") from error
 
 
 def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> Split:
@@ -135,39 +135,97 @@ def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) 
     Raises:
         ExportError: if the file at `path` belongs to another network or other weights.
     """
+    shape, at, owner = manifest["input_shape"], manifest["split"], manifest["backbone"]
+    if not _is_shape(shape) or math.prod(shape) > MOST_PIXELS or not isinstance(at, str):
+        raise ExportError(f"{path} is for no image that there is: its input_shape is {str(shape)[:60]}")
+    _check_shapes(manifest, backbone, path)
     try:
-        net = split(backbone, manifest["split"], tuple(manifest["input_shape"]))
-    except ValueError as error:
-        raise ExportError(f"{path} belongs to {manifest['backbone']} and not to this network: {error}") from error
+        net = split(backbone, at, tuple(shape))
+    except Exception as error:  # whatever another network makes of such images
+        raise ExportError(f"{path} belongs to {owner} and not to this network: {_brief(error)}") from error
     found = weights_id(net)
     if found != manifest["weights_id"]:
         raise ExportError(
-            f"{path} belongs to {manifest['backbone']} with weights {manifest['weights_id'][:12]}, but this "
+            f"{path} belongs to {owner} with weights {str(manifest['weights_id'])[:12]}, but this "
             f"{net.name} has weights {found[:12]}: load that network with the weights that it was trained with, and "
             "cast it, if at all, when the bottleneck is in it"
         )
     return net
 
 
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and 0 < len(value) < 8 and all(type(n) is int and 0 < n < 2**31 for n in value)
+
+
+def _check_shapes(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> None:
+    """Compare the cut with the bottlenecks' shapes, without arithmetic: a forged size shows before it takes memory."""
+    try:
+        shapes = [unit["init_args"]["shape"] for unit in manifest["bottlenecks"]]
+    except (KeyError, TypeError):  # bottlenecks of one's own
+        return
+    empty: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), False) for p in backbone.parameters()}
+    empty |= {id(buffer): buffer.to("meta") for buffer in backbone.buffers()}
+    outline = copy.deepcopy(backbone, empty).eval()  # without values, so that they are not copied
+    found = crossing_shapes(outline, manifest["split"], torch.empty(1, *manifest["input_shape"], device="meta"))
+    if found is not None and [list(shape) for shape in found] != shapes:
+        raise ExportError(
+            f"{path} belongs to {str(manifest['backbone'])[:60]} and not to this network: its bottlenecks take "
+            f"{str(shapes)[:60]}, and at {manifest['split']!r} cross {str(found)[:60]}"
+        )
+
+
+def _brief(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return (text[:300] if len(text) <= 300 else f"{text[:300]} …") or type(error).__name__
+
+
 def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Split) -> SplitModel:
-    """Return the model of a manifest and its tensors around a cut network, in eval mode and trained."""
+    """Return the model of a manifest and its tensors around a cut network, in eval mode and trained.
+
+    Raises:
+        Exception: if it contradicts its tensors or the cut; call it within `contradictions_told`.
+    """
+    units, quantizers, codecs = (list(manifest[name]) for name in ("bottlenecks", "quantizers", "codecs"))
+    owners = [f"bottlenecks.{i}." for i in range(len(units))] + [f"quantizers.{i}." for i in range(len(quantizers))]
+    owners += [f"codecs.{i}." for i in range(len(codecs))] + ["normalize."]
+    if strangers := [name for name in tensors if not name.startswith(tuple(owners))]:
+        raise PartError(f"its tensor {strangers[0][:60]} belongs to nothing that it describes")
     model = SplitModel(
         net,
-        quantizer=[_rebuild(quantizer, Quantizer) for quantizer in manifest["quantizers"]],
+        quantizer=[rebuilt_module(q, Quantizer, below(f"quantizers.{i}.", tensors)) for i, q in enumerate(quantizers)],
         codec=[
-            _rebuild(codec, Codec).with_tables({k: t.numpy() for k, t in below(f"codecs.{i}.", tensors).items()})
-            for i, codec in enumerate(manifest["codecs"])
+            rebuilt(codec, Codec).with_tables({k: t.numpy() for k, t in below(f"codecs.{i}.", tensors).items()})
+            for i, codec in enumerate(codecs)
         ],
-        normalize=_normalize(below("normalize.", tensors)),
+        normalize=_normalize(below("normalize.", tensors), net.input_shape[0]),
     )
-    units = [_rebuild(unit, Bottleneck) for unit in manifest["bottlenecks"]]
-    model.bottlenecks = nn.ModuleList(
-        unit.to(dtype=dtype if dtype.is_floating_point else None) for unit, dtype in zip(units, net.dtypes, strict=True)
-    )
-    parts = _parts(model)
-    parts.load_state_dict({name: tensors[name] for name in parts.state_dict()})
-    model.bottlenecks.requires_grad_(False)  # it is trained; `requires_grad_()` lets it go on
-    return model.to(next(net.parameters()).device).eval()
+    shapes = [tuple(unit.shape) for unit in cast("list[Bottleneck]", list(model.bottlenecks))]
+    types = [dtype if dtype.is_floating_point else None for dtype in net.dtypes]
+    found = [
+        rebuilt_module(unit, Bottleneck, below(f"bottlenecks.{i}.", tensors), dtype)
+        for i, (unit, dtype) in enumerate(zip(units, types, strict=True))
+    ]
+    if [tuple(unit.shape) for unit in found] != shapes:
+        raise PartError(f"its bottlenecks take {[tuple(unit.shape) for unit in found]}, and {shapes} cross the cut")
+    model.bottlenecks = nn.ModuleList(found)  # they are trained; `requires_grad_()` lets them go on
+    model = model.to(next(net.parameters()).device).eval()
+    _check_coders(model)
+    return model
+
+
+@torch.no_grad()
+def _check_coders(model: SplitModel) -> None:
+    """Send empty features through bottlenecks, quantizers and codecs: levels, tables and shapes must fit each other."""
+    device = next(model.net.parameters()).device
+    kinds = list(zip(model.net.shapes, model.net.dtypes, strict=True))
+    latents = model.latents_of([torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in kinds])
+    units = [unit for unit, (_, dtype) in zip(model.bottlenecks, kinds, strict=True) if dtype.is_floating_point]
+    for unit, latent, quantizer, codec in zip(units, latents, model.quantizers, model.codecs, strict=True):
+        restored = cast("Bottleneck", unit).decoder(quantizer(latent).to(latent.dtype))
+        if tuple(restored.shape[1:]) != unit.shape:
+            raise PartError(f"its bottleneck restores {tuple(restored.shape[1:])} in place of {unit.shape}")
+        symbols = quantizer.quantize(latent)[0][0].cpu().numpy()
+        codec.decode(codec.encode(symbols, quantizer.levels), symbols.shape, quantizer.levels)
 
 
 def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -179,23 +237,34 @@ def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no export at {path}; write one with splitlearn export or splitlearn calibrate")
-    manifest, tensors = read_safetensors(path)
+    manifest, tensors = read_manifest(path)
     check_export(manifest, tensors, path)
     return manifest, tensors
 
 
-def read_safetensors(path: str | Path) -> tuple[Any, dict[str, Tensor]]:
+def read_manifest(path: str | Path) -> tuple[Any, dict[str, Tensor]]:
     """Return the manifest and the tensors of a safetensors file; the manifest is `{}` if there is none.
 
     Raises:
-        ExportError: if it is no safetensors file, or its manifest no JSON.
+        ExportError: if it is no safetensors file, is damaged, or its manifest is no JSON.
     """
     try:
-        with safe_open(path, "pt") as file:
-            manifest = json.loads((file.metadata() or {}).get("manifest", "{}"))
-            return manifest, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ExportError(f"{path} is no readable safetensors file: {error}") from error
+        metadata, tensors = read_tensors(path)
+        return json.loads(metadata.get("manifest", "{}")), tensors
+    except (DamagedFileError, ValueError, RecursionError) as error:
+        told = error if isinstance(error, DamagedFileError) else f"{path} is no readable manifest: {_brief(error)}"
+        raise ExportError(str(told)) from error
+
+
+def check_version(written: Any, read: int, again: str, path: str | Path) -> None:
+    """Refuse a file of another format.
+
+    Raises:
+        ExportError: if `written` is not the format that is read; it names the remedy.
+    """
+    if type(written) is not int or written != read:
+        remedy = "upgrade it" if isinstance(written, (int, float)) and written > read else again
+        raise ExportError(f"{path} has format {str(written)[:20]}, this splitlearn reads {read}: {remedy}")
 
 
 def check_export(manifest: Any, tensors: Mapping[str, Tensor], path: str | Path) -> None:
@@ -208,11 +277,8 @@ def check_export(manifest: Any, tensors: Mapping[str, Tensor], path: str | Path)
         raise ExportError(
             f"{path} holds no bottleneck: it was not written by splitlearn export or splitlearn calibrate"
         )
-    written = manifest.get("format_version", 0)
-    if written != FORMAT_VERSION:
-        remedy = "upgrade it" if written > FORMAT_VERSION else "export the model again"
-        raise ExportError(f"{path} has format {written}, this splitlearn reads {FORMAT_VERSION}: {remedy}")
-    if manifest.get("tensors_id") != _tensors_id(tensors):
+    check_version(manifest.get("format_version", 0), FORMAT_VERSION, "export the model again", path)
+    if manifest.get("tensors_id") != tensors_id(tensors):
         raise ExportError(f"{path} is damaged, its tensors are not those that were written: copy or export it again")
 
 
@@ -222,7 +288,7 @@ def weights_id(net: Split) -> str:
     return hashlib.sha256(b"".join(sorted(hashes))).hexdigest()
 
 
-def _tensors_id(tensors: Mapping[str, Tensor]) -> str:
+def tensors_id(tensors: Mapping[str, Tensor]) -> str:
     """Return a fingerprint of named tensors."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
@@ -236,41 +302,9 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def save_safetensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write tensors and metadata; the file appears whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata))
-
-
 def _parts(model: SplitModel) -> nn.ModuleDict:
     """The modules whose tensors are exported."""
     return nn.ModuleDict({"bottlenecks": model.bottlenecks, "quantizers": nn.ModuleList(model.quantizers)})
-
-
-def _class_path(instance: object) -> str:
-    return f"{type(instance).__module__}.{type(instance).__qualname__}"
-
-
-def _describe(instance: object) -> dict[str, Any]:
-    return {"class_path": _class_path(instance), "init_args": init_args(instance)}
-
-
-def _import(class_path: str, base: type[T]) -> type[T]:
-    """Return a class by path; a file names no other code to run: only splitlearn's, or what was imported before."""
-    module, _, name = class_path.rpartition(".")
-    if module not in sys.modules and not module.startswith("splitlearn."):
-        raise ExportError(f"the export needs {class_path}: import {module} first, if you trust it")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ExportError(f"the export needs {class_path}, which cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise ExportError(f"the export names {class_path}, which is no {base.__name__}")
-    return found
-
-
-def _rebuild(description: Mapping[str, Any], base: type[T]) -> T:
-    return _import(description["class_path"], base)(**description["init_args"])
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -278,5 +312,11 @@ def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _normalize(tensors: Mapping[str, Tensor]) -> Normalize | None:
-    return Normalize(tensors["mean"].flatten().tolist(), tensors["std"].flatten().tolist()) if tensors else None
+def _normalize(tensors: Mapping[str, Tensor], channels: int) -> Normalize | None:
+    if not tensors:
+        return None
+    mean, std = (tensors[name].flatten() for name in ("mean", "std"))
+    fits = len(tensors) == 2 and {len(mean), len(std)} <= {1, channels}
+    if not fits or not bool(mean.isfinite().all() & std.isfinite().all() & (std != 0).all()):
+        raise PartError(f"it normalizes by {mean.tolist()[:4]} and {std.tolist()[:4]}, which no image can be")
+    return Normalize(mean.tolist(), std.tolist())

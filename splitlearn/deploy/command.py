@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from splitlearn.deploy.record import write_record
 from splitlearn.models import EarlyExitModel, InputModel, SplitModel
 from splitlearn.tasks import DetectorTask, DistillationTask, load_task
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
-from splitlearn.tasks.results import CONFIG, WEIGHTS, fingerprint, sha256_of
+from splitlearn.tasks.results import CONFIG, WEIGHTS, fingerprint, read_results, sha256_of
 
 
-def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: str) -> None:
+def export_command(
+    ckpt_path: Path, out: Path, results: Path | None, licence: str, config: Mapping[str, Any] | None = None
+) -> None:
     """Write what a checkpoint trained, a bottleneck or a network, and a record of the same name, `.json`.
 
     The file is `out/bottleneck.safetensors`, `out/early_exit.safetensors`, a fine-tuned or trained
@@ -29,12 +31,15 @@ def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: st
         out: folder, made if absent.
         results: results.json of a test run, whose `test/…` values go into file and record.
         licence: licence of the weights, for the record.
+        config: settings of the run that wrote the checkpoint; by default those that it holds, if they name no classes
+            but splitlearn's and torch's.
 
     Raises:
         FileNotFoundError: if checkpoint or results are absent.
+        UntrustedError: if there is no config, and that of the checkpoint names other classes.
         ValueError: if the checkpoint holds nothing to export, or the results are not those of a test.
     """
-    task, metrics = load_task(ckpt_path), _metrics(results, ckpt_path)
+    task, metrics = load_task(ckpt_path, config and config["model"]), _metrics(results, ckpt_path)
     model = task.get_submodule("model")
     trained: nn.Module = model
     if isinstance(task, DistillationTask) and not isinstance(model, SplitModel):
@@ -50,7 +55,7 @@ def export_command(ckpt_path: Path, out: Path, results: Path | None, licence: st
         path, trained = export_network(model.network, out / "network.safetensors", metrics), model.network
     else:
         raise ValueError(f"{ckpt_path} holds a {type(model).__name__}, of which nothing can be exported")
-    record = write_record(path, metrics, read_checkpoint(ckpt_path)[CONFIG_KEY], licence)
+    record = write_record(path, metrics, config or read_checkpoint(ckpt_path)[CONFIG_KEY], licence)
     parameters = sum(p.numel() for p in trained.parameters())
     Console().print(
         f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes; record: {record}", soft_wrap=True
@@ -68,7 +73,7 @@ def _metrics(results: Path | None, ckpt_path: Path) -> dict[str, float]:
         return {}
     if not results.is_file():
         raise FileNotFoundError(f"no results at {results}; splitlearn test leaves results.json in its run folder")
-    told = json.loads(results.read_text())
+    told = read_results(results)
     metrics = {k: v for k, v in told.items() if k.startswith("test/")}
     if not metrics:
         raise ValueError(f"{results} holds no test metrics; give the results.json of splitlearn test")

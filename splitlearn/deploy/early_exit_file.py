@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 
-from splitlearn.files import whole_file
 from splitlearn.models import EarlyExitModel
 from splitlearn.models.split_model import codec_name
+from splitlearn.models.tensor_file import save_tensors
 
 
 def export_early_exit(model: EarlyExitModel, path: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
@@ -36,6 +35,5 @@ def export_early_exit(model: EarlyExitModel, path: str | Path, metrics: Mapping[
         "codecs": json.dumps([codec_name(codec) for codec in model.codecs]),
         "metrics": json.dumps(dict(metrics or {})),
     }
-    with whole_file(path) as temporary:
-        temporary.write_bytes(save(tensors, about))
+    save_tensors(tensors, path, about)
     return Path(path)

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec
 from splitlearn.models.base import Normalize
 from splitlearn.models.bottleneck import BottleneckFactory, Identity
 from splitlearn.models.confidence import Confidence, MaximumSoftmax
-from splitlearn.models.cutting import CutError, Split, legal_cuts, split
-from splitlearn.models.cutting.cut import make_batches
-from splitlearn.models.cutting.names import nearest
+from splitlearn.models.cutting import Split
 from splitlearn.models.exit_branch import BranchFactory, ExitBranch
+from splitlearn.models.exit_steps import divide
 from splitlearn.models.images import check_values, like, sent
 from splitlearn.models.split_model import SplitModel, codec_name
+from splitlearn.models.tensor_file import read_tensors
 from splitlearn.models.weight_files import is_safetensors
-from splitlearn.models.weights import checked_weights
+from splitlearn.models.weights import WeightsError, checked_weights
 from splitlearn.outputs import Decisions, ExitOutput, Features
 from splitlearn.quantizers import Quantizer
 
@@ -89,7 +88,7 @@ class EarlyExitModel(SplitModel):
         super().__init__(net, quantizer, codec, bottleneck, normalize)
         self.num_classes = _classes(net, num_classes)
         self.confidence = MaximumSoftmax() if confidence is None else confidence
-        self.exit_names, steps, self._shapes = _divide(net, [net.at] if exits is None else exits)
+        self.exit_names, steps, self._shapes = divide(net, [net.at] if exits is None else exits)
         self.steps = Steps(steps)
         self.proof = net.proof.behind(self.steps)
         units = [branch(shape, self.num_classes) for shape in self._shapes]
@@ -304,15 +303,23 @@ class Steps(nn.ModuleList):
 
 
 def _with_tables(codecs: Sequence[Codec], weights: Path) -> tuple[Codec, ...]:
-    """Return codecs with the static tables that were exported with them; others as they are."""
-    with safe_open(weights, "pt") as file:
-        if json.loads((file.metadata() or {}).get("codecs", "[]")) != list(map(codec_name, codecs)):
+    """Return codecs with the static tables that were exported with them; others as they are.
+
+    Raises:
+        WeightsError: if the file's tables are not those of the codecs that it names.
+    """
+    metadata, tensors = read_tensors(weights)
+    try:
+        if json.loads(metadata.get("codecs", "[]")) != list(map(codec_name, codecs)):
             return tuple(codecs)
-        names = [name.split(".") for name in file.keys() if name.startswith("codecs.")]  # noqa: SIM118, no mapping
         tables: list[dict[str, Any]] = [{} for _ in codecs]
-        for name in names:
-            tables[int(name[1])][name[2]] = file.get_tensor(".".join(name)).numpy()
-    return tuple(codec.with_tables(own) if own else codec for codec, own in zip(codecs, tables, strict=True))
+        for name, tensor in tensors.items():
+            if name.startswith("codecs."):
+                _, number, table = name.split(".")
+                tables[range(len(codecs))[int(number)]][table] = tensor.numpy()
+        return tuple(codec.with_tables(own) if own else codec for codec, own in zip(codecs, tables, strict=True))
+    except (ValueError, TypeError, IndexError, RecursionError, ArithmeticError) as error:
+        raise WeightsError(f"{weights} holds no tables of the codecs that it names: {error}") from error
 
 
 def _classes(net: Split, wanted: int | None) -> int:
@@ -338,56 +345,3 @@ def _out_of_date() -> ValueError:
 
 def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
     return [(name, t) for name, t in module.state_dict(keep_vars=True).items() if isinstance(t, Tensor)]
-
-
-def _divide(net: Split, exits: Sequence[str]) -> tuple[list[str], list[nn.Module], list[tuple[int, ...]]]:
-    """Cut the head at exits; return their names in order, the parts, and the shape of the features at each.
-
-    There is one part more than exits if the cut lies behind the last one.
-    """
-    if not exits or len(set(exits)) != len(exits):
-        raise ValueError(f"name one exit or several, each once; got {list(exits)}")
-    names, shapes, steps = _in_order(net, exits), [], []
-    head = net.head
-    for name in reversed(names):
-        if name == net.at:
-            shapes.append(net.shapes[0])
-            continue
-        cut = split(head, name, net.input_shape)
-        head = cut.head
-        head._forward_pre_hooks.clear()  # the model asks for all of its parts at once
-        shapes.append(cut.shapes[0])
-        steps.append(cut.tail)
-    return names, [head, *reversed(steps)], shapes[::-1]
-
-
-def _in_order(net: Split, exits: Sequence[str]) -> list[str]:
-    """Return names of exits in the order in which images come to them.
-
-    Raises:
-        CutError: if there is no such module before the cut, or it never runs.
-    """
-    before, behind = legal_cuts(net.head), legal_cuts(net.tail)
-    for name in exits:
-        if name != net.at and name not in before:
-            if name in behind:
-                raise CutError(f"exit {name!r} lies behind the cut at {net.at!r}: exits stand at the cut or before it")
-            raise CutError(f"no module {name!r} for an exit in {net.name}: did you mean {nearest(name, before)}?")
-    finished: list[str] = []
-    handles = [
-        module.register_forward_hook(lambda *_, name=name: finished.append(name))
-        for name, module in net.head.named_modules()
-        if name in exits
-    ]
-    try:
-        with torch.no_grad():
-            net.head(make_batches(net.head, net.input_shape)[0])
-    finally:
-        for handle in handles:
-            handle.remove()
-    order = [name for name in dict.fromkeys(finished) if name != net.at]
-    missing = [name for name in exits if name not in order and name != net.at]
-    if missing:
-        near = nearest(missing[0], [n for n in before if n.startswith(f"{missing[0]}.")])
-        raise CutError(f"module {missing[0]!r} is not run as one, so that no exit can stand behind it: try {near}")
-    return [*order, *([net.at] if net.at in exits else [])]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
+
+from splitlearn.files import check_zip
+from splitlearn.models.tensor_file import DamagedFileError, read_tensors
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar", ".pkl")
 UNWRAPPED = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # of parallel, compiled, …
@@ -66,12 +69,16 @@ def _content(path: Path) -> Any:
         raise WeightsError(f"{path} is empty: copy or download it again")
     try:
         if is_safetensors(path):
-            return load_file(path)
+            return read_tensors(path)[1]
+        if zipfile.is_zipfile(path):
+            check_zip(path)
         with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
             warnings.simplefilter("ignore")  # of other pickle protocols; what comes of it is checked
             return torch.load(file, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
+    except DamagedFileError as error:
+        raise WeightsError(str(error)) from error
     except Exception as error:  # half a file may fail in any way
         raise WeightsError(f"{path} {_reason(str(error))}") from error
 

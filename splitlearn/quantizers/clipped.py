@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+import math
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -43,9 +44,11 @@ class Clipped(Quantizer):
             raise ValueError(f"levels must be an integer in 2…256, got {levels}")
         if channels < 1:
             raise ValueError(f"channels must be at least 1, got {channels}")
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise ValueError("clipping limits must be finite, low not above high")
         self.levels, self.channels = levels, channels
-        limits = torch.tensor([low, high], dtype=torch.float64, device="cpu")  # numbers, on the meta device too
-        values = even_values(limits[:1], limits[1:], levels).repeat(channels, 1)
+        limits = torch.tensor([[low], [high]], dtype=torch.float64)
+        values = evenly(limits[0], limits[1], levels).repeat(channels, 1)
         self.register_buffer("values", values.float())
         self.register_buffer("thresholds", midpoints(values).float())
 
@@ -72,15 +75,18 @@ class Clipped(Quantizer):
         Raises:
             ValueError: if shapes don't fit, a value is not finite, or either is not ascending.
         """
-        if values.dim() != 2 or thresholds.shape != (len(values), values.shape[1] - 1):
-            raise ValueError(f"{tuple(thresholds.shape)} thresholds do not go with {tuple(values.shape)} values")
-        falling = [bool((rows[:, 1:] < rows[:, :-1]).any()) for rows in (values, thresholds)]
-        if not bool(values.isfinite().all()) or bool(thresholds.isnan().any()) or any(falling):
-            raise ValueError("values must be finite, and values and thresholds ascending in each channel")
+        check_levels(values, thresholds)
         quantizer = cls(float(values.min()), float(values.max()), values.shape[1], len(values))
         quantizer.values.copy_(values)
         quantizer.thresholds.copy_(thresholds)
         return quantizer
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Refuse levels of a file that none can have: NaN, infinite or falling ones."""
+        values, thresholds = (state_dict.get(f"{prefix}{name}") for name in ("values", "thresholds"))
+        if isinstance(values, Tensor) and isinstance(thresholds, Tensor):
+            check_levels(values, thresholds)
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     @property
     def low(self) -> float:
@@ -153,10 +159,24 @@ def even_values(low: Tensor, high: Tensor, levels: int) -> Tensor:
     """
     if not bool((low.isfinite() & high.isfinite() & (low <= high)).all()):
         raise ValueError("clipping limits must be finite, low not above high")
-    steps = torch.arange(levels, dtype=torch.float64, device=low.device) / (levels - 1)
+    return evenly(low, high, levels)
+
+
+def evenly(low: Tensor, high: Tensor, levels: int) -> Tensor:
+    """Return what `even_values` does of limits that have been checked."""
+    steps = torch.arange(levels, dtype=torch.float64) / (levels - 1)
     values = low[:, None] + (high - low)[:, None] * steps
     values[:, -1] = high
     return values
+
+
+def check_levels(values: Tensor, thresholds: Tensor) -> None:
+    """Raise ValueError unless these are levels and thresholds of a quantizer, see `Clipped.with_levels`."""
+    if values.dim() != 2 or thresholds.shape != (len(values), values.shape[1] - 1):
+        raise ValueError(f"{tuple(thresholds.shape)} thresholds do not go with {tuple(values.shape)} values")
+    falling = [bool((rows[:, 1:] < rows[:, :-1]).any()) for rows in (values, thresholds)]
+    if not bool(values.isfinite().all()) or bool(thresholds.isnan().any()) or any(falling):
+        raise ValueError("values must be finite, and values and thresholds ascending in each channel")
 
 
 def midpoints(values: Tensor) -> Tensor:

@@ -16,18 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError
-from sqlalchemy.pool import NullPool
 
 from splitlearn.addresses import check_address, without_passwords, without_those_of
 from splitlearn.shortage import told_shortage
 from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, Uniform, Value
+from splitlearn.sweep.storage import open_storage
 
 SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
 OPENINGS = 5  # how often to try to make tables that others make at the same time
@@ -103,7 +100,7 @@ class Study:
     """
 
     def __init__(self, storage: str, name: str) -> None:
-        self.name = name
+        self.name, self._address = name, without_passwords(storage)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             check_address(storage)
@@ -111,7 +108,7 @@ class Study:
             raise StudyError(str(error)) from None
         for attempt in reversed(range(OPENINGS)):
             try:
-                self._storage = _open(storage)
+                self._storage = open_storage(storage)
                 self._found = self._load()
                 self._before = {t.number for t in self._attempts() if t.state.is_finished()} if self._found else set()
                 return
@@ -190,16 +187,27 @@ class Study:
         found: dict[str, Any] | None = self._study.user_attrs.get("settings")
         if found is None:
             raise StudyError(f"the sweep {self.name!r} is only just being created: try again")
+        if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in (RATE, SCORE)):
+            raise self._damaged(ValueError("its settings name no rate and score"))
         return found
 
     def trials(self) -> list[Trial]:
         """Return all points, by number: of several attempts the one that finished, or else the last."""
         found: dict[int, FrozenTrial] = {}
-        for frozen in self._attempts():
-            before = found.get(frozen.user_attrs[POINT])
-            if before is None or before.state is not TrialState.COMPLETE:
-                found[frozen.user_attrs[POINT]] = frozen
-        return [_trial(found[number]) for number in sorted(found)]
+        try:
+            for frozen in self._attempts():
+                before = found.get(frozen.user_attrs[POINT])
+                if before is None or before.state is not TrialState.COMPLETE:
+                    found[frozen.user_attrs[POINT]] = frozen
+            return [_trial(found[number]) for number in sorted(found)]
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> StudyError:
+        reason = " ".join(str(error).split())[:200]
+        return StudyError(
+            f"the storage {self._address} is damaged ({type(error).__name__}: {reason}): take a copy of it from before"
+        )
 
     def claim(self, worker: str = "") -> Claim | None:
         """Take a waiting trial for this process to run; None if none waits.
@@ -308,42 +316,6 @@ class Study:
         return ", ".join(name for name in optuna.get_all_study_names(self._storage) if name != self.name)
 
 
-class _JournalLock:
-    """A lock that the system lets go when its process is killed; Optuna's own are left behind.
-
-    Whoever gets it cuts off the half line that a kill may have left.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.lock = path, FileLock(f"{path}.lock")
-
-    def acquire(self) -> bool:
-        self.lock.acquire()
-        if self.path.is_file() and not _ends_with_a_line(self.path):
-            with self.path.open("rb+") as file:
-                file.truncate(file.read().rfind(b"\n") + 1)
-        return True
-
-    def release(self) -> None:
-        self.lock.release()
-
-
-def _ends_with_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        if not file.seek(0, os.SEEK_END):
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
-
-
-def _open(storage: str) -> BaseStorage:
-    if "://" in storage:
-        return RDBStorage(storage, engine_kwargs={"poolclass": NullPool})  # no connection outlives what it is for
-    path = Path(storage)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path), _JournalLock(path)))
-
-
 def _lives(frozen: FrozenTrial) -> bool:
     """Return whether the process of a running trial exists, as far as can be told from here."""
     host, pid, beat = (frozen.user_attrs.get(name) for name in (HOST, PID, BEAT))
@@ -386,7 +358,9 @@ def _trial(frozen: FrozenTrial) -> Trial:
     duration = frozen.duration.total_seconds() if frozen.duration else float("nan")
     metrics = told.get(METRICS, {}) if state is State.FINISHED else {}
     error = told.get(ERROR, "its process was killed") if state is State.FAILED else ""
-    return Trial(told[POINT], told[VALUES], state, metrics, error, duration)
+    if type(told[POINT]) is not int or not isinstance(told[VALUES], dict):
+        raise TypeError(f"attempt {frozen.number} tells no point")
+    return Trial(told[POINT], told[VALUES], state, {n: float(m) for n, m in metrics.items()}, str(error), duration)
 
 
 def _distribution(each: Distribution) -> BaseDistribution:

@@ -20,6 +20,7 @@ from splitlearn.tasks.static_tables import StaticTables
 from splitlearn.tasks.stops_at_once import StopsAtOnce
 from splitlearn.tasks.student_scores import FoundObjects, NamedClasses, StudentScores
 from splitlearn.tasks.training import TrainingTask
+from splitlearn.tasks.trust import UntrustedError, check_settings
 
 __all__ = [
     "ChannelsLast",
@@ -44,7 +45,9 @@ __all__ = [
     "StopsAtOnce",
     "StudentScores",
     "TrainingTask",
+    "UntrustedError",
     "WholeFileIO",
+    "check_settings",
     "keep_freed_memory",
     "load_task",
     "quieten",

@@ -21,6 +21,13 @@ WEIGHTS, CONFIG = "weights_sha256", "config_sha256"  # in results.json: what was
 PACKAGES = ("splitlearn", "torch", "torchvision", "lightning", "numpy", "numba")
 
 
+AGAIN = "let splitlearn test write it again"
+
+
+class ResultsError(ValueError):
+    """A results.json that is damaged or was not written by a test."""
+
+
 def write_results(
     folder: Path, metrics: Mapping[str, Any], config: Mapping[str, Any], weights: Path | None = None
 ) -> Path:
@@ -48,6 +55,27 @@ def sha256_of(file: Path) -> str:
 def fingerprint(settings: Any) -> str:
     """Return the SHA-256 of settings, as JSON writes them."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Return what a results.json holds, with metrics that are numbers.
+
+    Raises:
+        ResultsError: if it is damaged, or was not written by `write_results`; it names the file.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        figures = [value for name, value in content.items() if "/" in name]
+        if all(map(_is_figure, figures)) and isinstance(content.get("config", {}), dict):
+            found: dict[str, Any] = content
+            return found
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ResultsError(f"{path} is damaged or no results.json ({' '.join(str(error).split())}): {AGAIN}") from error
+    raise ResultsError(f"{path} holds metrics that are no numbers, or settings that are none: {AGAIN}")
+
+
+def _is_figure(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def run_record() -> dict[str, Any]:

@@ -130,12 +130,14 @@ def test_a_bank_has_one_cut(tmp_path: Path, run: Run) -> None:
         write_results(trial, metrics, config_with({"class_path": "my.net", "init_args": {"model": {}}}))
         study.finish(claim, metrics | {AXES.rate: metrics["test/bytes_per_image"]})
     assert {trial.values["model.model.net.at"] for trial in frontier_of(folder)} == {"layer2", "layer3"}
-    outcome = run(*words(folder, tmp_path / "bank.safetensors"))
+    outcome = run(*words(folder, tmp_path / "bank.safetensors", "--trust", "true"))
     assert outcome.status == 2
     assert "a bank shares one cut; choose trials, e.g. --where model.model.net.at=layer3" in outcome.error
     for trial in folder.glob("trials/*"):
         write_results(trial, {}, config_with({"class_path": "my.net"}))
-    outcome = run(*words(folder, tmp_path / "bank.safetensors", "--where", "model.model.net.at=layer3"))
+    outcome = run(
+        *words(folder, tmp_path / "bank.safetensors", "--where", "model.model.net.at=layer3", "--trust", "true")
+    )
     assert outcome.status == 1
     assert "names no network at model.model.net.model" in outcome.error
     assert not list(tmp_path.glob("bank*"))

@@ -237,7 +237,7 @@ def test_a_damaged_bank_is_refused(tmp_path: Path, bank: Path) -> None:
             read_bank(path)
     for position in np.linspace(start, len(whole) - 1, 12).astype(int):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
-        with pytest.raises(ExportError, match="is damaged, its tensors are not those that were written"):
+        with pytest.raises(ExportError, match="is damaged, it is not what was written: copy or export it again"):
             read_bank(path)
 
 

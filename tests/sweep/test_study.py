@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -133,3 +134,21 @@ def test_a_sweep_that_was_never_created_is_told(tmp_path: Path) -> None:
     created(tmp_path)
     with pytest.raises(StudyError, match="holds no sweep 'other': it holds sweep"):
         Study(storage(tmp_path), "other").settings  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["point", "values"])
+def test_a_damaged_journal_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "journal.log"
+    Study(str(path), "sweep").create(Space({"x": Uniform(0, 1)}), 1, 0, {"rate": "rate", "score": "score"})
+    text = path.read_text()
+    assert f'"{name}":' in text
+    path.write_text(text.replace(f'"{name}":', f'"{name}":"7","other":'))
+    with pytest.raises(StudyError, match=r"the storage .*journal.log is damaged .*: take a copy of it from before"):
+        Study(str(path), "sweep").trials()
+    lines = map(json.loads, text.splitlines())
+    wrong = [
+        line | {"user_attr": {"settings": 7}} if "settings" in line.get("user_attr", {}) else line for line in lines
+    ]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in wrong))
+    with pytest.raises(StudyError, match=r"the storage .*journal.log is damaged .*its settings name no rate and score"):
+        Study(str(path), "sweep").settings  # noqa: B018

@@ -1,0 +1,104 @@
+"""Bottlenecks, quantizers and codecs as a manifest describes them, and back: only classes that are known are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from splitlearn.discovery import loaded_classes
+from splitlearn.outputs import init_args
+
+T = TypeVar("T")
+LARGEST = 2**31 - 1  # of a number in a manifest; none that means anything is larger
+
+
+class PartError(ValueError):
+    """A description of a part that no export has."""
+
+
+def described(instance: object) -> dict[str, Any]:
+    """Return class and arguments of a part, for a manifest."""
+    return {
+        "class_path": f"{type(instance).__module__}.{type(instance).__qualname__}",
+        "init_args": init_args(instance),
+    }
+
+
+def rebuilt(description: Any, base: type[T]) -> T:
+    """Return the part that a manifest describes, new.
+
+    Its class is looked up among those under `base` that have been imported: a file imports nothing.
+
+    Raises:
+        PartError: if it describes none, or its class is not known.
+        Exception: what the class makes of its arguments.
+    """
+    cls, arguments = _read(description, base)
+    return cls(**arguments)
+
+
+def rebuilt_module(
+    description: Any, base: type[T], tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
+) -> T:
+    """Return the module that a manifest describes, with its tensors and without gradients, in eval mode.
+
+    Of splitlearn's own classes an outline is made first, which takes no memory: forged sizes show in its tensors.
+
+    Args:
+        description: `class_path` and `init_args`.
+        base: what its class must be derived from.
+        tensors: by name.
+        dtype: float type of the module; by default that of its class.
+
+    Raises:
+        PartError: if it describes none, its class is not known, or these are not its tensors.
+        Exception: what the class makes of its arguments.
+    """
+    cls, arguments = _read(description, base)
+    if cls.__module__.startswith("splitlearn."):
+        with torch.device("meta"):
+            _check_tensors(cast("nn.Module", cls(**arguments)), tensors)
+    part = cls(**arguments)
+    module = cast("nn.Module", part).to(dtype)
+    _check_tensors(module, tensors)
+    module.load_state_dict(dict(tensors))
+    module.requires_grad_(False).eval()
+    return part
+
+
+def _read(description: Any, base: type[T]) -> tuple[type[T], dict[str, Any]]:
+    path = description.get("class_path") if isinstance(description, dict) else None
+    if not isinstance(path, str):
+        raise PartError(f"it describes no {base.__name__} by class_path and init_args")
+    if (cls := loaded_classes(base).get(path)) is None:
+        raise PartError(
+            f"it names {path}, which is no {base.__name__} known here: import its module first, if you trust it"
+        )
+    arguments = description.get("init_args", {})
+    if not isinstance(arguments, dict) or not all(map(_is_plain, arguments.values())):
+        raise PartError(f"the arguments of {path} are no plain numbers and texts")
+    return cls, arguments
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, list):
+        return depth < 2 and len(value) <= 4096 and all(_is_plain(each, depth + 1) for each in value)
+    if isinstance(value, int):
+        return abs(value) <= LARGEST
+    return value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _check_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    wanted = module.state_dict()
+    differing = wanted.keys() ^ tensors.keys()
+    differing |= {name for name in wanted.keys() & tensors.keys() if _form(wanted[name]) != _form(tensors[name])}
+    if differing:
+        raise PartError(f"its tensors are not those of {type(module).__name__}: {', '.join(sorted(differing)[:3])}")
+
+
+def _form(tensor: Tensor) -> tuple[torch.Size, bool]:
+    return tensor.shape, tensor.is_floating_point()

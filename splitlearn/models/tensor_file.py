@@ -1,0 +1,83 @@
+"""safetensors files that tell by themselves whether they are whole: one check over tensors, names and metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from splitlearn.files import whole_file
+
+CHECK = "sha256"
+"""Key of the metadata that holds the SHA-256 of the file, its own 64 digits taken as zeros."""
+
+BLANK = b"0" * 64
+SEAL = re.compile(rb'"sha256":"([^"\\]{64})"')  # quotes inside of texts are escaped: it stands there once
+DIGITS = re.compile(rb'":"[0-9a-f]{64}"')
+MOST_HEADER = 100_000_000  # bytes, safetensors' own limit
+PART = 1 << 20
+
+
+class DamagedFileError(ValueError):
+    """A file of tensors that is not what was written, or no such file; the message names it."""
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
+    """Write tensors and metadata with a check over both; the file appears whole or not at all."""
+    content = bytearray(save(dict(tensors), {**metadata, CHECK: BLANK.decode()}))
+    seal = SEAL.search(content)
+    assert seal is not None
+    content[slice(*seal.span(1))] = hashlib.sha256(content).hexdigest().encode()
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return metadata and tensors of a safetensors file.
+
+    A file without a check of its own is compared with the record beside it, `NAME.json`, if that tells its SHA-256.
+
+    Raises:
+        OSError: if it cannot be read.
+        DamagedFileError: if it is no safetensors file, or not what was written.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            header = file.read(min(int.from_bytes(start, "little"), MOST_HEADER))
+            seal = SEAL.search(header)
+            known = seal[1].decode(errors="replace") if seal else _recorded(path)
+            if seal:
+                header = header[: seal.start(1)] + BLANK + header[seal.end(1) :]
+            elif DIGITS.search(header) and (b'"manifest":"' in header or b'"network":"' in header):  # under another key
+                raise DamagedFileError(f"{path} is damaged, its check is gone: copy or export it again")
+            found = hashlib.sha256(start + header)
+            while known and (part := file.read(PART)):
+                found.update(part)
+        with safe_open(path, "pt") as opened:
+            metadata = dict(opened.metadata() or {})
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+    except SafetensorError as error:
+        raise DamagedFileError(f"{path} is no readable safetensors file: {error}") from error
+    if known and known != found.hexdigest():
+        where = "" if seal else f" that {path.with_suffix('.json').name} records"
+        raise DamagedFileError(f"{path} is damaged, it is not what was written{where}: copy or export it again")
+    metadata.pop(CHECK, None)
+    return metadata, tensors
+
+
+def _recorded(path: Path) -> str | None:
+    """Return the SHA-256 that the record beside a file tells of it; None if there is no such record."""
+    try:
+        record = json.loads(path.with_suffix(".json").read_bytes())
+    except (OSError, ValueError, RecursionError):  # another file of that name
+        return None
+    told = record.get("sha256") if isinstance(record, dict) and record.get("file") == path.name else None
+    return told if isinstance(told, str) else None

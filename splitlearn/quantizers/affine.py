@@ -34,9 +34,7 @@ class Affine(Quantizer):
     def __init__(self, scale: float = 1.0, zero_point: int = 0, levels: int = 256) -> None:
         super().__init__()
         self.grid = AffineGrid(scale, zero_point, levels)
-        self.scale = scale
-        self.zero_point = zero_point
-        self.levels = levels
+        self.scale, self.zero_point, self.levels = self.grid.scale, self.grid.zero_point, self.grid.levels
 
     @classmethod
     def calibrated(cls, latent: Tensor, levels: int = 256) -> Affine:

@@ -34,8 +34,7 @@ class Step(Quantizer):
     def __init__(self, step: float = 1.0, levels: int = 256) -> None:
         super().__init__()
         self.grid = StepGrid(step, levels)
-        self.step = step
-        self.levels = levels
+        self.step, self.levels = self.grid.step, self.grid.levels
 
     def _round(self, latent: Tensor) -> Tensor:
         """Return the saturated integers q as float32."""

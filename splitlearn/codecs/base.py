@@ -8,7 +8,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -243,7 +243,7 @@ def as_bytes(payload: Payload) -> bytes:
     if isinstance(payload, bytes):
         return payload
     if isinstance(payload, (bytearray, memoryview, np.ndarray)):
-        view = memoryview(payload)
+        view = memoryview(cast("bytes", payload))  # mypy knows arrays as no buffers
         if view.itemsize == 1 and view.format in ("B", "b", "c"):
             return view.tobytes()
     given = f"an array of {payload.dtype}" if isinstance(payload, np.ndarray) else f"a {type(payload).__name__} object"

@@ -13,7 +13,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from splitlearn.codecs import Codec
+from splitlearn.codecs import Codec, CodecError
+from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.models.base import Normalize, one_size
 from splitlearn.models.bottleneck import BottleneckFactory, Identity
 from splitlearn.models.confidence import Confidence, MaximumSoftmax
@@ -207,19 +208,28 @@ class EarlyExitModel(SplitModel):
         return [next(full) if sent else b"" for sent in decisions.sent.tolist()]
 
     @torch.inference_mode()
-    def decompress(self, payloads: Sequence[bytes]) -> Tensor:
+    def decompress(self, payloads: Sequence[Payload]) -> Tensor:
         """Return the final logits `(B, num_classes)`; NaN for empty payloads, of which the edge server knows nothing.
 
         Raises:
-            CodecError: if a payload is damaged, or was written by another codec or quantizer.
-            ValueError: if there are no payloads, or they are of images of different sizes.
+            CodecError: if a payload is damaged, was written by another codec or quantizer, or cannot come from this
+                model; if the payloads are of images of different sizes; or if one that is not empty makes the network
+                compute NaN, which would look as if it were.
+            ValueError: if there are no payloads, or one is no bytes.
         """
-        full = [payload for payload in payloads if payload]
-        if len(full) == len(payloads):
-            return cast("Tensor", super().decompress(full))
+        places = [i for i, payload in enumerate(payloads) if len(as_bytes(payload))]
+        found = super().decompress([payloads[i] for i in places]) if places or not payloads else None
+        if found is not None and bool(found.isnan().any()):
+            number = places[int(found.isnan().flatten(1).any(1).int().argmax())]
+            raise CodecError(
+                f"payload {number} makes the network compute NaN, which stands for an empty payload: it is forged, or "
+                "the network's weights have diverged"
+            )
+        if found is not None and len(places) == len(payloads):
+            return cast("Tensor", found)
         logits = torch.full((len(payloads), self.num_classes), torch.nan, device=self._like.device)
-        if full:
-            logits[[i for i, payload in enumerate(payloads) if payload]] = super().decompress(full).to(logits.dtype)
+        if found is not None:
+            logits[places] = found.to(logits.dtype)
         return logits
 
     def coded_by(self, quantizers: Sequence[Quantizer], codecs: Sequence[Codec]) -> EarlyExitModel:

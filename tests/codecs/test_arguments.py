@@ -49,9 +49,9 @@ def test_shapes_and_levels_of_numpy(cls: type[Codec], dtype: type[np.integer[Any
 def test_small_integers_do_not_overflow_past_the_size_check() -> None:
     shape = tuple(np.array([16, 16, 1], np.uint8))  # 256 elements, 0 in eight bits
     with pytest.raises(CodecError):
-        RunLength().decode(b"", shape, 8)  # type: ignore[arg-type]
+        RunLength().decode(b"", shape, 8)
     with pytest.raises(ValueError, match="more than 2³¹−1 elements"):
-        Huffman().decode(b"\0", tuple(np.array([2**16, 2**16], np.int32)), 8)  # type: ignore[arg-type]
+        Huffman().decode(b"\0", tuple(np.array([2**16, 2**16], np.int32)), 8)
 
 
 @pytest.mark.parametrize("shape", [5, (2.0, 3), "ab", (None,), np.array(7), np.array([1.0])])
@@ -88,7 +88,7 @@ def views(payload: bytes) -> list[Any]:
     """The same bytes, held by others."""
     whole = np.frombuffer(payload, np.uint8)
     spread = np.repeat(whole, 2)[::2]
-    arrays = [whole, whole.copy(), whole.view(np.int8), spread, whole.reshape(1, -1)]
+    arrays: list[Any] = [whole, whole.copy(), whole.view(np.int8), spread, whole.reshape(1, -1)]
     return [bytearray(payload), *arrays, *map(memoryview, arrays), memoryview(payload).cast("c")]
 
 

@@ -35,11 +35,13 @@ class Carrier:
         dtype: type of the tensor.
         codec: symbols to bytes.
         quantizer: floats to symbols; None for integers, which cross as their bytes.
+        is_scalar: whether an image has one integer, which then crosses as an array of one.
     """
 
     dtype: torch.dtype
     codec: Codec = RAW
     quantizer: Quantizer | None = None
+    is_scalar: bool = False
 
     def shape_of(self, header: Header) -> tuple[int, ...]:
         """Return the shape of an image's tensor, given the header of its container.
@@ -85,7 +87,8 @@ class Part:
         stored = torch.from_numpy(self.decoded())
         if self.carrier.dtype is torch.bool and bool((stored > 1).any()):
             raise CodecError("the payload holds truth values that are neither 0 nor 1: it is forged")
-        return stored.view(self.carrier.dtype)
+        found = stored.view(self.carrier.dtype)
+        return found.reshape(()) if self.carrier.is_scalar else found
 
 
 def read_parts(payload: bytes, carriers: Sequence[Carrier], context: int) -> list[Part]:

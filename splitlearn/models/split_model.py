@@ -188,7 +188,7 @@ class SplitModel(CompressionModel):
         latents = self._encode(features)
         self._check_sent(latents)
         contexts, columns = [self.context] * len(latents[0]), []
-        for latent, carrier in zip(latents, self._carriers, strict=True):
+        for latent, carrier in zip(latents, self.carriers, strict=True):
             columns.append(_pack(latent, carrier, contexts))
             contexts = list(map(next_context, columns[-1], contexts))
         return [join_parts(parts) for parts in zip(*columns, strict=True)]
@@ -234,7 +234,7 @@ class SplitModel(CompressionModel):
         """
         if not payloads:
             raise ValueError("there are no payloads to decompress")
-        context, carriers, known = self.context, self._carriers, self._known_shapes
+        context, carriers, known = self.context, self.carriers, self._known_shapes
         rows = [read_parts(as_bytes(payload), carriers, context) for payload in payloads]
         for parts in rows:
             self._check_received(parts, known)
@@ -244,10 +244,11 @@ class SplitModel(CompressionModel):
         return tuple(_unpack(parts, device) for parts in zip(*rows, strict=True))
 
     @property
-    def _carriers(self) -> list[Carrier]:
+    def carriers(self) -> list[Carrier]:
         """How each tensor crosses."""
         coders = iter(zip(self.codecs, self.quantizers, strict=True))
-        return [Carrier(d, *next(coders)) if d.is_floating_point else Carrier(d) for d in self.net.dtypes]
+        pairs = zip(self.net.shapes, self.net.dtypes, strict=True)
+        return [Carrier(d, *next(coders)) if d.is_floating_point else Carrier(d, is_scalar=not s) for s, d in pairs]
 
     @property
     def _known_shapes(self) -> list[FeatureShape]:

@@ -101,7 +101,7 @@ def pictures(*size: int, count: int = 4) -> Tensor:
 
 
 def of_split(model: SplitModel, larger: bool = False) -> Subject:
-    """Return a model that is cut, with payloads of images as large as the example and, if it takes them, larger ones."""
+    """Return a model that is cut, with payloads of images as large as the example and perhaps of larger ones."""
     model.eval().max_growth = GROWTH
     honest = model.compress(pictures(32, 32))
     largest = model.compress(pictures(64, 64, count=1)) if larger else honest[:1]
@@ -183,7 +183,7 @@ def exits() -> Subject:
 def limits_of_exits() -> Subject:
     """An early exit whose payloads tell their limits: extreme ones must not look like an empty payload."""
     net = split(resnet8(), "layer2", SHAPE)
-    return of_split(EarlyExitModel(net, MinMax(4), codecs.RANS(), ["layer1"], threshold=1.0), larger=True)
+    return of_split(EarlyExitModel(net, MinMax(4), codecs.RANS(), ["layer1"], threshold=1.0))
 
 
 def int8() -> Subject:
@@ -218,9 +218,9 @@ def image_file(codec: ImageCodec) -> Subject:
     model = InputModel(resnet8(), codec).eval()
     honest = model.compress(pictures(32, 32)) + model.compress(pictures(20, 70))
     largest = model.compress(pictures(SIDE, SIDE, count=1))
-    sizes = ((1, 1), (1, SIDE**2), (1, SIDE**2 + 1), (SIDE, SIDE), (SIDE + 1, SIDE), (2000, 2000), (7, 3), (300, 1))
-    if codec.__class__ is not Pixels:
-        sizes = (*sizes, (6000, 6000))
+    sizes = [(1, 1), (1, SIDE**2), (1, SIDE**2 + 1), (SIDE, SIDE), (SIDE + 1, SIDE), (2000, 2000), (7, 3), (300, 1)]
+    if not isinstance(codec, Pixels):  # whose bytes are as many as its pixels
+        sizes.append((6000, 6000))
     plain_pictures = [codec.encode(np.full((h, w, 3), 9, np.uint8)) for h, w in sizes if max(h, w) < 16_000]
     grey = [codec.encode(np.full((h, w), 9, np.uint8)) for h, w in sizes[:4]]
     return Subject(model, partial(forged_image, honest + largest, plain_pictures + grey, codec), honest, largest)

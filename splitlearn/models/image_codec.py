@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from splitlearn.codecs import CodecError, Raw, pack
-from splitlearn.codecs.base import Payload, as_bytes
+from splitlearn.codecs.base import as_bytes
 from splitlearn.codecs.container import decode_body, read_header
 from splitlearn.models.receive import MAX_PIXELS, too_many_pixels
 from splitlearn.outputs import init_args
@@ -38,7 +38,7 @@ class ImageCodec(ABC):
         """Return the payload of one image, `(H, W, 3)` or grey `(H, W)`."""
 
     @abstractmethod
-    def decode(self, payload: Payload) -> NDArray[np.uint8]:
+    def decode(self, payload: bytes) -> NDArray[np.uint8]:
         """Return the image of one payload, `(H, W, 3)` or `(H, W)`; raise CodecError if it is damaged or too large."""
 
     def limited(self, pixels: int) -> Self:
@@ -65,7 +65,7 @@ class Pixels(ImageCodec):
         """Return the pixels in a container."""
         return pack(image, 256, Raw())
 
-    def decode(self, payload: Payload) -> NDArray[np.uint8]:
+    def decode(self, payload: bytes) -> NDArray[np.uint8]:
         """Return the pixels, exactly."""
         payload = as_bytes(payload)
         header = read_header(payload, Raw())
@@ -132,7 +132,7 @@ class ImageFile(ImageCodec):
             raise ValueError(f"{self.format} holds no image of shape {image.shape}: {error}") from error
         return file.getvalue()
 
-    def decode(self, payload: Payload) -> NDArray[np.uint8]:
+    def decode(self, payload: bytes) -> NDArray[np.uint8]:
         """Return the decoded file, `(H, W)` if it says that it is grey, otherwise `(H, W, 3)`.
 
         Raises:

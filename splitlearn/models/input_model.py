@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from splitlearn.codecs.base import Payload
+from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.models.base import CompressionModel, Normalize, one_size
 from splitlearn.models.cutting import is_detector
 from splitlearn.models.image_codec import ImageCodec, Pixels
@@ -69,7 +69,7 @@ class InputModel(CompressionModel):
             ValueError: if the images are of different sizes, and the network is no detector.
         """
         device = next(self.network.parameters()).device
-        pixels = [torch.tensor(_colour(self.codec.decode(payload)), device=device) for payload in payloads]
+        pixels = [torch.tensor(_colour(self.codec.decode(as_bytes(payload))), device=device) for payload in payloads]
         images = [image.permute(2, 0, 1).contiguous() / 255 for image in pixels]
         if is_detector(self.network):
             return [found for image in images for found in self._predicted(image[None])]

@@ -158,20 +158,22 @@ def _coded(piece: Piece, symbols: NDArray[np.uint8]) -> bytes:
 def forged_integers(piece: Piece, rng: random.Random) -> bytes:
     """Return the bytes of other integers: impossible ones, ones that contradict each other, and consistent ones."""
     size = piece.carrier.dtype.itemsize
-    values = np.frombuffer(piece.code[: len(piece.code) // size * size], f"<i{size}").copy()
-    if size < 4 or not values.size:
+    kept = np.frombuffer(piece.code[: len(piece.code) // size * size], f"<i{size}")
+    if size < 4 or not kept.size:
         return rng.randbytes(len(piece.code))
+    values = kept.tolist()
     kind = rng.random()
     if kind < 0.2:
-        return np.array(rng.sample(values.tolist(), values.size), values.dtype).tobytes()
-    if kind < 0.35:  # an image of another size, of the same or other proportions
-        values[:2] = values[:2] * rng.choice((2, 3, 16, 1000))
-        return values.tobytes()
-    for _ in range(rng.choice((1, 1, 2, 6))):
-        at = rng.randrange(values.size)
-        near = (int(values[at]) - 1, int(values[at]) + 1, int(values[at]) - 32, int(values[at]) + 32)
-        values[at] = rng.choice((*near, *INTEGERS))
-    return values.tobytes()
+        rng.shuffle(values)
+    elif kind < 0.35:  # an image of another size and of the same proportions
+        factor = rng.choice((2, 3, 16, 1000))
+        values[:2] = [value * factor for value in values[:2]]
+    else:
+        for _ in range(rng.choice((1, 1, 2, 6))):
+            at = rng.randrange(len(values))
+            values[at] = rng.choice((values[at] - 1, values[at] + 1, values[at] - 32, values[at] + 32, *INTEGERS))
+    least, most = np.iinfo(kept.dtype).min, np.iinfo(kept.dtype).max
+    return np.array([min(max(value, least), most) for value in values], kept.dtype).tobytes()
 
 
 def other_shape(shape: Shape, rng: random.Random) -> Shape:

@@ -89,7 +89,7 @@ def views(payload: bytes) -> list[Any]:
     whole = np.frombuffer(payload, np.uint8)
     spread = np.repeat(whole, 2)[::2]
     arrays: list[Any] = [whole, whole.copy(), whole.view(np.int8), spread, whole.reshape(1, -1)]
-    return [bytearray(payload), *arrays, *map(memoryview, arrays), memoryview(payload).cast("c")]
+    return [bytearray(payload), *arrays, *(memoryview(array) for array in arrays), memoryview(payload).cast("c")]
 
 
 @pytest.mark.parametrize("codec", [RunLength(), Huffman(), RANS(), ContextRANS()])

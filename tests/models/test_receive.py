@@ -44,9 +44,9 @@ def forged(model: SplitModel, payload: bytes, *lies: Lie) -> bytes:
     parts, context = [], model.context
     for part, lie in zip(read_parts(payload, model.carriers, model.context), lies, strict=True):
         header = part.header
-        said = {"code": part.payload[header.body :], "shape": header.shape, "levels": header.levels} | lie
-        floats = said.pop("floats", header.floats)
-        parts.append(pack_code(**said, codec=part.carrier.codec, floats=floats, context=context))
+        code, shape = lie.get("code", part.payload[header.body :]), lie.get("shape", header.shape)
+        levels, floats = lie.get("levels", header.levels), lie.get("floats", header.floats)
+        parts.append(pack_code(code, shape, levels, part.carrier.codec, floats, context))
         context = next_context(parts[-1], context)
     return join_parts(parts)
 
@@ -332,7 +332,7 @@ def test_a_bank_refuses_what_its_models_refuse() -> None:
     ]
     model = VariableRateModel(members, [RatePoint(0.5, 1.0), RatePoint(0.6, 2.0)]).eval()
     (payload,) = members[0].compress(digits(1))
-    assert model.decompress([payload, np.frombuffer(payload, np.int8)]).shape == (2, 10)  # type: ignore[list-item]
+    assert model.decompress([payload, np.frombuffer(payload, np.int8)]).shape == (2, 10)
     for lie in ({"shape": (4, 2**20, 5)}, {"levels": 4}, {"floats": (0.0, float("inf"))}):
         with pytest.raises(CodecError):
             model.decompress([forged(members[0], payload, lie)])

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from splitlearn.codecs import CodecError, Raw
+from splitlearn.codecs.base import Payload
 from splitlearn.grids import Grid
 from splitlearn.testing.damage import MANY_CHANNELS, draw_symbols
 from tests.codecs.test_contract import CODECS
@@ -28,12 +29,12 @@ Shape = tuple[int, ...]
 
 
 class LeavesTheAlphabet(Raw):
-    def decode(self, payload: bytes | bytearray | memoryview, shape: Shape, levels: int) -> Symbols:
+    def decode(self, payload: Payload, shape: Shape, levels: int) -> Symbols:
         return super().decode(payload, shape, 256)
 
 
 class LeavesTheShape(Raw):
-    def decode(self, payload: bytes | bytearray | memoryview, shape: Shape, levels: int) -> Symbols:
+    def decode(self, payload: Payload, shape: Shape, levels: int) -> Symbols:
         return super().decode(payload, (len(payload),), levels)
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+import operator
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.grids import Grid
+from splitlearn.grids import Grid, checked_integer
 from splitlearn.jit import njit
 from splitlearn.outputs import init_args
 
 MAX_LEVELS = 256
 MAX_ELEMENTS = 2**31 - 1
+Payload = bytes | bytearray | memoryview | NDArray[np.uint8]
 
 
 class CodecError(ValueError):
@@ -50,7 +52,7 @@ class Codec(ABC):
         symbols = checked_symbols(symbols, levels)
         return self._encode(symbols, levels) if symbols.size else b""
 
-    def decode(self, payload: bytes | bytearray | memoryview, shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+    def decode(self, payload: Payload, shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         """Return the symbols of one bare code.
 
         Args:
@@ -63,11 +65,10 @@ class Codec(ABC):
 
         Raises:
             CodecError: where damage shows: truncated, trailing bytes, impossible codes.
-            ValueError: if `levels` is out of range, a dimension is negative, or the shape has too many elements.
+            ValueError: if `levels` is out of range, a dimension is negative, the shape has too many elements, or the
+                payload is no bytes.
         """
-        levels = checked_levels(levels)
-        element_count(shape)
-        return self._decode_checked(as_array(payload), shape, levels)
+        return self._decode_checked(as_array(payload), checked_shape(shape), checked_levels(levels))
 
     @abstractmethod
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
@@ -215,30 +216,47 @@ def checked_levels(levels: int) -> int:
     Raises:
         ValueError: if it is not the size of an alphabet, an integer in 2…256.
     """
-    if not isinstance(levels, (int, np.integer)) or not 2 <= levels <= MAX_LEVELS:
-        raise ValueError(f"levels must be an integer in 2…{MAX_LEVELS}, got {levels}")
-    return int(levels)
+    return checked_integer("levels", levels, 2, MAX_LEVELS)
 
 
-def element_count(shape: tuple[int, ...]) -> int:
-    """Return the number of elements of an array of `shape`.
+def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of an array as a tuple of Python's own integers; products of numpy's small ones would overflow.
 
     Raises:
-        ValueError: if a dimension is negative or there are more than 2³¹−1 elements.
+        ValueError: if it is no sequence of integers, a dimension is negative or there are more than 2³¹−1 elements.
     """
-    count = math.prod(shape)
-    if count > MAX_ELEMENTS or min(shape, default=0) < 0:
-        raise ValueError(f"shape {tuple(shape)} has a negative dimension or more than 2³¹−1 elements")
-    return count
+    try:
+        sizes = tuple(map(operator.index, shape))
+    except TypeError:
+        raise ValueError(f"a shape is a tuple of integers, got {shape!r}") from None
+    if min(sizes, default=0) < 0 or math.prod(sizes) > MAX_ELEMENTS:
+        raise ValueError(f"shape {sizes} has a negative dimension or more than 2³¹−1 elements")
+    return sizes
 
 
-def as_array(payload: bytes | bytearray | memoryview) -> NDArray[np.uint8]:
-    """Return the bytes as a read-only array, so that kernels see one type whatever holds them."""
-    if isinstance(payload, memoryview) and not payload.contiguous:
-        payload = bytes(payload)
-    data = np.frombuffer(payload, np.uint8)
-    if not isinstance(payload, bytes):
-        data.flags.writeable = False
+def as_bytes(payload: Payload) -> bytes:
+    """Return the bytes of a payload, whatever holds them.
+
+    Raises:
+        ValueError: if it is no bytes and no array or view of 8-bit integers.
+    """
+    if isinstance(payload, bytes):
+        return payload
+    if isinstance(payload, (bytearray, memoryview, np.ndarray)):
+        view = memoryview(cast("bytes", payload))  # mypy knows arrays as no buffers
+        if view.itemsize == 1 and view.format in ("B", "b", "c"):
+            return view.tobytes()
+    given = f"an array of {payload.dtype}" if isinstance(payload, np.ndarray) else f"a {type(payload).__name__} object"
+    raise ValueError(f"a payload is bytes or an array of 8-bit integers, got {given}: give it as bytes")
+
+
+def as_array(payload: Payload) -> NDArray[np.uint8]:
+    """Return the bytes as a read-only array, so that kernels see one type whatever holds them; raises as `as_bytes`."""
+    is_plain = isinstance(payload, bytearray) or (
+        isinstance(payload, memoryview) and payload.c_contiguous and payload.format == "B"
+    )
+    data = np.frombuffer(payload if is_plain else as_bytes(payload), np.uint8)
+    data.flags.writeable = False
     return data
 
 

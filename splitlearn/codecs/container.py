@@ -17,6 +17,8 @@ covers (`tagged`, `untagged`). Banks of rates name the rate of a payload there.
 
 from __future__ import annotations
 
+import math
+import operator
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +26,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, checked_levels, element_count
+from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, Payload, as_bytes, checked_levels, checked_shape
+from splitlearn.grids import checked_integer
 
 MAGIC = 0xC5
 TAGS = 8  # numbers that the low three bits of the magic byte can carry
 VERSION = 1
+MAX_UNPACKED = 1 << 25  # symbols that a receiver takes who names no other bound; R-CNN's layer1 has half as many
 _CHECK = 5  # offset of the check sum
 _START = 9  # offset of the dimensions
 
@@ -48,6 +52,17 @@ class Header:
     levels: int
     floats: tuple[float, ...]
     body: int
+
+    def check(self, shape: Sequence[int] | None, max_elements: int) -> None:
+        """Raise CodecError unless the array has this shape or, if none is given, at most so many elements."""
+        if shape is not None:
+            if self.shape != checked_shape(shape):
+                raise CodecError(f"the payload holds an array of shape {self.shape}, not of {tuple(shape)}")
+        elif math.prod(self.shape) > max_elements:
+            raise CodecError(
+                f"the payload claims to hold {math.prod(self.shape):,} symbols, and max_elements is {max_elements:,}: "
+                "give a larger one if you trust its sender"
+            )
 
 
 def pack(
@@ -77,13 +92,11 @@ def pack_code(
     code: bytes, shape: tuple[int, ...], levels: int, codec: Codec, floats: Sequence[float] = (), context: int = 0
 ) -> bytes:
     """Return a container around `code`, which `codec` wrote for an array of `shape`; see `pack`."""
-    levels = checked_levels(levels)
+    levels, shape, context = checked_levels(levels), _checked_dimensions(shape), operator.index(context)
     with np.errstate(over="ignore"):
         values = np.asarray(floats, np.float64).reshape(-1).astype("<f4")
     if len(shape) > 15 or values.size > 255:
         raise ValueError(f"a container takes 15 dimensions and 255 floats, got {len(shape)} and {values.size}")
-    if max(shape, default=0) > MAX_ELEMENTS:
-        raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {shape}")
     if np.any(np.isinf(values) & np.isfinite(np.asarray(floats, np.float64).reshape(-1))):
         raise ValueError(f"a float passes the range of single precision: {tuple(floats)}")
     if not 0 <= context < 1 << 32:
@@ -94,7 +107,7 @@ def pack_code(
     return _sealed(start, rest, identity)
 
 
-def tagged(payload: bytes, tag: int) -> bytes:
+def tagged(payload: Payload, tag: int) -> bytes:
     """Return a container that carries a number 0…7 in the low bits of its first byte; it grows by nothing.
 
     The check sum covers the tag. A tag of 0 leaves a container as it is; with any other, `unpack` takes it only as
@@ -108,12 +121,11 @@ def tagged(payload: bytes, tag: int) -> bytes:
         ValueError: if the number is out of range.
         CodecError: if the payload is no container.
     """
-    if not 0 <= tag < TAGS:
-        raise ValueError(f"a tag must lie in 0…{TAGS - 1}, got {tag}")
+    tag = checked_integer("a tag", tag, 0, TAGS - 1)
     return _with_first_byte(untagged(payload)[1], MAGIC ^ tag)
 
 
-def untagged(payload: bytes) -> tuple[int, bytes]:
+def untagged(payload: Payload) -> tuple[int, bytes]:
     """Return the tag of a container, and the container without it, which `unpack` reads.
 
     A damaged payload stays one: its check sum is as wrong as it was, and `unpack` finds it, a damaged tag included.
@@ -124,36 +136,65 @@ def untagged(payload: bytes) -> tuple[int, bytes]:
     Raises:
         CodecError: if the payload is no container.
     """
+    payload = as_bytes(payload)
     if len(payload) < _START or (tag := payload[0] ^ MAGIC) >= TAGS:
         raise CodecError("the payload is damaged or not a splitlearn container")
     return tag, _with_first_byte(payload, MAGIC)
 
 
-def unpack(payload: bytes, codec: Codec, context: int = 0) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
+def unpack(
+    payload: Payload,
+    codec: Codec,
+    context: int = 0,
+    *,
+    shape: Sequence[int] | None = None,
+    max_elements: int = MAX_UNPACKED,
+) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
     """Return the symbols and floats of a container.
+
+    A check sum finds damage, and is no signature: whoever knows the codec can write a payload of a few bytes that
+    stands for any number of symbols. So tell the shape where it is known.
 
     Args:
         payload: bytes written by `pack`.
         codec: a codec of the same class, arguments and static tables as the one that packed.
         context: the number that it was packed with.
+        shape: the shape that the array must have; None takes any.
+        max_elements: most symbols that are decoded, if no shape is given.
 
     Returns:
         The symbols, a new array of the packed shape, and the floats that came along.
 
     Raises:
-        CodecError: on any damage, or if the payload was packed with another codec, other static tables or another
-            context. The check sum is verified before anything is allocated.
+        CodecError: on any damage, if the payload was packed with another codec, other static tables or another
+            context, or holds another shape or more symbols than it may. All of it is checked before anything is
+            allocated.
     """
+    payload = as_bytes(payload)
     header = read_header(payload, codec, context)
+    header.check(shape, max_elements)
+    return decode_body(payload, header, codec), header.floats
+
+
+def decode_body(payload: bytes, header: Header, codec: Codec) -> NDArray[np.uint8]:
+    """Return the symbols of a container whose header was read and checked; raise CodecError as `unpack` does."""
     try:
-        return codec.decode(memoryview(payload)[header.body :], header.shape, header.levels), header.floats
+        return codec.decode(memoryview(payload)[header.body :], header.shape, header.levels)
     except CodecError:
         raise
     except ValueError as error:  # a codec refuses arguments that can only come from a forged header
         raise CodecError(f"the header contradicts the codec: {error}") from error
 
 
-def read_header(payload: bytes, codec: Codec, context: int = 0) -> Header:
+def next_context(payload: bytes, context: int) -> int:
+    """Return the context of the container that follows `payload` in a message, given its own.
+
+    It holds the check sum of `payload`, so that containers of several messages cannot be exchanged unnoticed.
+    """
+    return zlib.crc32(payload[_CHECK:_START], context)
+
+
+def read_header(payload: Payload, codec: Codec, context: int = 0) -> Header:
     """Return shape, levels and floats of a container without decoding its symbols.
 
     Args:
@@ -164,6 +205,7 @@ def read_header(payload: bytes, codec: Codec, context: int = 0) -> Header:
     Raises:
         CodecError: on any damage or a foreign codec, as for `unpack`.
     """
+    payload, context = as_bytes(payload), operator.index(context)
     _verify(payload, codec.identity ^ context, type(codec).__name__)
     shape = []
     position = _START
@@ -174,11 +216,19 @@ def read_header(payload: bytes, codec: Codec, context: int = 0) -> Header:
     if body > len(payload):
         raise CodecError("the payload is damaged: its header passes its end")
     try:
-        element_count(tuple(shape))
+        checked_shape(shape)
     except ValueError as error:
         raise CodecError(f"the payload is damaged: {error}") from error
     floats = tuple(np.frombuffer(payload, "<f4", payload[2], position).tolist())
     return Header(tuple(shape), payload[4] + 1, floats, body)
+
+
+def _checked_dimensions(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of an array, maybe an empty one, as Python's own integers."""
+    sizes = tuple(map(operator.index, shape))
+    if max(sizes, default=0) > MAX_ELEMENTS:
+        raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {sizes}")
+    return sizes
 
 
 def _with_first_byte(payload: bytes, first: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -9,8 +10,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, as_array, element_count
-from splitlearn.codecs.container import pack_code, read_header
+from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, Payload, as_array, as_bytes, checked_shape
+from splitlearn.codecs.container import MAX_UNPACKED, Header, pack_code, read_header
 from splitlearn.grids import Grid, check_latent, check_output
 
 Latents = Sequence[NDArray[np.float32]] | NDArray[np.float32]  # one array an image, or one with a batch axis
@@ -41,8 +42,8 @@ def encode_latent(latent: NDArray[np.float32], grid: Grid, codec: Codec) -> tupl
 
 
 def decode_latent(
-    code: bytes | bytearray | memoryview,
-    shape: tuple[int, ...],
+    code: Payload,
+    shape: Sequence[int],
     floats: tuple[float, ...],
     grid: Grid,
     codec: Codec,
@@ -63,9 +64,8 @@ def decode_latent(
         CodecError: where damage of the code shows.
         ValueError: if `out` does not fit the shape, or floats are missing.
     """
-    if out is None:
-        element_count(shape)
-    else:
+    shape = checked_shape(shape)
+    if out is not None:
         check_output(out, np.float32, shape)
     if 0 in shape:
         symbols = codec.decode(code, shape, grid.levels)
@@ -96,12 +96,15 @@ def pack_latents(latents: Latents, grid: Grid, codec: Codec, context: int = 0, t
 
 
 def unpack_latents(
-    payloads: Sequence[bytes],
+    payloads: Sequence[Payload],
     grid: Grid,
     codec: Codec,
     context: int = 0,
     threads: int = 1,
     out: Latents | None = None,
+    *,
+    shape: Sequence[int] | None = None,
+    max_elements: int = MAX_UNPACKED,
 ) -> list[NDArray[np.float32]]:
     """Return the latents of containers that `pack_latents` wrote, dequantized, one an image.
 
@@ -113,23 +116,26 @@ def unpack_latents(
         threads: images decoded at a time.
         out: float32 arrays to write to, one an image, e.g. an array `(B, C, H, W)`; by default new ones. What they hold
             after an error is undefined.
+        shape: the shape that each latent must have, as for `unpack`; by default that of its array in `out`, or any.
+        max_elements: most elements of a latent, if neither `shape` nor `out` is given.
 
     Raises:
-        CodecError: on any damage, or if a container was packed with another codec, grid or context.
-        ValueError: if `out` does not fit.
+        CodecError: on any damage, if a container was packed with another codec, grid or context, its shape is another
+            or it holds more than it may, or its floats are not finite.
+        ValueError: if `out` is no array to write to.
     """
     _check_parts(grid, codec)
     if out is not None and len(out) != len(payloads):
         raise ValueError(f"out has room for {len(out)} latents, not for {len(payloads)}")
 
     def work(index: int) -> NDArray[np.float32]:
-        payload = payloads[index]
+        payload = as_bytes(payloads[index])
         header = read_header(payload, codec, context)
-        if header.levels != grid.levels or len(header.floats) != grid.floats_per_image:
-            raise CodecError(f"the payload was not quantized by {grid}: it has {header.levels} levels")
+        check_quantizer(header, grid.levels, grid.floats_per_image, grid)
         room = None if out is None else out[index]
         if room is not None:
-            check_output(room, np.float32, header.shape)
+            check_output(room, np.float32, room.shape)
+        header.check(room.shape if shape is None and room is not None else shape, max_elements)
         try:
             return decode_latent(memoryview(payload)[header.body :], header.shape, header.floats, grid, codec, room)
         except CodecError:
@@ -138,6 +144,17 @@ def unpack_latents(
             raise CodecError(f"the header contradicts the codec: {error}") from error
 
     return _each(work, range(len(payloads)), threads)
+
+
+def check_quantizer(header: Header, levels: int, floats: int, name: object) -> None:
+    """Raise CodecError unless a container can come from a quantizer of so many levels and floats an image."""
+    if header.levels != levels or len(header.floats) != floats:
+        raise CodecError(
+            f"the payload was not quantized by {name}: it has {header.levels} levels and {len(header.floats)} floats, "
+            f"not {levels} and {floats}"
+        )
+    if not all(map(math.isfinite, header.floats)):
+        raise CodecError(f"the payload was not quantized by {name}: its floats {header.floats} are not finite")
 
 
 def _check_parts(grid: Grid, codec: Codec) -> None:

@@ -1,6 +1,6 @@
 """Quantizers of numpy arrays, for devices without torch; `splitlearn.quantizers` are their torch twins, bit for bit."""
 
-from splitlearn.grids.base import TINY, Grid, check_latent, check_output, flat_latent
+from splitlearn.grids.base import TINY, Grid, check_latent, check_output, checked_integer, flat_latent
 from splitlearn.grids.clipped import ClippedGrid
 from splitlearn.grids.even import (
     AffineGrid,
@@ -27,6 +27,7 @@ __all__ = [
     "apply_plan",
     "check_latent",
     "check_output",
+    "checked_integer",
     "extremes",
     "flat_latent",
     "number",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -69,6 +70,21 @@ class Grid(ABC):
     @abstractmethod
     def empty_floats(self) -> tuple[float, ...]:
         """Return the floats of an image without elements."""
+
+
+def checked_integer(name: str, value: int, least: int, most: int) -> int:
+    """Return an integer of any kind as Python's own: numpy's small ones overflow in sums and products.
+
+    Raises:
+        ValueError: if it is no integer, or not in `least`…`most`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be an integer in {least}…{most}, got {value!r}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{name} must be an integer in {least}…{most}, got {value}")
+    return number
 
 
 def check_latent(latent: Floats) -> None:

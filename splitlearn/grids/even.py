@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from splitlearn.grids.base import TINY, Floats, Grid, Symbols, flat_latent
+from splitlearn.grids.base import TINY, Floats, Grid, Symbols, checked_integer, flat_latent
 from splitlearn.jit import njit
 
 Plan = tuple[int, float, int, int]
@@ -89,8 +89,7 @@ class MinMaxGrid(EvenGrid):
     floats_per_image: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 8:
-            raise ValueError(f"bits must lie in 2…8, got {self.bits}")
+        object.__setattr__(self, "bits", checked_integer("bits", self.bits, 2, 8))
 
     @cached_property
     def levels(self) -> int:  # type: ignore[override]
@@ -124,8 +123,8 @@ class StepGrid(EvenGrid):
     floats_per_image: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        _check_scale("step", self.step)
-        _check_levels(self.levels)
+        object.__setattr__(self, "step", _checked_scale("step", self.step))
+        object.__setattr__(self, "levels", checked_integer("levels", self.levels, 2, 256))
 
     @cached_property
     def plan(self) -> Plan:  # noqa: D102
@@ -155,10 +154,9 @@ class AffineGrid(EvenGrid):
     floats_per_image: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        _check_scale("scale", self.scale)
-        _check_levels(self.levels)
-        if not 0 <= self.zero_point < self.levels:
-            raise ValueError(f"zero_point must be a symbol below levels={self.levels}, got {self.zero_point}")
+        object.__setattr__(self, "scale", _checked_scale("scale", self.scale))
+        object.__setattr__(self, "levels", checked_integer("levels", self.levels, 2, 256))
+        object.__setattr__(self, "zero_point", checked_integer("zero_point", self.zero_point, 0, self.levels - 1))
 
     @cached_property
     def plan(self) -> Plan:  # noqa: D102
@@ -168,14 +166,11 @@ class AffineGrid(EvenGrid):
         return 0.0, float(np.float32(self.scale))
 
 
-def _check_scale(name: str, scale: float) -> None:
+def _checked_scale(name: str, scale: float) -> float:
+    """Return the distance of two levels as Python's own number."""
     if not (math.isfinite(scale) and TINY <= scale <= float(np.finfo(np.float32).max) / 256):
         raise ValueError(f"{name} must be positive and lie in the range of float32, got {scale}")
-
-
-def _check_levels(levels: int) -> None:
-    if not isinstance(levels, int) or not 2 <= levels <= 256:
-        raise ValueError(f"levels must be an integer in 2…256, got {levels}")
+    return float(scale)
 
 
 @njit

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from splitlearn.codecs import Codec
+from splitlearn.codecs import Codec, CodecError
+from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.models.base import Normalize
 from splitlearn.models.bottleneck import BottleneckFactory, Identity
 from splitlearn.models.confidence import Confidence, MaximumSoftmax
@@ -19,7 +20,8 @@ from splitlearn.models.cutting import Split
 from splitlearn.models.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.exit_steps import divide
 from splitlearn.models.images import check_values, like, sent
-from splitlearn.models.split_model import SplitModel, codec_name
+from splitlearn.models.send import codec_name
+from splitlearn.models.split_model import SplitModel
 from splitlearn.models.tensor_file import read_tensors
 from splitlearn.models.weight_files import is_safetensors
 from splitlearn.models.weights import WeightsError, checked_weights
@@ -214,21 +216,28 @@ class EarlyExitModel(SplitModel):
         return [next(full) if sent else b"" for sent in decisions.sent.tolist()]
 
     @torch.inference_mode()
-    def decompress(self, payloads: Sequence[bytes]) -> Tensor:
+    def decompress(self, payloads: Sequence[Payload]) -> Tensor:
         """Return the final logits `(B, num_classes)`; NaN for empty payloads, of which the edge server knows nothing.
 
         Raises:
-            CodecError: if a payload is damaged, or was written by another codec or quantizer.
-            ValueError: if there are no payloads, or they are of images of different sizes.
+            CodecError: if a payload is damaged, was written by another codec or quantizer, or cannot come from this
+                model; if the payloads are of images of different sizes; or if one that is not empty makes the network
+                compute NaN, which would look as if it were.
+            ValueError: if there are no payloads, or one is no bytes.
         """
-        full = [payload for payload in payloads if payload]
-        if len(full) == len(payloads):
-            return cast("Tensor", super().decompress(full))
-        logits = torch.full(
-            (len(payloads), self.num_classes), torch.nan, device=self._like.device, dtype=self._like.dtype
-        )
-        if full:
-            logits[[i for i, payload in enumerate(payloads) if payload]] = super().decompress(full).to(logits.dtype)
+        places = [i for i, payload in enumerate(payloads) if len(as_bytes(payload))]
+        found = super().decompress([payloads[i] for i in places]) if places or not payloads else None
+        if found is not None and bool(found.isnan().any()):
+            number = places[int(found.isnan().flatten(1).any(1).int().argmax())]
+            raise CodecError(
+                f"payload {number} makes the network compute NaN, which stands for an empty payload: it is forged, or "
+                "the network's weights have diverged"
+            )
+        if found is not None and len(places) == len(payloads):
+            return cast("Tensor", found)
+        logits = self._like.new_full((len(payloads), self.num_classes), torch.nan)
+        if found is not None:
+            logits[places] = found.to(logits.dtype)
         return logits
 
     def coded_by(self, quantizers: Sequence[Quantizer], codecs: Sequence[Codec]) -> EarlyExitModel:

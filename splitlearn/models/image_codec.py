@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from splitlearn.codecs import CodecError, Raw, pack, unpack
+from splitlearn.codecs import CodecError, Raw, pack
+from splitlearn.codecs.base import as_bytes
+from splitlearn.codecs.container import decode_body, read_header
+from splitlearn.models.receive import MAX_PIXELS, too_many_pixels
 from splitlearn.outputs import init_args
 
 HEIC = ("HEIC", "HEIF")  # one format under two names
@@ -22,7 +26,12 @@ class ImageCodec(ABC):
 
     A codec keeps each constructor argument under its own name: `TiledFeatures` tells payloads of different codecs by
     them.
+
+    Attributes:
+        max_pixels: of an image, in all; may be set. A payload that claims more is refused before it is decoded.
     """
+
+    max_pixels: int = MAX_PIXELS
 
     @abstractmethod
     def encode(self, image: NDArray[np.uint8]) -> bytes:
@@ -30,7 +39,20 @@ class ImageCodec(ABC):
 
     @abstractmethod
     def decode(self, payload: bytes) -> NDArray[np.uint8]:
-        """Return the image of one payload, `(H, W, 3)` or `(H, W)`; raise CodecError if it is damaged."""
+        """Return the image of one payload, `(H, W, 3)` or `(H, W)`; raise CodecError if it is damaged or too large."""
+
+    def limited(self, pixels: int) -> Self:
+        """Return a codec like this one that decodes images of at most so many pixels."""
+        other = copy.copy(self)
+        other.max_pixels = pixels
+        return other
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise CodecError unless an image has pixels, and no more than `max_pixels`."""
+        if min(height, width) < 1:
+            raise CodecError(f"the payload holds an image of {height}×{width} pixels")
+        if height * width > self.max_pixels:
+            raise CodecError(f"the payload cannot be decoded: {too_many_pixels(height, width, self.max_pixels)}")
 
     def __repr__(self) -> str:
         return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in init_args(self).items())})"
@@ -45,7 +67,12 @@ class Pixels(ImageCodec):
 
     def decode(self, payload: bytes) -> NDArray[np.uint8]:
         """Return the pixels, exactly."""
-        return unpack(payload, Raw())[0]
+        payload = as_bytes(payload)
+        header = read_header(payload, Raw())
+        if len(header.shape) not in (2, 3) or header.shape[2:] not in ((), (3,)) or header.levels != 256:
+            raise CodecError(f"the payload holds no image (H, W, 3) or (H, W), but an array of shape {header.shape}")
+        self.check_size(*header.shape[:2])
+        return decode_body(payload, header, Raw())
 
 
 class ImageFile(ImageCodec):
@@ -109,11 +136,14 @@ class ImageFile(ImageCodec):
         """Return the decoded file, `(H, W)` if it says that it is grey, otherwise `(H, W, 3)`.
 
         Raises:
-            CodecError: if it is not a readable file of this format.
+            CodecError: if it is not a readable file of this format, or of an image of more than `max_pixels`.
         """
+        payload = as_bytes(payload)
         try:
             with self._open(payload) as image:
                 return np.asarray(image.convert(Image.getmodebase(image.mode)))
+        except CodecError:
+            raise
         except Exception as error:  # of damaged bytes, decoders raise almost anything
             raise CodecError(f"payload is no readable {self.format} file: {error}") from error
 
@@ -130,9 +160,13 @@ class ImageFile(ImageCodec):
     def _open(self, payload: bytes) -> Image.Image:
         file = io.BytesIO(payload)
         if self.format in HEIC:
-            opened: Image.Image = _pillow_heif().open_heif(file).to_pillow()
-            return opened
-        return Image.open(file, formats=[self.format])
+            container = _pillow_heif().open_heif(file)
+            self.check_size(*container.size[::-1])  # the size that the header tells: nothing is decoded yet
+            decoded: Image.Image = container.to_pillow()
+            return decoded
+        opened = Image.open(file, formats=[self.format])
+        self.check_size(opened.height, opened.width)
+        return opened
 
 
 def _pillow_heif() -> Any:

@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.models.base import CompressionModel, Normalize
 from splitlearn.models.cutting import is_detector
 from splitlearn.models.image_codec import ImageCodec, Pixels
 from splitlearn.models.images import like, one_size, sent, taken
+from splitlearn.models.receive import codec_errors, too_many_pixels
 from splitlearn.outputs import SplitOutput
 
 
@@ -51,26 +53,35 @@ class InputModel(CompressionModel):
             images: a batch `(B, 3, H, W)`, or a list of images `(3, H, W)`, which may be of any sizes.
 
         Raises:
-            ValueError: if these are no images in [0, 1].
+            ValueError: if these are no images in [0, 1], or one has more pixels than the codec's `max_pixels`, which
+                `decompress` does not take.
         """
         images = [batch[0].float() for batch in sent(images, by_image=True)]
+        for image in images:
+            if image.shape[-2:].numel() > self.codec.max_pixels:
+                raise ValueError(too_many_pixels(image.shape[-2], image.shape[-1], self.codec.max_pixels))
         pixels = [(image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0) for image in images]
         return [self.codec.encode(np.ascontiguousarray(image.cpu().numpy())) for image in pixels]
 
     @torch.inference_mode()
-    def decompress(self, payloads: Sequence[bytes]) -> Any:
+    def decompress(self, payloads: Sequence[Payload]) -> Any:
         """Return the network's output on the decoded images.
 
         Raises:
-            CodecError: if a payload is damaged.
+            CodecError: if a payload is damaged, its image has more pixels than the codec's `max_pixels`, or the network
+                fails on an image of its size.
             ValueError: if the images are of different sizes, and the network is no detector.
         """
         device = like(self.network).device
-        pixels = [torch.tensor(_colour(self.codec.decode(payload)), device=device) for payload in payloads]
+        pixels = [torch.tensor(_colour(self.codec.decode(as_bytes(payload))), device=device) for payload in payloads]
         images = [image.permute(2, 0, 1).contiguous().float() / 255 for image in pixels]
         if is_detector(self.network):
-            return [found for image in images for found in self(image[None])]
-        return self(one_size(images))
+            return [found for image in images for found in self._predicted(image[None])]
+        return self._predicted(one_size(images))
+
+    def _predicted(self, images: Tensor) -> Any:
+        with codec_errors(f"images of shape {tuple(images.shape[1:])}"):
+            return self(images)
 
 
 def _colour(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

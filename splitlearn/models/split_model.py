@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from splitlearn.codecs import Codec, CodecError, Raw, pack, unpack
+from splitlearn.codecs import Codec, CodecError
+from splitlearn.codecs.base import Payload, as_bytes
+from splitlearn.codecs.container import next_context
 from splitlearn.models.base import CompressionModel, Normalize
 from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, FeatureShape, Identity
 from splitlearn.models.cutting import Split
+from splitlearn.models.cutting.detector import DetectorHead
 from splitlearn.models.freeze import freeze
 from splitlearn.models.images import like, sent, taken
-from splitlearn.models.message import join_parts, split_parts
+from splitlearn.models.message import join_parts
+from splitlearn.models.receive import (
+    MAX_GROWTH,
+    MAX_PIXELS,
+    Carrier,
+    Part,
+    check_shape,
+    codec_errors,
+    read_parts,
+    too_large,
+    too_many_pixels,
+    unpacked,
+)
+from splitlearn.models.send import check_lossless, codec_name, packed
 from splitlearn.outputs import Features, SplitOutput, init_args
 from splitlearn.quantizers import Quantizer
 
-BYTE = 256
 T = TypeVar("T")
 
 
@@ -47,6 +62,9 @@ class SplitModel(CompressionModel):
 
     Attributes:
         codecs: one for each float tensor that crosses, in their order.
+        max_growth: how many times as many elements as the example's a latent may have, where the network takes images
+            of several sizes; may be set. More are neither sent nor decoded.
+        max_pixels: of an image that a detector is to look at, likewise.
 
     Raises:
         ValueError: if there are not as many quantizers or codecs as float tensors that cross.
@@ -64,6 +82,9 @@ class SplitModel(CompressionModel):
         normalize: Normalize | None = None,
     ) -> None:
         super().__init__()
+        self.max_growth: float = MAX_GROWTH
+        self.max_pixels = MAX_PIXELS
+        self._known: tuple[list[nn.Module], list[FeatureShape]] | None = None
         self.net = self._prepared(net)
         floats = sum(dtype.is_floating_point for dtype in net.dtypes)
         self.quantizers = tuple(_one_each(quantizer, floats, "quantizers", net.at))
@@ -135,6 +156,7 @@ class SplitModel(CompressionModel):
         """Return a model with these quantizers and codecs that shares network and bottlenecks with this one."""
         model = SplitModel(self.net, list(quantizers), list(codecs), normalize=self.normalize)
         model.bottlenecks = self.bottlenecks
+        model.max_growth, model.max_pixels = self.max_growth, self.max_pixels
         return model.train(self.training)
 
     @torch.inference_mode()
@@ -168,14 +190,15 @@ class SplitModel(CompressionModel):
         """Return the payloads of images whose crossing tensors the head has made before.
 
         Raises:
-            ValueError: if a latent holds NaN or infinity.
+            ValueError: if a latent holds NaN or infinity, or is larger than `decompress` takes.
         """
-        context, coders = self.context, iter(zip(self.quantizers, self.codecs, strict=True))
-        parts = [
-            _pack(latent, *next(coders), context) if latent.is_floating_point() else _pack_integers(latent)
-            for latent in self._encode(features)
-        ]
-        return [join_parts(tensors) for tensors in zip(*parts, strict=True)]
+        latents = self._encode(features)
+        self._check_sent(latents)
+        contexts, columns = [self.context] * len(latents[0]), []
+        for latent, carrier in zip(latents, self.carriers, strict=True):
+            columns.append(packed(latent, carrier, contexts))
+            contexts = list(map(next_context, columns[-1], contexts))
+        return [join_parts(parts) for parts in zip(*columns, strict=True)]
 
     @torch.inference_mode()
     def check_lossless(self, images: Tensor | Sequence[Tensor] | Features) -> None:
@@ -188,39 +211,114 @@ class SplitModel(CompressionModel):
         for batch in [images] if isinstance(images, Features) else sent(images, shape, by_image):
             for symbols, quantizer, codec in zip(self.symbols(batch), self.quantizers, self.codecs, strict=True):
                 for image in symbols.cpu().numpy():
-                    _check_lossless(codec, image, quantizer.levels)
+                    check_lossless(codec, image, quantizer.levels)
 
     @torch.inference_mode()
-    def decompress(self, payloads: Sequence[bytes]) -> Any:
+    def decompress(self, payloads: Sequence[Payload]) -> Any:
         """Return the prediction for a batch of payloads, from nothing but these.
 
+        Whatever a payload claims is compared with what this model can have sent before anything is decoded.
+
         Raises:
-            CodecError: if a payload is damaged, or was written by another codec or quantizer.
-            ValueError: if the payloads are of images of different sizes, and the network is no detector.
+            CodecError: if a payload is damaged, was written by another codec or quantizer, or cannot come from this
+                model; or if the payloads are of images of different sizes, and the network is no detector.
+            ValueError: if there are no payloads, or one is no bytes.
         """
         if self.net.by_image and payloads:
-            return [found for payload in payloads for found in self.net.tail(*self.features_hat([payload]))]
-        return self.net.tail(*self.features_hat(payloads))
+            return [found for payload in payloads for found in self.predicted(self.features_hat([payload]))]
+        return self.predicted(self.features_hat(payloads))
+
+    def predicted(self, features_hat: Sequence[Tensor]) -> Any:
+        """Return the output of the tail for tensors that payloads have told.
+
+        Raises:
+            CodecError: if the network fails on them, unless they are all floats of the example's size.
+        """
+        shapes = [tuple(t.shape[1:]) for t in features_hat]
+        if shapes == list(self.net.shapes) and all(t.is_floating_point() for t in features_hat):
+            return self.net.tail(*features_hat)
+        with codec_errors(f"sizes or integers of features {shapes}"):  # that nobody has tried
+            return self.net.tail(*features_hat)
 
     @torch.inference_mode()
-    def features_hat(self, payloads: Sequence[bytes]) -> tuple[Tensor, ...]:
+    def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
         """Return the tensors that the tail is given for a batch of payloads, each `(B, …)`; raises as `decompress`."""
         return self._decode(self.latents_hat(payloads))
 
     @torch.inference_mode()
-    def latents_hat(self, payloads: Sequence[bytes]) -> tuple[Tensor, ...]:
-        """Return the dequantized latents of a batch of payloads: bit for bit those of the eval-mode `run`."""
+    def latents_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
+        """Return the dequantized latents of a batch of payloads: bit for bit those of the eval-mode `run`.
+
+        Raises:
+            CodecError: as `decompress`.
+        """
         if not payloads:
             raise ValueError("there are no payloads to decompress")
-        parts = zip(*(split_parts(payload, len(self.bottlenecks)) for payload in payloads), strict=True)
-        context, coders = self.context, iter(zip(self.quantizers, self.codecs, strict=True))
+        context, carriers, known = self.context, self.carriers, self._known_shapes
+        rows = [read_parts(as_bytes(payload), carriers, context) for payload in payloads]
+        for parts in rows:
+            self._check_received(parts, known)
+        if len({tuple(part.shape for part in parts) for parts in rows}) > 1:
+            raise CodecError("these payloads are of images of different sizes: decompress them one size at a time")
         device = self._like.device
-        return tuple(
-            _unpack(containers, *next(coders), context, device)
-            if dtype.is_floating_point
-            else _unpack_integers(containers, shape, dtype, device)
-            for containers, shape, dtype in zip(parts, self.net.shapes, self.net.dtypes, strict=True)
-        )
+        return tuple(unpacked(parts, device) for parts in zip(*rows, strict=True))
+
+    @property
+    def carriers(self) -> list[Carrier]:
+        """How each tensor crosses."""
+        coders = iter(zip(self.codecs, self.quantizers, strict=True))
+        pairs = zip(self.net.shapes, self.net.dtypes, strict=True)
+        return [Carrier(d, *next(coders)) if d.is_floating_point else Carrier(d, is_scalar=not s) for s, d in pairs]
+
+    @property
+    def _known_shapes(self) -> list[FeatureShape]:
+        """Shape of each tensor that a payload of the example's size holds; computed once for these bottlenecks."""
+        units = list(self.bottlenecks)
+        if self._known is None or self._known[0] != units:
+            latents = iter(self.latent_shapes)
+            pairs = zip(self.net.shapes, self.net.dtypes, strict=True)
+            self._known = (
+                units,
+                [next(latents) if d.is_floating_point else shape or (1,) for shape, d in pairs],
+            )
+        return self._known[1]
+
+    def _check_received(self, parts: Sequence[Part], known: Sequence[FeatureShape]) -> None:
+        """Raise CodecError unless the tensors of a payload have shapes that this model can have sent."""
+        if self.net.by_image:
+            known = self._detected_shapes(parts[-1], known)
+        for part, unit, shape, number in zip(parts, self._units(), known, range(len(parts)), strict=True):
+            if part.shape != shape:
+                is_free = isinstance(unit, Identity) and not self.net.by_image
+                varying = self.net.varying[number] if is_free else [False] * len(shape)
+                check_shape(part.shape, shape, varying, self.max_growth)
+
+    def _detected_shapes(self, part: Part, known: Sequence[FeatureShape]) -> list[FeatureShape]:
+        """Return the shapes that go with the image sizes in a detector's payload, which must go with each other."""
+        check_shape(part.shape, known[-1], [False] * len(known[-1]), 1)
+        row = tuple(part.integers().tolist())
+        height, width = row[:2]
+        if min(height, width) < 1:
+            raise CodecError(f"the payload tells of an image of {height}×{width} pixels: it is forged")
+        if height * width > self.max_pixels:
+            raise CodecError(too_many_pixels(height, width, self.max_pixels))
+        with codec_errors(f"an image of {height}×{width} pixels"):
+            expected, features = cast("DetectorHead", self.net.head).expected(height, width)
+        if row != expected:
+            raise CodecError(f"the payload's image sizes {row} contradict each other: {expected} would fit")
+        own = zip(self._units(), (*features, known[-1]), known, strict=True)
+        return [shape if isinstance(unit, Identity) else fixed for unit, shape, fixed in own]
+
+    def _check_sent(self, latents: Sequence[Tensor]) -> None:
+        """Raise ValueError if an edge server refuses tensors as large as these."""
+        if self.net.by_image:
+            for height, width in latents[-1][:, :2].tolist():
+                if height * width > self.max_pixels:
+                    raise ValueError(too_many_pixels(height, width, self.max_pixels))
+            return
+        for latent, known in zip(latents, self._known_shapes, strict=True):
+            if latent.shape[1:].numel() > self.max_growth * math.prod(known):
+                raise ValueError(too_large(tuple(latent.shape[1:]), known, self.max_growth))
 
     @property
     def table_bytes(self) -> int:
@@ -294,9 +392,6 @@ def _weights_type(dtype: torch.dtype) -> torch.dtype | None:
     return dtype if dtype.is_floating_point else None
 
 
-_RAW: Codec = Raw()
-
-
 def _one_each(parts: T | list[T], count: int, name: str, at: str) -> list[T]:
     """Return one part for each of `count` tensors."""
     if not isinstance(parts, (list, tuple)):
@@ -304,48 +399,3 @@ def _one_each(parts: T | list[T], count: int, name: str, at: str) -> list[T]:
     if len(parts) != count:
         raise ValueError(f"{count} float tensors cross at {at!r}, but there are {len(parts)} {name}: give one for each")
     return list(parts)
-
-
-def _check_lossless(codec: Codec, symbols: NDArray[np.uint8], levels: int) -> None:
-    got = codec.decode(codec.encode(symbols, levels), symbols.shape, levels)
-    if wrong := int((got != symbols).sum()):
-        raise CodecError(
-            f"{type(codec).__name__} is not lossless: {wrong} of an image's {symbols.size} symbols came back changed, "
-            "and no figure would be of what is sent; mend it, with the help of splitlearn.testing.CodecContract"
-        )
-
-
-def codec_name(codec: Codec) -> str:
-    """Return class and arguments of a codec, by which saved tables are known to be its own."""
-    return f"{type(codec).__qualname__}{init_args(codec) or ''}"
-
-
-def _pack(latent: Tensor, quantizer: Quantizer, codec: Codec, context: int) -> list[bytes]:
-    """Return one container an image for one float tensor that crosses."""
-    symbols, floats = (t.cpu().numpy() for t in quantizer.quantize(latent))
-    return [pack(s, quantizer.levels, codec, f.tolist(), context) for s, f in zip(symbols, floats, strict=True)]
-
-
-def _pack_integers(tensor: Tensor) -> list[bytes]:
-    return [pack(np.ascontiguousarray(row).view(np.uint8), BYTE, _RAW) for row in tensor.cpu().numpy()]
-
-
-def _unpack(
-    containers: Sequence[bytes], quantizer: Quantizer, codec: Codec, context: int, device: torch.device
-) -> Tensor:
-    batch, floats = _unpack_batch(containers, codec, context)
-    return quantizer.dequantize(batch.to(device), torch.tensor(floats, dtype=torch.float32, device=device))
-
-
-def _unpack_integers(
-    containers: Sequence[bytes], shape: FeatureShape, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    return _unpack_batch(containers, _RAW, 0)[0].to(device).view(dtype).reshape(-1, *shape)
-
-
-def _unpack_batch(containers: Sequence[bytes], codec: Codec, context: int) -> tuple[Tensor, list[tuple[float, ...]]]:
-    """Return the symbols of a batch of containers, `(B, …)`, and the floats beside each image's."""
-    symbols, floats = zip(*(unpack(container, codec, context) for container in containers), strict=True)
-    if len({s.shape for s in symbols}) > 1:
-        raise ValueError("these payloads are of images of different sizes: decompress them one size at a time")
-    return torch.from_numpy(np.stack(symbols)), list(floats)

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from splitlearn.codecs import Codec, CodecError
+from splitlearn.codecs.base import Payload
 from splitlearn.grids import EvenGrid
 from splitlearn.models.base import CompressionModel, Normalize
 from splitlearn.models.cutting import Split
@@ -83,7 +84,7 @@ class TiledFeatures(CompressionModel):
         return self.model.compress(images)
 
     @torch.inference_mode()
-    def decompress(self, payloads: Sequence[bytes]) -> Any:
+    def decompress(self, payloads: Sequence[Payload]) -> Any:
         """Return the prediction for a batch of payloads, from nothing but these.
 
         Raises:
@@ -93,7 +94,7 @@ class TiledFeatures(CompressionModel):
         return self.model.decompress(payloads)
 
     @torch.inference_mode()
-    def features_hat(self, payloads: Sequence[bytes]) -> tuple[Tensor, ...]:
+    def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
         """Return the tensors that the tail is given for a batch of payloads, each `(B, …)`."""
         return self.model.latents_hat(payloads)
 
@@ -119,7 +120,9 @@ class _Mosaic(Codec):
         return self.image_codec.encode(tile(grey[self.ranking[symbols]]))
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
-        picture = self.image_codec.decode(payload.tobytes())
+        count, height, width = _planes(shape)
+        pixels = math.prod(_layout(count)) * height * width
+        picture = self.image_codec.limited(pixels).decode(payload.tobytes())
         if picture.ndim == 3:  # a format without grey images
             picture = np.asarray(Image.fromarray(picture).convert("L"))
         nearest = np.rint(np.arange(256) * ((levels - 1) / 255)).astype(np.uint8)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from splitlearn.codecs import CodecError
+from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.codecs.container import TAGS
 from splitlearn.models.base import CompressionModel, Normalize
 from splitlearn.models.images import sent
@@ -131,21 +132,21 @@ class VariableRateModel(CompressionModel):
             model.check_lossless(images)
 
     @torch.inference_mode()
-    def decompress(self, payloads: Sequence[bytes]) -> Any:
+    def decompress(self, payloads: Sequence[Payload]) -> Any:
         """Return the prediction for a batch of payloads of any rates, in their order; the tail runs once.
 
         Raises:
-            CodecError: if a payload is damaged, names a rate that this bank has not, or was written by another codec or
-                quantizer than this rate's.
-            ValueError: if there are no payloads, or they are of images of different sizes.
+            CodecError: if a payload is damaged, names a rate that this bank has not, or cannot come from this rate's
+                model; or if the payloads are of images of different sizes, and the network is no detector.
+            ValueError: if there are no payloads, or one is no bytes.
         """
-        net = self._models()[0].net
-        if net.by_image and payloads:
-            return [found for payload in payloads for found in net.tail(*self.features_hat([payload]))]
-        return net.tail(*self.features_hat(payloads))
+        first = self._models()[0]
+        if first.net.by_image and payloads:
+            return [found for payload in payloads for found in first.predicted(self.features_hat([payload]))]
+        return first.predicted(self.features_hat(payloads))
 
     @torch.inference_mode()
-    def features_hat(self, payloads: Sequence[bytes]) -> tuple[Tensor, ...]:
+    def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
         """Return the tensors that the tail is given for a batch of payloads, each `(B, …)`; raises as `decompress`."""
         if not payloads:
             raise ValueError("there are no payloads to decompress")
@@ -159,11 +160,11 @@ class VariableRateModel(CompressionModel):
         if len(restored) == 1:
             return restored[0]
         if len({tuple(t.shape[1:] for t in tensors) for tensors in restored}) > 1:
-            raise ValueError("these payloads are of images of different sizes: decompress them one size at a time")
+            raise CodecError("these payloads are of images of different sizes: decompress them one size at a time")
         places = torch.tensor([i for group in groups for i in group]).argsort()
         return tuple(torch.cat(tensors)[places.to(tensors[0].device)] for tensors in zip(*restored, strict=True))
 
-    def rates_of(self, payloads: Sequence[bytes]) -> list[int]:
+    def rates_of(self, payloads: Sequence[Payload]) -> list[int]:
         """Return the number of the rate that each payload names.
 
         A damaged number shows in `decompress`, or here if there is no such rate.
@@ -224,10 +225,10 @@ class VariableRateModel(CompressionModel):
             )
         return smallest
 
-    def _read(self, payload: bytes) -> tuple[int, bytes]:
+    def _read(self, payload: Payload) -> tuple[int, bytes]:
         """Return the rate that a payload names, and the payload as that rate's model reads it."""
         models = self._models()
-        rate, plain = untag_message(payload, len(models[0].net.dtypes))
+        rate, plain = untag_message(as_bytes(payload), len(models[0].net.dtypes))
         if rate >= len(models):
             raise CodecError(f"the payload is damaged or of another bank: it names rate {rate} of {len(models)}")
         return rate, plain

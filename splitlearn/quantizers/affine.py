@@ -33,10 +33,8 @@ class Affine(Quantizer):
 
     def __init__(self, scale: float = 1.0, zero_point: int = 0, levels: int = 256) -> None:
         super().__init__()
-        self.scale = float(scale)
-        self.grid = AffineGrid(self.scale, zero_point, levels)
-        self.zero_point = zero_point
-        self.levels = levels
+        self.grid = AffineGrid(float(scale), zero_point, levels)
+        self.scale, self.zero_point, self.levels = self.grid.scale, self.grid.zero_point, self.grid.levels
 
     @classmethod
     def calibrated(cls, latent: Tensor, levels: int = 256) -> Affine:

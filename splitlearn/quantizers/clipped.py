@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from splitlearn.grids import ClippedGrid
+from splitlearn.grids import ClippedGrid, checked_integer
 from splitlearn.quantizers.base import Quantizer, as_single, straight_through
 
 
@@ -40,13 +40,10 @@ class Clipped(Quantizer):
 
     def __init__(self, low: float = 0.0, high: float = 1.0, levels: int = 4, channels: int = 1) -> None:
         super().__init__()
-        if not isinstance(levels, int) or not 2 <= levels <= 256:
-            raise ValueError(f"levels must be an integer in 2…256, got {levels}")
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
+        self.levels = levels = checked_integer("levels", levels, 2, 256)
+        self.channels = channels = checked_integer("channels", channels, 1, 1 << 31)
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
             raise ValueError("clipping limits must be finite, low not above high")
-        self.levels, self.channels = levels, channels
         limits = torch.tensor([[low], [high]], dtype=torch.float64)
         values = evenly(limits[0], limits[1], levels).repeat(channels, 1)
         self.register_buffer("values", values.float())

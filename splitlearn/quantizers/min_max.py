@@ -36,7 +36,7 @@ class MinMax(Quantizer):
     def __init__(self, bits: int = 8) -> None:
         super().__init__()
         self.grid = MinMaxGrid(bits)
-        self.bits = bits
+        self.bits = self.grid.bits
         self.levels = self.grid.levels
 
     def _round(self, latent: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,9 +33,8 @@ class Step(Quantizer):
 
     def __init__(self, step: float = 1.0, levels: int = 256) -> None:
         super().__init__()
-        self.step = float(step)
-        self.grid = StepGrid(self.step, levels)
-        self.levels = levels
+        self.grid = StepGrid(float(step), levels)
+        self.step, self.levels = self.grid.step, self.grid.levels
 
     def _round(self, latent: Tensor) -> Tensor:
         """Return the saturated integers q as float32."""

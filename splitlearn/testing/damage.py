@@ -184,12 +184,16 @@ def other_shape(source: Source, rng: random.Random) -> Shape:
 def forged_header(source: Source, donor: bytes, rng: random.Random) -> tuple[str, bytes]:
     """Return a container with a damaged header whose check sum, and mostly its version, `unpack` accepts."""
     change, header = damaged(source.container[: -len(source.code) or None], donor, rng)
-    header = header.ljust(9, b"\0")
-    version = header[1] if rng.random() < 0.2 else source.container[1] & 0xF0 | header[1] & 0x0F
-    start = bytes((MAGIC, version, header[2], source.codec.identity & 255, header[4]))
-    rest = header[9:] + source.code
-    check = zlib.crc32(rest, zlib.crc32(start)) ^ source.codec.identity
-    return change, start + check.to_bytes(4, "little") + rest
+    return change, resealed(header.ljust(9, b"\0") + source.code, source.container, source.codec.identity, rng)
+
+
+def resealed(changed: bytes, container: bytes, identity: int, rng: random.Random) -> bytes:
+    """Return a changed container with magic byte, identity and check sum made right, and mostly its version."""
+    changed = changed.ljust(9, b"\0")
+    version = changed[1] if rng.random() < 0.2 else container[1] & 0xF0 | changed[1] & 0x0F
+    start = bytes((MAGIC, version, changed[2], identity & 255, changed[4]))
+    check = zlib.crc32(changed[9:], zlib.crc32(start)) ^ identity
+    return start + check.to_bytes(4, "little") + changed[9:]
 
 
 def draw_case(source: Source, donors: tuple[Sequence[bytes], Sequence[bytes]], rng: random.Random) -> Case:

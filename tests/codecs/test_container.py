@@ -148,7 +148,7 @@ def test_no_tag_turns_into_another(change: int) -> None:
 def test_tags_are_told_from_other_things() -> None:
     payload = pack(np.arange(8, dtype=np.uint8), 8, RunLength())
     for tag in (-1, 8):
-        with pytest.raises(ValueError, match=r"a tag must lie in 0…7"):
+        with pytest.raises(ValueError, match=r"a tag must be an integer in 0…7"):
             tagged(payload, tag)
     for other in (b"", payload[:8], b"JFIF" + payload[4:], bytes([0xC5 ^ 8]) + payload[1:]):
         with pytest.raises(CodecError, match="not a splitlearn container"):

@@ -114,7 +114,7 @@ def test_refuses_an_output_that_does_not_fit() -> None:
             decode_latent(code, batch[0].shape, floats, grid, codec, out)
     with pytest.raises(ValueError, match="room for 2 latents"):
         unpack_latents(payloads, grid, codec, out=np.empty((2, 4, 33, 30), np.float32))
-    with pytest.raises(ValueError, match="out must"):
+    with pytest.raises(CodecError, match=r"of shape \(4, 33, 30\), not of \(4, 30, 33\)"):
         unpack_latents(payloads, grid, codec, out=np.empty((3, 4, 30, 33), np.float32))
     with pytest.raises(ValueError, match="needs 2 floats"):
         decode_latent(code, batch[0].shape, (), grid, codec)

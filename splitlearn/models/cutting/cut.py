@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from splitlearn.models.cutting.exported import cut_exported
 from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError, alternatives, check_name
 from splitlearn.models.cutting.proof import Proof
+from splitlearn.models.cutting.sizes import varying_sizes
 from splitlearn.models.cutting.traced import cut_traced
 
 Method = Callable[[nn.Module, str, Sequence[Tensor]], Halves]
@@ -85,6 +86,26 @@ class Split(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.head._forward_pre_hooks.clear()  # a graph's copies have none, other modules' copies have this one
         self.guard(self.proof)
+
+    @cached_property
+    def varying(self) -> list[tuple[bool, ...]]:
+        """Whether each dimension of each crossing tensor follows the image's size; all are False if that is fixed."""
+        found = varying_sizes(self.head, self.input_shape, self.shapes)
+        return found if self._takes_other_sizes() else [(False,) * len(shape) for shape in self.shapes]
+
+    def _takes_other_sizes(self) -> bool:
+        """Whether the halves are the model for smaller or larger images too; where there are none, any shape may do."""
+        if len(self.input_shape) != 3:
+            return True
+        channels, height, width = self.input_shape
+        dtype = next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
+        for size in ((-(-height // 2), -(-width // 2)), (height + 32, width + 64)):
+            try:
+                self.proof.check(torch.empty(1, channels, *size, dtype=dtype), training=False)
+            except ValueError:
+                continue
+            return True
+        return False
 
 
 def split(model: nn.Module, at: str, example: Tensor | tuple[int, ...] | list[int]) -> Split:

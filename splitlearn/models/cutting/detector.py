@@ -15,7 +15,10 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError, inside
 from splitlearn.models.cutting.proof import Proof
+from splitlearn.models.cutting.sizes import FeatureShape, shapes_on_meta
 from splitlearn.models.cutting.traced import cut_traced
+
+KNOWN_SIZES = 256  # of padded images whose feature maps' shapes a head remembers
 
 
 def is_detector(model: nn.Module) -> bool:
@@ -49,6 +52,31 @@ class DetectorHead(nn.Module):
         self.transform = transform
         self.backbone = backbone
         self.proof = proof
+        self._known: dict[tuple[int, int], tuple[FeatureShape, ...]] = {}
+
+    def expected(self, height: int, width: int) -> tuple[tuple[int, ...], tuple[FeatureShape, ...]]:
+        """Return what crosses of an image of this size: its row of sizes, and the shapes of the feature maps.
+
+        Both are found without values: the row is that of `forward`, and nothing of the image's size is allocated.
+
+        Args:
+            height: of the original image, in pixels.
+            width: likewise.
+
+        Raises:
+            ValueError: if the cut does not hold for images of this size.
+        """
+        weight = next((p for p in self.backbone.parameters() if p.is_floating_point()), torch.empty(0))
+        channels = len(self.transform.image_mean)  # type: ignore[arg-type]
+        resized, _ = self.transform([torch.empty(channels, height, width, dtype=weight.dtype, device="meta")])
+        padded = tuple(resized.tensors.shape[1:])
+        if padded[1:] not in self._known:
+            if len(self._known) == KNOWN_SIZES:
+                self._known.clear()
+            if self.proof is not None:
+                self.proof.check(torch.empty(1, *padded, dtype=weight.dtype), training=False)
+            self._known[padded[1:]] = shapes_on_meta(self.backbone, padded)
+        return (height, width, *resized.image_sizes[0], *padded[1:]), self._known[padded[1:]]
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return feature maps and, last, the sizes.

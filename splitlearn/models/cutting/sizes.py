@@ -1,0 +1,54 @@
+"""What sizes tensors have, found out on the meta device: without values, and next to nothing to compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+FeatureShape = tuple[int, ...]
+
+
+def shapes_on_meta(module: nn.Module, images: Sequence[int]) -> tuple[FeatureShape, ...]:
+    """Return the shapes, for one image, of the tuple of tensors that `module` makes of images of a shape `(C, H, W)`.
+
+    Raises:
+        Exception: whatever the module raises: it refuses this size, or cannot do without values.
+    """
+    named = chain(module.named_parameters(), module.named_buffers())
+    tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
+    dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
+    batch = torch.empty(2, *images, dtype=dtype, device="meta")
+    with torch.no_grad():
+        found: tuple[Tensor, ...] = functional_call(module, tensors, (batch,))
+    return tuple(tuple(tensor.shape[1:]) for tensor in found)
+
+
+def varying_sizes(head: nn.Module, image: FeatureShape, shapes: Sequence[FeatureShape]) -> list[tuple[bool, ...]]:
+    """Return, for each dimension of each crossing tensor, whether it follows the size of the image.
+
+    If the head cannot be run without values, all may.
+
+    Args:
+        head: images → crossing tensors.
+        image: shape `(C, H, W)` of the example.
+        shapes: what crosses then.
+    """
+    try:
+        if len(image) != 3 or shapes_on_meta(head, image) != tuple(shapes):
+            return [(True,) * len(shape) for shape in shapes]
+    except Exception:  # of other people's layers, on a device without values
+        return [(True,) * len(shape) for shape in shapes]
+    varying = [[False] * len(shape) for shape in shapes]
+    channels, height, width = image
+    for size in ((height + 32, width + 64), (2 * height, 2 * width)):
+        try:
+            others = shapes_on_meta(head, (channels, *size))
+        except Exception:  # the head refuses this size
+            continue
+        for flags, shape, other in zip(varying, shapes, others, strict=True):
+            flags[:] = [flag or a != b for flag, a, b in zip(flags, shape, other, strict=True)]
+    return [tuple(flags) for flags in varying]

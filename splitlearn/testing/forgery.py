@@ -1,0 +1,196 @@
+"""Payloads of whole models that are forged, with check sums made right, and what may come of them.
+
+What is done to an honest payload, all but the last four with every check sum made right:
+    shape       a part claims another shape, from one element to two billion
+    bomb        a few bytes of one repeated symbol claim another shape
+    levels      a part claims another alphabet
+    floats      limits that are not finite, extreme or exchanged, or too few or many of them
+    code        a part's code is damaged
+    symbols     other symbols, honestly coded
+    integers    image sizes and other integers that cross, from −2³¹ to 2³¹−1
+    header      damaged bytes before the code
+    tag         another number in the spare bits of the first byte
+    exchange    a part of another image's payload in its place: always refused
+    message     the whole payload is damaged
+    noise       other bytes
+    honest      nothing: a prediction
+Whatever the bytes, `decompress` gives a prediction or raises CodecError.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.codecs import CodecError, tagged
+from splitlearn.codecs.container import next_context, pack_code
+from splitlearn.models import SplitModel
+from splitlearn.models.message import join_parts, split_parts
+from splitlearn.models.receive import Carrier, read_parts
+from splitlearn.testing.damage import damaged, resealed
+
+Shape = tuple[int, ...]
+WAYS = {
+    **{"shape": 14, "bomb": 6, "levels": 6, "floats": 10, "code": 18, "symbols": 4, "integers": 16},
+    **{"header": 12, "tag": 3, "exchange": 3, "message": 4, "noise": 3, "honest": 1},
+}
+HUGE = (2**31 - 1, 2**26, 2**20, 46_340)
+EXTREME = (math.nan, math.inf, -math.inf, 3.4e38, -3.4e38, 1e-45, 0.0, -1.0, 1e6)
+INTEGERS = (-(2**31), -1, 0, 1, 2, 31, 2**15, 2**16, 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One container of a payload, taken apart."""
+
+    carrier: Carrier
+    shape: Shape
+    levels: int
+    floats: tuple[float, ...]
+    code: bytes
+
+
+@dataclass(frozen=True)
+class Forger:
+    """Forges payloads of a model.
+
+    Attributes:
+        model: whose payloads they are to be taken for.
+        payloads: honest ones, two or more.
+        tags: numbers that the spare bits of the first byte may name; (0,) unless the model is of a bank.
+    """
+
+    model: SplitModel
+    payloads: Sequence[bytes]
+    tags: Sequence[int] = (0,)
+
+    def draw(self, rng: random.Random) -> tuple[str, bytes]:
+        """Return what was done, and the forged payload."""
+        (way,) = rng.choices(tuple(WAYS), tuple(WAYS.values()))
+        payload, donor = rng.sample(list(self.payloads), 2)
+        if way == "message":
+            return way, damaged(payload, donor, rng)[1]
+        if way == "noise":
+            return way, rng.randbytes(rng.randrange(1, 400))
+        pieces = self._taken_apart(payload)
+        number = rng.randrange(len(pieces))
+        if way == "exchange":
+            return way, self._exchanged(payload, donor, number)
+        if way == "integers":  # sizes of images, mostly
+            number = next((i for i, p in enumerate(pieces) if p.carrier.quantizer is None), number)
+        pieces[number] = forged(pieces[number], way, rng)
+        if way != "honest" and rng.random() < 0.15:  # two lies at once
+            other = rng.randrange(len(pieces))
+            pieces[other] = forged(pieces[other], rng.choice(("shape", "levels", "floats", "code", "integers")), rng)
+        header = number if way == "header" else None
+        whole = self._put_together(pieces, header, rng)
+        return way, self._tagged(whole, rng.choice((*self.tags, rng.randrange(8))) if way == "tag" else self.tags[0])
+
+    def _taken_apart(self, payload: bytes) -> list[Piece]:
+        parts = read_parts(payload, self.model.carriers, self.model.context)
+        headers = [(part, part.header) for part in parts]
+        return [Piece(p.carrier, h.shape, h.levels, h.floats, p.payload[h.body :]) for p, h in headers]
+
+    def _put_together(self, pieces: Sequence[Piece], damage: int | None, rng: random.Random) -> bytes:
+        """Return a payload whose check sums are right, with the header of one piece damaged if it is told which."""
+        parts, context = [], self.model.context
+        for number, piece in enumerate(pieces):
+            part = pack_code(piece.code, piece.shape, piece.levels, piece.carrier.codec, piece.floats, context)
+            if number == damage:
+                start = len(part) - len(piece.code)
+                header = damaged(part[:start], part[:20], rng)[1]
+                part = resealed(header + piece.code, part, piece.carrier.codec.identity ^ context, rng)
+            parts.append(part)
+            context = next_context(part, context)
+        return join_parts(parts)
+
+    def _exchanged(self, payload: bytes, donor: bytes, number: int) -> bytes:
+        """Return a payload with one part of another image, its check sum as it was there."""
+        count = len(self.model.carriers)
+        parts = split_parts(payload, count)
+        parts[number] = split_parts(donor, count)[number]
+        return self._tagged(join_parts(parts), self.tags[0])
+
+    def _tagged(self, payload: bytes, tag: int) -> bytes:
+        count = len(self.model.carriers)
+        try:
+            first, *others = split_parts(payload, count)
+            return join_parts([tagged(first, tag), *others])
+        except CodecError:  # damaged so that it is no container
+            return payload
+
+
+def forged(piece: Piece, way: str, rng: random.Random) -> Piece:
+    """Return a container's content with one lie; see the head of this file."""
+    if way == "shape":
+        return replace(piece, shape=other_shape(piece.shape, rng))
+    if way == "bomb":
+        symbol = np.full(rng.choice((1, 9, 600)), rng.randrange(piece.levels), np.uint8)
+        return replace(piece, shape=other_shape(piece.shape, rng), code=_coded(piece, symbol))
+    if way == "levels":
+        return replace(piece, levels=rng.choice((2, 3, 255, 256, rng.randint(2, 256))))
+    if way == "floats":
+        count = len(piece.floats) if rng.random() < 0.7 else rng.choice((0, 1, 2, 3, 255))
+        return replace(piece, floats=tuple(rng.choice((*EXTREME, *piece.floats)) for _ in range(count)))
+    if way == "code":
+        return replace(piece, code=damaged(piece.code, rng.randbytes(40), rng)[1])
+    if way == "symbols":
+        shape = piece.shape
+        flat = np.frombuffer(rng.randbytes(math.prod(shape)), np.uint8) % np.uint16(piece.levels)
+        return replace(piece, code=_coded(piece, flat.astype(np.uint8).reshape(shape)))
+    if way == "integers" and piece.carrier.quantizer is None:
+        return replace(piece, code=forged_integers(piece, rng))
+    return piece
+
+
+def _coded(piece: Piece, symbols: NDArray[np.uint8]) -> bytes:
+    try:
+        return piece.carrier.codec.encode(symbols, piece.levels)
+    except ValueError:  # tables for another shape or alphabet
+        return piece.code
+
+
+def forged_integers(piece: Piece, rng: random.Random) -> bytes:
+    """Return the bytes of other integers: impossible ones, ones that contradict each other, and consistent ones."""
+    size = piece.carrier.dtype.itemsize
+    kept = np.frombuffer(piece.code[: len(piece.code) // size * size], f"<i{size}")
+    if size < 4 or not kept.size:
+        return rng.randbytes(len(piece.code))
+    values = kept.tolist()
+    kind = rng.random()
+    if kind < 0.2:
+        rng.shuffle(values)
+    elif kind < 0.35:  # an image of another size and of the same proportions
+        factor = rng.choice((2, 3, 16, 1000))
+        values[:2] = [value * factor for value in values[:2]]
+    else:
+        for _ in range(rng.choice((1, 1, 2, 6))):
+            at = rng.randrange(len(values))
+            values[at] = rng.choice((values[at] - 1, values[at] + 1, values[at] - 32, values[at] + 32, *INTEGERS))
+    least, most = np.iinfo(kept.dtype).min, np.iinfo(kept.dtype).max
+    return np.array([min(max(value, least), most) for value in values], kept.dtype).tobytes()
+
+
+def other_shape(shape: Shape, rng: random.Random) -> Shape:
+    """Return another shape: near, permuted, of another rank, empty or huge."""
+    sizes, at = list(shape), rng.randrange(max(len(shape), 1))
+    kind = rng.randrange(7)
+    if kind == 0 or not sizes:
+        return rng.choice(((), (0,), (rng.choice(HUGE),), (1, 1, 1), (3, 2**29), tuple(sizes[:-1])))
+    if kind == 1:
+        return (*sizes, rng.choice((1, 2)))
+    if kind == 2:
+        return tuple(rng.sample(sizes, len(sizes)))
+    if kind == 3:
+        sizes[at] = rng.choice(HUGE)
+        return tuple(sizes) if math.prod(sizes) < 2**31 else (1,) * (len(sizes) - 1) + (2**31 - 1,)
+    if kind == 4:
+        factor = rng.choice((2, 3, 4, 5))  # as of a larger image
+        return tuple(size * factor if number else size for number, size in enumerate(sizes))
+    sizes[at] = max(0, sizes[at] + rng.choice((-1, 1, -2, 2, 8, -sizes[at])))
+    return tuple(sizes)

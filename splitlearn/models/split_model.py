@@ -277,10 +277,8 @@ class SplitModel(CompressionModel):
         if self._known is None or self._known[0] != units:
             latents = iter(self.latent_shapes)
             pairs = zip(self.net.shapes, self.net.dtypes, strict=True)
-            self._known = (
-                units,
-                [next(latents) if d.is_floating_point else shape or (1,) for shape, d in pairs],
-            )
+            shapes = [next(latents) if d.is_floating_point else shape or (1,) for shape, d in pairs]
+            self._known = units, shapes
         return self._known[1]
 
     def _check_received(self, parts: Sequence[Part], known: Sequence[FeatureShape]) -> None:

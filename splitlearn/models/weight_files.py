@@ -71,6 +71,9 @@ def _content(path: Path) -> Any:
         if is_safetensors(path):
             return read_tensors(path)[1]
         if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as parts:
+                if any(name.endswith("/constants.pkl") for name in parts.namelist()):
+                    raise ValueError("TorchScript")
             check_zip(path)
         with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
             warnings.simplefilter("ignore")  # of other pickle protocols; what comes of it is checked

@@ -90,7 +90,7 @@ def test_detector_runs_on_small_images(
     assert 0 <= results["test/map"] <= results["test/map_50"] <= 1
     run(monkeypatch, "predict", path, tmp_path, box_folder, "--config", str(small))
     table = next(tmp_path.rglob("predictions.csv")).read_text().splitlines()
-    assert table[0] == "image,class,name,score,left,top,right,bottom"
+    assert table[0] == "image,file,class,name,score,left,top,right,bottom"
 
 
 @pytest.mark.parametrize("path", SEGMENTERS, ids=name)

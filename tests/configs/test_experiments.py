@@ -54,13 +54,14 @@ def test_experiment_runs_and_is_lossless(
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=name)
 def test_network_for_imagenet_runs_on_small_images(
-    path: Path, tmp_path: Path, thousand_classes: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, image_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = tmp_path / "small.yaml"
-    small.write_text(SMALL_NETWORK)
+    small.write_text(SMALL_NETWORK.replace("weights: null", "weights: null, num_classes: 10"))
+    classes = ["--model.num_classes", "10"]
     if path.parent.name == "datta2022":
-        run(monkeypatch, "fit", path, tmp_path, thousand_classes, "--config", str(small))
-    run(monkeypatch, "test", path, tmp_path, thousand_classes, "--config", str(small))
+        run(monkeypatch, "fit", path, tmp_path, image_folder, "--config", str(small), *classes)
+    run(monkeypatch, "test", path, tmp_path, image_folder, "--config", str(small), *classes)
     check_results(tmp_path, measured)
 
 

@@ -213,7 +213,7 @@ def test_yolo_on_a_few_real_images(shared_data: Path, tmp_path: Path, make_train
         archive.extractall(tmp_path, [*names, *(n for n in labels if n in archive.namelist())])
     network = backbone("ultralytics/yolov8n", str(shared_data / "weights/yolov8n_coco_fp16.safetensors"))
     images = YoloDetection(tmp_path, 320, batch_size=3)
-    net = split(network, "model.4", (3, 64, 64))
+    net = split(network, "model.4", (3, 320, 320))
     models = InputModel(network), SplitModel(net, MinMax(8), Huffman()), SplitModel(net, MinMax(4), RunLength())
     logged = [make_trainer().test(DetectionTask(m, 80, YoloBoxes()), images, verbose=False)[0] for m in models]
     whole, eight_bits, four_bits = logged

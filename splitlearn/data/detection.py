@@ -89,7 +89,8 @@ class CocoDetection(CocoLayout, DetectionDataModule):
 
     Its validation images are the test set here, since the labels of the official test images are not public;
     validation images are held out of the training images. Classes are the categories in the order of their ids, without
-    gaps: the 80 of COCO are 0 … 79, as YOLO numbers them. Boxes of crowds are passed on as such.
+    gaps: the 80 of COCO are 0 … 79, as YOLO numbers them. Boxes of crowds are passed on as such. Images have the sizes
+    that the json tells, upright by their EXIF orientation: boxes on scaled, cropped or turned copies are refused.
 
     Args:
         root: the folder that the names below are relative to.

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from splitlearn.data.decoding import decode_rgb
+from splitlearn.data.errors import DataError
 from splitlearn.outputs import Boxes
 
 __all__ = ["BoxImages", "Labelled", "letterbox"]
@@ -34,6 +35,19 @@ class Labelled:
     objects: Boxes
     masks: tuple[Any, ...] = ()
     size: tuple[int, int] | None = None
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse an image of another size than the objects were drawn on: their boxes would lie elsewhere.
+
+        Raises:
+            DataError: then.
+        """
+        if self.size not in (None, (width, height)):
+            drawn = "×".join(map(str, self.size or ()))
+            raise DataError(
+                f"{self.file} has {width}×{height} pixels and its annotations are of {drawn}: "
+                "take images and annotations from one data set, neither scaled nor turned"
+            )
 
 
 class BoxImages(Dataset[tuple[Tensor, Boxes]]):
@@ -64,13 +78,14 @@ class BoxImages(Dataset[tuple[Tensor, Boxes]]):
         """Return a batch: uint8 images `(B, 3, H, W)` and the boxes of each, in pixels. Torch's loader calls this.
 
         Raises:
-            DataError: a file is no image or is damaged.
+            DataError: a file is no image, is damaged, or has another size than its annotations say.
         """
         pairs = [self._load(self.labelled[index]) for index in indices]
         return torch.stack([image for image, _ in pairs]), [boxes for _, boxes in pairs]
 
     def _load(self, labelled: Labelled) -> tuple[Tensor, Boxes]:
         upright = decode_rgb(labelled.file)  # boxes are drawn on the image as it is shown
+        labelled.check_size(*upright.size)
         pixels, xyxy = letterbox(upright, labelled.objects.xyxy, self.size)
         return pixels, replace(labelled.objects, xyxy=xyxy)
 

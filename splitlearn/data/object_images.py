@@ -55,12 +55,8 @@ class Shares(Annotation):
         Raises:
             DataError: they were drawn on an image of another size.
         """
-        size, shares = self.labelled.size, self.labelled.objects
-        if size is not None and size != (width, height):
-            raise DataError(
-                f"{self.labelled.file} has {width}×{height} pixels and its annotations are of {size[0]}×{size[1]}: "
-                "take images and annotations from one data set, neither scaled nor turned"
-            )
+        self.labelled.check_size(width, height)
+        shares = self.labelled.objects
         return replace(shares, xyxy=(shares.xyxy * torch.tensor([width, height, width, height])).float())
 
 

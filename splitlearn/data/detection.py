@@ -3,14 +3,12 @@
 from abc import abstractmethod
 from pathlib import Path
 
-import torch
 from torch.utils.data import Dataset, Subset
-from torchvision.transforms.v2.functional import to_pil_image
 
 from splitlearn.data.base import Batch, ImageDataModule, split_indices
 from splitlearn.data.images import View
 from splitlearn.data.layouts import CocoLayout, YoloLayout
-from splitlearn.data.letterbox import BoxImages, Labelled, letterbox
+from splitlearn.data.letterbox import BoxImages, Labelled, Letterbox
 
 __all__ = ["CocoDetection", "DetectionDataModule", "YoloDetection"]
 
@@ -55,7 +53,7 @@ class DetectionDataModule(ImageDataModule):
 
     def eval_view(self) -> View:
         """Return the letterbox, as an image."""
-        return lambda image: to_pil_image(letterbox(image, torch.empty(0, 4), self._size)[0])
+        return Letterbox(self._size)
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return the training and the validation images, which share none; neither is augmented.

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from splitlearn.data.decoding import decode_rgb
 from splitlearn.data.errors import DataError
 from splitlearn.outputs import Boxes
 
-__all__ = ["BoxImages", "Labelled", "letterbox"]
+__all__ = ["BoxImages", "Labelled", "Letterbox", "letterbox"]
 
 GREY = 114
 
@@ -114,3 +114,19 @@ def letterbox(image: Image.Image, shares: Tensor, size: tuple[int, int]) -> tupl
     pixels[:, top : top + high, left : left + wide] = pil_to_tensor(image)
     placed = shares.double() * torch.tensor([wide, high, wide, high]) + torch.tensor([left, top, left, top])
     return pixels, placed.float()
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """`letterbox` of images without boxes.
+
+    Attributes:
+        size: height and width of the result.
+    """
+
+    size: tuple[int, int]
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the image, scaled and filled up."""
+        shown: Image.Image = to_pil_image(letterbox(image, torch.empty(0, 4), self.size)[0])
+        return shown

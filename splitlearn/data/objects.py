@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
@@ -68,7 +69,7 @@ class ObjectsDataModule(ImageDataModule):
 
     def eval_view(self) -> View:
         """Return what leaves an image as it is."""
-        return lambda image: image
+        return as_it_is
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return the training and the validation images, which share none.
@@ -311,6 +312,11 @@ def _mask_of(image: Path, folder: Path) -> Path:
 
 def _images(annotated: Annotated, transform: nn.Module | None = None) -> ObjectImages:
     return ObjectImages([file for file, _ in annotated], [known for _, known in annotated], transform)
+
+
+def as_it_is(image: Image.Image) -> Image.Image:
+    """Return an image as it is."""
+    return image
 
 
 def _floats(images: Sequence[Tensor]) -> list[Tensor]:

@@ -202,7 +202,8 @@ class YoloObjects(YoloLayout, ObjectsDataModule):
         root: the folder that holds images/ and labels/.
         train_images: folder of the training images, in root.
         test_images: folder of the test images, in root.
-        num_classes: how many classes there are; 80 for COCO.
+        num_classes: how many classes there are; 80 for COCO. Compared with data.yaml or classes.txt in root, if there
+            is one.
         names: a name for each class; by default it is called by its index.
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.

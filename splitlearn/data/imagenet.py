@@ -120,7 +120,7 @@ class LabelledImages(ImageDataModule):
         Raises:
             DataError: the file is missing or malformed.
         """
-        names = {index: name for _, index, name in self._rows()}
+        names = {index: name for _, index, name in self._rows() if name}
         return tuple(names.get(index) or str(index) for index in range(self._num_classes))
 
     @property

@@ -27,7 +27,7 @@ def check_declared(root: Path, num_classes: int, names: Sequence[str] | None) ->
         names: of the declared classes, if they have any.
 
     Raises:
-        DataError: there are more or fewer, or they have other names.
+        DataError: there are more or fewer, or they have other names, or the labels are of keypoints.
     """
     for file in (root / name for name in (*YAMLS, *LISTS)):
         told = _told(file) if file.is_file() else None
@@ -66,6 +66,8 @@ def _told(file: Path) -> list[str] | int | None:
         return None
     if not isinstance(content, dict):
         return None
+    if "kpt_shape" in content:  # a box with two-dimensional keypoints would pass for a polygon
+        raise DataError(f"{file} tells of keypoints (kpt_shape), which are not read: take labels of boxes or polygons")
     names: Any = content.get("names")
     if isinstance(names, dict):
         names = list(names.values())

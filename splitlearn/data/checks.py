@@ -208,7 +208,8 @@ def _xyxy(boxes: Tensor, pixels: Tensor, act: Any) -> Tensor:
     plain: Tensor = boxes.as_subclass(Tensor).float()
     if not plain.isfinite().all():
         raise DataError(f"{_name(act)} returns boxes that hold NaN or infinity: correct it")
-    return convert_bounding_box_format(plain, boxes.format, BoundingBoxFormat.XYXY)
+    converted: Tensor = convert_bounding_box_format(plain, boxes.format, BoundingBoxFormat.XYXY)
+    return converted
 
 
 def _unscaled(act: Any, found: str) -> str:

@@ -42,10 +42,9 @@ class Labelled:
         Raises:
             DataError: then.
         """
-        if self.size not in (None, (width, height)):
-            drawn = "×".join(map(str, self.size or ()))
+        if self.size is not None and self.size != (width, height):
             raise DataError(
-                f"{self.file} has {width}×{height} pixels and its annotations are of {drawn}: "
+                f"{self.file} has {width}×{height} pixels and its annotations are of {self.size[0]}×{self.size[1]}: "
                 "take images and annotations from one data set, neither scaled nor turned"
             )
 

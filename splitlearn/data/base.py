@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from torchvision.transforms import v2
 
-from splitlearn.data.checks import batch_of
+from splitlearn.data.checks import batch_of, shipped
 from splitlearn.data.images import DataError, ImageSet, View
 
 __all__ = ["Batch", "ImageDataModule", "passed_on", "split_indices"]
@@ -133,11 +133,12 @@ class ImageDataModule(LightningDataModule, ABC):
         """Convert a batch to float32 in [0, 1] and, while the Trainer trains, augment it.
 
         Args:
-            batch: uint8 images `(B, 3, H, W)`, on the device, and their labels, masks or boxes, which pass untouched.
+            batch: images `(B, 3, H, W)` on the device, uint8, or of a data set of your own floats in [0, 1]; and their
+                labels, masks or boxes, which pass untouched.
             dataloader_idx: which of several loaders it came from; there is only one.
         """
         images, labels = batch
-        images = images.to(torch.float32) / 255
+        images = shipped(images, self)
         if self.train_transform is not None and self.trainer is not None and self.trainer.training:
             images = batch_of(self.train_transform, images)
         return images, labels
@@ -155,7 +156,7 @@ class ImageDataModule(LightningDataModule, ABC):
             augmented: apply `train_transform`.
         """
         for raw, labels in self._loader(self._part(part)):
-            batch = raw.to(torch.float32) / 255
+            batch = shipped(raw, self)
             if augmented and self.train_transform is not None:
                 batch = batch_of(self.train_transform, batch)
             yield batch, labels

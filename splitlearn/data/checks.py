@@ -16,7 +16,7 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 from splitlearn.data.errors import DataError
 from splitlearn.outputs import Boxes
 
-__all__ = ["batch_of", "boxes_of", "floats_of", "masks_of", "pixels_of", "stacked", "tried"]
+__all__ = ["batch_of", "boxes_of", "floats_of", "masks_of", "pixels_of", "shipped", "stacked", "tried"]
 
 BEYOND = 0.25
 """How far floats may lie beyond 0…1: farther than bicubic resampling brings pictures, less far than normalization."""
@@ -159,6 +159,25 @@ def stacked(images: Sequence[Tensor], act: Any) -> Tensor:
     return torch.stack(list(images))
 
 
+def shipped(images: Any, data: object) -> Tensor:
+    """Return what a data set ships as float32 in [0, 1].
+
+    Args:
+        images: uint8 `(…, 3, H, W)`, as ours do, or floats in [0, 1], as a user's own may.
+        data: the module that they come from.
+
+    Raises:
+        DataError: they are something else.
+    """
+    if isinstance(images, Tensor) and images.dtype == torch.uint8:
+        return images.to(torch.float32) / 255
+    told = f"the data set of {type(data).__qualname__}"
+    if not isinstance(images, Tensor) or not images.is_floating_point() or not images.numel():
+        raise DataError(f"{told} returns {_form(images)}: have it return images as uint8, or floats in [0, 1]")
+    _check_range(images, told)
+    return images.float()
+
+
 def batch_of(act: Callable[[Tensor], Any], images: Tensor) -> Tensor:
     """Return a batch after a `train_transform`.
 
@@ -220,6 +239,8 @@ def _unscaled(act: Any, found: str) -> str:
 
 
 def _name(act: Any) -> str:
+    if isinstance(act, str):
+        return act
     return f"the transform {getattr(act, '__qualname__', type(act).__qualname__)}"
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from splitlearn.data.aspect import AspectBatches, aspect_groups
 from splitlearn.data.base import Batch, ImageDataModule, passed_on, split_indices
+from splitlearn.data.checks import shipped
 from splitlearn.data.errors import DataError
 from splitlearn.data.finding import find_images
 from splitlearn.data.images import View
@@ -117,7 +116,7 @@ class ObjectsDataModule(ImageDataModule):
             dataloader_idx: which of several loaders it came from; there is only one.
         """
         images, objects = batch
-        return _floats(images), objects
+        return [shipped(image, self) for image in images], objects
 
     def batches(self, part: str, augmented: bool = False) -> Any:
         """Yield all batches of a part in the order of its images, as a detector takes them.
@@ -130,7 +129,7 @@ class ObjectsDataModule(ImageDataModule):
         if not augmented and images is not None:
             images = ObjectImages(images.files, images.annotations)
         for raw, objects in self._loader(images):
-            yield _floats(raw), objects
+            yield [shipped(image, self) for image in raw], objects
 
     def _batched(self, images: Dataset[Batch], batches: BatchSampler) -> DataLoader[Batch]:
         return DataLoader(
@@ -318,7 +317,3 @@ def _images(annotated: Annotated, transform: nn.Module | None = None) -> ObjectI
 def as_it_is(image: Image.Image) -> Image.Image:
     """Return an image as it is."""
     return image
-
-
-def _floats(images: Sequence[Tensor]) -> list[Tensor]:
-    return [image.to(torch.float32) / 255 for image in images]

@@ -269,3 +269,25 @@ def test_views_of_masks_are_looked_at(root: Path, view: Callable[..., Any], mess
     pairs = [Masked(root / "PNGImages/0.png", root / "PedMasks/0_mask.png")]
     with pytest.raises(DataError, match=message):
         MaskedImages(pairs, IdTable({"a": 0, "b": 1, "c": 2}), view)[0]
+
+
+def test_data_sets_of_ones_own_may_ship_floats() -> None:
+    data, images = Digits(), torch.rand(2, 3, 8, 8)
+    for shipped in (images, images.double(), (images * 255).round().to(torch.uint8)):
+        found, _ = data.on_after_batch_transfer((shipped, None), 0)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, images, rtol=0, atol=0.003)
+
+
+@pytest.mark.parametrize(
+    ("shipped", "message"),
+    [
+        (torch.randn(2, 3, 8, 8), r"the data set of Digits returns values .*: leave normalization to the model's"),
+        (torch.rand(2, 3, 8, 8) * 255, "the data set of Digits returns floats up to 2.*, so it has changed the type"),
+        (torch.ones(2, 3, 8, 8).long(), r"returns int64 \(2, 3, 8, 8\): have it return images as uint8"),
+        ([torch.rand(3, 8, 8)], "returns a list"),
+    ],
+)
+def test_what_else_data_sets_ship_is_refused(shipped: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Digits().on_after_batch_transfer((shipped, None), 0)

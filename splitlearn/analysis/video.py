@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ class VideoError(ValueError):
 
 
 def read_video(path: str | Path, size: tuple[int, int], frames: int) -> Tensor:
-    """Return the first frames of a video, scaled to cover the size and cropped at the centre.
+    """Return the first frames of a video, upright, scaled to cover the size and cropped at the centre.
 
     Args:
         path: anything that FFmpeg decodes.
@@ -25,7 +27,8 @@ def read_video(path: str | Path, size: tuple[int, int], frames: int) -> Tensor:
         float32 `(T, 3, H, W)` in [0, 1], T at least 2.
 
     Raises:
-        VideoError: if the file is absent, damaged or no video, or has fewer than two frames, or PyAV is not installed.
+        VideoError: if the file is absent, damaged or no video, has fewer than two frames, or is to be turned by an
+            angle other than a quarter, or PyAV is not installed.
     """
     if not Path(path).is_file():
         raise VideoError(f"no video at {path}")
@@ -43,7 +46,8 @@ def read_video(path: str | Path, size: tuple[int, int], frames: int) -> Tensor:
             if not container.streams.video:
                 raise VideoError(f"{path} has no video stream")
             for frame in container.decode(video=0):
-                images.append(_fit(torch.from_numpy(frame.to_ndarray(format="rgb24")), size))
+                pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                images.append(_fit(_upright(pixels, _matrix(frame), path), size))
                 if len(images) == frames:
                     break
     except (av.FFmpegError, UnicodeError) as error:
@@ -53,6 +57,25 @@ def read_video(path: str | Path, size: tuple[int, int], frames: int) -> Tensor:
     if len(images) < 2:
         raise VideoError(f"{path} has {len(images)} frame(s): differences take two or more")
     return torch.stack(images)
+
+
+def _matrix(frame: Any) -> tuple[int, ...]:
+    """Return a, b, c, d of x' = ax + cy and y' = bx + dy, which tell where a frame's pixels are shown."""
+    found = [bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"]  # `rotation` knows no mirror
+    a, b, _, c, d, *_ = struct.unpack("=9i", found[0]) if found else (1, 0, 0, 0, 1)
+    return a, b, c, d
+
+
+def _upright(pixels: Tensor, matrix: tuple[int, ...], path: str | Path) -> Tensor:
+    """Return pixels `(H, W, 3)` as they are shown: phones store a turned picture and say by how much."""
+    a, b, c, d = matrix
+    if a and d and not (b or c):
+        along, down = a, d
+    elif b and c and not (a or d):
+        pixels, along, down = pixels.transpose(0, 1), c, b
+    else:
+        raise VideoError(f"{path} is to be turned by an angle other than a quarter: save it upright")
+    return pixels.flip([axis for axis, sign in enumerate((down, along)) if sign < 0])
 
 
 def _fit(pixels: Tensor, size: tuple[int, int]) -> Tensor:

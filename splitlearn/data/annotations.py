@@ -196,11 +196,18 @@ def _boxes(objects: Sequence[tuple[list[float], int, bool]], crowds: bool) -> Bo
 
 def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
     try:
-        named = {int(category["id"]): str(category["name"]) for category in content["categories"]}
+        listed = [(int(category["id"]), str(category["name"])) for category in content["categories"]]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file} holds no COCO instances: its categories need id and name ({error!r})") from error
-    if not named:
+    if not listed:
         raise DataError(f"{file} names no categories: take a COCO instances json")
+    named: dict[int, str] = {}
+    for identity, name in listed:
+        if named.setdefault(identity, name) != name:
+            raise DataError(
+                f"{file} has two categories with the id {identity}, {named[identity]} and {name}: give each an id of "
+                "its own"
+            )
     return dict(sorted(named.items()))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from torchvision.transforms import v2
 
+from splitlearn.data.checks import batch_of, shipped
 from splitlearn.data.images import DataError, ImageSet, View
 
 __all__ = ["Batch", "ImageDataModule", "passed_on", "split_indices"]
@@ -35,8 +36,9 @@ class ImageDataModule(LightningDataModule, ABC):
         val_size: training images held out for validation, where the data bring no validation images of their own. They
             are drawn by `seed` alone, so every process and every resumed run holds out the same.
         seed: seed of that draw.
-        train_transform: augmentation of training batches on the device, float32 in and out, `CropFlip()` say.
-            Transforms of torchvision draw one set of random parameters for the whole batch.
+        train_transform: augmentation of training batches on the device, float32 in [0, 1] in and out, `CropFlip()`
+            say. Transforms of torchvision draw one set of random parameters for the whole batch. What it returns is
+            looked at: another float type, uint8 and one channel are converted, normalized values refused.
     """
 
     def __init__(
@@ -131,13 +133,14 @@ class ImageDataModule(LightningDataModule, ABC):
         """Convert a batch to float32 in [0, 1] and, while the Trainer trains, augment it.
 
         Args:
-            batch: uint8 images `(B, 3, H, W)`, on the device, and their labels, masks or boxes, which pass untouched.
+            batch: images `(B, 3, H, W)` on the device, uint8, or of a data set of your own floats in [0, 1]; and their
+                labels, masks or boxes, which pass untouched.
             dataloader_idx: which of several loaders it came from; there is only one.
         """
         images, labels = batch
-        images = images.to(torch.float32) / 255
+        images = shipped(images, self)
         if self.train_transform is not None and self.trainer is not None and self.trainer.training:
-            images = self.train_transform(images)
+            images = batch_of(self.train_transform, images)
         return images, labels
 
     def size(self, part: str) -> int:
@@ -153,9 +156,9 @@ class ImageDataModule(LightningDataModule, ABC):
             augmented: apply `train_transform`.
         """
         for raw, labels in self._loader(self._part(part)):
-            batch = raw.to(torch.float32) / 255
+            batch = shipped(raw, self)
             if augmented and self.train_transform is not None:
-                batch = self.train_transform(batch)
+                batch = batch_of(self.train_transform, batch)
             yield batch, labels
 
     def _part(self, part: str) -> Dataset[Batch] | None:

@@ -3,14 +3,12 @@
 from abc import abstractmethod
 from pathlib import Path
 
-import torch
 from torch.utils.data import Dataset, Subset
-from torchvision.transforms.v2.functional import to_pil_image
 
 from splitlearn.data.base import Batch, ImageDataModule, split_indices
 from splitlearn.data.images import View
 from splitlearn.data.layouts import CocoLayout, YoloLayout
-from splitlearn.data.letterbox import BoxImages, Labelled, letterbox
+from splitlearn.data.letterbox import BoxImages, Labelled, Letterbox
 
 __all__ = ["CocoDetection", "DetectionDataModule", "YoloDetection"]
 
@@ -55,7 +53,7 @@ class DetectionDataModule(ImageDataModule):
 
     def eval_view(self) -> View:
         """Return the letterbox, as an image."""
-        return lambda image: to_pil_image(letterbox(image, torch.empty(0, 4), self._size)[0])
+        return Letterbox(self._size)
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return the training and the validation images, which share none; neither is augmented.
@@ -89,7 +87,8 @@ class CocoDetection(CocoLayout, DetectionDataModule):
 
     Its validation images are the test set here, since the labels of the official test images are not public;
     validation images are held out of the training images. Classes are the categories in the order of their ids, without
-    gaps: the 80 of COCO are 0 … 79, as YOLO numbers them. Boxes of crowds are passed on as such.
+    gaps: the 80 of COCO are 0 … 79, as YOLO numbers them. Boxes of crowds are passed on as such. Images have the sizes
+    that the json tells, upright by their EXIF orientation: boxes on scaled, cropped or turned copies are refused.
 
     Args:
         root: the folder that the names below are relative to.
@@ -153,7 +152,8 @@ class YoloDetection(YoloLayout, DetectionDataModule):
         image_size: side of the square that images are brought to, or height and width.
         train_images: folder of the training images, in root.
         test_images: folder of the test images, in root.
-        num_classes: how many classes there are; 80 for COCO.
+        num_classes: how many classes there are; 80 for COCO. Compared with data.yaml or classes.txt in root, if there
+            is one.
         names: a name for each class; by default it is called by its index.
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.

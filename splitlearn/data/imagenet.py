@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from splitlearn.data.base import Batch, ImageDataModule, split_indices
+from splitlearn.data.class_lists import tell_unused
 from splitlearn.data.errors import DataError
 from splitlearn.data.folder import ImageFolder
 from splitlearn.data.images import CentreCrop, FileImages, View
@@ -119,7 +120,7 @@ class LabelledImages(ImageDataModule):
         Raises:
             DataError: the file is missing or malformed.
         """
-        names = {index: name for _, index, name in self._rows()}
+        names = {index: name for _, index, name in self._rows() if name}
         return tuple(names.get(index) or str(index) for index in range(self._num_classes))
 
     @property
@@ -144,7 +145,8 @@ class LabelledImages(ImageDataModule):
         """
         if not self.train_size:
             raise DataError(f"{self._file()} lists test images only: set train_size and val_size to train on some")
-        train, val, _ = self._drawn()
+        train, val, test = self._drawn()
+        tell_unused((index for _, index, _ in (*train, *val, *test)), self._num_classes, self._file())
         return self._images(train), self._images(val)
 
     def load_test(self) -> Dataset[Batch]:
@@ -186,6 +188,10 @@ class LabelledImages(ImageDataModule):
         outside = [index for _, index, _ in rows if not 0 <= index < self._num_classes]
         if not rows or outside:
             raise DataError(f"{file} must list images of classes 0 to {self._num_classes - 1}, found {outside[:3]}")
+        names: dict[int, str] = {}
+        for _, index, name in rows:
+            if name and names.setdefault(index, name) != name:
+                raise DataError(f"{file} calls class {index} {names[index]!r} and {name!r}: correct one")
         return rows
 
     def _file(self) -> Path:

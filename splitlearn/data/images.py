@@ -10,8 +10,8 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
-from torchvision.transforms.v2.functional import pil_to_tensor
 
+from splitlearn.data.checks import pixels_of, stacked, tried
 from splitlearn.data.decoding import decode_rgb
 from splitlearn.data.errors import DataError
 from splitlearn.data.finding import find_images, told_suffixes
@@ -80,9 +80,9 @@ class FileImages(ImageSet):
         """Return a batch: uint8 images `(B, 3, H, W)` and int64 labels `(B,)`.
 
         Raises:
-            DataError: a file is no image or is damaged.
+            DataError: a file is no image or is damaged, or the view makes no images of one size.
         """
-        images = torch.stack([self._decode(self.files[index]) for index in indices])
+        images = stacked([self._decode(self.files[index]) for index in indices], self.view)
         return images, self.labels[torch.as_tensor(indices)]
 
     def in_memory(self) -> TensorImages:
@@ -95,12 +95,12 @@ class FileImages(ImageSet):
         images = torch.empty((len(self), *first.shape), dtype=torch.uint8)
         steps = track(range(len(self)), f"Decoding {len(self)} images", transient=True)
         for index in steps:
-            images[index] = self._decode(self.files[index])
+            images[index] = stacked([first, self._decode(self.files[index])], self.view)[1]
         return TensorImages(images, self.labels, self.files)
 
     def _decode(self, file: Path) -> Tensor:
-        pixels: Tensor = pil_to_tensor(self.view(decode_rgb(file)))
-        return pixels
+        decoded = decode_rgb(file)
+        return pixels_of(tried(self.view, decoded), self.view, decoded)
 
 
 def read_photos(folder: Path, view: View, count: int) -> Tensor:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from splitlearn.data.annotations import read_categories, read_coco, read_yolo
+from splitlearn.data.class_lists import check_declared, tell_unused
 from splitlearn.data.letterbox import Labelled
 
 __all__ = ["CocoLayout", "YoloLayout"]
@@ -38,7 +39,9 @@ class CocoLayout:
         return tuple(self._categories.values())
 
     def _labelled_train(self, masks: bool = False) -> list[Labelled]:
-        return self._labelled(self.train_annotations, self.train_images, masks)
+        labelled = self._labelled(self.train_annotations, self.train_images, masks)
+        _tell_unused(labelled, len(self._categories), _absolute(self.root) / self.train_annotations)
+        return labelled
 
     def _labelled_test(self, masks: bool = False) -> list[Labelled]:
         return self._labelled(self.test_annotations, self.test_images, masks)
@@ -82,10 +85,21 @@ class YoloLayout:
         self._num_classes = num_classes
 
     def _labelled_train(self) -> list[Labelled]:
-        return read_yolo(_absolute(self.root) / self.train_images, self._num_classes)
+        labelled = self._labelled(self.train_images)
+        _tell_unused(labelled, self._num_classes, _absolute(self.root) / self.train_images)
+        return labelled
 
     def _labelled_test(self) -> list[Labelled]:
-        return read_yolo(_absolute(self.root) / self.test_images, self._num_classes)
+        return self._labelled(self.test_images)
+
+    def _labelled(self, images: str) -> list[Labelled]:
+        root = _absolute(self.root)
+        check_declared(root, self._num_classes, self.names)
+        return read_yolo(root / images, self._num_classes)
+
+
+def _tell_unused(labelled: list[Labelled], num_classes: int, place: Path) -> None:
+    tell_unused((label for each in labelled for label in each.objects.labels.tolist()), num_classes, place)
 
 
 def _absolute(root: str | Path) -> Path:

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from splitlearn.data.decoding import decode_rgb
+from splitlearn.data.errors import DataError
 from splitlearn.outputs import Boxes
 
-__all__ = ["BoxImages", "Labelled", "letterbox"]
+__all__ = ["BoxImages", "Labelled", "Letterbox", "letterbox"]
 
 GREY = 114
 
@@ -34,6 +35,18 @@ class Labelled:
     objects: Boxes
     masks: tuple[Any, ...] = ()
     size: tuple[int, int] | None = None
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse an image of another size than the objects were drawn on: their boxes would lie elsewhere.
+
+        Raises:
+            DataError: then.
+        """
+        if self.size is not None and self.size != (width, height):
+            raise DataError(
+                f"{self.file} has {width}×{height} pixels and its annotations are of {self.size[0]}×{self.size[1]}: "
+                "take images and annotations from one data set, neither scaled nor turned"
+            )
 
 
 class BoxImages(Dataset[tuple[Tensor, Boxes]]):
@@ -64,13 +77,14 @@ class BoxImages(Dataset[tuple[Tensor, Boxes]]):
         """Return a batch: uint8 images `(B, 3, H, W)` and the boxes of each, in pixels. Torch's loader calls this.
 
         Raises:
-            DataError: a file is no image or is damaged.
+            DataError: a file is no image, is damaged, or has another size than its annotations say.
         """
         pairs = [self._load(self.labelled[index]) for index in indices]
         return torch.stack([image for image, _ in pairs]), [boxes for _, boxes in pairs]
 
     def _load(self, labelled: Labelled) -> tuple[Tensor, Boxes]:
         upright = decode_rgb(labelled.file)  # boxes are drawn on the image as it is shown
+        labelled.check_size(*upright.size)
         pixels, xyxy = letterbox(upright, labelled.objects.xyxy, self.size)
         return pixels, replace(labelled.objects, xyxy=xyxy)
 
@@ -99,3 +113,19 @@ def letterbox(image: Image.Image, shares: Tensor, size: tuple[int, int]) -> tupl
     pixels[:, top : top + high, left : left + wide] = pil_to_tensor(image)
     placed = shares.double() * torch.tensor([wide, high, wide, high]) + torch.tensor([left, top, left, top])
     return pixels, placed.float()
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """`letterbox` of images without boxes.
+
+    Attributes:
+        size: height and width of the result.
+    """
+
+    size: tuple[int, int]
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the image, scaled and filled up."""
+        shown: Image.Image = to_pil_image(letterbox(image, torch.empty(0, 4), self.size)[0])
+        return shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 from torchvision.tv_tensors import Mask
 
+from splitlearn.data.checks import pixels_of, stacked, tried
 from splitlearn.data.decoding import decode_rgb, opened, orientation, stored_as
 from splitlearn.data.errors import DataError
 from splitlearn.outputs import IGNORED
 
-__all__ = ["IdTable", "Masked", "MaskedImages", "MaskedView", "crop_and_flip", "fitted", "read_ids"]
+__all__ = ["Fitted", "IdTable", "Masked", "MaskedImages", "MaskedView", "crop_and_flip", "read_ids"]
 
 MaskedView: TypeAlias = Callable[[Image.Image, Mask], tuple[Image.Image, Tensor]]
 
@@ -144,7 +145,7 @@ class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
             DataError: a file is damaged, a mask has another size than its image, or an id that has no class.
         """
         views = [self._load(self.pairs[index]) for index in indices]
-        return torch.stack([image for image, _ in views]), torch.stack([mask for _, mask in views])
+        return stacked([image for image, _ in views], self.view), stacked([mask for _, mask in views], self.view)
 
     def _load(self, pair: Masked) -> tuple[Tensor, Tensor]:
         image = decode_rgb(pair.image)  # masks are drawn on the image as it is shown
@@ -155,8 +156,20 @@ class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
                 f"{pair.mask} has {width}×{height} pixels and {pair.image} {image.width}×{image.height}: "
                 "a mask is as large as its image"
             )
-        shown, mask = self.view(image, Mask(torch.from_numpy(labels)))
-        return functional.pil_to_tensor(shown), mask.as_subclass(Tensor)
+        return _looked_at(tried(self.view, image, Mask(torch.from_numpy(labels))), self.view, image)
+
+
+def _looked_at(made: Any, view: MaskedView, image: Image.Image) -> tuple[Tensor, Tensor]:
+    """Return image and mask that a view has made, uint8 `(3, H, W)` and `(H, W)`."""
+    if not isinstance(made, tuple | list) or len(made) != 2:
+        raise DataError("a view of images and masks returns something else: have it return the two it was given")
+    pixels, mask = pixels_of(made[0], view, image), made[1]
+    if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.shape != pixels.shape[1:]:
+        raise DataError(
+            f"a view makes an image {tuple(pixels.shape[1:])} and no mask of integers of that size: have it change "
+            "both, as torchvision's v2 does"
+        )
+    return pixels, mask.as_subclass(Tensor).to(torch.uint8)
 
 
 def crop_and_flip(height: int, width: int) -> MaskedView:
@@ -165,14 +178,24 @@ def crop_and_flip(height: int, width: int) -> MaskedView:
     return view
 
 
-def fitted(height: int, width: int) -> MaskedView:
-    """Return the view of evaluation: scaled to just fit, grey to the right and below, where the mask is 255.
+@dataclass(frozen=True)
+class Fitted:
+    """The view of evaluation: scaled to just fit, grey to the right and below, where the mask is 255.
+
+    Attributes:
+        height: of the result.
+        width: of the result.
 
     Reference:
         Chen et al. 2017: the longer side is brought to 513 pixels, the rest is padded.
     """
 
-    def view(image: Image.Image, mask: Mask) -> tuple[Image.Image, Tensor]:
+    height: int
+    width: int
+
+    def __call__(self, image: Image.Image, mask: Mask) -> tuple[Image.Image, Tensor]:
+        """Return image and mask, scaled and padded."""
+        height, width = self.height, self.width
         scale = min(height / image.height, width / image.width)
         size = [max(1, round(image.height * scale)), max(1, round(image.width * scale))]
         border = [0, 0, width - size[1], height - size[0]]
@@ -183,4 +206,6 @@ def fitted(height: int, width: int) -> MaskedView:
         padded: Image.Image = functional.pad(image, border, fill=GREY)
         return padded, functional.pad(Mask(labels), border, fill=IGNORED)
 
-    return view
+    def image(self, image: Image.Image) -> Image.Image:
+        """Return an image that has no mask, scaled and padded."""
+        return self(image, Mask(torch.zeros(image.height, image.width, dtype=torch.uint8)))[0]

@@ -18,6 +18,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Mask
 from torchvision.tv_tensors import Image as ImageTensor
 
+from splitlearn.data.checks import CROWD, NO_CROWD, boxes_of, masks_of, pixels_of, tried
 from splitlearn.data.decoding import decode_rgb, shown_shape
 from splitlearn.data.errors import DataError
 from splitlearn.data.letterbox import Labelled
@@ -55,12 +56,8 @@ class Shares(Annotation):
         Raises:
             DataError: they were drawn on an image of another size.
         """
-        size, shares = self.labelled.size, self.labelled.objects
-        if size is not None and size != (width, height):
-            raise DataError(
-                f"{self.labelled.file} has {width}×{height} pixels and its annotations are of {size[0]}×{size[1]}: "
-                "take images and annotations from one data set, neither scaled nor turned"
-            )
+        self.labelled.check_size(width, height)
+        shares = self.labelled.objects
         return replace(shares, xyxy=(shares.xyxy * torch.tensor([width, height, width, height])).float())
 
 
@@ -119,7 +116,8 @@ class ObjectImages(Dataset[tuple[Tensor, Boxes]]):
     Args:
         files: the images.
         annotations: one for each.
-        transform: of torchvision's v2, given an image and a dict of boxes, labels and masks; None leaves them.
+        transform: of torchvision's v2, given an image and a dict of boxes, labels and masks; None leaves them. What it
+            returns is looked at: floats in [0, 1], PIL images, grey and boxes of another format are converted.
     """
 
     def __init__(
@@ -167,23 +165,30 @@ def transformed(transform: nn.Module, pixels: Tensor, objects: Boxes) -> tuple[T
     """Return an image and its objects after a transform of torchvision's v2 has acted on both.
 
     Args:
-        transform: called with an image and a dict of boxes, labels, and where there are any, masks.
+        transform: called with an image and a dict of boxes, labels, and where there are any, masks. Labels are `(N,)`,
+            or `(N, 2)` where crowds are marked: one tensor, so that what removes objects takes both along.
         pixels: uint8 `(3, H, W)`.
         objects: in its pixels.
+
+    Raises:
+        DataError: the transform fails, or what it returns is no image with its objects.
     """
     size = (pixels.shape[-2], pixels.shape[-1])
-    crowd = torch.zeros_like(objects.labels) if objects.crowd is None else objects.crowd.long()
+    crowd = None if objects.crowd is None else torch.where(objects.crowd, CROWD, NO_CROWD)
     target: dict[str, Any] = {
         "boxes": BoundingBoxes(objects.xyxy, format=BoundingBoxFormat.XYXY, canvas_size=size),
-        "labels": torch.stack([objects.labels, crowd], 1),  # one tensor: what removes objects takes both along
+        "labels": objects.labels if crowd is None else torch.stack([objects.labels, crowd], 1),
     }
     if objects.masks is not None:
         target["masks"] = Mask(objects.masks)
-    image, target = transform(ImageTensor(pixels), target)
-    masks = target["masks"].as_subclass(Tensor) if "masks" in target else None
-    labels, crowd = target["labels"].unbind(1)
-    boxes = target["boxes"].as_subclass(Tensor)
-    return image.as_subclass(Tensor), Boxes(boxes, labels, None, None if objects.crowd is None else crowd.bool(), masks)
+    made = tried(transform, ImageTensor(pixels), target)
+    if not isinstance(made, tuple | list) or len(made) != 2:
+        raise DataError(f"{type(transform).__name__} does not return an image and its objects: have it return both")
+    image = pixels_of(made[0], transform, pixels)
+    found = boxes_of(made[1], image, objects.crowd is not None, transform)
+    if objects.masks is not None:
+        found = replace(found, masks=masks_of(made[1], image, len(found), transform))
+    return image, found
 
 
 def _clipped(objects: Boxes, width: int, height: int) -> Boxes:

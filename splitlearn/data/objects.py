@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from PIL import Image
+from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from splitlearn.data.aspect import AspectBatches, aspect_groups
 from splitlearn.data.base import Batch, ImageDataModule, passed_on, split_indices
+from splitlearn.data.checks import shipped
 from splitlearn.data.errors import DataError
 from splitlearn.data.finding import find_images
 from splitlearn.data.images import View
@@ -68,7 +68,7 @@ class ObjectsDataModule(ImageDataModule):
 
     def eval_view(self) -> View:
         """Return what leaves an image as it is."""
-        return lambda image: image
+        return as_it_is
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return the training and the validation images, which share none.
@@ -116,7 +116,7 @@ class ObjectsDataModule(ImageDataModule):
             dataloader_idx: which of several loaders it came from; there is only one.
         """
         images, objects = batch
-        return _floats(images), objects
+        return [shipped(image, self) for image in images], objects
 
     def batches(self, part: str, augmented: bool = False) -> Any:
         """Yield all batches of a part in the order of its images, as a detector takes them.
@@ -129,7 +129,7 @@ class ObjectsDataModule(ImageDataModule):
         if not augmented and images is not None:
             images = ObjectImages(images.files, images.annotations)
         for raw, objects in self._loader(images):
-            yield _floats(raw), objects
+            yield [shipped(image, self) for image in raw], objects
 
     def _batched(self, images: Dataset[Batch], batches: BatchSampler) -> DataLoader[Batch]:
         return DataLoader(
@@ -201,7 +201,8 @@ class YoloObjects(YoloLayout, ObjectsDataModule):
         root: the folder that holds images/ and labels/.
         train_images: folder of the training images, in root.
         test_images: folder of the test images, in root.
-        num_classes: how many classes there are; 80 for COCO.
+        num_classes: how many classes there are; 80 for COCO. Compared with data.yaml or classes.txt in root, if there
+            is one.
         names: a name for each class; by default it is called by its index.
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
@@ -313,5 +314,6 @@ def _images(annotated: Annotated, transform: nn.Module | None = None) -> ObjectI
     return ObjectImages([file for file, _ in annotated], [known for _, known in annotated], transform)
 
 
-def _floats(images: Sequence[Tensor]) -> list[Tensor]:
-    return [image.to(torch.float32) / 255 for image in images]
+def as_it_is(image: Image.Image) -> Image.Image:
+    """Return an image as it is."""
+    return image

@@ -7,18 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from urllib.request import urlopen
 
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import Dataset, Subset
 from torchvision.datasets import VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
-from torchvision.tv_tensors import Mask
 
 from splitlearn.data.base import Batch, ImageDataModule, split_indices
 from splitlearn.data.errors import DataError
 from splitlearn.data.finding import find_images, walk
 from splitlearn.data.images import View
-from splitlearn.data.masks import IdTable, Masked, MaskedImages, crop_and_flip, fitted
+from splitlearn.data.masks import Fitted, IdTable, Masked, MaskedImages, crop_and_flip
 from splitlearn.data.text import read_text
 from splitlearn.outputs import IGNORED
 
@@ -89,8 +87,7 @@ class SegmentationDataModule(ImageDataModule):
 
     def eval_view(self) -> View:
         """Return what scales and pads an image without a mask."""
-        view = fitted(*self._size)
-        return lambda image: view(image, Mask(torch.zeros(image.height, image.width, dtype=torch.uint8)))[0]
+        return Fitted(*self._size).image
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return the training images, cropped at random, and the validation images, which share none.
@@ -101,7 +98,7 @@ class SegmentationDataModule(ImageDataModule):
         pairs = self.read_train()
         kept, held_out = split_indices(len(pairs), self.val_size, self.seed)
         train = MaskedImages(pairs, self.table, crop_and_flip(*self._size))
-        return Subset(train, kept), Subset(MaskedImages(pairs, self.table, fitted(*self._size)), held_out)
+        return Subset(train, kept), Subset(MaskedImages(pairs, self.table, Fitted(*self._size)), held_out)
 
     def load_test(self) -> Dataset[Batch]:
         """Return the test images.
@@ -109,7 +106,7 @@ class SegmentationDataModule(ImageDataModule):
         Raises:
             DataError: images or masks are missing.
         """
-        return MaskedImages(self.read_test(), self.table, fitted(*self._size))
+        return MaskedImages(self.read_test(), self.table, Fitted(*self._size))
 
     @abstractmethod
     def read_train(self) -> list[Masked]:

@@ -32,15 +32,21 @@ def read_text(file: Path) -> str:
     try:
         content = file.read_bytes()
         mark = next((mark for mark in MARKS if content.startswith(mark)), None)
-        text = _decoded(file, content) if mark is None else content.decode(MARKS[mark])
+        text = _unmarked(file, content) if mark is None else content.decode(MARKS[mark])
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} is no readable text file ({error}): save it as UTF-8") from error
     if "\0" in text:
-        raise DataError(f"{file} is no text file, it holds zero bytes: save it as UTF-8")
+        raise _no_text(file)
     return text
 
 
-def _decoded(file: Path, content: bytes) -> str:
+def _no_text(file: Path) -> DataError:
+    return DataError(f"{file} is no text file, it holds zero bytes: save it as UTF-8")
+
+
+def _unmarked(file: Path, content: bytes) -> str:
+    if b"\0" in content:  # UTF-16 without its mark, or no text at all
+        raise _no_text(file)
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:

@@ -19,6 +19,10 @@ from splitlearn.outputs import init_args
 
 HEIC = ("HEIC", "HEIF")  # one format under two names
 JPEG_2000 = "JPEG2000"
+WRITTEN = {  # those of Pillow's that hold 8-bit pictures of any size, and are read without another program
+    *("AVIF", "BMP", "DDS", "DIB", "GIF", "IM", "JPEG", JPEG_2000, "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF"),
+    "WEBP",
+}
 
 
 class ImageCodec(ABC):
@@ -85,7 +89,7 @@ class ImageFile(ImageCodec):
     | `AVIF` | 0…100 | 300 B |
     | `JPEG2000` | 1…100: PSNR in dB that is aimed at, 25 poor, 35 fair, 45 fine, no more than about 55 | 120 B |
     | `HEIC` or `HEIF` | 0…100; HEVC intra by x265, with pillow-heif (extra `images`) | 370 to 420 B |
-    | `PNG`, or any other name that Pillow writes | without effect where lossless | |
+    | `PNG`, `BMP`, `GIF`, `PPM`, `TIFF`, … | without effect where lossless; GIF keeps 256 colours | |
 
     Colour planes of JPEG, WebP, AVIF and HEIC have half the resolution (4:2:0), grey images none at all (in HEVC and
     AV1: 4:0:0). JPEG 2000 is its bare code stream with the irreversible 9-7 wavelet and colour transform. The bytes of
@@ -108,9 +112,9 @@ class ImageFile(ImageCodec):
         name = format.upper()
         if name in HEIC:
             _pillow_heif()
-        elif name not in Image.SAVE:
-            written = ", ".join(sorted({*Image.SAVE, HEIC[0]}))
-            raise ValueError(f"this Pillow writes no {format!r}; it writes {written}")
+        elif name not in WRITTEN & {*Image.SAVE}:
+            written = ", ".join(sorted({*WRITTEN & {*Image.SAVE}, HEIC[0]}))
+            raise ValueError(f"this Pillow writes no {format!r} that holds any picture; it writes {written}")
         if name == JPEG_2000 and not 1 <= quality <= 100:
             raise ValueError(f"quality of {JPEG_2000} is a PSNR from 1 to 100 dB, got {quality}")
         if not 0 <= quality <= 100:
@@ -136,12 +140,16 @@ class ImageFile(ImageCodec):
         """Return the decoded file, `(H, W)` if it says that it is grey, otherwise `(H, W, 3)`.
 
         Raises:
-            CodecError: if it is not a readable file of this format, or of an image of more than `max_pixels`.
+            CodecError: if it is not a readable file of this format, or of an image of more than `max_pixels`, or holds
+                what no picture of eight bits a channel has: transparency, 16 bits, print colours.
         """
         payload = as_bytes(payload)
         try:
             with self._open(payload) as image:
-                return np.asarray(image.convert(Image.getmodebase(image.mode)))
+                if image.mode not in ("L", "RGB", "P") or image.has_transparency_data:
+                    told = f"{image.mode}{', partly transparent' * image.has_transparency_data}"
+                    raise CodecError(f"the payload's pixels are {told}: encode pictures as 8-bit L or RGB")
+                return np.asarray(image.convert("RGB") if image.mode == "P" else image)
         except CodecError:
             raise
         except Exception as error:  # of damaged bytes, decoders raise almost anything

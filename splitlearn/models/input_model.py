@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from splitlearn.codecs.base import Payload, as_bytes
@@ -31,10 +32,25 @@ class InputModel(CompressionModel):
         network: any network of images; trainable.
         codec: how the image crosses.
         normalize: applied to images in [0, 1]; None if the network takes them so.
+        channels: of the images that the network takes: 3, or 1 for grey ones, which cross as grey pictures.
+
+    Raises:
+        ValueError: if pictures have no such number of channels.
     """
 
-    def __init__(self, network: nn.Module, codec: ImageCodec | None = None, normalize: Normalize | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        codec: ImageCodec | None = None,
+        normalize: Normalize | None = None,
+        channels: int = 3,
+    ) -> None:
         super().__init__()
+        if channels not in (1, 3):
+            raise ValueError(
+                f"pictures have 1 or 3 channels, got {channels}: send other images from a cut of the network"
+            )
+        self.channels = channels
         self.network = network
         self.codec = codec if codec is not None else Pixels()
         self.normalize = normalize
@@ -50,18 +66,23 @@ class InputModel(CompressionModel):
         """Return one payload an image, from its pixels rounded to eight bits.
 
         Args:
-            images: a batch `(B, 3, H, W)`, or a list of images `(3, H, W)`, which may be of any sizes.
+            images: a batch `(B, channels, H, W)`, or a list of images `(channels, H, W)`, which may be of any sizes.
 
         Raises:
-            ValueError: if these are no images in [0, 1], or one has more pixels than the codec's `max_pixels`, which
-                `decompress` does not take.
+            ValueError: if these are no images in [0, 1], have other channels, or one has more pixels than the codec's
+                `max_pixels`, which `decompress` does not take.
         """
         images = [batch[0].float() for batch in sent(images, by_image=True)]
         for image in images:
+            if len(image) != self.channels:
+                raise ValueError(
+                    f"this model takes images of {self.channels} channel(s), not of {len(image)}: set its `channels` "
+                    "to what the network takes, or bring images to that"
+                )
             if image.shape[-2:].numel() > self.codec.max_pixels:
                 raise ValueError(too_many_pixels(image.shape[-2], image.shape[-1], self.codec.max_pixels))
         pixels = [(image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0) for image in images]
-        return [self.codec.encode(np.ascontiguousarray(image.cpu().numpy())) for image in pixels]
+        return [self.codec.encode(np.ascontiguousarray(_picture(image.cpu().numpy()))) for image in pixels]
 
     @torch.inference_mode()
     def decompress(self, payloads: Sequence[Payload]) -> Any:
@@ -73,7 +94,8 @@ class InputModel(CompressionModel):
             ValueError: if the images are of different sizes, and the network is no detector.
         """
         device = like(self.network).device
-        pixels = [torch.tensor(_colour(self.codec.decode(as_bytes(payload))), device=device) for payload in payloads]
+        decoded = [_channels(self.codec.decode(as_bytes(payload)), self.channels) for payload in payloads]
+        pixels = [torch.tensor(image, device=device) for image in decoded]
         images = [image.permute(2, 0, 1).contiguous().float() / 255 for image in pixels]
         if is_detector(self.network):
             return [found for image in images for found in self._predicted(image[None])]
@@ -84,6 +106,16 @@ class InputModel(CompressionModel):
             return self(images)
 
 
-def _colour(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a grey image `(H, W)` as `(H, W, 3)`, any other as it is."""
-    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+def _picture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image `(H, W, 1)` as a grey picture `(H, W)`, any other as it is."""
+    return image[..., 0] if image.shape[2] == 1 else image
+
+
+def _channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Return a picture, `(H, W)` or `(H, W, 3)`, as `(H, W, channels)`.
+
+    Formats that know no grey bring it back as colours that are about equal: their brightness is taken.
+    """
+    if image.ndim == 3 and channels == 1:
+        image = np.asarray(Image.fromarray(image).convert("L"))
+    return image if image.ndim == 3 else np.repeat(image[..., None], channels, axis=2)

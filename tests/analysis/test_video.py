@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 
@@ -60,6 +61,54 @@ def test_a_square_keeps_its_place_under_the_crop(tmp_path: Path) -> None:
     images = read_video(write_video(tmp_path / "a.mkv", 8), (24, 24), 8)  # half the size: columns 4 to 28 of 32
     assert images[-1, 0, 12, 10:18].min() > 0.8  # columns 28…44 of 64 are 14…22 of 32, less 4
     assert images[-1, 0, 12, :9].max() < 0.1
+
+
+def write_turned(path: Path, a: float, b: float, c: float, d: float) -> Path:
+    """Black frames of 32 × 64 with a bright upper left corner, which are to be shown by x' = ax + cy, y' = bx + dy."""
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:8, :16] = 255
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 32, 64, "yuv420p"
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    content = bytearray(path.read_bytes())
+    unturned = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    at = content.index(unturned, content.index(b"tkhd"))
+    numbers = [round(value * (1 << 16)) for value in (a, b, 0, c, d, 0, 0, 0)]
+    content[at : at + 36] = struct.pack(">9i", *numbers, 1 << 30)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shape", "corner"),
+    [
+        ((1, 0, 0, 1), (32, 64), (0, 0)),
+        ((0, 1, -1, 0), (64, 32), (0, -1)),  # a quarter clockwise, as phones held upright write it
+        ((-1, 0, 0, -1), (32, 64), (-1, -1)),
+        ((0, -1, 1, 0), (64, 32), (-1, 0)),
+        ((-1, 0, 0, 1), (32, 64), (0, -1)),  # mirrored
+        ((0, 1, 1, 0), (64, 32), (0, 0)),
+    ],
+)
+def test_turned_videos_are_shown_upright(
+    tmp_path: Path, matrix: tuple[int, int, int, int], shape: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    image = read_video(write_turned(tmp_path / "a.mp4", *matrix), shape, 2)[0].mean(0)
+    bright = torch.zeros(shape)
+    rows, columns = (
+        slice(0, 8 * side // 32) if at == 0 else slice(-8 * side // 32, None)
+        for at, side in zip(corner, shape, strict=True)
+    )
+    bright[rows, columns] = 1
+    assert (image - bright).abs().max() < 0.3
+
+
+def test_a_slanted_video_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="to be turned by an angle other than a quarter: save it upright"):
+        read_video(write_turned(tmp_path / "a.mp4", 0.7, 0.7, -0.7, 0.7), (32, 32), 2)
 
 
 @pytest.mark.parametrize(

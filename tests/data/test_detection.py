@@ -133,6 +133,26 @@ def test_what_is_wrong_with_a_coco_json(coco: Path, change: Change, reason: str)
         changed(coco, change).setup("test")
 
 
+@pytest.mark.parametrize(
+    ("size", "turn"), [((20, 10), 1), ((80, 40), 1), ((40, 40), 1), ((39, 20), 1), ((20, 40), 1), ((40, 20), 6)]
+)
+def test_boxes_of_an_image_of_another_size_are_refused(coco: Path, size: tuple[int, int], turn: int) -> None:
+    """Scaled, enlarged, letterboxed, cropped, turned, and turned by its EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.new("RGB", size).save(coco / "val2017/1.png", exif=exif)
+    shown = f"{size[0]}×{size[1]}" if turn == 1 else f"{size[1]}×{size[0]}"
+    data = CocoDetection(coco, 80)
+    data.setup("test")
+    with pytest.raises(DataError, match=rf"1\.png has {shown} pixels and its annotations are of 40×20: take images"):
+        list(data.test_dataloader())
+
+
+def test_categories_have_one_id_each(coco: Path) -> None:
+    with pytest.raises(DataError, match=r"two categories with the id 3, dog and ant: give each an id of its own"):
+        _ = changed(coco, lambda c: c["categories"].append({"id": 3, "name": "ant"})).class_names
+
+
 @pytest.mark.parametrize(("text", "reason"), [("{]", "damaged or no json"), ("[]", "holds no COCO instances")])
 def test_no_coco_json_at_all(coco: Path, text: str, reason: str) -> None:
     file = coco / "annotations/instances_val2017.json"

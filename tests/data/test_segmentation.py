@@ -36,7 +36,7 @@ from splitlearn.data import (
     VocSegmentation,
     cache_features,
 )
-from splitlearn.data.masks import GREY, IdTable, crop_and_flip, fitted
+from splitlearn.data.masks import GREY, Fitted, IdTable, crop_and_flip
 from splitlearn.outputs import IGNORED
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* have no mask in ")
@@ -139,7 +139,7 @@ SIDE = st.integers(8, 90)
 @given(SIDE, SIDE, st.integers(16, 64), st.integers(16, 64), st.integers(0, 99))
 def test_fitted_images_and_masks_agree(height: int, width: int, high: int, wide: int, seed: int) -> None:
     image, mask = coarse(height, width, seed)
-    shown, labels = fitted(high, wide)(image, mask)
+    shown, labels = Fitted(high, wide)(image, mask)
     assert shown.size == (wide, high)
     assert labels.shape == (high, wide)
     assert labels.dtype == torch.uint8
@@ -161,7 +161,7 @@ def test_masks_are_scaled_on_the_grid_of_their_images() -> None:
     labels[:, 4:] = 1
     image = Image.fromarray((labels * 200).numpy()).convert("RGB")
     for size in (6, 24):
-        shown, mask = fitted(size, size)(image, Mask(labels))
+        shown, mask = Fitted(size, size)(image, Mask(labels))
         assert mask[0].tolist() == [0] * (size // 2) + [1] * (size // 2)
         assert ((pil_to_tensor(shown)[0] > 100) == mask.bool()).all()
 

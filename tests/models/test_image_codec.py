@@ -139,6 +139,33 @@ def test_damaged_files_are_refused_or_decoded_but_never_crash(format: str) -> No
     assert refused > 10
 
 
+@pytest.mark.parametrize(
+    ("format", "mode"),
+    [("PNG", "I;16"), ("PNG", "RGBA"), ("PNG", "LA"), ("PNG", "1"), ("TIFF", "F"), ("TIFF", "CMYK"), ("JPEG", "CMYK"),
+     ("WEBP", "RGBA"), ("AVIF", "RGBA"), ("GIF", "transparent")],
+)  # fmt: skip
+def test_what_no_eight_bit_picture_holds_is_refused(format: str, mode: str) -> None:
+    """Colours that hide behind transparency, and values that are cut off at 255, would show."""
+    file = io.BytesIO()
+    if mode == "transparent":
+        Image.new("P", (8, 8)).save(file, format, transparency=0)
+    else:
+        Image.new(mode, (8, 8)).save(file, format)
+    with pytest.raises(CodecError, match=r"^the payload's pixels are .*: encode pictures as 8-bit L or RGB$"):
+        ImageFile(format).decode(file.getvalue())
+
+
+@pytest.mark.parametrize("format", ["ICO", "ICNS", "EPS", "PDF", "MPO", "SPIDER", "XBM"])
+def test_formats_that_hold_no_picture_of_any_size_are_refused(format: str) -> None:
+    with pytest.raises(ValueError, match=f"writes no '{format}' that holds any picture; it writes AVIF, BMP"):
+        ImageFile(format)
+
+
+def test_a_palette_shows_its_colours() -> None:
+    image = np.repeat(waves(2, 3), 4, axis=0)
+    assert np.array_equal(ImageFile("GIF").decode(ImageFile("GIF").encode(image)), image)
+
+
 def test_a_forged_size_is_not_allocated() -> None:
     file = bytearray(ImageFile("BMP").encode(waves(8, 8)))
     file[18:26] = (1 << 20).to_bytes(4, "little") * 2
@@ -154,7 +181,7 @@ def test_names_stand_in_any_case_and_heif_is_heic() -> None:
         "JPEG2000",
     ]
     assert repr(ImageFile("heif", 30)) == "ImageFile(format='HEIC', quality=30)"
-    with pytest.raises(ValueError, match=r"writes no 'JPG3'; it writes .*HEIC.*JPEG.*PNG"):
+    with pytest.raises(ValueError, match=r"writes no 'JPG3' that holds any picture; it writes .*HEIC.*JPEG.*PNG"):
         ImageFile("JPG3")
 
 

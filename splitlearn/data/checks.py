@@ -1,0 +1,250 @@
+"""What views and transforms of a user's return: brought to the one form that batches have, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import convert_bounding_box_format, pil_to_tensor
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
+
+from splitlearn.data.errors import DataError
+from splitlearn.outputs import Boxes
+
+__all__ = ["batch_of", "boxes_of", "floats_of", "masks_of", "pixels_of", "shipped", "stacked", "tried"]
+
+BEYOND = 0.25
+"""How far floats may lie beyond 0…1: farther than bicubic resampling brings pictures, less far than normalization."""
+DARK = 16
+"""A picture none of whose values exceeds this is dark, and says little of its range."""
+NO_CROWD, CROWD = -1000, -2000
+"""How labels `(N, 2)` tell crowds: whoever changes all numbers of them in passing is found out."""
+SIDES = {BoundingBoxFormat.XYXY, BoundingBoxFormat.XYWH, BoundingBoxFormat.CXCYWH}
+
+
+def tried(act: Callable[..., Any], *given: Any) -> Any:
+    """Return what a view or transform makes of its arguments.
+
+    Raises:
+        DataError: it fails; the sentence calls it by its name.
+    """
+    try:
+        return act(*given)
+    except (DataError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of code that a user chose
+        told = (str(error).strip() or "no message").splitlines()[0]
+        raise DataError(
+            f"{_name(act)} fails on {' and '.join(map(_form, given))} ({type(error).__name__}: {told}): "
+            "correct it, or take a transform of torchvision's v2"
+        ) from error
+
+
+def pixels_of(image: Any, act: Any, before: Tensor | Image.Image) -> Tensor:
+    """Return an image that a view or transform has made as uint8 `(3, H, W)`.
+
+    Args:
+        image: uint8, or floats in [0, 1], `(3, H, W)` or grey `(1, H, W)`; or a PIL image of 8-bit grey or RGB.
+        act: what has made it.
+        before: the image that it was given.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if isinstance(image, Image.Image):
+        if image.mode not in ("1", "L", "RGB"):
+            raise DataError(f"{_name(act)} returns a PIL image of the mode {image.mode}: have it return L or RGB")
+        made: Tensor = pil_to_tensor(image if image.mode == "RGB" else image.convert("RGB"))
+        return made
+    _check_form(image, act, 3, "(3, H, W)")
+    plain: Tensor = image.as_subclass(Tensor)
+    if plain.is_floating_point():
+        _check_range(plain, act)
+        plain = (plain.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    elif plain.max() <= 1 and np.asarray(before).max() > DARK:  # a dark corner of a picture may be just that
+        rank_zero_warn(_unscaled(act, "integers of 0 and 1"))
+    return plain.expand(3, -1, -1) if plain.shape[0] == 1 else plain
+
+
+def floats_of(images: Any, act: Any, before: Tensor) -> Tensor:
+    """Return a batch that a `train_transform` has made as float32 `(B, C, H, W)` about [0, 1].
+
+    Args:
+        images: floats about [0, 1], or uint8, of as many images; one channel becomes three.
+        act: what has made it.
+        before: the batch that it was given, float32 in [0, 1].
+
+    Raises:
+        DataError: it is something else.
+    """
+    _check_form(images, act, 4, "(B, 3, H, W)")
+    plain: Tensor = images.as_subclass(Tensor)
+    if len(plain) != len(before):
+        raise DataError(f"{_name(act)} makes {len(plain)} images of {len(before)}: have it keep their number")
+    if plain.is_floating_point():
+        _check_range(plain, act)
+        plain = plain.float()
+    else:
+        if plain.max() <= 1 and before.max() * 255 > DARK:
+            rank_zero_warn(_unscaled(act, "integers of 0 and 1"))
+        plain = plain.float() / 255
+    return plain.expand(-1, before.shape[1], -1, -1) if plain.shape[1] == 1 else plain
+
+
+def boxes_of(target: Any, pixels: Tensor, crowds: bool, act: Any) -> Boxes:
+    """Return the objects in what a transform has made of a dict of boxes, labels and masks.
+
+    Args:
+        target: the dict.
+        pixels: the image that it has made, `(3, H, W)`.
+        crowds: whether labels are `(N, 2)`: class, and `CROWD` or `NO_CROWD`.
+        act: the transform.
+
+    Raises:
+        DataError: boxes are no `BoundingBoxes` of this image with four sides, or labels are not theirs.
+    """
+    for name in ("boxes", "labels"):
+        if not isinstance(target, dict) or not isinstance(target.get(name), Tensor):
+            raise DataError(f"{_name(act)} returns no {name}: have it return the image and the dict that it was given")
+    labels = target["labels"].as_subclass(Tensor)
+    if labels.is_floating_point() or labels.shape[1:] != ((2,) if crowds else ()):
+        form = "(N, 2): class, and whether it is a crowd" if crowds else "(N,)"
+        raise DataError(f"{_name(act)} returns labels {_form(labels)}: have it return them as integers {form}")
+    boxes = _xyxy(target["boxes"], pixels, act)
+    if len(boxes) != len(labels):
+        raise DataError(
+            f"{_name(act)} returns {len(boxes)} boxes and {len(labels)} labels: have it leave out both, as "
+            "v2.SanitizeBoundingBoxes does"
+        )
+    if not crowds:
+        return Boxes(boxes, labels.long())
+    labels, crowd = labels.long().unbind(1)
+    if not ((crowd == CROWD) | (crowd == NO_CROWD)).all():
+        raise DataError(
+            f"{_name(act)} changes the second column of the labels, which tells crowds: have it change the first alone"
+        )
+    return Boxes(boxes, labels, crowd=crowd == CROWD)
+
+
+def masks_of(target: Any, pixels: Tensor, count: int, act: Any) -> Tensor:
+    """Return the objects' masks, bool `(N, H, W)`, in what a transform has made of a dict with masks.
+
+    Raises:
+        DataError: they are not as many as boxes, or not of the image's size.
+    """
+    masks = target.get("masks")
+    expected = (count, *pixels.shape[1:])
+    if not isinstance(masks, Tensor) or tuple(masks.shape) != expected:
+        raise DataError(
+            f"{_name(act)} returns masks {_form(masks)} with an image and boxes whose masks are {expected}: have it "
+            "change all of them, as torchvision's v2 does"
+        )
+    return masks.as_subclass(Tensor).bool()
+
+
+def stacked(images: Sequence[Tensor], act: Any) -> Tensor:
+    """Return images or masks as a batch.
+
+    Raises:
+        DataError: a view has made them of several sizes.
+    """
+    sizes = sorted({tuple(image.shape[-2:]) for image in images})
+    if len(sizes) > 1:
+        raise DataError(f"{_name(act)} makes images of several sizes, {sizes[0]} and {sizes[1]}: have it make one size")
+    return torch.stack(list(images))
+
+
+def shipped(images: Any, data: object) -> Tensor:
+    """Return what a data set ships as float32 in [0, 1].
+
+    Args:
+        images: uint8 `(…, 3, H, W)`, as ours do, or floats in [0, 1], as a user's own may.
+        data: the module that they come from.
+
+    Raises:
+        DataError: they are something else.
+    """
+    if isinstance(images, Tensor) and images.dtype == torch.uint8:
+        return images.to(torch.float32) / 255
+    told = f"the data set of {type(data).__qualname__}"
+    if not isinstance(images, Tensor) or not images.is_floating_point() or not images.numel():
+        raise DataError(f"{told} returns {_form(images)}: have it return images as uint8, or floats in [0, 1]")
+    _check_range(images, told)
+    return images.float()
+
+
+def batch_of(act: Callable[[Tensor], Any], images: Tensor) -> Tensor:
+    """Return a batch after a `train_transform`.
+
+    Args:
+        act: the transform.
+        images: float32 `(B, C, H, W)` in [0, 1].
+
+    Raises:
+        DataError: it fails, or returns no such batch.
+    """
+    return floats_of(tried(act, images), act, images)
+
+
+def _check_form(image: Any, act: Any, dimensions: int, form: str) -> None:
+    fits = isinstance(image, Tensor) and image.dim() == dimensions and image.shape[-3] in (1, 3) and image.numel()
+    if not fits or not (image.is_floating_point() or image.dtype == torch.uint8):
+        raise DataError(
+            f"{_name(act)} returns {_form(image)}: have it return a tensor {form}, uint8 or floats in [0, 1]"
+        )
+
+
+def _check_range(image: Tensor, act: Any) -> None:
+    least, most = (float(end) for end in torch.aminmax(image))
+    if not -BEYOND <= least <= most <= 1 + BEYOND:
+        if least >= 0 and 1 + BEYOND < most <= 255:
+            raise DataError(_unscaled(act, f"floats up to {most:.4g}"))
+        raise DataError(
+            f"{_name(act)} returns values from {least:.3g} to {most:.3g}, and images lie in [0, 1]: leave "
+            "normalization to the model's `normalize`"
+        )
+
+
+def _xyxy(boxes: Tensor, pixels: Tensor, act: Any) -> Tensor:
+    if not isinstance(boxes, BoundingBoxes):
+        raise DataError(
+            f"{_name(act)} returns boxes as a plain tensor, whose format is not known: leave v2.ToPureTensor out, and "
+            "wrap boxes of your own into BoundingBoxes"
+        )
+    if boxes.format not in SIDES:
+        raise DataError(f"{_name(act)} returns boxes as {boxes.format.name}: have it return XYXY, XYWH or CXCYWH")
+    size = tuple(boxes.canvas_size)
+    if size != tuple(pixels.shape[1:]):
+        raise DataError(
+            f"{_name(act)} returns an image {tuple(pixels.shape[1:])} and boxes on one of {size}: have it change both, "
+            "as torchvision's v2 does"
+        )
+    plain: Tensor = boxes.as_subclass(Tensor).float()
+    if not plain.isfinite().all():
+        raise DataError(f"{_name(act)} returns boxes that hold NaN or infinity: correct it")
+    converted: Tensor = convert_bounding_box_format(plain, boxes.format, BoundingBoxFormat.XYXY)
+    return converted
+
+
+def _unscaled(act: Any, found: str) -> str:
+    return (
+        f"{_name(act)} returns {found}, so it has changed the type and not the range: take "
+        "v2.ToDtype(…, scale=True), or leave the type alone"
+    )
+
+
+def _name(act: Any) -> str:
+    if isinstance(act, str):
+        return act
+    return f"the transform {getattr(act, '__qualname__', type(act).__qualname__)}"
+
+
+def _form(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return f"a {type(value).__name__}"

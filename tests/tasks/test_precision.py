@@ -31,6 +31,7 @@ def exits() -> EarlyExitModel:
 def test_a_student_is_distilled_in_other_precisions(make_trainer: MakeTrainer, data: Digits, precision: Any) -> None:
     losses = []
     for each in ("32-true", precision):
+        torch.manual_seed(0)
         (logged,) = make_trainer(precision=each).validate(classifier(scores=NamedClasses(10)), data, verbose=False)
         losses.append(logged["val/distillation_loss"])
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
@@ -48,7 +49,7 @@ def test_losses_are_those_of_single_precision(make_trainer: MakeTrainer, data: D
 
 def test_weights_in_half_do_not_train(make_trainer: MakeTrainer, data: Digits) -> None:
     for task in (ClassificationTask(datta(), 10), classifier()):
-        with pytest.raises(ValueError, match="take --trainer.precision bf16-true"):
+        with pytest.raises(ValueError, match=r"take --trainer\.precision bf16-true"):
             make_trainer(precision="16-true").fit(task, data)
 
 
@@ -84,7 +85,7 @@ def test_temperatures_are_not_cast(dtype: torch.dtype) -> None:
 
 def test_models_without_values() -> None:
     model = SplitModel(split(resnet8(), "layer1", (3, 32, 32)), Clipped(0.0, 3.0), Huffman()).to("meta")
-    assert "on meta, levels=256" in repr(model)
+    assert "Clipped(on meta" in repr(model)
     with pytest.raises(ValueError, match="holds no values: move the model"):
         model.compress(digits(1))
     network = resnet8()

@@ -100,4 +100,5 @@ class EstimatedBits(Metric):
         totals = counts.sum(1, keepdim=True)
         probabilities = counts / totals.clamp(min=1)
         nats = -(torch.special.xlogy(probabilities, probabilities) * totals).sum()
-        return nats.abs() / math.log(2) / self.images.cpu()  # one symbol alone: 0, not −0
+        bits: Tensor = nats.abs() / math.log(2) / self.images.cpu()
+        return bits  # one symbol alone: 0, not −0

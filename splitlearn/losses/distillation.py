@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from splitlearn.uncast import widened
+
 
 class FeatureDistillation(nn.Module):
     """Squared error of the reconstructed features, relative to the power of the original ones.
@@ -22,9 +24,10 @@ class FeatureDistillation(nn.Module):
             features_hat: reconstructions `(B, …)`, in the order of `features`.
             features: the frozen head's outputs; integer tensors among them are passed over.
         """
+        pairs = [(widened(hat), widened(target)) for hat, target in zip(features_hat, features, strict=True)]
         terms = [
             functional.mse_loss(hat, target) / target.square().mean().clamp_min(torch.finfo(target.dtype).tiny)
-            for hat, target in zip(features_hat, features, strict=True)
+            for hat, target in pairs
             if target.is_floating_point()
         ]
         return torch.stack(terms).mean()

@@ -3,5 +3,6 @@
 from splitlearn.metrics.objects import ObjectScores
 from splitlearn.metrics.pixels import PixelAccuracy, pixel_scores
 from splitlearn.metrics.rate import BitsPerPixel, BytesPerImage, EstimatedBits
+from splitlearn.metrics.share import Share
 
-__all__ = ["BitsPerPixel", "BytesPerImage", "EstimatedBits", "ObjectScores", "PixelAccuracy", "pixel_scores"]
+__all__ = ["BitsPerPixel", "BytesPerImage", "EstimatedBits", "ObjectScores", "PixelAccuracy", "Share", "pixel_scores"]

@@ -7,6 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
+from splitlearn.metrics.share import ratio
 from splitlearn.outputs import IGNORED
 
 
@@ -15,7 +16,7 @@ class PixelAccuracy(MulticlassConfusionMatrix):
 
     def compute(self) -> Tensor:
         """Return the trace of the confusion matrix over its sum."""
-        return torch.trace(self.confmat) / self.confmat.sum()
+        return ratio(torch.trace(self.confmat), self.confmat.sum())
 
 
 def pixel_scores(num_classes: int) -> MetricCollection:

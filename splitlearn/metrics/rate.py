@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from splitlearn.metrics.share import ratio
 from splitlearn.outputs import Features, pixels_of
 
 
@@ -33,7 +35,7 @@ class BytesPerImage(Metric):
 
     def compute(self) -> Tensor:
         """Return the mean number of bytes an image."""
-        return self.total_bytes / self.images
+        return ratio(self.total_bytes, self.images)
 
 
 class BitsPerPixel(Metric):
@@ -59,7 +61,7 @@ class BitsPerPixel(Metric):
 
     def compute(self) -> Tensor:
         """Return bits per pixel."""
-        return 8 * self.total_bytes / self.pixels
+        return ratio(8 * self.total_bytes, self.pixels)
 
 
 class EstimatedBits(Metric):
@@ -94,8 +96,9 @@ class EstimatedBits(Metric):
 
     def compute(self) -> Tensor:
         """Return the estimated bits an image."""
-        totals = self.counts.sum(1, keepdim=True)
-        probabilities = self.counts / totals.clamp(min=1)
+        counts = self.counts.cpu().double()  # not every device has float64
+        totals = counts.sum(1, keepdim=True)
+        probabilities = counts / totals.clamp(min=1)
         nats = -(torch.special.xlogy(probabilities, probabilities) * totals).sum()
-        bits: Tensor = nats.abs() / torch.log(torch.tensor(2.0)) / self.images  # one symbol alone: 0, not −0
-        return bits
+        bits: Tensor = nats.abs() / math.log(2) / self.images.cpu()
+        return bits  # one symbol alone: 0, not −0

@@ -37,6 +37,10 @@ class CompressionModel(nn.Module, ABC):
     def compress(self, images: Tensor | Sequence[Tensor]) -> list[bytes]:
         """Return one payload an image: everything that the edge server gets.
 
+        The same images give the same bytes again on the same machine. In a batch of another size the network's sums may
+        be rounded otherwise in the last bit, which payloads may show; images of a list are coded one by one, each as
+        if it were alone.
+
         Args:
             images: a batch, or a list of images `(3, H, W)`: of one size, or of any if the network is a detector of
                 torchvision's.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from splitlearn.models.weight_files import is_safetensors
 from splitlearn.models.weights import WeightsError, checked_weights
 from splitlearn.outputs import Decisions, ExitOutput, Features
 from splitlearn.quantizers import Quantizer
+from splitlearn.uncast import keep_types, moved_alone
 
 
 class EarlyExitModel(SplitModel):
@@ -103,6 +104,17 @@ class EarlyExitModel(SplitModel):
 
     def _prepared(self, net: Split) -> Split:
         return net
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Leave temperatures their type when the model is cast: they say who leaves."""
+        temperatures = self.temperatures
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.temperatures = moved_alone(temperatures, self.temperatures)
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        keep_types(state_dict, {f"{prefix}temperatures": self.temperatures})
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     @property
     def threshold(self) -> float | list[float]:

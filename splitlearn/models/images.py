@@ -60,7 +60,10 @@ def taken(
 
 
 def sent(images: Tensor | Sequence[Tensor], shape: Sequence[int] | None = None, by_image: bool = False) -> list[Tensor]:
-    """Return images as the batches in which a device makes payloads of them: one, or one for each image.
+    """Return images as the batches in which a device makes payloads of them: a batch as it is, a list one by one.
+
+    Sums over a batch of another size are rounded otherwise in the last bit, and an image's payload may show it. Images
+    of a list have no company.
 
     Args:
         images: a batch `(B, C, H, W)`, or B images `(C, H, W)`.
@@ -77,9 +80,11 @@ def sent(images: Tensor | Sequence[Tensor], shape: Sequence[int] | None = None, 
     for batch in batches:
         check_form(batch, shape)
         check_values(batch)
-    if by_image:
-        return [image[None] for batch in batches for image in batch]
-    return [one_size(images)] if isinstance(images, Tensor) or images else []
+    if isinstance(images, Tensor) and not by_image:
+        return [images]
+    if not isinstance(images, Tensor) and images and not by_image:
+        one_size(images)
+    return [image[None] for batch in batches for image in batch]
 
 
 def check_form(images: Any, shape: Sequence[int] | None = None) -> None:

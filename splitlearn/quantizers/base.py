@@ -78,6 +78,8 @@ def as_single(latent: Tensor) -> Tensor:
 
 
 def check_finite(values: Tensor) -> None:
-    """Raise ValueError if `values` holds NaN or infinity: no symbol stands for them."""
+    """Raise ValueError if `values` holds NaN or infinity, or nothing at all: no symbol stands for them."""
+    if values.is_meta:
+        raise ValueError("the latent is on the device 'meta' and holds no values: move the model to a real device")
     if not bool(torch.isfinite(values).all()):
         raise ValueError("the latent holds NaN or infinity and cannot be quantized")

@@ -145,7 +145,8 @@ class Clipped(Quantizer):
 
     def extra_repr(self) -> str:
         """Return the arguments for `repr`."""
-        return f"low={self.low:g}, high={self.high:g}, levels={self.levels}, channels={self.channels}"
+        limits = "on meta" if self.values.is_meta else f"low={self.low:g}, high={self.high:g}"
+        return f"{limits}, levels={self.levels}, channels={self.channels}"
 
 
 def even_values(low: Tensor, high: Tensor, levels: int) -> Tensor:

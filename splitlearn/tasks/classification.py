@@ -16,6 +16,7 @@ from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.models import CompressionModel
 from splitlearn.tasks.checks import check_classes
 from splitlearn.tasks.training import Batch, TrainingTask
+from splitlearn.uncast import widened
 
 
 class ClassificationTask(TrainingTask):
@@ -76,7 +77,7 @@ class ClassificationTask(TrainingTask):
 
     def task_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy of the images."""
-        return functional.cross_entropy(logits, targets)
+        return functional.cross_entropy(widened(logits), targets)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the predicted classes `(B,)`, by way of payloads."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -39,6 +39,8 @@ class DetectionTask(PayloadTask):
     Reference:
         Lin et al. 2014; Carra & Neglia 2023, Sec. V-B.
     """
+
+    finds_boxes: ClassVar[bool] = True
 
     def __init__(self, model: CompressionModel, num_classes: int, detector: BoxDecoder, masks: bool = False) -> None:
         super().__init__(model)

@@ -15,7 +15,7 @@ from splitlearn.models.cutting.detector import is_detector
 from splitlearn.outputs import Boxes
 from splitlearn.tasks.checks import check_data, check_labels
 from splitlearn.tasks.keep_frozen import KeepFrozen
-from splitlearn.tasks.precision import full_precision
+from splitlearn.tasks.precision import check_precision, full_precision
 from splitlearn.tasks.predictions import check_no_repeats
 from splitlearn.tasks.schedules import SameSchedule
 from splitlearn.tasks.student_scores import FoundObjects
@@ -85,12 +85,13 @@ class DetectorTask(LightningModule):
         self.val_scores, self.test_scores = (FoundObjects(num_classes, masks=masks) for _ in range(2))
 
     def setup(self, stage: str) -> None:
-        """Refuse data of another number of classes, if they tell it.
+        """Refuse data of another number of classes, if they tell it, and a precision that rounds boxes.
 
         Raises:
-            ValueError: if they have more or fewer than this task.
+            ValueError: if there are such.
         """
         check_data(self.num_classes, getattr(self.trainer, "datamodule", None))
+        check_precision(self.trainer, boxes=True)
 
     def on_test_start(self) -> None:
         """Refuse data that several processes would count twice in part."""

@@ -13,15 +13,18 @@ from torch import Tensor, nn
 
 from splitlearn.losses import FactorizedRate, RateLoss
 from splitlearn.models import CompressionModel, Normalize, SplitModel, check_name, freeze, thaw
+from splitlearn.models.cutting import is_detector
+from splitlearn.models.images import like
 from splitlearn.models.layer_outputs import Kept, changed_output, in_order, layer_outputs, watched
 from splitlearn.outputs import Boxes
 from splitlearn.quantizers import Quantizer
 from splitlearn.tasks.checks import check_weights
 from splitlearn.tasks.keep_frozen import KeepFrozen
-from splitlearn.tasks.precision import full_precision
+from splitlearn.tasks.precision import check_precision, full_precision
 from splitlearn.tasks.schedules import SameSchedule
 from splitlearn.tasks.student_scores import StudentScores
 from splitlearn.tasks.training import optimizers
+from splitlearn.uncast import widened
 
 Batch = tuple[Tensor | Sequence[Tensor], Tensor | list[Boxes]]
 
@@ -181,7 +184,7 @@ class DistillationTask(LightningModule):
                     f"the teacher's {their_name} gives {tuple(theirs.shape[1:])} an image and the student's {my_name} "
                     f"{tuple(mine.shape[1:])}: pair layers of one shape, or give the new part other widths"
                 )
-            terms.append(self.criterion(mine, theirs))
+            terms.append(self.criterion(widened(mine), widened(theirs)))
         return torch.stack(terms).sum()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -199,6 +202,15 @@ class DistillationTask(LightningModule):
                     self.scores.update(output, batch[1])
             loss = self.distance(given, self._wanted(images))
         self.log("val/distillation_loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
+
+    def setup(self, stage: str) -> None:
+        """Refuse a precision that spoils what is learnt.
+
+        Raises:
+            ValueError: if the weights are to be of such.
+        """
+        boxes = is_detector(self.teacher) or (self.scores is not None and self.scores.of_boxes)
+        check_precision(self.trainer, boxes)
 
     def on_validation_epoch_end(self) -> None:
         """Log the student's scores."""
@@ -236,9 +248,12 @@ class DistillationTask(LightningModule):
 
     def _taken(self, images: Tensor | Sequence[Tensor], network: nn.Module) -> Any:
         normalize = None if isinstance(network, CompressionModel) else self.normalize
+        weight = like(network)
         if isinstance(images, Tensor):
-            return images if normalize is None else normalize(images)
-        return list(images) if normalize is None else [normalize(image) for image in images]
+            typed = images.to(weight)
+            return typed if normalize is None else normalize(typed)
+        each = [image.to(weight) for image in images]
+        return each if normalize is None else [normalize(image) for image in each]
 
     def _wanted(self, images: Tensor | Sequence[Tensor]) -> list[Tensor]:
         with torch.no_grad():

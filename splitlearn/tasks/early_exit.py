@@ -9,11 +9,11 @@ from typing import Any, ClassVar, cast
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import functional
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from splitlearn.losses import RateLoss
+from splitlearn.metrics import Share
 from splitlearn.models import EarlyExitModel, one_size
 from splitlearn.outputs import Decisions, ExitOutput
 from splitlearn.tasks.classification import ClassificationTask
@@ -77,7 +77,7 @@ class EarlyExitTask(ClassificationTask):
             )
         names = [f"exit_{i}" for i in range(count - 1)] + ["final"]
         self.exit_accuracy = nn.ModuleDict({n: MulticlassAccuracy(num_classes, average="micro") for n in names})
-        self.overall_accuracy, self.exit_share = MeanMetric(), MeanMetric()
+        self.overall_accuracy, self.exit_share = Share(), Share()
 
     def on_validation_epoch_start(self) -> None:
         """Make the metrics' states anew, as for all tasks."""
@@ -108,7 +108,7 @@ class EarlyExitTask(ClassificationTask):
         for name, logits in zip(self.exit_accuracy, _all_logits(output), strict=True):
             accuracy = cast("MulticlassAccuracy", self.exit_accuracy[name])
             accuracy.update(logits, labels)
-            self.overall_accuracy.update((logits.argmax(1) == labels).float())
+            self.overall_accuracy.update(logits.argmax(1) == labels)
             self.log(f"val/accuracy_{name}", accuracy, batch_size=size)
         self.log("val/accuracy", self.overall_accuracy, prog_bar=True, batch_size=size)
         symbols = self.model.symbols_of(output.latents)
@@ -120,7 +120,7 @@ class EarlyExitTask(ClassificationTask):
     def log_sizes(self, payloads: Sequence[bytes], images: Tensor | Sequence[Tensor]) -> None:
         """Log the sizes of the payloads of a batch of images, and how many are empty."""
         super().log_sizes(payloads, images)
-        self.exit_share.update(sum(not payload for payload in payloads) / len(payloads), len(payloads))
+        self.exit_share.update(torch.tensor([not payload for payload in payloads]))
         self.log("test/exit_share", self.exit_share, batch_size=len(images))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -158,7 +158,7 @@ class EarlyExitTask(ClassificationTask):
     def _joint_loss(self, output: ExitOutput, labels: Tensor) -> Tensor:
         """Return Σ ρ_i · cross-entropy."""
         losses = [
-            weight * functional.cross_entropy(self.logits_of(logits, labels), labels)
+            weight * self.task_loss(self.logits_of(logits, labels), labels)
             for weight, logits in zip(self.exit_weights, _all_logits(output), strict=True)
         ]
         return torch.stack(losses).sum()

@@ -15,6 +15,7 @@ from splitlearn.metrics import BitsPerPixel, BytesPerImage
 from splitlearn.models import CompressionModel, SplitModel, VariableRateModel
 from splitlearn.tasks.checks import check_data
 from splitlearn.tasks.keep_frozen import KeepFrozen
+from splitlearn.tasks.precision import check_precision
 from splitlearn.tasks.predictions import ImageName, check_no_repeats
 from splitlearn.tasks.schedules import SameSchedule
 
@@ -28,6 +29,7 @@ class PayloadTask(LightningModule):
     Attributes:
         num_classes: number of classes, that of the data.
         lets_exits_answer: whether images that the device settles by itself count with what it makes of them.
+        finds_boxes: whether the network's output is boxes, which narrow floats would round.
 
     Raises:
         TypeError: if the model has no bytes in its middle.
@@ -36,6 +38,7 @@ class PayloadTask(LightningModule):
 
     num_classes: int
     lets_exits_answer: ClassVar[bool] = False
+    finds_boxes: ClassVar[bool] = False
 
     def __init__(self, model: CompressionModel) -> None:
         super().__init__()
@@ -51,12 +54,13 @@ class PayloadTask(LightningModule):
         self.bytes_per_image, self.bits_per_pixel = BytesPerImage(), BitsPerPixel()
 
     def setup(self, stage: str) -> None:
-        """Refuse data of another number of classes, if they tell it.
+        """Refuse data of another number of classes, if they tell it, and a precision that spoils the results.
 
         Raises:
-            ValueError: if they have more or fewer than this task.
+            ValueError: if there are such.
         """
         check_data(self.num_classes, getattr(self.trainer, "datamodule", None))
+        check_precision(self.trainer, self.finds_boxes)
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule."""

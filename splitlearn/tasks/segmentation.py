@@ -21,6 +21,7 @@ from splitlearn.models import CompressionModel
 from splitlearn.outputs import IGNORED
 from splitlearn.tasks.predictions import ImageName
 from splitlearn.tasks.training import Batch, TrainingTask
+from splitlearn.uncast import widened
 
 
 class SegmentationTask(TrainingTask):
@@ -107,7 +108,7 @@ class SegmentationTask(TrainingTask):
 
     def task_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy of the pixels that have a class; 0 if none has."""
-        total = functional.cross_entropy(logits, targets.long(), ignore_index=IGNORED, reduction="sum")
+        total = functional.cross_entropy(widened(logits), targets.long(), ignore_index=IGNORED, reduction="sum")
         return total / (targets != IGNORED).sum().clamp(min=1)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:

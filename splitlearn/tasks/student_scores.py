@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
@@ -14,7 +14,13 @@ from splitlearn.tasks.checks import check_classes, check_labels
 
 
 class StudentScores(nn.Module, ABC):
-    """Scores of a network's output against what is there, over many batches."""
+    """Scores of a network's output against what is there, over many batches.
+
+    Attributes:
+        of_boxes: whether the output is boxes, which narrow floats would round.
+    """
+
+    of_boxes: ClassVar[bool] = False
 
     @abstractmethod
     def update(self, output: Any, targets: Any) -> None:
@@ -76,6 +82,8 @@ class FoundObjects(StudentScores):
     Raises:
         ImportError: if faster-coco-eval, which computes the metric, is not installed.
     """
+
+    of_boxes: ClassVar[bool] = True
 
     def __init__(self, num_classes: int, detector: BoxDecoder | None = None, masks: bool = False) -> None:
         super().__init__()

@@ -128,6 +128,11 @@ def split(model: nn.Module, at: str, example: Tensor | tuple[int, ...] | list[in
         CutError: if there is no such module, or no method gives exact halves; the message names cuts that are near.
     """
     check_name(model, at)
+    if torch.get_default_device().type == "meta" or any(t.is_meta for t in (*model.parameters(), *model.buffers())):
+        raise CutError(
+            "tensors on the device 'meta' hold no values, on which a cut is proven: build and split the network on the "
+            "CPU, then move the halves, .to('meta')"
+        )
     model.eval()
     with torch.no_grad():
         batches = make_batches(model, example)

@@ -1,0 +1,34 @@
+"""Means of counts: whole numbers until they are divided, whatever precision a Trainer computes in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class Share(Metric):
+    """Share of cases that are so; casting a model to bfloat16 would stop a mean of floats at 256 of them."""
+
+    full_state_update = False
+    so: Tensor
+    cases: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("so", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("cases", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, so: Tensor) -> None:
+        """Count a batch of cases, bool `(B,)`."""
+        self.so += so.sum().to(self.so.device)
+        self.cases += so.numel()
+
+    def compute(self) -> Tensor:
+        """Return the share, 0…1."""
+        return ratio(self.so, self.cases)
+
+
+def ratio(count: Tensor, cases: Tensor) -> Tensor:
+    """Return the ratio of two whole numbers as a float64 scalar on the CPU, as not every device has float64."""
+    return count.cpu().double() / cases.cpu()

@@ -24,8 +24,8 @@ VAL, TEST = "val/", "test/"  # figures of images that are held out from training
 CHOSEN_BY_TEST = "this frontier was chosen by test images, so its figures are better than new images will give"
 ABOUT = (
     "rates and scores as val/… are measured with real payloads on images held out from training: they choose the "
-    "frontier, and static code tables may have been fitted to the same images; test/… are of test images, which nothing "
-    "was chosen by, and are there for what was chosen"
+    "frontier, and static code tables may have been fitted to the same images; test/… are of test images, which choose "
+    "nothing, and are there for what was chosen"
 )
 Baseline: TypeAlias = dict[str, list[tuple[float, float]]]
 """(rate, score) of points to compare with: of all, and of single values of a parameter if these are known."""

@@ -146,7 +146,7 @@ class ConfigTrial:
         config: dict[str, Any] = yaml.safe_load(_parser().dump(settings, skip_none=False))
         return config
 
-    def _built(self, settings: Namespace) -> tuple[Any, Any, Trainer]:
+    def _built(self, settings: Namespace) -> tuple[Any, Any, Any]:
         """Return task, data and trainer; a trial and the test of it build the same."""
         seed_everything(settings.seed_everything if type(settings.seed_everything) is int else 0, verbose=False)
         built = _parser().instantiate(settings)
@@ -316,7 +316,7 @@ def _measured(settings: Namespace, task: LightningModule, data: LightningDataMod
     """Return what a test of some images finds, as `prefix…`, in one process: shared out evenly, some count twice."""
     settings = settings.clone()
     settings.trainer.logger = False
-    trainer = trainer_of(settings)
+    trainer: Any = trainer_of(settings)
     if trainer.world_size > 1:
         settings.trainer.devices, settings.trainer.strategy = 1, "auto"
         trainer = trainer_of(settings)

@@ -334,7 +334,7 @@ def _plot(
         label = "frontier" if curve.name == ALL else f"frontier of {curve.name}"
         plot.plot(*_columns(axes.points(curve.trials)), ".", color=colour, alpha=0.35)
         plot.plot(*_columns(axes.points(curve.frontier)), "o-", color=colour, markersize=4, label=label)
-        if tested := tested_points(curve.frontier, axes):
+        if tested := points_on_test_images(curve.frontier, axes):
             plot.plot(*_columns(tested), "x", color=colour, markersize=5, label=f"{label}, on test images")
     if baseline:
         plot.plot(*_columns(frontier_of(baseline).tolist()), "s--", color="grey", markersize=4, label="baseline")
@@ -351,7 +351,7 @@ def _plot(
         figure.savefig(temporary, dpi=150)
 
 
-def tested_points(frontier: Sequence[Trial], axes: Axes) -> list[tuple[float, float]]:
+def points_on_test_images(frontier: Sequence[Trial], axes: Axes) -> list[tuple[float, float]]:
     """Return (rate, score) on test images of those trials of a frontier that were tested; none if these chose it."""
     if axes.are_of_test_images or axes.tested == axes:
         return []
@@ -381,7 +381,7 @@ def write_interactive(trials: Sequence[Trial], axes: Axes, path: Path) -> None:
             for t in group
         ]
         figure.add_trace(Scatter(x=rates, y=scores, mode=mode, name=name, text=texts))
-    if tested := tested_points(axes.frontier(trials), axes):
+    if tested := points_on_test_images(axes.frontier(trials), axes):
         rates, scores = _columns(tested)
         figure.add_trace(Scatter(x=rates, y=scores, mode="markers", name="frontier, on test images"))
     figure.update_xaxes(type="log", title=axes.rate)

@@ -28,6 +28,8 @@ def bank(
 ) -> None:
     """Write the frontier of a sweep as a bank: one file of up to eight rates for one network, switched image by image.
 
+    What is on the frontier is what the sweep's validation images say; test/… stand beside it where it was tested.
+
     Args:
         sweep: folder of the sweep, the --out that it was launched with; the trials' exported weights lie in it.
         out: safetensors file; beside it appear a record, .json, and a config for splitlearn test, .yaml.
@@ -47,8 +49,10 @@ def bank(
     address = storage or str(sweep / JOURNAL)
     if "://" not in address and not Path(address).is_file():
         raise UsageError(f"no sweep at {address}: name the --out that it was launched with, or its --storage")
+    from rich.console import Console
+
     from splitlearn.deploy import BankError, bank_command
-    from splitlearn.sweep import Axes, Study, StudyError, spread
+    from splitlearn.sweep import CHOSEN_BY_TEST, Axes, Study, StudyError, spread
     from splitlearn.tasks import check_settings, quieten, run_record
     from splitlearn.tasks.results import read_results
 
@@ -82,6 +86,8 @@ def bank(
         "sweep": results.get("command"),
         "trials": [{"trial": trial.number, **trial.values} for trial in chosen],
     }
+    if axes.are_of_test_images:
+        Console().print(CHOSEN_BY_TEST, soft_wrap=True)
     try:
         bank_command(exports, out, axes.score, settings, origin, licence)
     except BankError as error:

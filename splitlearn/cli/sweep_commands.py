@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from splitlearn.cli.messages import UsageError, did_you_mean
 from splitlearn.cli.precheck import check_trainer_arguments, example
 
+if TYPE_CHECKING:
+    from splitlearn.cli.sweep_trial import ConfigTrial
+    from splitlearn.sweep import Report, Study, Trial
+
 CACHES = ("float16", "float32", "uint8", "none")
-RATE, SCORE = "test/bits_per_pixel", "test/accuracy"
+RATE, SCORE = "val/bits_per_pixel", "val/accuracy"
 JOURNAL = "journal.log"
 
 
@@ -31,8 +37,9 @@ def sweep(
     score: str = SCORE,
     by: str | None = None,
 ) -> None:
-    """Train and test points drawn from a space over a config, and show the frontier that no other point beats.
+    """Train points drawn from a space over a config, show the frontier that no other beats, and test what is on it.
 
+    Points are chosen by images that are held out from training; test images are looked at once, in the end.
     --config FILE and settings such as --data.root FOLDER are those of splitlearn fit. Launched again, a sweep goes on.
 
     Args:
@@ -50,13 +57,19 @@ def sweep(
         storage: file or database that holds the trials, e.g. postgresql+psycopg://USER@HOST/NAME for many machines; by
             default OUT/journal.log. The name of --out tells several sweeps in one database apart.
         cache: how features of the frozen head are kept: float16, float32, uint8, or none to make them every epoch;
-            those of test images are always float32.
+            those of validation and test images are always float32.
         cache_dir: folder for them, shared by all sweeps.
         views: how often each training image is augmented for the cache.
-        rate: metric to minimise.
-        score: metric to maximise.
+        rate: metric to minimise, measured with real payloads on validation images.
+        score: metric to maximise, likewise; e.g. val/miou for segmentation.
         by: parameter whose values get a frontier each, e.g. model.model.net.at.
     """
+    for option, metric in (("--rate", rate), ("--score", score)):
+        if metric.startswith("test/"):
+            raise UsageError(
+                f"{option} {metric} would choose by test images, whose figures are then too good: take "
+                f"val/{metric.removeprefix('test/')}; what is on the frontier is tested in the end"
+            )
     if trials < 1 or workers < 1 or views < 1:
         raise UsageError(f"--trials, --workers and --views must be at least 1, got {trials}, {workers} and {views}")
     if cache not in CACHES:
@@ -72,6 +85,8 @@ def sweep(
     from splitlearn.cli.instances import instance
     from splitlearn.cli.sweep_processes import SweepTrial
     from splitlearn.cli.sweep_trial import ConfigTrial, settings_of
+    from splitlearn.data import DataError
+    from splitlearn.data.held_out import HeldOutImages
     from splitlearn.shortage import ShortageError, told_shortage
     from splitlearn.sweep import (
         Axes,
@@ -81,7 +96,6 @@ def sweep(
         State,
         Study,
         StudyError,
-        Trial,
         launchers,
         live_table,
         run_sweep,
@@ -98,8 +112,12 @@ def sweep(
     name, axes, address = out.name, Axes(rate, score), storage or str(out / JOURNAL)
     run = ConfigTrial(tuple(words), out, name, None if cache == "none" else cache_dir, cache, views)
     task, data = run.first([drawn_from.point(seed, number) for number in range(trials)])  # before anything is stored
-    measured = [str(key) for key in task.test_scores] if isinstance(task, TrainingTask) else []
-    if measured and score.startswith("test/") and score not in measured:
+    try:
+        HeldOutImages(data)
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    measured = [str(key) for key in task.val_scores] if isinstance(task, TrainingTask) else []
+    if measured and score.startswith("val/") and not score.startswith(tuple(measured)):
         raise UsageError(
             f"--score {score} is not measured by {type(task).__name__}{did_you_mean(score, measured)}; it measures "
             f"{', '.join(measured)}"
@@ -125,17 +143,42 @@ def sweep(
                 console.print(f"{ended} of {len(now)} trials have ended")
 
         found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
-    best = write_report(found, axes, out, run_record(), by).curves[0]
-    print_whole(live_table(found, axes, rows=len(found)))
+    report = write_report(found, axes, out, run_record(), by)
     lacking = [trial for trial in found if trial.state is State.FAILED and told_shortage(trial.error)]
     if lacking:
         raise ShortageError(
             f"{len(lacking)} of {len(found)} trials lacked disk or memory ({lacking[0].error}): make room, and launch "
             "the same command again, which runs these alone"
         )
-    if not best.trials:
+    if not report.curves[0].trials:
+        print_whole(live_table(found, axes))
         raise UsageError(f"no trial has finished: {found[0].error}")
+    if said := _test_frontiers(study, run, report, found):
+        console.print(said, soft_wrap=True)
+    found = study.trials()
+    write_report(found, axes, out, run_record(), by)
+    print_whole(live_table(found, axes, rows=len(found)))
     console.print(f"{out}: trials.csv, frontier.csv, pareto.json and pareto.png written", soft_wrap=True)
+
+
+def _test_frontiers(study: Study, run: ConfigTrial, report: Report, trials: list[Trial]) -> str:
+    """Test once what is on the frontiers and was not tested yet, once no trial is left; return what could not be."""
+    from rich.progress import track
+
+    from splitlearn.sweep import State
+
+    if left := sum(trial.state in (State.WAITING, State.RUNNING) for trial in trials):
+        return f"{left} trials run on other machines: the frontier is tested by the launch that sees the last one end"
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # a word of each trainer about its devices
+    chosen = {trial.number: trial for curve in report.curves for trial in curve.frontier}
+    untested = [t for t in chosen.values() if not any(name.startswith("test/") for name in t.metrics)]
+    here = [trial for trial in untested if run.is_here(trial.number)]
+    for trial in track(here, "Tests of the frontier", transient=True):
+        study.note_test(trial.number, run.test(trial.number, trial.values, trial.metrics))
+    away = [str(run.folder(trial.number)) for trial in untested if trial not in here]
+    if not away:
+        return ""
+    return f"{', '.join(away)} lie on other machines: launch again there, or here with copies, to test them"
 
 
 def pareto(
@@ -151,6 +194,8 @@ def pareto(
     unsplit: float | None = None,
 ) -> None:
     """Show the frontier of a sweep: CSV, JSON and plot, with hypervolume, rates at given scores and BD-rate.
+
+    What was tested has its test/… beside the figures that it was chosen by.
 
     Args:
         out: folder for the files.
@@ -173,6 +218,7 @@ def pareto(
 
     from splitlearn.analysis.terminal import print_whole
     from splitlearn.sweep import (
+        CHOSEN_BY_TEST,
         Axes,
         Study,
         StudyError,
@@ -202,6 +248,8 @@ def pareto(
     if html:
         write_interactive(trials, axes, out / "pareto.html")
     console = Console()
+    if axes.are_of_test_images:
+        console.print(CHOSEN_BY_TEST, soft_wrap=True)
     print_whole(frontier_table(report.curves[0].frontier, axes), figures_table(report, axes))
     written = ["trials.csv", "frontier.csv", "pareto.json", *(["pareto.html"] if html else []), "pareto.png"]
     console.print(f"{out}: {', '.join(written[:-1])} and {written[-1]} written", soft_wrap=True)

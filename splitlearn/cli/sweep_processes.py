@@ -41,7 +41,7 @@ class SweepTrial:
     trial: ConfigTrial
 
     def __call__(self, number: int, values: Mapping[str, Value]) -> dict[str, float]:
-        """Fit, test and export one point; return its metrics.
+        """Fit, measure and export one point; return its metrics.
 
         Raises:
             RuntimeError: with what the first process that failed has to say.

@@ -1,4 +1,4 @@
-"""One trial of a sweep: a config with some parameters set, fitted, tested and exported."""
+"""One trial of a sweep: a config with some parameters set, fitted, measured and exported; tested if it is chosen."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from splitlearn.analysis import complexity
 from splitlearn.cli.messages import UsageError, one_sentence
 from splitlearn.cli.precheck import KEYS
 from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
-from splitlearn.data.feature_cache import TEST_PRECISION, is_complete
+from splitlearn.data.feature_cache import EXACT, MEASURED, is_complete
+from splitlearn.data.held_out import HeldOutImages
 from splitlearn.deploy import export_bottleneck, weights_id
 from splitlearn.models import SplitModel
 from splitlearn.outputs import init_args
 from splitlearn.sweep.space import Value
 from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_results
+from splitlearn.tasks.trained_weights import load_trained, save_trained
 
+EXPORT, WEIGHTS = "bottleneck.safetensors", "trained.ckpt"  # in the folder of a trial
 FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
 UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that change no feature
 
@@ -65,40 +68,95 @@ class ConfigTrial:
     views: int
 
     def __call__(self, number: int, values: Mapping[str, Value]) -> dict[str, float]:
-        """Fit, test and export one point; return its metrics, those of the last validation included."""
+        """Fit, measure on validation images and export one point; return its metrics."""
         return self.run(number, self.parse(values))
 
     @_wandb_run_of_its_own()
     def run(self, number: int, settings: Namespace) -> dict[str, float]:
-        """Do so with the settings of a point; where several processes train, the first alone tests and exports."""
+        """Do so with the settings of a point; where several processes train, the first alone measures and exports.
+
+        What is returned as `val/…` was measured with real payloads on the images that are held out from training; what
+        only a validation while training logs, such as the estimate `val/estimated_bits`, is that of the last one. Test
+        images are not looked at.
+        """
+        config = self._prepared(number, settings)
+        task, data, trainer = self._built(settings)
+        held_out = HeldOutImages(data)
+        trainer.callbacks += [KeepFreedMemory(), StopsAtOnce()]
+        trainer.fit(task, data)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if trainer.world_size > 1:
+            is_first = trainer.is_global_zero
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+            if not is_first:
+                return metrics
+        measured = _measured(settings, task, held_out, "val/")
+        for logger in trainer.loggers:
+            logger.log_metrics(measured, trainer.global_step)
+            logger.save()
+        metrics |= measured
+        if isinstance(task.model, SplitModel):
+            sizes = asdict(complexity(task.model))
+            metrics |= {f"bottleneck/{name}": float(value) for name, value in sizes.items()}
+        save_trained(task, self.folder(number) / WEIGHTS)
+        self._write(number, task, metrics, config)
+        return metrics
+
+    def test(self, number: int, values: Mapping[str, Value], metrics: Mapping[str, float]) -> dict[str, float]:
+        """Test a point that has been run; put what is found, `test/…`, beside its metrics in results.json and export.
+
+        Args:
+            number: of the point.
+            values: of its parameters.
+            metrics: what its trial has measured.
+
+        Returns:
+            What the test has found.
+
+        Raises:
+            FileNotFoundError: if its weights are not here.
+        """
+        settings = self.parse(values)
+        config = self._prepared(number, settings)
+        settings.trainer.logger = False
+        task, data, _ = self._built(settings)
+        load_trained(task, self.folder(number) / WEIGHTS)
+        found = _measured(settings, task, data, "test/")
+        self._write(number, task, {**metrics, **found}, config)
+        return found
+
+    def is_here(self, number: int) -> bool:
+        """Return whether a point was run on this machine, or its files were brought here."""
+        return (self.folder(number) / WEIGHTS).is_file()
+
+    def folder(self, number: int) -> Path:
+        """Return where a point's files lie."""
+        return self.out / "trials" / f"{number:03}"
+
+    def _prepared(self, number: int, settings: Namespace) -> dict[str, Any]:
+        """Make the settings of a point those of its trial, and return its whole config."""
         quieten()
-        folder = self.out / "trials" / f"{number:03}"
+        folder = self.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         _name_loggers(settings.trainer, folder, self.name)
         settings.trainer.enable_progress_bar = False
         settings.trainer.enable_model_summary = False
         settings.trainer.enable_checkpointing = False
+        config: dict[str, Any] = yaml.safe_load(_parser().dump(settings, skip_none=False))
+        return config
+
+    def _built(self, settings: Namespace) -> tuple[Any, Any, Any]:
+        """Return task, data and trainer; a trial and the test of it build the same."""
         seed_everything(settings.seed_everything if type(settings.seed_everything) is int else 0, verbose=False)
         built = _parser().instantiate(settings)
-        task, trainer = built.model, built.trainer
-        data = self.data_of(task.model, built.data)
-        trainer.callbacks += [KeepFreedMemory(), StopsAtOnce()]
-        trainer.fit(task, data)
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        config = yaml.safe_load(_parser().dump(settings, skip_none=False))
-        if trainer.world_size > 1:
-            is_first, trainer = trainer.is_global_zero, _alone(settings, trainer)
-            if not is_first:
-                return metrics
-        trainer.test(task, data, verbose=False)
-        metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if isinstance(task.model, SplitModel):
-            sizes = asdict(complexity(task.model))
-            metrics |= {f"bottleneck/{name}": float(value) for name, value in sizes.items()}
-            if task.model.frozen:
-                export_bottleneck(task.model, folder / "bottleneck.safetensors", metrics)
-        write_results(folder, metrics, config)
-        return metrics
+        return built.model, self.data_of(built.model.model, built.data), built.trainer
+
+    def _write(self, number: int, task: Any, metrics: Mapping[str, float], config: Mapping[str, Any]) -> None:
+        folder = self.folder(number)
+        if isinstance(task.model, SplitModel) and task.model.frozen:
+            export_bottleneck(task.model, folder / EXPORT, metrics)
+        write_results(folder, metrics, config, folder / WEIGHTS)
 
     def parse(self, values: Mapping[str, Value]) -> Namespace:
         """Return the settings of a point.
@@ -177,7 +235,7 @@ def feature_key(model: SplitModel, data: ImageDataModule, precision: str, views:
         {name: _described(value) for name, value in arguments.items()},
         _signature(str(arguments.get("root", ""))),
         precision,
-        TEST_PRECISION,
+        [EXACT, *MEASURED],
         views,
     ]
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
@@ -254,14 +312,17 @@ def trainer_of(settings: Namespace) -> Trainer:
     return trainer
 
 
-def _alone(settings: Namespace, trainer: Trainer) -> Trainer:
-    """Return a trainer that tests in one process: images shared out evenly to several are partly counted twice."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    settings.trainer.devices, settings.trainer.strategy, settings.trainer.logger = 1, "auto", False
-    tester = trainer_of(settings)
-    tester.loggers = trainer.loggers
-    return tester
+def _measured(settings: Namespace, task: LightningModule, data: LightningDataModule, prefix: str) -> dict[str, float]:
+    """Return what a test of some images finds, as `prefix…`, in one process: shared out evenly, some count twice."""
+    settings = settings.clone()
+    settings.trainer.logger = False
+    trainer: Any = trainer_of(settings)
+    if trainer.world_size > 1:
+        settings.trainer.devices, settings.trainer.strategy = 1, "auto"
+        trainer = trainer_of(settings)
+    trainer.callbacks += [KeepFreedMemory(), StopsAtOnce()]
+    trainer.test(task, data, verbose=False)
+    return {prefix + name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items()}
 
 
 def _name_loggers(trainer: Any, folder: Path, group: str) -> None:

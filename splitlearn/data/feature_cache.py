@@ -30,7 +30,7 @@ from splitlearn.outputs import Features
 Head: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 
 PRECISIONS = ("float32", "float16", "uint8")
-TEST_PRECISION = "float32"
+MEASURED, EXACT = ("val", "test"), "float32"  # what is measured with real bytes, and how it is kept
 PARTS = ("train", "val", "test")
 COMPLETE = "cache.json"  # written last: a folder without it is the remains of a kill
 SPARE = 1 << 28  # bytes of the disk that are left free
@@ -41,7 +41,7 @@ class CacheInfo:
     """What a cache says of itself.
 
     Attributes:
-        precision: how floats are kept, but for those of test images, which are float32.
+        precision: how floats are kept, but for those of validation and test images, which are float32.
         views: how often every training image is there, each time augmented anew.
         images: how many images a part has: train, val, test.
         pixels: height × width of an image.
@@ -68,8 +68,8 @@ def cache_features(folder: Path, data: ImageDataModule, head: Head, precision: s
     """Compute features of all parts into a folder, unless they are there; processes that ask at once wait for one.
 
     float32 keeps what the head makes, float16 rounds it, uint8 keeps 256 even levels between the extremes of each image
-    and tensor. Features of test images are always float32: a test of them is one of the images. A kill leaves a folder
-    that the next call fills anew.
+    and tensor. Features of validation and test images are always float32: what is measured of them is measured of the
+    images. A kill leaves a folder that the next call fills anew.
 
     Args:
         folder: of this head, data and precision alone; made if absent.
@@ -153,21 +153,21 @@ class _Writer:
         write_json(self.folder / COMPLETE, asdict(info))
 
     def _check_room(self, sizes: dict[str, int], like: Sequence[Tensor]) -> None:
-        images = sizes["train"] * self.views + sizes["val"] + sizes["test"]
+        images = {part: sizes[part] * (self.views if part == "train" else 1) for part in PARTS}
         size = {part: sum(t.numel() * np.dtype(self._kind(t, part)).itemsize for t in like) for part in PARTS}
-        needed = (images - sizes["test"]) * size["train"] + sizes["test"] * size["test"]
+        needed = sum(images[part] * size[part] for part in PARTS)
         free = shutil.disk_usage(self.folder).free
         if needed + SPARE > free:
             raise DataError(
-                f"the features of {images:,} images take {told_size(needed)}, {self.folder} has {told_size(free)} and "
-                f"{told_size(SPARE)} are left free: free some, name another folder, keep them as uint8, or take fewer "
-                "views"
+                f"the features of {sum(images.values()):,} images take {told_size(needed)}, {self.folder} has "
+                f"{told_size(free)} and {told_size(SPARE)} are left free: free some, name another folder, keep them as "
+                "uint8, or take fewer views"
             )
 
     def _kind(self, tensor: Tensor, part: str) -> str:
         """Return the type in which features like `tensor` are kept."""
         if tensor.is_floating_point():
-            return TEST_PRECISION if part == "test" else self.precision
+            return EXACT if part in MEASURED else self.precision
         return str(tensor.dtype).removeprefix("torch.")
 
     def _write_part(self, part: str, size: int, views: int, like: Sequence[Tensor], target: Tensor) -> None:

@@ -28,7 +28,8 @@ from splitlearn.models.tensor_file import save_tensors
 
 BANK_FORMAT = "splitlearn-bank"
 BANK_VERSION = 1
-SCORE, RATE = "test/accuracy", "test/bytes_per_image"
+HELD_OUT_SCORE, TEST_SCORE = "val/accuracy", "test/accuracy"
+RATE = "bytes_per_image"
 SHARED = {"backbone": "network", "weights_id": "set of weights", "split": "cut", "input_shape": "image size"}
 
 
@@ -39,13 +40,14 @@ class BankError(ExportError):
 Export = tuple[dict[str, Any], dict[str, Tensor]]
 
 
-def export_bank(exports: Sequence[str | Path], path: str | Path, score: str = SCORE) -> Path:
+def export_bank(exports: Sequence[str | Path], path: str | Path, score: str | None = None) -> Path:
     """Write exported bottlenecks of one network and cut into one file, by rising bytes an image.
 
     Args:
-        exports: one to eight files that `export_bottleneck` wrote, with the metrics of a test.
+        exports: one to eight files that `export_bottleneck` wrote, with the metrics of a sweep's trial or of a test.
         path: file to write; it appears whole or not at all.
-        score: metric that the rates are weighed by, the higher the better.
+        score: metric that the rates are weighed by, the higher the better; by default val/accuracy if all exports tell
+            it, or else test/accuracy. The bytes an image are those of the same images.
 
     Returns:
         The path written.
@@ -53,11 +55,15 @@ def export_bank(exports: Sequence[str | Path], path: str | Path, score: str = SC
     Raises:
         FileNotFoundError: if an export is absent.
         BankError: if there are none or more than eight, or they differ in network, weights, cut or normalization.
-        ExportError: if a file is no export, is damaged, or lacks the metrics of a test.
+        ExportError: if a file is no export, is damaged, or lacks these metrics.
     """
     if not 1 <= len(exports) <= TAGS:
         raise BankError(f"a bank holds 1 to {TAGS} bottlenecks, got {len(exports)}: choose among them")
     found = [(str(file), *read_export(file)) for file in exports]
+    if score is None:
+        held_out = all(HELD_OUT_SCORE in manifest.get("metrics", {}) for _, manifest, _ in found)
+        score = HELD_OUT_SCORE if held_out else TEST_SCORE
+    rate = rate_beside(score)
     first, manifest, tensors = found[0]
     for file, other, its_tensors in found:
         for key, what in SHARED.items():
@@ -66,9 +72,9 @@ def export_bank(exports: Sequence[str | Path], path: str | Path, score: str = SC
                 raise BankError(f"{file} has the {what} {told[0]}, {first} has {told[1]}: a bank shares one {what}")
         if not _equal(below("normalize.", tensors), below("normalize.", its_tensors)):
             raise BankError(f"{file} and {first} normalize images differently: a bank shares one normalization")
-        if missing := {score, RATE} - other.get("metrics", {}).keys():
+        if missing := {score, rate} - other.get("metrics", {}).keys():
             raise ExportError(f"{file} does not tell {' and '.join(sorted(missing))}: export it with --results")
-    found.sort(key=lambda each: (each[1]["metrics"][RATE], each[1]["metrics"][score]))
+    found.sort(key=lambda each: (each[1]["metrics"][rate], each[1]["metrics"][score]))
     content = {
         "format": BANK_FORMAT,
         "format_version": BANK_VERSION,
@@ -100,7 +106,8 @@ def load_bank(
     with contradictions_told(path):
         net = cut_for(exports[0][0], backbone, path)
         models = [rebuild(manifest, tensors, net) for manifest, tensors in exports]
-        points = [RatePoint(_figure(manifest, score), _figure(manifest, RATE)) for manifest, _ in exports]
+        rate_name = rate_beside(score)
+        points = [RatePoint(_figure(manifest, score), _figure(manifest, rate_name)) for manifest, _ in exports]
         VariableRateModel(models, points)
     return VariableRateModel(models, points, rate, budget).eval()
 
@@ -133,14 +140,19 @@ def read_bank(path: str | Path) -> tuple[str, list[Export]]:
         return content["score"], exports
 
 
+def rate_beside(score: str) -> str:
+    """Return the name of the mean payload of the images that a score is of: `val/…`, or `test/…`."""
+    return f"{'val' if score.startswith('val/') else 'test'}/{RATE}"
+
+
 def _figure(manifest: Mapping[str, Any], name: str) -> float:
-    """Return what a test has measured.
+    """Return what was measured.
 
     Raises:
         TypeError: if it is no number, and no rate either if it is to be one.
     """
     figure = manifest["metrics"][name]
-    if type(figure) not in (int, float) or not abs(figure) < 2**63 or (name == RATE and figure < 0):
+    if type(figure) not in (int, float) or not abs(figure) < 2**63 or (name.endswith(RATE) and figure < 0):
         raise TypeError(f"{name} is {str(figure)[:40]}")
     return float(figure)
 

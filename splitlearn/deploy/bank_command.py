@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from splitlearn.analysis.terminal import print_whole
-from splitlearn.deploy.bank import export_bank, read_bank
+from splitlearn.deploy.bank import export_bank, rate_beside, read_bank
 from splitlearn.deploy.config_file import settings_to_test, write_config
 from splitlearn.deploy.record import write_record
 from splitlearn.models import VariableRateModel
@@ -46,23 +46,29 @@ def bank_command(
     export_bank(exports, out, score)
     model = cast("VariableRateModel", task_from(settings["model"]).model)
     _, kept = read_bank(out)
-    measured = [{k: v for k, v in manifest["metrics"].items() if k.startswith("test/")} for manifest, _ in kept]
+    measured = [
+        {k: v for k, v in manifest["metrics"].items() if k.startswith(("val/", "test/"))} for manifest, _ in kept
+    ]
     metrics = {f"rate_{i}/{name}": value for i, told in enumerate(measured) for name, value in told.items()}
     record, launch = write_record(out, metrics, origin, licence), out.with_suffix(".yaml")
     write_config(launch, HEADER.format(count=len(kept), path=launch, last=len(kept) - 1), settings)
     console = Console()
-    print_whole(_table(model, score))
+    print_whole(_table(model, score, measured))
     console.print(f"{out} written, {out.stat().st_size:,} bytes; record: {record}; config: {launch}", soft_wrap=True)
 
 
-def _table(model: VariableRateModel, score: str) -> Table:
+def _table(model: VariableRateModel, score: str, measured: Sequence[Mapping[str, float]]) -> Table:
     count = len(model.points)
     title = f"{count} rates of one network of {model.backbone_bytes:,} bytes"
     caption = f"a payload names its rate in {(count - 1).bit_length()} bits of its first byte and grows by none"
     table = Table(title=title, caption=caption)
-    for column in ("rate", score, "bytes/image", "bytes that a switch loads", "of the network"):
+    test_score = "test/" + score.partition("/")[2]
+    others = () if score == test_score else (test_score, rate_beside(test_score))
+    tested = [name for name in others if any(name in told for told in measured)]
+    for column in ("rate", score, rate_beside(score), *tested, "bytes that a switch loads", "of the network"):
         table.add_column(column, justify="right")
     for i, (point, size) in enumerate(zip(model.points, model.switch_bytes, strict=True)):
         share = f"{100 * size / model.backbone_bytes:.2f} %"
-        table.add_row(str(i), f"{point.score:.4f}", f"{point.bytes_per_image:,.1f}", f"{size:,}", share)
+        cells = [f"{measured[i][name]:,.4g}" if name in measured[i] else "–" for name in tested]
+        table.add_row(str(i), f"{point.score:.4f}", f"{point.bytes_per_image:,.1f}", *cells, f"{size:,}", share)
     return table

@@ -25,7 +25,7 @@ class BudgetError(ValueError):
 
 @dataclass(frozen=True)
 class RatePoint:
-    """What a test has measured at one rate.
+    """What was measured at one rate.
 
     Attributes:
         score: accuracy, mean average precision, or whatever the rates are weighed by: the higher, the better.

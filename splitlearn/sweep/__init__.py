@@ -3,6 +3,7 @@
 from splitlearn.sweep.launchers import Launcher, LauncherError, Worker
 from splitlearn.sweep.pareto import bd_rate, frontier_of, hypervolume, pareto_frontier, rate_at, spread
 from splitlearn.sweep.report import (
+    CHOSEN_BY_TEST,
     Axes,
     Curve,
     Figures,
@@ -20,6 +21,7 @@ from splitlearn.sweep.study import Claim, State, Study, StudyError, Trial
 from splitlearn.sweep.workers import TrialLost, run_sweep
 
 __all__ = [
+    "CHOSEN_BY_TEST",
     "Axes",
     "Choice",
     "Claim",

@@ -20,6 +20,13 @@ from splitlearn.sweep.space import Value
 from splitlearn.sweep.study import State, Trial
 
 ALL = "all"
+VAL, TEST = "val/", "test/"  # figures of images that are held out from training, and of test images
+CHOSEN_BY_TEST = "this frontier was chosen by test images, so its figures are better than new images will give"
+ABOUT = (
+    "rates and scores as val/… are measured with real payloads on images held out from training: they choose the "
+    "frontier, and static code tables may have been fitted to the same images; test/… are of test images, which choose "
+    "nothing, and are there for what was chosen"
+)
 Baseline: TypeAlias = dict[str, list[tuple[float, float]]]
 """(rate, score) of points to compare with: of all, and of single values of a parameter if these are known."""
 
@@ -29,12 +36,24 @@ class Axes:
     """What is weighed against each other.
 
     Attributes:
-        rate: name of the metric to minimise, e.g. `test/bits_per_pixel`.
-        score: name of the metric to maximise, e.g. `test/accuracy`.
+        rate: name of the metric to minimise, e.g. `val/bits_per_pixel`.
+        score: name of the metric to maximise, e.g. `val/accuracy`.
     """
 
     rate: str
     score: str
+
+    @property
+    def tested(self) -> Axes:
+        """The same figures, of test images; what is of no images stays."""
+        return Axes(
+            *(TEST + name.removeprefix(VAL) if name.startswith(VAL) else name for name in (self.rate, self.score))
+        )
+
+    @property
+    def are_of_test_images(self) -> bool:
+        """Whether a frontier of them is chosen by test images."""
+        return any(name.startswith(TEST) for name in (self.rate, self.score))
 
     def points(self, trials: Sequence[Trial]) -> list[tuple[float, float]]:
         """Return (rate, score) of each trial; NaN where it has none."""
@@ -133,10 +152,13 @@ def frontier_table(frontier: Sequence[Trial], axes: Axes) -> Table:
     """Return the frontier as a table for the terminal."""
     table = Table(title="Pareto frontier")
     names = list(frontier[0].values) if frontier else []
-    for column in ("trial", axes.rate, axes.score, *map(short_name, names)):
+    tested = [m for m in (axes.tested.rate, axes.tested.score) if m.startswith(TEST) and not axes.are_of_test_images]
+    tested = [metric for metric in tested if any(metric in trial.metrics for trial in frontier)]
+    for column in ("trial", axes.rate, axes.score, *tested, *map(short_name, names)):
         table.add_column(column, justify="right", overflow="fold")
     for trial in frontier:
         cells = [str(trial.number), f"{trial.metrics[axes.rate]:.4g}", f"{trial.metrics[axes.score]:.4f}"]
+        cells += [f"{trial.metrics[metric]:.4g}" if metric in trial.metrics else "–" for metric in tested]
         table.add_row(*cells, *(_text(trial.values[name]) for name in names))
     return table
 
@@ -287,6 +309,7 @@ def write_report(
         **facts,
         "rate": axes.rate,
         "score": axes.score,
+        "about": CHOSEN_BY_TEST if axes.are_of_test_images else ABOUT,
         "hypervolume_from": worst,
         "curves": {name: asdict(each) for name, each in figures.items()},
         "frontier": [{"trial": t.number, **t.values, **t.metrics} for t in curves[0].frontier],
@@ -311,6 +334,8 @@ def _plot(
         label = "frontier" if curve.name == ALL else f"frontier of {curve.name}"
         plot.plot(*_columns(axes.points(curve.trials)), ".", color=colour, alpha=0.35)
         plot.plot(*_columns(axes.points(curve.frontier)), "o-", color=colour, markersize=4, label=label)
+        if tested := points_on_test_images(curve.frontier, axes):
+            plot.plot(*_columns(tested), "x", color=colour, markersize=5, label=f"{label}, on test images")
     if baseline:
         plot.plot(*_columns(frontier_of(baseline).tolist()), "s--", color="grey", markersize=4, label="baseline")
     if unsplit is not None:
@@ -324,6 +349,13 @@ def _plot(
     plot.legend()
     with whole_file(out / "pareto.png") as temporary:
         figure.savefig(temporary, dpi=150)
+
+
+def points_on_test_images(frontier: Sequence[Trial], axes: Axes) -> list[tuple[float, float]]:
+    """Return (rate, score) on test images of those trials of a frontier that were tested; none if these chose it."""
+    if axes.are_of_test_images or axes.tested == axes:
+        return []
+    return [point for point in axes.tested.points(frontier) if not any(map(math.isnan, point))]
 
 
 def _columns(points: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
@@ -349,6 +381,9 @@ def write_interactive(trials: Sequence[Trial], axes: Axes, path: Path) -> None:
             for t in group
         ]
         figure.add_trace(Scatter(x=rates, y=scores, mode=mode, name=name, text=texts))
+    if tested := points_on_test_images(axes.frontier(trials), axes):
+        rates, scores = _columns(tested)
+        figure.add_trace(Scatter(x=rates, y=scores, mode="markers", name="frontier, on test images"))
     figure.update_xaxes(type="log", title=axes.rate)
     figure.update_yaxes(title=axes.score)
     with whole_file(path) as temporary:

@@ -32,6 +32,7 @@ ATTEMPTS = 5  # how often a trial may lose its worker in one launch
 GRACE = 10  # seconds that a worker may take to say who it is
 POINT, VALUES, METRICS, ERROR, HOST, PID, BEAT = "point", "values", "metrics", "error", "host", "pid", "beat"
 WORKER, SUPERFLUOUS = "worker", "superfluous"
+TESTED = "tested "  # and the number of a point: an attribute of the study, since trials that have ended take none
 RATE, SCORE = "rate", "score"  # settings: names of the metrics that are minimised and maximised
 
 
@@ -56,7 +57,7 @@ class Trial:
         number: of the point, 0…N−1.
         values: of the parameters, by path.
         state: see there.
-        metrics: what was measured, by name; empty unless it is finished.
+        metrics: what was measured, by name; empty unless it is finished. `test/…` are there once it was tested.
         error: why it failed, in a sentence; empty unless it did.
         seconds: from start to end; NaN unless it has ended.
     """
@@ -199,7 +200,8 @@ class Study:
                 before = found.get(frozen.user_attrs[POINT])
                 if before is None or before.state is not TrialState.COMPLETE:
                     found[frozen.user_attrs[POINT]] = frozen
-            return [_trial(found[number]) for number in sorted(found)]
+            tested = self._study.user_attrs
+            return [_trial(found[number], tested.get(f"{TESTED}{number}", {})) for number in sorted(found)]
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise self._damaged(error) from error
 
@@ -252,6 +254,10 @@ class Study:
         with suppress(UpdateFinishedTrialError):  # counted as dead meanwhile
             claim.attempt.set_user_attr(METRICS, {name: float(value) for name, value in metrics.items()})
             self._study.tell(claim.attempt, values, skip_if_finished=True)
+
+    def note_test(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Record what the test of a finished trial has found; it is among its metrics from then on."""
+        self._study.set_user_attr(f"{TESTED}{number}", {name: float(value) for name, value in metrics.items()})
 
     def fail(self, claim: Claim, error: str) -> None:
         """Record that a trial cannot be run, and why; what lacked disk or memory another launch runs again."""
@@ -347,7 +353,7 @@ def _different(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     return found
 
 
-def _trial(frozen: FrozenTrial) -> Trial:
+def _trial(frozen: FrozenTrial, tested: Mapping[str, float]) -> Trial:
     states = {
         TrialState.WAITING: State.WAITING,
         TrialState.RUNNING: State.RUNNING,
@@ -356,7 +362,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
     state = states.get(frozen.state, State.FAILED)
     told = frozen.user_attrs
     duration = frozen.duration.total_seconds() if frozen.duration else float("nan")
-    metrics = told.get(METRICS, {}) if state is State.FINISHED else {}
+    metrics = {**told.get(METRICS, {}), **tested} if state is State.FINISHED else {}
     error = told.get(ERROR, "its process was killed") if state is State.FAILED else ""
     if type(told[POINT]) is not int or not isinstance(told[VALUES], dict):
         raise TypeError(f"attempt {frozen.number} tells no point")

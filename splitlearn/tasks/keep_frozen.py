@@ -78,7 +78,7 @@ class KeepFrozen(Callback):
         saved = checkpoint["state_dict"]
         kept = {name: tensor for name, tensor in self._kept.items() if name in saved}
         if self._fingerprints.keys() != kept.keys():
-            self._fingerprints = {name: _fingerprint(tensor) for name, tensor in kept.items()}
+            self._fingerprints = {name: fingerprint_of(tensor) for name, tensor in kept.items()}
         saved.update(kept)
         checkpoint[FROZEN_KEY] = dict(self._fingerprints)
 
@@ -120,7 +120,7 @@ def check_frozen(checkpoint: Mapping[str, Any], name: str) -> None:
     if not isinstance(noted, dict):
         return
     tensors = {key: state[key] for key in noted if isinstance(state.get(key), Tensor)}
-    changed = [key for key, value in noted.items() if key not in tensors or _fingerprint(tensors[key]) != value]
+    changed = [key for key, value in noted.items() if key not in tensors or fingerprint_of(tensors[key]) != value]
     if changed:
         raise FrozenError(
             f"in {name}, {len(changed)} tensors of the frozen network are not those that training began with, first "
@@ -132,10 +132,10 @@ def _equal(found: Tensor, kept: Tensor) -> bool:
     """Whether a tensor is what was kept of it, as far as its type can hold that."""
     kept = kept.to(found.dtype)
     found = found.detach().cpu()
-    return torch.equal(found, kept) or (found.shape == kept.shape and _fingerprint(found) == _fingerprint(kept))
+    return torch.equal(found, kept) or (found.shape == kept.shape and fingerprint_of(found) == fingerprint_of(kept))
 
 
-def _fingerprint(tensor: Tensor) -> str:
+def fingerprint_of(tensor: Tensor) -> str:
     """Return SHA-256 of type, shape and bytes."""
     found = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
     found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -16,7 +16,8 @@ class StaticTables(Callback):
     """Refit the codec's tables on validation symbols after every validation, so that each checkpoint carries its own.
 
     Payloads then hold no table, which on small latents saves up to a tenth; the tables' bytes, sent once with the
-    weights, are logged as `val/table_bytes`. Test images are never looked at.
+    weights, are logged as `val/table_bytes`. Test images are never looked at. Payloads of the very validation images
+    that tables were learnt from, as a sweep measures them, are a trace smaller than those of other images.
 
     Args:
         images: how many validation images to learn from.

@@ -22,7 +22,7 @@ from tests.cli.conftest import Run
 ROOT = Path(__file__).parents[2]
 CONFIGS = ["--config", str(ROOT / "configs/trainer.yaml"), "--config", str(ROOT / "configs/quickstart.yaml")]
 SHORT = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.limit_train_batches", "8"]
-AXES = Axes("test/bits_per_pixel", "test/accuracy")
+AXES = Axes("val/bits_per_pixel", "val/accuracy")
 SPACE = """
 model.model.net.at: {choice: [layer3]}
 model.model.bottleneck.channels: {choice: [2, 8, 16]}
@@ -45,6 +45,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study.create(Space.read(space), TRIALS, 0, {"rate": AXES.rate, "score": AXES.score})
         while claim := study.claim():
             study.finish(claim, run(claim.number, claim.values))
+        for trial in AXES.frontier(study.trials()):
+            study.note_test(trial.number, run.test(trial.number, trial.values, trial.metrics))
     return folder
 
 
@@ -72,11 +74,14 @@ def test_each_rate_tests_as_its_trial_did(
     frontier = [frontier_of(sweep)[i] for i in (0, -1)]
     assert frontier[0].number != frontier[1].number
     assert "2 rates of one network of" in outcome.out
+    assert "val/accuracy" in outcome.out
+    assert "test/accuracy" in outcome.out
+    assert "chosen by test images" not in outcome.out
     assert sorted(path.name for path in out.parent.iterdir()) == ["bank.json", "bank.safetensors", "bank.yaml"]
     record = json.loads(out.with_suffix(".json").read_text())
     model = load_bank(out, resnet8(weights=ROOT / "checkpoints/resnet8_digits.safetensors"))
-    assert [p.bytes_per_image for p in model.points] == [t.metrics["test/bytes_per_image"] for t in frontier]
-    assert [p.score for p in model.points] == [t.metrics["test/accuracy"] for t in frontier]
+    assert [p.bytes_per_image for p in model.points] == [t.metrics["val/bytes_per_image"] for t in frontier]
+    assert [p.score for p in model.points] == [t.metrics["val/accuracy"] for t in frontier]
     assert record["licence"] == "MIT"
     assert [told["trial"] for told in record["config"]["trials"]] == [trial.number for trial in frontier]
     for rate, trial in enumerate(frontier):
@@ -88,6 +93,7 @@ def test_each_rate_tests_as_its_trial_did(
         assert found == results_of(sweep / f"trials/{trial.number:03}")
         assert found.items() <= trial.metrics.items()
         assert record["metrics"][f"rate_{rate}/test/accuracy"] == found["test/accuracy"]
+        assert record["metrics"][f"rate_{rate}/val/accuracy"] == trial.metrics["val/accuracy"]
 
 
 def test_a_budget_is_a_setting_of_the_config(
@@ -123,12 +129,12 @@ def test_a_bank_has_one_cut(tmp_path: Path, run: Run) -> None:
     study.create(Space.read(space), 2, 1, {"rate": AXES.rate, "score": AXES.score})
     while claim := study.claim():
         at = str(claim.values["model.model.net.at"])
-        metrics = {"test/bytes_per_image": 10.0 + claim.number, "test/accuracy": claim.number / 10}
+        metrics = {"val/bytes_per_image": 10.0 + claim.number, "val/accuracy": claim.number / 10}
         trial = folder / f"trials/{claim.number:03}"
         model = SplitModel(split(network, at, (3, 32, 32)), MinMax(4), Huffman())
         export_bottleneck(model, trial / "bottleneck.safetensors", metrics)
         write_results(trial, metrics, config_with({"class_path": "my.net", "init_args": {"model": {}}}))
-        study.finish(claim, metrics | {AXES.rate: metrics["test/bytes_per_image"]})
+        study.finish(claim, metrics | {AXES.rate: metrics["val/bytes_per_image"]})
     assert {trial.values["model.model.net.at"] for trial in frontier_of(folder)} == {"layer2", "layer3"}
     outcome = run(*words(folder, tmp_path / "bank.safetensors", "--trust", "true"))
     assert outcome.status == 2

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer, seed_everything
+from lightning import LightningDataModule, Trainer, seed_everything
 
 from splitlearn.cli.sweep_trial import ConfigTrial
 from splitlearn.deploy import load_bottleneck
+from splitlearn.deploy.bottleneck_file import read_export
 from splitlearn.models import resnet8
 from tests.cli.conftest import Run
 
@@ -29,6 +30,13 @@ model:
   init_args: {model: {init_args: {net: {init_args: {example: [3, 65, 65], model: {init_args: {weights: null}}}}}}}
 data: {init_args: {image_size: 65, val_size: 2}}
 """
+
+
+class NothingHeldOut(LightningDataModule):
+    """Has no images for validation."""
+
+    def train_dataloader(self) -> Any:
+        return []
 
 
 @pytest.fixture
@@ -59,10 +67,17 @@ def test_a_sweep_leaves_trials_frontier_and_weights(space: Path, tmp_path: Path,
     rows = rows_of(out)
     assert [row["state"] for row in rows] == ["finished"] * 2
     assert (out / "pareto.png").stat().st_size > 0
-    results = json.loads((out / "trials/000/results.json").read_text())
-    assert results["test/accuracy"] == pytest.approx(float(rows[0]["test/accuracy"]))
-    weights = ROOT / "checkpoints/resnet8_digits.safetensors"
-    load_bottleneck(out / "trials/000/bottleneck.safetensors", resnet8(weights=str(weights)))
+    weights, chosen = ROOT / "checkpoints/resnet8_digits.safetensors", {p["trial"] for p in told["frontier"]}
+    for number, row in enumerate(rows):
+        results = json.loads((out / f"trials/{number:03}/results.json").read_text())
+        export = out / f"trials/{number:03}/bottleneck.safetensors"
+        manifest, _ = read_export(export)
+        load_bottleneck(export, resnet8(weights=str(weights)))
+        assert (row["test/accuracy"] != "") == (number in chosen)
+        for name, images in (("val/accuracy", 300), *([("test/accuracy", 297)] if number in chosen else [])):
+            assert results[name] == manifest["metrics"][name] == float(row[name])
+            right = images * float(row[name])
+            assert right == pytest.approx(round(right), abs=1e-3)  # of these images, and of all of them
 
 
 @pytest.mark.slow
@@ -122,9 +137,17 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
         ),
         (
             SPACE,
-            ["--score", "test/miou"],
-            "--score test/miou is not measured by ClassificationTask; it measures test/acc",
+            ["--score", "val/miou"],
+            "--score val/miou is not measured by ClassificationTask; it measures val/acc",
         ),
+        (
+            SPACE,
+            ["--score", "test/accuracy"],
+            "would choose by test images, whose figures are then too good: take val",
+        ),
+        (SPACE, ["--rate", "test/bytes_per_image"], "take val/bytes_per_image; what is on the frontier is tested in"),
+        (SPACE, ["--data.val_size", "0", "--trials", "1"], "batch_size and val_size must be at least 1"),
+        (SPACE, ["--data", "tests.cli.test_sweep_command.NothingHeldOut"], "NothingHeldOut holds out no images for"),
         (SPACE, ["--trials", "0"], "must be at least 1, got 0"),
         (SPACE, ["--storage", "postgresql+psycopg://localhost:1/none"], "cannot be used"),
         (SPACE, ["--launcher", "Rayy"], "--launcher has no 'Rayy', did you mean Ray?; it takes Processes, Ray"),
@@ -170,13 +193,13 @@ def test_a_sweep_over_deeplab(mask_folder: Path, tmp_path: Path, run: Run, monke
     outcome = run(
         *["sweep", "--config", str(ROOT / "configs/trainer.yaml"), "--config", str(config), "--config", str(small)],
         *[*QUICK, "--data.root", str(mask_folder)],
-        *["--space", str(space), "--trials", "2", "--score", "test/miou", "--views", "2"],
+        *["--space", str(space), "--trials", "2", "--score", "val/miou", "--views", "2"],
         *["--cache_dir", str(tmp_path / "features"), "--out", str(tmp_path / "out")],
     )
     assert outcome.status == 0, outcome.error
     rows = rows_of(tmp_path / "out")
     assert [row["state"] for row in rows] == ["finished"] * 2
-    assert all(0 <= float(row["test/miou"]) <= 1 for row in rows)
+    assert all(0 <= float(row["val/miou"]) <= 1 for row in rows)
     assert len(list((tmp_path / "features").iterdir())) == 1  # one cache serves both
 
 
@@ -194,7 +217,7 @@ def test_every_trial_is_a_run_of_wandb_in_the_sweeps_group(
         content = record.read_bytes()
         assert group in content
         assert f"our_group-{trial}".encode() in content
-        assert b"test/accuracy" in content
+        assert b"val/bytes_per_image" in content
 
 
 def test_pareto_needs_a_sweep(tmp_path: Path, run: Run) -> None:

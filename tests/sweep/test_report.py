@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from splitlearn.sweep import Axes, State, Trial, figures_table, read_baseline, write_report
+from splitlearn.sweep import Axes, State, Trial, figures_table, frontier_table, read_baseline, write_report
+from splitlearn.sweep.report import points_on_test_images
 
 AXES = Axes("bytes", "accuracy")
 
@@ -76,3 +77,28 @@ def test_the_plot_says_what_it_is_of(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert heights == [[0.85, 0.85]]
     assert [text.get_text() for text in without.get_legend().get_texts()] == ["frontier"]
     assert (tmp_path / "my_sweep" / "pareto.png").stat().st_size > 1000
+
+
+def test_test_figures_stand_beside_those_that_choose(tmp_path: Path) -> None:
+    axes = Axes("val/bytes", "val/accuracy")
+
+    def measured(number: int, size: float, score: float, more: dict[str, float]) -> Trial:
+        return Trial(number, {}, State.FINISHED, {"val/bytes": size, "val/accuracy": score, **more}, "", 1.0)
+
+    best_on_test = {"test/bytes": 1.0, "test/accuracy": 1.0}
+    trials = [measured(0, 10, 0.5, {"test/bytes": 11.0, "test/accuracy": 0.4}), measured(1, 20, 0.4, best_on_test)]
+    trials.append(measured(2, 30, 0.9, {}))
+    frontier = axes.frontier(trials)
+    assert [trial.number for trial in frontier] == [0, 2]
+    told = StringIO()
+    Console(width=150, file=told).print(frontier_table(frontier, axes))
+    first, second = (line.split("│")[1:-1] for line in told.getvalue().splitlines() if line.startswith("│"))
+    assert [cell.strip() for cell in first] == ["0", "10", "0.5000", "11", "0.4"]
+    assert [cell.strip() for cell in second] == ["2", "30", "0.9000", "–", "–"]
+    report = write_report(trials, axes, tmp_path, {})
+    assert [trial.number for trial in report.curves[0].frontier] == [0, 2]
+    rows = [line.split(",") for line in (tmp_path / "frontier.csv").read_text().splitlines()]
+    assert rows[0][-4:] == ["test/accuracy", "test/bytes", "val/accuracy", "val/bytes"]
+    assert [row[-4:] for row in rows[1:]] == [["0.4", "11.0", "0.5", "10"], ["", "", "0.9", "30"]]
+    assert points_on_test_images(frontier, axes) == [(11.0, 0.4)]
+    assert points_on_test_images(frontier, Axes("test/bytes", "test/accuracy")) == []

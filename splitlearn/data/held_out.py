@@ -1,0 +1,55 @@
+"""Images that are held out from training, where a test would take the test images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+
+from splitlearn.data.images import DataError
+
+
+class HeldOutImages(LightningDataModule):
+    """Validation images of other data in the place of test images: what a test measures is then measured on them.
+
+    Args:
+        data: any data module.
+
+    Raises:
+        DataError: if it has no validation images.
+    """
+
+    def __init__(self, data: LightningDataModule) -> None:
+        super().__init__()
+        if type(data).val_dataloader is LightningDataModule.val_dataloader:
+            raise DataError(
+                f"{type(data).__name__} holds out no images for validation, and choosing by test images would make "
+                "their scores too good: give it a val_dataloader"
+            )
+        self.data = data
+
+    def prepare_data(self) -> None:
+        """Fetch what a training fetches."""
+        self.data.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        """Read what a validation reads; test images are not looked at."""
+        self.data.trainer = self.trainer
+        self.data.setup("validate")
+
+    def test_dataloader(self) -> Any:
+        """Return the validation batches."""
+        return self.data.val_dataloader()
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch as the data do."""
+        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Treat a batch as the data do."""
+        return self.data.on_before_batch_transfer(batch, dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Treat a batch as the data do."""
+        return self.data.on_after_batch_transfer(batch, dataloader_idx)

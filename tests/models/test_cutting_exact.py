@@ -225,6 +225,7 @@ class OfTransformers(nn.Module):
         return self.logits((self.body(rows, rows) if self.decode else self.body(rows)).mean(1))
 
 
+@pytest.mark.filterwarnings("default")  # torch tells what it does not speed up
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize(
     ("decode", "at"), [(False, "body.layers.0"), (False, "body.layers.1"), (True, "body.layers.0")]

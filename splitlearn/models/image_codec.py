@@ -66,15 +66,15 @@ class Pixels(ImageCodec):
     """The pixels themselves, uncompressed: what an unsplit network on the edge server is sent at worst."""
 
     def encode(self, image: NDArray[np.uint8]) -> bytes:
-        """Return the pixels in a container; of any number of channels."""
+        """Return the pixels in a container."""
         return pack(image, 256, Raw())
 
     def decode(self, payload: bytes) -> NDArray[np.uint8]:
         """Return the pixels, exactly."""
         payload = as_bytes(payload)
         header = read_header(payload, Raw())
-        if len(header.shape) not in (2, 3) or header.shape[2:] == (0,) or header.levels != 256:
-            raise CodecError(f"the payload holds no image (H, W, C) or (H, W), but an array of shape {header.shape}")
+        if len(header.shape) not in (2, 3) or header.shape[2:] not in ((), (3,)) or header.levels != 256:
+            raise CodecError(f"the payload holds no image (H, W, 3) or (H, W), but an array of shape {header.shape}")
         self.check_size(*header.shape[:2])
         return decode_body(payload, header, Raw())
 
@@ -128,10 +128,7 @@ class ImageFile(ImageCodec):
             ValueError: if it is no such image, or the format holds none of this size.
         """
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
-            raise ValueError(
-                f"an image is uint8 (H, W, 3) or (H, W) and not empty, got {image.dtype} {image.shape}: "
-                "send other channels as Pixels"
-            )
+            raise ValueError(f"an image is uint8 (H, W, 3) or (H, W) and not empty, got {image.dtype} {image.shape}")
         file = io.BytesIO()
         try:
             self._save(np.ascontiguousarray(image), file)

@@ -9,10 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
 from splitlearn.codecs import CodecError
-from splitlearn.models import ImageCodec, ImageFile, InputModel, Normalize, Pixels
+from splitlearn.models import ImageFile, InputModel, Normalize, Pixels
 from tests.networks import digits, network
 
 
@@ -146,19 +145,3 @@ def test_normalization_comes_after_decoding() -> None:
     images = digits(2)
     assert plain.compress(images) == normal.compress(images)
     assert torch.equal(normal.decompress(normal.compress(images)), plain((images - 0.5) / torch.tensor(0.2)))
-
-
-@pytest.mark.parametrize("codec", [Pixels(), ImageFile("png")])
-def test_images_of_one_channel_cross(codec: ImageCodec) -> None:
-    model = InputModel(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), codec).eval()
-    images = torch.randint(0, 256, (2, 1, 8, 8)) / 255
-    assert torch.equal(model.decompress(model.compress(images)), model(images))
-
-
-@pytest.mark.parametrize("channels", [2, 4, 12])
-def test_images_of_several_channels_cross_as_pixels(channels: int) -> None:
-    network = nn.Sequential(nn.Conv2d(channels, 2, 3), nn.Flatten())
-    model, images = InputModel(network, Pixels()).eval(), torch.randint(0, 256, (2, channels, 8, 8)) / 255
-    assert torch.equal(model.decompress(model.compress(images)), model(images))
-    with pytest.raises(ValueError, match="send other channels as Pixels"):
-        InputModel(network, ImageFile("png")).compress(images)

@@ -120,6 +120,16 @@ class Boxes:
         return Boxes(self.xyxy.to(device), self.labels.to(device), *optional)
 
 
+def check_num_classes(num_classes: int, least: int = 1) -> None:
+    """Refuse a number of classes that nothing can have.
+
+    Raises:
+        ValueError: if there are fewer than `least`.
+    """
+    if num_classes < least:
+        raise ValueError(f"num_classes must be at least {least}, got {num_classes}: give that of the data")
+
+
 def init_args(instance: object) -> dict[str, Any]:
     """Return the constructor arguments of `instance`, read from its attributes of the same names.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
+from collections import deque
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from splitlearn.codecs.base import Codec, CodecError
 
 MAX_RATIO = 1 << 15  # bytes that one byte of a frame can stand for: blocks of 128 KiB in no less than 4 bytes
+MOST_IDLE = 8  # compressors of a level that are kept; each takes some 50 KB to 2 MB, more at high levels
 MAX_WINDOW = 1 << 27  # bytes; no level writes frames that need more to be decoded
 
 
@@ -38,7 +39,13 @@ class Zstandard(Codec):
         self.level = level
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
-        compressed: bytes = _compressor(self.level, threading.get_ident()).compress(symbols.tobytes())
+        idle = _idle(self.level)
+        try:
+            compressor = idle.pop()
+        except IndexError:  # all are in use
+            compressor = _compressor(self.level)
+        compressed: bytes = compressor.compress(symbols.tobytes())
+        idle.append(compressor)
         return compressed
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
@@ -59,8 +66,15 @@ class Zstandard(Codec):
 
 
 @cache
-def _compressor(level: int, thread: int) -> Any:
-    """Return the compressor of a thread: making one takes longer than coding a small array, and none may be shared."""
-    import zstandard
+def _idle(level: int) -> deque[Any]:
+    """Compressors that no thread uses now: making one takes longer than coding a small array, and none may be shared.
+
+    There are never more than `MOST_IDLE`, however many threads there have been.
+    """
+    return deque(maxlen=MOST_IDLE)
+
+
+def _compressor(level: int) -> Any:
+    import zstandard  # here, so that the room loads without it
 
     return zstandard.ZstdCompressor(level=level)

@@ -14,6 +14,7 @@ from splitlearn.data.errors import DataError
 from splitlearn.data.folder import ImageFolder
 from splitlearn.data.images import CentreCrop, FileImages, View
 from splitlearn.data.text import read_text
+from splitlearn.outputs import check_num_classes
 
 __all__ = ["ImageNet", "LabelledImages"]
 
@@ -105,6 +106,7 @@ class LabelledImages(ImageDataModule):
         train_transform: nn.Module | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, val_size, seed, train_transform)
+        check_num_classes(num_classes)
         self.train_size = train_size
         self._eval_view = CentreCrop(image_size, resize)
         self.root = root

@@ -8,6 +8,7 @@ from pathlib import Path
 from splitlearn.data.annotations import read_categories, read_coco, read_yolo
 from splitlearn.data.class_lists import check_declared, tell_unused
 from splitlearn.data.letterbox import Labelled
+from splitlearn.outputs import check_num_classes
 
 __all__ = ["CocoLayout", "YoloLayout"]
 
@@ -79,8 +80,9 @@ class YoloLayout:
         return tuple(self.names or map(str, range(self._num_classes)))
 
     def _name_classes(self, num_classes: int, names: list[str] | None) -> None:
-        if num_classes < 1 or (names is not None and len(names) != num_classes):
-            raise ValueError(f"{len(names or [])} names are given for {num_classes} classes: name each class, or none")
+        check_num_classes(num_classes)
+        if names is not None and len(names) != num_classes:
+            raise ValueError(f"{len(names)} names are given for {num_classes} classes: name each class, or none")
         self.names = names
         self._num_classes = num_classes
 

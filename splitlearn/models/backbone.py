@@ -9,19 +9,22 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlparse
 from urllib.request import urlopen
 
 import torch
 from torch import nn
 
+from splitlearn.models.published_yolo import import_ultralytics, load_published, published_names, yolo
 from splitlearn.models.same_padding import same_padding
 from splitlearn.models.weight_files import SUFFIXES
 from splitlearn.models.weights import WeightsError, load_weights
+from splitlearn.outputs import check_num_classes
 
 __all__ = ["backbone", "mobilenet_v2_same"]
 
+T = TypeVar("T")
 DETECTORS = ("faster_rcnn", "mask_rcnn", "keypoint_rcnn")
 AUXILIARY = "aux_classifier"  # second head of torchvision's segmentation networks, for their own training alone
 
@@ -54,6 +57,8 @@ def backbone(name: str, weights: str | None = None, num_classes: int | None = No
         WeightsError: the weights do not fit or cannot be downloaded.
         ImportError: the library is not installed.
     """
+    if num_classes is not None:
+        check_num_classes(num_classes)
     return _builder(name)(weights, num_classes)
 
 
@@ -191,29 +196,20 @@ def _timm(name: str, weights: str | None, num_classes: int | None) -> nn.Module:
 
 
 def _ultralytics(name: str, weights: str | None, num_classes: int | None) -> nn.Module:
-    os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # it would install packages when it meets a damaged image, say
-    try:
-        from ultralytics import YOLO
-        from ultralytics.utils import SETTINGS
-        from ultralytics.utils.downloads import GITHUB_ASSETS_STEMS
-    except ModuleNotFoundError as error:
-        raise ImportError(f"ultralytics/{name} needs ultralytics: pip install 'splitlearn[yolo]'") from error
+    import_ultralytics()
     if weights not in (None, "pretrained"):
         raise WeightsError(
             f"ultralytics has no weights {weights!r}: use 'pretrained' or a local file, or leave it out for random ones"
         )
     try:
-        model: Any = YOLO(f"{name}.yaml").model
-    except FileNotFoundError as error:
-        raise _unknown(name, GITHUB_ASSETS_STEMS) from error
+        model: Any = yolo(name)
+    except (FileNotFoundError, NotImplementedError) as error:  # no such design, or not of a task of YOLO's
+        raise _unknown(name, published_names()) from error
     if num_classes is not None:
         model = type(model)(model.yaml, nc=num_classes, verbose=False)
     _activate_pooling(model)
     if weights is not None:
-        file = f"{name}.pt"
-        cached = Path(file).is_file() or (Path(SETTINGS["weights_dir"]) / file).is_file()
-        address = f"https://github.com/ultralytics/assets ({file})"
-        model.load(_downloaded(lambda: YOLO(file).model, address, cached), verbose=False)
+        load_published(model, name, _downloaded)
     network: nn.Module = model
     return network
 
@@ -289,7 +285,7 @@ def _cifar_networks() -> dict[str, str]:
     return {name: f"{m.__name__}.{name}" for m in modules for name in m.__all__ if inspect.isfunction(vars(m)[name])}
 
 
-def _downloaded(load: Callable[[], nn.Module], address: str, cached: bool) -> nn.Module:
+def _downloaded(load: Callable[[], T], address: str, cached: bool) -> T:
     """Load published weights, having made sure that somebody answers: the libraries wait or retry for minutes."""
     try:
         if not cached:

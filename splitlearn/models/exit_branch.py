@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from splitlearn.models.bottleneck import FeatureShape
+from splitlearn.outputs import check_num_classes
 
 KERNEL, STRIDE = 3, 2
 
@@ -35,8 +36,7 @@ class ExitBranch(nn.Module):
                 f"an exit needs feature maps (C, H, W) of at least {KERNEL}×{KERNEL}, but features here are "
                 f"{tuple(shape)}: attach it to an earlier module"
             )
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        check_num_classes(num_classes)
         channels, height, width = shape
         self.shape, self.num_classes = tuple(shape), num_classes
         self.pool = nn.AvgPool2d(KERNEL, STRIDE)

@@ -106,9 +106,9 @@ def check_form(images: Any, shape: Sequence[int] | None = None) -> None:
     if expected != 3:
         return
     if shape is not None and found[1] != shape[0]:
+        grey = f", and repeat grey ones by images.expand(-1, {shape[0]}, -1, -1)" if found[1] == 1 else ""
         raise ValueError(
-            f"this network takes images (B, {shape[0]}, H, W), not {found}: put their channels second, and repeat grey "
-            f"ones by images.expand(-1, {shape[0]}, -1, -1)"
+            f"this network takes images (B, {shape[0]}, H, W), not {found}: put their channels second{grey}"
         )
     if 0 in found[1:]:
         raise ValueError(f"images have no pixels, their shape is {found}: leave empty ones out")

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_leaves
 
 from splitlearn.models.bottleneck import Bottleneck
 from splitlearn.models.early_exit import EarlyExitModel
@@ -61,6 +62,7 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
     Reference:
         Beysens et al. 2023, Secs. III-C and V-D.
     """
+    _check_can_be_quantized(model)
     twin = copy.deepcopy(model).cpu().float().eval()
     if isinstance(twin, EarlyExitModel) and isinstance(model, EarlyExitModel):
         twin.proof = model.proof  # what images are taken is the network's own affair
@@ -71,6 +73,10 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
         watching = [_Watching(backend) for _ in twin.quantizers]
         prepared = False
         for images in batches:
+            if not isinstance(images, Tensor):
+                raise Int8Error(
+                    f"a batch is images (B, C, H, W), and this is a {type(images).__name__}: leave labels out"
+                )
             if not prepared:
                 _prepare(twin, images.cpu(), backend)
                 twin.quantizers, prepared = tuple(watching), True
@@ -167,11 +173,37 @@ def _prepare(model: SplitModel, images: Tensor, backend: str) -> None:
     output = model.run(images)
     for handle in handles:
         handle.remove()
-    if not all(bool(t.isfinite().all()) for t in (output.prediction, *output.latents)):
+    made = [t for t in tree_leaves((output.prediction, output.latents)) if isinstance(t, Tensor)]
+    if not all(bool(t.isfinite().all()) for t in made):
         raise Int8Error(f"{model.net.name} computes NaN or infinity: its training diverged, or its weights are damaged")
     mapping = get_default_qconfig_mapping(backend)
     for (owner, name), module in zip(_parts(model), modules, strict=True):
-        setattr(owner, name, prepare_fx(module, mapping, inputs[id(module)]))
+        try:
+            setattr(owner, name, prepare_fx(module, mapping, inputs[id(module)]))
+        except Exception as error:  # tracing other people's code may fail in any way
+            raise Int8Error(
+                f"the {name} of {model.net.name} cannot be quantized, FX cannot trace it ({_brief(error)}): cut it "
+                "behind what cannot be traced, or leave the model in floating point"
+            ) from error
+
+
+def _check_can_be_quantized(model: Any) -> None:
+    if not isinstance(model, SplitModel):
+        raise Int8Error(
+            f"INT8 is for a SplitModel or an EarlyExitModel, and this is a {type(model).__name__}: cut it first"
+        )
+    if model.net.by_image:
+        raise Int8Error(
+            f"{model.net.name} takes images of any size, and INT8 is for networks that take batches: cut another"
+        )
+    if not next((True for _ in model.net.parameters()), False):
+        raise Int8Error(
+            f"{model.net.name} has no weights in floating point, it is in INT8 by now: give the model it came from"
+        )
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _convert(model: SplitModel) -> None:

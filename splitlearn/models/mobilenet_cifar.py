@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from splitlearn.models.weights import load_weights
+from splitlearn.outputs import check_num_classes
 
 __all__ = ["CifarMobileNetV2", "mobilenet_v2_cifar"]
 
@@ -45,8 +46,7 @@ class CifarMobileNetV2(nn.Module):
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        check_num_classes(num_classes)
         self.num_classes = num_classes
         self.stem = _layer(3, STEM, kernel=3)
         blocks, channels = [], STEM

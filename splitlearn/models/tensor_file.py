@@ -29,8 +29,11 @@ class DamagedFileError(ValueError):
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata with a check over both; the file appears whole or not at all."""
-    content = bytearray(save(dict(tensors), {**metadata, CHECK: BLANK.decode()}))
+    """Write tensors and metadata with a check over both; the file appears whole or not at all.
+
+    Tensors that share memory, as tied weights do, are written once for each name.
+    """
+    content = bytearray(save(_apart(tensors), {**metadata, CHECK: BLANK.decode()}))
     seal = SEAL.search(content)
     assert seal is not None
     content[slice(*seal.span(1))] = hashlib.sha256(content).hexdigest().encode()
@@ -71,6 +74,17 @@ def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise DamagedFileError(f"{path} is damaged, it is not what was written{where}: copy or export it again")
     metadata.pop(CHECK, None)
     return metadata, tensors
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous tensors, no two of which share memory; only those that do are copied."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        address = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.contiguous().clone() if address in seen else tensor.contiguous()
+        seen.add(address)
+    return apart
 
 
 def _recorded(path: Path) -> str | None:

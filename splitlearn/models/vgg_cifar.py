@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from splitlearn.models.weights import load_weights
+from splitlearn.outputs import check_num_classes
 
 __all__ = ["CifarVgg", "vgg19_cifar"]
 
@@ -31,8 +32,7 @@ class CifarVgg(nn.Module):
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        check_num_classes(num_classes)
         self.num_classes = num_classes
         blocks, channels_in = [], 3
         for channels, convolutions in STAGES:

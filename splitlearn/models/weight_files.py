@@ -59,6 +59,34 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
     return found
 
 
+class Inert:
+    """What stands for an object that a file names: it keeps what the file says of it, and does nothing."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__.update(state if isinstance(state, dict) else {})
+
+
+def read_pickled_modules(path: Path) -> Any:
+    """Return what `torch.save` wrote of whole modules, as data: each object is an `Inert` with its attributes.
+
+    No class in the file is looked up, so nothing of it runs.
+
+    Raises:
+        WeightsError: if it cannot be read like that.
+    """
+    try:
+        check_zip(path)
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        stand_ins: list[Any] = [(type("Inert", (Inert,), {}), name) for name in names]
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # half a file may fail in any way
+        raise WeightsError(f"{path} cannot be read as data: delete it, or give a safetensors file") from error
+
+
 def unwrapped(name: str) -> str:
     """Return a tensor's name without what DataParallel, torch.compile and their like put between its words."""
     return ".".join(word for word in name.split(".") if word not in UNWRAPPED)

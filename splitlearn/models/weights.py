@@ -135,9 +135,24 @@ def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], partia
         for key, theirs, mine in both
         if theirs.shape == mine.shape and not _can_be_cast(theirs, mine)
     ]
-    needed = [] if partial else [key for key in expected if key not in found and not key.endswith(COUNTERS)]
+    twins = _tied(expected)
+    wrong += [
+        f"{key} and {twin} are one tensor in the model and differ in the file"
+        for key, twin in twins.items()
+        if key in found and twin in found and not torch.equal(found[key], found[twin])
+    ]
+    held = {twins.get(key, key) for key in found}
+    absent = [key for key in expected if twins.get(key, key) not in held and not key.endswith(COUNTERS)]
+    needed = [] if partial else absent
     surplus = [key for key in found if key not in expected]
     return wrong + [f"{key} is missing" for key in needed] + [f"{key} is not in the model" for key in surplus]
+
+
+def _tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Map each name of a tensor that has had another name before to that name: tied weights."""
+    first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    places = [(name, (t.data_ptr(), t.shape, t.stride())) for name, t in tensors.items() if not t.is_meta and t.numel()]
+    return {name: known for name, place in places if (known := first.setdefault(place, name)) != name}
 
 
 def _can_be_cast(found: Tensor, expected: Tensor) -> bool:

@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.models import CompressionModel
+from splitlearn.outputs import check_num_classes
 from splitlearn.tasks.checks import check_classes
 from splitlearn.tasks.training import Batch, TrainingTask
 from splitlearn.uncast import widened
@@ -55,6 +56,7 @@ class ClassificationTask(TrainingTask):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
+        check_num_classes(num_classes, least=2)
         scores = _accuracy(num_classes)
         super().__init__(
             model, scores, rate_loss, rate_weight, distillation, distillation_weight, optimizer, lr_scheduler

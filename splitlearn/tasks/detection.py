@@ -9,7 +9,7 @@ from torch import Tensor
 
 from splitlearn.metrics import ObjectScores
 from splitlearn.models import BoxDecoder, CompressionModel
-from splitlearn.outputs import Boxes
+from splitlearn.outputs import Boxes, check_num_classes
 from splitlearn.tasks.checks import check_labels
 from splitlearn.tasks.payload import PayloadTask
 from splitlearn.tasks.precision import full_precision
@@ -44,6 +44,7 @@ class DetectionTask(PayloadTask):
 
     def __init__(self, model: CompressionModel, num_classes: int, detector: BoxDecoder, masks: bool = False) -> None:
         super().__init__(model)
+        check_num_classes(num_classes)
         detector.check_network(model)
         self.num_classes = num_classes
         self.detector = detector

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from splitlearn.models import check_name, freeze
 from splitlearn.models.cutting.detector import is_detector
-from splitlearn.outputs import Boxes
+from splitlearn.outputs import Boxes, check_num_classes
 from splitlearn.tasks.checks import check_data, check_labels
 from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import check_precision, full_precision
@@ -75,6 +75,7 @@ class DetectorTask(LightningModule):
             raise ValueError("no data module brings joints to train Keypoint R-CNN on: start from published weights")
         if masks and not self._has("mask"):
             raise ValueError("this detector finds boxes alone: leave `masks` out, or train Mask R-CNN")
+        check_num_classes(num_classes)
         self._check_classes(num_classes)
         self.num_classes = num_classes
         for name in frozen or ():

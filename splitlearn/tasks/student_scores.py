@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from splitlearn.metrics import ObjectScores
 from splitlearn.models import BoxDecoder, TorchvisionBoxes
+from splitlearn.outputs import check_num_classes
 from splitlearn.tasks.checks import check_classes, check_labels
 
 
@@ -44,6 +45,7 @@ class NamedClasses(StudentScores):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
+        check_num_classes(num_classes, least=2)
         self.num_classes = num_classes
         self.accuracy = MulticlassAccuracy(num_classes, average="micro")
 
@@ -87,6 +89,7 @@ class FoundObjects(StudentScores):
 
     def __init__(self, num_classes: int, detector: BoxDecoder | None = None, masks: bool = False) -> None:
         super().__init__()
+        check_num_classes(num_classes)
         self.num_classes = num_classes
         self.detector = TorchvisionBoxes() if detector is None else detector
         self.objects = ObjectScores(masks)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import tracemalloc
 import zlib
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import zstandard
 
+from splitlearn.codecs import zstandard as zstandard_room
 from splitlearn.codecs.base import Codec, CodecError
 from splitlearn.codecs.container import pack, unpack
 from splitlearn.codecs.deflate import Deflate
@@ -120,3 +122,21 @@ def test_frames_that_lie() -> None:
 def test_the_library_is_loaded_when_it_is_used() -> None:
     code = "import sys, splitlearn.codecs.zstandard; sys.exit('zstandard' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_compressors_do_not_pile_up_with_threads() -> None:
+    codec, symbols = Zstandard(), random_symbols((3, 50), 16, zeros=0.5, seed=0)
+    expected = codec.encode(symbols, 16)
+    together, found = threading.Barrier(20), []
+
+    def encode() -> None:
+        together.wait()
+        found.append(codec.encode(symbols, 16))
+
+    threads = [threading.Thread(target=encode) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 20
+    assert 1 <= len(zstandard_room._idle(codec.level)) <= zstandard_room.MOST_IDLE

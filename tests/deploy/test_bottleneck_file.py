@@ -32,7 +32,7 @@ from splitlearn.deploy import (
 from splitlearn.deploy.bottleneck_file import weights_id
 from splitlearn.models import DepthwiseSeparable, Normalize, SplitModel, WeightsError, load_weights, resnet20, split
 from splitlearn.models.bottleneck import Bottleneck
-from splitlearn.quantizers import MinMax
+from splitlearn.quantizers import Clipped, MinMax
 from splitlearn.tasks import ClassificationTask
 from tests.networks import SHAPE, carra, datta, digits, network
 
@@ -327,6 +327,25 @@ def test_networks_come_back_through_weights(tmp_path: Path) -> None:
     assert json.loads(metadata["metrics"]) == METRICS
     with pytest.raises(WeightsError, match="another architecture"):
         load_weights(fresh_resnet18(), path)
+
+
+def test_tied_weights_come_back(tmp_path: Path) -> None:
+    def tied() -> nn.Sequential:
+        model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.Linear(3, 3))
+        model[2].weight = model[0].weight
+        model[3].weight = nn.Parameter(model[0].weight.t())  # a view of the same memory in another order
+        return model
+
+    saved, loaded = tied(), tied()
+    load_weights(loaded, export_network(saved, tmp_path / "network.safetensors"))
+    assert all(torch.equal(tensor, saved.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_one_quantizer_of_two_tensors_is_exported(tmp_path: Path) -> None:
+    model = SplitModel(split(network(), "layer1.0.conv1", SHAPE), Clipped(-1.0, 1.0), Huffman()).eval()
+    assert model.quantizers[0] is model.quantizers[1]
+    back = load_bottleneck(export_bottleneck(model, tmp_path / "b.safetensors"), network())
+    assert back.compress(digits(2)) == model.compress(digits(2))
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:

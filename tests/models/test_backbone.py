@@ -1,8 +1,10 @@
+import copy
 import csv
 import importlib
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -149,6 +151,55 @@ def test_ultralytics(offline: None) -> None:
         backbone("ultralytics/yolov8n", "pretrained")
     with pytest.raises(WeightsError, match="use 'pretrained' or a local file"):
         backbone("ultralytics/yolov8n", "DEFAULT")
+
+
+def run() -> None:
+    Path("ran").touch()
+
+
+class Stranger:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return run, ()
+
+
+@pytest.mark.filterwarnings("default")  # ultralytics and what it imports
+def test_ultralytics_takes_nothing_from_the_working_directory(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ultralytics")
+    monkeypatch.chdir(tmp_path)
+    for name in ("yolov8n.yaml", "yolov8.yaml"):
+        Path(name).write_text("activation: __import__('pathlib').Path('ran').touch()\nnc: 9\nbackbone: []\nhead: []\n")
+    torch.save({"model": Stranger()}, "yolov8n.pt")
+    assert backbone("ultralytics/yolov8n").yaml["nc"] == 80  # type: ignore[index]
+    with pytest.raises(WeightsError, match=r"cannot download .*yolov8n\.pt"):
+        backbone("ultralytics/yolov8n", "pretrained")
+    with pytest.raises(ValueError, match="there is no network named"):
+        backbone(f"ultralytics/{tmp_path}/yolov8n")
+    assert not Path("ran").exists()
+
+
+@pytest.mark.filterwarnings("default")  # ultralytics and what it imports
+def test_published_weights_of_ultralytics_are_read_as_data(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ultralytics")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    file = tmp_path / "checkpoints" / "yolov8n.pt"
+    file.parent.mkdir()
+    saved = backbone("ultralytics/yolov8n")
+    torch.save({"model": copy.deepcopy(saved).half(), "ema": None, "stranger": Stranger(), "folder": tmp_path}, file)
+    loaded = backbone("ultralytics/yolov8n", "pretrained").state_dict()
+    assert all(torch.equal(loaded[name], tensor.half().float()) for name, tensor in saved.float().state_dict().items())
+    fewer = backbone("ultralytics/yolov8n", "pretrained", num_classes=3).state_dict()
+    assert torch.equal(fewer["model.0.conv.weight"], loaded["model.0.conv.weight"])
+    torch.save({"model": Stranger()}, file)
+    with pytest.raises(WeightsError, match=r"yolov8n\.pt .*safetensors"):
+        backbone("ultralytics/yolov8n", "pretrained")
+    assert not Path("ran").exists()
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])

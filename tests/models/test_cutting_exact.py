@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision import models as tv
 from torchvision.models import detection, segmentation
 
-from splitlearn.models import Split, freeze, split
+from splitlearn.models import CutError, Split, freeze, split
 
 Shape = tuple[int, ...]
 
@@ -206,3 +206,47 @@ def test_exact_on_single_shot_detectors(build: Callable[..., nn.Module], at: str
 def test_a_detector_is_cut_in_its_backbone_only() -> None:
     with pytest.raises(ValueError, match="cut at 'backbone' or inside it"):
         split(detector(), "rpn.head", (3, 48, 64))
+
+
+class OfTransformers(nn.Module):
+    """Patches, layers of torch's transformers, logits."""
+
+    def __init__(self, norm_first: bool, decode: bool) -> None:
+        super().__init__()
+        self.patches, self.logits = nn.Conv2d(3, 16, 8, 8), nn.Linear(16, 5)
+        sizes: Any = (16, 4, 32, 0.1)
+        layer = nn.TransformerDecoderLayer if decode else nn.TransformerEncoderLayer
+        stack: Any = nn.TransformerDecoder if decode else nn.TransformerEncoder
+        self.body = stack(layer(*sizes, batch_first=True, norm_first=norm_first), 2)
+        self.decode = decode
+
+    def forward(self, images: Tensor) -> Any:
+        rows = self.patches(images).flatten(2).transpose(1, 2)
+        return self.logits((self.body(rows, rows) if self.decode else self.body(rows)).mean(1))
+
+
+@pytest.mark.filterwarnings("default")  # torch tells what it does not speed up
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize(
+    ("decode", "at"), [(False, "body.layers.0"), (False, "body.layers.1"), (True, "body.layers.0")]
+)
+def test_cuts_between_layers_of_torchs_transformers(norm_first: bool, decode: bool, at: str) -> None:
+    model = OfTransformers(norm_first, decode).eval()
+    net, images = split(model, at, (3, 32, 32)), torch.rand(3, 3, 32, 32)
+    with torch.no_grad():  # where encoders take a way of their own
+        assert torch.equal(net(images), model(images))
+    assert net.shapes[0] == (16, 16)
+
+
+@pytest.mark.filterwarnings("default")  # scripts are on their way out
+@pytest.mark.parametrize(
+    ("make", "who"),
+    [
+        (lambda: torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), "is a program"),
+        (lambda: torch.jit.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.rand(1, 3, 8, 8)), "is a program"),
+        (lambda: nn.Sequential(nn.ReLU(), torch.jit.script(nn.Conv2d(3, 4, 3))), "its module '1' is a program"),
+    ],
+)
+def test_torchscript_is_refused(make: Any, who: str) -> None:
+    with pytest.raises(CutError, match=f"cannot be cut, {who} of TorchScript, closed to tracing: give the network of"):
+        split(make(), "0", (3, 8, 8))

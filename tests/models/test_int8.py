@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from splitlearn.codecs import RANS, Codec, CompressedSparseRow, ContextRANS, Huffman, Raw, unpack
 from splitlearn.models import (
     EarlyExitModel,
+    InputModel,
     Int8Error,
     NormalizedSeparable,
     SplitModel,
@@ -26,7 +27,7 @@ from splitlearn.models import (
 )
 from splitlearn.quantizers import Affine, MinMax
 from tests.codecs.test_real_activations import cifar_images
-from tests.networks import SHAPE, digits
+from tests.networks import SHAPE, carra, digits
 
 ROOT = Path(__file__).parents[2]
 
@@ -178,3 +179,36 @@ def test_resnet32_hardly_changes_its_mind_on_photographs(shared_data: Path) -> N
         for batch in torch.chunk(images[256:], 6)
     ]
     assert torch.stack(same).mean() > 0.97
+
+
+class Branching(nn.Module):
+    """Asks for a value, which no trace has."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean((2, 3)) if features.sum() > 0 else features.amax((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "batch", "reason"),
+    [
+        (
+            lambda: InputModel(resnet8()),
+            torch.rand(2, 3, 32, 32),
+            "for a SplitModel or an EarlyExitModel, and this is a I",
+        ),
+        (carra, (torch.rand(2, 3, 32, 32), torch.zeros(2)), "and this is a tuple: leave labels out"),
+        (
+            lambda: SplitModel(split(nn.Sequential(nn.Conv2d(3, 4, 3), Branching()), "0", SHAPE), MinMax(4), Huffman()),
+            torch.rand(2, 3, 32, 32),
+            "the tail of Sequential cannot be quantized, FX cannot trace it",
+        ),
+        (
+            lambda: to_int8(carra(), [torch.rand(2, 3, 32, 32)]).model,
+            torch.rand(2, 3, 32, 32),
+            "it is in INT8 by now",
+        ),
+    ],
+)
+def test_what_cannot_be_quantized_is_one_sentence(make: Any, batch: Any, reason: str) -> None:
+    with pytest.raises(Int8Error, match=reason):
+        to_int8(make(), [batch])

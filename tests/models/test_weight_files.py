@@ -244,3 +244,26 @@ def test_networks_of_torchvision_by_import_path(tmp_path: Path) -> None:
     assert same(loaded, saved)
     with pytest.raises(WeightsError, match="has no weights 'MINE'"):
         backbone(path, weights="MINE")
+
+
+class Tied(nn.Module):
+    """Two layers that share their weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+
+
+def test_tied_weights_may_stand_in_a_file_once(tmp_path: Path) -> None:
+    saved, loaded = Tied(), Tied()
+    save_file({n: t for n, t in saved.state_dict().items() if n != "first.weight"}, tmp_path / "w.safetensors")
+    load_weights(loaded, tmp_path / "w.safetensors")
+    assert same(loaded, saved)
+    assert loaded.first.weight is loaded.second.weight
+
+
+def test_tied_weights_that_differ_in_a_file_are_refused(tmp_path: Path) -> None:
+    torch.save(Tied().state_dict() | {"second.weight": torch.zeros(4, 4)}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=r"second\.weight and first\.weight are one tensor in the model and differ"):
+        load_weights(Tied(), tmp_path / "w.pt")

@@ -12,12 +12,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from splitlearn.codecs import Huffman
-from splitlearn.data import Digits, ImageFolder
+from splitlearn.data import Digits, ImageFolder, LabelledImages, YoloDetection, YoloObjects
 from splitlearn.models import (
     EarlyExitModel,
     InputModel,
     TorchvisionBoxes,
     YoloBoxes,
+    backbone,
     faster_rcnn,
     resnet8,
     split,
@@ -29,6 +30,7 @@ from splitlearn.tasks import (
     DetectionTask,
     DetectorTask,
     EarlyExitTask,
+    FoundObjects,
     NamedClasses,
     SegmentationTask,
 )
@@ -180,3 +182,24 @@ def test_scores_beyond_one_are_no_scores() -> None:
         YoloBoxes().decode(raw, 4)
     with pytest.raises(ValueError, match="but num_classes is 3; if it finds masks, joints or angles too"):
         YoloBoxes().decode(raw, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "least"),
+    [
+        (lambda: ClassificationTask(InputModel(nn.Identity()), 0), 2),
+        (lambda: ClassificationTask(InputModel(nn.Identity()), 1), 2),
+        (lambda: DetectionTask(InputModel(nn.Identity()), 0, YoloBoxes()), 1),
+        (lambda: DetectorTask(faster_rcnn("resnet18", 2), 0), 1),
+        (lambda: NamedClasses(0), 2),
+        (lambda: FoundObjects(0), 1),
+        (lambda: LabelledImages("nowhere", num_classes=0), 1),
+        (lambda: YoloDetection("nowhere", num_classes=0), 1),
+        (lambda: YoloObjects("nowhere", num_classes=-1), 1),
+        (lambda: backbone("torchvision/resnet18", num_classes=0), 1),
+        (lambda: backbone("timm/resnet10t", num_classes=0), 1),
+    ],
+)
+def test_no_classes_are_refused(make: Callable[[], Any], least: int) -> None:
+    with pytest.raises(ValueError, match=rf"num_classes must be at least {least}, got (0|1|-1): give that of"):
+        make()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError, inside
@@ -34,21 +35,22 @@ def run_reference(model: nn.Module, at: str, images: Tensor) -> Reference:
     """Run the uncut model and note which modules run and what the one named `at` returns."""
     called: set[str] = set()
     at_cut: list[Any] = [None]
+    names = {module: name for name, module in model.named_modules() if name}
 
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+    def note(module: nn.Module, args: Any, output: Any) -> None:
+        name = names.get(module, "")
+        if name:
             called.add(name)
-            if name == at:  # later layers may work in place
-                at_cut[0] = output.clone() if isinstance(output, Tensor) else None
+        if name == at:  # later layers may work in place
+            at_cut[0] = output.clone() if isinstance(output, Tensor) else None
 
-        return hook
-
-    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
+    handle = register_module_forward_hook(
+        note
+    )  # of all modules: torch's transformers compute otherwise beside their own
     try:
         output = model(images.clone())
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
     return Reference(output, at_cut[0], called, any(inside(name, at) for name in called))
 
 

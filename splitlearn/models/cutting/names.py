@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 from torch import nn
+from torch.jit import ScriptModule, TopLevelTracedModule
 
 
 class CutError(ValueError):
@@ -30,8 +31,14 @@ def check_name(model: nn.Module, at: str) -> None:
     """Refuse a name that no module of `model` has.
 
     Raises:
-        CutError: if there is no such module; the message names the nearest ones.
+        CutError: if there is no such module, and the message names the nearest ones; or if TorchScript is inside.
     """
+    if scripted := [name for name, m in model.named_modules() if isinstance(m, (ScriptModule, TopLevelTracedModule))]:
+        where = f"its module {scripted[0]!r} is" if scripted[0] else "is"
+        raise CutError(
+            f"{type(model).__name__} cannot be cut, {where} a program of TorchScript, closed to tracing: give the "
+            "network of Python that it was made from, with its weights"
+        )
     names = legal_cuts(model)
     if at not in names:
         name = type(model).__name__

@@ -10,6 +10,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,6 +64,17 @@ def cut_traced(model: nn.Module, at: str, batches: Sequence[Tensor], open_all: b
             node.target = node.target.removeprefix(PREFIX)
     use_own_names(graph)
     return partition(model, graph, at, batches)
+
+
+STACKS: dict[type[nn.Module], int] = {nn.TransformerEncoder: 1, nn.TransformerDecoder: 2}
+"""Torch's stacks of layers, and how many tensors they are given when there are no masks."""
+
+
+def _layer_by_layer(stack: nn.Module, first: Any, *memory: Any) -> Any:
+    """Do what one of torch's stacks does without masks; its own code looks at values that a trace does not have."""
+    for layer in stack.layers:  # type: ignore[union-attr]
+        first = layer(first, *memory)
+    return first if stack.norm is None else stack.norm(first)  # type: ignore[operator]
 
 
 class _Mode(int):
@@ -119,6 +131,8 @@ class _Tracer(fx.Tracer):
         """Record a call, unless the example is being run; or open a module, which then hands on its mode."""
         if self.evaluating:
             return forward(*args, **kwargs)
+        if type(m) in STACKS and len(args) == STACKS[type(m)] and not kwargs:
+            forward = partial(_layer_by_layer, m)
         mode = m.training
         m.training = _Mode(mode)  # type: ignore[assignment]
         try:

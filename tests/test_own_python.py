@@ -32,7 +32,12 @@ def test_a_python_without_torch(
     monkeypatch.setattr(own_python, "find_spec", lambda name: None)
     monkeypatch.setattr(own_python.sys, "argv", [script, "--quick"])
     monkeypatch.setattr(own_python, "ROOT", Path("/project"))
-    monkeypatch.setattr(subprocess, "run", lambda words: ran.append(words) or SimpleNamespace(returncode=0))
+
+    def run(words: list[Any]) -> SimpleNamespace:
+        ran.append(words)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(os, "execv", lambda python, words: ran.append([str(python), *words]))
     own_python.ensure(script)
     python = "/project/.venv/bin/python"

@@ -192,7 +192,9 @@ def _timm(name: str, weights: str | None, num_classes: int | None) -> nn.Module:
     source = timm.get_pretrained_cfg(tagged).hf_hub_id
     cached = any(isinstance(hub.try_to_load_from_cache(source, f"model.{end}"), str) for end in ("safetensors", "bin"))
     address = f"{hub.constants.ENDPOINT}/{source}"
-    return _downloaded(lambda: timm.create_model(tagged, pretrained=True, num_classes=num_classes), address, cached)
+    make = partial(timm.create_model, tagged, pretrained=True, num_classes=num_classes)
+    network: nn.Module = _downloaded(make, address, cached)
+    return network
 
 
 def _ultralytics(name: str, weights: str | None, num_classes: int | None) -> nn.Module:

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from jsonargparse import ArgumentParser
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from splitlearn.codecs import ContextRANS, Huffman
@@ -333,7 +333,9 @@ def test_tied_weights_come_back(tmp_path: Path) -> None:
     def tied() -> nn.Sequential:
         model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.Linear(3, 3))
         model[2].weight = model[0].weight
-        model[3].weight = nn.Parameter(model[0].weight.t())  # a view of the same memory in another order
+        model[3].weight = nn.Parameter(
+            cast("Tensor", model[0].weight).t()
+        )  # a view of the same memory
         return model
 
     saved, loaded = tied(), tied()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 
 from torch import nn
-from torch.jit import ScriptModule, TopLevelTracedModule
+from torch.jit import ScriptModule
+from torch.jit._trace import TopLevelTracedModule
 
 
 class CutError(ValueError):

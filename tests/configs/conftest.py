@@ -70,7 +70,7 @@ def object_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(noise).save(root / f"val2017/{i}.jpg")
         images.append({"id": i, "file_name": f"{i}.jpg", "height": height, "width": width})
         box = {"bbox": [10, 8, 20, 32], "segmentation": [[10, 8, 30, 8, 30, 40, 10, 40]], "area": 640, "iscrowd": 0}
-        annotations.append({"id": i + 1, "image_id": i, "category_id": 7, **box})
+        annotations += [{"id": 3 * i + c, "image_id": i, "category_id": (1, 7, 80)[c], **box} for c in range(3)]
     categories = [{"id": i, "name": "rectangle" if i == 7 else f"kind{i}"} for i in range(1, 81)]  # as many as COCO
     content = {"images": images, "annotations": annotations, "categories": categories}
     (root / "annotations/instances_val2017.json").write_text(json.dumps(content))

@@ -56,11 +56,12 @@ def run(monkeypatch: pytest.MonkeyPatch, command: str, path: Path, folder: Path,
     assert main() == 0
 
 
-def check_results(folder: Path, measured: Measured) -> None:
-    """Check sizes and scores of a test run, and that its payloads carried what the quantizers had made."""
+def check_results(folder: Path, measured: Measured, images_of: str = "test") -> None:
+    """Check sizes and scores of a test, or of a trial's validation, and that payloads carried what quantizers made."""
     results = json.loads(next(folder.rglob("results.json")).read_text())
-    assert results["test/bytes_per_image"] > 9
-    scores = [results[name] for name in ("test/accuracy", "test/miou", "test/pixel_accuracy") if name in results]
+    assert results[f"{images_of}/bytes_per_image"] > 9
+    names = [f"{images_of}/{score}" for score in ("accuracy", "miou", "pixel_accuracy")]
+    scores = [results[name] for name in names if name in results]
     assert scores
     assert all(0 <= score <= 1 for score in scores)
     model, images = measured[0]

@@ -113,7 +113,7 @@ def test_segmentation_trains_is_measured_and_exported(
     point = Space.read(CONFIGS / "spaces/datta2022_segmentation.yaml").point(0, 0)
     metrics = trial(0, point | {"model.model.bottleneck.stride": 2})  # the maps of so small images are 3×3
     assert {"val/miou", "train/rate_loss", "bottleneck/parameters"} <= metrics.keys()
-    check_results(tmp_path, measured)
+    check_results(tmp_path, measured, images_of="val")
     assert (tmp_path / "sweep/trials/000/bottleneck.safetensors").is_file()
 
 

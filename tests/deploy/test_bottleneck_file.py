@@ -333,9 +333,7 @@ def test_tied_weights_come_back(tmp_path: Path) -> None:
     def tied() -> nn.Sequential:
         model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.Linear(3, 3))
         model[2].weight = model[0].weight
-        model[3].weight = nn.Parameter(
-            cast("Tensor", model[0].weight).t()
-        )  # a view of the same memory
+        model[3].weight = nn.Parameter(cast("Tensor", model[0].weight).t())  # a view of the same memory
         return model
 
     saved, loaded = tied(), tied()

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from splitlearn.shortage import shortage
 
 
@@ -42,6 +44,21 @@ def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as indented JSON; what JSON does not know is written as text."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
+
+
+def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """Return what a YAML file holds.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no text in UTF-8, or no YAML; the message names the file.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), loader)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text in UTF-8: save it as UTF-8") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that do not exist, lists in lists without end
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def told_size(size: float) -> str:

@@ -1,10 +1,11 @@
 import errno
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from splitlearn.files import told_size, whole_file, write_json
+from splitlearn.files import read_yaml, told_size, whole_file, write_json
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -65,3 +66,28 @@ def test_sizes_are_told_in_the_unit_that_shows_them() -> None:
     sizes = [0, 512, 40_000, 3_200_000, 24e9, 5e12]
     told = ["0.0 bytes", "512.0 bytes", "40.0 kB", "3.2 MB", "24.0 GB", "5,000.0 GB"]
     assert [told_size(size) for size in sizes] == told
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\xff\xfea\x00", "is no text in UTF-8: save it as UTF-8"),
+        (b"a: caf\xe9", "is no text in UTF-8"),
+        (b"a: [1", "is not valid YAML: while parsing"),
+        (b"a: 2026-13-45", "is not valid YAML: month must be in 1..12"),
+        (b"[" * 20_000, "is not valid YAML: "),
+        (b"\0", "is not valid YAML: "),
+        (b"!!python/object/apply:os.getcwd []", "is not valid YAML: could not determine a constructor"),
+    ],
+)
+def test_damaged_yaml_is_named(tmp_path: Path, content: bytes, sentence: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{file} {sentence}")):
+        read_yaml(file)
+
+
+def test_yaml_with_a_mark_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "good.yaml"
+    file.write_bytes(b"\xef\xbb\xbfseed: 1\n")
+    assert read_yaml(file) == {"seed": 1}

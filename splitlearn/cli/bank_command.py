@@ -51,7 +51,7 @@ def bank(
         raise UsageError(f"no sweep at {address}: name the --out that it was launched with, or its --storage")
     from rich.console import Console
 
-    from splitlearn.deploy import BankError, bank_command
+    from splitlearn.deploy import BankError, bank_command, read_export
     from splitlearn.sweep import CHOSEN_BY_TEST, Axes, Study, StudyError, spread
     from splitlearn.tasks import check_settings, quieten, run_record
     from splitlearn.tasks.results import read_results
@@ -71,6 +71,11 @@ def bank(
     for path in (*exports, *(folder / "results.json" for folder in folders)):
         if not path.is_file():
             raise UsageError(f"{path} is missing: copy the folder from the machine that has run this trial")
+    for trial, path in zip(chosen, exports, strict=True):
+        told = read_export(path)[0]["metrics"]
+        differing = [metric for metric, value in told.items() if trial.metrics.get(metric, value) != value]
+        if differing:
+            raise UsageError(f"{path} is of another trial, {differing[0]} differs: copy the folder of this sweep's own")
     file = folders[0] / "results.json"
     results = read_results(file)
     if config is not None:

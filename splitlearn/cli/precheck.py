@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from splitlearn.cli.messages import UsageError, did_you_mean
+from splitlearn.files import read_yaml
 
 KEYS = (
     "config",
@@ -73,9 +72,9 @@ def _check_config(path: Path) -> None:
         nearby = [str(p) for p in Path("configs").rglob("*.yaml")]
         raise UsageError(f"no config file {str(path)!r}{did_you_mean(str(path), nearby)}")
     try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        content = read_yaml(path)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds no settings; see configs/quickstart.yaml for an example")
     for key in content:

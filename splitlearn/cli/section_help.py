@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from splitlearn.files import read_yaml
 
 SECTIONS = ("model", "data")
 
@@ -34,14 +34,14 @@ def with_class(options: Sequence[str], section: str) -> list[str] | None:
 
 
 def _class_in(config: Path, section: str) -> str | None:
-    content = yaml.safe_load(config.read_text())
+    content = read_yaml(config)
     return _class_of(content.get(section) if isinstance(content, dict) else None, config.parent)
 
 
 def _class_of(content: Any, folder: Path) -> str | None:
     """Return the class that a section names: in a mapping, as a file of its own, or by its path alone."""
     if isinstance(content, str) and (folder / content).is_file():
-        content = yaml.safe_load((folder / content).read_text())
+        content = read_yaml(folder / content)
     named = content.get("class_path") if isinstance(content, dict) else content
     return named if isinstance(named, str) else None
 

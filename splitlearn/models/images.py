@@ -122,6 +122,8 @@ def check_values(images: Any) -> None:
     """
     if not isinstance(images, Tensor) or not images.is_floating_point() or not images.numel():
         return  # `check_form` says so
+    if images.is_meta:
+        raise ValueError("images are on the device 'meta' and hold no values: move them to a real device")
     least, most = (float(end) for end in torch.aminmax(images.detach()))
     if not -float("inf") < least <= most < float("inf"):
         raise ValueError("images hold NaN or infinity: look for what has made them")

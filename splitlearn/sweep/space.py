@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from splitlearn.files import read_yaml
+
 Value = int | float | str
 DIGITS = r"\d+(?:_\d+)*"
 NUMBER = re.compile(rf"[-+]?(?:{DIGITS}(?:\.(?:{DIGITS})?)?|\.{DIGITS})(?:[eE][-+]?\d+)?$")
@@ -152,9 +154,9 @@ class Space:
         if not path.is_file():
             raise FileNotFoundError(f"no space at {path}; configs/spaces/datta2022_classification.yaml is an example")
         try:
-            content = yaml.load(path.read_text(), _Loader)
-        except yaml.YAMLError as error:
-            raise SpaceError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+            content = read_yaml(path, _Loader)
+        except ValueError as error:
+            raise SpaceError(str(error)) from None
         if not isinstance(content, dict):
             raise SpaceError(f"{path} holds no parameters: write one a line, PATH: {{choice: [1, 2]}}")
         found: dict[str, Distribution] = {}

@@ -181,6 +181,17 @@ def test_missing_weights_are_told(sweep: Path, tmp_path: Path, run: Run) -> None
     assert (outcome.status, outcome.error.startswith("--out must be the name of a .safetensors file")) == (2, True)
 
 
+def test_folders_of_other_trials_are_refused(sweep: Path, tmp_path: Path, run: Run) -> None:
+    copy = tmp_path / "small"
+    shutil.copytree(sweep, copy)
+    first, last = (copy / f"trials/{frontier_of(sweep)[i].number:03}" for i in (0, -1))
+    shutil.copy(first / "bottleneck.safetensors", last)
+    outcome = run(*words(copy, tmp_path / "bank.safetensors"))
+    assert outcome.status == 2
+    assert f"{last / 'bottleneck.safetensors'} is of another trial, " in outcome.error
+    assert not list(tmp_path.glob("bank*"))
+
+
 def test_a_sweep_that_has_only_begun_is_told(tmp_path: Path, run: Run) -> None:
     study = Study(str(tmp_path / "begun/journal.log"), "begun")
     path = tmp_path / "space.yaml"

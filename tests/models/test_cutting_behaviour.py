@@ -101,7 +101,7 @@ def test_what_no_method_can_cut_is_refused_with_reasons() -> None:
 
 
 def test_a_cut_without_one_row_an_image_is_refused() -> None:
-    with pytest.raises(CutError, match="has not one row for each image"):
+    with pytest.raises(CutError, match="its rows are no images"):
         split(FoldsTheBatch(), "relu", SHAPE)
     assert split(FoldsTheBatch(), "first", SHAPE).shapes == ((4, 14, 14),)
 

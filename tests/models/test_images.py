@@ -45,6 +45,7 @@ def model_of(kind: str) -> CompressionModel:
         (IMAGES[0], r"give a single image as image\[None\]"),
         (IMAGES.numpy(), "not a ndarray object"),
         (IMAGES[..., :0], "images have no pixels"),
+        (IMAGES.to("meta"), "hold no values: move them to a real device"),
     ],
 )
 def test_what_is_no_image_is_refused(kind: str, images: Any, said: str) -> None:
@@ -70,3 +71,9 @@ def test_an_exit_says_which_size_it_takes() -> None:
         model_of("exit").compress(torch.rand(1, 3, 48, 48))
     with pytest.raises(ValueError, match="the exits are to tell 0 classes apart"):
         EarlyExitModel(split(resnet8(), "layer2", (3, 32, 32)), Step(), Huffman(), num_classes=0)
+
+
+@pytest.mark.parametrize("kind", ["split", "bank"])
+def test_a_model_without_values_compresses_nothing(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"holds? no values: move"):
+        model_of(kind).to("meta").compress(IMAGES)

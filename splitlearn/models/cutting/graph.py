@@ -206,7 +206,7 @@ class _Partition:
         for run, batch in zip(self.runs, self.batch_sizes, strict=True):
             sizes = item_at(run[node], keys).sizes
             if not sizes or sizes[0] != batch:
-                raise CutError(f"{node.name!r} of shape {sizes} must cross and has not one row for each image")
+                raise CutError(f"{node.name!r} of shape {sizes} must cross, and its rows are no images (batch_first?)")
 
     def _head(self) -> nn.Module:
         graph = fx.Graph()

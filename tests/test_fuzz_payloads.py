@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import runpy
 import sys
@@ -12,9 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from splitlearn.codecs import CodecError
 from splitlearn.models import EarlyExitModel, SplitModel
+from splitlearn.testing.forgery import other_shape
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))  # where the fuzzer finds its models
@@ -112,3 +116,9 @@ def test_finds_shapes_that_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(SplitModel, "_check_received", lambda *_: None)
     found = fuzz("bottleneck, Step, static Huffman", 1000).violation
     assert found is not None
+
+
+@given(shape=st.lists(st.integers(0, 2**31 - 1), max_size=4).map(tuple), seed=st.integers(0, 10**6))
+def test_other_shapes_fit_a_container(shape: tuple[int, ...], seed: int) -> None:
+    """However large a shape is that is forged once more: two lies may fall on one container."""
+    assert all(0 <= size < 2**31 for size in other_shape(shape, random.Random(seed)))

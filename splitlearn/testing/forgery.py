@@ -191,6 +191,6 @@ def other_shape(shape: Shape, rng: random.Random) -> Shape:
         return tuple(sizes) if math.prod(sizes) < 2**31 else (1,) * (len(sizes) - 1) + (2**31 - 1,)
     if kind == 4:
         factor = rng.choice((2, 3, 4, 5))  # as of a larger image
-        return tuple(size * factor if number else size for number, size in enumerate(sizes))
-    sizes[at] = max(0, sizes[at] + rng.choice((-1, 1, -2, 2, 8, -sizes[at])))
+        return tuple(min(size * factor, 2**31 - 1) if number else size for number, size in enumerate(sizes))
+    sizes[at] = min(max(0, sizes[at] + rng.choice((-1, 1, -2, 2, 8, -sizes[at]))), 2**31 - 1)
     return tuple(sizes)

@@ -102,7 +102,7 @@ def pictures(*size: int, count: int = 4) -> Tensor:
 
 def of_split(model: SplitModel, larger: bool = False) -> Subject:
     """Return a model that is cut, with payloads of images as large as the example and perhaps of larger ones."""
-    model.eval().max_growth = GROWTH
+    model.eval().net.max_growth = GROWTH
     honest = model.compress(pictures(32, 32))
     largest = model.compress(pictures(64, 64, count=1)) if larger else honest[:1]
     return Subject(model, Forger(model, honest + largest).draw, honest, largest, len(model.carriers))
@@ -205,7 +205,7 @@ def detector(build: Callable[..., nn.Module], at: str, quantizer: Any, coder: co
     heads: Any = network.get_submodule("roi_heads")
     heads.score_thresh, heads.detections_per_img = 0.0, 4
     model = SplitModel(split(network, at, (3, 32, 48)), quantizer, coder).eval()
-    model.max_pixels = SIDE * SIDE
+    model.net.max_pixels = SIDE * SIDE
     images = [pictures(*size, count=1)[0] for size in ((32, 48), (40, 30), (60, 60), (20, 70))]
     honest = model.compress(images)
     largest = model.compress([pictures(SIDE, SIDE, count=1)[0]])

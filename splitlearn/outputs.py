@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 IGNORED = 255
 """What a mask holds where a pixel counts nowhere: along objects in VOC, where images are padded."""
+MOST_CLASSES = 500_000
+"""Scores hold a few counts for each class before the first image is seen."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,10 @@ def check_num_classes(num_classes: int, least: int = 1) -> None:
     """Refuse a number of classes that nothing can have.
 
     Raises:
-        ValueError: if there are fewer than `least`.
+        ValueError: if there are fewer than `least`, or so many that the counts of scores alone fill the memory.
     """
+    if num_classes > MOST_CLASSES:
+        raise ValueError(f"num_classes must be at most {MOST_CLASSES:,}, got {num_classes:,}: give that of the data")
     if num_classes < least:
         raise ValueError(f"num_classes must be at least {least}, got {num_classes}: give that of the data")
 

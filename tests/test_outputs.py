@@ -6,7 +6,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 
 from splitlearn.models import DepthwiseSeparable
-from splitlearn.outputs import Boxes, SplitOutput, init_args
+from splitlearn.outputs import MOST_CLASSES, Boxes, SplitOutput, check_num_classes, init_args
 from splitlearn.quantizers import MinMax, Step
 
 
@@ -58,3 +58,9 @@ def test_boxes_move_with_a_batch() -> None:
     assert len(moved) == 2
     with pytest.raises(FrozenInstanceError):
         moved.labels = boxes.labels
+
+
+def test_a_number_of_classes_is_bounded() -> None:
+    check_num_classes(MOST_CLASSES)
+    with pytest.raises(ValueError, match="num_classes must be at most 500,000, got 30,000,000: give that of the data"):
+        check_num_classes(30_000_000)

@@ -173,6 +173,9 @@ class EarlyExitModel(SplitModel):
             ValueError: if these are no images in [0, 1], or the cut or an exit refuses their size.
         """
         check_values(images)
+        return self._decided(images)
+
+    def _decided(self, images: Tensor) -> Decisions:
         tensors: tuple[Tensor, ...] = (self._normalized(images),)
         count, device = len(images), self._like.device
         going = torch.arange(count, device=device)
@@ -215,7 +218,7 @@ class EarlyExitModel(SplitModel):
         if isinstance(images, Features):
             raise _out_of_date()
         batches = sent(images, self.net.input_shape)
-        return [payload for batch in batches for payload in self.payloads(self.decide(batch))]
+        return [payload for batch in batches for payload in self.payloads(self._decided(batch))]
 
     @torch.inference_mode()
     def payloads(self, decisions: Decisions) -> list[bytes]:
@@ -345,10 +348,10 @@ def _with_tables(codecs: Sequence[Codec], weights: Path) -> tuple[Codec, ...]:
 
 def _classes(net: Split, wanted: int | None) -> int:
     """Return how many classes the network's own output tells apart, which all exits must do too."""
-    like = next(net.parameters(), torch.zeros(()))
+    device = like(net).device
     with torch.no_grad():
         facts = zip(net.shapes, net.dtypes, strict=True)
-        output = net.eval().tail(*(torch.zeros(1, *shape, dtype=dtype, device=like.device) for shape, dtype in facts))
+        output = net.eval().tail(*(torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in facts))
     if not isinstance(output, Tensor) or output.ndim != 2:
         form = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(f"exits need a network whose output is logits (B, classes), that of {net.name} is {form}")

@@ -14,7 +14,8 @@ from PIL import Image
 from splitlearn.codecs import CodecError, Raw, pack
 from splitlearn.codecs.base import as_bytes
 from splitlearn.codecs.container import decode_body, read_header
-from splitlearn.models.receive import MAX_PIXELS, too_many_pixels
+from splitlearn.models.cutting.sizes import MAX_PIXELS
+from splitlearn.models.receive import too_many_pixels
 from splitlearn.outputs import init_args
 
 HEIC = ("HEIC", "HEIF")  # one format under two names

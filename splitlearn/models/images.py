@@ -23,17 +23,26 @@ def one_size(images: Tensor | Sequence[Tensor]) -> Tensor:
     """Return images as a batch.
 
     Raises:
-        ValueError: if they are of several sizes.
+        ValueError: if they are of several sizes, or there are none.
     """
     if isinstance(images, Tensor):
         return images
+    check_one_size(images)
+    return torch.stack(list(images))
+
+
+def check_one_size(images: Sequence[Tensor]) -> None:
+    """Refuse images of several sizes, and none.
+
+    Raises:
+        ValueError: then.
+    """
     sizes = sorted({tuple(image.shape) for image in images})
     if len(sizes) != 1:
         raise ValueError(
             f"this network takes images of one size, these are of {', '.join(map(str, sizes)) or 'none'}: "
             "have the data bring them to one, or take them one at a time"
         )
-    return torch.stack(list(images))
 
 
 def taken(
@@ -83,7 +92,7 @@ def sent(images: Tensor | Sequence[Tensor], shape: Sequence[int] | None = None, 
     if isinstance(images, Tensor) and not by_image:
         return [images]
     if not isinstance(images, Tensor) and images and not by_image:
-        one_size(images)
+        check_one_size(images)
     return [image[None] for batch in batches for image in batch]
 
 

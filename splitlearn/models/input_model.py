@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from splitlearn.codecs import CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.models.base import CompressionModel, Normalize
 from splitlearn.models.cutting import is_detector
 from splitlearn.models.image_codec import ImageCodec, Pixels
-from splitlearn.models.images import like, one_size, sent, taken
+from splitlearn.models.images import like, sent, taken
 from splitlearn.models.receive import codec_errors, too_many_pixels
 from splitlearn.outputs import SplitOutput
 
@@ -90,16 +91,20 @@ class InputModel(CompressionModel):
 
         Raises:
             CodecError: if a payload is damaged, its image has more pixels than the codec's `max_pixels`, or the network
-                fails on an image of its size.
-            ValueError: if the images are of different sizes, and the network is no detector.
+                fails on an image of its size; or if the images are of different sizes, and the network is no detector.
+            ValueError: if there are no payloads, or one is no bytes.
         """
+        if not payloads:
+            raise ValueError("there are no payloads to decompress")
         device = like(self.network).device
         decoded = [_channels(self.codec.decode(as_bytes(payload)), self.channels) for payload in payloads]
         pixels = [torch.tensor(image, device=device) for image in decoded]
         images = [image.permute(2, 0, 1).contiguous().float() / 255 for image in pixels]
         if is_detector(self.network):
             return [found for image in images for found in self._predicted(image[None])]
-        return self._predicted(one_size(images))
+        if len({image.shape for image in images}) > 1:
+            raise CodecError("these payloads are of images of different sizes: decompress them one size at a time")
+        return self._predicted(torch.stack(images))
 
     def _predicted(self, images: Tensor) -> Any:
         with codec_errors(f"images of shape {tuple(images.shape[1:])}"):

@@ -23,8 +23,6 @@ from splitlearn.quantizers import Quantizer
 
 BYTE = 256
 RAW: Codec = Raw()
-MAX_PIXELS = 1 << 24  # of an image whose size a payload tells: 4096 × 4096
-MAX_GROWTH = 16  # elements of a latent over those of the example's, where its size follows the image's
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ def too_large(found: tuple[int, ...], known: tuple[int, ...], max_growth: float)
     """Return what is said of a tensor that has too many elements."""
     return (
         f"a tensor of shape {found} has more than {max_growth:g} times the elements of the example's, {known}: set the "
-        "model's max_growth higher, or split the network with a larger example"
+        "cut's max_growth higher, or split the network with a larger example"
     )
 
 

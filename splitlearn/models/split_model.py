@@ -22,8 +22,6 @@ from splitlearn.models.freeze import freeze
 from splitlearn.models.images import like, sent, taken
 from splitlearn.models.message import join_parts
 from splitlearn.models.receive import (
-    MAX_GROWTH,
-    MAX_PIXELS,
     Carrier,
     Part,
     check_shape,
@@ -62,9 +60,6 @@ class SplitModel(CompressionModel):
 
     Attributes:
         codecs: one for each float tensor that crosses, in their order.
-        max_growth: how many times as many elements as the example's a latent may have, where the network takes images
-            of several sizes; may be set. More are neither sent nor decoded.
-        max_pixels: of an image that a detector is to look at, likewise.
 
     Raises:
         ValueError: if there are not as many quantizers or codecs as float tensors that cross.
@@ -82,8 +77,6 @@ class SplitModel(CompressionModel):
         normalize: Normalize | None = None,
     ) -> None:
         super().__init__()
-        self.max_growth: float = MAX_GROWTH
-        self.max_pixels = MAX_PIXELS
         self._known: tuple[list[nn.Module], list[FeatureShape]] | None = None
         self.net = self._prepared(net)
         floats = sum(dtype.is_floating_point for dtype in net.dtypes)
@@ -156,7 +149,6 @@ class SplitModel(CompressionModel):
         """Return a model with these quantizers and codecs that shares network and bottlenecks with this one."""
         model = SplitModel(self.net, list(quantizers), list(codecs), normalize=self.normalize)
         model.bottlenecks = self.bottlenecks
-        model.max_growth, model.max_pixels = self.max_growth, self.max_pixels
         return model.train(self.training)
 
     @torch.inference_mode()
@@ -289,7 +281,7 @@ class SplitModel(CompressionModel):
             if part.shape != shape:
                 is_free = isinstance(unit, Identity) and not self.net.by_image
                 varying = self.net.varying[number] if is_free else [False] * len(shape)
-                check_shape(part.shape, shape, varying, self.max_growth)
+                check_shape(part.shape, shape, varying, self.net.max_growth)
 
     def _detected_shapes(self, part: Part, known: Sequence[FeatureShape]) -> list[FeatureShape]:
         """Return the shapes that go with the image sizes in a detector's payload, which must go with each other."""
@@ -298,8 +290,8 @@ class SplitModel(CompressionModel):
         height, width = row[:2]
         if min(height, width) < 1:
             raise CodecError(f"the payload tells of an image of {height}×{width} pixels: it is forged")
-        if height * width > self.max_pixels:
-            raise CodecError(too_many_pixels(height, width, self.max_pixels))
+        if height * width > self.net.max_pixels:
+            raise CodecError(too_many_pixels(height, width, self.net.max_pixels))
         with codec_errors(f"an image of {height}×{width} pixels"):
             expected, features = cast("DetectorHead", self.net.head).expected(height, width)
         if row != expected:
@@ -311,12 +303,12 @@ class SplitModel(CompressionModel):
         """Raise ValueError if an edge server refuses tensors as large as these."""
         if self.net.by_image:
             for height, width in latents[-1][:, :2].tolist():
-                if height * width > self.max_pixels:
-                    raise ValueError(too_many_pixels(height, width, self.max_pixels))
+                if height * width > self.net.max_pixels:
+                    raise ValueError(too_many_pixels(height, width, self.net.max_pixels))
             return
         for latent, known in zip(latents, self._known_shapes, strict=True):
-            if latent.shape[1:].numel() > self.max_growth * math.prod(known):
-                raise ValueError(too_large(tuple(latent.shape[1:]), known, self.max_growth))
+            if latent.shape[1:].numel() > self.net.max_growth * math.prod(known):
+                raise ValueError(too_large(tuple(latent.shape[1:]), known, self.net.max_growth))
 
     @property
     def table_bytes(self) -> int:

@@ -69,6 +69,11 @@ class TiledFeatures(CompressionModel):
             codec = [_Mosaic(image_codec, _ranking(each)) for each in quantizer]
         self.model = SplitModel(net, quantizer, codec, normalize=normalize)
 
+    @property
+    def net(self) -> Split:
+        """The cut network."""
+        return self.model.net
+
     def run(self, images: Tensor) -> SplitOutput:
         """Return the differentiable pass: the quantizer's loss, without that of the image format."""
         return self.model.run(images)
@@ -88,8 +93,9 @@ class TiledFeatures(CompressionModel):
         """Return the prediction for a batch of payloads, from nothing but these.
 
         Raises:
-            CodecError: if a payload is damaged, or was written with another quantizer or image codec.
-            ValueError: if the payloads are of images of different sizes.
+            CodecError: if a payload is damaged, was written with another quantizer or image codec, or cannot come from
+                this model; or if the payloads are of images of different sizes, and the network is no detector.
+            ValueError: if there are no payloads, or one is no bytes.
         """
         return self.model.decompress(payloads)
 

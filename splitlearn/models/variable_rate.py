@@ -13,6 +13,7 @@ from splitlearn.codecs import CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.codecs.container import TAGS
 from splitlearn.models.base import CompressionModel, Normalize
+from splitlearn.models.cutting import Split
 from splitlearn.models.images import sent
 from splitlearn.models.message import tag_message, untag_message
 from splitlearn.models.split_model import SplitModel
@@ -113,7 +114,7 @@ class VariableRateModel(CompressionModel):
         rate, budget = (self.rate, self.budget) if rate is None and budget is None else self._checked(rate, budget)
         first = self._models()[0]
         batches: Sequence[Tensor | Features] = (
-            [images] if isinstance(images, Features) else sent(images, first.net.input_shape, first.net.by_image)
+            [images] if isinstance(images, Features) else sent(images, self.net.input_shape, self.net.by_image)
         )
         payloads: list[bytes] = []
         for batch in batches:
@@ -141,7 +142,7 @@ class VariableRateModel(CompressionModel):
             ValueError: if there are no payloads, or one is no bytes.
         """
         first = self._models()[0]
-        if first.net.by_image and payloads:
+        if self.net.by_image and payloads:
             return [found for payload in payloads for found in first.predicted(self.features_hat([payload]))]
         return first.predicted(self.features_hat(payloads))
 
@@ -175,6 +176,11 @@ class VariableRateModel(CompressionModel):
         return [self._read(payload)[0] for payload in payloads]
 
     @property
+    def net(self) -> Split:
+        """The cut network that all rates share."""
+        return self._models()[0].net
+
+    @property
     def switch_bytes(self) -> list[int]:
         """Size of what each rate has of its own, which a switch to it loads: weights, levels and code tables."""
         return [
@@ -185,8 +191,7 @@ class VariableRateModel(CompressionModel):
     @property
     def backbone_bytes(self) -> int:
         """Size of the network's weights, which all rates share and no switch touches."""
-        net = self._models()[0].net
-        return sum(t.nbytes for t in [*net.parameters(), *net.buffers()])
+        return sum(t.nbytes for t in [*self.net.parameters(), *self.net.buffers()])
 
     @property
     def table_bytes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -245,6 +246,35 @@ def test_a_cut_that_would_train_otherwise_is_refused_for_training_alone(make: Ca
         unfrozen.train().run(images)
     unfrozen.eval().run(images)
     SplitModel(split(make(), "first", SHAPE), Step(0.1), Huffman()).train().run(images)  # frozen: in eval mode for good
+
+
+def test_a_pass_without_gradients_proves_no_training() -> None:
+    unfrozen = UnfrozenSplitModel(split(Detached(), "first", SHAPE), Step(0.1), Huffman()).train()
+    images = torch.rand(4, *SHAPE)
+    for attempt in (unfrozen.compress, unfrozen.run):
+        with pytest.raises(CutError, match="would not train as the uncut network does"):
+            attempt(images)
+
+
+def test_other_threads_may_compute_while_a_size_is_proven() -> None:
+    """The proof watches the network's modules, which are theirs too."""
+    net, stop = split(Two(), "first", SHAPE), threading.Event()
+
+    def others() -> None:
+        while not stop.is_set():
+            net.head(torch.zeros(2, *SHAPE))
+
+    threads = [threading.Thread(target=others) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        with torch.no_grad():
+            for side in range(17, 77):
+                assert net(torch.rand(1, 3, side, 16)).shape == (1, 5)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_auxiliary_outputs_in_training_are_refused() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from splitlearn.codecs import CodecError
 from splitlearn.models import ImageFile, InputModel, Normalize, Pixels
@@ -145,3 +146,13 @@ def test_normalization_comes_after_decoding() -> None:
     images = digits(2)
     assert plain.compress(images) == normal.compress(images)
     assert torch.equal(normal.decompress(normal.compress(images)), plain((images - 0.5) / torch.tensor(0.2)))
+
+
+def test_payloads_of_several_sizes_are_no_batch() -> None:
+    model = InputModel(nn.Identity())
+    payloads = [model.compress(torch.rand(1, 3, side, 8))[0] for side in (8, 9)]
+    assert [model.decompress([payload]).shape[2] for payload in payloads] == [8, 9]
+    with pytest.raises(CodecError, match="of different sizes: decompress them one size at a time"):
+        model.decompress(payloads)
+    with pytest.raises(ValueError, match="there are no payloads"):
+        model.decompress([])

@@ -34,7 +34,7 @@ from splitlearn.models import (
 from splitlearn.models.message import join_parts, split_parts
 from splitlearn.models.receive import read_parts
 from splitlearn.quantizers import Clipped, MinMax, Step
-from tests.networks import SHAPE, carra, datta, digits
+from tests.networks import SHAPE, carra, datta, digits, network
 
 Lie = dict[str, Any]
 
@@ -77,7 +77,7 @@ def test_other_shapes_are_refused_before_they_are_decoded(
 def test_sizes_that_follow_the_image_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     model = carra()
     assert model.net.varying == [(False, True, True)]
-    assert model.max_growth == 16
+    assert model.net.max_growth == 16
     (payload,) = model.compress(digits(1))
     code = lone(RunLength(), 16)
     channels, height, width = model.latent_shapes[0]
@@ -95,9 +95,19 @@ def test_what_would_be_refused_is_not_sent() -> None:
     model, large = carra(), torch.rand(1, 3, 128, 160)
     with pytest.raises(ValueError, match=r"more than 16 times the elements of the example's.*max_growth"):
         model.compress(large)
-    model.max_growth = 20
+    model.net.max_growth = 20
     assert torch.equal(model.decompress(model.compress(large)), model(large))
-    assert model.coded_by(model.quantizers, model.codecs).max_growth == 20
+    assert model.coded_by(model.quantizers, model.codecs).net.max_growth == 20
+
+
+def test_bounds_are_of_the_cut_whatever_is_sent_from_it() -> None:
+    net = split(network(), "layer2", (3, 32, 32))
+    net.max_growth = 1
+    single = SplitModel(net, Step(0.1), Huffman())
+    for model in (VariableRateModel([single], [RatePoint(0.5, 1.0)]), TiledFeatures(net, MinMax(8), ImageFile("PNG"))):
+        assert model.net is net
+        with pytest.raises(ValueError, match="more than 1 times the elements"):
+            model.eval().compress(torch.rand(1, 3, 64, 64))
 
 
 class OneSize(nn.Module):
@@ -311,7 +321,7 @@ def test_images_of_any_size_go_through_up_to_a_bound() -> None:
     assert [one["masks"].shape[-2:] for one in found] == [image.shape[-2:] for image in images]
     (payload,) = model.compress(images[:1])
     model = model.coded_by(model.quantizers, model.codecs)
-    model.max_pixels = 2399
+    model.net.max_pixels = 2399
     with pytest.raises(CodecError, match="an image of 40×60 pixels is larger than 2,399 in all: set max_pixels higher"):
         model.decompress([payload])
     with pytest.raises(ValueError, match="an image of 40×60 pixels is larger than 2,399 in all: set max_pixels higher"):

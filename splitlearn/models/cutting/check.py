@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,12 +37,13 @@ def run_reference(model: nn.Module, at: str, images: Tensor) -> Reference:
     called: set[str] = set()
     at_cut: list[Any] = [None]
     names = {module: name for name, module in model.named_modules() if name}
+    here = threading.get_ident()
 
     def note(module: nn.Module, args: Any, output: Any) -> None:
-        name = names.get(module, "")
+        name = names.get(module, "") if threading.get_ident() == here else ""  # the hook sees other threads' passes too
         if name:
             called.add(name)
-        if name == at:  # later layers may work in place
+        if name and name == at:  # later layers may work in place
             at_cut[0] = output.clone() if isinstance(output, Tensor) else None
 
     handle = register_module_forward_hook(

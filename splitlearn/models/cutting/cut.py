@@ -15,8 +15,9 @@ from splitlearn.models.cutting.exported import cut_exported
 from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError, alternatives, check_name
 from splitlearn.models.cutting.proof import Proof
-from splitlearn.models.cutting.sizes import varying_sizes
+from splitlearn.models.cutting.sizes import MAX_GROWTH, MAX_PIXELS, varying_sizes
 from splitlearn.models.cutting.traced import cut_traced
+from splitlearn.models.images import like
 
 Method = Callable[[nn.Module, str, Sequence[Tensor]], Halves]
 
@@ -42,6 +43,11 @@ class Split(nn.Module):
         method: how the cut was made.
         by_image: whether each image keeps a size of its own, so that images cross one by one: torchvision's detectors.
         proof: that the halves are the model, for images of other shapes and in training.
+
+    Attributes:
+        max_growth: how many times as many elements as the example's a tensor that crosses may have, where the network
+            takes images of several sizes; may be set. More are neither sent nor decoded.
+        max_pixels: of an image that a detector is to look at, likewise.
     """
 
     def __init__(
@@ -67,6 +73,8 @@ class Split(nn.Module):
         self.input_shape = input_shape
         self.method = method
         self.by_image = by_image
+        self.max_growth: float = MAX_GROWTH
+        self.max_pixels = MAX_PIXELS
         self.guard(proof)
         self.eval()
 
@@ -98,7 +106,7 @@ class Split(nn.Module):
         if len(self.input_shape) != 3:
             return True
         channels, height, width = self.input_shape
-        dtype = next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
+        dtype = like(self).dtype
         for size in ((-(-height // 2), -(-width // 2)), (height + 32, width + 64)):
             try:
                 self.proof.check(torch.empty(1, channels, *size, dtype=dtype), training=False)
@@ -169,8 +177,7 @@ def make_batches(model: nn.Module, example: Tensor | tuple[int, ...] | list[int]
     if not isinstance(example, Tensor):
         shape = (2, *example)
         noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-        weight = next((p for p in model.parameters() if p.is_floating_point()), noise)
-        example = noise.to(weight)
+        example = noise.to(like(model))
     if example.ndim < 2 or not example.numel():
         raise ValueError(
             f"example must be images (B, C, H, W) or the shape of one (C, H, W), not {tuple(example.shape)}"

@@ -17,6 +17,7 @@ from splitlearn.models.cutting.names import CutError, inside
 from splitlearn.models.cutting.proof import Proof
 from splitlearn.models.cutting.sizes import FeatureShape, shapes_on_meta
 from splitlearn.models.cutting.traced import cut_traced
+from splitlearn.models.images import like
 
 KNOWN_SIZES = 256  # of padded images whose feature maps' shapes a head remembers
 
@@ -66,15 +67,15 @@ class DetectorHead(nn.Module):
         Raises:
             ValueError: if the cut does not hold for images of this size.
         """
-        weight = next((p for p in self.backbone.parameters() if p.is_floating_point()), torch.empty(0))
+        dtype = like(self.backbone).dtype
         channels = len(self.transform.image_mean)  # type: ignore[arg-type]
-        resized, _ = self.transform([torch.empty(channels, height, width, dtype=weight.dtype, device="meta")])
+        resized, _ = self.transform([torch.empty(channels, height, width, dtype=dtype, device="meta")])
         padded = tuple(resized.tensors.shape[1:])
         if padded[1:] not in self._known:
             if len(self._known) == KNOWN_SIZES:
                 self._known.clear()
             if self.proof is not None:
-                self.proof.check(torch.empty(1, *padded, dtype=weight.dtype), training=False)
+                self.proof.check(torch.empty(1, *padded, dtype=dtype), training=False)
             self._known[padded[1:]] = shapes_on_meta(self.backbone, padded)
         return (height, width, *resized.image_sizes[0], *padded[1:]), self._known[padded[1:]]
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from splitlearn.models.cutting.check import run_reference, same, verify
 from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError
+from splitlearn.models.images import like
 
 _ONE_AT_A_TIME = RLock()  # a proof sets modes and takes hooks away for a moment
 
@@ -67,7 +68,8 @@ class Proof:
             if kind not in self.taken:
                 self._once(lambda: self._prove_images(*kind))
         if training and not self.trains:
-            self._once(self._prove_training)
+            with torch.inference_mode(False):  # which gives no gradients, whatever is enabled inside
+                self._once(self._prove_training)
 
     def _once(self, prove: Callable[[], None]) -> None:
         """Prove, unless it is a proof that asks."""
@@ -138,7 +140,7 @@ class Proof:
 
     @property
     def _like(self) -> Tensor:
-        return next((p for p in self.model.parameters() if p.is_floating_point()), torch.zeros(()))
+        return like(self.model)
 
     @property
     def _device(self) -> torch.device:

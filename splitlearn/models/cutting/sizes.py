@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 FeatureShape = tuple[int, ...]
+MAX_PIXELS = 1 << 24  # of an image whose size a payload tells: 4096 × 4096
+MAX_GROWTH = 16  # elements of a tensor over those of the example's, where its size follows the image's
 
 
 def shapes_on_meta(module: nn.Module, images: Sequence[int]) -> tuple[FeatureShape, ...]:

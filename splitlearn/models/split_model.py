@@ -137,12 +137,13 @@ class SplitModel(CompressionModel):
     @property
     def latent_shapes(self) -> list[FeatureShape]:
         """Shape of an image's latents, one for each float tensor that crosses."""
-        shapes, training = zip(self.net.shapes, self.net.dtypes, strict=True), self.training
+        facts, modes = zip(self.net.shapes, self.net.dtypes, strict=True), [(m, m.training) for m in self.modules()]
         device = self._like.device
         with torch.no_grad():
-            empty = [torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in shapes]
+            empty = [torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in facts]
             latents = self.eval().latents_of(list(map(self._typed, empty)))
-        self.train(training)
+        for module, mode in modes:
+            module.training = mode
         return [tuple(t.shape[1:]) for t in latents]
 
     def coded_by(self, quantizers: Sequence[Quantizer], codecs: Sequence[Codec]) -> SplitModel:

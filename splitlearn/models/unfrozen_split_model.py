@@ -36,6 +36,7 @@ class UnfrozenSplitModel(SplitModel):
     ) -> None:
         super().__init__(net, quantizer, codec, bottleneck, normalize)
         thaw(self.net)
+        self.train()  # a trainer leaves modes as it finds them
 
     def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
         """Return the crossing tensors of images in [0, 1], with the graph that made them.

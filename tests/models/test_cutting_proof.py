@@ -113,6 +113,23 @@ class Attention(Two):
         return attended.view_as(features)
 
 
+class KeepsNorm(Two):
+    """Its batch norm stays in eval mode whatever it is told, as in fine-tuned detectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(4)
+
+    def between(self, features: Tensor) -> Tensor:
+        normed: Tensor = self.norm(features)
+        return normed
+
+    def train(self, mode: bool = True) -> KeepsNorm:
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+
 class Detached(Two):
     def forward(self, images: Tensor) -> Tensor:
         with torch.no_grad():
@@ -234,7 +251,7 @@ def _state(net: Split, model: nn.Module) -> list[Tensor]:
     return [found[name] for name in model.state_dict()]
 
 
-@pytest.mark.parametrize("make", [Branch, Attention, Detached, Exported, DependsOnSize])
+@pytest.mark.parametrize("make", [Branch, Attention, Detached, Exported, DependsOnSize, KeepsNorm])
 def test_a_cut_that_would_train_otherwise_is_refused_for_training_alone(make: Callable[[], nn.Module]) -> None:
     model = make()
     if isinstance(model, DependsOnSize):

@@ -66,3 +66,21 @@ def test_thaw_undoes_freeze() -> None:
     assert norms
     assert all(norm.training for norm in norms)
     assert all(p.requires_grad for p in model.net.parameters())
+
+
+def test_it_is_in_training_mode_with_and_without_a_rate_loss(make_trainer: MakeTrainer) -> None:
+    for rate_loss in (None, L1Rate()):
+        model = unfrozen()
+        before = model.net.get_buffer("head.bn1.running_mean").clone()
+        assert model.training
+        assert all(module.training for module in model.modules())
+        make_trainer().fit(ClassificationTask(model, 10, rate_loss, 0.0), Digits(batch_size=32))
+        assert not torch.equal(model.net.get_buffer("head.bn1.running_mean"), before)
+
+
+def test_looking_at_shapes_changes_no_modes() -> None:
+    model = unfrozen()
+    model.net.eval()
+    modes = [module.training for module in model.modules()]
+    assert model.latent_shapes == [(8, 8, 8)]
+    assert [module.training for module in model.modules()] == modes

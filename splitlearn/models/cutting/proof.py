@@ -94,9 +94,12 @@ class Proof:
 
     def _prove_training(self) -> None:
         self._share_buffers()
-        halves = {id(module) for half in (self.head, self.tail) for module in half.modules()}
-        opened = [module for module in self.model.modules() if id(module) not in halves]
-        with _undisturbed(self._modules(), training=opened), _full_precision(self._device):
+        with _undisturbed(self._modules()), _full_precision(self._device):
+            self.head.train(), self.tail.train()
+            alone = {id(m): m.training for half in (self.head, self.tail) for m in half.modules()}
+            self.model.train()  # which may do something of its own: keep a norm in eval mode, say
+            if any(alone.get(id(module), True) != module.training for module in self.model.modules()):
+                raise CutError(self._untrainable())
             images = self._noise(self.shape, None)
             with _told_as(lambda error: CutError(f"{self._name} cannot train in two halves: {_first_line(error)}")):
                 whole = self._learnt(self.model, images)
@@ -200,13 +203,11 @@ def _told_as(told: Callable[[Exception], Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed(modules: Sequence[nn.Module], training: Sequence[nn.Module] | None = None) -> Iterator[None]:
-    """Take the forward hooks of others off `modules`; and set eval mode, or training mode for some of them alone."""
+def _undisturbed(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Take the forward hooks of others off `modules`, set eval mode, and leave both as they were."""
     hooks = [(m, m._forward_hooks, m.training) for m in modules]
     for module in modules:
-        module._forward_hooks = type(module._forward_hooks)()
-    for module in modules if training is None else training:
-        module.training = training is not None
+        module._forward_hooks, module.training = type(module._forward_hooks)(), False
     try:
         yield
     finally:

@@ -129,7 +129,9 @@ def _calibrated() -> SplitModel:
 
 def _fitted(model: SplitModel) -> SplitModel:
     symbols = [s.numpy() for s in model.symbols(_images())[0]]
-    return model.coded_by(model.quantizers, [model.codecs[0].fitted(symbols, model.quantizers[0].levels)])
+    return model.coded_by(
+        model.coder.quantizers, [model.coder.codecs[0].fitted(symbols, model.coder.quantizers[0].levels)]
+    )
 
 
 def _exits(weights: Path | None = None) -> EarlyExitModel:

@@ -130,7 +130,9 @@ def _measured(folder: Path, data: str) -> dict[str, float]:
     symbols = [
         image.numpy() for batch, _ in images.batches("val") for tensor in model.symbols(batch) for image in tensor
     ]
-    sent: SplitModel = model.coded_by(model.quantizers, [ContextRANS.fit(symbols, model.quantizers[0].levels)]).eval()
+    sent: SplitModel = model.coded_by(
+        model.coder.quantizers, [ContextRANS.fit(symbols, model.coder.quantizers[0].levels)]
+    ).eval()
     right = size = count = 0
     for batch, labels in images.batches("test"):
         payloads = sent.compress(batch)

@@ -177,7 +177,7 @@ def _students_points(student: Student, count: int | None) -> list[Point]:
     for bits in BITS:
         quantizer = MinMax(bits)
         models = {name: whole.coded_by([quantizer], [codec]) for name, codec in PLAIN.items()}
-        symbols = [models["Raw"].symbols_of([latent])[0][0].numpy() for latent in seen]
+        symbols = [models["Raw"].coder.symbols([latent])[0][0].numpy() for latent in seen]
         for kind in FITTED:
             models[kind.__name__] = whole.coded_by([quantizer], [kind.fit(symbols, 2**bits)])
         found: dict[str, float] = {}

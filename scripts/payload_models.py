@@ -100,12 +100,12 @@ def pictures(*size: int, count: int = 4) -> Tensor:
     return nn.functional.interpolate(noise, size, mode="bilinear")
 
 
-def of_split(model: SplitModel, larger: bool = False) -> Subject:
+def of_split(model: SplitModel | TiledFeatures, larger: bool = False) -> Subject:
     """Return a model that is cut, with payloads of images as large as the example and perhaps of larger ones."""
     model.eval().net.max_growth = GROWTH
     honest = model.compress(pictures(32, 32))
     largest = model.compress(pictures(64, 64, count=1)) if larger else honest[:1]
-    return Subject(model, Forger(model, honest + largest).draw, honest, largest, len(model.carriers))
+    return Subject(model, Forger(model, honest + largest).draw, honest, largest, len(model.coder.carriers))
 
 
 def several(parts: Sequence[Subject], whole: CompressionModel, honest: list[bytes]) -> Subject:
@@ -127,7 +127,7 @@ def bottleneck() -> Subject:
     net, unit = split(resnet8(), "layer2", SHAPE), partial(DepthwiseSeparable, channels=8)
     model = SplitModel(net, Step(0.05), codecs.Huffman(), unit).eval()
     symbols = [s.numpy() for s in model.symbols(pictures(32, 32))[0]]
-    model.codecs = (codecs.Huffman.fit(symbols, 256),)
+    model.coder.codecs = (codecs.Huffman.fit(symbols, 256),)
     return of_split(model)
 
 
@@ -137,7 +137,7 @@ def clipped() -> Subject:
     quantizer = Clipped(0.0, 2.0, levels=5, channels=16)
     model = SplitModel(net, quantizer, codecs.RANS(per_channel=True)).eval()
     symbols = [s.numpy() for s in model.symbols(pictures(32, 32))[0]]
-    model.codecs = (codecs.RANS(per_channel=True).fitted(symbols, 5),)
+    model.coder.codecs = (codecs.RANS(per_channel=True).fitted(symbols, 5),)
     return of_split(model, larger=True)
 
 
@@ -166,7 +166,7 @@ def bank() -> Subject:
         for bits, coder, channels in ((4, codecs.RANS(), 4), (6, codecs.TruncatedUnary(), 8), (8, codecs.Raw(), 16))
     ]
     points = [RatePoint(0.5 + rate / 10, 100.0 * rate) for rate in range(3)]
-    model = VariableRateModel(members, points).eval()
+    model = VariableRateModel.of(members, points).eval()
     found = [of_split(member) for member in members]
     forgers = [Forger(m, f.honest, (n, n, 0, 1, 2)) for n, (m, f) in enumerate(zip(members, found, strict=True))]
     subjects = [Subject(m, f.draw, [], []) for m, f in zip(members, forgers, strict=True)]
@@ -195,8 +195,7 @@ def int8() -> Subject:
 def tiled(format: str) -> Subject:
     """Features as a picture."""
     model = TiledFeatures(split(resnet8(), "layer1", SHAPE), MinMax(8), ImageFile(format, 60)).eval()
-    inner = of_split(model.model, larger=True)
-    return Subject(model, inner.draw, inner.honest, inner.largest)
+    return of_split(model, larger=True)
 
 
 def detector(build: Callable[..., nn.Module], at: str, quantizer: Any, coder: codecs.Codec) -> Subject:
@@ -209,7 +208,7 @@ def detector(build: Callable[..., nn.Module], at: str, quantizer: Any, coder: co
     images = [pictures(*size, count=1)[0] for size in ((32, 48), (40, 30), (60, 60), (20, 70))]
     honest = model.compress(images)
     largest = model.compress([pictures(SIDE, SIDE, count=1)[0]])
-    return Subject(model, Forger(model, honest + largest).draw, honest, largest, len(model.carriers))
+    return Subject(model, Forger(model, honest + largest).draw, honest, largest, len(model.coder.carriers))
 
 
 def image_file(codec: ImageCodec) -> Subject:

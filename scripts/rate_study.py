@@ -116,7 +116,7 @@ class Study:
     @cached_property
     def latents(self) -> list[Tensor]:
         """The float latents of the calibration images, `(B, …)` each."""
-        parts = [self.model.latents_of(self.model.features(p)) for p in torch.split(self.calibration, BATCH)]
+        parts = [self.model.coder.latents(self.model.features(p)) for p in torch.split(self.calibration, BATCH)]
         return [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
 
     @cached_property

@@ -38,7 +38,7 @@ def test_state_dicts_of_other_types_do_not_cast_limits(dtype: torch.dtype) -> No
     model = clipped()
     state = {name: t.to(dtype) if isinstance(t, torch.Tensor) else t for name, t in model.state_dict().items()}
     model.load_state_dict(state, assign=True)
-    assert model.quantizers[0].state_dict()["thresholds"].dtype == torch.float32
+    assert model.coder.quantizers[0].state_dict()["thresholds"].dtype == torch.float32
 
 
 @TYPES

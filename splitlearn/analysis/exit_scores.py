@@ -127,7 +127,7 @@ def static_codecs(model: EarlyExitModel, batches: Iterable[Tensor]) -> dict[str,
     symbols = [model.symbols(images) for images in batches]
     arrays = [torch.cat(parts).cpu().numpy() for parts in zip(*symbols, strict=True)]
     return {
-        name: [codec.fitted(iter(a), q.levels) for a, q in zip(arrays, model.quantizers, strict=True)]
+        name: [codec.fitted(iter(a), q.levels) for a, q in zip(arrays, model.coder.quantizers, strict=True)]
         for name, codec in CODECS.items()
     }
 
@@ -145,19 +145,19 @@ def score_exits(model: EarlyExitModel, batches: Batches, codecs: Mapping[str, Se
         RuntimeError: if what was decoded is not what was coded.
     """
     logits, labels = [], []
-    counts = torch.zeros(len(model.quantizers), 256, dtype=torch.long)
-    coded = {name: model.coded_by(model.quantizers, several) for name, several in codecs.items()}
+    counts = torch.zeros(len(model.coder.quantizers), 256, dtype=torch.long)
+    coded = {name: model.coded_by(model.coder.quantizers, several) for name, several in codecs.items()}
     sizes: dict[str, list[int]] = {name: [] for name in codecs}
     for images, targets in batches:
         output = model.run(images)
         logits.append(torch.stack([*output.exits, output.prediction], 1).cpu())
         labels.append(targets.cpu())
-        for row, symbols in zip(counts, model.symbols_of(output.latents), strict=True):
+        for row, symbols in zip(counts, model.coder.symbols(output.latents), strict=True):
             row += histogram(symbols, 256).sum(0).cpu()
         for name, each in coded.items():
-            payloads = each.compress_from(output.features)
-            received = [t for t in each.latents_hat(payloads) if t.is_floating_point()]
-            if not all(map(torch.equal, received, model.quantized(output.latents))):
+            payloads = each.coder.compress(output.features)
+            received = [t for t in each.coder.latents_hat(payloads) if t.is_floating_point()]
+            if not all(map(torch.equal, received, model.coder.quantized(output.latents))):
                 raise RuntimeError(f"{name} has not given back what it was given")
             sizes[name] += map(len, payloads)
     found, right = torch.cat(logits), torch.cat(labels)

@@ -95,7 +95,9 @@ def evaluate_exits(model: EarlyExitModel, data: ImageDataModule) -> Evaluation:
     calibration = list(_every(data, CALIBRATION))
     quantized = to_int8(model, calibration)
     codecs = static_codecs(quantized.model, calibration)
-    coded = {name: quantized.model.coded_by(quantized.model.quantizers, several) for name, several in codecs.items()}
+    coded = {
+        name: quantized.model.coded_by(quantized.model.coder.quantizers, several) for name, several in codecs.items()
+    }
     return Evaluation(
         shares,
         plain.accuracies,

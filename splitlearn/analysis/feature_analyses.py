@@ -114,7 +114,9 @@ def _entropy(run: FeatureRun) -> None:
     found = {source: min_max_entropies(t) for source, t in run.sources.items()}
     own = {
         source: context_entropies(symbols, quantizer.levels, f"{quantizer} of the model")
-        for source, symbols, quantizer in zip(run.sources, run.features.symbols, run.model.quantizers, strict=True)
+        for source, symbols, quantizer in zip(
+            run.sources, run.features.symbols, run.model.coder.quantizers, strict=True
+        )
     }
     write_records(run.out / "entropy.csv", {source: found[source] + own[source] for source in found})
     plot_entropies(found, run.out / "entropy.png", run.title("What contexts save"))

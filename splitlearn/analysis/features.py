@@ -56,7 +56,7 @@ def cut_features(model: SplitModel, batches: Iterable[Any], images: int) -> CutF
         for tensor in crossing:
             check_rows(tensor, seen)
         parts.append(tuple(t.cpu() for t in crossing))
-        symbols.append([s.cpu() for s in model.symbols_of(model.latents_of(crossing))])
+        symbols.append([s.cpu() for s in model.coder.symbols(model.coder.latents(crossing))])
         is_class = isinstance(targets, Tensor) and targets.ndim == 1 and len(targets) == len(pictures)
         labels.append(targets[: len(batch)].cpu() if is_class else None)
         seen += len(batch)

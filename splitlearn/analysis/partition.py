@@ -55,7 +55,7 @@ def partition(model: EarlyExitModel) -> Partition:
             head_macs += count_macs(step, *tensors)
             tensors = step(*tensors)
             exit_macs += 0 if classifier is None else count_macs(classifier, tensors[0])
-        units = cast("list[Bottleneck]", list(running.bottlenecks))
+        units = cast("list[Bottleneck]", list(running.coder.bottlenecks))
         latents = tuple(unit.encoder(tensor) for unit, tensor in zip(units, tensors, strict=True))
         encoder_macs, decoder_macs = (
             sum(count_macs(getattr(unit, part), given) for unit, given in zip(units, inputs, strict=True))

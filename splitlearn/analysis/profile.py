@@ -132,14 +132,14 @@ class Complexity:
 def complexity(model: SplitModel) -> Complexity:
     """Return parameters and multiply–accumulates of a model's bottlenecks (Datta et al. 2022, Table III)."""
     encoder_macs = decoder_macs = 0
-    units = cast("list[Bottleneck]", list(copy.deepcopy(model.bottlenecks).to("meta").float().eval()))
+    units = cast("list[Bottleneck]", list(copy.deepcopy(model.coder.bottlenecks).to("meta").float().eval()))
     for unit in units:
         features = torch.zeros(1, *unit.shape, device="meta", dtype=torch.float32)
         with torch.no_grad():
             latent = unit.encoder(features)
         encoder_macs += count_macs(unit.encoder, features)
         decoder_macs += count_macs(unit.decoder, latent)
-    return Complexity(sum(p.numel() for p in model.bottlenecks.parameters()), encoder_macs, decoder_macs)
+    return Complexity(sum(p.numel() for p in model.coder.bottlenecks.parameters()), encoder_macs, decoder_macs)
 
 
 @dataclass(frozen=True)

@@ -78,11 +78,11 @@ def measure_rates(
         nonlocal entropy, images, elements
         for number, features in enumerate(batches):
             for label, model in models.items():
-                payloads = model.compress_from(features)
+                payloads = model.coder.compress(features)
                 sizes[label] += sum(map(len, payloads))
                 if number == 0:
                     _check(label, model, features, payloads)
-            symbols = first.symbols_of(first.latents_of(features))
+            symbols = first.coder.symbols(first.coder.latents(features))
             entropy += sum(entropy_bytes(image) for tensor in symbols for image in tensor.cpu().numpy())
             images += len(features[0])
             elements += sum(tensor.numel() for tensor in symbols)
@@ -93,7 +93,7 @@ def measure_rates(
     value = score(predictions())
     if not images:
         raise ValueError("there are no images to measure")
-    levels = max(quantizer.levels for quantizer in first.quantizers)
+    levels = max(quantizer.levels for quantizer in first.coder.quantizers)
     totals = {ENTROPY: entropy} | sizes
     return [
         RatePoint(
@@ -176,7 +176,7 @@ def plot_rates(
 
 def _check(label: str, model: SplitModel, features: tuple[Tensor, ...], payloads: Sequence[bytes]) -> None:
     """Compare what payloads decode to with the quantized latents."""
-    quantized = [q(latent) for q, latent in zip(model.quantizers, model.latents_of(features), strict=True)]
-    decoded = [t for t in model.latents_hat(payloads) if t.is_floating_point()]
+    quantized = [q(latent) for q, latent in zip(model.coder.quantizers, model.coder.latents(features), strict=True)]
+    decoded = [t for t in model.coder.latents_hat(payloads) if t.is_floating_point()]
     if not all(torch.equal(a, b) for a, b in zip(decoded, quantized, strict=True)):
         raise CodecError(f"{label} is not lossless: a latent came back changed")

@@ -35,12 +35,12 @@ def config_latents(
         OSError: if weights, images or checkpoint are absent.
     """
     model, batches = config_images(config, ckpt_path, data_root, images, words)
-    grids = [quantizer.grid for quantizer in model.quantizers]
+    grids = [quantizer.grid for quantizer in model.coder.quantizers]
     if None in grids:
-        kind = type(model.quantizers[grids.index(None)]).__name__
+        kind = type(model.coder.quantizers[grids.index(None)]).__name__
         raise UsageError(f"{kind} has no grid of numpy, on which codecs are compared: give it one, see Quantizer.grid")
     with torch.no_grad():
-        parts = [[t.float().cpu().numpy() for t in model.latents_of(model.features(batch))] for batch, *_ in batches]
+        parts = [[t.float().cpu().numpy() for t in model.coder.latents(model.features(batch))] for batch, *_ in batches]
     latents = [np.concatenate(tensors) for tensors in zip(*parts, strict=True)]
     if len(latents[0]) < 2:
         raise UsageError(f"comparing takes two images or more, {config} brings {len(latents[0])}")

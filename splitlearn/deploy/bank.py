@@ -108,8 +108,8 @@ def load_bank(
         models = [rebuild(manifest, tensors, net) for manifest, tensors in exports]
         rate_name = rate_beside(score)
         points = [RatePoint(_figure(manifest, score), _figure(manifest, rate_name)) for manifest, _ in exports]
-        VariableRateModel(models, points)
-    return VariableRateModel(models, points, rate, budget).eval()
+        VariableRateModel.of(models, points)
+    return VariableRateModel.of(models, points, rate, budget).eval()
 
 
 def read_bank(path: str | Path) -> tuple[str, list[Export]]:

@@ -52,7 +52,7 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
     if not model.frozen:
         raise ValueError("the network of this model trains too, so its bottleneck fits no other: keep the checkpoint")
     tensors = {name: t.contiguous().cpu() for name, t in _parts(model).state_dict().items()}
-    for index, codec in enumerate(model.codecs):
+    for index, codec in enumerate(model.coder.codecs):
         tensors |= {f"codecs.{index}.{name}": torch.tensor(table) for name, table in codec.tables().items()}
     if model.normalize is not None:
         tensors |= {f"normalize.{name}": getattr(model.normalize, name).cpu() for name in ("mean", "std")}
@@ -63,9 +63,9 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         "weights_id": weights_id(model.net),
         "split": model.net.at,
         "input_shape": model.net.input_shape,
-        "bottlenecks": [described(unit) for unit in model.bottlenecks],
-        "quantizers": [described(quantizer) for quantizer in model.quantizers],
-        "codecs": [described(codec) for codec in model.codecs],
+        "bottlenecks": [described(unit) for unit in model.coder.bottlenecks],
+        "quantizers": [described(quantizer) for quantizer in model.coder.quantizers],
+        "codecs": [described(codec) for codec in model.coder.codecs],
         "tensors_id": tensors_id(tensors),
         "complexity": asdict(complexity(model)),
         "metrics": dict(metrics or {}),
@@ -199,7 +199,7 @@ def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Spl
         ],
         normalize=_normalize(below("normalize.", tensors), net.input_shape[0]),
     )
-    shapes = [tuple(unit.shape) for unit in cast("list[Bottleneck]", list(model.bottlenecks))]
+    shapes = [tuple(unit.shape) for unit in cast("list[Bottleneck]", list(model.coder.bottlenecks))]
     types = [dtype if dtype.is_floating_point else None for dtype in net.dtypes]
     found = [
         rebuilt_module(unit, Bottleneck, below(f"bottlenecks.{i}.", tensors), dtype)
@@ -207,7 +207,7 @@ def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Spl
     ]
     if [tuple(unit.shape) for unit in found] != shapes:
         raise PartError(f"its bottlenecks take {[tuple(unit.shape) for unit in found]}, and {shapes} cross the cut")
-    model.bottlenecks = nn.ModuleList(found)  # they are trained; `requires_grad_()` lets them go on
+    model.coder.bottlenecks = nn.ModuleList(found)  # they are trained; `requires_grad_()` lets them go on
     model = model.to(next(net.parameters()).device).eval()
     _check_coders(model)
     return model
@@ -218,9 +218,9 @@ def _check_coders(model: SplitModel) -> None:
     """Send empty features through bottlenecks, quantizers and codecs: levels, tables and shapes must fit each other."""
     device = next(model.net.parameters()).device
     kinds = list(zip(model.net.shapes, model.net.dtypes, strict=True))
-    latents = model.latents_of([torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in kinds])
-    units = [unit for unit, (_, dtype) in zip(model.bottlenecks, kinds, strict=True) if dtype.is_floating_point]
-    for unit, latent, quantizer, codec in zip(units, latents, model.quantizers, model.codecs, strict=True):
+    latents = model.coder.latents([torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in kinds])
+    units = [unit for unit, (_, dtype) in zip(model.coder.bottlenecks, kinds, strict=True) if dtype.is_floating_point]
+    for unit, latent, quantizer, codec in zip(units, latents, model.coder.quantizers, model.coder.codecs, strict=True):
         restored = cast("Bottleneck", unit).decoder(quantizer(latent).to(latent.dtype))
         if tuple(restored.shape[1:]) != unit.shape:
             raise PartError(f"its bottleneck restores {tuple(restored.shape[1:])} in place of {unit.shape}")
@@ -304,7 +304,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 def _parts(model: SplitModel) -> nn.ModuleDict:
     """The modules whose tensors are exported."""
-    return nn.ModuleDict({"bottlenecks": model.bottlenecks, "quantizers": nn.ModuleList(model.quantizers)})
+    return nn.ModuleDict({"bottlenecks": model.coder.bottlenecks, "quantizers": nn.ModuleList(model.coder.quantizers)})
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -126,7 +126,7 @@ def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) 
         raise ValueError("there are no images to calibrate with: give at least one")
     batches = [model.features(batch) for batch in torch.split(images, BATCH)]
     features = tuple(torch.cat(tensors) for tensors in zip(*batches, strict=True))
-    latents = model.latents_of(features)
+    latents = model.coder.latents(features)
     statistics = [LatentStatistics.of(t, settings.per_channel and t.dim() > 2) for t in latents]
     if not any(bool(counted.variance.any()) for counted in statistics):
         raise ValueError(

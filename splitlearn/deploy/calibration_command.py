@@ -47,7 +47,7 @@ def calibrate_command(
     export_bottleneck(found.model, out, metrics)
     console = Console()
     print_whole(_table(found))
-    for quantizer in found.model.quantizers:
+    for quantizer in found.model.coder.quantizers:
         console.print(str(quantizer), soft_wrap=True)
     size = f"{found.model.table_bytes:,} bytes of levels and tables, sent once"
     console.print(f"{out} written ({size}); {_config_beside(out, config)}", soft_wrap=True)

@@ -50,7 +50,7 @@ def export_command(
     elif isinstance(model, EarlyExitModel):
         path = export_early_exit(model, out / "early_exit.safetensors", metrics)
     elif isinstance(model, SplitModel):
-        path, trained = export_bottleneck(model, out / "bottleneck.safetensors", metrics), model.bottlenecks
+        path, trained = export_bottleneck(model, out / "bottleneck.safetensors", metrics), model.coder.bottlenecks
     elif isinstance(model, InputModel):
         path, trained = export_network(model.network, out / "network.safetensors", metrics), model.network
     else:

@@ -27,12 +27,12 @@ def export_early_exit(model: EarlyExitModel, path: str | Path, metrics: Mapping[
         The path written.
     """
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.tensors().items()}
-    for number, codec in enumerate(model.codecs):
+    for number, codec in enumerate(model.coder.codecs):
         tensors |= {f"codecs.{number}.{name}": torch.from_numpy(table.copy()) for name, table in codec.tables().items()}
     about = {
         "network": model.net.name,
         "exits": json.dumps(model.exit_names),
-        "codecs": json.dumps([codec_name(codec) for codec in model.codecs]),
+        "codecs": json.dumps([codec_name(codec) for codec in model.coder.codecs]),
         "metrics": json.dumps(dict(metrics or {})),
     }
     save_tensors(tensors, path, about)

@@ -10,6 +10,7 @@ from splitlearn.models.bottleneck import (
     NormalizedSeparable,
 )
 from splitlearn.models.box_decoder import BoxDecoder
+from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.confidence import (
     Confidence,
     LowEntropy,
@@ -18,6 +19,7 @@ from splitlearn.models.confidence import (
     calibration_error,
     fit_temperature,
 )
+from splitlearn.models.cut_model import CutModel
 from splitlearn.models.cutting import (
     CutError,
     Split,
@@ -60,9 +62,11 @@ __all__ = [
     "CompressionModel",
     "Confidence",
     "CutError",
+    "CutModel",
     "DepthwiseSeparable",
     "EarlyExitModel",
     "ExitBranch",
+    "FeatureCoder",
     "Identity",
     "ImageCodec",
     "ImageFile",

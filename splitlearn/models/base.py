@@ -25,6 +25,11 @@ class CompressionModel(nn.Module, ABC):
 
     settles_early: ClassVar[bool] = False
 
+    @property
+    def table_bytes(self) -> int:
+        """Size of what both sides must share beside weights, sent once: code tables and levels; 0 if there are none."""
+        return 0
+
     @abstractmethod
     def run(self, images: Tensor) -> SplitOutput:
         """Return the differentiable pass: prediction, features, latents and reconstructions."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -24,8 +25,10 @@ class Bottleneck(nn.Module, ABC):
         shape: `(C, H, W)` of one image's features; the decoder restores exactly this.
         encoder: features `(B, C, H, W)` → latent.
         decoder: latent → features.
+        takes_any_shape: whether it takes features of other shapes than `shape` too.
     """
 
+    takes_any_shape: ClassVar[bool] = False
     shape: FeatureShape
     encoder: nn.Module
     decoder: nn.Module
@@ -161,6 +164,8 @@ class Identity(Bottleneck):
     Reference:
         Carra & Neglia 2023.
     """
+
+    takes_any_shape = True
 
     def __init__(self, shape: FeatureShape) -> None:
         super().__init__()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -102,7 +101,8 @@ class EarlyExitModel(SplitModel):
             self._load(weights)
         self.train()
 
-    def _prepared(self, net: Split) -> Split:
+    @staticmethod
+    def _prepared(net: Split) -> Split:
         return net
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -149,8 +149,8 @@ class EarlyExitModel(SplitModel):
             ValueError: if given features that were made before.
         """
         features, exits = self._head(images)
-        latents = self._encode(features)
-        features_hat = self._decode(latents if self.training else self.quantized(latents))
+        latents = self.coder.encoded(features)
+        features_hat = self.coder.restored(latents if self.training else self.coder.quantized(latents))
         floats = tuple(t for t in latents if t.is_floating_point())
         return ExitOutput(self.net.tail(*features_hat), features, floats, features_hat, tuple(exits))
 
@@ -162,7 +162,7 @@ class EarlyExitModel(SplitModel):
         decisions = self.decide(images)
         if not decisions.features:
             return decisions.logits
-        hats = self._decode(self.quantized(self._encode(decisions.features)))
+        hats = self.coder(decisions.features)
         return decisions.completed(self.net.tail(*hats))
 
     @torch.no_grad()
@@ -177,10 +177,10 @@ class EarlyExitModel(SplitModel):
 
     def _decided(self, images: Tensor) -> Decisions:
         tensors: tuple[Tensor, ...] = (self._normalized(images),)
-        count, device = len(images), self._like.device
+        count, device = len(images), like(self.net).device
         going = torch.arange(count, device=device)
         exits = torch.full((count,), len(self.exits), device=device)
-        logits = torch.full((count, self.num_classes), torch.nan, device=device, dtype=self._like.dtype)
+        logits = torch.full((count, self.num_classes), torch.nan, device=device, dtype=like(self.net).dtype)
         for number, step in enumerate(self.steps):
             tensors = step(*tensors)
             if number == len(self.exits):
@@ -227,7 +227,7 @@ class EarlyExitModel(SplitModel):
         Raises:
             ValueError: if a latent holds NaN or infinity.
         """
-        full = iter(self.compress_from(decisions.features) if decisions.features else ())
+        full = iter(self.coder.compress(decisions.features) if decisions.features else ())
         return [next(full) if sent else b"" for sent in decisions.sent.tolist()]
 
     @torch.inference_mode()
@@ -250,28 +250,16 @@ class EarlyExitModel(SplitModel):
             )
         if found is not None and len(places) == len(payloads):
             return cast("Tensor", found)
-        logits = self._like.new_full((len(payloads), self.num_classes), torch.nan)
+        logits = like(self.net).new_full((len(payloads), self.num_classes), torch.nan)
         if found is not None:
             logits[places] = found.to(logits.dtype)
         return logits
 
-    def coded_by(self, quantizers: Sequence[Quantizer], codecs: Sequence[Codec]) -> EarlyExitModel:
-        """Return a model with these quantizers and codecs that shares network and exits with this one."""
-        model = copy.copy(self)
-        model._modules = dict(self._modules)
-        model.quantizers, model.codecs = tuple(quantizers), tuple(codecs)
-        return model
-
-    def quantized(self, latents: Sequence[Tensor]) -> list[Tensor]:
-        """Return latents of all tensors that cross as the server gets them: floats quantized, integers as they are."""
-        quantizers = iter(self.quantizers)
-        return [next(quantizers)(t) if t.is_floating_point() else t for t in latents]
-
     def tensors(self) -> dict[str, Tensor]:
         """Return all weights by name, those of the network under the names that it has without exits and cut."""
         found = {f"network.{name}": t for half in (self.net.head, self.net.tail) for name, t in _tensors(half)}
-        for part in ("exits", "bottlenecks"):
-            found |= {f"{part}.{name}": t for name, t in _tensors(cast(Any, getattr(self, part)))}
+        for part, units in (("exits", self.exits), ("bottlenecks", self.coder.bottlenecks)):
+            found |= {f"{part}.{name}": t for name, t in _tensors(units)}
         return found | {"temperatures": self.temperatures}
 
     def _load(self, weights: str | Path) -> None:
@@ -281,7 +269,7 @@ class EarlyExitModel(SplitModel):
             for name, tensor in found.items():
                 mine[name].copy_(tensor)
         if is_safetensors(path := Path(weights).expanduser()):
-            self.codecs = _with_tables(self.codecs, path)
+            self.coder.codecs = _with_tables(self.coder.codecs, path)
 
     def _normalized(self, images: Tensor) -> Tensor:
         normalized = super()._normalized(images)

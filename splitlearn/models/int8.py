@@ -70,7 +70,7 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
         if isinstance(module, DepthwiseTransposed):
             module.__class__ = nn.ConvTranspose2d  # type: ignore[assignment]  # in eval mode it is; FX looks at the class
     with _engine() as backend, torch.no_grad():
-        watching = [_Watching(backend) for _ in twin.quantizers]
+        watching = [_Watching(backend) for _ in twin.coder.quantizers]
         prepared = False
         for images in batches:
             if not isinstance(images, Tensor):
@@ -79,7 +79,7 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
                 )
             if not prepared:
                 _prepare(twin, images.cpu(), backend)
-                twin.quantizers, prepared = tuple(watching), True
+                twin.coder.quantizers, prepared = tuple(watching), True
             twin.run(images.cpu())
         if not prepared:
             raise Int8Error("there are no images to calibrate INT8 with: give some of the validation set")
@@ -88,7 +88,7 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
         twin.net.head = twin.steps
     else:
         twin.net.guard(model.net.proof)
-    twin.quantizers = tuple(each.affine() for each in watching)
+    twin.coder.quantizers = tuple(each.affine() for each in watching)
     from torch.ao.nn.quantized.modules.utils import WeightedQuantizedModule
 
     halves = _halves(twin)
@@ -157,7 +157,7 @@ def _parts(model: SplitModel) -> list[tuple[nn.Module, str]]:
         parts += [(group, name) for group in (model.steps, model.exits) for name, _ in group.named_children()]
     else:
         parts.append((model.net, "head"))
-    for unit in model.bottlenecks:
+    for unit in model.coder.bottlenecks:
         parts += [(unit, name) for name in ("encoder", "decoder") if list(getattr(unit, name).parameters())]
     return [*parts, (model.net, "tail")]
 
@@ -216,7 +216,7 @@ def _convert(model: SplitModel) -> None:
 
 def _halves(model: SplitModel) -> tuple[nn.Module, nn.Module]:
     """Return all that runs on the device, and all that runs on the edge server."""
-    units = cast("list[Bottleneck]", list(model.bottlenecks))
+    units = cast("list[Bottleneck]", list(model.coder.bottlenecks))
     device = [model.net.head, *(unit.encoder for unit in units), *getattr(model, "exits", ())]
     server = [model.net.tail, *(unit.decoder for unit in units)]
     return nn.ModuleList(device), nn.ModuleList(server)

@@ -6,7 +6,6 @@ import math
 import zlib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +16,17 @@ from torch import Tensor
 from splitlearn.codecs import Codec, CodecError
 from splitlearn.codecs.base import Payload
 from splitlearn.grids import EvenGrid
-from splitlearn.models.base import CompressionModel, Normalize
+from splitlearn.models.base import Normalize
+from splitlearn.models.coder import FeatureCoder
+from splitlearn.models.cut_model import CutModel
 from splitlearn.models.cutting import Split
+from splitlearn.models.freeze import freeze
 from splitlearn.models.image_codec import ImageCodec
-from splitlearn.models.split_model import SplitModel
-from splitlearn.outputs import SplitOutput
+from splitlearn.outputs import Features, SplitOutput
 from splitlearn.quantizers import Quantizer
 
 
-class TiledFeatures(CompressionModel):
+class TiledFeatures(CutModel):
     """A frozen network cut in two, whose features cross as one grey picture in a lossy image format.
 
         images → normalize → head → quantize → tile → image file ═ payload ═ image file → untile → dequantize → tail
@@ -60,49 +61,38 @@ class TiledFeatures(CompressionModel):
         image_codec: ImageCodec,
         normalize: Normalize | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(freeze(net), normalize)
         self.image_codec = image_codec
         codec: Codec | list[Codec]
         if isinstance(quantizer, Quantizer):
             codec = _Mosaic(image_codec, _ranking(quantizer))
         else:
             codec = [_Mosaic(image_codec, _ranking(each)) for each in quantizer]
-        self.model = SplitModel(net, quantizer, codec, normalize=normalize)
+        self.coder = FeatureCoder(net, quantizer, codec)
 
     @property
-    def net(self) -> Split:
-        """The cut network."""
-        return self.model.net
+    def table_bytes(self) -> int:
+        """Size of what both sides must share beside weights: levels of calibrated quantizers."""
+        return self.coder.table_bytes
 
-    def run(self, images: Tensor) -> SplitOutput:
+    def run(self, images: Tensor | Features) -> SplitOutput:
         """Return the differentiable pass: the quantizer's loss, without that of the image format."""
-        return self.model.run(images)
+        return self._run(self.coder, self.features(images))
 
     @torch.inference_mode()
-    def compress(self, images: Tensor | Sequence[Tensor]) -> list[bytes]:
-        """Return one payload an image: a container with a picture for each float tensor that crosses.
+    def compress(self, images: Tensor | Sequence[Tensor] | Features) -> list[bytes]:
+        """Return one payload per image: a container with a picture for each float tensor that crosses.
 
         Raises:
             ValueError: if a feature is NaN or infinite, the cut refuses these images' size, or the format holds no
                 picture as large as the mosaic.
         """
-        return self.model.compress(images)
-
-    @torch.inference_mode()
-    def decompress(self, payloads: Sequence[Payload]) -> Any:
-        """Return the prediction for a batch of payloads, from nothing but these.
-
-        Raises:
-            CodecError: if a payload is damaged, was written with another quantizer or image codec, or cannot come from
-                this model; or if the payloads are of images of different sizes, and the network is no detector.
-            ValueError: if there are no payloads, or one is no bytes.
-        """
-        return self.model.decompress(payloads)
+        return [payload for batch in self._batches(images) for payload in self.coder.compress(self.features(batch))]
 
     @torch.inference_mode()
     def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
-        """Return the tensors that the tail is given for a batch of payloads, each `(B, …)`."""
-        return self.model.latents_hat(payloads)
+        """Return the tensors that the tail is given for a batch of payloads, each `(B, …)`; raises as `decompress`."""
+        return self.coder.decompress(payloads)
 
 
 class _Mosaic(Codec):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.codecs.container import TAGS
-from splitlearn.models.base import CompressionModel, Normalize
+from splitlearn.models.base import Normalize
+from splitlearn.models.coder import FeatureCoder
+from splitlearn.models.cut_model import CutModel
 from splitlearn.models.cutting import Split
-from splitlearn.models.images import sent
+from splitlearn.models.freeze import freeze
 from splitlearn.models.message import tag_message, untag_message
 from splitlearn.models.split_model import SplitModel
 from splitlearn.outputs import Features, SplitOutput
@@ -37,30 +39,32 @@ class RatePoint:
     bytes_per_image: float
 
 
-class VariableRateModel(CompressionModel):
-    """A frozen network with up to eight bottlenecks at one cut, and payloads that name theirs.
+class VariableRateModel(CutModel):
+    """A frozen network with up to eight feature coders at one cut, and payloads that name theirs.
 
                                 ┌ encoder 0 → quantize → encode ┐             ┌ decode → dequantize → decoder 0 ┐
         images → normalize → head …                             ╞ payload, i ═╡                               … tail
                                 └ encoder 7 → quantize → encode ┘             └ decode → dequantize → decoder 7 ┘
 
-    There is one network; a rate is a bottleneck, a quantizer and code tables, and these alone are changed with it. The
-    rate's number takes ⌈log₂ K⌉ of three bits that a payload has to spare, so that no payload is longer than that of
-    the rate's `SplitModel`; that of rate 0 is the same.
+    There is one network; a rate is a coder, and it alone is changed with the rate. The rate's number takes ⌈log₂ K⌉ of
+    three bits that a payload has to spare, so that no payload is longer than that of a `SplitModel` with this coder;
+    that of rate 0 is the same.
 
     Args:
-        models: one a rate, of one cut network that they share, by rising rate.
+        net: the cut network, which is frozen.
+        coders: one for each rate, made for `net`, by rising rate.
         points: what a test of each has measured.
         rate: number of the rate that `compress` takes; None for the one with the highest score.
         budget: bytes that no payload of `compress` may pass; None for no limit.
+        normalize: applied to images in [0, 1] before the head; None if the network takes them so.
 
     Attributes:
-        models: as given.
+        coders: as given.
         points: as given.
 
     Raises:
-        ValueError: if there are no models or more than eight, not as many points, several networks, or rate and budget
-            are out of range or both given.
+        ValueError: if there are no coders or more than eight, not as many points, coders of another network, or rate
+            and budget are out of range or both given.
 
     Reference:
         Datta et al. 2022, Sec. IV: seven bottlenecks make a curve, three bits tell which of them was used.
@@ -68,29 +72,49 @@ class VariableRateModel(CompressionModel):
 
     def __init__(
         self,
+        net: Split,
+        coders: Sequence[FeatureCoder],
+        points: Sequence[RatePoint],
+        rate: int | None = None,
+        budget: int | None = None,
+        normalize: Normalize | None = None,
+    ) -> None:
+        super().__init__(freeze(net), normalize)
+        if not 1 <= len(coders) <= TAGS or len(points) != len(coders):
+            raise ValueError(
+                f"a bank holds 1 to {TAGS} rates and a point for each, got {len(coders)} rates and {len(points)} "
+                "points: leave some out"
+            )
+        if any(coder.net is not net for coder in coders):
+            raise ValueError("the rates of a bank share one network and one cut: make each with the same Split object")
+        self.coders = nn.ModuleList(coders)
+        self.points = tuple(points)
+        self.rate, self.budget = self._checked(rate, budget)
+
+    @classmethod
+    def of(
+        cls,
         models: Sequence[SplitModel],
         points: Sequence[RatePoint],
         rate: int | None = None,
         budget: int | None = None,
-    ) -> None:
-        super().__init__()
-        if not 1 <= len(models) <= TAGS or len(points) != len(models):
-            raise ValueError(
-                f"a bank holds 1 to {TAGS} rates and a point for each, got {len(models)} models and {len(points)} "
-                "points: leave some out"
-            )
-        if any(model.net is not models[0].net or not _same(model, models[0]) for model in models):
-            raise ValueError(
-                "the rates of a bank share one network, one cut and one normalization: make each with the same "
-                "Split object"
-            )
-        self.models = nn.ModuleList(models)
-        self.points = tuple(points)
-        self.rate, self.budget = self._checked(rate, budget)
+    ) -> Self:
+        """Return the bank of models that share one `Split` and normalize alike; the other arguments are the class's.
+
+        Raises:
+            ValueError: as the class, or if they normalize differently.
+        """
+        if not models:
+            raise ValueError(f"a bank holds 1 to {TAGS} rates and a point for each, and there are no models")
+        first = models[0]
+        if not all(_same(model.normalize, first.normalize) for model in models):
+            raise ValueError("the rates of a bank share one normalization: give all models the same")
+        return cls(first.net, [model.coder for model in models], points, rate, budget, first.normalize)
 
     def run(self, images: Tensor | Features) -> SplitOutput:
         """Return the differentiable pass at this model's rate; a budget is of bytes, and this pass has none."""
-        return self._models()[self._best if self.rate is None else self.rate].run(images)
+        features, coder = self.features(images), self._coders()[self._best if self.rate is None else self.rate]
+        return self._run(coder, features)
 
     @torch.inference_mode()
     def compress(
@@ -112,51 +136,41 @@ class VariableRateModel(CompressionModel):
                 rate or budget are out of range or both given.
         """
         rate, budget = (self.rate, self.budget) if rate is None and budget is None else self._checked(rate, budget)
-        first = self._models()[0]
-        batches: Sequence[Tensor | Features] = (
-            [images] if isinstance(images, Features) else sent(images, self.net.input_shape, self.net.by_image)
-        )
         payloads: list[bytes] = []
-        for batch in batches:
-            features = first.features(batch)
+        for batch in self._batches(images):
+            features = self.features(batch)
             chosen = self._best if rate is None else rate
             payloads += self._at(chosen, features) if budget is None else self._within(budget, features)
         return payloads
 
+    @torch.inference_mode()
     def check_lossless(self, images: Tensor | Sequence[Tensor] | Features) -> None:
         """Refuse codecs that give back other symbols than they were given, at any rate.
 
         Raises:
             CodecError: if one does.
         """
-        for model in self._models():
-            model.check_lossless(images)
-
-    @torch.inference_mode()
-    def decompress(self, payloads: Sequence[Payload]) -> Any:
-        """Return the prediction for a batch of payloads of any rates, in their order; the tail runs once.
-
-        Raises:
-            CodecError: if a payload is damaged, names a rate that this bank has not, or cannot come from this rate's
-                model; or if the payloads are of images of different sizes, and the network is no detector.
-            ValueError: if there are no payloads, or one is no bytes.
-        """
-        first = self._models()[0]
-        if self.net.by_image and payloads:
-            return [found for payload in payloads for found in first.predicted(self.features_hat([payload]))]
-        return first.predicted(self.features_hat(payloads))
+        for batch in self._batches(images):
+            features = self.features(batch)
+            for coder in self._coders():
+                coder.check_lossless(features)
 
     @torch.inference_mode()
     def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
-        """Return the tensors that the tail is given for a batch of payloads, each `(B, …)`; raises as `decompress`."""
+        """Return the tensors that the tail is given for payloads of any rates, in their order, each `(B, …)`.
+
+        Raises:
+            CodecError: if a payload is damaged, names a rate that this bank has not, or cannot come from this rate's
+                coder; or if the payloads are of images of different sizes.
+            ValueError: if there are no payloads, or one is no bytes.
+        """
         if not payloads:
             raise ValueError("there are no payloads to decompress")
         rates, plain = zip(*map(self._read, payloads), strict=True)
-        models, numbers = self._models(), sorted(set(rates))
+        coders, numbers = self._coders(), sorted(set(rates))
         groups = [[i for i, rate in enumerate(rates) if rate == number] for number in numbers]
         restored: list[tuple[Tensor, ...]] = [
-            models[number].features_hat([plain[i] for i in group])
-            for number, group in zip(numbers, groups, strict=True)
+            coders[number].decompress([plain[i] for i in group]) for number, group in zip(numbers, groups, strict=True)
         ]
         if len(restored) == 1:
             return restored[0]
@@ -175,17 +189,24 @@ class VariableRateModel(CompressionModel):
         """
         return [self._read(payload)[0] for payload in payloads]
 
-    @property
-    def net(self) -> Split:
-        """The cut network that all rates share."""
-        return self._models()[0].net
+    def at_rate(self, rate: int) -> SplitModel:
+        """Return the model of one rate alone, which shares network and coder with this one.
+
+        Raises:
+            ValueError: if there is no such rate.
+        """
+        self._checked(rate, None)
+        coder = self._coders()[rate]
+        model = SplitModel(self.net, list(coder.quantizers), list(coder.codecs), normalize=self.normalize)
+        model.coder = coder
+        return model.train(self.training)
 
     @property
     def switch_bytes(self) -> list[int]:
         """Size of what each rate has of its own, which a switch to it loads: weights, levels and code tables."""
         return [
-            sum(t.nbytes for t in model.bottlenecks.state_dict().values()) + model.table_bytes
-            for model in self._models()
+            sum(t.nbytes for t in coder.bottlenecks.state_dict().values()) + coder.table_bytes
+            for coder in self._coders()
         ]
 
     @property
@@ -196,10 +217,10 @@ class VariableRateModel(CompressionModel):
     @property
     def table_bytes(self) -> int:
         """Size of what both sides must share beside weights: that of this model's rate, of all rates under a budget."""
-        models = self._models()
+        coders = self._coders()
         if self.budget is not None:
-            return sum(model.table_bytes for model in models)
-        return models[self._best if self.rate is None else self.rate].table_bytes
+            return sum(coder.table_bytes for coder in coders)
+        return coders[self._best if self.rate is None else self.rate].table_bytes
 
     @property
     def _best(self) -> int:
@@ -210,7 +231,7 @@ class VariableRateModel(CompressionModel):
         return sorted(range(len(self.points)), key=lambda i: (-self.points[i].score, self.points[i].bytes_per_image))
 
     def _at(self, rate: int, features: tuple[Tensor, ...]) -> list[bytes]:
-        payloads = self._models()[rate].compress_from(features)
+        payloads = self._coders()[rate].compress(features)
         return [tag_message(payload, len(features), rate) for payload in payloads]
 
     def _within(self, budget: int, features: tuple[Tensor, ...]) -> list[bytes]:
@@ -231,29 +252,26 @@ class VariableRateModel(CompressionModel):
         return smallest
 
     def _read(self, payload: Payload) -> tuple[int, bytes]:
-        """Return the rate that a payload names, and the payload as that rate's model reads it."""
-        models = self._models()
-        rate, plain = untag_message(as_bytes(payload), len(models[0].net.dtypes))
-        if rate >= len(models):
-            raise CodecError(f"the payload is damaged or of another bank: it names rate {rate} of {len(models)}")
+        """Return the rate that a payload names, and the payload as that rate's coder reads it."""
+        rate, plain = untag_message(as_bytes(payload), len(self.net.dtypes))
+        if rate >= len(self.coders):
+            raise CodecError(f"the payload is damaged or of another bank: it names rate {rate} of {len(self.coders)}")
         return rate, plain
 
     def _checked(self, rate: int | None, budget: int | None) -> tuple[int | None, int | None]:
         if rate is not None and budget is not None:
             raise ValueError(f"take a rate or a budget, not both: got rate={rate} and budget={budget}")
-        if rate is not None and not 0 <= rate < len(self.models):
-            raise ValueError(f"this bank has rates 0…{len(self.models) - 1}, got {rate}")
+        if rate is not None and not 0 <= rate < len(self.coders):
+            raise ValueError(f"this bank has rates 0…{len(self.coders) - 1}, got {rate}")
         if budget is not None and budget < 1:
             raise ValueError(f"a budget must be 1 byte or more, got {budget}")
         return rate, budget
 
-    def _models(self) -> list[SplitModel]:
-        return cast("list[SplitModel]", list(self.models))
+    def _coders(self) -> list[FeatureCoder]:
+        return cast("list[FeatureCoder]", list(self.coders))
 
 
-def _same(model: SplitModel, other: SplitModel) -> bool:
-    """Return whether two models normalize alike."""
-    one, two = model.normalize, other.normalize
+def _same(one: Normalize | None, two: Normalize | None) -> bool:
     if one is None or two is None:
         return one is two
     return torch.equal(_constants(one), _constants(two))

@@ -296,7 +296,7 @@ def _check_not_shared(teacher: nn.Module, model: nn.Module, trains: Sequence[str
 def _begin(rate_loss: RateLoss, model: nn.Module) -> None:
     """Tell a rate loss what a `SplitModel` sends; of no other student is this known before it runs."""
     if isinstance(model, SplitModel):
-        rate_loss.begin(model.latent_shapes, model.quantizers)
+        rate_loss.begin(model.coder.latent_shapes, model.coder.quantizers)
     elif isinstance(rate_loss, FactorizedRate) and not rate_loss.levels:
         raise ValueError(
             f"FactorizedRate must know the latent's channels and step, and a {type(model).__name__} does not tell "

@@ -111,7 +111,7 @@ class EarlyExitTask(ClassificationTask):
             self.overall_accuracy.update(logits.argmax(1) == labels)
             self.log(f"val/accuracy_{name}", accuracy, batch_size=size)
         self.log("val/accuracy", self.overall_accuracy, prog_bar=True, batch_size=size)
-        symbols = self.model.symbols_of(output.latents)
+        symbols = self.model.coder.symbols(output.latents)
         assert self.estimated_bits is not None
         self.estimated_bits.update(symbols)
         self.log("val/estimated_bits", self.estimated_bits, prog_bar=True, batch_size=size)

@@ -27,14 +27,14 @@ class LearntTables(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the model a codec with the density's tables."""
         model, codec, rate = _parts(pl_module)
-        model.codecs = (codec.with_counts(rate.tables()),)
+        model.coder.codecs = (codec.with_counts(rate.tables()),)
         pl_module.log("val/table_bytes", float(model.table_bytes))
 
 
 def _parts(module: LightningModule) -> tuple[SplitModel, RANS, FactorizedRate]:
     model, rate = getattr(module, "model", None), getattr(module, "rate_loss", None)
     if isinstance(model, SplitModel) and isinstance(rate, FactorizedRate):
-        (codec,) = model.codecs
+        (codec,) = model.coder.codecs
         if isinstance(codec, RANS) and codec.per_channel:
             return model, codec, rate
     raise ValueError(

@@ -62,10 +62,10 @@ class StaticTables(Callback):
         codecs = tuple(
             codec.fitted((image for batch in batches for image in batch), quantizer.levels)
             for codec, quantizer, batches in zip(
-                model.codecs, model.quantizers, zip(*self._symbols, strict=True), strict=True
+                model.coder.codecs, model.coder.quantizers, zip(*self._symbols, strict=True), strict=True
             )
         )
-        model.codecs = trainer.strategy.broadcast(codecs)  # every process has seen other images
+        model.coder.codecs = trainer.strategy.broadcast(codecs)  # every process has seen other images
         pl_module.log("val/table_bytes", float(model.table_bytes), sync_dist=True)
 
 

@@ -74,7 +74,7 @@ class TrainingTask(PayloadTask):
         check_weights(rate_weight=rate_weight, distillation_weight=distillation_weight)
         self.rate_loss, self.rate_weight = rate_loss, rate_weight
         if rate_loss is not None and isinstance(model, SplitModel):
-            rate_loss.begin(model.latent_shapes, model.quantizers)
+            rate_loss.begin(model.coder.latent_shapes, model.coder.quantizers)
         self.distillation, self.distillation_weight = distillation, distillation_weight
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.val_scores, self.test_scores = scores.clone(prefix="val/"), scores.clone(prefix="test/")
@@ -144,7 +144,7 @@ class TrainingTask(PayloadTask):
         self.log_dict(self.val_scores, prog_bar=True, batch_size=size)
         symbols: list[Tensor] = []
         if isinstance(self.model, SplitModel) and self.estimated_bits is not None:
-            symbols = self.model.symbols_of(output.latents)
+            symbols = self.model.coder.symbols(output.latents)
             self.estimated_bits.update(symbols)
             self.log("val/estimated_bits", self.estimated_bits, prog_bar=True, batch_size=size)
         return {"symbols": symbols}
@@ -170,10 +170,10 @@ def _estimated_bits(model: CompressionModel) -> EstimatedBits | None:
     """Count symbols as the model's codecs do: for each channel where they have tables of their own."""
     if not isinstance(model, SplitModel):
         return None
-    split = [isinstance(codec, RANS) and codec.per_channel for codec in model.codecs]
-    shapes = model.latent_shapes if any(split) else [()] * len(split)
+    split = [isinstance(codec, RANS) and codec.per_channel for codec in model.coder.codecs]
+    shapes = model.coder.latent_shapes if any(split) else [()] * len(split)
     channels = [shape[0] if each else 1 for shape, each in zip(shapes, split, strict=True)]
-    return EstimatedBits([q.levels for q in model.quantizers], channels)
+    return EstimatedBits([q.levels for q in model.coder.quantizers], channels)
 
 
 def optimizers(

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs import CodecError, tagged
 from splitlearn.codecs.container import next_context, pack_code
-from splitlearn.models import SplitModel
+from splitlearn.models import SplitModel, TiledFeatures
 from splitlearn.models.message import join_parts, split_parts
 from splitlearn.models.receive import Carrier, read_parts
 from splitlearn.testing.damage import damaged, resealed
@@ -65,7 +65,7 @@ class Forger:
         tags: numbers that the spare bits of the first byte may name; (0,) unless the model is of a bank.
     """
 
-    model: SplitModel
+    model: SplitModel | TiledFeatures
     payloads: Sequence[bytes]
     tags: Sequence[int] = (0,)
 
@@ -92,13 +92,13 @@ class Forger:
         return way, self._tagged(whole, rng.choice((*self.tags, rng.randrange(8))) if way == "tag" else self.tags[0])
 
     def _taken_apart(self, payload: bytes) -> list[Piece]:
-        parts = read_parts(payload, self.model.carriers, self.model.context)
+        parts = read_parts(payload, self.model.coder.carriers, self.model.coder.context)
         headers = [(part, part.header) for part in parts]
         return [Piece(p.carrier, h.shape, h.levels, h.floats, p.payload[h.body :]) for p, h in headers]
 
     def _put_together(self, pieces: Sequence[Piece], damage: int | None, rng: random.Random) -> bytes:
         """Return a payload whose check sums are right, with the header of one piece damaged if it is told which."""
-        parts, context = [], self.model.context
+        parts, context = [], self.model.coder.context
         for number, piece in enumerate(pieces):
             part = pack_code(piece.code, piece.shape, piece.levels, piece.carrier.codec, piece.floats, context)
             if number == damage:
@@ -111,13 +111,13 @@ class Forger:
 
     def _exchanged(self, payload: bytes, donor: bytes, number: int) -> bytes:
         """Return a payload with one part of another image, its check sum as it was there."""
-        count = len(self.model.carriers)
+        count = len(self.model.coder.carriers)
         parts = split_parts(payload, count)
         parts[number] = split_parts(donor, count)[number]
         return self._tagged(join_parts(parts), self.tags[0])
 
     def _tagged(self, payload: bytes, tag: int) -> bytes:
-        count = len(self.model.carriers)
+        count = len(self.model.coder.carriers)
         try:
             first, *others = split_parts(payload, count)
             return join_parts([tagged(first, tag), *others])

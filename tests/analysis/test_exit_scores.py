@@ -38,7 +38,7 @@ def test_each_point_is_what_the_model_does(threshold: float) -> None:
     assert point.exit_share == pytest.approx(1 - decisions.sent.float().mean().item())
     assert point.accuracy == pytest.approx((again(images()).argmax(1) == LABELS).float().mean().item())
     for name, several in codecs.items():
-        payloads = again.coded_by(again.quantizers, several).compress(images())
+        payloads = again.coded_by(again.coder.quantizers, several).compress(images())
         assert point.bytes_per_image[name] == pytest.approx(sum(map(len, payloads)) / 24)
     assert point.bytes_per_image.keys() == CODECS.keys()
 

@@ -57,7 +57,7 @@ def test_the_file_is_the_calibrated_model(calibrate: Run) -> None:
     outcome = calibrate(*PLAIN, "--levels", "3", "--stretch", "0.7,1,1.4", "--out", "out/c.safetensors")
     assert outcome.status == 0, outcome.err
     model = load_bottleneck("out/c.safetensors", network())
-    (quantizer,) = model.quantizers
+    (quantizer,) = model.coder.quantizers
     assert isinstance(quantizer, Clipped)
     assert (quantizer.levels, quantizer.channels) == (3, 64)
     assert f"{model.table_bytes:,} bytes of levels and tables, sent once" in outcome.out
@@ -95,7 +95,7 @@ def test_photos_take_the_place_of_validation_images(calibrate: Run) -> None:
         assert outcome.status == 0, outcome.err
         assert "Calibration on 3 images" in outcome.out
     first, second = (load_bottleneck(f"{name}.safetensors", network()) for name in ("plain", "listed"))
-    assert first.quantizers[0].state_dict().keys() == second.quantizers[0].state_dict().keys()
+    assert first.coder.quantizers[0].state_dict().keys() == second.quantizers[0].state_dict().keys()
 
 
 @pytest.mark.parametrize(

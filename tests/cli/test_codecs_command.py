@@ -169,7 +169,7 @@ def test_latents_of_a_config(fit: Run, run: Run) -> None:
     data.setup("test")
     ((images, _),) = data.batches("test")
     (symbols,) = model.symbols(images[spread(len(images), 8)])
-    sizes = [len(model.codecs[0].encode(image, 256)) for image in symbols.numpy()[::2]]
+    sizes = [len(model.coder.codecs[0].encode(image, 256)) for image in symbols.numpy()[::2]]
     assert rows["Huffman"]["bytes_per_image"] == pytest.approx(np.mean(sizes))
 
 

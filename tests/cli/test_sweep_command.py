@@ -116,7 +116,7 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
         trainer.fit(task, chosen)
         trainer.test(task, chosen, verbose=False)
         model: Any = task.model
-        found.append(({n: float(v) for n, v in trainer.callback_metrics.items()}, model.bottlenecks.state_dict()))
+        found.append(({n: float(v) for n, v in trainer.callback_metrics.items()}, model.coder.bottlenecks.state_dict()))
     (without, weights), (cached, its_weights) = found
     assert cached == pytest.approx(without, abs=1e-5)
     for name, tensor in weights.items():

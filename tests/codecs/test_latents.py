@@ -75,10 +75,10 @@ def test_a_device_without_torch_talks_to_a_split_model(quantizer: MinMax | Step)
     images = torch.rand(3, 3, 32, 32)
     features = model.features(images)[0].numpy()
     assert quantizer.grid is not None
-    payloads = pack_latents(features, quantizer.grid, model.codecs[0], model.context)
+    payloads = pack_latents(features, quantizer.grid, model.coder.codecs[0], model.coder.context)
     assert payloads == model.compress(images)
-    received = unpack_latents(payloads, quantizer.grid, model.codecs[0], model.context)
-    np.testing.assert_array_equal(np.stack(received), model.latents_hat(payloads)[0].numpy())
+    received = unpack_latents(payloads, quantizer.grid, model.coder.codecs[0], model.coder.context)
+    np.testing.assert_array_equal(np.stack(received), model.coder.latents_hat(payloads)[0].numpy())
 
 
 def test_refuses_what_cannot_be_quantized() -> None:

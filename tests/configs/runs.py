@@ -74,6 +74,6 @@ def check_results(folder: Path, measured: Measured, images_of: str = "test") -> 
         lossless = not isinstance(model, TiledFeatures)  # HEVC loses more than its quantizer does
         assert same(model.decompress(payloads), model(images)) == lossless
         if isinstance(model, SplitModel):
-            latents = zip(model.quantizers, model.run(images).latents, strict=True)
+            latents = zip(model.coder.quantizers, model.run(images).latents, strict=True)
             sent = [quantizer(latent) for quantizer, latent in latents]
-            assert all(map(torch.equal, model.latents_hat(payloads), sent))
+            assert all(map(torch.equal, model.coder.latents_hat(payloads), sent))

@@ -125,8 +125,8 @@ def check_export(checkpoint: Path, folder: Path) -> None:
         net = split(backbone_of(checkpoint), model.net.at, (3, 32, 32))
         restored = EarlyExitModel(
             net,
-            list(model.quantizers),
-            [codec.with_tables({}) for codec in model.codecs],  # the file brings the tables
+            list(model.coder.quantizers),
+            [codec.with_tables({}) for codec in model.coder.codecs],  # the file brings the tables
             normalize=model.normalize,
             weights=file,
         )

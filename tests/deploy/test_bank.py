@@ -60,7 +60,9 @@ def backbone() -> CifarResNet:
 
 def fitted(model: SplitModel) -> SplitModel:
     symbols = [s.numpy() for s in model.symbols(digits(8))[0]]
-    return model.coded_by(model.quantizers, [model.codecs[0].fitted(symbols, model.quantizers[0].levels)])
+    return model.coded_by(
+        model.coder.quantizers, [model.coder.codecs[0].fitted(symbols, model.coder.quantizers[0].levels)]
+    )
 
 
 def bare(net: Split) -> SplitModel:
@@ -106,13 +108,12 @@ def test_each_rate_is_its_export(exports: list[Path], bank: Path) -> None:
     assert not any(p.requires_grad for p in model.parameters())
     for rate, name in enumerate(("bare", "normed", "untrained")):
         alone = load_bottleneck(exports[0].parent / f"{name}.safetensors", backbone())
-        own = model.models[rate]
-        assert isinstance(own, SplitModel)
+        own = model.at_rate(rate)
         assert own.compress(images) == alone.compress(images)
         payloads = model.compress(images, rate=rate)
         assert model.rates_of(payloads) == [rate] * 3
         assert torch.equal(model.decompress(payloads), alone.decompress(alone.compress(images)))
-    assert len({id(own.net) for own in model.models}) == 1
+    assert all(coder.net is model.net for coder in model.coders)
     assert [p.name for p in bank.parent.iterdir()] == ["bank.safetensors"]
 
 
@@ -292,12 +293,10 @@ def test_the_shipped_bank_on_real_images(shared_data: Path) -> None:
     """Each rate scores as its own bottleneck does, budgets hold, and the scores are near those that it records."""
     model, data = shipped(), cifar(shared_data, 10)
     assert all(size < 0.04 * model.backbone_bytes for size in model.switch_bytes)
-    sizes, first = [], model.models[0]
-    assert isinstance(first, SplitModel)
-    features = Features(first.features(data.images), 32 * 32)
+    sizes = []
+    features = Features(model.features(data.images), 32 * 32)
     for rate, point in enumerate(model.points):
-        payloads, own = model.compress(features, rate=rate), model.models[rate]
-        assert isinstance(own, SplitModel)
+        payloads, own = model.compress(features, rate=rate), model.at_rate(rate)
         found = model.decompress(payloads)
         assert torch.equal(found, own.decompress(own.compress(features)))
         accuracy = float((found.argmax(1) == data.labels).float().mean())
@@ -321,9 +320,7 @@ def test_the_shipped_bank_scores_what_it_records(shared_data: Path) -> None:
     choices: list[dict[str, int]] = [*({"rate": rate} for rate in range(len(model.points))), {"budget": 64}]
     right, sizes = torch.zeros(len(choices)), torch.zeros(len(choices))
     for images, labels in zip(torch.split(data.images, 250), torch.split(data.labels, 250), strict=True):
-        first = model.models[0]
-        assert isinstance(first, SplitModel)
-        features = Features(first.features(images), 32 * 32)
+        features = Features(model.features(images), 32 * 32)
         for i, choice in enumerate(choices):
             payloads = model.compress(features, **choice)
             assert max(map(len, payloads)) <= choice.get("budget", 10**6)

@@ -43,9 +43,11 @@ def trained() -> SplitModel:
     """A model whose every exported part differs from what a fresh one has."""
     model = datta(normalize=Normalize([0.3, 0.4, 0.5], [0.2, 0.25, 0.3]))
     with torch.no_grad():
-        for parameter in model.bottlenecks.parameters():
+        for parameter in model.coder.bottlenecks.parameters():
             parameter.add_(0.05 * torch.rand_like(parameter))
-    model.codecs = (Huffman.fit([s.numpy() for s in model.symbols(digits(8))[0]], model.quantizers[0].levels),)
+    model.coder.codecs = (
+        Huffman.fit([s.numpy() for s in model.symbols(digits(8))[0]], model.coder.quantizers[0].levels),
+    )
     return model
 
 
@@ -108,7 +110,7 @@ def test_manifest_says_all_that_it_belongs_to(tmp_path: Path) -> None:
     assert manifest["quantizers"][0]["init_args"] == {"step": 0.125, "levels": 256}
     assert manifest["codecs"][0] == {"class_path": "splitlearn.codecs.huffman.Huffman", "init_args": {}}
     assert manifest["complexity"] == {"parameters": 1192, "encoder_macs": 34816, "decoder_macs": 34816}
-    assert torch.equal(tensors["codecs.0.lengths"], torch.from_numpy(model.codecs[0].tables()["lengths"]))
+    assert torch.equal(tensors["codecs.0.lengths"], torch.from_numpy(model.coder.codecs[0].tables()["lengths"]))
     assert manifest["metrics"] == METRICS
     assert manifest["versions"]["python"] == platform.python_version()
     assert manifest["versions"]["torch"] == version("torch")
@@ -118,7 +120,7 @@ def test_manifest_says_all_that_it_belongs_to(tmp_path: Path) -> None:
 def test_an_export_holds_the_bottleneck_alone(tmp_path: Path) -> None:
     model = trained()
     path = export_bottleneck(model, tmp_path / "b.safetensors")
-    weights = sum(p.numel() * 4 for p in model.bottlenecks.parameters())
+    weights = sum(p.numel() * 4 for p in model.coder.bottlenecks.parameters())
     assert weights < path.stat().st_size < weights + 4096
 
 
@@ -343,7 +345,7 @@ def test_tied_weights_come_back(tmp_path: Path) -> None:
 
 def test_one_quantizer_of_two_tensors_is_exported(tmp_path: Path) -> None:
     model = SplitModel(split(network(), "layer1.0.conv1", SHAPE), Clipped(-1.0, 1.0), Huffman()).eval()
-    assert model.quantizers[0] is model.quantizers[1]
+    assert model.coder.quantizers[0] is model.coder.quantizers[1]
     back = load_bottleneck(export_bottleneck(model, tmp_path / "b.safetensors"), network())
     assert back.compress(digits(2)) == model.compress(digits(2))
 

@@ -37,8 +37,8 @@ def calibrated(model: SplitModel | None = None, count: int = 8, **settings: Any)
 
 
 def squared_error(model: SplitModel, images: Tensor) -> float:
-    latents = model.latents_of(model.features(images))
-    return sum(float((q(t) - t).square().mean()) for q, t in zip(model.quantizers, latents, strict=True))
+    latents = model.coder.latents(model.features(images))
+    return sum(float((q(t) - t).square().mean()) for q, t in zip(model.coder.quantizers, latents, strict=True))
 
 
 @pytest.mark.parametrize("entropy_weight", [None, 0.05])
@@ -46,10 +46,10 @@ def squared_error(model: SplitModel, images: Tensor) -> float:
 def test_payloads_hold_what_the_forward_pass_computes(per_channel: bool, entropy_weight: float | None) -> None:
     found = calibrated(per_channel=per_channel, entropy_weight=entropy_weight, levels=3)
     model, images = found.model, digits(12)
-    (quantizer,) = model.quantizers
+    (quantizer,) = model.coder.quantizers
     assert quantizer.get_buffer("values").shape == (64 if per_channel else 1, 3)
     assert quantizer.levels == 3
-    assert model.codecs[0].tables()
+    assert model.coder.codecs[0].tables()
     assert not model.training
     assert found.images == 8
     payloads = model.compress(images)
@@ -64,7 +64,7 @@ def test_limits_of_each_channel_err_less() -> None:
 
 def test_limits_are_those_of_the_rule() -> None:
     model = plain()
-    (latents,) = model.latents_of(model.features(digits(8)))
+    (latents,) = model.coder.latents(model.features(digits(8)))
     low, high = LeastError().of(LatentStatistics.of(latents), 4)
     values = calibrated(model, per_channel=False).model.quantizers[0].get_buffer("values")[0]
     torch.testing.assert_close(values, torch.linspace(float(low), float(high), 4))
@@ -72,14 +72,14 @@ def test_limits_are_those_of_the_rule() -> None:
 
 def test_vectors_have_one_pair_of_limits() -> None:
     found = calibrated(plain("linear"), per_channel=True)
-    assert found.model.quantizers[0].get_buffer("values").shape == (1, 4)
+    assert found.model.coder.quantizers[0].get_buffer("values").shape == (1, 4)
 
 
 def test_entropy_constrained_levels_cost_fewer_bits_and_keep_the_limits() -> None:
     even, designed = (calibrated(entropy_weight=weight, per_channel=False) for weight in (None, 0.2))
     assert designed.chosen.bits_per_element < 0.95 * even.chosen.bits_per_element
     assert squared_error(designed.model, digits(8)) > squared_error(even.model, digits(8))
-    values = [found.model.quantizers[0].get_buffer("values")[0] for found in (even, designed)]
+    values = [found.model.coder.quantizers[0].get_buffer("values")[0] for found in (even, designed)]
     assert torch.equal(values[0][[0, -1]], values[1][[0, -1]])
     assert not torch.equal(values[0], values[1])
 
@@ -93,7 +93,7 @@ def test_a_trial_is_what_it_says() -> None:
     assert trial.stretch == 0.8
     assert trial.distance == pytest.approx(prediction_distance(model(images), network()(images)), rel=1e-4)
     (symbols,) = model.symbols(images)
-    sizes = [len(model.codecs[0].encode(image.numpy(), 4)) for image in symbols]
+    sizes = [len(model.coder.codecs[0].encode(image.numpy(), 4)) for image in symbols]
     assert trial.bytes_per_image == pytest.approx(sum(sizes) / 40)
     assert trial.bits_per_element == pytest.approx(8 * sum(sizes) / symbols.numel())
     assert trial.cost == pytest.approx(trial.distance + 0.25 * trial.bits_per_element)
@@ -120,7 +120,7 @@ def test_a_weight_on_bits_moves_the_choice() -> None:
 
 def test_stretched_limits_stay_within_the_latents() -> None:
     model = plain()
-    (latents,) = model.latents_of(model.features(digits(8)))
+    (latents,) = model.coder.latents(model.features(digits(8)))
     values = calibrated(model, per_channel=False, stretches=[100.0]).model.quantizers[0].get_buffer("values")
     assert (float(values.min()), float(values.max())) == (float(latents.min()), float(latents.max()))
 
@@ -128,14 +128,14 @@ def test_stretched_limits_stay_within_the_latents() -> None:
 def test_every_tensor_has_a_quantizer_of_its_own() -> None:
     model = two_tensors()
     found = calibrated(model, codec=ContextRANS()).model
-    first, second = found.quantizers
+    first, second = found.coder.quantizers
     assert not torch.equal(first.get_buffer("values"), second.get_buffer("values"))
-    assert found.codecs[0].tables()
-    assert found.codecs[0].identity != found.codecs[1].identity
+    assert found.coder.codecs[0].tables()
+    assert found.coder.codecs[0].identity != found.coder.codecs[1].identity
     images = digits(4)
     assert torch.equal(found.decompress(found.compress(images)), found(images))
-    latents = model.latents_of(model.features(digits(8)))
-    for quantizer, latent in zip(found.quantizers, latents, strict=True):
+    latents = model.coder.latents(model.features(digits(8)))
+    for quantizer, latent in zip(found.coder.quantizers, latents, strict=True):
         assert latent.amin() <= quantizer.get_buffer("values").amin()
         assert quantizer.get_buffer("values").amax() <= latent.amax()
 
@@ -145,7 +145,7 @@ def test_the_given_model_stays_as_it_was() -> None:
     payloads = model.compress(digits(2))
     found = calibrated(model).model
     assert model.compress(digits(2)) == payloads
-    assert type(model.codecs[0]) is RunLength
+    assert type(model.coder.codecs[0]) is RunLength
     assert found.net is model.net
 
 
@@ -153,7 +153,7 @@ def test_tables_are_counted() -> None:
     for codec in (RunLength(), Huffman()):
         model = calibrated(codec=codec).model
         levels = 64 * 4 * 4 + 64 * 3 * 4  # values and thresholds, float32
-        assert model.table_bytes == levels + sum(table.nbytes for table in model.codecs[0].tables().values())
+        assert model.table_bytes == levels + sum(table.nbytes for table in model.coder.codecs[0].tables().values())
     assert calibrated(codec=Huffman()).model.table_bytes > calibrated(codec=RunLength()).model.table_bytes
     assert plain().table_bytes == 0
 
@@ -172,20 +172,20 @@ def test_payloads_of_another_calibration_are_refused() -> None:
 def test_a_device_without_torch_writes_the_same_payloads(codec: Any) -> None:
     model = calibrated(codec=codec).model
     images = digits(3)
-    (latents,) = model.latents_of(model.features(images))
-    (grid,) = [quantizer.grid for quantizer in model.quantizers]
+    (latents,) = model.coder.latents(model.features(images))
+    (grid,) = [quantizer.grid for quantizer in model.coder.quantizers]
     assert grid is not None
-    containers = pack_latents(latents.numpy(), grid, model.codecs[0], model.context)
+    containers = pack_latents(latents.numpy(), grid, model.coder.codecs[0], model.coder.context)
     assert [join_parts([container]) for container in containers] == model.compress(images)
-    restored = unpack_latents(containers, grid, model.codecs[0], model.context)
-    np.testing.assert_array_equal(np.stack(restored), model.latents_hat(model.compress(images))[0].numpy())
+    restored = unpack_latents(containers, grid, model.coder.codecs[0], model.coder.context)
+    np.testing.assert_array_equal(np.stack(restored), model.coder.latents_hat(model.compress(images))[0].numpy())
 
 
 def test_a_trained_bottleneck_is_calibrated_at_its_latents() -> None:
     model = datta()
     found = calibrated(model).model
-    assert found.bottlenecks is model.bottlenecks
-    assert found.quantizers[0].get_buffer("values").shape == (8, 4)
+    assert found.coder.bottlenecks is model.coder.bottlenecks
+    assert found.coder.quantizers[0].get_buffer("values").shape == (8, 4)
     images = digits(3)
     assert torch.equal(found.decompress(found.compress(images)), found(images))
 
@@ -193,7 +193,7 @@ def test_a_trained_bottleneck_is_calibrated_at_its_latents() -> None:
 def test_what_is_calibrated_can_be_trained_and_loaded_into() -> None:
     found = calibrated(datta()).model.train()
     nn.functional.cross_entropy(found(digits(2)), torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
-    gradients = [parameter.grad for parameter in found.bottlenecks.parameters()]
+    gradients = [parameter.grad for parameter in found.coder.bottlenecks.parameters()]
     assert gradients
     assert all(gradient is not None for gradient in gradients)
     other = calibrated(datta(), stretches=[0.5]).model
@@ -210,8 +210,8 @@ def test_a_dead_channel_is_exact(limits: Limits, entropy_weight: float | None) -
         dead.get_parameter("bn1.bias")[5] = 0.3
     model = SplitModel(split(dead, "bn1", SHAPE), MinMax(8), RunLength()).eval()
     found = calibrated(model, entropy_weight=entropy_weight, limits=limits).model
-    (latent,) = found.latents_of(found.features(digits(8)))
-    (latent_hat,) = found.latents_hat(found.compress(digits(8)))
+    (latent,) = found.coder.latents(found.features(digits(8)))
+    (latent_hat,) = found.coder.latents_hat(found.compress(digits(8)))
     assert (latent[:, 5] == latent[0, 5, 0, 0]).all()
     assert torch.equal(latent_hat[:, 5], latent[:, 5])
     assert not torch.equal(latent_hat, latent)
@@ -247,10 +247,10 @@ def test_one_constant_tensor_of_two_is_exact() -> None:
     model = two_tensors()
     with torch.no_grad():
         next(p for n, p in model.named_parameters() if n.endswith("layer1.0.conv1.weight")).zero_()
-    constant = [not bool(t.any()) for t in model.latents_of(model.features(digits(2)))]
+    constant = [not bool(t.any()) for t in model.coder.latents(model.features(digits(2)))]
     assert sorted(constant) == [False, True]
     found = calibrated(model, codec=ContextRANS()).model
-    latents = found.latents_hat(found.compress(digits(2)))
+    latents = found.coder.latents_hat(found.compress(digits(2)))
     assert [not bool(t.any()) for t in latents] == constant
 
 

@@ -167,7 +167,7 @@ def test_figures_of_a_bank_are_numbers(path: Path, tmp_path: Path, figure: Any) 
 def test_tables_of_other_levels_are_refused(tmp_path: Path) -> None:
     net = split(network(), "layer2", SHAPE)
     model = SplitModel(net, Clipped(0.0, 2.0, levels=4), Huffman()).eval()
-    model.codecs = (Huffman.fit([torch.zeros(9, dtype=torch.uint8).numpy()], 4),)
+    model.coder.codecs = (Huffman.fit([torch.zeros(9, dtype=torch.uint8).numpy()], 4),)
     path = export_bottleneck(model, tmp_path / "b.safetensors")
     forge(path, part("quantizers", levels=16))
     with pytest.raises(ExportError, match="cannot be used: its tensors are not those of Clipped"):

@@ -137,7 +137,7 @@ def test_an_exit_where_two_tensors_cross() -> None:
     payloads = model.compress(images())
     sent = model.decide(images()).sent
     assert torch.equal(model.decompress(payloads)[sent], model(images())[sent])
-    assert len(model.latent_shapes) == 2
+    assert len(model.coder.latent_shapes) == 2
 
 
 def test_everything_trains_and_batch_norm_counts() -> None:
@@ -196,7 +196,7 @@ def test_weights_of_network_and_exits_come_back_whatever_the_cut(tmp_path: Path)
 def test_other_codecs_share_the_network() -> None:
     model = early(threshold=1.0)
     other = model.coded_by([MinMax(4)], [ContextRANS()])
-    assert isinstance(model.codecs[0], Huffman)
+    assert isinstance(model.coder.codecs[0], Huffman)
     assert sum(map(len, other.compress(images()))) < sum(map(len, model.compress(images())))
     assert other.steps[0] is model.steps[0]
 

@@ -57,7 +57,7 @@ def own_integers(model: SplitModel, images: Tensor) -> Tensor:
         tensors = step(*tensors)
     assert isinstance(last, torch.fx.GraphModule)
     Watch(last).run(*tensors)
-    (affine,) = model.quantizers
+    (affine,) = model.coder.quantizers
     assert isinstance(affine, Affine)
     assert found[-1].q_scale() == affine.scale
     assert found[-1].q_zero_point() == affine.zero_point
@@ -74,10 +74,10 @@ def test_decoded_symbols_are_the_networks_own_integers(codec: Codec) -> None:
     integers = own_integers(model, images)
     assert torch.equal(model.symbols(images)[0], integers)
     codec = codec.fitted([s.numpy() for s in model.symbols(digits(40))[0]], 256)
-    coded = model.coded_by(model.quantizers, [codec])
+    coded = model.coded_by(model.coder.quantizers, [codec])
     payloads = coded.compress(images)
     for payload, own in zip(payloads, integers, strict=True):
-        assert np.array_equal(unpack(payload, codec, coded.context)[0], own.numpy())
+        assert np.array_equal(unpack(payload, codec, coded.coder.context)[0], own.numpy())
     assert torch.equal(coded.decompress(payloads), coded(images))
     if isinstance(codec, Huffman):
         assert coded.table_bytes == 256
@@ -120,7 +120,7 @@ def test_a_frozen_model_with_a_bottleneck(stride: int) -> None:
 
 
 def own_latents(model: SplitModel) -> Tensor:
-    return model.latents_hat(model.compress(digits(4)))[0]
+    return model.coder.latents_hat(model.compress(digits(4)))[0]
 
 
 def test_mobilenet_is_quantized_whole() -> None:

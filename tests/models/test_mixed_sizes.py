@@ -98,7 +98,7 @@ def test_payloads_give_the_boxes_and_masks_of_the_unsplit_student(
 
 def test_payloads_hold_the_latent_of_an_image_of_its_own_size() -> None:
     model = SplitModel(split(student(False), f"{AT}.encoder", (3, 48, 64)), MinMax(8), RunLength()).eval()
-    latent, sizes = model.latents_hat(model.compress([torch.rand(3, 40, 60)]))
+    latent, sizes = model.coder.latents_hat(model.compress([torch.rand(3, 40, 60)]))
     assert latent.shape == (1, 3, 64 // 4 + 4, 96 // 4 + 4)
     assert sizes.tolist() == [[40, 60, 64, 96, 64, 96]]
 

@@ -19,6 +19,7 @@ from splitlearn.codecs.container import next_context, pack_code
 from splitlearn.models import (
     DepthwiseSeparable,
     EarlyExitModel,
+    FeatureCoder,
     ImageFile,
     InputModel,
     Pixels,
@@ -41,8 +42,8 @@ Lie = dict[str, Any]
 
 def forged(model: SplitModel, payload: bytes, *lies: Lie) -> bytes:
     """Return a payload whose parts differ from an honest one's by what `lies` say, with every check sum made right."""
-    parts, context = [], model.context
-    for part, lie in zip(read_parts(payload, model.carriers, model.context), lies, strict=True):
+    parts, context = [], model.coder.context
+    for part, lie in zip(read_parts(payload, model.coder.carriers, model.coder.context), lies, strict=True):
         header = part.header
         code, shape = lie.get("code", part.payload[header.body :]), lie.get("shape", header.shape)
         levels, floats = lie.get("levels", header.levels), lie.get("floats", header.floats)
@@ -57,7 +58,7 @@ def lone(codec: Codec, levels: int) -> bytes:
 
 
 def refuse_decoding(monkeypatch: pytest.MonkeyPatch, model: SplitModel) -> None:
-    for codec in model.codecs:
+    for codec in model.coder.codecs:
         monkeypatch.setattr(type(codec), "decode", None)
 
 
@@ -68,7 +69,9 @@ def test_other_shapes_are_refused_before_they_are_decoded(
 ) -> None:
     model = make()
     (payload,) = model.compress(digits(1))
-    bomb = forged(model, payload, {"shape": shape, "code": lone(model.codecs[0], model.quantizers[0].levels)})
+    bomb = forged(
+        model, payload, {"shape": shape, "code": lone(model.coder.codecs[0], model.coder.quantizers[0].levels)}
+    )
     refuse_decoding(monkeypatch, model)
     with pytest.raises(CodecError, match="the payload holds a tensor of shape"):
         model.decompress([bomb])
@@ -80,7 +83,7 @@ def test_sizes_that_follow_the_image_are_bounded(monkeypatch: pytest.MonkeyPatch
     assert model.net.max_growth == 16
     (payload,) = model.compress(digits(1))
     code = lone(RunLength(), 16)
-    channels, height, width = model.latent_shapes[0]
+    channels, height, width = model.coder.latent_shapes[0]
     assert model.decompress(model.compress(torch.rand(1, 3, 128, 128))).shape == (1, 10)
     refuse_decoding(monkeypatch, model)
     for shape in ((channels, 4 * height, 4 * width + 1), (channels, 1, 16 * height * width + 1)):
@@ -97,14 +100,17 @@ def test_what_would_be_refused_is_not_sent() -> None:
         model.compress(large)
     model.net.max_growth = 20
     assert torch.equal(model.decompress(model.compress(large)), model(large))
-    assert model.coded_by(model.quantizers, model.codecs).net.max_growth == 20
+    assert model.coded_by(model.coder.quantizers, model.coder.codecs).net.max_growth == 20
 
 
 def test_bounds_are_of_the_cut_whatever_is_sent_from_it() -> None:
     net = split(network(), "layer2", (3, 32, 32))
     net.max_growth = 1
     single = SplitModel(net, Step(0.1), Huffman())
-    for model in (VariableRateModel([single], [RatePoint(0.5, 1.0)]), TiledFeatures(net, MinMax(8), ImageFile("PNG"))):
+    for model in (
+        VariableRateModel.of([single], [RatePoint(0.5, 1.0)]),
+        TiledFeatures(net, MinMax(8), ImageFile("PNG")),
+    ):
         assert model.net is net
         with pytest.raises(ValueError, match="more than 1 times the elements"):
             model.eval().compress(torch.rand(1, 3, 64, 64))
@@ -191,8 +197,8 @@ def test_parts_of_two_images_cannot_be_exchanged() -> None:
 def test_tied_parts_cost_no_byte() -> None:
     model = two_tensors()
     symbols = [s[0].numpy() for s in model.symbols(digits(1))]
-    floats = [model.quantizers[0].quantize(latent)[1][0].tolist() for latent in model.run(digits(1)).latents]
-    alone = [pack(s, 16, RunLength(), f, model.context) for s, f in zip(symbols, floats, strict=True)]
+    floats = [model.coder.quantizers[0].quantize(latent)[1][0].tolist() for latent in model.run(digits(1)).latents]
+    alone = [pack(s, 16, RunLength(), f, model.coder.context) for s, f in zip(symbols, floats, strict=True)]
     (payload,) = model.compress(digits(1))
     first, second = split_parts(payload, 2)
     assert first == alone[0]
@@ -237,7 +243,7 @@ class Unpooled(nn.Module):
 @pytest.mark.parametrize("values", [[-1], [2**40], [2**63 - 1], [-(2**63)]])
 def test_integers_that_the_network_cannot_use_are_refused(values: list[int]) -> None:
     model = SplitModel(split(Unpooled(), "pool", SHAPE), MinMax(4), RunLength()).eval()
-    number = next(i for i, carrier in enumerate(model.carriers) if carrier.quantizer is None)
+    number = next(i for i, carrier in enumerate(model.coder.carriers) if carrier.quantizer is None)
     (payload,) = model.compress(digits(1))
     lies: list[Lie] = [{}, {}]
     lies[number] = {"code": np.full((3, 16, 16), values, np.int64).tobytes()}
@@ -245,7 +251,7 @@ def test_integers_that_the_network_cannot_use_are_refused(values: list[int]) -> 
         model.decompress([forged(model, payload, *lies)])
     larger = torch.rand(2, 3, 64, 32)
     features, payloads = model.features(larger), model.compress(larger)
-    assert torch.equal(model.latents_hat(payloads)[number], features[number])
+    assert torch.equal(model.coder.latents_hat(payloads)[number], features[number])
 
 
 @pytest.mark.parametrize(
@@ -261,7 +267,7 @@ def test_integers_that_the_network_cannot_use_are_refused(values: list[int]) -> 
 )
 def test_integers_of_another_form_are_refused(lie: Lie) -> None:
     model = SplitModel(split(Unpooled(), "pool", SHAPE), MinMax(4), RunLength()).eval()
-    number = next(i for i, carrier in enumerate(model.carriers) if carrier.quantizer is None)
+    number = next(i for i, carrier in enumerate(model.coder.carriers) if carrier.quantizer is None)
     (payload,) = model.compress(digits(1))
     lies: list[Lie] = [{}, {}]
     lies[number] = lie
@@ -320,7 +326,7 @@ def test_images_of_any_size_go_through_up_to_a_bound() -> None:
     found = model.decompress(model.compress(images))
     assert [one["masks"].shape[-2:] for one in found] == [image.shape[-2:] for image in images]
     (payload,) = model.compress(images[:1])
-    model = model.coded_by(model.quantizers, model.codecs)
+    model = model.coded_by(model.coder.quantizers, model.coder.codecs)
     model.net.max_pixels = 2399
     with pytest.raises(CodecError, match="an image of 40×60 pixels is larger than 2,399 in all: set max_pixels higher"):
         model.decompress([payload])
@@ -340,7 +346,7 @@ def test_a_bank_refuses_what_its_models_refuse() -> None:
     members = [
         SplitModel(net, MinMax(bits), RunLength(), lambda shape: DepthwiseSeparable(shape, 4)).eval() for bits in (3, 4)
     ]
-    model = VariableRateModel(members, [RatePoint(0.5, 1.0), RatePoint(0.6, 2.0)]).eval()
+    model = VariableRateModel.of(members, [RatePoint(0.5, 1.0), RatePoint(0.6, 2.0)]).eval()
     (payload,) = members[0].compress(digits(1))
     assert model.decompress([payload, np.frombuffer(payload, np.int8)]).shape == (2, 10)
     for lie in ({"shape": (4, 2**20, 5)}, {"levels": 4}, {"floats": (0.0, float("inf"))}):
@@ -353,7 +359,7 @@ def test_a_picture_larger_than_its_features_is_not_decoded() -> None:
     (payload,) = model.compress(digits(1))
     bomb = ImageFile("PNG").encode(np.zeros((3000, 3000), np.uint8))
     with pytest.raises(CodecError, match="an image of 3000×3000 pixels is larger than 16,384 in all"):
-        model.decompress([forged(model.model, payload, {"code": bomb})])
+        model.decompress([forged(model, payload, {"code": bomb})])
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "JPEG2000"])
@@ -425,7 +431,7 @@ def test_channels_of_a_clipped_quantizer() -> None:
 def test_shapes_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = SplitModel(split(resnet8(), "layer1", SHAPE), Step(0.1), RunLength()).eval()
     payloads = model.compress(digits(1))
-    monkeypatch.setattr(SplitModel, "latents_of", None)
+    monkeypatch.setattr(FeatureCoder, "latents", None)
     assert model.decompress(payloads).shape == (1, 10)
 
 

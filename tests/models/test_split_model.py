@@ -34,8 +34,8 @@ def test_payloads_hold_the_latents_of_the_forward_pass(make: Make) -> None:
     model, images = make(), digits(6)
     output = model.run(images)
     payloads = model.compress(images)
-    expected = [model.quantizers[0](latent) for latent in output.latents]
-    found = model.latents_hat(payloads)
+    expected = [model.coder.quantizers[0](latent) for latent in output.latents]
+    found = model.coder.latents_hat(payloads)
     assert len(found) == len(expected) == 1
     assert torch.equal(found[0], expected[0])
     assert torch.equal(model.decompress(payloads), model(images))
@@ -51,7 +51,7 @@ def test_an_image_costs_the_same_alone_and_in_a_batch(make: Make) -> None:
     assert [len(payload) for payload in together] == [len(payload) for payload in alone]
     assert len({len(payload) for payload in together}) > 2
     for a, b in zip(together, alone, strict=True):
-        first, second = (unpack(payload, model.codecs[0], model.context)[0] for payload in (a, b))
+        first, second = (unpack(payload, model.coder.codecs[0], model.coder.context)[0] for payload in (a, b))
         np.testing.assert_array_equal(first, second)
     mixed = model.symbols(images.flip(0))[0].flip(0)
     assert torch.equal(mixed, model.symbols(images)[0])
@@ -63,15 +63,15 @@ def test_symbols_are_what_the_codec_was_given(make: Make) -> None:
     (symbols,) = model.symbols(images)
     assert symbols.dtype == torch.uint8
     for row, payload in zip(symbols, model.compress(images), strict=True):
-        np.testing.assert_array_equal(row.numpy(), unpack(payload, model.codecs[0], model.context)[0])
+        np.testing.assert_array_equal(row.numpy(), unpack(payload, model.coder.codecs[0], model.coder.context)[0])
 
 
 def test_every_tensor_that_crosses_is_in_the_payload() -> None:
     model, images = two_tensors(), digits(4)
     assert [len(s) for s in model.net.shapes] == [3, 3]
     payloads = model.compress(images)
-    expected = [model.quantizers[0](latent) for latent in model.run(images).latents]
-    assert all(torch.equal(a, b) for a, b in zip(model.latents_hat(payloads), expected, strict=True))
+    expected = [model.coder.quantizers[0](latent) for latent in model.run(images).latents]
+    assert all(torch.equal(a, b) for a, b in zip(model.coder.latents_hat(payloads), expected, strict=True))
     assert torch.equal(model.decompress(payloads), model(images))
 
 
@@ -83,7 +83,7 @@ def test_image_sizes_cross_as_integers() -> None:
     output = model.run(images)
     assert len(output.latents) == 1
     payloads = model.compress(images)
-    restored = model.latents_hat(payloads)
+    restored = model.coder.latents_hat(payloads)
     assert torch.equal(restored[1], output.features[1])
     assert restored[1][0, :2].tolist() == [48, 64]
     exact = model.net.tail(*output.features)
@@ -119,7 +119,7 @@ def test_truncated_and_lengthened_payloads_are_refused(make: Make) -> None:
 def test_foreign_codecs_and_tables_are_refused() -> None:
     model, images = datta(), digits(2)
     payloads = model.compress(images)
-    fitted = Huffman.fit([symbols.numpy() for symbols in model.symbols(images)[0]], model.quantizers[0].levels)
+    fitted = Huffman.fit([symbols.numpy() for symbols in model.symbols(images)[0]], model.coder.quantizers[0].levels)
     for codec in (RunLength(), Raw(), fitted):
         with pytest.raises(CodecError, match="foreign codec"):
             datta(codec).decompress(payloads)
@@ -131,9 +131,9 @@ def test_foreign_codecs_and_tables_are_refused() -> None:
 )
 def test_payloads_of_another_quantizer_are_refused(writer: Quantizer, reader: Quantizer) -> None:
     model = carra()
-    model.quantizers = (writer,)
+    model.coder.quantizers = (writer,)
     payloads = model.compress(digits(1))
-    model.quantizers = (reader,)
+    model.coder.quantizers = (reader,)
     with pytest.raises(CodecError, match="quantizer"):
         model.decompress(payloads)
 
@@ -157,7 +157,7 @@ def test_a_diverged_latent_is_not_sent(make: Make) -> None:
 def test_only_the_bottleneck_trains() -> None:
     model = datta()
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert trainable == {name for name, _ in model.named_parameters() if name.startswith("bottlenecks.")}
+    assert trainable == {name for name, _ in model.named_parameters() if name.startswith("coder.bottlenecks.")}
     assert trainable
     assert not any(parameter.requires_grad for parameter in carra().parameters())
 
@@ -166,7 +166,7 @@ def test_training_leaves_the_network_as_it_was() -> None:
     model, images, labels = datta().train(), digits(16), torch.arange(16) % 10
     assert not model.net.training
     before = {name: tensor.clone() for name, tensor in model.net.state_dict().items()}
-    start = {name: tensor.clone() for name, tensor in model.bottlenecks.state_dict().items()}
+    start = {name: tensor.clone() for name, tensor in model.coder.bottlenecks.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
     for _ in range(3):
         optimizer.zero_grad()
@@ -175,7 +175,7 @@ def test_training_leaves_the_network_as_it_was() -> None:
         model.train()
     assert any("running_mean" in name for name in before)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.net.state_dict().items())
-    assert not any(torch.equal(tensor, start[name]) for name, tensor in model.bottlenecks.state_dict().items())
+    assert not any(torch.equal(tensor, start[name]) for name, tensor in model.coder.bottlenecks.state_dict().items())
 
 
 def test_the_head_runs_without_a_graph_and_the_rest_with_one() -> None:
@@ -185,7 +185,7 @@ def test_the_head_runs_without_a_graph_and_the_rest_with_one() -> None:
     assert all(latent.grad_fn is not None for latent in output.latents)
     output.prediction.square().sum().backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert {name.split(".")[2] for name in gradients} == {"encoder", "decoder"}
+    assert {name.split(".")[3] for name in gradients} == {"encoder", "decoder"}
     assert all(grad is not None and grad.abs().sum() > 0 for grad in gradients.values())
     assert all(parameter.grad is None for parameter in model.net.parameters())
 
@@ -193,8 +193,8 @@ def test_the_head_runs_without_a_graph_and_the_rest_with_one() -> None:
 def test_the_tail_sees_quantized_values_in_training() -> None:
     model, images = datta().train(), digits(2)
     output = model.run(images)
-    (unit,) = model.bottlenecks
-    steps = model.quantizers[0](output.latents[0]) / 0.125
+    (unit,) = model.coder.bottlenecks
+    steps = model.coder.quantizers[0](output.latents[0]) / 0.125
     assert torch.equal(steps, steps.round())
     decoder = unit.decoder
     assert isinstance(decoder, nn.Module)
@@ -203,7 +203,7 @@ def test_the_tail_sees_quantized_values_in_training() -> None:
 
 def fit_tables(model: SplitModel) -> SplitModel:
     samples = [symbols.numpy() for symbols in model.symbols(digits(8))[0]]
-    model.codecs = (type(model.codecs[0]).fit(samples, model.quantizers[0].levels),)
+    model.coder.codecs = (type(model.coder.codecs[0]).fit(samples, model.coder.quantizers[0].levels),)
     return model
 
 
@@ -218,7 +218,7 @@ def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
 def test_codec_tables_travel_with_the_weights() -> None:
     model, images = fit_tables(datta()), digits(4)
     other = datta(seed=1)
-    assert not other.codecs[0].tables()
+    assert not other.coder.codecs[0].tables()
     other.load_state_dict(through_a_file(model.state_dict()))
     assert other.compress(images) == model.compress(images)
     assert torch.equal(other.decompress(model.compress(images)), model(images))
@@ -228,15 +228,15 @@ def test_tables_of_another_codec_are_passed_over() -> None:
     model = fit_tables(datta())
     other = datta(RunLength(), seed=1)
     other.load_state_dict(model.state_dict())
-    assert type(other.codecs[0]) is RunLength
+    assert type(other.coder.codecs[0]) is RunLength
     assert torch.equal(other(digits(2)), model(digits(2)))
 
 
 def test_a_checkpoint_without_tables_leaves_those_that_were_given() -> None:
     model = fit_tables(datta())
-    tables = copy.deepcopy(dict(model.codecs[0].tables()))
+    tables = copy.deepcopy(dict(model.coder.codecs[0].tables()))
     model.load_state_dict(datta(seed=1).state_dict())
-    np.testing.assert_array_equal(model.codecs[0].tables()["lengths"], tables["lengths"])
+    np.testing.assert_array_equal(model.coder.codecs[0].tables()["lengths"], tables["lengths"])
 
 
 def test_normalization_belongs_to_the_model() -> None:
@@ -252,7 +252,7 @@ def test_normalization_belongs_to_the_model() -> None:
 
 def test_the_default_bottleneck_sends_the_features() -> None:
     model = SplitModel(split(network(), "layer3", SHAPE), MinMax(), RunLength())
-    assert all(isinstance(unit, Identity) for unit in model.bottlenecks)
+    assert all(isinstance(unit, Identity) for unit in model.coder.bottlenecks)
     output = model.run(digits(1))
     assert torch.equal(output.latents[0], output.features[0])
 
@@ -265,7 +265,7 @@ def test_a_convolution_cannot_stand_where_no_map_crosses() -> None:
 def test_another_step_is_another_quantizer() -> None:
     """Both have as many levels: without the quantizer in the check sum, the latent would be garbage."""
     writer, reader = datta(), datta()
-    reader.quantizers = (Step(0.3),)
+    reader.coder.quantizers = (Step(0.3),)
     with pytest.raises(CodecError, match="foreign codec or quantizer"):
         reader.decompress(writer.compress(digits(1)))
 
@@ -283,8 +283,8 @@ def test_half_precision_is_lossless_too(make: Make, mixed: bool) -> None:
         model, images = model.to(torch.bfloat16), images.to(torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed), torch.no_grad():
         output, payloads = model.run(images), model.compress(images)
-        latents = [model.quantizers[0](latent) for latent in output.latents]
-        assert all(map(torch.equal, model.latents_hat(payloads), latents))
+        latents = [model.coder.quantizers[0](latent) for latent in output.latents]
+        assert all(map(torch.equal, model.coder.latents_hat(payloads), latents))
         assert torch.equal(model.decompress(payloads), output.prediction)
 
 
@@ -340,13 +340,13 @@ def test_tables_and_levels_are_counted() -> None:
 
 def test_the_context_is_of_cut_and_levels_alone() -> None:
     model = carra()
-    contexts = {model.coded_by([q], [RunLength()]).context for q in (MinMax(4), MinMax(5), Clipped(levels=16))}
-    contexts |= {SplitModel(split(network(), "layer1", SHAPE), MinMax(4), RunLength()).context}
+    contexts = {model.coded_by([q], [RunLength()]).coder.context for q in (MinMax(4), MinMax(5), Clipped(levels=16))}
+    contexts |= {SplitModel(split(network(), "layer1", SHAPE), MinMax(4), RunLength()).coder.context}
     moved = Clipped(levels=16)
     moved.thresholds[0, 3] += 1e-3
-    contexts |= {model.coded_by([moved], [RunLength()]).context}
+    contexts |= {model.coded_by([moved], [RunLength()]).coder.context}
     assert len(contexts) == 5
-    assert model.coded_by([MinMax(4)], [Huffman()]).context == model.context
+    assert model.coded_by([MinMax(4)], [Huffman()]).coder.context == model.coder.context
 
 
 def test_loaded_levels_are_those_that_were_saved() -> None:
@@ -358,17 +358,17 @@ def test_loaded_levels_are_those_that_were_saved() -> None:
         reader.decompress(payloads)
     reader.load_state_dict(writer.state_dict())
     assert torch.equal(reader.decompress(payloads), writer(digits(2)))
-    assert "low=0.25, high=1.5" in repr(reader.quantizers[0])
+    assert "low=0.25, high=1.5" in repr(reader.coder.quantizers[0])
 
 
 def test_features_that_are_there_already_give_the_same_payloads() -> None:
     for model in (datta(), two_tensors()):
         images = digits(3)
         features = model.features(images)
-        assert model.compress_from(features) == model.compress(images)
+        assert model.coder.compress(features) == model.compress(images)
         assert torch.equal(model.run_from(features).prediction, model(images))
-        latents = model.latents_of(features)
-        assert all(map(torch.equal, model.symbols_of(latents), model.symbols(images)))
+        latents = model.coder.latents(features)
+        assert all(map(torch.equal, model.coder.symbols(latents), model.symbols(images)))
 
 
 def test_states_of_one_codec_for_all_tensors_are_refused() -> None:
@@ -376,4 +376,4 @@ def test_states_of_one_codec_for_all_tensors_are_refused() -> None:
     with pytest.raises(
         ValueError, match="written by an earlier splitlearn, with one codec for all tensors: train again"
     ):
-        model.set_extra_state({"codec": "Huffman", "tables": {}})
+        model.coder.set_extra_state({"codec": "Huffman", "tables": {}})

@@ -89,7 +89,7 @@ def test_a_lossless_format_loses_nothing(quantizer: Quantizer, codec: ImageCodec
     images, model = digits(5), tiled(codec, quantizer)
     reference = SplitModel(cut(), quantizer, Raw()).eval()
     payloads, expected = model.compress(images), reference.compress(images)
-    assert all(map(torch.equal, model.features_hat(payloads), reference.latents_hat(expected)))
+    assert all(map(torch.equal, model.features_hat(payloads), reference.coder.latents_hat(expected)))
     assert torch.equal(model.decompress(payloads), reference.decompress(expected))
     assert torch.equal(model.decompress(payloads), model(images))
 
@@ -194,7 +194,7 @@ def test_payloads_are_all_the_edge_server_gets() -> None:
 def test_every_byte_of_the_container_is_counted() -> None:
     model, codec = tiled(ImageFile("HEIC", 40)), ImageFile("HEIC", 40)
     (payload,) = model.compress(digits(1))
-    symbols = model.model.symbols(digits(1))[0][0].numpy()
+    symbols = model.coder.symbols(model.coder.latents(model.features(digits(1))))[0][0].numpy()
     assert payload.endswith(codec.encode(tile(symbols)))
     assert len(payload) == 9 + 3 + 2 * 4 + len(codec.encode(tile(symbols)))  # header, 32×16×16, two floats
 

@@ -54,13 +54,11 @@ def models_of(net: Split) -> list[SplitModel]:
 @cache
 def bank() -> VariableRateModel:
     models = models_of(cut("layer2"))
-    return VariableRateModel(models, [RatePoint(s, 100.0 + i) for i, s in enumerate(SCORES)]).eval()
+    return VariableRateModel.of(models, [RatePoint(s, 100.0 + i) for i, s in enumerate(SCORES)]).eval()
 
 
 def member(rate: int) -> SplitModel:
-    model = bank().models[rate]
-    assert isinstance(model, SplitModel)
-    return model
+    return bank().at_rate(rate)
 
 
 @cache
@@ -85,7 +83,7 @@ def test_a_payload_is_the_bottlenecks_own_but_for_three_bits(rate: int) -> None:
 
 def test_a_single_rate_needs_no_bits() -> None:
     model = member(3)
-    single = VariableRateModel([model], [RatePoint(0.5, 100.0)])
+    single = VariableRateModel.of([model], [RatePoint(0.5, 100.0)])
     assert single.compress(digits(4)) == model.compress(digits(4))
     assert torch.equal(single.decompress(single.compress(digits(4))), model(digits(4)))
     with pytest.raises(CodecError, match="names rate 1 of 1"):
@@ -202,11 +200,11 @@ def test_the_models_own_rate_or_budget_is_the_default() -> None:
     images = digits(4)
     assert bank().compress(images) == payloads()[4][:4]  # the best
     assert torch.equal(bank()(images), member(4)(images))
-    second = VariableRateModel(models, points, rate=1)
+    second = VariableRateModel.of(models, points, rate=1)
     assert second.compress(images) == payloads()[1][:4]
     assert second.compress(images, rate=0) == payloads()[0][:4]
     assert torch.equal(second(images), member(1)(images))
-    bounded = VariableRateModel(models, points, budget=300)
+    bounded = VariableRateModel.of(models, points, budget=300)
     assert bounded.compress(images) == bank().compress(images, budget=300)
     assert bounded.compress(images, rate=3) == payloads()[3][:4]
 
@@ -215,16 +213,16 @@ def test_a_switch_costs_the_bottleneck_alone() -> None:
     net = cut("layer2")
     models = models_of(net)
     symbols = [s.numpy() for s in models[1].symbols(digits(8))[0]]
-    models[1] = models[1].coded_by(models[1].quantizers, [Huffman.fit(symbols, 256)])
-    model = VariableRateModel(models, bank().points)
-    tables = sum(t.nbytes for t in models[1].codecs[0].tables().values())
-    weights = [sum(p.nbytes for p in each.bottlenecks.parameters()) for each in models]
+    models[1] = models[1].coded_by(models[1].coder.quantizers, [Huffman.fit(symbols, 256)])
+    model = VariableRateModel.of(models, bank().points)
+    tables = sum(t.nbytes for t in models[1].coder.codecs[0].tables().values())
+    weights = [sum(p.nbytes for p in each.coder.bottlenecks.parameters()) for each in models]
     assert model.switch_bytes == [weights[0], weights[1] + tables, *weights[2:]]
     assert model.backbone_bytes == sum(t.nbytes for t in resnet8().state_dict().values())
     held = {id(t): t.nbytes for t in [*model.parameters(), *model.buffers()]}  # each once, however often it is named
     assert sum(held.values()) + tables == model.backbone_bytes + sum(model.switch_bytes)
-    assert [VariableRateModel(models, bank().points, rate=r).table_bytes for r in (0, 1)] == [0, tables]
-    assert VariableRateModel(models, bank().points, budget=500).table_bytes == tables
+    assert [VariableRateModel.of(models, bank().points, rate=r).table_bytes for r in (0, 1)] == [0, tables]
+    assert VariableRateModel.of(models, bank().points, budget=500).table_bytes == tables
 
 
 def test_every_tensor_that_crosses_is_in_a_payload() -> None:
@@ -232,7 +230,7 @@ def test_every_tensor_that_crosses_is_in_a_payload() -> None:
     net = split(resnet18(num_classes=10), "layer1.0.conv1", SHAPE)
     quantizers: list[Quantizer] = [MinMax(2), MinMax(4), MinMax(6)]
     models = [SplitModel(net, quantizer, RunLength()).eval() for quantizer in quantizers]
-    model = VariableRateModel(models, [RatePoint(i, i) for i in range(3)])
+    model = VariableRateModel.of(models, [RatePoint(i, i) for i in range(3)])
     images = digits(3)
     sent = [model.compress(images, rate=rate) for rate in range(3)]
     for rate in range(3):
@@ -252,7 +250,7 @@ def test_detectors_have_rates_too() -> None:
     detector = faster_rcnn("resnet18", 3, min_size=64, max_size=96, pyramid=16, box_width=32)
     net = split(detector, "backbone.body.layer1", (3, 48, 64))
     models = [SplitModel(net, MinMax(bits), RunLength()).eval() for bits in (2, 8)]
-    model, images = VariableRateModel(models, [RatePoint(i, i) for i in range(2)]), torch.rand(2, 3, 48, 64)
+    model, images = VariableRateModel.of(models, [RatePoint(i, i) for i in range(2)]), torch.rand(2, 3, 48, 64)
     for found, expected in zip(
         model.decompress(model.compress(images)), models[1].decompress(models[1].compress(images)), strict=True
     ):
@@ -264,7 +262,7 @@ def test_detectors_have_rates_too() -> None:
 def test_payloads_of_several_sizes_are_refused() -> None:
     net = cut("layer1")
     models = [SplitModel(net, MinMax(bits), RunLength()).eval() for bits in (2, 4)]
-    model = VariableRateModel(models, [RatePoint(i, i) for i in range(2)])
+    model = VariableRateModel.of(models, [RatePoint(i, i) for i in range(2)])
     sent = [model.compress(torch.rand(1, 3, size, 32), rate=i)[0] for i, size in enumerate((32, 48))]
     with pytest.raises(ValueError, match="different sizes"):
         model.decompress(sent)
@@ -274,12 +272,12 @@ def test_what_makes_no_bank_is_told() -> None:
     models, points = [member(i) for i in range(len(UNITS))], list(bank().points)
     for few, many in (([], []), ([models[0]] * 9, [points[0]] * 9), (models, points[1:])):
         with pytest.raises(ValueError, match="a bank holds 1 to 8 rates and a point for each"):
-            VariableRateModel(few, many)
+            VariableRateModel.of(few, many)
     others = [models_of(cut("layer2"))[0]]
     others.append(SplitModel(member(0).net, MinMax(4), RunLength(), normalize=Normalize([0.5] * 3, [0.2] * 3)))
     for other in others:
         with pytest.raises(ValueError, match="share one network, one cut and one normalization: make each with"):
-            VariableRateModel([models[0], other], points[:2])
+            VariableRateModel.of([models[0], other], points[:2])
 
 
 @pytest.mark.parametrize(
@@ -295,7 +293,7 @@ def test_choices_that_cannot_be_are_told(choice: dict[str, int], message: str) -
     with pytest.raises(ValueError, match=message):
         bank().compress(digits(1), **choice)
     with pytest.raises(ValueError, match=message):
-        VariableRateModel([member(i) for i in range(len(UNITS))], bank().points, **choice)
+        VariableRateModel.of([member(i) for i in range(len(UNITS))], bank().points, **choice)
 
 
 def test_nothing_to_decompress_is_told() -> None:
@@ -308,15 +306,15 @@ def test_normalization_may_be_shared() -> None:
     twin = Normalize([0.5, 0.4, 0.3], [0.2, 0.25, 0.3])
     net = member(0).net
     models = [SplitModel(net, MinMax(bits), RunLength(), normalize=n).eval() for bits, n in ((2, normalize), (4, twin))]
-    model = VariableRateModel(models, [RatePoint(i, i) for i in range(2)])
+    model = VariableRateModel.of(models, [RatePoint(i, i) for i in range(2)])
     assert torch.equal(model.decompress(model.compress(digits(2), rate=0)), models[0](digits(2)))
 
 
 def test_nothing_trains_once_its_bottlenecks_are_frozen() -> None:
     models = models_of(cut("layer2"))
     for each in models:
-        each.bottlenecks.requires_grad_(False)
-    task = ClassificationTask(VariableRateModel(models, bank().points), num_classes=10)
+        each.coder.bottlenecks.requires_grad_(False)
+    task = ClassificationTask(VariableRateModel.of(models, bank().points), num_classes=10)
     with pytest.raises(ValueError, match="go straight to `test`"):
         task.configure_optimizers()
     assert isinstance(task.model, nn.Module)

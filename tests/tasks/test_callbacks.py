@@ -40,8 +40,8 @@ def test_tables_are_learnt_and_saved(make_trainer: MakeTrainer, data: Digits, tm
     trainer.fit(task, data)
     model = task.model.eval()
     assert isinstance(model, SplitModel)
-    learnt = model.codecs[0].tables()["lengths"]
-    expected = Huffman.fit(symbols_of_validation(model, data, 64), model.quantizers[0].levels).tables()["lengths"]
+    learnt = model.coder.codecs[0].tables()["lengths"]
+    expected = Huffman.fit(symbols_of_validation(model, data, 64), model.coder.quantizers[0].levels).tables()["lengths"]
     np.testing.assert_array_equal(learnt, expected)
     assert trainer.callback_metrics["val/table_bytes"] == learnt.nbytes
 
@@ -51,7 +51,7 @@ def test_tables_are_learnt_and_saved(make_trainer: MakeTrainer, data: Digits, tm
     images = digits(32)
     fitted = model.compress(images)
     assert torch.equal(model.decompress(fitted), model(images))
-    model.codecs = (Huffman(),)
+    model.coder.codecs = (Huffman(),)
     alone = model.compress(images)
     assert sum(map(len, fitted)) < sum(map(len, alone))
 
@@ -62,8 +62,8 @@ def test_only_as_many_images_as_asked_for(make_trainer: MakeTrainer, data: Digit
     make_trainer(callbacks=[tables], limit_val_batches=4).validate(task, data, verbose=False)
     model = task.model.eval()
     assert isinstance(model, SplitModel)
-    expected = Huffman.fit(symbols_of_validation(model, data, 40), model.quantizers[0].levels).tables()["lengths"]
-    np.testing.assert_array_equal(model.codecs[0].tables()["lengths"], expected)
+    expected = Huffman.fit(symbols_of_validation(model, data, 40), model.coder.quantizers[0].levels).tables()["lengths"]
+    np.testing.assert_array_equal(model.coder.codecs[0].tables()["lengths"], expected)
 
 
 def test_tables_need_a_model_with_symbols(make_trainer: MakeTrainer, data: Digits) -> None:
@@ -78,7 +78,7 @@ def test_tables_of_the_learnt_density(make_trainer: MakeTrainer, data: Digits) -
     trainer.fit(task, data)
     assert isinstance(task.model, SplitModel)
     assert isinstance(task.rate_loss, FactorizedRate)
-    tables = task.model.codecs[0].tables()["frequencies"]
+    tables = task.model.coder.codecs[0].tables()["frequencies"]
     expected = RANS(per_channel=True).with_counts(task.rate_loss.tables()).tables()["frequencies"]
     np.testing.assert_array_equal(tables, expected)
     assert trainer.callback_metrics["val/table_bytes"] == tables.nbytes

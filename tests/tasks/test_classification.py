@@ -29,7 +29,7 @@ def test_fit_changes_the_bottleneck_and_nothing_else(make_trainer: MakeTrainer, 
     trainer = make_trainer()
     trainer.fit(task, data)
     changed = {name for name, entry in state(task).items() if not torch.equal(entry, before[name])}
-    assert changed == {name for name in before if name.startswith("model.bottlenecks.")}
+    assert changed == {name for name in before if name.startswith("model.coder.bottlenecks.")}
     logged = trainer.callback_metrics
     assert logged.keys() >= {"val/accuracy", "val/accuracy_top5", "val/estimated_bits", "val/task_loss"}
     assert logged.keys() >= {"train/task_loss", "train/rate_loss", "train/loss"}

@@ -62,7 +62,7 @@ def test_another_architecture_is_refused(written: Path, task: object, difference
 
 def test_other_shapes_are_refused_and_nothing_is_loaded(written: Path) -> None:
     content = read_checkpoint(written)
-    content["state_dict"]["model.bottlenecks.0.encoder.1.weight"] = torch.zeros(4, 32, 1, 1)
+    content["state_dict"]["model.coder.bottlenecks.0.encoder.1.weight"] = torch.zeros(4, 32, 1, 1)
     task = ClassificationTask(datta(seed=1), 10)
     before = {name: p.clone() for name, p in task.named_parameters()}
     with pytest.raises(CheckpointError, match=r"1 entries differ, first model\.bottlenecks\.0\.encoder\.1\.weight"):

@@ -124,7 +124,7 @@ def test_fit_changes_the_bottleneck_and_nothing_else(make_trainer: MakeTrainer, 
     trainer.fit(task, data(blocks))
     changed = {name for name, entry in state(task).items() if not torch.equal(entry, before[name])}
     assert changed
-    assert all(name.startswith("model.bottlenecks.") for name in changed)
+    assert all(name.startswith("model.coder.bottlenecks.") for name in changed)
     logged = trainer.callback_metrics
     assert logged.keys() >= {"val/miou", "val/pixel_accuracy", "val/estimated_bits", "val/task_loss"}
     assert logged.keys() >= {"train/task_loss", "train/rate_loss", "train/distillation_loss", "train/loss"}

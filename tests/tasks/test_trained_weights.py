@@ -27,9 +27,9 @@ def test_a_bottleneck_and_its_tables_come_back_beside_the_network(tmp_path: Path
     first, second, images = task(1), task(2), torch.rand(4, 3, 32, 32)
     model = first.model
     assert isinstance(model, SplitModel)
-    symbols = [each.numpy() for each in model.symbols_of(model.run(images).latents)]
-    model.codecs = tuple(
-        c.fitted(list(s), q.levels) for c, s, q in zip(model.codecs, symbols, model.quantizers, strict=True)
+    symbols = [each.numpy() for each in model.coder.symbols(model.run(images).latents)]
+    model.coder.codecs = tuple(
+        c.fitted(list(s), q.levels) for c, s, q in zip(model.coder.codecs, symbols, model.coder.quantizers, strict=True)
     )
     save_trained(first, tmp_path / "trained.ckpt")
     load_trained(second, tmp_path / "trained.ckpt")

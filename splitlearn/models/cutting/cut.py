@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from splitlearn.models.cutting.check import Reference, make_safe, run_reference, verify
-from splitlearn.models.cutting.detector import cut_detector, is_detector
+from splitlearn.models.cutting.detector import DetectorHead, cut_detector, is_detector
 from splitlearn.models.cutting.exported import cut_exported
 from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError, alternatives, check_name
 from splitlearn.models.cutting.proof import Proof
-from splitlearn.models.cutting.sizes import MAX_GROWTH, MAX_PIXELS, varying_sizes
+from splitlearn.models.cutting.sizes import MAX_GROWTH, MAX_PIXELS, FeatureShape, varying_sizes
 from splitlearn.models.cutting.traced import cut_traced
 from splitlearn.models.images import like
 
@@ -94,6 +94,14 @@ class Split(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.head._forward_pre_hooks.clear()  # a graph's copies have none, other modules' copies have this one
         self.guard(self.proof)
+
+    def expected(self, height: int, width: int) -> tuple[tuple[int, ...], tuple[FeatureShape, ...]]:
+        """Return what crosses of a detector's image of this size: its row of sizes, and the shapes of feature maps.
+
+        Raises:
+            ValueError: if the cut does not hold for images of this size.
+        """
+        return cast("DetectorHead", self.head).expected(height, width)
 
     @cached_property
     def varying(self) -> list[tuple[bool, ...]]:

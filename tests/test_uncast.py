@@ -24,13 +24,13 @@ def clipped() -> SplitModel:
 @TYPES
 def test_a_server_reads_what_a_model_of_another_precision_sends(dtype: torch.dtype) -> None:
     server, device = clipped(), clipped().to(dtype)
-    assert device.quantizers[0].state_dict()["values"].dtype == torch.float32
+    assert device.coder.quantizers[0].state_dict()["values"].dtype == torch.float32
     images = torch.rand(3, 3, 32, 32)
     payloads = device.compress(images)
-    latents = device.latents_of(device.features(images))
-    assert torch.equal(server.latents_hat(payloads)[0], server.quantizers[0](latents[0]))
-    assert device.latent_shapes == server.latent_shapes
-    assert device.float().context == server.context
+    latents = device.coder.latents(device.features(images))
+    assert torch.equal(server.coder.latents_hat(payloads)[0], server.coder.quantizers[0](latents[0]))
+    assert device.coder.latent_shapes == server.coder.latent_shapes
+    assert device.float().coder.context == server.coder.context
 
 
 @TYPES

@@ -10,7 +10,7 @@ from splitlearn.models.bottleneck import (
     NormalizedSeparable,
 )
 from splitlearn.models.box_decoder import BoxDecoder
-from splitlearn.models.coder import FeatureCoder
+from splitlearn.models.coder import FeatureCoder, renamed
 from splitlearn.models.confidence import (
     Confidence,
     LowEntropy,
@@ -106,6 +106,7 @@ __all__ = [
     "mobilenet_v2_cifar",
     "mobilenet_v2_same",
     "one_size",
+    "renamed",
     "replaced",
     "resnet8",
     "resnet20",

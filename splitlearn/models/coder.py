@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Self, TypeVar, cast
@@ -323,7 +324,7 @@ def renamed(state_dict: dict[str, Any], names: Iterable[str]) -> None:
         names: of what is to be loaded.
     """
     for name in names:
-        old = "".join(name.rpartition("coder.")[::2])
+        old = re.sub(r"(^|(?<=\.))coder\.", "", name, count=1)
         if name not in state_dict and old in state_dict:
             state_dict[name] = state_dict.pop(old)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
 from splitlearn.files import check_zip
+from splitlearn.models import renamed
 from splitlearn.tasks.keep_frozen import FrozenError, check_frozen
 from splitlearn.tasks.trust import check_settings
 
@@ -56,9 +57,10 @@ def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: s
         CheckpointError: if they do not fit; the sentence names the first tensors that differ.
         FrozenError: if the frozen network in it was changed.
     """
-    mine, theirs = task.state_dict(), content["state_dict"]
+    mine, theirs = task.state_dict(), dict(content["state_dict"])
     if not all(isinstance(name, str) for name in theirs):
         raise CheckpointError(f"{path} is no checkpoint: its weights have no names")
+    renamed(theirs, mine)
     wrong = theirs.keys() ^ mine.keys()
     wrong |= {name for name in theirs.keys() & mine.keys() if _shape(mine[name]) != _shape(theirs[name])}
     if wrong:

@@ -91,4 +91,4 @@ def test_teachers_and_students_train_and_are_exported(
     elif TAUGHT[path] == "network":
         load_weights(task.model, file)
     else:
-        assert load_bottleneck(file, task.teacher).bottlenecks[0].state_dict().keys()
+        assert load_bottleneck(file, task.teacher).coder.bottlenecks[0].state_dict().keys()

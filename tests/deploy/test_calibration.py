@@ -66,7 +66,7 @@ def test_limits_are_those_of_the_rule() -> None:
     model = plain()
     (latents,) = model.coder.latents(model.features(digits(8)))
     low, high = LeastError().of(LatentStatistics.of(latents), 4)
-    values = calibrated(model, per_channel=False).model.quantizers[0].get_buffer("values")[0]
+    values = calibrated(model, per_channel=False).model.coder.quantizers[0].get_buffer("values")[0]
     torch.testing.assert_close(values, torch.linspace(float(low), float(high), 4))
 
 
@@ -121,7 +121,7 @@ def test_a_weight_on_bits_moves_the_choice() -> None:
 def test_stretched_limits_stay_within_the_latents() -> None:
     model = plain()
     (latents,) = model.coder.latents(model.features(digits(8)))
-    values = calibrated(model, per_channel=False, stretches=[100.0]).model.quantizers[0].get_buffer("values")
+    values = calibrated(model, per_channel=False, stretches=[100.0]).model.coder.quantizers[0].get_buffer("values")
     assert (float(values.min()), float(values.max())) == (float(latents.min()), float(latents.max()))
 
 

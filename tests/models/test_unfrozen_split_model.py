@@ -44,7 +44,7 @@ def test_network_and_bottleneck_train(make_trainer: MakeTrainer) -> None:
 def test_it_starts_as_the_frozen_one_does() -> None:
     images, torch_model = digits(4), unfrozen()
     frozen = datta()
-    torch_model.bottlenecks.load_state_dict(frozen.bottlenecks.state_dict())
+    torch_model.coder.bottlenecks.load_state_dict(frozen.coder.bottlenecks.state_dict())
     assert torch.equal(torch_model.eval()(images), frozen(images))
     assert frozen.frozen
     assert not torch_model.frozen
@@ -82,5 +82,5 @@ def test_looking_at_shapes_changes_no_modes() -> None:
     model = unfrozen()
     model.net.eval()
     modes = [module.training for module in model.modules()]
-    assert model.latent_shapes == [(8, 8, 8)]
+    assert model.coder.latent_shapes == [(8, 8, 8)]
     assert [module.training for module in model.modules()] == modes

@@ -45,7 +45,7 @@ def test_tables_are_learnt_and_saved(make_trainer: MakeTrainer, data: Digits, tm
     np.testing.assert_array_equal(learnt, expected)
     assert trainer.callback_metrics["val/table_bytes"] == learnt.nbytes
 
-    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]["model._extra_state"]
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]["model.coder._extra_state"]
     np.testing.assert_array_equal(saved["tables"][0]["lengths"].numpy(), learnt)
 
     images = digits(32)

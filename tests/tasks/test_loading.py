@@ -65,7 +65,7 @@ def test_other_shapes_are_refused_and_nothing_is_loaded(written: Path) -> None:
     content["state_dict"]["model.coder.bottlenecks.0.encoder.1.weight"] = torch.zeros(4, 32, 1, 1)
     task = ClassificationTask(datta(seed=1), 10)
     before = {name: p.clone() for name, p in task.named_parameters()}
-    with pytest.raises(CheckpointError, match=r"1 entries differ, first model\.bottlenecks\.0\.encoder\.1\.weight"):
+    with pytest.raises(CheckpointError, match=r"1 entries differ, first model\.coder\.bottlenecks\.0\.encoder\.1\.weight"):
         load_weights_into(task, content, written)
     assert all(torch.equal(p, before[name]) for name, p in task.named_parameters())
 

@@ -307,4 +307,4 @@ def _unknown(name: str, known: Iterable[str]) -> ValueError:
 
 def is_path(weights: str) -> bool:
     """Return whether this names a file, there or not, and no weights that a library publishes."""
-    return Path(weights).suffix in SUFFIXES or os.sep in weights or Path(weights).exists()
+    return Path(weights).suffix in SUFFIXES or os.sep in weights or Path(weights).is_file()

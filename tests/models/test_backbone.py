@@ -141,6 +141,17 @@ def test_other_number_of_classes_renews_only_the_classifier(monkeypatch: pytest.
     assert model.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 4)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "timm/resnet10t"])
+@pytest.mark.parametrize("weights", ["pretrained", "DEFAULT"])
+def test_folders_in_the_working_directory_are_no_weights(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, weights: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(weights).mkdir()
+    with pytest.raises(WeightsError, match=r"cannot download|has no weights"):
+        backbone(name, weights)
+
+
 @pytest.mark.filterwarnings("default")  # ultralytics and what it imports
 def test_ultralytics(offline: None) -> None:
     pytest.importorskip("ultralytics")
@@ -196,9 +207,10 @@ def test_published_weights_of_ultralytics_are_read_as_data(
     assert all(torch.equal(loaded[name], tensor.half().float()) for name, tensor in saved.float().state_dict().items())
     fewer = backbone("ultralytics/yolov8n", "pretrained", num_classes=3).state_dict()
     assert torch.equal(fewer["model.0.conv.weight"], loaded["model.0.conv.weight"])
-    torch.save({"model": Stranger()}, file)
-    with pytest.raises(WeightsError, match=r"yolov8n\.pt .*safetensors"):
-        backbone("ultralytics/yolov8n", "pretrained")
+    for stranger, reason in ((Stranger(), "is missing"), (backbone("ultralytics/yolov8s"), "in the model")):
+        torch.save({"model": stranger}, file)
+        with pytest.raises(WeightsError, match=rf"yolov8n\.pt .*{reason}.*safetensors"):
+            backbone("ultralytics/yolov8n", "pretrained")
     assert not Path("ran").exists()
 
 

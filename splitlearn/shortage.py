@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 
 DISK = re.compile(
-    r"\[Errno 28\]|no space left on device|os error 28\b|quota exceeded|disk is full|disk of .* is full|free some"
+    r"\[Errno 28\]|no space left on device|os error 28\b|disk quota exceeded|\bdisk is full"
     r"|PytorchStreamWriter failed writing",
     re.IGNORECASE,
 )
@@ -30,6 +31,16 @@ def told_shortage(text: str) -> str:
 def shortage(error: BaseException) -> str:
     """Return "disk" or "memory" if an error, or one that led to it, came of too little of it; or else nothing."""
     return next(filter(None, (told_shortage(_text(each)) for each in origins(error))), "")
+
+
+def of_machine(error: BaseException) -> bool:
+    """Return whether an error is the machine's: too little disk or memory, or a disk that fails.
+
+    It tells nothing of the file that was being read, say: whoever makes a sentence about that of other errors raises
+    such a one as it is.
+    """
+    fails = (isinstance(each, OSError) and each.errno == errno.EIO for each in origins(error))
+    return shortage(error) != "" or any(fails)
 
 
 def described(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from splitlearn.data.errors import DataError
 from splitlearn.outputs import Boxes
+from splitlearn.shortage import of_machine
 
 __all__ = ["batch_of", "boxes_of", "floats_of", "masks_of", "pixels_of", "shipped", "stacked", "tried"]
 
@@ -35,9 +36,11 @@ def tried(act: Callable[..., Any], *given: Any) -> Any:
     """
     try:
         return act(*given)
-    except (DataError, MemoryError, torch.OutOfMemoryError):
+    except DataError:
         raise
     except Exception as error:  # of code that a user chose
+        if of_machine(error):
+            raise
         told = (str(error).strip() or "no message").splitlines()[0]
         raise DataError(
             f"{_name(act)} fails on {' and '.join(map(_form, given))} ({type(error).__name__}: {told}): "

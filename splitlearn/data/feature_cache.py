@@ -162,7 +162,7 @@ class _Writer:
                 f"the features of {sum(images.values()):,} images take {told_size(needed)}, {self.folder} has "
                 f"{told_size(free)} and {told_size(SPARE)} are left free: free some, name another folder, keep them as "
                 "uint8, or take fewer views"
-            )
+            ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
 
     def _kind(self, tensor: Tensor, part: str) -> str:
         """Return the type in which features like `tensor` are kept."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 
 from splitlearn.data.errors import DataError
+from splitlearn.shortage import of_machine
 
 __all__ = ["SUFFIXES", "find_images", "folders_in", "is_junk", "scan", "tell_passed_over", "told_suffixes", "walk"]
 
@@ -118,6 +119,8 @@ def _files(folder: Path, seen: set[str]) -> Iterator[Path]:
         with os.scandir(folder) as entries:
             listed = [(entry.name, entry.is_dir()) for entry in entries if not is_junk(entry.name)]
     except OSError as error:
+        if of_machine(error):
+            raise
         raise DataError(f"cannot read {folder} ({error}): correct its permissions or remove it") from error
     for name, is_folder in listed:
         if is_folder:

@@ -23,6 +23,7 @@ from splitlearn.deploy.parts import PartError, described, rebuilt, rebuilt_modul
 from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, crossing_shapes, split
 from splitlearn.models.tensor_file import DamagedFileError, read_tensors, save_tensors
 from splitlearn.quantizers import Quantizer
+from splitlearn.shortage import of_machine
 
 FORMAT = "splitlearn-bottleneck"
 FORMAT_VERSION = 2  # 2: quantizers and codecs for each tensor that crosses
@@ -126,6 +127,8 @@ def contradictions_told(path: str | Path) -> Iterator[None]:
     except PartError as error:
         raise ExportError(f"{path} cannot be used: {error}") from error
     except Exception as error:  # a forged manifest may fail in any way
+        if of_machine(error):
+            raise
         raise ExportError(f"{path} is incomplete or contradicts itself: {_brief(error)}") from error
 
 
@@ -142,6 +145,8 @@ def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) 
     try:
         net = split(backbone, at, tuple(shape))
     except Exception as error:  # whatever another network makes of such images
+        if of_machine(error):
+            raise
         raise ExportError(f"{path} belongs to {owner} and not to this network: {_brief(error)}") from error
     found = weights_id(net)
     if found != manifest["weights_id"]:

@@ -21,6 +21,7 @@ from splitlearn.models.same_padding import same_padding
 from splitlearn.models.weight_files import SUFFIXES
 from splitlearn.models.weights import WeightsError, load_weights
 from splitlearn.outputs import check_num_classes
+from splitlearn.shortage import of_machine
 
 __all__ = ["backbone", "mobilenet_v2_same"]
 
@@ -294,6 +295,8 @@ def _downloaded(load: Callable[[], T], address: str, cached: bool) -> T:
             urlopen(address.partition(" ")[0], timeout=5).close()
         return load()
     except OSError as error:  # every failure of a connection is one
+        if of_machine(error):
+            raise
         raise WeightsError(
             f"cannot download {address} ({error}): set `weights` to the path of a local file instead"
         ) from error

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from splitlearn.files import whole_file
+from splitlearn.shortage import of_machine
 
 CHECK = "sha256"
 """Key of the metadata that holds the SHA-256 of the file, its own 64 digits taken as zeros."""
@@ -68,6 +69,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             metadata = dict(opened.metadata() or {})
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
     except SafetensorError as error:
+        if of_machine(error):
+            raise
         raise DamagedFileError(f"{path} is no readable safetensors file: {error}") from error
     if known and known != found.hexdigest():
         where = "" if seal else f" that {path.with_suffix('.json').name} records"
@@ -91,7 +94,9 @@ def _recorded(path: Path) -> str | None:
     """Return the SHA-256 that the record beside a file tells of it; None if there is no such record."""
     try:
         record = json.loads(path.with_suffix(".json").read_bytes())
-    except (OSError, ValueError, RecursionError):  # another file of that name
+    except (OSError, ValueError, RecursionError) as error:  # another file of that name
+        if of_machine(error):
+            raise
         return None
     told = record.get("sha256") if isinstance(record, dict) and record.get("file") == path.name else None
     return told if isinstance(told, str) else None

@@ -70,7 +70,10 @@ def _told(file: Path) -> list[str] | int | None:
         raise DataError(f"{file} tells of keypoints (kpt_shape), which are not read: take labels of boxes or polygons")
     names: Any = content.get("names")
     if isinstance(names, dict):
-        names = list(names.values())
+        by_number = {int(key): name for key, name in names.items() if str(key).isdecimal()}
+        if sorted(by_number) != list(range(len(names))):
+            raise DataError(f"{file} numbers its names {str(list(names))[:60]}: number them from 0, leaving none out")
+        names = [by_number[index] for index in range(len(names))]
     if isinstance(names, list) and names:
         return [str(name) for name in names]
     count = content.get("nc")

@@ -323,7 +323,7 @@ class CachedFeatures(LightningDataModule):
             features,
             batch_size=self.batch_size,
             shuffle=shuffle,
-            drop_last=shuffle and leaves_one(features, self.batch_size),
+            drop_last=shuffle and leaves_one(features, self.batch_size, self.trainer),
             collate_fn=_whole,
             pin_memory=torch.cuda.is_available(),
         )

@@ -32,6 +32,7 @@ def data(root: Path, num_classes: int, names: list[str] | None = None) -> YoloDe
 LISTS = [
     ("data.yaml", "names: [cat, dog, emu]\nnc: 3"),
     ("data.yaml", "names: {0: cat, 1: dog, 2: emu}"),
+    ("data.yaml", "names: {2: emu, 0: cat, 1: dog}"),
     ("data.yml", "nc: 3"),
     ("classes.txt", "\ufeffcat\r\ndog\r\nemu\r\n\r\n"),
     ("obj.names", "cat\ndog\nemu"),
@@ -54,6 +55,13 @@ def test_a_data_sets_own_list_is_compared(yolo: Path, name: str, text: str) -> N
 def test_a_list_that_tells_nothing_is_passed_over(yolo: Path, text: str) -> None:
     (yolo / "data.yaml").write_text(text)
     assert len(data(yolo, 3).read_test()) == 2
+
+
+@pytest.mark.parametrize("names", ["{1: cat, 2: dog, 3: emu}", "{0: cat, 1: dog, 3: emu}", "{cat: 0, dog: 1, emu: 2}"])
+def test_names_that_are_not_numbered_from_0_are_refused(yolo: Path, names: str) -> None:
+    (yolo / "data.yaml").write_text(f"names: {names}")
+    with pytest.raises(DataError, match=r"data\.yaml numbers its names .*: number them from 0, leaving none out"):
+        data(yolo, 3).read_test()
 
 
 def test_classes_without_training_examples_are_told(yolo: Path) -> None:

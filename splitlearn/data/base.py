@@ -141,7 +141,7 @@ class ImageDataModule(LightningDataModule, ABC):
         images, labels = batch
         images = shipped(images, self)
         if self.train_transform is not None and self.trainer is not None and self.trainer.training:
-            images = batch_of(self.train_transform, images)
+            images = batch_of(self.train_transform, images, self.trainer.fit_loop.batch_idx)
         return images, labels
 
     def size(self, part: str) -> int:

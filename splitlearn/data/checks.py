@@ -18,7 +18,7 @@ from splitlearn.data.errors import DataError
 from splitlearn.outputs import BEYOND, Boxes
 from splitlearn.shortage import of_machine
 
-__all__ = ["batch_of", "boxes_of", "floats_of", "masks_of", "pixels_of", "shipped", "stacked", "tried"]
+__all__ = ["batch_of", "boxes_of", "check_sizes", "floats_of", "masks_of", "pixels_of", "shipped", "stacked", "tried"]
 
 DARK = 16
 """A picture none of whose values exceeds this is dark, and says little of its range."""
@@ -158,10 +158,19 @@ def stacked(images: Sequence[Tensor], act: Any) -> Tensor:
     Raises:
         DataError: a view has made them of several sizes.
     """
+    check_sizes(images, act)
+    return torch.stack(list(images))
+
+
+def check_sizes(images: Sequence[Tensor], act: Any) -> None:
+    """Refuse images or masks of several sizes.
+
+    Raises:
+        DataError: then; it names the view that has made them.
+    """
     sizes = sorted({tuple(image.shape[-2:]) for image in images})
     if len(sizes) > 1:
         raise DataError(f"{_name(act)} makes images of several sizes, {sizes[0]} and {sizes[1]}: have it make one size")
-    return torch.stack(list(images))
 
 
 def shipped(images: Any, data: object) -> Tensor:

@@ -17,6 +17,7 @@ MEMORY = re.compile(
     r"|DataLoader worker .*(killed by signal|exited unexpectedly)",
     re.IGNORECASE,
 )
+BRIEF = 300  # characters of a message that is told in another
 
 
 class ShortageError(Exception):
@@ -48,6 +49,12 @@ def described(error: BaseException) -> str:
     text = _text(error)
     words = {"disk": " (the disk is full)", "memory": " (out of memory)", "": ""}
     return text if told_shortage(text) else text + words[shortage(error)]
+
+
+def brief(error: BaseException) -> str:
+    """Return the start of an error's message on one line, or else its class, to be told in the message of another."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= BRIEF else f"{text[:BRIEF]} …"
 
 
 def origins(error: BaseException) -> Iterator[BaseException]:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from splitlearn.analysis.codecs_command import read_activations
-from splitlearn.cli.messages import one_sentence
+from splitlearn.cli.messages import one_sentence, place_of
 from splitlearn.data.checks import tried
 from splitlearn.data.decoding import decode_rgb, shown_shape
 from splitlearn.data.masks import read_ids
@@ -22,7 +22,7 @@ from splitlearn.deploy.bottleneck_file import contradictions_told
 from splitlearn.files import whole_file
 from splitlearn.models import load_weights
 from splitlearn.models.weight_files import read_pickled_modules
-from splitlearn.shortage import described, shortage
+from splitlearn.shortage import brief, described, shortage
 from splitlearn.tasks.loading import read_checkpoint
 
 
@@ -60,6 +60,23 @@ def test_what_led_to_an_error_counts() -> None:
     inner.__context__ = outer  # a ring
     assert shortage(KeyError("x")) == ""
     assert described(MemoryError()) == "MemoryError: "
+
+
+def test_what_an_error_hides_is_not_told_as_its_place() -> None:
+    inner, outer = ValueError(), KeyError()
+    try:
+        raise inner
+    except ValueError:
+        outer.__context__ = inner
+    assert "test_shortage.py, line" in place_of(outer)
+    outer.__suppress_context__ = True  # as `from None` does
+    assert place_of(outer) == ""
+
+
+def test_errors_in_the_sentences_of_others_are_brief() -> None:
+    assert brief(ValueError("one\n  two")) == "one two"
+    assert brief(KeyError()) == "KeyError"
+    assert brief(ValueError("x" * 400)) == "x" * 300 + " …"
 
 
 @pytest.mark.parametrize(

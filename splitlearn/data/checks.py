@@ -16,7 +16,7 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from splitlearn.data.errors import DataError
 from splitlearn.outputs import BEYOND, Boxes
-from splitlearn.shortage import of_machine
+from splitlearn.shortage import brief, of_machine
 
 __all__ = ["batch_of", "boxes_of", "check_sizes", "floats_of", "masks_of", "pixels_of", "shipped", "stacked", "tried"]
 
@@ -42,9 +42,8 @@ def tried(act: Callable[..., Any], *given: Any) -> Any:
     except Exception as error:  # of code that a user chose
         if of_machine(error):
             raise
-        told = (str(error).strip() or "no message").splitlines()[0]
         raise DataError(
-            f"{_name(act)} fails on {' and '.join(map(_form, given))} ({type(error).__name__}: {told}): "
+            f"{_name(act)} fails on {' and '.join(map(_form, given))} ({type(error).__name__}: {brief(error)}): "
             "correct it, or take a transform of torchvision's v2"
         ) from error
 

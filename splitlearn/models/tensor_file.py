@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -77,6 +78,11 @@ def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise DamagedFileError(f"{path} is damaged, it is not what was written{where}: copy or export it again")
     metadata.pop(CHECK, None)
     return metadata, tensors
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """Return the bytes of a tensor of any type; numpy has no bfloat16."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
 from splitlearn.files import check_zip
-from splitlearn.shortage import of_machine
+from splitlearn.shortage import brief, of_machine
 from splitlearn.tasks.keep_frozen import FrozenError, check_frozen
 from splitlearn.tasks.trust import check_settings
 
@@ -77,7 +77,7 @@ def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: s
     except Exception as error:  # tables and levels of a forged file may fail in any way
         if of_machine(error):
             raise
-        raise CheckpointError(f"{path} holds what does not fit this model: {' '.join(str(error).split())}") from error
+        raise CheckpointError(f"{path} holds what does not fit this model: {brief(error)}") from error
 
 
 def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> LightningModule:
@@ -170,4 +170,4 @@ def _innermost(error: BaseException) -> str:
     """Return what an error was caused by in the first place, without what jsonargparse has put around it."""
     while error.__cause__ is not None and not isinstance(error, CheckpointError):
         error = error.__cause__
-    return " ".join(str(error).split())[:300]
+    return brief(error)

@@ -16,6 +16,7 @@ import splitlearn
 
 PACKAGE = Path(splitlearn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted(path for path in (PACKAGE.parent / "scripts").iterdir() if path.is_file())
 
 ROOT = {"outputs", "files", "addresses", "jit", "grids", "discovery", "processes", "shortage", "uncast", "splitlearn"}
 LOW = {"codecs", "quantizers", "losses", "metrics", "data"}
@@ -152,3 +153,8 @@ def test_modules_are_explained_and_short(module: str) -> None:
     text = MODULES[module].read_text()
     assert ast.get_docstring(ast.parse(text)), f"{module} has no docstring"
     assert len(text.splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400

@@ -1,6 +1,7 @@
 import copy
 import csv
 import importlib
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -86,6 +87,7 @@ def test_own_network_in_the_working_directory(tmp_path: Path, monkeypatch: pytes
     )
     save_file(nn.Linear(3, 2).state_dict(), tmp_path / "w.safetensors")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     assert isinstance(backbone("own_net_of_a_user.Net", weights="w.safetensors"), nn.Linear)
     with pytest.raises(ValueError, match="takes no num_classes"):
         backbone("own_net_of_a_user.Net", num_classes=3)
@@ -93,6 +95,18 @@ def test_own_network_in_the_working_directory(tmp_path: Path, monkeypatch: pytes
         backbone("own_net_of_a_user.nothing")
     with pytest.raises(ValueError, match=r"did you mean own_net_of_a_user\.Net "):
         backbone("own_net_of_a_user.Nett")
+
+
+def test_own_networks_may_import_others_later_and_go_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_late_layers.py").write_text("from torch import nn\nLayer = nn.ReLU\n")
+    (tmp_path / "own_late_net.py").write_text(
+        "import os\nfrom torch import nn\nos.chdir('/')\n"
+        "class Net(nn.Module):\n    def forward(self, x):\n"
+        "        from own_late_layers import Layer\n        return Layer()(x)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert backbone("own_late_net.Net")(torch.ones(1)).item() == 1
 
 
 @pytest.mark.parametrize(

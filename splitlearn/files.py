@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from splitlearn.shortage import shortage
+from splitlearn.shortage import brief, shortage
 
 
 @contextmanager
@@ -58,7 +59,13 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> An
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text in UTF-8: save it as UTF-8") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that do not exist, lists in lists without end
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is not valid YAML: {brief(error)}") from None
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def told_size(size: float) -> str:

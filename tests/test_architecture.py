@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -16,6 +17,7 @@ import splitlearn
 
 PACKAGE = Path(splitlearn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted(path for path in (PACKAGE.parent / "scripts").iterdir() if path.is_file())
 
 ROOT = {"outputs", "files", "addresses", "jit", "grids", "discovery", "processes", "shortage", "uncast", "splitlearn"}
 LOW = {"codecs", "quantizers", "losses", "metrics", "data"}
@@ -101,6 +103,17 @@ def test_arrows_go_one_way(module: str) -> None:
         assert there == here or there in MAY_IMPORT[here], f"{module} must not import {target}"
 
 
+def test_the_table_of_rooms_is_true() -> None:
+    """Its last column tells which rooms those of the first may import; the small files, which all may, go unsaid."""
+    text = (PACKAGE.parent / "ARCHITECTURE.md").read_text()
+    rows = [line.split("|")[1:4] for line in text.splitlines() if re.match(r"\| `\w+(/|\.py)`", line)]
+    table = {tuple(re.findall(r"`(\w+)[/.]", first)): set(re.findall(r"`(\w+)`", last)) for first, _, last in rows}
+    assert {name for names in table for name in names} == MAY_IMPORT.keys() - {"splitlearn", "__main__"}
+    rooms = {name for name in MAY_IMPORT if (PACKAGE / name).is_dir()}
+    for names, told in table.items():
+        assert told & rooms == set().union(*(MAY_IMPORT[name] for name in names)) & rooms, names
+
+
 def test_no_import_cycle() -> None:
     graph = {module: of_ours(imports(path, at_load=True)) - {module} for module, path in MODULES.items()}
     for module, targets in graph.items():
@@ -152,3 +165,8 @@ def test_modules_are_explained_and_short(module: str) -> None:
     text = MODULES[module].read_text()
     assert ast.get_docstring(ast.parse(text)), f"{module} has no docstring"
     assert len(text.splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400

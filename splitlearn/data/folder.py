@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from torch.utils.data import Dataset
 
 from splitlearn.data.base import Batch, ImageDataModule
 from splitlearn.data.errors import DataError
-from splitlearn.data.finding import SUFFIXES, find_images, folders_in, is_junk, scan, tell_passed_over
+from splitlearn.data.finding import first_image, folders_in, is_junk, scan
 from splitlearn.data.images import CentreCrop, FileImages, ImageSet, View
 
 __all__ = ["ImageFolder"]
@@ -142,15 +143,16 @@ class ImageFolder(ImageDataModule):
         return parts
 
     def _tell_others(self) -> None:
-        """Warn of images beside the folders that are read, once."""
+        """Warn of the first image beside the folders that are read, once."""
         if self._told:
             return
         self._told = True
         read = {*self._parts().values()}
         beside = [entry for entry in self._root().iterdir() if entry not in read and not is_junk(entry.name)]
-        images = [each for entry in beside if entry.is_dir() for each in find_images(entry, told=False)]
-        loose = [entry for entry in beside if entry.suffix.lower() in SUFFIXES and entry.is_file()]
-        tell_passed_over(self._root(), [*loose, *images], "images lie in train/<class>/, val/<class>/ or test/<class>/")
+        if found := next((image for image in map(first_image, sorted(beside)) if image is not None), None):
+            rank_zero_warn(
+                f"{found} is passed over, maybe others too: images lie in train/<class>/, val/<class>/ or test/<class>/"
+            )
 
     def _root(self) -> Path:
         return Path(self.root).expanduser().absolute()

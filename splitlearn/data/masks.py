@@ -21,6 +21,7 @@ from splitlearn.data.checks import pixels_of, stacked, tried
 from splitlearn.data.decoding import decode_rgb, opened, orientation, stored_as
 from splitlearn.data.errors import DataError
 from splitlearn.outputs import IGNORED
+from splitlearn.shortage import of_machine
 
 __all__ = ["Fitted", "IdTable", "Masked", "MaskedImages", "MaskedView", "crop_and_flip", "read_ids"]
 
@@ -104,6 +105,8 @@ def read_ids(file: Path) -> NDArray[np.uint16]:
             raw_mode, mode = stored_as(image), image.mode
             ids, turned = np.array(image), orientation(image) != UPRIGHT
     except Exception as error:  # as for images
+        if of_machine(error):
+            raise
         raise DataError(f"cannot decode {file} as PNG, remove or replace it ({error})") from error
     if mode not in ("1", "L", "P", "I;16"):
         raise DataError(f"{file} holds colours ({mode}): a mask takes one channel with an id for each pixel")

@@ -19,6 +19,7 @@ from splitlearn.data.images import View
 from splitlearn.data.masks import Fitted, IdTable, Masked, MaskedImages, crop_and_flip
 from splitlearn.data.text import read_text
 from splitlearn.outputs import IGNORED
+from splitlearn.shortage import of_machine
 
 __all__ = ["FolderSegmentation", "SegmentationDataModule", "VocSegmentation"]
 
@@ -219,6 +220,8 @@ class VocSegmentation(SegmentationDataModule):
             urlopen(url, timeout=10).close()  # torchvision waits without limit where nothing answers
             VOCSegmentation(self._root(), "2012", "trainval", download=True)
         except (OSError, RuntimeError) as error:
+            if of_machine(error):
+                raise
             raise DataError(
                 f"cannot download {url} ({error}): try again online, or unpack that archive into {self._root()}"
             ) from error

@@ -12,10 +12,11 @@ from torch import nn
 from splitlearn.deploy.bottleneck_file import export_bottleneck, export_network
 from splitlearn.deploy.early_exit_file import export_early_exit
 from splitlearn.deploy.record import write_record
+from splitlearn.files import sha256_of
 from splitlearn.models import EarlyExitModel, InputModel, SplitModel
 from splitlearn.tasks import DetectorTask, DistillationTask, load_task
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
-from splitlearn.tasks.results import CONFIG, WEIGHTS, fingerprint, read_results, sha256_of
+from splitlearn.tasks.results import CONFIG, WEIGHTS, fingerprint, read_results
 
 
 def export_command(

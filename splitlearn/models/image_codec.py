@@ -17,6 +17,7 @@ from splitlearn.codecs.container import decode_body, read_header
 from splitlearn.models.cutting.sizes import MAX_PIXELS
 from splitlearn.models.receive import too_many_pixels
 from splitlearn.outputs import init_args
+from splitlearn.shortage import of_machine
 
 HEIC = ("HEIC", "HEIF")  # one format under two names
 JPEG_2000 = "JPEG2000"
@@ -154,6 +155,8 @@ class ImageFile(ImageCodec):
         except CodecError:
             raise
         except Exception as error:  # of damaged bytes, decoders raise almost anything
+            if of_machine(error):
+                raise
             raise CodecError(f"payload is no readable {self.format} file: {error}") from error
 
     def _save(self, image: NDArray[np.uint8], file: io.BytesIO) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from splitlearn.files import check_zip
 from splitlearn.models.tensor_file import DamagedFileError, read_tensors
+from splitlearn.shortage import of_machine
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar", ".pkl")
 UNWRAPPED = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # of parallel, compiled, …
@@ -84,6 +85,8 @@ def read_pickled_modules(path: Path) -> Any:
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # half a file may fail in any way
+        if of_machine(error):
+            raise
         raise WeightsError(f"{path} cannot be read as data: delete it, or give a safetensors file") from error
 
 
@@ -111,6 +114,8 @@ def _content(path: Path) -> Any:
     except DamagedFileError as error:
         raise WeightsError(str(error)) from error
     except Exception as error:  # half a file may fail in any way
+        if of_machine(error):
+            raise
         raise WeightsError(f"{path} {_reason(str(error))}") from error
 
 

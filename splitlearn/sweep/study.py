@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from splitlearn.addresses import check_address, without_passwords, without_those_of
-from splitlearn.shortage import told_shortage
+from splitlearn.shortage import brief, told_shortage
 from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, Uniform, Value
 from splitlearn.sweep.storage import open_storage
 
@@ -206,9 +206,9 @@ class Study:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> StudyError:
-        reason = " ".join(str(error).split())[:200]
         return StudyError(
-            f"the storage {self._address} is damaged ({type(error).__name__}: {reason}): take a copy of it from before"
+            f"the storage {self._address} is damaged ({type(error).__name__}: {brief(error)}): take a copy of it from "
+            "before"
         )
 
     def claim(self, worker: str = "") -> Claim | None:

@@ -11,6 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from splitlearn.models import freeze, frozen_modules, frozen_tensors
+from splitlearn.models.tensor_file import bytes_of
 
 FROZEN_KEY = "splitlearn_frozen"
 """Where a checkpoint keeps the fingerprint of each frozen tensor."""
@@ -138,5 +139,5 @@ def _equal(found: Tensor, kept: Tensor) -> bool:
 def fingerprint_of(tensor: Tensor) -> str:
     """Return SHA-256 of type, shape and bytes."""
     found = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-    found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    found.update(bytes_of(tensor))
     return found.hexdigest()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
 from splitlearn.files import check_zip
+from splitlearn.shortage import brief, of_machine
 from splitlearn.tasks.keep_frozen import FrozenError, check_frozen
 from splitlearn.tasks.trust import check_settings
 
@@ -43,6 +44,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except PermissionError:
         raise
     except Exception as error:  # half a file may fail in any way
+        if of_machine(error):
+            raise
         raise CheckpointError(f"{path} is damaged or no checkpoint: use an earlier one of the same folder") from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path} is no checkpoint: it holds no state_dict beside the state of a run")
@@ -72,7 +75,9 @@ def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: s
     except FrozenError:
         raise
     except Exception as error:  # tables and levels of a forged file may fail in any way
-        raise CheckpointError(f"{path} holds what does not fit this model: {' '.join(str(error).split())}") from error
+        if of_machine(error):
+            raise
+        raise CheckpointError(f"{path} holds what does not fit this model: {brief(error)}") from error
 
 
 def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> LightningModule:
@@ -98,6 +103,8 @@ def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Li
         except (OSError, ImportError):  # weights or a library that are not here
             raise
         except Exception as error:  # a forged config may fail in any way
+            if of_machine(error):
+                raise
             raise CheckpointError(f"{path} holds settings that cannot be used: {_innermost(error)}") from error
     else:
         task = task_from(settings)
@@ -163,4 +170,4 @@ def _innermost(error: BaseException) -> str:
     """Return what an error was caused by in the first place, without what jsonargparse has put around it."""
     while error.__cause__ is not None and not isinstance(error, CheckpointError):
         error = error.__cause__
-    return " ".join(str(error).split())[:300]
+    return brief(error)

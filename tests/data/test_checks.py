@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from torchvision.tv_tensors import BoundingBoxes, Mask
 
 from splitlearn.data import CocoObjects, DataError, Digits, PennFudan, YoloObjects
+from splitlearn.data.checks import LOOKED_AT, floats_of
 from splitlearn.data.images import FileImages
 from splitlearn.data.masks import IdTable, Masked, MaskedImages
 from splitlearn.outputs import Boxes
@@ -201,7 +203,7 @@ def test_batches_are_converted(transform: nn.Module) -> None:
         ),
         (Act(lambda images: images[:3]), "makes 3 images of 8: have it keep their number"),
         (Act(lambda images: (images, 0)), "returns a tuple: have it return a tensor"),
-        (Act(lambda images: images / 0), "returns values from nan to nan"),
+        (Act(lambda images: images / 0), "returns values that are NaN or infinite: correct it"),
         (v2.MixUp(num_classes=10), r"MixUp fails on float32 \(8, 3, 32, 32\)"),
     ],
 )
@@ -212,9 +214,18 @@ def test_batches_that_are_none_are_refused(transform: nn.Module, message: str) -
 
 def test_the_trainers_way_looks_at_batches_too() -> None:
     data = Digits(train_transform=NORMALIZED)
-    data.trainer = type("Training", (), {"training": True})()
+    data.trainer = type("Training", (), {"training": True, "fit_loop": SimpleNamespace(batch_idx=-1)})()
     with pytest.raises(DataError, match="leave normalization to the model"):
         data.on_after_batch_transfer((torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1)), 0)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
+def test_later_batches_are_not_waited_for(kind: torch.dtype) -> None:
+    """A tensor without values stands for one on a GPU that is not computed yet."""
+    made = torch.empty(2, 3, 8, 8, dtype=kind, device="meta")
+    assert floats_of(made, NORMALIZED, torch.ones(2, 3, 8, 8), LOOKED_AT).dtype == torch.float32
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        floats_of(made, NORMALIZED, torch.ones(2, 3, 8, 8), LOOKED_AT - 1)
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_compressed_run_lengths_and_none_at_all(coco: Path) -> None:
     assert not objects.masks[1].any()
 
 
-@pytest.mark.filterwarnings("ignore:.* there are 3 classes, .* training examples of 2")
+@pytest.mark.filterwarnings("ignore:.* there are 3 classes, .* examples of 2")
 def test_yolo_boxes_of_images_as_they_are(tmp_path: Path) -> None:
     for part in ("train2017", "val2017"):
         for n, size in enumerate(SIZES):

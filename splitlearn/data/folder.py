@@ -1,5 +1,6 @@
 """Images in folders named after their classes."""
 
+import os
 from pathlib import Path
 
 from torch import nn
@@ -91,7 +92,7 @@ class ImageFolder(ImageDataModule):
         """Return the training and the validation images.
 
         Raises:
-            DataError: the folder, or train/ in it, is missing or has no images.
+            DataError: the folder, or train/ in it, is missing or has no images, or two parts or classes are one folder.
         """
         if {"val", "test"} <= set(self._parts()):
             return self._read("train", self.train_view()), self._read("val", self.eval_view())
@@ -104,7 +105,8 @@ class ImageFolder(ImageDataModule):
         """Return the test images.
 
         Raises:
-            DataError: the folder, or both test/ and val/ in it, are missing or have no images.
+            DataError: the folder, or both test/ and val/ in it, are missing or have no images, or two parts or classes
+                are one folder.
         """
         return self._read("test" if "test" in self._parts() else "val", self.eval_view())
 
@@ -120,6 +122,7 @@ class ImageFolder(ImageDataModule):
         names, parts = self.class_names, self._parts()
         if part not in parts:
             raise DataError(f"there is no {part}/ in {self._root()}: {self.remedy}")
+        self._check_apart()
         self._tell_others()
         found = scan(parts[part])
         labelled = [(file, label) for label, name in enumerate(names) for file in found[name]]
@@ -140,6 +143,15 @@ class ImageFolder(ImageDataModule):
         if not parts:
             raise DataError(f"there are no images in {root}: {self.remedy}")
         return parts
+
+    def _check_apart(self) -> None:
+        """Refuse parts or classes that are links to one folder: the same images would be trained on and tested."""
+        seen: dict[str, Path] = {}
+        for part in self._parts().values():
+            for folder in (part, *folders_in(part)):
+                other = seen.setdefault(os.path.realpath(folder), folder)
+                if other != folder:
+                    raise DataError(f"{other} and {folder} are one folder, by a link: remove one of them")
 
     def _tell_others(self) -> None:
         """Warn of images beside the folders that are read, once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from urllib.request import urlopen
@@ -173,12 +174,20 @@ class VocSegmentation(SegmentationDataModule):
             self._download()
 
     def read_train(self) -> list[Masked]:
-        """Return the images of the training list.
+        """Return the images of the training list; those that are in the test list as well are told in a warning.
 
         Raises:
             DataError: the folder or the list is missing, or an image or mask of the list.
         """
-        return self._read(self.train_list)
+        pairs = self._read(self.train_list)
+        if self._list(self.test_list).is_file():
+            tested = set(read_text(self._list(self.test_list)).split())
+            if both := sum(pair.mask.stem in tested for pair in pairs):
+                rank_zero_warn(
+                    f"{both} of the images to train on are in {self._list(self.test_list)} as well, and a test on them "
+                    "would be too good: set train_list and test_list to lists that share none"
+                )
+        return pairs
 
     def read_test(self) -> list[Masked]:
         """Return the images of the test list.
@@ -196,12 +205,14 @@ class VocSegmentation(SegmentationDataModule):
                     f"there is no {folder / part}: set root to the folder that holds JPEGImages, SegmentationClass and "
                     "ImageSets/Segmentation, or download to true"
                 )
-        listed = folder / "ImageSets/Segmentation" / f"{name}.txt"
+        listed = self._list(name)
         if not listed.is_file():
             raise DataError(f"there is no {listed}: put the list there, or name another one")
         names = read_text(listed).split()
         if not names:
             raise DataError(f"{listed} lists no images: name another list, or write a name a line, without its .jpg")
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            raise DataError(f"{listed} lists {repeated[0]} more than once: list each image once")
         pairs = [Masked(folder / f"JPEGImages/{n}.jpg", folder / f"SegmentationClass/{n}.png") for n in names]
         _check_all_there([file for pair in pairs for file in (pair.image, pair.mask)], f"listed in {listed}")
         return pairs
@@ -212,6 +223,9 @@ class VocSegmentation(SegmentationDataModule):
         if (root / "JPEGImages").is_dir():
             return root
         return inside if self.download or inside.is_dir() else root
+
+    def _list(self, name: str) -> Path:
+        return self._folder() / "ImageSets/Segmentation" / f"{name}.txt"
 
     def _download(self) -> None:
         url = DATASET_YEAR_DICT["2012"]["url"]

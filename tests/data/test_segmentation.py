@@ -260,6 +260,12 @@ def test_what_is_wrong_with_folders(folders: Path, damage: Callable[[Path], Any]
         read_all(folder_data(folders))
 
 
+def test_images_to_train_on_and_to_test_are_others(voc: Path) -> None:
+    data = VocSegmentation(voc, val_size=1, test_list="train")
+    with pytest.warns(UserWarning, match=r"2 of the images to train on are in .*train\.txt as well.*: set train_list"):
+        data.setup("fit")
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -273,6 +279,10 @@ def test_what_is_wrong_with_folders(folders: Path, damage: Callable[[Path], Any]
             r"there is no .*ImageSets/Segmentation/val\.txt: put the list there, or name another one",
         ),
         (lambda root: (root / "ImageSets/Segmentation/val.txt").write_text("\n"), r"val\.txt lists no images"),
+        (
+            lambda root: (root / "ImageSets/Segmentation/val.txt").write_text("a b\na"),
+            r"val\.txt lists a more than once: list each image once",
+        ),
         (
             lambda root: (root / "SegmentationClass/2007_c.png").unlink(),
             r"SegmentationClass/2007_c\.png, listed in .*val\.txt, is missing \(1 in all\)",

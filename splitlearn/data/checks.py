@@ -22,6 +22,8 @@ BEYOND = 0.25
 """How far floats may lie beyond 0…1: farther than bicubic resampling brings pictures, less far than normalization."""
 DARK = 16
 """A picture none of whose values exceeds this is dark, and says little of its range."""
+BLACK = 1.5 / 255
+"""A picture of floats none of whose values exceeds this is black, or was divided by 255 once more."""
 NO_CROWD, CROWD = -1000, -2000
 """How labels `(N, 2)` tell crowds: whoever changes all numbers of them in passing is found out."""
 SIDES = {BoundingBoxFormat.XYXY, BoundingBoxFormat.XYWH, BoundingBoxFormat.CXCYWH}
@@ -65,9 +67,12 @@ def pixels_of(image: Any, act: Any, before: Tensor | Image.Image) -> Tensor:
     plain: Tensor = image.as_subclass(Tensor)
     if plain.is_floating_point():
         _check_range(plain, act)
+        told = _divided(act)
         plain = (plain.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    elif plain.max() <= 1 and np.asarray(before).max() > DARK:  # a dark corner of a picture may be just that
-        rank_zero_warn(_unscaled(act, "integers of 0 and 1"))
+    else:
+        told = _unscaled(act, "integers of 0 and 1")
+    if plain.max() <= 1 and np.asarray(before).max() > DARK:  # a dark corner of a picture may be just that
+        rank_zero_warn(told)
     return plain.expand(3, -1, -1) if plain.shape[0] == 1 else plain
 
 
@@ -89,6 +94,8 @@ def floats_of(images: Any, act: Any, before: Tensor) -> Tensor:
     if plain.is_floating_point():
         _check_range(plain, act)
         plain = plain.float()
+        if 0 < plain.max() < BLACK and before.max() * 255 > DARK:
+            raise DataError(_divided(act))
     else:
         if plain.max() <= 1 and before.max() * 255 > DARK:
             rank_zero_warn(_unscaled(act, "integers of 0 and 1"))
@@ -235,6 +242,13 @@ def _unscaled(act: Any, found: str) -> str:
     return (
         f"{_name(act)} returns {found}, so it has changed the type and not the range: take "
         "v2.ToDtype(…, scale=True), or leave the type alone"
+    )
+
+
+def _divided(act: Any) -> str:
+    return (
+        f"{_name(act)} makes bright images nearly black, as a further division by 255 does: leave it out where images "
+        "lie in [0, 1] already"
     )
 
 

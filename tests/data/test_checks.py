@@ -166,6 +166,12 @@ def test_a_type_changed_without_its_range_is_told(root: Path) -> None:
         one("yolo", root, v2.Compose([SCALED, v2.ToDtype(torch.uint8)]))
 
 
+@pytest.mark.parametrize("divide", [lambda image: image.float() / 255**2, lambda image: image.double() / 255**2])
+def test_a_picture_divided_once_too_often_is_told(root: Path, divide: Callable[[Tensor], Tensor]) -> None:
+    with pytest.warns(UserWarning, match="makes bright images nearly black, as a further division by 255 does: leave"):
+        one("yolo", root, Act(lambda image, target: (divide(image), target)))
+
+
 def digits(transform: nn.Module) -> Tensor:
     data = Digits(batch_size=8, train_transform=transform)
     data.setup("fit")
@@ -201,6 +207,8 @@ def test_batches_are_converted(transform: nn.Module) -> None:
         ),
         (Act(lambda images: images[:3]), "makes 3 images of 8: have it keep their number"),
         (Act(lambda images: (images, 0)), "returns a tuple: have it return a tensor"),
+        (Act(lambda images: images / 255), r"Act makes bright images nearly black.*: leave it out"),
+        (v2.Normalize([0.0] * 3, [255.0] * 3), "a further division by 255"),
         (Act(lambda images: images / 0), "returns values from nan to nan"),
         (v2.MixUp(num_classes=10), r"MixUp fails on float32 \(8, 3, 32, 32\)"),
     ],
@@ -208,6 +216,11 @@ def test_batches_are_converted(transform: nn.Module) -> None:
 def test_batches_that_are_none_are_refused(transform: nn.Module, message: str) -> None:
     with pytest.raises(DataError, match=message):
         digits(transform)
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.1])
+def test_batches_may_be_dark(share: float) -> None:
+    assert digits(Act(lambda images: images * share)).max() == pytest.approx(share)
 
 
 def test_the_trainers_way_looks_at_batches_too() -> None:

@@ -17,7 +17,7 @@ from splitlearn.data.base import Batch, ImageDataModule, split_indices
 from splitlearn.data.errors import DataError
 from splitlearn.data.finding import find_images, walk
 from splitlearn.data.images import View
-from splitlearn.data.masks import Fitted, IdTable, Masked, MaskedImages, crop_and_flip
+from splitlearn.data.masks import Fitted, IdTable, Masked, MaskedImages, crop_and_flip, one_class_alone
 from splitlearn.data.text import read_text
 from splitlearn.outputs import IGNORED
 
@@ -94,20 +94,25 @@ class SegmentationDataModule(ImageDataModule):
         """Return the training images, cropped at random, and the validation images, which share none.
 
         Raises:
-            DataError: images or masks are missing.
+            DataError: images or masks are missing, or masks hold one class at most and ignored pixels.
         """
         pairs = self.read_train()
+        if told := one_class_alone(pairs, self.table):
+            raise DataError(told)
         kept, held_out = split_indices(len(pairs), self.val_size, self.seed)
         train = MaskedImages(pairs, self.table, crop_and_flip(*self._size))
         return Subset(train, kept), Subset(MaskedImages(pairs, self.table, Fitted(*self._size)), held_out)
 
     def load_test(self) -> Dataset[Batch]:
-        """Return the test images.
+        """Return the test images; a warning tells if their masks hold one class at most and ignored pixels.
 
         Raises:
             DataError: images or masks are missing.
         """
-        return MaskedImages(self.read_test(), self.table, Fitted(*self._size))
+        pairs = self.read_test()
+        if told := one_class_alone(pairs, self.table):
+            rank_zero_warn(told)
+        return MaskedImages(pairs, self.table, Fitted(*self._size))
 
     @abstractmethod
     def read_train(self) -> list[Masked]:

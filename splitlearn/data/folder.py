@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -68,7 +69,7 @@ class ImageFolder(ImageDataModule):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the class folders, sorted.
+        """Names of the class folders, sorted as text: 10 comes before 2.
 
         Raises:
             DataError: the folder is missing, or its parts have different classes.
@@ -123,6 +124,8 @@ class ImageFolder(ImageDataModule):
         if part not in parts:
             raise DataError(f"there is no {part}/ in {self._root()}: {self.remedy}")
         self._check_apart()
+        if not self._told:
+            _tell_order(self._root(), names)
         self._tell_others()
         found = scan(parts[part])
         labelled = [(file, label) for label, name in enumerate(names) for file in found[name]]
@@ -166,3 +169,12 @@ class ImageFolder(ImageDataModule):
 
     def _root(self) -> Path:
         return Path(self.root).expanduser().absolute()
+
+
+def _tell_order(root: Path, names: tuple[str, ...]) -> None:
+    """Warn of numbers that are sorted as text: a network may have been trained with classes in the order of numbers."""
+    if all(map(str.isdecimal, names)) and list(names) != sorted(names, key=int):
+        rank_zero_warn(
+            f"{root}: classes have the order of text, {', '.join(names[:4])}, …, as torchvision gives them, not "
+            "that of their numbers: if a network was trained with the latter, give all names as many digits, 01 say"
+        )

@@ -235,6 +235,11 @@ def _xyxy(boxes: Tensor, pixels: Tensor, act: Any) -> Tensor:
     if not plain.isfinite().all():
         raise DataError(f"{_name(act)} returns boxes that hold NaN or infinity: correct it")
     converted: Tensor = convert_bounding_box_format(plain, boxes.format, BoundingBoxFormat.XYXY)
+    if (converted[:, 2:] < converted[:, :2]).any():  # which clipping would leave out
+        raise DataError(
+            f"{_name(act)} returns boxes as {boxes.format.name} whose right or lower side lies before the other: "
+            "correct them, or the format that they are given"
+        )
     return converted
 
 

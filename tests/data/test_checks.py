@@ -123,6 +123,10 @@ def with_target(**changes: Callable[[dict[str, Any]], Any]) -> nn.Module:
     return Act(lambda image, target: (image, {**target, **{name: act(target) for name, act in changes.items()}}))
 
 
+def boxes_as(form: str, boxes: Tensor) -> BoundingBoxes:
+    return BoundingBoxes(boxes, format=form, canvas_size=(10, 20))
+
+
 @pytest.mark.parametrize(
     ("kind", "transform", "message"),
     [
@@ -142,9 +146,16 @@ def with_target(**changes: Callable[[dict[str, Any]], Any]) -> nn.Module:
         ("yolo", with_target(boxes=lambda t: t["boxes"] * float("nan")), "plain tensor"),
         (
             "yolo",
-            with_target(boxes=lambda t: BoundingBoxes(t["boxes"] * float("inf"), format="XYXY", canvas_size=(10, 20))),
+            with_target(boxes=lambda t: boxes_as("XYXY", t["boxes"] * float("inf"))),
             "boxes that hold NaN or infinity",
         ),
+        (
+            "yolo",
+            with_target(boxes=lambda t: boxes_as("XYXY", 20 - t["boxes"])),  # mirrored by hand
+            "boxes as XYXY whose right or lower side lies before the other: correct them, or the format",
+        ),
+        ("coco", with_target(boxes=lambda t: boxes_as("XYXY", t["boxes"].flip(1))), "boxes as XYXY whose right or"),
+        ("masks", with_target(boxes=lambda t: boxes_as("XYWH", -t["boxes"])), "boxes as XYWH whose right or"),
         ("coco", with_target(labels=lambda t: t["labels"] + 1), "second column of the labels, which tells crowds"),
         ("coco", with_target(labels=lambda t: t["labels"][:, 0]), r"as integers \(N, 2\): class, and whether"),
         (

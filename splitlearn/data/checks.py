@@ -24,6 +24,8 @@ DARK = 16
 """A picture none of whose values exceeds this is dark, and says little of its range."""
 LOOKED_AT = 16
 """How many batches of an epoch have their values looked at on a GPU."""
+BLACK = 1.5 / 255
+"""A picture of floats none of whose values exceeds this is black, or was divided by 255 once more."""
 NO_CROWD, CROWD = -1000, -2000
 """How labels `(N, 2)` tell crowds: whoever changes all numbers of them in passing is found out."""
 SIDES = {BoundingBoxFormat.XYXY, BoundingBoxFormat.XYWH, BoundingBoxFormat.CXCYWH}
@@ -68,9 +70,12 @@ def pixels_of(image: Any, act: Any, before: Tensor | Image.Image) -> Tensor:
     plain: Tensor = image.as_subclass(Tensor)
     if plain.is_floating_point():
         _check_range(plain, act)
+        told = _divided(act)
         plain = (plain.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    elif plain.max() <= 1 and np.asarray(before).max() > DARK:  # a dark corner of a picture may be just that
-        rank_zero_warn(_unscaled(act, "integers of 0 and 1"))
+    else:
+        told = _unscaled(act, "integers of 0 and 1")
+    if plain.max() <= 1 and np.asarray(before).max() > DARK:  # a dark corner of a picture may be just that
+        rank_zero_warn(told)
     return plain.expand(3, -1, -1) if plain.shape[0] == 1 else plain
 
 
@@ -94,6 +99,8 @@ def floats_of(images: Any, act: Any, before: Tensor, step: int = 0) -> Tensor:
     if step < LOOKED_AT or plain.device.type == "cpu":
         if plain.is_floating_point():
             _check_range(plain, act)
+            if 0 < plain.max() < BLACK and before.max() * 255 > DARK:
+                raise DataError(_divided(act))
         elif plain.max() <= 1 and before.max() * 255 > DARK:
             rank_zero_warn(_unscaled(act, "integers of 0 and 1"))
     plain = plain.float() if plain.is_floating_point() else plain.float() / 255
@@ -244,6 +251,11 @@ def _xyxy(boxes: Tensor, pixels: Tensor, act: Any) -> Tensor:
     if not plain.isfinite().all():
         raise DataError(f"{_name(act)} returns boxes that hold NaN or infinity: correct it")
     converted: Tensor = convert_bounding_box_format(plain, boxes.format, BoundingBoxFormat.XYXY)
+    if (converted[:, 2:] < converted[:, :2]).any():  # which clipping would leave out
+        raise DataError(
+            f"{_name(act)} returns boxes as {boxes.format.name} whose right or lower side lies before the other: "
+            "correct them, or the format that they are given"
+        )
     return converted
 
 
@@ -251,6 +263,13 @@ def _unscaled(act: Any, found: str) -> str:
     return (
         f"{_name(act)} returns {found}, so it has changed the type and not the range: take "
         "v2.ToDtype(…, scale=True), or leave the type alone"
+    )
+
+
+def _divided(act: Any) -> str:
+    return (
+        f"{_name(act)} makes bright images nearly black, as a further division by 255 does: leave it out where images "
+        "lie in [0, 1] already"
     )
 
 

@@ -91,7 +91,9 @@ def opened(file: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
         Exception: of any class: the file is absent, empty or damaged.
     """
     Image.init()  # returns at once but for the first time
-    return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
+    image = Image.open(file, formats=[name for name in formats if name in Image.OPEN])
+    image.filename = ""  # what has a name is mapped into memory by Pillow, turned TIFF with height and width swapped
+    return image
 
 
 def stored_as(image: Image.Image) -> str:

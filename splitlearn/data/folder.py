@@ -1,5 +1,6 @@
 """Images in folders named after their classes."""
 
+import os
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -68,7 +69,7 @@ class ImageFolder(ImageDataModule):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the class folders, sorted.
+        """Names of the class folders, sorted as text: 10 comes before 2.
 
         Raises:
             DataError: the folder is missing, or its parts have different classes.
@@ -92,7 +93,7 @@ class ImageFolder(ImageDataModule):
         """Return the training and the validation images.
 
         Raises:
-            DataError: the folder, or train/ in it, is missing or has no images.
+            DataError: the folder, or train/ in it, is missing or has no images, or two parts or classes are one folder.
         """
         if {"val", "test"} <= set(self._parts()):
             return self._read("train", self.train_view()), self._read("val", self.eval_view())
@@ -105,7 +106,8 @@ class ImageFolder(ImageDataModule):
         """Return the test images.
 
         Raises:
-            DataError: the folder, or both test/ and val/ in it, are missing or have no images.
+            DataError: the folder, or both test/ and val/ in it, are missing or have no images, or two parts or classes
+                are one folder.
         """
         return self._read("test" if "test" in self._parts() else "val", self.eval_view())
 
@@ -121,6 +123,9 @@ class ImageFolder(ImageDataModule):
         names, parts = self.class_names, self._parts()
         if part not in parts:
             raise DataError(f"there is no {part}/ in {self._root()}: {self.remedy}")
+        self._check_apart()
+        if not self._told:
+            _tell_order(self._root(), names)
         self._tell_others()
         found = scan(parts[part])
         labelled = [(file, label) for label, name in enumerate(names) for file in found[name]]
@@ -142,6 +147,15 @@ class ImageFolder(ImageDataModule):
             raise DataError(f"there are no images in {root}: {self.remedy}")
         return parts
 
+    def _check_apart(self) -> None:
+        """Refuse parts or classes that are links to one folder: the same images would be trained on and tested."""
+        seen: dict[str, Path] = {}
+        for part in self._parts().values():
+            for folder in (part, *folders_in(part)):
+                other = seen.setdefault(os.path.realpath(folder), folder)
+                if other != folder:
+                    raise DataError(f"{other} and {folder} are one folder, by a link: remove one of them")
+
     def _tell_others(self) -> None:
         """Warn of the first image beside the folders that are read, once."""
         if self._told:
@@ -156,3 +170,12 @@ class ImageFolder(ImageDataModule):
 
     def _root(self) -> Path:
         return Path(self.root).expanduser().absolute()
+
+
+def _tell_order(root: Path, names: tuple[str, ...]) -> None:
+    """Warn of numbers that are sorted as text: a network may have been trained with classes in the order of numbers."""
+    if all(map(str.isdecimal, names)) and list(names) != sorted(names, key=int):
+        rank_zero_warn(
+            f"{root}: classes have the order of text, {', '.join(names[:4])}, …, as torchvision gives them, not "
+            "that of their numbers: if a network was trained with the latter, give all names as many digits, 01 say"
+        )

@@ -97,5 +97,6 @@ def test_lists_of_images(yolo: Path) -> None:
         listed(yolo, "images/0.png,1,cat\nimages/2.png,1,dog").setup("test")
     crane = listed(yolo, "images/0.png,1,crane\nimages/2.png,2,crane\nimages/2.png,2,")  # ImageNet's bird and machine
     assert crane.class_names == ("0", "crane", "crane")
+    Image.new("RGB", (8, 8)).save(yolo / "images/1.png")
     with pytest.warns(UserWarning, match="there are 9 classes, 0 to 8, and examples of 0 to 1 alone"):
-        listed(yolo, "images/0.png,0,\nimages/2.png,1,\nimages/0.png,0,", 9, 1).setup("fit")
+        listed(yolo, "images/0.png,0,\nimages/2.png,1,\nimages/1.png,0,", 9, 1).setup("fit")

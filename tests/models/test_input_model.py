@@ -41,10 +41,18 @@ def test_pixels_are_the_default_and_cost_three_bytes_each() -> None:
 
 
 def test_pixels_are_rounded_and_clamped() -> None:
-    images = torch.tensor([-0.5, 0.0, 0.4999 / 255, 0.5001 / 255, 0.5, 1.0, 1.5]).expand(1, 3, 2, 7)
+    images = torch.tensor([-0.25, 0.0, 0.4999 / 255, 0.5001 / 255, 0.5, 1.0, 1.25]).expand(1, 3, 2, 7)
     model = InputModel(network(), Pixels())
     decoded = model.codec.decode(model.compress(images)[0])
     assert decoded[0, :, 0].tolist() == [0, 0, 0, 1, 128, 255, 255]
+
+
+@pytest.mark.parametrize("codec", [Pixels(), ImageFile("PNG")])
+def test_what_clamping_would_change_is_refused(codec: Pixels | ImageFile) -> None:
+    model, images = InputModel(network(), codec), torch.rand(2, 3, 32, 32)
+    for normalized in (images - 0.5, images * 1.4, list(images - 0.3)):
+        with pytest.raises(ValueError, match=r"images lie in .* and leave normalization to the model"):
+            model.compress(normalized)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "WEBP"])

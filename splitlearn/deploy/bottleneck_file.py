@@ -23,6 +23,7 @@ from splitlearn.deploy.parts import PartError, described, rebuilt, rebuilt_modul
 from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, crossing_shapes, split
 from splitlearn.models.tensor_file import DamagedFileError, read_tensors, save_tensors
 from splitlearn.quantizers import Quantizer
+from splitlearn.tasks.trust import may_be_named
 
 FORMAT = "splitlearn-bottleneck"
 FORMAT_VERSION = 2  # 2: quantizers and codecs for each tensor that crosses
@@ -100,6 +101,7 @@ def export_network(
     return Path(path)
 
 
+@may_be_named
 def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
     """Rebuild the split model of an export around its backbone; its payloads are byte-identical to the exporter's.
 

@@ -81,7 +81,8 @@ def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Li
     Args:
         path: the checkpoint.
         settings: section `model` of the config that it was trained with. By default the checkpoint's own, which may
-            name no classes but splitlearn's and torch's; `config_of` reads it from a checkpoint that is trusted.
+            name no classes but splitlearn's and torch's, and the loaders of splitlearn.deploy once that is imported;
+            `config_of` reads it from a checkpoint that is trusted.
 
     Raises:
         FileNotFoundError: if there is no checkpoint.

@@ -10,12 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch.utils.data import Dataset
 
 from splitlearn.cli.sweep_trial import ConfigTrial, settings_of
 from splitlearn.data import Digits
 from splitlearn.data.base import Batch
+from splitlearn.deploy import load_bottleneck
 from splitlearn.deploy.bottleneck_file import read_export
+from splitlearn.models import resnet8
 from splitlearn.sweep import Axes, Space, State, Study
 from splitlearn.sweep.space import Value
 from tests.cli.conftest import Run
@@ -141,6 +144,21 @@ def test_a_test_is_that_of_the_trained_network(tmp_path: Path, monkeypatch: pyte
     found = trial.test(0, {}, metrics)
     assert found == {name: metrics[name.replace("test/", "val/")] for name in found}
     assert (tmp_path / "trials/000/bottleneck.safetensors").is_file() == (kind == "bottleneck")
+
+
+def test_a_trial_that_casts_its_network_ends_as_others_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights and its export are for the network as its settings build it."""
+    monkeypatch.chdir(ROOT)
+    more = ("--trainer.precision", "bf16-true", "--data", f"{__name__}.HeldOutTwice")
+    trial = ConfigTrial((*WORDS, *more), tmp_path, "out", None, "none", 1)
+    metrics = trial(0, {})
+    export = tmp_path / "trials/000/bottleneck.safetensors"
+    first = load_bottleneck(export, resnet8(weights=str(ROOT / "checkpoints/resnet8_digits.safetensors")))
+    found = trial.test(0, {}, metrics)
+    assert found == {name: metrics[name.replace("test/", "val/")] for name in found}
+    second = load_bottleneck(export, resnet8(weights=str(ROOT / "checkpoints/resnet8_digits.safetensors")))
+    images = torch.rand(4, 3, 32, 32)
+    assert first.compress(images) == second.compress(images)
 
 
 def test_what_was_run_elsewhere_is_named(folder: Path, run: Run) -> None:

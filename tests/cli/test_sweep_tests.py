@@ -19,7 +19,7 @@ from splitlearn.data.base import Batch
 from splitlearn.deploy import load_bottleneck
 from splitlearn.deploy.bottleneck_file import read_export
 from splitlearn.models import resnet8
-from splitlearn.sweep import Axes, Space, State, Study
+from splitlearn.sweep import Axes, Space, State, Study, Trial
 from splitlearn.sweep.space import Value
 from tests.cli.conftest import Run
 from tests.cli.test_bank_command import CONFIGS, ROOT, SHORT, SPACE, TRIALS
@@ -77,9 +77,9 @@ def numbers_with_a_test(folder: Path) -> list[int]:
     return [trial.number for trial in study_in(folder).trials() if "test/accuracy" in trial.metrics]
 
 
-def launch(folder: Path) -> list[str]:
+def launch(folder: Path, trials: int = TRIALS) -> list[str]:
     place = ["--space", str(folder / "space.yaml"), "--out", str(folder / "out")]
-    return ["sweep", *WORDS, *place, "--trials", str(TRIALS), "--cache", "none"]
+    return ["sweep", *WORDS, *place, "--trials", str(trials), "--cache", "none"]
 
 
 def rows(path: Path) -> dict[int, dict[str, str]]:
@@ -177,6 +177,28 @@ def test_nothing_is_tested_while_a_trial_is_left(folder: Path, run: Run, monkeyp
     outcome = run(*launch(folder))
     assert "1 trials run on other machines: the frontier is tested by the launch" in outcome.out
     assert numbers_with_a_test(folder) == []
+
+
+def test_a_trial_that_lacks_memory_keeps_no_other_from_its_test(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object) -> list[Trial]:
+        study = study_in(folder)
+        study.revive()
+        while claim := study.claim():
+            study.fail(claim, "RuntimeError: out of memory")
+        return study.trials()
+
+    monkeypatch.setattr("splitlearn.sweep.run_sweep", short)
+    longer = launch(folder, TRIALS + 1)
+    for _ in range(2):
+        assert run(*longer).error == (
+            f"1 of {TRIALS + 1} trials lacked disk or memory (RuntimeError: out of memory): make room, and launch the "
+            "same command again, which runs these alone"
+        )
+        assert sorted(numbers_with_a_test(folder)) == sorted(frontier_in(folder))
+    assert run(*longer).status == 0
+    assert rows(folder / "out/trials.csv")[TRIALS]["error"] == "RuntimeError: out of memory"
 
 
 def test_a_sweep_of_before_still_loads(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

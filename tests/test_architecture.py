@@ -70,6 +70,8 @@ def imports(path: Path, at_load: bool = False) -> set[str]:
             assert node.module is not None
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name if name in MODULES else node.module for name in names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {"import_module", "__import__"}:
+            found |= {ast.unparse(argument).strip("f'") for argument in node.args[:1]}
         elif at_load and (isinstance(node, (ast.FunctionDef, ast.Lambda)) or _only_for_types(node)):
             continue
         todo += ast.iter_child_nodes(node)
@@ -84,7 +86,12 @@ def of_ours(names: set[str]) -> set[str]:
     return {name for name in names if name.split(".")[0] == "splitlearn"}
 
 
-def test_the_parser_sees_what_it_should() -> None:
+def test_the_parser_sees_what_it_should(tmp_path: Path) -> None:
+    (tmp_path / "hidden.py").write_text(
+        "import importlib\nimportlib.import_module('splitlearn.cli')\n"
+        "def later(name):\n    __import__(f'splitlearn.{name}')\n    importlib.import_module(name)\n"
+    )
+    assert of_ours(imports(tmp_path / "hidden.py")) == {"splitlearn.cli", "splitlearn.{name}"}
     here = imports(Path(__file__))
     assert {"ast", "splitlearn", "graphlib"} <= here
     assert "splitlearn.cli.trainer" in imports(PACKAGE / "cli" / "__init__.py")

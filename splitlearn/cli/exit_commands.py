@@ -151,7 +151,7 @@ def _check_settings(words: Sequence[str], folder: Path) -> None:
         UsageError: if there is such; it names what differs.
     """
     begun = sorted(folder.glob("version_*/config.yaml"), key=lambda path: path.stat().st_mtime)
-    if not begun or not (list(folder.rglob("*.ckpt")) or _exported(folder)):  # of a failed start nothing goes on
+    if not begun or not (list(folder.rglob("[!.]*.ckpt")) or _exported(folder)):  # of a failed start nothing goes on
         return
     from splitlearn.cli.sweep_trial import settings_of
 

@@ -25,6 +25,7 @@ from splitlearn.models.images import like
 from splitlearn.models.tensor_file import DamagedFileError, bytes_of, read_tensors, save_tensors
 from splitlearn.quantizers import Quantizer
 from splitlearn.shortage import brief, of_machine
+from splitlearn.tasks.trust import may_be_named
 
 FORMAT = "splitlearn-bottleneck"
 FORMAT_VERSION = 2  # 2: quantizers and codecs for each tensor that crosses
@@ -102,6 +103,7 @@ def export_network(
     return Path(path)
 
 
+@may_be_named
 def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
     """Rebuild the split model of an export around its backbone; its payloads are byte-identical to the exporter's.
 

@@ -29,6 +29,7 @@ from splitlearn.sweep.storage import open_storage
 SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
 OPENINGS = 5  # how often to try to make tables that others make at the same time
 ATTEMPTS = 5  # how often a trial may lose its worker in one launch
+SHORTAGES = 3  # how often a trial may lack disk or memory in all launches
 GRACE = 10  # seconds that a worker may take to say who it is
 POINT, VALUES, METRICS, ERROR, HOST, PID, BEAT = "point", "values", "metrics", "error", "host", "pid", "beat"
 WORKER, SUPERFLUOUS = "worker", "superfluous"
@@ -89,8 +90,8 @@ class Study:
     """A sweep in a storage: all points are there from the beginning, and each is run once.
 
     A trial that has lost its worker, because it was killed, is run again, the same point; so is one that lacked disk or
-    memory, when the study is opened anew. One that has failed with another error is not. Points depend on space and
-    seed alone, so that a sweep can be lengthened.
+    memory, when the study is opened anew, until it has done so three times. One that has failed with another error is
+    not. Points depend on space and seed alone, so that a sweep can be lengthened.
 
     Args:
         storage: a file for the journal, made if absent, or the address of a database, `postgresql+psycopg://…`.
@@ -205,6 +206,12 @@ class Study:
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise self._damaged(error) from error
 
+    def lacking(self) -> list[Trial]:
+        """Return the trials that lacked disk or memory and that another launch runs again."""
+        short = (trial for trial in self.trials() if trial.state is State.FAILED and told_shortage(trial.error))
+        by_point = self._by_point()
+        return [trial for trial in short if _shortages(by_point[trial.number]) < SHORTAGES]
+
     def _damaged(self, error: Exception) -> StudyError:
         return StudyError(
             f"the storage {self._address} is damaged ({type(error).__name__}: {brief(error)}): take a copy of it from "
@@ -274,7 +281,8 @@ class Study:
         """Enqueue again what was running in processes that are gone; return how many trials that were.
 
         A process is gone if this machine has none of its number, or if it gave no sign of life for five minutes. A
-        trial that has lost five processes since this study was opened has failed; what lacked room before is enqueued.
+        trial that has lost five processes since this study was opened has failed, and so has one that lacked room three
+        times in all; what did so less often, before it was opened, is enqueued.
 
         Args:
             gone: names of workers that are known to have ended, on whatever machine.
@@ -283,10 +291,8 @@ class Study:
             is_gone = frozen.user_attrs.get(WORKER) in gone or not _lives(frozen)
             if frozen.state is TrialState.RUNNING and is_gone:
                 self._study.tell(frozen.number, state=TrialState.FAIL, skip_if_finished=True)
-        by_point: dict[int, list[FrozenTrial]] = {}
-        for frozen in self._attempts():
-            by_point.setdefault(frozen.user_attrs[POINT], []).append(frozen)
-        lost = [found for found in by_point.values() if all(map(self._is_lost, found)) and self._may_try_again(found)]
+        by_point = self._by_point().values()
+        lost = [found for found in by_point if all(map(self._is_lost, found)) and self._may_try_again(found)]
         for first, *_ in lost:
             self._enqueue(first.user_attrs[POINT], first.user_attrs[VALUES])
         return len(lost)
@@ -297,7 +303,8 @@ class Study:
         return attempt.state is TrialState.FAIL and again
 
     def _may_try_again(self, attempts: Sequence[FrozenTrial]) -> bool:
-        return sum(attempt.number not in self._before for attempt in attempts) < ATTEMPTS
+        now = sum(attempt.number not in self._before for attempt in attempts)
+        return now < ATTEMPTS and _shortages(attempts) < SHORTAGES
 
     def _enqueue(self, number: int, values: Mapping[str, Value]) -> None:
         self._study.enqueue_trial(dict(values), user_attrs={POINT: number, VALUES: dict(values)})
@@ -310,6 +317,12 @@ class Study:
             if POINT in t.user_attrs and SUPERFLUOUS not in t.user_attrs
         ]
 
+    def _by_point(self) -> dict[int, list[FrozenTrial]]:
+        found: dict[int, list[FrozenTrial]] = {}
+        for attempt in self._attempts():
+            found.setdefault(attempt.user_attrs[POINT], []).append(attempt)
+        return found
+
     def _is_needed(self, taken: optuna.Trial) -> bool:
         """Return whether no other attempt at a point has finished, and no earlier one is running."""
         number = taken.user_attrs[POINT]
@@ -320,6 +333,10 @@ class Study:
 
     def _others(self) -> str:
         return ", ".join(name for name in optuna.get_all_study_names(self._storage) if name != self.name)
+
+
+def _shortages(attempts: Sequence[FrozenTrial]) -> int:
+    return sum(told_shortage(attempt.user_attrs.get(ERROR, "")) != "" for attempt in attempts)
 
 
 def _lives(frozen: FrozenTrial) -> bool:

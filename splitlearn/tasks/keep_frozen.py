@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -105,6 +106,16 @@ class KeepFrozen(Callback):
             kept = self._kept.get(name)
             if kept is not None and kept.shape == tensor.shape and not _equal(tensor, kept):
                 tensor.copy_(kept)
+
+
+@contextmanager
+def kept_types(task: LightningModule) -> Iterator[None]:
+    """Give frozen tensors that a trainer casts within, as bf16-true does, back as they were: exports are for those."""
+    before = {name: tensor.detach() for name, tensor in frozen_tensors(task).items()}
+    yield
+    for name, tensor in frozen_tensors(task).items():
+        if name in before and before[name].dtype != tensor.dtype:
+            tensor.data = before[name].to(tensor.device)
 
 
 def check_frozen(checkpoint: Mapping[str, Any], name: str) -> None:

@@ -52,12 +52,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:
-    """Copy a checkpoint's weights into `task`.
+def check_architecture(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse a checkpoint whose weights have other names or shapes than those of `task`.
 
     Raises:
-        CheckpointError: if they do not fit; the sentence names the first tensors that differ.
-        FrozenError: if the frozen network in it was changed.
+        CheckpointError: then; the sentence names the first tensors that differ.
     """
     mine, theirs = task.state_dict(), content["state_dict"]
     if not all(isinstance(name, str) for name in theirs):
@@ -69,9 +68,19 @@ def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: s
             f"{path} belongs to another architecture: {len(wrong)} entries differ, first "
             f"{', '.join(sorted(wrong)[:3])}; use the config that it was trained with"
         )
+
+
+def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:
+    """Copy a checkpoint's weights into `task`.
+
+    Raises:
+        CheckpointError: if they do not fit; the sentence names the first tensors that differ.
+        FrozenError: if the frozen network in it was changed.
+    """
+    check_architecture(task, content, path)
     try:
         check_frozen(content, str(path))
-        task.load_state_dict(theirs)
+        task.load_state_dict(content["state_dict"])
     except FrozenError:
         raise
     except Exception as error:  # tables and levels of a forged file may fail in any way
@@ -86,7 +95,8 @@ def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Li
     Args:
         path: the checkpoint.
         settings: section `model` of the config that it was trained with. By default the checkpoint's own, which may
-            name no classes but splitlearn's and torch's; `config_of` reads it from a checkpoint that is trusted.
+            name no classes but splitlearn's and torch's, and the loaders of splitlearn.deploy once that is imported;
+            `config_of` reads it from a checkpoint that is trusted.
 
     Raises:
         FileNotFoundError: if there is no checkpoint.

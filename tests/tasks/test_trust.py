@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+import splitlearn.deploy  # its loaders may be named once it is here
 from splitlearn.tasks import CheckpointError, UntrustedError, check_settings, load_task, task_from
 from splitlearn.tasks.loading import CONFIG_KEY, config_of, read_checkpoint
 from splitlearn.tasks.trust import known
@@ -94,10 +95,25 @@ FORGERIES: dict[str, Callable[[Settings], Any]] = {
     "in words of YAML": put("rate_loss", value=f'{{"class_path": "{MINE}"}}'),
     "partial": put("model", "bottleneck", value=described("functools.partial", func=f"{__name__}.runs")),
     "dict_kwargs": lambda found: inner(found, "model", "net").update(dict_kwargs={"other": {"class_path": MINE}}),
+    "the name above init_args": lambda found: inner(found, "model", "net")["init_args"].update(
+        model=described("splitlearn.models.backbone", name="resnet8") | {"dict_kwargs": {"name": f"{__name__}.runs"}}
+    ),
+    "the name in dict_kwargs alone": lambda found: inner(found, "model", "net")["init_args"].update(
+        model={"class_path": "splitlearn.models.backbone", "dict_kwargs": {"name": f"{__name__}.runs"}}
+    ),
+    "in words that one reader of YAML takes": put(
+        *("model", "net", "model"),
+        value=described("torch.nn.Linear", device=f'{{"class_path": "{MINE}", "x": 2020-13-45}}'),
+    ),
+    "itself": put("model", "net", "model", value=described("torch.nn.Identity", self=MINE)),
+    "an exception": put("rate_loss", value=described("splitlearn.codecs.CodecError", args=MINE)),
     "dots in a name": lambda found: found["init_args"].update({"model.net.model": {"class_path": MINE}}),
     "another key": lambda found: found.update({"init_args.model": {"class_path": MINE}}),
     "no text": put("model", "codec", value={"class_path": 7}),
     "deep": put("rate_loss", value=eval("[" * 60 + "]" * 60)),
+    "a large image above init_args": lambda found: inner(found, "model", "net").update(
+        dict_kwargs={"example": [3, 60_000, 60_000]}
+    ),
     "a large image": put("model", "net", "example", value=[3, 60_000, 60_000]),
     "no settings": lambda found: found.clear(),
 }
@@ -129,6 +145,11 @@ def test_a_module_that_is_not_loaded_stays_so(tmp_path: Path, monkeypatch: pytes
 def test_own_settings_are_taken(tmp_path: Path) -> None:
     task = load_task(checkpoint(tmp_path, settings()))
     assert not task.training
+
+
+def test_loaders_are_known_by_both_paths() -> None:
+    for loader in (splitlearn.deploy.load_bank, splitlearn.deploy.load_bottleneck):
+        assert known()[f"splitlearn.deploy.{loader.__name__}"] is known()[f"{loader.__module__}.{loader.__name__}"]
 
 
 def test_trusted_settings_are_taken(tmp_path: Path) -> None:

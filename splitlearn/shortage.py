@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 DISK = re.compile(
-    r"\[Errno 28\]|no space left on device|os error 28\b|quota exceeded|disk is full|disk of .* is full|free some"
-    r"|PytorchStreamWriter failed writing",
+    r"\[Errno (27|28|122)\]|no space left on device|os error (27|28|122)\b|quota exceeded|disk is full"
+    r"|disk of .* is full|free some|PytorchStreamWriter failed writing",
     re.IGNORECASE,
 )
 MEMORY = re.compile(

@@ -21,6 +21,7 @@ from splitlearn.analysis import complexity
 from splitlearn.codecs import Codec
 from splitlearn.deploy.parts import PartError, described, rebuilt, rebuilt_module
 from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, crossing_shapes, split
+from splitlearn.models.images import like
 from splitlearn.models.tensor_file import DamagedFileError, read_tensors, save_tensors
 from splitlearn.quantizers import Quantizer
 from splitlearn.tasks.trust import may_be_named
@@ -144,7 +145,7 @@ def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) 
     try:
         net = split(backbone, at, tuple(shape))
     except Exception as error:  # whatever another network makes of such images
-        raise ExportError(f"{path} belongs to {owner} and not to this network: {_brief(error)}") from error
+        raise _of_another(manifest, path, error) from error
     found = weights_id(net)
     if found != manifest["weights_id"]:
         raise ExportError(
@@ -169,11 +170,31 @@ def _check_shapes(manifest: Mapping[str, Any], backbone: nn.Module, path: str | 
     empty |= {id(buffer): buffer.to("meta") for buffer in backbone.buffers()}
     outline = copy.deepcopy(backbone, empty).eval()  # without values, so that they are not copied
     found = crossing_shapes(outline, manifest["split"], torch.empty(1, *manifest["input_shape"], device="meta"))
-    if found is not None and [list(shape) for shape in found] != shapes:
+    if found is None:
+        _try_without_memory(manifest, backbone, path)
+    elif [list(shape) for shape in found] != shapes:
         raise ExportError(
             f"{path} belongs to {str(manifest['backbone'])[:60]} and not to this network: its bottlenecks take "
             f"{str(shapes)[:60]}, and at {manifest['split']!r} cross {str(found)[:60]}"
         )
+
+
+def _try_without_memory(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> None:
+    """Refuse images that a network refuses, by one that is the same number everywhere and so takes no memory."""
+    modes = [(module, module.training) for module in backbone.modules()]
+    try:
+        with torch.no_grad():
+            backbone.eval()(like(backbone).new_zeros(()).expand(1, *manifest["input_shape"]))
+    except Exception as error:  # whatever another network makes of such images
+        if "single memory location" not in str(error):  # of a network that writes to its image
+            raise _of_another(manifest, path, error) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _of_another(manifest: Mapping[str, Any], path: str | Path, error: Exception) -> ExportError:
+    return ExportError(f"{path} belongs to {manifest['backbone']} and not to this network: {_brief(error)}")
 
 
 def _brief(error: BaseException) -> str:

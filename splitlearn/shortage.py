@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 DISK = re.compile(
-    r"\[Errno 28\]|no space left on device|os error 28\b|disk quota exceeded|\bdisk is full"
+    r"\[Errno (27|28|122)\]|no space left on device|os error (27|28|122)\b|disk quota exceeded|\bdisk is full"
     r"|PytorchStreamWriter failed writing",
     re.IGNORECASE,
 )

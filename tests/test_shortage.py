@@ -83,6 +83,9 @@ def test_errors_in_the_sentences_of_others_are_brief() -> None:
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),  # as a write raises it, without a path
+        OSError(errno.EFBIG, "File too large"),  # a limit of the user's, ulimit -f
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("Error while serializing: I/O error: File too large (os error 27)"),
         RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
         RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed"),
     ],

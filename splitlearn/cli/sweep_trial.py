@@ -270,7 +270,11 @@ def settings_of(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         UsageError: if they do not fit.
     """
-    config = config_of_words(words)
+    return flat_settings(config_of_words(words))
+
+
+def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a config, by their path, but for where the data lie."""
     found = {path: value for name, each in config.items() for path, value in _flat(name, each)}
     found.pop("data.root", None)
     return found

@@ -150,7 +150,7 @@ def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) 
     except Exception as error:  # whatever another network makes of such images
         if of_machine(error):
             raise
-        raise ExportError(f"{path} belongs to {owner} and not to this network: {brief(error)}") from error
+        raise _of_another(manifest, path, error) from error
     found = weights_id(net)
     if found != manifest["weights_id"]:
         raise ExportError(
@@ -178,11 +178,33 @@ def _check_shapes(manifest: Mapping[str, Any], backbone: nn.Module, path: str | 
     except Exception:  # a network that holds what cannot be copied, a lock say; the cut is compared in any case
         return
     found = crossing_shapes(outline, manifest["split"], torch.empty(1, *manifest["input_shape"], device="meta"))
-    if found is not None and [list(shape) for shape in found] != shapes:
+    if found is None:
+        _try_without_memory(manifest, backbone, path)
+    elif [list(shape) for shape in found] != shapes:
         raise ExportError(
             f"{path} belongs to {str(manifest['backbone'])[:60]} and not to this network: its bottlenecks take "
             f"{str(shapes)[:60]}, and at {manifest['split']!r} cross {str(found)[:60]}"
         )
+
+
+def _try_without_memory(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> None:
+    """Refuse images that a network refuses, by one that is the same number everywhere and so takes no memory."""
+    modes = [(module, module.training) for module in backbone.modules()]
+    try:
+        with torch.no_grad():
+            backbone.eval()(like(backbone).new_zeros(()).expand(1, *manifest["input_shape"]))
+    except Exception as error:  # whatever another network makes of such images
+        if of_machine(error):
+            raise
+        if "single memory location" not in str(error):  # of a network that writes to its image
+            raise _of_another(manifest, path, error) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _of_another(manifest: Mapping[str, Any], path: str | Path, error: Exception) -> ExportError:
+    return ExportError(f"{path} belongs to {manifest['backbone']} and not to this network: {brief(error)}")
 
 
 def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Split) -> SplitModel:

@@ -120,6 +120,8 @@ class Study:
                 ):  # another process is making the same tables
                     time.sleep(1)
                     continue
+                if "://" not in storage and not isinstance(error, OSError):  # a journal that can be read, and is none
+                    raise self._damaged(error) from error
                 reason = without_those_of(storage, " ".join(str(error).split()))[:200]
                 raise StudyError(
                     f"the storage {without_passwords(storage)} cannot be used ({type(error).__name__}: {reason}): name "
@@ -175,9 +177,8 @@ class Study:
         return self._found
 
     @cached_property
-    def _distributions(self) -> dict[str, BaseDistribution]:
-        space = Space.from_description(self.settings["space"])
-        return {name: _distribution(each) for name, each in space.parameters.items()}
+    def _space(self) -> Space:
+        return Space.from_description(self.settings["space"])
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -198,11 +199,18 @@ class Study:
         found: dict[int, FrozenTrial] = {}
         try:
             for frozen in self._attempts():
-                before = found.get(frozen.user_attrs[POINT])
+                number, _ = self._point(frozen.user_attrs)
+                before = found.get(number)
                 if before is None or before.state is not TrialState.COMPLETE:
-                    found[frozen.user_attrs[POINT]] = frozen
+                    found[number] = frozen
             tested = self._study.user_attrs
-            return [_trial(found[number], tested.get(f"{TESTED}{number}", {})) for number in sorted(found)]
+            trials = [_trial(found[number], tested.get(f"{TESTED}{number}", {})) for number in sorted(found)]
+            for trial in (each for each in trials if each.state is State.FINISHED):
+                if any(math.isnan(trial.metrics[self.settings[name]]) for name in (RATE, SCORE)):
+                    raise ValueError(f"trial {trial.number} has measured NaN")
+            return trials
+        except StudyError:
+            raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise self._damaged(error) from error
 
@@ -211,6 +219,17 @@ class Study:
         short = (trial for trial in self.trials() if trial.state is State.FAILED and told_shortage(trial.error))
         by_point = self._by_point()
         return [trial for trial in short if _shortages(by_point[trial.number]) < SHORTAGES]
+
+    def _point(self, told: Mapping[str, Any]) -> tuple[int, dict[str, Value]]:
+        """Return number and values of an attempt: whoever writes a journal chooses among the points of the space alone.
+
+        Raises:
+            StudyError: if they are no such point.
+        """
+        number, values = told[POINT], told.get(VALUES, {})
+        if type(number) is not int or number < 0 or not self._space.holds(values):
+            raise self._damaged(ValueError(f"{str(values)[:80]} is no point of its space"))
+        return number, dict(values)
 
     def _damaged(self, error: Exception) -> StudyError:
         return StudyError(
@@ -225,16 +244,17 @@ class Study:
             worker: a name of its own for what runs it, by which `revive` can be told that it is gone.
         """
         while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            taken = self._study.ask(self._distributions)
+            taken = self._study.ask({name: _distribution(each) for name, each in self._space.parameters.items()})
             # where another worker was faster, Optuna has made a trial up; two processes may enqueue one point again
             if POINT not in taken.user_attrs or not self._is_needed(taken):
                 taken.set_user_attr(SUPERFLUOUS, True)
                 self._study.tell(taken, state=TrialState.FAIL)
                 continue
+            number, values = self._point(taken.user_attrs)
             told = {WORKER: worker, HOST: socket.gethostname(), PID: os.getpid(), BEAT: time.time()}
             for name, value in told.items():
                 taken.set_user_attr(name, value)
-            return Claim(taken.user_attrs[POINT], taken.user_attrs[VALUES], taken)
+            return Claim(number, values, taken)
         return None
 
     def beat(self, claim: Claim) -> None:
@@ -294,7 +314,7 @@ class Study:
         by_point = self._by_point().values()
         lost = [found for found in by_point if all(map(self._is_lost, found)) and self._may_try_again(found)]
         for first, *_ in lost:
-            self._enqueue(first.user_attrs[POINT], first.user_attrs[VALUES])
+            self._enqueue(*self._point(first.user_attrs))
         return len(lost)
 
     def _is_lost(self, attempt: FrozenTrial) -> bool:
@@ -342,7 +362,9 @@ def _shortages(attempts: Sequence[FrozenTrial]) -> int:
 def _lives(frozen: FrozenTrial) -> bool:
     """Return whether the process of a running trial exists, as far as can be told from here."""
     host, pid, beat = (frozen.user_attrs.get(name) for name in (HOST, PID, BEAT))
-    if beat is None:  # killed between taking the trial and saying so, or about to say so
+    if not isinstance(beat, (int, float)) or not isinstance(
+        pid, int
+    ):  # killed between taking the trial and saying so, or about to say so
         started = frozen.datetime_start
         return started is None or time.time() - started.timestamp() < GRACE
     if time.time() - beat > SILENCE:
@@ -355,7 +377,7 @@ def _lives(frozen: FrozenTrial) -> bool:
         return not (state.is_file() and state.read_text().rpartition(")")[2].split()[0] == "Z")
     except PermissionError:
         return True
-    except (ProcessLookupError, FileNotFoundError):
+    except (ProcessLookupError, FileNotFoundError, OverflowError):
         return False
 
 
@@ -381,8 +403,6 @@ def _trial(frozen: FrozenTrial, tested: Mapping[str, float]) -> Trial:
     duration = frozen.duration.total_seconds() if frozen.duration else float("nan")
     metrics = {**told.get(METRICS, {}), **tested} if state is State.FINISHED else {}
     error = told.get(ERROR, "its process was killed") if state is State.FAILED else ""
-    if type(told[POINT]) is not int or not isinstance(told[VALUES], dict):
-        raise TypeError(f"attempt {frozen.number} tells no point")
     return Trial(told[POINT], told[VALUES], state, {n: float(m) for n, m in metrics.items()}, str(error), duration)
 
 

@@ -49,6 +49,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged or no checkpoint: use an earlier one of the same folder") from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path} is no checkpoint: it holds no state_dict beside the state of a run")
+    if not all(_is_stored(each) for each in content["state_dict"].values()):
+        raise CheckpointError(f"{path} is damaged or no checkpoint: it names tensors that it does not hold")
     return content
 
 
@@ -141,7 +143,8 @@ def bounded(state: Mapping[str, Any], path: str | Path) -> Iterator[None]:
     Raises:
         CheckpointError: if there are.
     """
-    left = 4 * sum(t.nbytes for t in state.values() if isinstance(t, Tensor)) + SLACK
+    storages = [t.untyped_storage() for t in state.values() if isinstance(t, Tensor)]
+    left = 4 * sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()) + SLACK
     seen: set[int] = set()
 
     def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
@@ -169,6 +172,18 @@ def task_from(settings: Mapping[str, Any]) -> LightningModule:
     parser.add_subclass_arguments(LightningModule, "model")
     task: LightningModule = parser.instantiate(parser.parse_object({"model": settings})).model
     return task
+
+
+def _is_stored(entry: Any) -> bool:
+    """Return whether a file holds the values of a tensor; what is no tensor it holds anyway.
+
+    A single number may be told to be any number of them, and an outline (`meta`) has none.
+    """
+    if not isinstance(entry, Tensor):
+        return True
+    if entry.is_meta or entry.layout is not torch.strided:
+        return False
+    return entry.nbytes <= max(entry.untyped_storage().nbytes(), SLACK)
 
 
 def _shape(entry: Any) -> Any:

@@ -22,6 +22,7 @@ import torch
 from torchvision.transforms import v2
 
 from splitlearn import codecs, data, losses, models, quantizers
+from splitlearn.files import holds_few
 
 F = TypeVar("F", bound=Callable[..., Any])
 BUILDERS = (
@@ -30,7 +31,7 @@ BUILDERS = (
 )  # functions of splitlearn.models that make networks
 LOADERS: list[Callable[..., Any]] = []  # of rooms above this one, which name them here
 PLAIN = (str, int, float, bool, bytes, type(None), Path)
-MOST_VALUES = 2**24  # of an image that settings may ask to cut a network for
+MOST_VALUES = 6_000_000  # of an image that settings may ask to cut a network for; detectors take up to 3 × 1333 × 1333
 DEEPEST = 40  # settings inside of settings
 WORD = re.compile(r"[\w./+-]*")  # a text that no reader of YAML takes for a list or a mapping
 
@@ -51,6 +52,8 @@ def check_settings(settings: Any, source: str | Path, remedy: str) -> None:
         UntrustedError: then; it names the file, the class and the remedy.
     """
     try:
+        if not holds_few(settings):
+            raise UntrustedError("holds settings without end")
         _check(settings, None, "", 0)
     except UntrustedError as error:
         raise UntrustedError(f"{source} {error}, and what a file says is not run: {remedy}") from error

@@ -16,7 +16,7 @@ import yaml
 
 import splitlearn.deploy  # its loaders may be named once it is here
 from splitlearn.tasks import CheckpointError, UntrustedError, check_settings, load_task, task_from
-from splitlearn.tasks.loading import CONFIG_KEY, config_of, read_checkpoint
+from splitlearn.tasks.loading import CONFIG_KEY, bounded, config_of, read_checkpoint
 from splitlearn.tasks.trust import known
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +115,7 @@ FORGERIES: dict[str, Callable[[Settings], Any]] = {
         dict_kwargs={"example": [3, 60_000, 60_000]}
     ),
     "a large image": put("model", "net", "example", value=[3, 60_000, 60_000]),
+    "an image of sixteen million values": put("model", "net", "example", value=[3, 2364, 2364]),
     "no settings": lambda found: found.clear(),
 }
 
@@ -179,6 +180,36 @@ def test_forged_sizes_are_refused_before_they_are_filled(tmp_path: Path) -> None
         put(*names, value=big if value is None else value)(found)
         with pytest.raises(CheckpointError, match="asks for far more weights than it holds"):
             load_task(checkpoint(tmp_path, found))
+
+
+@pytest.mark.parametrize("tensor", [torch.zeros(1).expand(2**40), torch.empty(2**40, device="meta")])
+def test_tensors_without_values_allow_no_others(tmp_path: Path, tensor: torch.Tensor) -> None:
+    path = checkpoint(tmp_path, settings())
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["zz"] = tensor
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match="names tensors that it does not hold"):
+        load_task(path)
+
+
+def test_a_tensor_under_many_names_counts_once(tmp_path: Path) -> None:
+    one = torch.zeros(2**20)
+    state = {str(number): one[:] for number in range(100)}
+    with pytest.raises(CheckpointError, match="far more weights"), bounded(state, tmp_path):
+        torch.nn.Linear(5000, 20_000)
+
+
+def test_settings_come_to_an_end(tmp_path: Path) -> None:
+    many: Any = 1
+    for _ in range(30):
+        many = [many, many, many]
+    endless: Settings = {}
+    endless["model"] = endless
+    for value in (many, endless):
+        found = settings()
+        put("model", "net", "example", value=value)(found)
+        with pytest.raises(UntrustedError, match="holds settings without end"):
+            check_settings(found, tmp_path, "no remedy")
 
 
 @pytest.mark.parametrize("config", [None, [], "text", {"model": 3}, {}])

@@ -145,7 +145,7 @@ class Measured:
 
 def read(subjects: Sequence[Subject], runs: Path) -> list[Measured]:
     """Return what lies in the folders of the subjects."""
-    found = {s.name: [p for f in sorted((runs / s.slug).glob("*.json")) for p in _points(f)] for s in subjects}
+    found = {s.name: [p for f in sorted((runs / s.slug).glob("[!.]*.json")) for p in _points(f)] for s in subjects}
     return [_measured(subject, found) for subject in subjects]
 
 

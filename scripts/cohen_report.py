@@ -63,9 +63,9 @@ class Found:
 
 def read(subject: Subject, runs: Path, min_max_runs: Path, network: str) -> Found:
     """Return a subject's points from both scripts' folders."""
-    mine = _points((runs / subject.slug).glob("*.json"))
+    mine = _points((runs / subject.slug).glob("[!.]*.json"))
     min_max = _points((min_max_runs / subject.slug).glob("min_max_*.json"))
-    files = [p for p in _points((min_max_runs / network).glob("*_*.json")) if p.method != "min–max"]
+    files = [p for p in _points((min_max_runs / network).glob("[!.]*_*.json")) if p.method != "min–max"]
     unsplit = next(p.score for p in mine if p.method == "unsplit")
     points = [p for p in mine + min_max if p.method != "unsplit"]
     return Found(subject, unsplit, points, files)

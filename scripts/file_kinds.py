@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import struct
 import sys
 import time
@@ -42,7 +41,7 @@ from splitlearn.tasks import load_task, task_from
 from splitlearn.tasks.loading import CONFIG_KEY
 from splitlearn.tasks.trust import known
 from splitlearn.testing.forged import Forgery
-from splitlearn.testing.verdict import MIB, address_space
+from splitlearn.testing.verdict import MIB, address_space, forget_peak, resident
 
 SHAPE = (3, 32, 32)
 SLACK = 64 * MIB  # beyond twice what an honest file takes
@@ -229,9 +228,9 @@ def prepare(kind: Kind, folder: Path) -> Honest:
     content = path.read_bytes()
     for _ in range(2):
         kind.load(path)
-    before = _forget_peak()
+    before = forget_peak()
     model = kind.load(path)
-    return Honest(kind, path, content, fingerprint(model), _resident("VmHWM") - before)
+    return Honest(kind, path, content, fingerprint(model), resident("VmHWM") - before)
 
 
 def examine(honest: Honest, forgery: Forgery, outcomes: Outcomes) -> str:
@@ -239,14 +238,14 @@ def examine(honest: Honest, forgery: Forgery, outcomes: Outcomes) -> str:
     content = forgery.content if forgery.way == "damaged" else honest.kind.seal(forgery.content)
     honest.path.write_bytes(content)
     modules, allowed = set(sys.modules), 2 * honest.memory + SLACK
-    start, before, problem = time.thread_time(), _forget_peak(), ""
+    start, before, problem = time.thread_time(), forget_peak(), ""
     model: Model = None
     with address_space(allowed + HEADROOM):
         try:
             model = honest.kind.load(honest.path)
         except Exception as error:
             problem = _unclear(error)
-    taken = _resident("VmHWM") - before
+    taken = resident("VmHWM") - before
     outcomes.files += 1
     outcomes.slowest = max(outcomes.slowest, time.thread_time() - start)
     outcomes.memory = max(outcomes.memory, taken / MIB)
@@ -282,18 +281,3 @@ def _unclear(error: Exception) -> str:
     text = str(error)
     ours = type(error).__module__.startswith("splitlearn.") or isinstance(error, FileNotFoundError)
     return "" if ours and text and "\n" not in text else f"raised {type(error).__name__}: {text[:300]!r}"
-
-
-def _resident(line: str) -> int:
-    """Return the memory that this process holds, `VmRSS`, or the most since `_forget_peak`, `VmHWM`, in bytes."""
-    if sys.platform != "linux":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition(f"{line}:")[2].split()[0])
-
-
-def _forget_peak() -> int:
-    """Let the peak of memory be what is held now; return that."""
-    if sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")
-    return _resident("VmRSS")

@@ -179,7 +179,7 @@ def run_stage(config: str, folder: Path, data: str, options: Sequence[str]) -> N
     place = ("--trainer.logger.save_dir", str(folder.parent), "--trainer.logger.name", folder.name)
     words = ("--config", "configs/trainer.yaml", "--data.root", data, "--trainer.enable_progress_bar", "false")
     command = [sys.executable, "-m", "splitlearn", "stages", *words, *place, *options, "--stages", config]
-    done, before = list(folder.glob("*.safetensors")), _processor_seconds()
+    done, before = list(folder.glob("[!.]*.safetensors")), _processor_seconds()
     with (folder / "fit.log").open("a") as log:
         failed = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=ONE_THREAD, check=False).returncode
     if not done:

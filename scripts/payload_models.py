@@ -211,15 +211,15 @@ def detector(build: Callable[..., nn.Module], at: str, quantizer: Any, coder: co
     return Subject(model, Forger(model, honest + largest).draw, honest, largest, len(model.coder.carriers))
 
 
-def image_file(codec: ImageCodec) -> Subject:
-    """The image itself crosses."""
+def image_file(codec: ImageCodec, huge: int = 6000) -> Subject:
+    """The image itself crosses; among what is refused are files of `huge` × `huge` pixels."""
     codec.max_pixels = SIDE * SIDE
     model = InputModel(resnet8(), codec).eval()
     honest = model.compress(pictures(32, 32)) + model.compress(pictures(20, 70))
     largest = model.compress(pictures(SIDE, SIDE, count=1))
     sizes = [(1, 1), (1, SIDE**2), (1, SIDE**2 + 1), (SIDE, SIDE), (SIDE + 1, SIDE), (2000, 2000), (7, 3), (300, 1)]
     if not isinstance(codec, Pixels):  # whose bytes are as many as its pixels
-        sizes.append((6000, 6000))
+        sizes.append((huge, huge))
     plain_pictures = [codec.encode(np.full((h, w, 3), 9, np.uint8)) for h, w in sizes if max(h, w) < 16_000]
     grey = [codec.encode(np.full((h, w), 9, np.uint8)) for h, w in sizes[:4]]
     return Subject(model, partial(forged_image, honest + largest, plain_pictures + grey, codec), honest, largest)
@@ -243,13 +243,22 @@ def forged_image(
 
 
 def claims(payload: bytes, rng: random.Random) -> bytes:
-    """Return a file that claims another size, PNG's check sum made right; of other formats any bytes may change."""
+    """Return a file that claims another size, PNG's check sum made right, or asks its decoder for more work."""
     if payload[1:4] == b"PNG":
         size = (rng.choice((0, 1, 31, 2**16, 2**31 - 1)), rng.choice((1, 32, 64, 2**15, 2**31 - 1)))
         depth = bytes(rng.choice(((8, 2), (16, 2), (8, 6), (1, 0), (8, 3), (16, 0), (7, 9)))) + payload[26:29]
         header = b"IHDR" + b"".join(n.to_bytes(4, "big") for n in size) + depth
         return payload[:12] + header + zlib.crc32(header).to_bytes(4, "big") + payload[33:]
-    if payload[:2] == b"\xff\xd8":  # JPEG: height and width stand behind a marker
+    if b"ispe" in payload:  # AVIF, HEIC: the size stands beside the picture, which has its own
+        at = payload.index(b"ispe") + 8
+        size = (rng.choice((0, 1, 32, SIDE, 2**15, 2**31)) for _ in range(2))
+        return payload[:at] + b"".join(n.to_bytes(4, "big") for n in size) + payload[at + 8 :]
+    if payload[:2] == b"\xff\x4f":  # JPEG 2000: precincts, layers, levels and blocks stand behind a marker
+        at = payload.index(b"\xff\x52") + 4
+        return payload[:at] + bytes(rng.choice((0, 0, 1, 4, 5, 255)) for _ in range(10)) + payload[at + 10 :]
+    if payload[:2] == b"\xff\xd8" and rng.random() < 0.3:  # JPEG: the same scan again and again
+        return payload[:-2] + payload[payload.index(b"\xff\xda") : -2] * rng.choice((1, 30, 2000)) + b"\xff\xd9"
+    if payload[:2] == b"\xff\xd8":  # height and width stand behind a marker
         at = payload.find(b"\xff\xc0") if b"\xff\xc0" in payload else payload.find(b"\xff\xc2")
         return payload[: at + 5] + rng.choice((b"\xff\xff\xff\xff", rng.randbytes(4))) + payload[at + 9 :]
     file = io.BytesIO()  # another format than the one that is expected
@@ -273,6 +282,10 @@ MODELS: dict[str, Callable[[], Subject]] = {
     "image as PNG": lambda: image_file(ImageFile("PNG")),
     "image as JPEG": lambda: image_file(ImageFile("JPEG")),
     "image as WebP": lambda: image_file(ImageFile("WEBP")),
+    "image as AVIF": lambda: image_file(ImageFile("AVIF"), 3000),
+    "image as JPEG 2000": lambda: image_file(ImageFile("JPEG2000", 35), 3000),
+    "image as BMP": lambda: image_file(ImageFile("BMP"), 2000),
+    "image as PPM": lambda: image_file(ImageFile("PPM"), 2000),
     "image as pixels": lambda: image_file(Pixels()),
     "Faster R-CNN, Huffman": partial(detector, faster_rcnn, "backbone.body.layer1", MinMax(4), codecs.Huffman()),
     "Faster R-CNN, whole backbone": partial(detector, faster_rcnn, "backbone", Step(0.1), codecs.RANS()),

@@ -6,7 +6,9 @@ import re
 from urllib.parse import unquote
 
 HIDDEN = "***"
-_PASSWORD = re.compile(r"(://[^\s:]*:)(.*)(?=@)")  # as far as the last @, in case that it holds some itself
+_PASSWORD = re.compile(  # as far as the last @, in case that it holds some itself; no port, and no end of an address
+    r"(://[^\s:]*:)(?!\d*(?:\s|$))(.*)(?=@)"
+)
 _IN_QUERY = re.compile(r"([?&]\w*(?:password|passwd|pwd|secret|token)\w*=)([^\s&]+)", re.IGNORECASE)
 
 

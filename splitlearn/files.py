@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from splitlearn.shortage import shortage
+from splitlearn.shortage import brief, shortage
+
+MOST_SETTINGS = 100_000  # of settings, a whole class list of ImageNet's among them
 
 
 @contextmanager
@@ -51,14 +54,41 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> An
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if it is no text in UTF-8, or no YAML; the message names the file.
+        ValueError: if it is no text in UTF-8, no YAML, or endless; the message names the file.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), loader)
+        found = yaml.load(path.read_text(encoding="utf-8"), loader)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text in UTF-8: save it as UTF-8") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that do not exist, lists in lists without end
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is not valid YAML: {brief(error)}") from None
+    if not holds_few(found):
+        raise ValueError(
+            f"{path} holds more than {MOST_SETTINGS:,} values, by its aliases maybe: leave out what repeats"
+        )
+    return found
+
+
+def holds_few(content: Any) -> bool:
+    """Return whether data hold no more values than settings do, one that they refer to twice counted twice.
+
+    A few bytes may refer to each other so often that whoever looks at all of them never comes to an end.
+    """
+    waiting, seen = [content], 0
+    while waiting and seen + len(waiting) <= MOST_SETTINGS:
+        each = waiting.pop()
+        seen += 1
+        if isinstance(each, Mapping):
+            waiting += [*each.keys(), *each.values()]
+        elif isinstance(each, (list, tuple, set, frozenset)):
+            waiting += each
+    return not waiting
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def told_size(size: float) -> str:

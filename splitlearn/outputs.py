@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 
 IGNORED = 255
 """What a mask holds where a pixel counts nowhere: along objects in VOC, where images are padded."""
+BEYOND = 0.25
+"""How far values of pictures may lie beyond 0…1: farther than resampling brings them, less far than normalization."""
 MOST_CLASSES = 500_000
 """Scores hold a few counts for each class before the first image is seen."""
+BEYOND = 0.25
+"""How far values of pictures may lie beyond 0…1: farther than resampling brings them, less far than normalization."""
 
 
 @dataclass(frozen=True)

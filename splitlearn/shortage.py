@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 
 DISK = re.compile(
-    r"\[Errno 28\]|no space left on device|os error 28\b|quota exceeded|disk is full|disk of .* is full|free some"
+    r"\[Errno (27|28|122)\]|no space left on device|os error (27|28|122)\b|disk quota exceeded|\bdisk is full"
     r"|PytorchStreamWriter failed writing",
     re.IGNORECASE,
 )
@@ -16,6 +17,7 @@ MEMORY = re.compile(
     r"|DataLoader worker .*(killed by signal|exited unexpectedly)",
     re.IGNORECASE,
 )
+BRIEF = 300  # characters of a message that is told in another
 
 
 class ShortageError(Exception):
@@ -32,11 +34,27 @@ def shortage(error: BaseException) -> str:
     return next(filter(None, (told_shortage(_text(each)) for each in origins(error))), "")
 
 
+def of_machine(error: BaseException) -> bool:
+    """Return whether an error is the machine's: too little disk or memory, or a disk that fails.
+
+    It tells nothing of the file that was being read, say: whoever makes a sentence about that of other errors raises
+    such a one as it is.
+    """
+    fails = (isinstance(each, OSError) and each.errno == errno.EIO for each in origins(error))
+    return shortage(error) != "" or any(fails)
+
+
 def described(error: BaseException) -> str:
     """Return class and message of an error on one line, which tells of a shortage if one led to it."""
     text = _text(error)
     words = {"disk": " (the disk is full)", "memory": " (out of memory)", "": ""}
     return text if told_shortage(text) else text + words[shortage(error)]
+
+
+def brief(error: BaseException) -> str:
+    """Return the start of an error's message on one line, or else its class, to be told in the message of another."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= BRIEF else f"{text[:BRIEF]} …"
 
 
 def origins(error: BaseException) -> Iterator[BaseException]:

@@ -38,8 +38,12 @@ def test_what_a_driver_says_of_a_password_is_hidden() -> None:
     assert without_those_of(address, said) == "password authentication failed for user me with *** (***)"
 
 
+UNREACHED = ("cannot reach https://hub.org: ask me at a@b or c@d", "no answer of https://hub.org:443 : ask me at a@b")
+
+
 def test_other_texts_stay_as_they_are() -> None:
-    for text in ("sqlite:///runs/a.db", "https://host:443/x", "mail me@host", "a: b", "postgresql://me@host/name"):
+    plain = ("sqlite:///runs/a.db", "https://host:443/x", "mail me@host", "a: b", "postgresql://me@host/name")
+    for text in (*plain, *UNREACHED):
         assert without_passwords(text) == text
         assert without_those_of(text, "what happened") == "what happened"
 

@@ -30,7 +30,9 @@ def fuzz(name: str, payloads: int) -> Any:
     return FUZZ["fuzz"](name, payloads, 0)
 
 
-@pytest.mark.parametrize("name", [PLAIN, TENSORS, "integers cross, RunLength", "image as PNG", "image as pixels"])
+@pytest.mark.parametrize(
+    "name", [PLAIN, TENSORS, "integers cross, RunLength", "image as PNG", "image as JPEG 2000", "image as pixels"]
+)
 def test_finds_nothing(name: str) -> None:
     tally = fuzz(name, 150)
     assert tally.violation is None

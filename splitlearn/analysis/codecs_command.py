@@ -16,6 +16,7 @@ from splitlearn.analysis.codec_comparison import CodecRow, compare_codecs, packa
 from splitlearn.analysis.codec_report import LEGEND, print_codecs, processor, write_codecs
 from splitlearn.codecs import Codec
 from splitlearn.grids import Grid
+from splitlearn.shortage import of_machine
 
 FLOATS = {"F16", "F32", "F64"}
 
@@ -130,6 +131,8 @@ def _read_npy(path: Path, key: str | None, images: int) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
+        if of_machine(error):
+            raise
         raise ActivationsError(f"{path} is damaged or no .npy file of numbers") from error
     return array[:images] if array.ndim else array
 
@@ -152,6 +155,8 @@ def _read_safetensors(path: Path, key: str | None, images: int) -> NDArray[Any]:
             array: NDArray[Any] = part[:images]
             return array
     except (SafetensorError, OSError) as error:
+        if of_machine(error):
+            raise
         raise ActivationsError(f"{path} is damaged or no .safetensors file") from error
 
 

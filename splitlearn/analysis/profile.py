@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from splitlearn.analysis.detector_profile import is_rcnn, without_values
 from splitlearn.models import Bottleneck, SplitModel, check_name, crossing_tensors
+from splitlearn.shortage import of_machine
 
 TRIED = 8  # modules that are traced to find a cut which sends less than the input
 
@@ -180,6 +181,8 @@ def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, T
             failure = error
         else:
             return running, image
+    if failure is not None and of_machine(failure):
+        raise failure
     raise ValueError(
         f"{type(model).__name__} does not take images of shape {tuple(input_shape)}: {failure}"
     ) from failure

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splitlearn.cli.messages import UsageError
+from splitlearn.files import read_yaml
 from splitlearn.processes import PARENT, PATIENCE, STOPS, Stopped
 
 EXPORTS = ("network.safetensors", "early_exit.safetensors", "bottleneck.safetensors", "student.safetensors")
@@ -145,17 +146,21 @@ def _wait_for(command: Sequence[str]) -> int:
 
 
 def _check_settings(words: Sequence[str], folder: Path) -> None:
-    """Refuse to go on with a stage that was begun with other settings.
+    """Refuse to go on with a stage that was begun with other settings; what the folder tells of these is only read.
 
     Raises:
         UsageError: if there is such; it names what differs.
     """
     begun = sorted(folder.glob("version_*/config.yaml"), key=lambda path: path.stat().st_mtime)
-    if not begun or not (list(folder.rglob("*.ckpt")) or _exported(folder)):  # of a failed start nothing goes on
+    if not begun or not (list(folder.rglob("[!.]*.ckpt")) or _exported(folder)):  # of a failed start nothing goes on
         return
-    from splitlearn.cli.sweep_trial import settings_of
+    from splitlearn.cli.sweep_trial import flat_settings, settings_of
 
-    before, now = settings_of(("--config", str(begun[-1]))), settings_of(words)
+    try:
+        config = read_yaml(begun[-1])
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    before, now = flat_settings(config if isinstance(config, dict) else {}), settings_of(words)
     names = [name for name in sorted({*before, *now}) if name.startswith(("model", "data", "trainer.max_"))]
     if different := [name for name in names if before.get(name) != now.get(name)]:
         raise UsageError(

@@ -71,11 +71,7 @@ def place_of(error: BaseException) -> str:
 
     Own code is what lies neither in splitlearn nor where Python and packages are installed.
     """
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
+    chain = list(origins(error))
     if any(isinstance(each, SyntaxError) for each in chain):
         return ""  # which tells file and line by itself
     for each in chain:

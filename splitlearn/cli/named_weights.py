@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,11 +12,11 @@ from lightning import LightningModule
 
 from splitlearn.models import frozen_tensors
 from splitlearn.tasks import CheckpointError
-from splitlearn.tasks.loading import CONFIG_KEY
+from splitlearn.tasks.loading import CONFIG_KEY, check_architecture
 
 
 def check_named_weights(
-    task: LightningModule, settings: Mapping[str, Any], content: Mapping[str, Any], path: object
+    task: LightningModule, settings: Mapping[str, Any], content: Mapping[str, Any], path: str | Path
 ) -> None:
     """Refuse a checkpoint of a frozen network that is not the one whose weights a config names; else say what goes.
 
@@ -26,11 +27,12 @@ def check_named_weights(
         path: of the checkpoint, for messages.
 
     Raises:
-        CheckpointError: if the frozen network would silently become another one.
+        CheckpointError: if the frozen network would silently become another one, or the checkpoint does not fit at all.
     """
     named = _weights(settings)
     if not named:
         return
+    check_architecture(task, content, path)
     state = content["state_dict"]
     frozen = frozen_tensors(task)
     for name, tensor in frozen.items():
@@ -40,9 +42,9 @@ def check_named_weights(
                 f"the frozen network in {path} has other weights than {told}, which the config names and which it "
                 "would replace: name those that it was trained with, or leave --ckpt_path out"
             )
-    before = _weights(content.get(CONFIG_KEY, {}).get("model", {}))
     for name, value in named.items():
-        if not frozen and name in before and before[name] != value:
+        before = _told(content.get(CONFIG_KEY), name)
+        if not frozen and isinstance(before, str) and before != value:
             print(f"warning: {path} brings all weights, so that {name} {value} has no effect", file=sys.stderr)
 
 
@@ -55,3 +57,12 @@ def _weights(settings: Any, path: str = "model") -> dict[str, str]:
             found[inside] = value
         found |= _weights(value, inside)
     return found
+
+
+def _told(config: Any, path: str) -> Any:
+    """Return what a config says at the path of a setting; None if it says nothing there."""
+    for name in path.split("."):
+        inner = config.get("init_args") if isinstance(config, Mapping) else None
+        outer = config if isinstance(config, Mapping) and name in config else inner
+        config = outer.get(name) if isinstance(outer, Mapping) else None
+    return config

@@ -84,13 +84,15 @@ class RunFolder:
             self.checkpoints = Path(given)
         if not self.is_first:
             return
-        if not _same(self.checkpoints, going_on) and any(self.checkpoints.glob("*.ckpt")):
+        if not _same(self.checkpoints, going_on) and any(self.checkpoints.glob("[!.]*.ckpt")):
             raise RunFolderError(
                 f"{self.checkpoints} holds the checkpoints of another run: name another --checkpoint.dirpath, or go on "
                 f"with --ckpt_path {self.checkpoints / 'last.ckpt'}"
             )
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.checkpoints)
+        for remains in self.checkpoints.glob(".*.ckpt"):  # of a run that was killed while it saved
+            remains.unlink(missing_ok=True)
 
     def notes(self) -> list[str]:
         """Return how a run of `fit` that was stopped can go on; nothing for other commands."""

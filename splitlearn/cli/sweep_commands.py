@@ -87,7 +87,7 @@ def sweep(
     from splitlearn.cli.sweep_trial import ConfigTrial, settings_of
     from splitlearn.data import DataError
     from splitlearn.data.held_out import HeldOutImages
-    from splitlearn.shortage import ShortageError, told_shortage
+    from splitlearn.shortage import ShortageError
     from splitlearn.sweep import (
         Axes,
         Launcher,
@@ -144,21 +144,20 @@ def sweep(
 
         found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
     report = write_report(found, axes, out, run_record(), by)
-    lacking = [trial for trial in found if trial.state is State.FAILED and told_shortage(trial.error)]
-    if lacking:
+    if report.curves[0].trials:
+        if said := _test_frontiers(study, run, report, found):
+            console.print(said, soft_wrap=True)
+        found = study.trials()
+        write_report(found, axes, out, run_record(), by)
+    print_whole(live_table(found, axes, rows=len(found)))
+    console.print(f"{out}: trials.csv, frontier.csv, pareto.json and pareto.png written", soft_wrap=True)
+    if lacking := study.lacking():
         raise ShortageError(
             f"{len(lacking)} of {len(found)} trials lacked disk or memory ({lacking[0].error}): make room, and launch "
             "the same command again, which runs these alone"
         )
     if not report.curves[0].trials:
-        print_whole(live_table(found, axes))
         raise UsageError(f"no trial has finished: {found[0].error}")
-    if said := _test_frontiers(study, run, report, found):
-        console.print(said, soft_wrap=True)
-    found = study.trials()
-    write_report(found, axes, out, run_record(), by)
-    print_whole(live_table(found, axes, rows=len(found)))
-    console.print(f"{out}: trials.csv, frontier.csv, pareto.json and pareto.png written", soft_wrap=True)
 
 
 def _test_frontiers(study: Study, run: ConfigTrial, report: Report, trials: list[Trial]) -> str:

@@ -60,7 +60,7 @@ class SweepTrial:
         threads = max(1, int(os.environ.get("OMP_NUM_THREADS", 1)) // processes)
         told = {FOLDER: str(folder), PARENT: str(os.getpid()), "OMP_NUM_THREADS": str(threads)}
         subprocess.run([sys.executable, "-m", __name__, *sys.argv[1:]], env=os.environ | told, check=False)
-        if errors := sorted(folder.glob("*.error"), key=lambda path: path.stat().st_mtime_ns):
+        if errors := sorted(folder.glob("[!.]*.error"), key=lambda path: path.stat().st_mtime_ns):
             raise RuntimeError(errors[0].read_text())
         if not (folder / METRICS).is_file():
             raise TrialLost(f"a process of trial {number} was killed")

@@ -28,6 +28,7 @@ from splitlearn.models import SplitModel
 from splitlearn.outputs import init_args
 from splitlearn.sweep.space import Value
 from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_results
+from splitlearn.tasks.keep_frozen import kept_types
 from splitlearn.tasks.trained_weights import load_trained, save_trained
 
 EXPORT, WEIGHTS = "bottleneck.safetensors", "trained.ckpt"  # in the folder of a trial
@@ -83,7 +84,8 @@ class ConfigTrial:
         task, data, trainer = self._built(settings)
         held_out = HeldOutImages(data)
         trainer.callbacks += [KeepFreedMemory(), StopsAtOnce()]
-        trainer.fit(task, data)
+        with kept_types(task):
+            trainer.fit(task, data)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if trainer.world_size > 1:
             is_first = trainer.is_global_zero
@@ -268,7 +270,11 @@ def settings_of(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         UsageError: if they do not fit.
     """
-    config = config_of_words(words)
+    return flat_settings(config_of_words(words))
+
+
+def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a config, by their path, but for where the data lie."""
     found = {path: value for name, each in config.items() for path, value in _flat(name, each)}
     found.pop("data.root", None)
     return found
@@ -321,7 +327,8 @@ def _measured(settings: Namespace, task: LightningModule, data: LightningDataMod
         settings.trainer.devices, settings.trainer.strategy = 1, "auto"
         trainer = trainer_of(settings)
     trainer.callbacks += [KeepFreedMemory(), StopsAtOnce()]
-    trainer.test(task, data, verbose=False)
+    with kept_types(task):
+        trainer.test(task, data, verbose=False)
     return {prefix + name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items()}
 
 

@@ -26,6 +26,7 @@ from splitlearn.models import SplitModel
 from splitlearn.processes import PARENT, Stopped
 from splitlearn.shortage import shortage
 from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, PredictionWriter, StopsAtOnce, quieten, write_results
+from splitlearn.tasks.checkpoints import forget_others_files
 from splitlearn.tasks.loading import CONFIG_KEY, load_weights_into, read_checkpoint
 
 register_type(torch.device, str, torch.device)  # StochasticWeightAveraging has one among its settings
@@ -51,6 +52,10 @@ class ConfigInCheckpoint(SaveConfigCallback):
         """Write config.yaml."""
         with whole_file(self.run.path / self.config_filename) as temporary:
             temporary.write_text(yaml.safe_dump(self.settings, sort_keys=False))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at what was restored, whatever task it is."""
+        forget_others_files(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the settings, so that `splitlearn export` needs the checkpoint alone."""

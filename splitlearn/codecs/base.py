@@ -225,12 +225,24 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
     Raises:
         ValueError: if it is no sequence of integers, a dimension is negative or there are more than 2³¹−1 elements.
     """
+    sizes = checked_dimensions(shape)
+    if math.prod(sizes) > MAX_ELEMENTS:
+        raise ValueError(f"shape {sizes} has more than 2³¹−1 elements")
+    return sizes
+
+
+def checked_dimensions(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the dimensions of an array, of however many elements, as Python's own integers.
+
+    Raises:
+        ValueError: if they are no sequence of integers, or one is negative.
+    """
     try:
         sizes = tuple(map(operator.index, shape))
     except TypeError:
         raise ValueError(f"a shape is a tuple of integers, got {shape!r}") from None
-    if min(sizes, default=0) < 0 or math.prod(sizes) > MAX_ELEMENTS:
-        raise ValueError(f"shape {sizes} has a negative dimension or more than 2³¹−1 elements")
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"shape {sizes} has a negative dimension")
     return sizes
 
 

@@ -26,7 +26,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, Payload, as_bytes, checked_levels, checked_shape
+from splitlearn.codecs.base import (
+    MAX_ELEMENTS,
+    Codec,
+    CodecError,
+    Payload,
+    as_bytes,
+    checked_dimensions,
+    checked_levels,
+    checked_shape,
+)
 from splitlearn.grids import checked_integer
 
 MAGIC = 0xC5
@@ -92,7 +101,9 @@ def pack_code(
     code: bytes, shape: tuple[int, ...], levels: int, codec: Codec, floats: Sequence[float] = (), context: int = 0
 ) -> bytes:
     """Return a container around `code`, which `codec` wrote for an array of `shape`; see `pack`."""
-    levels, shape, context = checked_levels(levels), _checked_dimensions(shape), operator.index(context)
+    levels, shape, context = checked_levels(levels), checked_dimensions(shape), operator.index(context)
+    if max(shape, default=0) > MAX_ELEMENTS:
+        raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {shape}")
     with np.errstate(over="ignore"):
         values = np.asarray(floats, np.float64).reshape(-1).astype("<f4")
     if len(shape) > 15 or values.size > 255:
@@ -221,14 +232,6 @@ def read_header(payload: Payload, codec: Codec, context: int = 0) -> Header:
         raise CodecError(f"the payload is damaged: {error}") from error
     floats = tuple(np.frombuffer(payload, "<f4", payload[2], position).tolist())
     return Header(tuple(shape), payload[4] + 1, floats, body)
-
-
-def _checked_dimensions(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of an array, maybe an empty one, as Python's own integers."""
-    sizes = tuple(map(operator.index, shape))
-    if max(sizes, default=0) > MAX_ELEMENTS:
-        raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {sizes}")
-    return sizes
 
 
 def _with_first_byte(payload: bytes, first: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def read_categories(file: Path) -> dict[int, str]:
 def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool = False) -> list[Labelled]:
     """Return the images of a COCO instances json, in its order, with their objects; crowds are marked as such.
 
+    Boxes are clipped to their image.
+
     Args:
         file: the json.
         folder: holds the images.
@@ -41,32 +44,33 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool 
         masks: keep the objects' segmentations.
 
     Raises:
-        DataError: json or images are missing, the json is damaged, or it has other categories; with `masks`, an object
-            has no segmentation or a malformed one.
+        DataError: json or images are missing, the json is damaged, or it has other categories; it lists an image twice;
+            more than half of a box lies outside its image; with `masks`, an object has no segmentation or a malformed
+            one.
     """
     content = _read_json(file)
     if _categories(file, content) != categories:
         raise DataError(f"{file} has other categories than the data set's other json file: take both from one data set")
     classes = {identity: label for label, identity in enumerate(categories)}
     try:
+        files = _files(file, content, folder)
         sizes = {image["id"]: _size(image) for image in content["images"]}
-        files = {image["id"]: folder / image["file_name"] for image in content["images"]}
         objects: dict[Any, list[tuple[list[float], int, bool]]] = {identity: [] for identity in files}
         segmentations: dict[Any, list[Any]] = {identity: [] for identity in files}
         for entry in content["annotations"]:
-            width, height = sizes[entry["image_id"]]
-            x, y, w, h = map(float, entry["bbox"])
-            if not math.isfinite(x + y + w + h) or min(w, h) < 0:
-                raise ValueError(f"bbox {entry['bbox']} is not x, y, width and height")
-            shares = [x / width, y / height, (x + w) / width, (y + h) / height]
-            crowd = bool(entry.get("iscrowd", 0))
-            objects[entry["image_id"]].append((shares, classes[entry["category_id"]], crowd))
+            image, category = entry["image_id"], entry["category_id"]
+            if image not in files:
+                raise DataError(f"{file} has an annotation of the image {image!r}, which it does not list: correct it")
+            if category not in classes:
+                raise DataError(f"{file} has an annotation of the category {category!r}, which it lacks: correct it")
+            box = _coco_box(file, entry["bbox"], sizes[image])
+            objects[image].append((box, classes[category], bool(entry.get("iscrowd", 0))))
             if masks:
-                segmentations[entry["image_id"]].append(_segmentation(entry, (width, height), file))
+                segmentations[image].append(_segmentation(entry, sizes[image], file))
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(
             f"{file} is damaged or holds no COCO instances: images need id, file_name, width and height, "
-            f"annotations image_id, category_id and bbox, all of them listed ids ({error!r})"
+            f"annotations image_id, category_id and bbox ({_told(error)})"
         ) from error
     if not files:
         raise DataError(f"{file} lists no images: set the annotations to a COCO instances json of some")
@@ -88,8 +92,8 @@ def read_yolo(folder: Path, num_classes: int) -> list[Labelled]:
 
     `…/images/val/7.jpg` has its objects in `…/labels/val/7.txt`, a line each: class, centre x, centre y, width and
     height, the last four as shares of the width and height of the image as it is shown; or class and the x and y of a
-    polygon's corners, of which the smallest box around it is kept. An image without such a file has no objects, and a
-    warning tells how many there are of them.
+    polygon's corners, of which the smallest box around it is kept. Boxes are clipped to their image. An image without
+    such a file has no objects, and a warning tells how many there are of them.
 
     Args:
         folder: holds the images; a part of its path is `images`.
@@ -120,11 +124,60 @@ def read_yolo(folder: Path, num_classes: int) -> list[Labelled]:
     ]
 
 
+def _files(file: Path, content: dict[str, Any], folder: Path) -> dict[Any, Path]:
+    """Return the file of each image by its id; an image has one id, and an id one image."""
+    ids: dict[str, Any] = {}
+    files: dict[Any, Path] = {}
+    for image in content["images"]:
+        name, identity = os.path.normpath(image["file_name"]), image["id"]
+        if identity in files:
+            raise DataError(
+                f"{file} has the image id {identity!r} twice, for {files[identity].name} and {name}: list each image "
+                "once, with an id of its own"
+            )
+        if name in ids:
+            raise DataError(
+                f"{file} lists {name} twice, with the ids {ids[name]!r} and {identity!r}: list it once, with all of "
+                "its annotations"
+            )
+        ids[name], files[identity] = identity, folder / image["file_name"]
+    return files
+
+
+def _told(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
 def _size(image: dict[str, Any]) -> tuple[int, int]:
     width, height = int(image["width"]), int(image["height"])
     if min(width, height) < 1:
         raise ValueError(f"image {image['id']} of {width}×{height} pixels")
     return width, height
+
+
+def _coco_box(file: Path, bbox: Any, size: tuple[int, int]) -> list[float]:
+    x, y, w, h = map(float, bbox)
+    if not math.isfinite(x + y + w + h) or min(w, h) < 0:
+        raise ValueError(f"bbox {bbox} is not x, y, width and height")
+    width, height = size
+    box = _inside([x / width, y / height, (x + w) / width, (y + h) / height])
+    if box is None:
+        raise DataError(
+            f"{file} has the bbox {bbox}, most of which lies outside its image of {width}×{height} pixels: COCO's are "
+            "x, y, width and height"
+        )
+    return box
+
+
+def _inside(box: list[float]) -> list[float] | None:
+    """Return a box, in shares, without what lies outside its image; None if that is more than half of it."""
+    left, top, right, bottom = _clipped(box, MARGIN)
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return _clipped(box, 0) if 2 * (right - left) * (bottom - top) >= area else None
+
+
+def _clipped(box: list[float], margin: float) -> list[float]:
+    return [min(max(side, -margin), 1 + margin) for side in box]
 
 
 def _segmentation(entry: dict[str, Any], size: tuple[int, int], file: Path) -> Any:
@@ -182,9 +235,12 @@ def _object(file: Path, number: int, line: str, num_classes: int) -> tuple[list[
         raise DataError(f"{file}, line {number}, has class {label:.0f}, and num_classes is {num_classes}: correct one")
     if polygon:
         xs, ys = shares[::2], shares[1::2]
-        return [min(xs), min(ys), max(xs), max(ys)], int(label), False
+        return _clipped([min(xs), min(ys), max(xs), max(ys)], 0), int(label), False
     x, y, w, h = shares
-    return [x - w / 2, y - h / 2, x + w / 2, y + h / 2], int(label), False
+    box = _inside([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
+    if box is None:
+        raise DataError(f"{file}, line {number}, has a box most of which lies outside its image: {LINE}")
+    return box, int(label), False
 
 
 def _boxes(objects: Sequence[tuple[list[float], int, bool]], crowds: bool) -> Boxes:
@@ -198,7 +254,7 @@ def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
     try:
         listed = [(int(category["id"]), str(category["name"])) for category in content["categories"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file} holds no COCO instances: its categories need id and name ({error!r})") from error
+        raise DataError(f"{file} holds no COCO instances: its categories need id and name ({_told(error)})") from error
     if not listed:
         raise DataError(f"{file} names no categories: take a COCO instances json")
     named: dict[int, str] = {}

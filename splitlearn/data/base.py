@@ -1,11 +1,12 @@
 """What every image data module shares: loaders, held-out validation images, conversion and augmentation."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
@@ -140,7 +141,7 @@ class ImageDataModule(LightningDataModule, ABC):
         images, labels = batch
         images = shipped(images, self)
         if self.train_transform is not None and self.trainer is not None and self.trainer.training:
-            images = batch_of(self.train_transform, images)
+            images = batch_of(self.train_transform, images, self.trainer.fit_loop.batch_idx)
         return images, labels
 
     def size(self, part: str) -> int:
@@ -187,7 +188,7 @@ class ImageDataModule(LightningDataModule, ABC):
             images,
             batch_size=self.batch_size,
             shuffle=shuffle,
-            drop_last=shuffle and leaves_one(images, self.batch_size),
+            drop_last=shuffle and leaves_one(images, self.batch_size, self.trainer),
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=passed_on,
@@ -196,9 +197,13 @@ class ImageDataModule(LightningDataModule, ABC):
         )
 
 
-def leaves_one(images: Any, batch_size: int) -> bool:
-    """Whether the last of several batches holds a single image: one that batch norm cannot always be trained on."""
-    return len(images) > batch_size > 1 and len(images) % batch_size == 1
+def leaves_one(images: Any, batch_size: int, trainer: Trainer | None) -> bool:
+    """Whether the last of several batches holds a single image: one that batch norm cannot always be trained on.
+
+    Each of several processes trains on an equal share.
+    """
+    share = math.ceil(len(images) / (1 if trainer is None else trainer.world_size))
+    return share > batch_size > 1 and share % batch_size == 1
 
 
 def split_indices(count: int, held_out: int, seed: int) -> tuple[list[int], list[int]]:

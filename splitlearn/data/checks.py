@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,14 +15,17 @@ from torchvision.transforms.v2.functional import convert_bounding_box_format, pi
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from splitlearn.data.errors import DataError
-from splitlearn.outputs import Boxes
+from splitlearn.outputs import BEYOND, Boxes
+from splitlearn.shortage import brief, of_machine
 
-__all__ = ["batch_of", "boxes_of", "floats_of", "masks_of", "pixels_of", "shipped", "stacked", "tried"]
+__all__ = ["batch_of", "boxes_of", "check_sizes", "floats_of", "masks_of", "pixels_of", "shipped", "stacked", "tried"]
 
-BEYOND = 0.25
-"""How far floats may lie beyond 0…1: farther than bicubic resampling brings pictures, less far than normalization."""
 DARK = 16
 """A picture none of whose values exceeds this is dark, and says little of its range."""
+LOOKED_AT = 16
+"""How many batches of an epoch have their values looked at on a GPU."""
+BLACK = 1.5 / 255
+"""A picture of floats none of whose values exceeds this is black, or was divided by 255 once more."""
 NO_CROWD, CROWD = -1000, -2000
 """How labels `(N, 2)` tell crowds: whoever changes all numbers of them in passing is found out."""
 SIDES = {BoundingBoxFormat.XYXY, BoundingBoxFormat.XYWH, BoundingBoxFormat.CXCYWH}
@@ -35,12 +39,13 @@ def tried(act: Callable[..., Any], *given: Any) -> Any:
     """
     try:
         return act(*given)
-    except (DataError, MemoryError, torch.OutOfMemoryError):
+    except DataError:
         raise
     except Exception as error:  # of code that a user chose
-        told = (str(error).strip() or "no message").splitlines()[0]
+        if of_machine(error):
+            raise
         raise DataError(
-            f"{_name(act)} fails on {' and '.join(map(_form, given))} ({type(error).__name__}: {told}): "
+            f"{_name(act)} fails on {' and '.join(map(_form, given))} ({type(error).__name__}: {brief(error)}): "
             "correct it, or take a transform of torchvision's v2"
         ) from error
 
@@ -65,19 +70,24 @@ def pixels_of(image: Any, act: Any, before: Tensor | Image.Image) -> Tensor:
     plain: Tensor = image.as_subclass(Tensor)
     if plain.is_floating_point():
         _check_range(plain, act)
+        told = _divided(act)
         plain = (plain.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    elif plain.max() <= 1 and np.asarray(before).max() > DARK:  # a dark corner of a picture may be just that
-        rank_zero_warn(_unscaled(act, "integers of 0 and 1"))
+    else:
+        told = _unscaled(act, "integers of 0 and 1")
+    if plain.max() <= 1 and np.asarray(before).max() > DARK:  # a dark corner of a picture may be just that
+        rank_zero_warn(told)
     return plain.expand(3, -1, -1) if plain.shape[0] == 1 else plain
 
 
-def floats_of(images: Any, act: Any, before: Tensor) -> Tensor:
+def floats_of(images: Any, act: Any, before: Tensor, step: int = 0) -> Tensor:
     """Return a batch that a `train_transform` has made as float32 `(B, C, H, W)` about [0, 1].
 
     Args:
         images: floats about [0, 1], or uint8, of as many images; one channel becomes three.
         act: what has made it.
         before: the batch that it was given, float32 in [0, 1].
+        step: how many batches came before it. On a GPU, values of the first `LOOKED_AT` alone are looked at, since a
+            look waits until all that was launched has been computed.
 
     Raises:
         DataError: it is something else.
@@ -86,13 +96,14 @@ def floats_of(images: Any, act: Any, before: Tensor) -> Tensor:
     plain: Tensor = images.as_subclass(Tensor)
     if len(plain) != len(before):
         raise DataError(f"{_name(act)} makes {len(plain)} images of {len(before)}: have it keep their number")
-    if plain.is_floating_point():
-        _check_range(plain, act)
-        plain = plain.float()
-    else:
-        if plain.max() <= 1 and before.max() * 255 > DARK:
+    if step < LOOKED_AT or plain.device.type == "cpu":
+        if plain.is_floating_point():
+            _check_range(plain, act)
+            if 0 < plain.max() < BLACK and before.max() * 255 > DARK:
+                raise DataError(_divided(act))
+        elif plain.max() <= 1 and before.max() * 255 > DARK:
             rank_zero_warn(_unscaled(act, "integers of 0 and 1"))
-        plain = plain.float() / 255
+    plain = plain.float() if plain.is_floating_point() else plain.float() / 255
     return plain.expand(-1, before.shape[1], -1, -1) if plain.shape[1] == 1 else plain
 
 
@@ -153,10 +164,19 @@ def stacked(images: Sequence[Tensor], act: Any) -> Tensor:
     Raises:
         DataError: a view has made them of several sizes.
     """
+    check_sizes(images, act)
+    return torch.stack(list(images))
+
+
+def check_sizes(images: Sequence[Tensor], act: Any) -> None:
+    """Refuse images or masks of several sizes.
+
+    Raises:
+        DataError: then; it names the view that has made them.
+    """
     sizes = sorted({tuple(image.shape[-2:]) for image in images})
     if len(sizes) > 1:
         raise DataError(f"{_name(act)} makes images of several sizes, {sizes[0]} and {sizes[1]}: have it make one size")
-    return torch.stack(list(images))
 
 
 def shipped(images: Any, data: object) -> Tensor:
@@ -178,17 +198,18 @@ def shipped(images: Any, data: object) -> Tensor:
     return images.float()
 
 
-def batch_of(act: Callable[[Tensor], Any], images: Tensor) -> Tensor:
+def batch_of(act: Callable[[Tensor], Any], images: Tensor, step: int = 0) -> Tensor:
     """Return a batch after a `train_transform`.
 
     Args:
         act: the transform.
         images: float32 `(B, C, H, W)` in [0, 1].
+        step: how many batches came before it; see `floats_of`.
 
     Raises:
         DataError: it fails, or returns no such batch.
     """
-    return floats_of(tried(act, images), act, images)
+    return floats_of(tried(act, images), act, images, step)
 
 
 def _check_form(image: Any, act: Any, dimensions: int, form: str) -> None:
@@ -200,7 +221,9 @@ def _check_form(image: Any, act: Any, dimensions: int, form: str) -> None:
 
 
 def _check_range(image: Tensor, act: Any) -> None:
-    least, most = (float(end) for end in torch.aminmax(image))
+    least, most = torch.stack(torch.aminmax(image)).tolist()  # one wait for a GPU, not two
+    if not math.isfinite(least) or not math.isfinite(most):
+        raise DataError(f"{_name(act)} returns values that are NaN or infinite: correct it")
     if not -BEYOND <= least <= most <= 1 + BEYOND:
         if least >= 0 and 1 + BEYOND < most <= 255:
             raise DataError(_unscaled(act, f"floats up to {most:.4g}"))
@@ -228,6 +251,11 @@ def _xyxy(boxes: Tensor, pixels: Tensor, act: Any) -> Tensor:
     if not plain.isfinite().all():
         raise DataError(f"{_name(act)} returns boxes that hold NaN or infinity: correct it")
     converted: Tensor = convert_bounding_box_format(plain, boxes.format, BoundingBoxFormat.XYXY)
+    if (converted[:, 2:] < converted[:, :2]).any():  # which clipping would leave out
+        raise DataError(
+            f"{_name(act)} returns boxes as {boxes.format.name} whose right or lower side lies before the other: "
+            "correct them, or the format that they are given"
+        )
     return converted
 
 
@@ -235,6 +263,13 @@ def _unscaled(act: Any, found: str) -> str:
     return (
         f"{_name(act)} returns {found}, so it has changed the type and not the range: take "
         "v2.ToDtype(…, scale=True), or leave the type alone"
+    )
+
+
+def _divided(act: Any) -> str:
+    return (
+        f"{_name(act)} makes bright images nearly black, as a further division by 255 does: leave it out where images "
+        "lie in [0, 1] already"
     )
 
 

@@ -10,6 +10,7 @@ from torchvision.datasets import CIFAR10
 
 from splitlearn.data.base import Batch, ImageDataModule
 from splitlearn.data.images import DataError, TensorImages
+from splitlearn.shortage import of_machine
 
 __all__ = ["Cifar10"]
 
@@ -82,6 +83,8 @@ class Cifar10(ImageDataModule):
             urlopen(CIFAR10.url, timeout=10).close()  # torchvision waits without limit where nothing answers
             CIFAR10(root, download=True)
         except (OSError, RuntimeError) as error:
+            if of_machine(error):
+                raise
             raise DataError(
                 f"cannot download {CIFAR10.url} ({error}): try again online, or unpack that archive into {root}"
             ) from error

@@ -40,17 +40,17 @@ def check_declared(root: Path, num_classes: int, names: Sequence[str] | None) ->
 
 
 def tell_unused(labels: Iterable[int], num_classes: int, place: Path) -> None:
-    """Warn if the first or the last of the classes have no training example: they may be counted from 1, or too many.
+    """Warn if the first or the last of the classes have no example: they may be counted from 1, or too many.
 
     Args:
-        labels: of all training examples.
+        labels: of the examples that tell it: those to train on, or all of a list that is drawn from.
         num_classes: how many classes there are.
         place: where the labels stand.
     """
     found = set(labels)
     if found and not {0, num_classes - 1} <= found:
         rank_zero_warn(
-            f"{place}: there are {num_classes} classes, 0 to {num_classes - 1}, and training examples of "
+            f"{place}: there are {num_classes} classes, 0 to {num_classes - 1}, and examples of "
             f"{min(found)} to {max(found)} alone: if that is not meant, correct the number of classes, or count from 0"
         )
 
@@ -70,7 +70,10 @@ def _told(file: Path) -> list[str] | int | None:
         raise DataError(f"{file} tells of keypoints (kpt_shape), which are not read: take labels of boxes or polygons")
     names: Any = content.get("names")
     if isinstance(names, dict):
-        names = list(names.values())
+        by_number = {int(key): name for key, name in names.items() if str(key).isdecimal()}
+        if sorted(by_number) != list(range(len(names))):
+            raise DataError(f"{file} numbers its names {str(list(names))[:60]}: number them from 0, leaving none out")
+        names = [by_number[index] for index in range(len(names))]
     if isinstance(names, list) and names:
         return [str(name) for name in names]
     count = content.get("nc")

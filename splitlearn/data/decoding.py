@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from splitlearn.data.errors import DataError
+from splitlearn.shortage import of_machine
 
 __all__ = ["FORMATS", "decode_rgb", "opened", "orientation", "shown_shape", "stored_as"]
 
@@ -62,6 +63,8 @@ def decode_rgb(file: Path) -> Image.Image:
     except _Refused as error:
         raise DataError(f"{file} holds {error}: save it as 8-bit PNG or JPEG, or remove it") from error
     except Exception as error:  # of damaged files, decoders raise almost anything
+        if of_machine(error):
+            raise
         raise DataError(f"cannot decode {file}, remove or replace it ({error})") from error
 
 
@@ -76,6 +79,8 @@ def shown_shape(file: Path) -> tuple[int, int]:
             turned = image.format != "TIFF" and orientation(image) >= FIRST_TURNED  # Pillow turns TIFF by itself
             return image.size if turned else (image.height, image.width)
     except Exception as error:
+        if of_machine(error):
+            raise
         raise DataError(f"cannot decode {file}, remove or replace it ({error})") from error
 
 
@@ -86,7 +91,9 @@ def opened(file: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
         Exception: of any class: the file is absent, empty or damaged.
     """
     Image.init()  # returns at once but for the first time
-    return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
+    image = Image.open(file, formats=[name for name in formats if name in Image.OPEN])
+    image.filename = ""  # what has a name is mapped into memory by Pillow, turned TIFF with height and width swapped
+    return image
 
 
 def stored_as(image: Image.Image) -> str:
@@ -99,7 +106,9 @@ def orientation(image: Image.Image) -> int:
     """Return the EXIF orientation of an open image, 1…8; 1 is upright."""
     try:
         found = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # of damaged EXIF in a sound file
+    except Exception as error:  # of damaged EXIF in a sound file
+        if of_machine(error):
+            raise
         return 1
     return found if isinstance(found, int) else 1
 

@@ -162,7 +162,7 @@ class _Writer:
                 f"the features of {sum(images.values()):,} images take {told_size(needed)}, {self.folder} has "
                 f"{told_size(free)} and {told_size(SPARE)} are left free: free some, name another folder, keep them as "
                 "uint8, or take fewer views"
-            )
+            ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
 
     def _kind(self, tensor: Tensor, part: str) -> str:
         """Return the type in which features like `tensor` are kept."""
@@ -323,7 +323,7 @@ class CachedFeatures(LightningDataModule):
             features,
             batch_size=self.batch_size,
             shuffle=shuffle,
-            drop_last=shuffle and leaves_one(features, self.batch_size),
+            drop_last=shuffle and leaves_one(features, self.batch_size, self.trainer),
             collate_fn=_whole,
             pin_memory=torch.cuda.is_available(),
         )

@@ -10,8 +10,9 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 
 from splitlearn.data.errors import DataError
+from splitlearn.shortage import of_machine
 
-__all__ = ["SUFFIXES", "find_images", "folders_in", "is_junk", "scan", "tell_passed_over", "told_suffixes", "walk"]
+__all__ = ["SUFFIXES", "find_images", "first_image", "folders_in", "is_junk", "scan", "told_suffixes", "walk"]
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"),
@@ -47,21 +48,28 @@ def walk(folder: Path) -> list[Path]:
     return sorted(_files(folder, set()))
 
 
-def find_images(folder: Path, told: bool = True) -> list[Path]:
-    """Return the images of a folder and of all folders in it, sorted.
+def find_images(folder: Path) -> list[Path]:
+    """Return the images of a folder and of all folders in it, sorted; a warning tells of files that are passed over.
 
     Args:
         folder: searched to any depth.
-        told: warn of files that are passed over because their suffix is none of an image.
 
     Raises:
         DataError: a folder cannot be read.
     """
     files = walk(folder)
-    images = [file for file in files if file.suffix.lower() in SUFFIXES]
-    if told and len(images) < len(files):
-        tell_passed_over(folder, (file for file in files if file.suffix.lower() not in SUFFIXES))
-    return images
+    _tell_passed_over(folder, (file for file in files if not _is_image(file)))
+    return [file for file in files if _is_image(file)]
+
+
+def first_image(place: Path) -> Path | None:
+    """Return an image that is, or lies at any depth in, a file or a folder; None if there is none.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    files = _files(place, set()) if place.is_dir() else [place]
+    return next((file for file in files if _is_image(file) and file.is_file()), None)
 
 
 def scan(folder: Path) -> dict[str, list[Path]]:
@@ -83,11 +91,11 @@ def scan(folder: Path) -> dict[str, list[Path]]:
         raise DataError(f"{folder / empty[0]} holds no images ({told_suffixes()}); add some or remove the folder")
     loose = [entry for entry in folder.iterdir() if not is_junk(entry.name) and entry.is_file()]
     others = [file for of_class in files.values() for file in of_class if not _is_image(file)]
-    tell_passed_over(folder, [*loose, *others], f"images lie in {folder.name}/<class>/ and end in {told_suffixes()}")
+    _tell_passed_over(folder, [*loose, *others], f"images lie in {folder.name}/<class>/ and end in {told_suffixes()}")
     return found
 
 
-def tell_passed_over(folder: Path, files: Iterable[Path], remedy: str = "") -> None:
+def _tell_passed_over(folder: Path, files: Iterable[Path], remedy: str = "") -> None:
     """Warn of the files that are not read, with their number for each suffix, if there are any.
 
     Args:
@@ -118,6 +126,8 @@ def _files(folder: Path, seen: set[str]) -> Iterator[Path]:
         with os.scandir(folder) as entries:
             listed = [(entry.name, entry.is_dir()) for entry in entries if not is_junk(entry.name)]
     except OSError as error:
+        if of_machine(error):
+            raise
         raise DataError(f"cannot read {folder} ({error}): correct its permissions or remove it") from error
     for name, is_folder in listed:
         if is_folder:

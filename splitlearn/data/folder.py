@@ -1,13 +1,15 @@
 """Images in folders named after their classes."""
 
+import os
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from torch.utils.data import Dataset
 
 from splitlearn.data.base import Batch, ImageDataModule
 from splitlearn.data.errors import DataError
-from splitlearn.data.finding import SUFFIXES, find_images, folders_in, is_junk, scan, tell_passed_over
+from splitlearn.data.finding import first_image, folders_in, is_junk, scan
 from splitlearn.data.images import CentreCrop, FileImages, ImageSet, View
 
 __all__ = ["ImageFolder"]
@@ -67,7 +69,7 @@ class ImageFolder(ImageDataModule):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the class folders, sorted.
+        """Names of the class folders, sorted as text: 10 comes before 2.
 
         Raises:
             DataError: the folder is missing, or its parts have different classes.
@@ -91,7 +93,7 @@ class ImageFolder(ImageDataModule):
         """Return the training and the validation images.
 
         Raises:
-            DataError: the folder, or train/ in it, is missing or has no images.
+            DataError: the folder, or train/ in it, is missing or has no images, or two parts or classes are one folder.
         """
         if {"val", "test"} <= set(self._parts()):
             return self._read("train", self.train_view()), self._read("val", self.eval_view())
@@ -104,7 +106,8 @@ class ImageFolder(ImageDataModule):
         """Return the test images.
 
         Raises:
-            DataError: the folder, or both test/ and val/ in it, are missing or have no images.
+            DataError: the folder, or both test/ and val/ in it, are missing or have no images, or two parts or classes
+                are one folder.
         """
         return self._read("test" if "test" in self._parts() else "val", self.eval_view())
 
@@ -120,6 +123,9 @@ class ImageFolder(ImageDataModule):
         names, parts = self.class_names, self._parts()
         if part not in parts:
             raise DataError(f"there is no {part}/ in {self._root()}: {self.remedy}")
+        self._check_apart()
+        if not self._told:
+            _tell_order(self._root(), names)
         self._tell_others()
         found = scan(parts[part])
         labelled = [(file, label) for label, name in enumerate(names) for file in found[name]]
@@ -141,16 +147,35 @@ class ImageFolder(ImageDataModule):
             raise DataError(f"there are no images in {root}: {self.remedy}")
         return parts
 
+    def _check_apart(self) -> None:
+        """Refuse parts or classes that are links to one folder: the same images would be trained on and tested."""
+        seen: dict[str, Path] = {}
+        for part in self._parts().values():
+            for folder in (part, *folders_in(part)):
+                other = seen.setdefault(os.path.realpath(folder), folder)
+                if other != folder:
+                    raise DataError(f"{other} and {folder} are one folder, by a link: remove one of them")
+
     def _tell_others(self) -> None:
-        """Warn of images beside the folders that are read, once."""
+        """Warn of the first image beside the folders that are read, once."""
         if self._told:
             return
         self._told = True
         read = {*self._parts().values()}
         beside = [entry for entry in self._root().iterdir() if entry not in read and not is_junk(entry.name)]
-        images = [each for entry in beside if entry.is_dir() for each in find_images(entry, told=False)]
-        loose = [entry for entry in beside if entry.suffix.lower() in SUFFIXES and entry.is_file()]
-        tell_passed_over(self._root(), [*loose, *images], "images lie in train/<class>/, val/<class>/ or test/<class>/")
+        if found := next((image for image in map(first_image, sorted(beside)) if image is not None), None):
+            rank_zero_warn(
+                f"{found} is passed over, maybe others too: images lie in train/<class>/, val/<class>/ or test/<class>/"
+            )
 
     def _root(self) -> Path:
         return Path(self.root).expanduser().absolute()
+
+
+def _tell_order(root: Path, names: tuple[str, ...]) -> None:
+    """Warn of numbers that are sorted as text: a network may have been trained with classes in the order of numbers."""
+    if all(map(str.isdecimal, names)) and list(names) != sorted(names, key=int):
+        rank_zero_warn(
+            f"{root}: classes have the order of text, {', '.join(names[:4])}, …, as torchvision gives them, not "
+            "that of their numbers: if a network was trained with the latter, give all names as many digits, 01 say"
+        )

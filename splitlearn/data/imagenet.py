@@ -2,6 +2,8 @@
 
 import csv
 import io
+import os
+from functools import cache
 from pathlib import Path
 
 from torch import nn
@@ -155,13 +157,14 @@ class LabelledImages(ImageDataModule):
         """Return the images of the list that are not drawn for training or validation, in its order.
 
         Raises:
-            DataError: the list is missing or malformed, or an image that it names is missing.
+            DataError: the list is missing or malformed, or an image that it names is missing or named twice.
         """
         return self._images(self._drawn()[2])
 
     def _drawn(self) -> tuple[list[Row], list[Row], list[Row]]:
         """Return the rows to train on, to validate with and to test."""
         rows = self._rows()
+        _check_listed_once(self._file(), [image for image, _, _ in rows])
         if not self.train_size:
             return [], [], rows
         if self.train_size < 0 or self.train_size + self.val_size >= len(rows):
@@ -198,6 +201,17 @@ class LabelledImages(ImageDataModule):
 
     def _file(self) -> Path:
         return Path(self.root).expanduser().absolute() / self.labels
+
+
+def _check_listed_once(file: Path, images: list[Path]) -> None:
+    """Refuse a list that names an image twice: it could be drawn for training, and tested as well."""
+    resolved = cache(os.path.realpath)
+    seen: set[str] = set()
+    for image in images:
+        place = os.path.realpath(image) if image.is_symlink() else os.path.join(resolved(image.parent), image.name)
+        if place in seen:
+            raise DataError(f"{file} lists {place} twice: list each image once, with its class")
+        seen.add(place)
 
 
 def _read_rows(file: Path) -> list[tuple[str, int, str]]:

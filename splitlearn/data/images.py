@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from splitlearn.data.checks import pixels_of, stacked, tried
+from splitlearn.data.checks import check_sizes, pixels_of, stacked, tried
 from splitlearn.data.decoding import decode_rgb
 from splitlearn.data.errors import DataError
 from splitlearn.data.finding import find_images, told_suffixes
@@ -95,7 +95,9 @@ class FileImages(ImageSet):
         images = torch.empty((len(self), *first.shape), dtype=torch.uint8)
         steps = track(range(len(self)), f"Decoding {len(self)} images", transient=True)
         for index in steps:
-            images[index] = stacked([first, self._decode(self.files[index])], self.view)[1]
+            image = self._decode(self.files[index])
+            check_sizes([first, image], self.view)
+            images[index] = image
         return TensorImages(images, self.labels, self.files)
 
     def _decode(self, file: Path) -> Tensor:

@@ -21,14 +21,16 @@ from splitlearn.data.checks import pixels_of, stacked, tried
 from splitlearn.data.decoding import decode_rgb, opened, orientation, stored_as
 from splitlearn.data.errors import DataError
 from splitlearn.outputs import IGNORED
+from splitlearn.shortage import of_machine
 
-__all__ = ["Fitted", "IdTable", "Masked", "MaskedImages", "MaskedView", "crop_and_flip", "read_ids"]
+__all__ = ["Fitted", "IdTable", "Masked", "MaskedImages", "MaskedView", "crop_and_flip", "one_class_alone", "read_ids"]
 
 MaskedView: TypeAlias = Callable[[Image.Image, Mask], tuple[Image.Image, Tensor]]
 
 GREY = 128  # about the mean of photographs, so nearly 0 after any usual normalization
 IDS = 1 << 16  # a PNG file holds no more in one channel
 UNKNOWN = -1
+LOOKED_AT = 100  # masks, before training
 UPRIGHT = 1
 SPREAD = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey of two and four bits by
 
@@ -104,12 +106,37 @@ def read_ids(file: Path) -> NDArray[np.uint16]:
             raw_mode, mode = stored_as(image), image.mode
             ids, turned = np.array(image), orientation(image) != UPRIGHT
     except Exception as error:  # as for images
+        if of_machine(error):
+            raise
         raise DataError(f"cannot decode {file} as PNG, remove or replace it ({error})") from error
     if mode not in ("1", "L", "P", "I;16"):
         raise DataError(f"{file} holds colours ({mode}): a mask takes one channel with an id for each pixel")
     if turned:
         raise DataError(f"{file} has an EXIF orientation, and a mask is read as it is stored: save it without EXIF")
     return ids.astype(np.uint16) // SPREAD.get(raw_mode, 1)
+
+
+def one_class_alone(pairs: Sequence[Masked], table: IdTable) -> str:
+    """Return what is wrong with masks that hold one class at most, and ignored pixels; "" if nothing is.
+
+    Masks of 0 and 255, meant as 0 and 1, are such: whatever is predicted on them would be right. At most 100 masks are
+    looked at, spread evenly, and no more than it takes to find two classes.
+
+    Raises:
+        DataError: as for `IdTable.read`.
+    """
+    count, found = min(LOOKED_AT, len(pairs)), set()
+    for number in range(count):
+        found |= {*np.unique(table.read(pairs[number * len(pairs) // count].mask)).tolist()}
+        if len(found - {IGNORED}) > 1:
+            return ""
+    if IGNORED not in found:
+        return ""
+    named = " and ".join(table.names[label] for label in found - {IGNORED}) or "no class"
+    return (
+        f"{pairs[0].mask.parent}: masks hold {named} and pixels that are ignored, and none of the other classes: give "
+        "the pixels of each class the id that `classes` names, 0 and 1 say, not 0 and 255"
+    )
 
 
 class MaskedImages(Dataset[tuple[Tensor, Tensor]]):

@@ -24,6 +24,7 @@ from splitlearn.data.errors import DataError
 from splitlearn.data.letterbox import Labelled
 from splitlearn.data.masks import read_ids
 from splitlearn.outputs import Boxes
+from splitlearn.shortage import of_machine
 
 __all__ = ["Annotation", "IdMask", "ObjectImages", "Polygons", "Shares"]
 
@@ -218,6 +219,8 @@ def _coco_mask(segmentation: Any, file: Path, width: int, height: int) -> NDArra
             coded = coco.frPyObjects(segmentation, height, width)
         mask: NDArray[np.uint8] = coco.decode(coded)
     except Exception as error:  # whatever the compiled code comes upon
+        if of_machine(error):
+            raise
         raise DataError(
             f"a segmentation of {file} is malformed ({str(segmentation)[:60]}), mend or remove it ({error})"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from urllib.request import urlopen
@@ -16,9 +17,10 @@ from splitlearn.data.base import Batch, ImageDataModule, split_indices
 from splitlearn.data.errors import DataError
 from splitlearn.data.finding import find_images, walk
 from splitlearn.data.images import View
-from splitlearn.data.masks import Fitted, IdTable, Masked, MaskedImages, crop_and_flip
+from splitlearn.data.masks import Fitted, IdTable, Masked, MaskedImages, crop_and_flip, one_class_alone
 from splitlearn.data.text import read_text
 from splitlearn.outputs import IGNORED
+from splitlearn.shortage import of_machine
 
 __all__ = ["FolderSegmentation", "SegmentationDataModule", "VocSegmentation"]
 
@@ -93,20 +95,25 @@ class SegmentationDataModule(ImageDataModule):
         """Return the training images, cropped at random, and the validation images, which share none.
 
         Raises:
-            DataError: images or masks are missing.
+            DataError: images or masks are missing, or masks hold one class at most and ignored pixels.
         """
         pairs = self.read_train()
+        if told := one_class_alone(pairs, self.table):
+            raise DataError(told)
         kept, held_out = split_indices(len(pairs), self.val_size, self.seed)
         train = MaskedImages(pairs, self.table, crop_and_flip(*self._size))
         return Subset(train, kept), Subset(MaskedImages(pairs, self.table, Fitted(*self._size)), held_out)
 
     def load_test(self) -> Dataset[Batch]:
-        """Return the test images.
+        """Return the test images; a warning tells if their masks hold one class at most and ignored pixels.
 
         Raises:
             DataError: images or masks are missing.
         """
-        return MaskedImages(self.read_test(), self.table, Fitted(*self._size))
+        pairs = self.read_test()
+        if told := one_class_alone(pairs, self.table):
+            rank_zero_warn(told)
+        return MaskedImages(pairs, self.table, Fitted(*self._size))
 
     @abstractmethod
     def read_train(self) -> list[Masked]:
@@ -173,12 +180,20 @@ class VocSegmentation(SegmentationDataModule):
             self._download()
 
     def read_train(self) -> list[Masked]:
-        """Return the images of the training list.
+        """Return the images of the training list; those that are in the test list as well are told in a warning.
 
         Raises:
             DataError: the folder or the list is missing, or an image or mask of the list.
         """
-        return self._read(self.train_list)
+        pairs = self._read(self.train_list)
+        if self._list(self.test_list).is_file():
+            tested = set(read_text(self._list(self.test_list)).split())
+            if both := sum(pair.mask.stem in tested for pair in pairs):
+                rank_zero_warn(
+                    f"{both} of the images to train on are in {self._list(self.test_list)} as well, and a test on them "
+                    "would be too good: set train_list and test_list to lists that share none"
+                )
+        return pairs
 
     def read_test(self) -> list[Masked]:
         """Return the images of the test list.
@@ -196,12 +211,14 @@ class VocSegmentation(SegmentationDataModule):
                     f"there is no {folder / part}: set root to the folder that holds JPEGImages, SegmentationClass and "
                     "ImageSets/Segmentation, or download to true"
                 )
-        listed = folder / "ImageSets/Segmentation" / f"{name}.txt"
+        listed = self._list(name)
         if not listed.is_file():
             raise DataError(f"there is no {listed}: put the list there, or name another one")
         names = read_text(listed).split()
         if not names:
             raise DataError(f"{listed} lists no images: name another list, or write a name a line, without its .jpg")
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            raise DataError(f"{listed} lists {repeated[0]} more than once: list each image once")
         pairs = [Masked(folder / f"JPEGImages/{n}.jpg", folder / f"SegmentationClass/{n}.png") for n in names]
         _check_all_there([file for pair in pairs for file in (pair.image, pair.mask)], f"listed in {listed}")
         return pairs
@@ -213,12 +230,17 @@ class VocSegmentation(SegmentationDataModule):
             return root
         return inside if self.download or inside.is_dir() else root
 
+    def _list(self, name: str) -> Path:
+        return self._folder() / "ImageSets/Segmentation" / f"{name}.txt"
+
     def _download(self) -> None:
         url = DATASET_YEAR_DICT["2012"]["url"]
         try:
             urlopen(url, timeout=10).close()  # torchvision waits without limit where nothing answers
             VOCSegmentation(self._root(), "2012", "trainval", download=True)
         except (OSError, RuntimeError) as error:
+            if of_machine(error):
+                raise
             raise DataError(
                 f"cannot download {url} ({error}): try again online, or unpack that archive into {self._root()}"
             ) from error

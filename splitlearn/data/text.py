@@ -8,6 +8,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 
 from splitlearn.data.errors import DataError
+from splitlearn.shortage import of_machine
 
 __all__ = ["read_text"]
 
@@ -34,6 +35,8 @@ def read_text(file: Path) -> str:
         mark = next((mark for mark in MARKS if content.startswith(mark)), None)
         text = _unmarked(file, content) if mark is None else content.decode(MARKS[mark])
     except (OSError, UnicodeDecodeError) as error:
+        if of_machine(error):
+            raise
         raise DataError(f"{file} is no readable text file ({error}): save it as UTF-8") from error
     if "\0" in text:
         raise _no_text(file)

@@ -25,6 +25,7 @@ from splitlearn.deploy.bottleneck_file import (
 )
 from splitlearn.models import RatePoint, VariableRateModel
 from splitlearn.models.tensor_file import save_tensors
+from splitlearn.tasks.trust import may_be_named
 
 BANK_FORMAT = "splitlearn-bank"
 BANK_VERSION = 1
@@ -86,6 +87,7 @@ def export_bank(exports: Sequence[str | Path], path: str | Path, score: str | No
     return Path(path)
 
 
+@may_be_named
 def load_bank(
     path: str | Path, backbone: nn.Module, rate: int | None = None, budget: int | None = None
 ) -> VariableRateModel:

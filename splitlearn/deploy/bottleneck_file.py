@@ -21,8 +21,11 @@ from splitlearn.analysis import complexity
 from splitlearn.codecs import Codec
 from splitlearn.deploy.parts import PartError, described, rebuilt, rebuilt_module
 from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, crossing_shapes, split
-from splitlearn.models.tensor_file import DamagedFileError, read_tensors, save_tensors
+from splitlearn.models.images import like
+from splitlearn.models.tensor_file import DamagedFileError, bytes_of, read_tensors, save_tensors
 from splitlearn.quantizers import Quantizer
+from splitlearn.shortage import brief, of_machine
+from splitlearn.tasks.trust import may_be_named
 
 FORMAT = "splitlearn-bottleneck"
 FORMAT_VERSION = 2  # 2: quantizers and codecs for each tensor that crosses
@@ -100,6 +103,7 @@ def export_network(
     return Path(path)
 
 
+@may_be_named
 def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
     """Rebuild the split model of an export around its backbone; its payloads are byte-identical to the exporter's.
 
@@ -126,7 +130,9 @@ def contradictions_told(path: str | Path) -> Iterator[None]:
     except PartError as error:
         raise ExportError(f"{path} cannot be used: {error}") from error
     except Exception as error:  # a forged manifest may fail in any way
-        raise ExportError(f"{path} is incomplete or contradicts itself: {_brief(error)}") from error
+        if of_machine(error):
+            raise
+        raise ExportError(f"{path} is incomplete or contradicts itself: {brief(error)}") from error
 
 
 def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> Split:
@@ -142,7 +148,9 @@ def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) 
     try:
         net = split(backbone, at, tuple(shape))
     except Exception as error:  # whatever another network makes of such images
-        raise ExportError(f"{path} belongs to {owner} and not to this network: {_brief(error)}") from error
+        if of_machine(error):
+            raise
+        raise _of_another(manifest, path, error) from error
     found = weights_id(net)
     if found != manifest["weights_id"]:
         raise ExportError(
@@ -165,18 +173,38 @@ def _check_shapes(manifest: Mapping[str, Any], backbone: nn.Module, path: str | 
         return
     empty: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), False) for p in backbone.parameters()}
     empty |= {id(buffer): buffer.to("meta") for buffer in backbone.buffers()}
-    outline = copy.deepcopy(backbone, empty).eval()  # without values, so that they are not copied
+    try:
+        outline = copy.deepcopy(backbone, empty).eval()  # without values, so that they are not copied
+    except Exception:  # a network that holds what cannot be copied, a lock say; the cut is compared in any case
+        return
     found = crossing_shapes(outline, manifest["split"], torch.empty(1, *manifest["input_shape"], device="meta"))
-    if found is not None and [list(shape) for shape in found] != shapes:
+    if found is None:
+        _try_without_memory(manifest, backbone, path)
+    elif [list(shape) for shape in found] != shapes:
         raise ExportError(
             f"{path} belongs to {str(manifest['backbone'])[:60]} and not to this network: its bottlenecks take "
             f"{str(shapes)[:60]}, and at {manifest['split']!r} cross {str(found)[:60]}"
         )
 
 
-def _brief(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text[:300] if len(text) <= 300 else f"{text[:300]} …") or type(error).__name__
+def _try_without_memory(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> None:
+    """Refuse images that a network refuses, by one that is the same number everywhere and so takes no memory."""
+    modes = [(module, module.training) for module in backbone.modules()]
+    try:
+        with torch.no_grad():
+            backbone.eval()(like(backbone).new_zeros(()).expand(1, *manifest["input_shape"]))
+    except Exception as error:  # whatever another network makes of such images
+        if of_machine(error):
+            raise
+        if "single memory location" not in str(error):  # of a network that writes to its image
+            raise _of_another(manifest, path, error) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _of_another(manifest: Mapping[str, Any], path: str | Path, error: Exception) -> ExportError:
+    return ExportError(f"{path} belongs to {manifest['backbone']} and not to this network: {brief(error)}")
 
 
 def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Split) -> SplitModel:
@@ -208,7 +236,7 @@ def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Spl
     if [tuple(unit.shape) for unit in found] != shapes:
         raise PartError(f"its bottlenecks take {[tuple(unit.shape) for unit in found]}, and {shapes} cross the cut")
     model.coder.bottlenecks = nn.ModuleList(found)  # they are trained; `requires_grad_()` lets them go on
-    model = model.to(next(net.parameters()).device).eval()
+    model = model.to(like(net).device).eval()
     _check_coders(model)
     return model
 
@@ -216,7 +244,7 @@ def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Spl
 @torch.no_grad()
 def _check_coders(model: SplitModel) -> None:
     """Send empty features through bottlenecks, quantizers and codecs: levels, tables and shapes must fit each other."""
-    device = next(model.net.parameters()).device
+    device = like(model.net).device
     kinds = list(zip(model.net.shapes, model.net.dtypes, strict=True))
     latents = model.coder.latents([torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in kinds])
     units = [unit for unit, (_, dtype) in zip(model.coder.bottlenecks, kinds, strict=True) if dtype.is_floating_point]
@@ -252,7 +280,7 @@ def read_manifest(path: str | Path) -> tuple[Any, dict[str, Tensor]]:
         metadata, tensors = read_tensors(path)
         return json.loads(metadata.get("manifest", "{}")), tensors
     except (DamagedFileError, ValueError, RecursionError) as error:
-        told = error if isinstance(error, DamagedFileError) else f"{path} is no readable manifest: {_brief(error)}"
+        told = error if isinstance(error, DamagedFileError) else f"{path} is no readable manifest: {brief(error)}"
         raise ExportError(str(told)) from error
 
 
@@ -284,7 +312,7 @@ def check_export(manifest: Any, tensors: Mapping[str, Tensor], path: str | Path)
 
 def weights_id(net: Split) -> str:
     """Return a fingerprint of a network's weights: SHA-256 over its tensors, whatever they are called."""
-    hashes = {hashlib.sha256(_bytes(tensor)).digest() for tensor in net.state_dict().values()}
+    hashes = {hashlib.sha256(bytes_of(tensor)).digest() for tensor in net.state_dict().values()}
     return hashlib.sha256(b"".join(sorted(hashes))).hexdigest()
 
 
@@ -293,13 +321,8 @@ def tensors_id(tensors: Mapping[str, Tensor]) -> str:
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(_bytes(tensor))
+        found.update(bytes_of(tensor))
     return found.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    """Return the bytes of a tensor of any type; numpy has no bfloat16."""
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _parts(model: SplitModel) -> nn.ModuleDict:

@@ -12,10 +12,11 @@ from torch import nn
 from splitlearn.deploy.bottleneck_file import export_bottleneck, export_network
 from splitlearn.deploy.early_exit_file import export_early_exit
 from splitlearn.deploy.record import write_record
+from splitlearn.files import sha256_of
 from splitlearn.models import EarlyExitModel, InputModel, SplitModel
 from splitlearn.tasks import DetectorTask, DistillationTask, load_task
-from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
-from splitlearn.tasks.results import CONFIG, WEIGHTS, fingerprint, read_results, sha256_of
+from splitlearn.tasks.loading import config_of, read_checkpoint
+from splitlearn.tasks.results import CONFIG, WEIGHTS, fingerprint, read_results
 
 
 def export_command(
@@ -39,7 +40,9 @@ def export_command(
         UntrustedError: if there is no config, and that of the checkpoint names other classes.
         ValueError: if the checkpoint holds nothing to export, or the results are not those of a test.
     """
-    task, metrics = load_task(ckpt_path, config and config["model"]), _metrics(results, ckpt_path)
+    task = load_task(ckpt_path, config and config["model"])
+    settings = config or config_of(read_checkpoint(ckpt_path), ckpt_path)
+    metrics = {} if results is None else _metrics(results, ckpt_path, settings)
     model = task.get_submodule("model")
     trained: nn.Module = model
     if isinstance(task, DistillationTask) and not isinstance(model, SplitModel):
@@ -55,22 +58,20 @@ def export_command(
         path, trained = export_network(model.network, out / "network.safetensors", metrics), model.network
     else:
         raise ValueError(f"{ckpt_path} holds a {type(model).__name__}, of which nothing can be exported")
-    record = write_record(path, metrics, config or read_checkpoint(ckpt_path)[CONFIG_KEY], licence)
+    record = write_record(path, metrics, settings, licence)
     parameters = sum(p.numel() for p in trained.parameters())
     Console().print(
         f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes; record: {record}", soft_wrap=True
     )
 
 
-def _metrics(results: Path | None, ckpt_path: Path) -> dict[str, float]:
-    """Return what a test of this checkpoint has measured.
+def _metrics(results: Path, ckpt_path: Path, settings: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a test of this checkpoint has measured with these settings.
 
     Raises:
         FileNotFoundError: if there are no such results.
         ValueError: if they are of something else.
     """
-    if results is None:
-        return {}
     if not results.is_file():
         raise FileNotFoundError(f"no results at {results}; splitlearn test leaves results.json in its run folder")
     told = read_results(results)
@@ -83,12 +84,12 @@ def _metrics(results: Path | None, ckpt_path: Path) -> dict[str, float]:
     if told.get(WEIGHTS) != sha256_of(ckpt_path):
         raise ValueError(f"{results} is of another checkpoint than {ckpt_path}, or of none: {remedy}")
     tested = _model(told["config"].get("test"))
-    trained = _model(read_checkpoint(ckpt_path)[CONFIG_KEY])
+    trained = _model(settings)
     if fingerprint(tested) != fingerprint(trained):
         names = [name for name in sorted({*tested, *trained}) if tested.get(name) != trained.get(name)]
         raise ValueError(
-            f"{results} was measured with another {', '.join(names) or 'config'} of the model than {ckpt_path} holds: "
-            f"{remedy}"
+            f"{results} was measured with another {', '.join(names) or 'config'} of the model than {ckpt_path} was "
+            f"trained with: {remedy}"
         )
     return metrics
 

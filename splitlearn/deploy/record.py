@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from splitlearn.files import write_json
+from splitlearn.files import sha256_of, write_json
 
 
 def write_record(weights: Path, metrics: Mapping[str, float], config: Any, licence: str) -> Path:
@@ -19,11 +18,10 @@ def write_record(weights: Path, metrics: Mapping[str, float], config: Any, licen
         config: settings of the training, data included, or the command that repeats it.
         licence: licence of the weights, with the name of whose they are.
     """
-    content = weights.read_bytes()
     record = {
         "file": weights.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
+        "sha256": sha256_of(weights),
+        "bytes": weights.stat().st_size,
         "licence": licence,
         "metrics": dict(metrics),
         "config": config,

@@ -5,7 +5,6 @@ import importlib
 import inspect
 import os
 import pkgutil
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,8 @@ from splitlearn.models.same_padding import same_padding
 from splitlearn.models.weight_files import SUFFIXES
 from splitlearn.models.weights import WeightsError, load_weights
 from splitlearn.outputs import check_num_classes
+from splitlearn.processes import find_own_classes
+from splitlearn.shortage import of_machine
 
 __all__ = ["backbone", "mobilenet_v2_same"]
 
@@ -101,6 +102,8 @@ def _builder(name: str) -> Builder:
         return _with_files(partial(_torchvision, theirs))
     if path is None:
         return _with_files(partial(_first_library, name))
+    if "." in name:
+        find_own_classes()
     return partial(_own, path, _imported(path))
 
 
@@ -266,13 +269,10 @@ def _signature(target: Callable[..., Any]) -> inspect.Signature:
 
 def _imported(path: str) -> Callable[..., Any]:
     module, _, attribute = path.rpartition(".")
-    sys.path.insert(0, os.getcwd())  # a console script does not search the working directory
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ValueError(f"cannot import {path!r}: {error}") from error
-    finally:
-        sys.path.remove(os.getcwd())
     target = getattr(found, attribute, None)
     if not callable(target):
         raise _unknown(path, [f"{module}.{known}" for known in vars(found) if not known.startswith("_")])
@@ -294,6 +294,8 @@ def _downloaded(load: Callable[[], T], address: str, cached: bool) -> T:
             urlopen(address.partition(" ")[0], timeout=5).close()
         return load()
     except OSError as error:  # every failure of a connection is one
+        if of_machine(error):
+            raise
         raise WeightsError(
             f"cannot download {address} ({error}): set `weights` to the path of a local file instead"
         ) from error
@@ -307,4 +309,4 @@ def _unknown(name: str, known: Iterable[str]) -> ValueError:
 
 def is_path(weights: str) -> bool:
     """Return whether this names a file, there or not, and no weights that a library publishes."""
-    return Path(weights).suffix in SUFFIXES or os.sep in weights or Path(weights).exists()
+    return Path(weights).suffix in SUFFIXES or os.sep in weights or Path(weights).is_file()

@@ -15,15 +15,13 @@ from splitlearn.codecs import CodecError, Raw, pack
 from splitlearn.codecs.base import as_bytes
 from splitlearn.codecs.container import decode_body, read_header
 from splitlearn.models.cutting.sizes import MAX_PIXELS
+from splitlearn.models.image_layout import LAYOUTS, check_layout
 from splitlearn.models.receive import too_many_pixels
 from splitlearn.outputs import init_args
+from splitlearn.shortage import of_machine
 
 HEIC = ("HEIC", "HEIF")  # one format under two names
 JPEG_2000 = "JPEG2000"
-WRITTEN = {  # those of Pillow's that hold 8-bit pictures of any size, and are read without another program
-    *("AVIF", "BMP", "DDS", "DIB", "GIF", "IM", "JPEG", JPEG_2000, "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF"),
-    "WEBP",
-}
 
 
 class ImageCodec(ABC):
@@ -90,21 +88,22 @@ class ImageFile(ImageCodec):
     | `AVIF` | 0…100 | 300 B |
     | `JPEG2000` | 1…100: PSNR in dB that is aimed at, 25 poor, 35 fair, 45 fine, no more than about 55 | 120 B |
     | `HEIC` or `HEIF` | 0…100; HEVC intra by x265, with pillow-heif (extra `images`) | 370 to 420 B |
-    | `PNG`, `BMP`, `GIF`, `PPM`, `TIFF`, … | without effect where lossless; GIF keeps 256 colours | |
+    | `PNG`, `BMP`, `PPM` | without effect: lossless | 70 B, 54 B (grey 1,078 B), 15 B |
 
     Colour planes of JPEG, WebP, AVIF and HEIC have half the resolution (4:2:0), grey images none at all (in HEVC and
     AV1: 4:0:0). JPEG 2000 is its bare code stream with the irreversible 9-7 wavelet and colour transform. The bytes of
     AVIF and HEIC may differ by a hundredth between machines: their encoders divide a picture as they find threads.
 
-    No format but PNG has a check sum: a damaged file may decode to another image. Below 64×64 the fixed part is most of
-    a file.
+    Only files laid out as this class writes them are decoded, see `image_layout`: of others, a few bytes may ask a
+    decoder for minutes and gigabytes. No format but PNG has a check sum: a damaged file may decode to another image.
+    Below 64×64 the fixed part is most of a file.
 
     Args:
         format: name of the format, in any case.
         quality: the format's own scale, as above.
 
     Raises:
-        ValueError: if this Pillow does not write the format, or `quality` is not on its scale.
+        ValueError: if it is none of these formats, this Pillow does not write it, or `quality` is not on its scale.
         ImportError: if the format is HEIC and pillow-heif is not installed.
     """
 
@@ -113,9 +112,9 @@ class ImageFile(ImageCodec):
         name = format.upper()
         if name in HEIC:
             _pillow_heif()
-        elif name not in WRITTEN & {*Image.SAVE}:
-            written = ", ".join(sorted({*WRITTEN & {*Image.SAVE}, HEIC[0]}))
-            raise ValueError(f"this Pillow writes no {format!r} that holds any picture; it writes {written}")
+        elif name not in LAYOUTS or name not in Image.SAVE:
+            taken = ", ".join(known for known in LAYOUTS if known in Image.SAVE or known in HEIC)
+            raise ValueError(f"images cross as no {format!r}: take one of {taken}")
         if name == JPEG_2000 and not 1 <= quality <= 100:
             raise ValueError(f"quality of {JPEG_2000} is a PSNR from 1 to 100 dB, got {quality}")
         if not 0 <= quality <= 100:
@@ -141,10 +140,11 @@ class ImageFile(ImageCodec):
         """Return the decoded file, `(H, W)` if it says that it is grey, otherwise `(H, W, 3)`.
 
         Raises:
-            CodecError: if it is not a readable file of this format, or of an image of more than `max_pixels`, or holds
-                what no picture of eight bits a channel has: transparency, 16 bits, print colours.
+            CodecError: if it is not a readable file of this format, laid out as `encode` does, or of an image of more
+                than `max_pixels`, or holds what no picture of eight bits a channel has: transparency, 16 bits.
         """
         payload = as_bytes(payload)
+        check_layout(self.format, payload)
         try:
             with self._open(payload) as image:
                 if image.mode not in ("L", "RGB", "P") or image.has_transparency_data:
@@ -154,6 +154,8 @@ class ImageFile(ImageCodec):
         except CodecError:
             raise
         except Exception as error:  # of damaged bytes, decoders raise almost anything
+            if of_machine(error):
+                raise
             raise CodecError(f"payload is no readable {self.format} file: {error}") from error
 
     def _save(self, image: NDArray[np.uint8], file: io.BytesIO) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-BEYOND = 0.5
-"""How far values may lie beyond 0…1: farther than resampling brings them, less far than normalization does."""
+from splitlearn.outputs import BEYOND
+
 PICTURES = (1, 3)
 """Channels of pictures; what other numbers of channels measure may have another range."""
 

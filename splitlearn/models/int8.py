@@ -19,6 +19,7 @@ from splitlearn.models.early_exit import EarlyExitModel
 from splitlearn.models.split_model import SplitModel
 from splitlearn.models.transposed import DepthwiseTransposed
 from splitlearn.quantizers import Affine, Quantizer
+from splitlearn.shortage import brief, of_machine
 
 BACKENDS = ("x86", "fbgemm")  # those of servers and laptops, best first; qnnpack, for ARM, costs accuracy
 Model = TypeVar("Model", bound=SplitModel)
@@ -181,8 +182,10 @@ def _prepare(model: SplitModel, images: Tensor, backend: str) -> None:
         try:
             setattr(owner, name, prepare_fx(module, mapping, inputs[id(module)]))
         except Exception as error:  # tracing other people's code may fail in any way
+            if of_machine(error):
+                raise
             raise Int8Error(
-                f"the {name} of {model.net.name} cannot be quantized, FX cannot trace it ({_brief(error)}): cut it "
+                f"the {name} of {model.net.name} cannot be quantized, FX cannot trace it ({brief(error)}): cut it "
                 "behind what cannot be traced, or leave the model in floating point"
             ) from error
 
@@ -200,10 +203,6 @@ def _check_can_be_quantized(model: Any) -> None:
         raise Int8Error(
             f"{model.net.name} has no weights in floating point, it is in INT8 by now: give the model it came from"
         )
-
-
-def _brief(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _convert(model: SplitModel) -> None:

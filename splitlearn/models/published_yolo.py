@@ -12,13 +12,15 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from splitlearn.models.weight_files import WeightsError, read_pickled_modules
+from splitlearn.models.weights import misfits
 
+OF_CLASSES = r"model\.{head}\.((one2one_)?cv3|linear)\."  # layers whose shapes the number of classes decides
 WHERE = "https://github.com/ultralytics/assets"
 
 
@@ -60,7 +62,7 @@ def published_names() -> frozenset[str]:
 
 
 def load_published(model: nn.Module, name: str, ask: Callable[[Callable[[], Path], str, bool], Path]) -> None:
-    """Load the published weights of that name; layers of other shapes, those that depend on the classes, stay.
+    """Load the published weights of that name; layers for another number of classes stay as they are.
 
     Args:
         model: the network.
@@ -73,9 +75,13 @@ def load_published(model: nn.Module, name: str, ask: Callable[[Callable[[], Path
     file = Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.pt"
     state = _network_in(read_pickled_modules(ask(lambda: _download(file), f"{WHERE} ({file.name})", file.is_file())))
     mine = model.state_dict()
-    fitting = {key: tensor for key, tensor in state.items() if key in mine and tensor.shape == mine[key].shape}
-    if not fitting:
-        raise WeightsError(f"{file} does not hold the weights of {name}: delete it, or give a safetensors file")
+    start = re.compile(OF_CLASSES.format(head=len(cast("nn.Sequential", model.model)) - 1))
+    renewed = {key for key in mine.keys() & state.keys() if mine[key].shape != state[key].shape and start.match(key)}
+    fitting = {key: tensor for key, tensor in state.items() if key not in renewed}
+    if problems := misfits({key: tensor for key, tensor in mine.items() if key not in renewed}, fitting):
+        raise WeightsError(
+            f"{file} does not hold the weights of {name} ({problems[0]}): delete it, or give a safetensors file"
+        )
     model.load_state_dict(fitting, strict=False)
 
 

@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from splitlearn.files import whole_file
+from splitlearn.shortage import of_machine
 
 CHECK = "sha256"
 """Key of the metadata that holds the SHA-256 of the file, its own 64 digits taken as zeros."""
@@ -68,12 +70,19 @@ def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             metadata = dict(opened.metadata() or {})
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
     except SafetensorError as error:
+        if of_machine(error):
+            raise
         raise DamagedFileError(f"{path} is no readable safetensors file: {error}") from error
     if known and known != found.hexdigest():
         where = "" if seal else f" that {path.with_suffix('.json').name} records"
         raise DamagedFileError(f"{path} is damaged, it is not what was written{where}: copy or export it again")
     metadata.pop(CHECK, None)
     return metadata, tensors
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """Return the bytes of a tensor of any type; numpy has no bfloat16."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -91,7 +100,9 @@ def _recorded(path: Path) -> str | None:
     """Return the SHA-256 that the record beside a file tells of it; None if there is no such record."""
     try:
         record = json.loads(path.with_suffix(".json").read_bytes())
-    except (OSError, ValueError, RecursionError):  # another file of that name
+    except (OSError, ValueError, RecursionError) as error:  # another file of that name
+        if of_machine(error):
+            raise
         return None
     told = record.get("sha256") if isinstance(record, dict) and record.get("file") == path.name else None
     return told if isinstance(told, str) else None

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from splitlearn.files import check_zip
 from splitlearn.models.tensor_file import DamagedFileError, read_tensors
+from splitlearn.shortage import of_machine
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar", ".pkl")
 UNWRAPPED = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # of parallel, compiled, …
@@ -22,6 +23,7 @@ HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace
 ]  # settings that scripts save beside weights
 DEPTH = 3  # of mappings inside each other
+MOST_ENTRIES = 1_000_000  # of all mappings together, one that several refer to as often as they do
 OBJECT = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -53,7 +55,7 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
             f"no weights file at {path.absolute()}; copy or download it there, or set `weights` to the path of a file "
             "that exists: .safetensors, or what torch.save has written"
         )
-    found = dict(_tensors_in(_content(path)))
+    found = dict(_tensors_in(_content(path), path))
     if not found:
         raise WeightsError(f"{path} holds no state dict: save it with torch.save(model.state_dict(), path)")
     return found
@@ -84,6 +86,8 @@ def read_pickled_modules(path: Path) -> Any:
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # half a file may fail in any way
+        if of_machine(error):
+            raise
         raise WeightsError(f"{path} cannot be read as data: delete it, or give a safetensors file") from error
 
 
@@ -111,6 +115,8 @@ def _content(path: Path) -> Any:
     except DamagedFileError as error:
         raise WeightsError(str(error)) from error
     except Exception as error:  # half a file may fail in any way
+        if of_machine(error):
+            raise
         raise WeightsError(f"{path} {_reason(str(error))}") from error
 
 
@@ -125,12 +131,20 @@ def _reason(text: str) -> str:
     return "cannot be read, it is damaged or of another format: copy or download it again"
 
 
-def _tensors_in(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _tensors_in(content: Any, path: Path) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Yield each mapping of names to tensors, with the keys that lead to it."""
-    if not isinstance(content, Mapping) or len(path) > DEPTH:
-        return
-    named = {name: value for name, value in content.items() if isinstance(name, str)}
-    if tensors := {name: value for name, value in named.items() if isinstance(value, Tensor)}:
-        yield ".".join(path), tensors
-    for name, value in named.items():
-        yield from _tensors_in(value, (*path, name))
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), content)]
+    seen = 0
+    while waiting:
+        keys, each = waiting.pop()
+        if not isinstance(each, Mapping) or len(keys) > DEPTH:
+            continue
+        seen += len(each)
+        if seen > MOST_ENTRIES:
+            raise WeightsError(
+                f"{path} holds mappings without end: save the weights alone, torch.save(state_dict, path)"
+            )
+        named = {name: value for name, value in each.items() if isinstance(name, str)}
+        if tensors := {name: value for name, value in named.items() if isinstance(value, Tensor)}:
+            yield ".".join(keys), tensors
+        waiting += [((*keys, name), value) for name, value in reversed(named.items())]

@@ -58,7 +58,7 @@ def checked_weights(
     """
     path = Path(weights).expanduser()
     found = [
-        _Candidate(".".join(filter(None, (place, prefix))), state, _misfits(expected, state, partial))
+        _Candidate(".".join(filter(None, (place, prefix))), state, misfits(expected, state, partial))
         for place, tensors in read_state_dicts(path).items()
         for prefix, state in _readings(expected, tensors, unused)
     ]
@@ -122,8 +122,14 @@ def _left_out(name: str, unused: str | None) -> bool:
     return unused is not None and name.startswith(unused)
 
 
-def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], partial: bool) -> list[str]:
-    """Say what differs: first shapes, which tell the most, then missing keys, then surplus ones."""
+def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], partial: bool = False) -> list[str]:
+    """Say what differs: first shapes, which tell the most, then missing keys, then surplus ones.
+
+    Args:
+        expected: tensors by name.
+        found: tensors by name.
+        partial: whether some may be missing.
+    """
     both = [(key, found[key], tensor) for key, tensor in expected.items() if key in found]
     wrong = [
         f"{key} is {tuple(theirs.shape)} in the file and {tuple(mine.shape)} in the model"

@@ -32,6 +32,10 @@ class Distribution(ABC):
     def draw(self, random: np.random.Generator) -> Value:
         """Return one value."""
 
+    @abstractmethod
+    def holds(self, value: Any) -> bool:
+        """Return whether it could have drawn a value."""
+
 
 @dataclass(frozen=True)
 class Choice(Distribution):
@@ -55,6 +59,10 @@ class Choice(Distribution):
         """Return one of the values."""
         return self.values[int(random.integers(len(self.values)))]
 
+    def holds(self, value: Any) -> bool:
+        """Return whether a value is one of them."""
+        return any(type(each) is type(value) and each == value for each in self.values)
+
 
 @dataclass(frozen=True)
 class Uniform(Distribution):
@@ -74,6 +82,10 @@ class Uniform(Distribution):
     def draw(self, random: np.random.Generator) -> Value:
         """Return a number."""
         return float(random.uniform(self.low, self.high))
+
+    def holds(self, value: Any) -> bool:
+        """Return whether a value is a number between the ends."""
+        return type(value) in (int, float) and self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,10 @@ class LogUniform(Distribution):
     def draw(self, random: np.random.Generator) -> Value:
         """Return a number."""
         return float(math.exp(random.uniform(math.log(self.low), math.log(self.high))))
+
+    def holds(self, value: Any) -> bool:
+        """Return whether a value is a number between the ends, as exactly as logarithms are."""
+        return type(value) in (int, float) and self.low * (1 - 1e-9) <= value <= self.high * (1 + 1e-9)
 
 
 def _check_range(low: float, high: float) -> None:
@@ -181,6 +197,12 @@ class Space:
         """Return one point; it depends on nothing but the space, the seed and the point's number."""
         random = np.random.default_rng([seed, number])
         return {name: each.draw(random) for name, each in self.parameters.items()}
+
+    def holds(self, values: Any) -> bool:
+        """Return whether values are those of a point: of all parameters, and of no others."""
+        if not isinstance(values, dict) or values.keys() != self.parameters.keys():
+            return False
+        return all(each.holds(values[name]) for name, each in self.parameters.items())
 
     def describe(self) -> dict[str, Any]:
         """Return the space as plain data, to be compared and stored."""

@@ -22,13 +22,14 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from splitlearn.addresses import check_address, without_passwords, without_those_of
-from splitlearn.shortage import told_shortage
+from splitlearn.shortage import brief, told_shortage
 from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, Uniform, Value
 from splitlearn.sweep.storage import open_storage
 
 SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
 OPENINGS = 5  # how often to try to make tables that others make at the same time
 ATTEMPTS = 5  # how often a trial may lose its worker in one launch
+SHORTAGES = 3  # how often a trial may lack disk or memory in all launches
 GRACE = 10  # seconds that a worker may take to say who it is
 POINT, VALUES, METRICS, ERROR, HOST, PID, BEAT = "point", "values", "metrics", "error", "host", "pid", "beat"
 WORKER, SUPERFLUOUS = "worker", "superfluous"
@@ -89,8 +90,8 @@ class Study:
     """A sweep in a storage: all points are there from the beginning, and each is run once.
 
     A trial that has lost its worker, because it was killed, is run again, the same point; so is one that lacked disk or
-    memory, when the study is opened anew. One that has failed with another error is not. Points depend on space and
-    seed alone, so that a sweep can be lengthened.
+    memory, when the study is opened anew, until it has done so three times. One that has failed with another error is
+    not. Points depend on space and seed alone, so that a sweep can be lengthened.
 
     Args:
         storage: a file for the journal, made if absent, or the address of a database, `postgresql+psycopg://…`.
@@ -119,6 +120,8 @@ class Study:
                 ):  # another process is making the same tables
                     time.sleep(1)
                     continue
+                if "://" not in storage and not isinstance(error, OSError):  # a journal that can be read, and is none
+                    raise self._damaged(error) from error
                 reason = without_those_of(storage, " ".join(str(error).split()))[:200]
                 raise StudyError(
                     f"the storage {without_passwords(storage)} cannot be used ({type(error).__name__}: {reason}): name "
@@ -174,9 +177,8 @@ class Study:
         return self._found
 
     @cached_property
-    def _distributions(self) -> dict[str, BaseDistribution]:
-        space = Space.from_description(self.settings["space"])
-        return {name: _distribution(each) for name, each in space.parameters.items()}
+    def _space(self) -> Space:
+        return Space.from_description(self.settings["space"])
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -197,18 +199,42 @@ class Study:
         found: dict[int, FrozenTrial] = {}
         try:
             for frozen in self._attempts():
-                before = found.get(frozen.user_attrs[POINT])
+                number, _ = self._point(frozen.user_attrs)
+                before = found.get(number)
                 if before is None or before.state is not TrialState.COMPLETE:
-                    found[frozen.user_attrs[POINT]] = frozen
+                    found[number] = frozen
             tested = self._study.user_attrs
-            return [_trial(found[number], tested.get(f"{TESTED}{number}", {})) for number in sorted(found)]
+            trials = [_trial(found[number], tested.get(f"{TESTED}{number}", {})) for number in sorted(found)]
+            for trial in (each for each in trials if each.state is State.FINISHED):
+                if any(math.isnan(trial.metrics[self.settings[name]]) for name in (RATE, SCORE)):
+                    raise ValueError(f"trial {trial.number} has measured NaN")
+            return trials
+        except StudyError:
+            raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise self._damaged(error) from error
 
+    def lacking(self) -> list[Trial]:
+        """Return the trials that lacked disk or memory and that another launch runs again."""
+        short = (trial for trial in self.trials() if trial.state is State.FAILED and told_shortage(trial.error))
+        by_point = self._by_point()
+        return [trial for trial in short if _shortages(by_point[trial.number]) < SHORTAGES]
+
+    def _point(self, told: Mapping[str, Any]) -> tuple[int, dict[str, Value]]:
+        """Return number and values of an attempt: whoever writes a journal chooses among the points of the space alone.
+
+        Raises:
+            StudyError: if they are no such point.
+        """
+        number, values = told[POINT], told.get(VALUES, {})
+        if type(number) is not int or number < 0 or not self._space.holds(values):
+            raise self._damaged(ValueError(f"{str(values)[:80]} is no point of its space"))
+        return number, dict(values)
+
     def _damaged(self, error: Exception) -> StudyError:
-        reason = " ".join(str(error).split())[:200]
         return StudyError(
-            f"the storage {self._address} is damaged ({type(error).__name__}: {reason}): take a copy of it from before"
+            f"the storage {self._address} is damaged ({type(error).__name__}: {brief(error)}): take a copy of it from "
+            "before"
         )
 
     def claim(self, worker: str = "") -> Claim | None:
@@ -218,16 +244,17 @@ class Study:
             worker: a name of its own for what runs it, by which `revive` can be told that it is gone.
         """
         while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            taken = self._study.ask(self._distributions)
+            taken = self._study.ask({name: _distribution(each) for name, each in self._space.parameters.items()})
             # where another worker was faster, Optuna has made a trial up; two processes may enqueue one point again
             if POINT not in taken.user_attrs or not self._is_needed(taken):
                 taken.set_user_attr(SUPERFLUOUS, True)
                 self._study.tell(taken, state=TrialState.FAIL)
                 continue
+            number, values = self._point(taken.user_attrs)
             told = {WORKER: worker, HOST: socket.gethostname(), PID: os.getpid(), BEAT: time.time()}
             for name, value in told.items():
                 taken.set_user_attr(name, value)
-            return Claim(taken.user_attrs[POINT], taken.user_attrs[VALUES], taken)
+            return Claim(number, values, taken)
         return None
 
     def beat(self, claim: Claim) -> None:
@@ -274,7 +301,8 @@ class Study:
         """Enqueue again what was running in processes that are gone; return how many trials that were.
 
         A process is gone if this machine has none of its number, or if it gave no sign of life for five minutes. A
-        trial that has lost five processes since this study was opened has failed; what lacked room before is enqueued.
+        trial that has lost five processes since this study was opened has failed, and so has one that lacked room three
+        times in all; what did so less often, before it was opened, is enqueued.
 
         Args:
             gone: names of workers that are known to have ended, on whatever machine.
@@ -283,12 +311,10 @@ class Study:
             is_gone = frozen.user_attrs.get(WORKER) in gone or not _lives(frozen)
             if frozen.state is TrialState.RUNNING and is_gone:
                 self._study.tell(frozen.number, state=TrialState.FAIL, skip_if_finished=True)
-        by_point: dict[int, list[FrozenTrial]] = {}
-        for frozen in self._attempts():
-            by_point.setdefault(frozen.user_attrs[POINT], []).append(frozen)
-        lost = [found for found in by_point.values() if all(map(self._is_lost, found)) and self._may_try_again(found)]
+        by_point = self._by_point().values()
+        lost = [found for found in by_point if all(map(self._is_lost, found)) and self._may_try_again(found)]
         for first, *_ in lost:
-            self._enqueue(first.user_attrs[POINT], first.user_attrs[VALUES])
+            self._enqueue(*self._point(first.user_attrs))
         return len(lost)
 
     def _is_lost(self, attempt: FrozenTrial) -> bool:
@@ -297,7 +323,8 @@ class Study:
         return attempt.state is TrialState.FAIL and again
 
     def _may_try_again(self, attempts: Sequence[FrozenTrial]) -> bool:
-        return sum(attempt.number not in self._before for attempt in attempts) < ATTEMPTS
+        now = sum(attempt.number not in self._before for attempt in attempts)
+        return now < ATTEMPTS and _shortages(attempts) < SHORTAGES
 
     def _enqueue(self, number: int, values: Mapping[str, Value]) -> None:
         self._study.enqueue_trial(dict(values), user_attrs={POINT: number, VALUES: dict(values)})
@@ -309,6 +336,12 @@ class Study:
             for t in self._study.get_trials(deepcopy=False)
             if POINT in t.user_attrs and SUPERFLUOUS not in t.user_attrs
         ]
+
+    def _by_point(self) -> dict[int, list[FrozenTrial]]:
+        found: dict[int, list[FrozenTrial]] = {}
+        for attempt in self._attempts():
+            found.setdefault(attempt.user_attrs[POINT], []).append(attempt)
+        return found
 
     def _is_needed(self, taken: optuna.Trial) -> bool:
         """Return whether no other attempt at a point has finished, and no earlier one is running."""
@@ -322,10 +355,16 @@ class Study:
         return ", ".join(name for name in optuna.get_all_study_names(self._storage) if name != self.name)
 
 
+def _shortages(attempts: Sequence[FrozenTrial]) -> int:
+    return sum(told_shortage(attempt.user_attrs.get(ERROR, "")) != "" for attempt in attempts)
+
+
 def _lives(frozen: FrozenTrial) -> bool:
     """Return whether the process of a running trial exists, as far as can be told from here."""
     host, pid, beat = (frozen.user_attrs.get(name) for name in (HOST, PID, BEAT))
-    if beat is None:  # killed between taking the trial and saying so, or about to say so
+    if not isinstance(beat, (int, float)) or not isinstance(
+        pid, int
+    ):  # killed between taking the trial and saying so, or about to say so
         started = frozen.datetime_start
         return started is None or time.time() - started.timestamp() < GRACE
     if time.time() - beat > SILENCE:
@@ -338,7 +377,7 @@ def _lives(frozen: FrozenTrial) -> bool:
         return not (state.is_file() and state.read_text().rpartition(")")[2].split()[0] == "Z")
     except PermissionError:
         return True
-    except (ProcessLookupError, FileNotFoundError):
+    except (ProcessLookupError, FileNotFoundError, OverflowError):
         return False
 
 
@@ -364,8 +403,6 @@ def _trial(frozen: FrozenTrial, tested: Mapping[str, float]) -> Trial:
     duration = frozen.duration.total_seconds() if frozen.duration else float("nan")
     metrics = {**told.get(METRICS, {}), **tested} if state is State.FINISHED else {}
     error = told.get(ERROR, "its process was killed") if state is State.FAILED else ""
-    if type(told[POINT]) is not int or not isinstance(told[VALUES], dict):
-        raise TypeError(f"attempt {frozen.number} tells no point")
     return Trial(told[POINT], told[VALUES], state, {n: float(m) for n, m in metrics.items()}, str(error), duration)
 
 

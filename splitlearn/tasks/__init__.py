@@ -1,7 +1,7 @@
 """Who trains and what is logged: LightningModules, their callback, and the record of a test."""
 
 from splitlearn.tasks.channels_last import ChannelsLast
-from splitlearn.tasks.checkpoints import LastCheckpoint, WholeFileIO
+from splitlearn.tasks.checkpoints import LastCheckpoint, OwnFiles, WholeFileIO
 from splitlearn.tasks.classification import ClassificationTask
 from splitlearn.tasks.detection import DetectionTask
 from splitlearn.tasks.detector import DetectorTask
@@ -38,6 +38,7 @@ __all__ = [
     "LastCheckpoint",
     "LearntTables",
     "NamedClasses",
+    "OwnFiles",
     "PayloadTask",
     "PredictionWriter",
     "SegmentationTask",

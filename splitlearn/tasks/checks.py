@@ -41,24 +41,23 @@ def check_data(num_classes: int, data: object) -> None:
         )
 
 
-def check_classes(targets: Any, num_classes: int, dimensions: int, what: str) -> None:
-    """Refuse targets that are not what a task scores, or of which no class stands for some.
+def check_classes(targets: Any, num_classes: int) -> None:
+    """Refuse targets that are not one class an image, or of which no class stands for some.
 
     Args:
         targets: of a batch.
         num_classes: number of classes.
-        dimensions: how many the targets must have: 1 for labels, 3 for masks.
-        what: that a target is, for the sentence.
 
     Raises:
         ValueError: if there are such.
     """
-    if not isinstance(targets, Tensor) or targets.ndim != dimensions or targets.is_floating_point():
+    if not isinstance(targets, Tensor) or targets.ndim != 1 or targets.is_floating_point():
         form = (
             f"{targets.dtype} {tuple(targets.shape)}" if isinstance(targets, Tensor) else f"a {type(targets).__name__}"
         )
         raise ValueError(
-            f"this task takes {what}, and the data bring {form} a batch: take other data, or the task for these"
+            f"this task takes a class an image, int64 (B,), and the data bring {form} a batch: take other data, or the "
+            "task for these"
         )
     if not targets.numel():
         return

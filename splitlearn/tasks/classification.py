@@ -75,7 +75,7 @@ class ClassificationTask(TrainingTask):
 
     def check_targets(self, targets: Tensor) -> None:
         """Refuse labels beyond the classes, and what is no labels."""
-        check_classes(targets, self.num_classes, 1, "a class an image, int64 (B,)")
+        check_classes(targets, self.num_classes)
 
     def task_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy of the images."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from splitlearn.models import check_name, freeze
 from splitlearn.models.cutting.detector import is_detector
 from splitlearn.outputs import Boxes, check_num_classes
+from splitlearn.tasks.checkpoints import OwnFiles
 from splitlearn.tasks.checks import check_data, check_labels
 from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import check_precision, full_precision
@@ -129,8 +130,8 @@ class DetectorTask(LightningModule):
         self._log("test", self.test_scores)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule."""
-        return [KeepFrozen(), SameSchedule()]
+        """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule and files."""
+        return [KeepFrozen(), SameSchedule(), OwnFiles()]
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what is not frozen, and its schedulers."""

@@ -18,6 +18,7 @@ from splitlearn.models.images import like
 from splitlearn.models.layer_outputs import Kept, changed_output, in_order, layer_outputs, watched
 from splitlearn.outputs import Boxes
 from splitlearn.quantizers import Quantizer
+from splitlearn.tasks.checkpoints import OwnFiles
 from splitlearn.tasks.checks import check_weights
 from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import check_precision, full_precision
@@ -232,8 +233,8 @@ class DistillationTask(LightningModule):
     test_step = predict_step = _refuse
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule."""
-        return [KeepFrozen(), SameSchedule()]
+        """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule and files."""
+        return [KeepFrozen(), SameSchedule(), OwnFiles()]
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what trains, and its schedulers."""

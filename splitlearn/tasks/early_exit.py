@@ -60,6 +60,7 @@ class EarlyExitTask(ClassificationTask):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
+        super().__init__(model, num_classes, rate_loss, rate_weight, optimizer=optimizer, lr_scheduler=lr_scheduler)
         if not model.settles_early:
             raise ValueError(f"a {type(model).__name__} has no exits to train: take a ClassificationTask")
         if num_classes != model.num_classes:
@@ -67,7 +68,6 @@ class EarlyExitTask(ClassificationTask):
                 f"num_classes is {num_classes}, and network and exits tell {model.num_classes} classes apart: "
                 "the classes of network and data must be the same"
             )
-        super().__init__(model, num_classes, rate_loss, rate_weight, optimizer=optimizer, lr_scheduler=lr_scheduler)
         count = len(model.exits) + 1
         self.exit_weights = [1 / count] * count if exit_weights is None else exit_weights
         if len(self.exit_weights) != count or not all(0 <= weight < math.inf for weight in self.exit_weights):
@@ -88,8 +88,7 @@ class EarlyExitTask(ClassificationTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, labels = batch
-        if labels.device.type == "cpu" or batch_idx == 0:
-            self.check_targets(labels)
+        self._look_at(labels, batch_idx)
         output = self.model.run(images)
         loss = self._joint_loss(output, labels)
         parts = {"train/task_loss": loss}

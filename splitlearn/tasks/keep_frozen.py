@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from splitlearn.models import freeze, frozen_modules, frozen_tensors
+from splitlearn.models.tensor_file import bytes_of
 
 FROZEN_KEY = "splitlearn_frozen"
 """Where a checkpoint keeps the fingerprint of each frozen tensor."""
@@ -106,6 +108,16 @@ class KeepFrozen(Callback):
                 tensor.copy_(kept)
 
 
+@contextmanager
+def kept_types(task: LightningModule) -> Iterator[None]:
+    """Give frozen tensors that a trainer casts within, as bf16-true does, back as they were: exports are for those."""
+    before = {name: tensor.detach() for name, tensor in frozen_tensors(task).items()}
+    yield
+    for name, tensor in frozen_tensors(task).items():
+        if name in before and before[name].dtype != tensor.dtype:
+            tensor.data = before[name].to(tensor.device)
+
+
 def check_frozen(checkpoint: Mapping[str, Any], name: str) -> None:
     """Refuse a checkpoint whose frozen tensors are not those that its run began with; earlier ones don't tell.
 
@@ -138,5 +150,5 @@ def _equal(found: Tensor, kept: Tensor) -> bool:
 def fingerprint_of(tensor: Tensor) -> str:
     """Return SHA-256 of type, shape and bytes."""
     found = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-    found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    found.update(bytes_of(tensor))
     return found.hexdigest()

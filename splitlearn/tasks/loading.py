@@ -15,6 +15,7 @@ from torch.nn.modules import module as registration
 
 from splitlearn.files import check_zip
 from splitlearn.models import renamed
+from splitlearn.shortage import brief, of_machine
 from splitlearn.tasks.keep_frozen import FrozenError, check_frozen
 from splitlearn.tasks.trust import check_settings
 
@@ -44,18 +45,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except PermissionError:
         raise
     except Exception as error:  # half a file may fail in any way
+        if of_machine(error):
+            raise
         raise CheckpointError(f"{path} is damaged or no checkpoint: use an earlier one of the same folder") from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path} is no checkpoint: it holds no state_dict beside the state of a run")
+    if not all(_is_stored(each) for each in content["state_dict"].values()):
+        raise CheckpointError(f"{path} is damaged or no checkpoint: it names tensors that it does not hold")
     return content
 
 
-def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:
-    """Copy a checkpoint's weights into `task`.
+def check_architecture(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse a checkpoint whose weights have other names or shapes than those of `task`.
 
     Raises:
-        CheckpointError: if they do not fit; the sentence names the first tensors that differ.
-        FrozenError: if the frozen network in it was changed.
+        CheckpointError: then; the sentence names the first tensors that differ.
     """
     mine, theirs = task.state_dict(), dict(content["state_dict"])
     if not all(isinstance(name, str) for name in theirs):
@@ -68,13 +72,25 @@ def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: s
             f"{path} belongs to another architecture: {len(wrong)} entries differ, first "
             f"{', '.join(sorted(wrong)[:3])}; use the config that it was trained with"
         )
+
+
+def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:
+    """Copy a checkpoint's weights into `task`.
+
+    Raises:
+        CheckpointError: if they do not fit; the sentence names the first tensors that differ.
+        FrozenError: if the frozen network in it was changed.
+    """
+    check_architecture(task, content, path)
     try:
         check_frozen(content, str(path))
-        task.load_state_dict(theirs)
+        task.load_state_dict(content["state_dict"])
     except FrozenError:
         raise
     except Exception as error:  # tables and levels of a forged file may fail in any way
-        raise CheckpointError(f"{path} holds what does not fit this model: {' '.join(str(error).split())}") from error
+        if of_machine(error):
+            raise
+        raise CheckpointError(f"{path} holds what does not fit this model: {brief(error)}") from error
 
 
 def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> LightningModule:
@@ -83,7 +99,8 @@ def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Li
     Args:
         path: the checkpoint.
         settings: section `model` of the config that it was trained with. By default the checkpoint's own, which may
-            name no classes but splitlearn's and torch's; `config_of` reads it from a checkpoint that is trusted.
+            name no classes but splitlearn's and torch's, and the loaders of splitlearn.deploy once that is imported;
+            `config_of` reads it from a checkpoint that is trusted.
 
     Raises:
         FileNotFoundError: if there is no checkpoint.
@@ -100,6 +117,8 @@ def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Li
         except (OSError, ImportError):  # weights or a library that are not here
             raise
         except Exception as error:  # a forged config may fail in any way
+            if of_machine(error):
+                raise
             raise CheckpointError(f"{path} holds settings that cannot be used: {_innermost(error)}") from error
     else:
         task = task_from(settings)
@@ -126,7 +145,8 @@ def bounded(state: Mapping[str, Any], path: str | Path) -> Iterator[None]:
     Raises:
         CheckpointError: if there are.
     """
-    left = 4 * sum(t.nbytes for t in state.values() if isinstance(t, Tensor)) + SLACK
+    storages = [t.untyped_storage() for t in state.values() if isinstance(t, Tensor)]
+    left = 4 * sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()) + SLACK
     seen: set[int] = set()
 
     def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
@@ -156,6 +176,18 @@ def task_from(settings: Mapping[str, Any]) -> LightningModule:
     return task
 
 
+def _is_stored(entry: Any) -> bool:
+    """Return whether a file holds the values of a tensor; what is no tensor it holds anyway.
+
+    A single number may be told to be any number of them, and an outline (`meta`) has none.
+    """
+    if not isinstance(entry, Tensor):
+        return True
+    if entry.is_meta or entry.layout is not torch.strided:
+        return False
+    return entry.nbytes <= max(entry.untyped_storage().nbytes(), SLACK)
+
+
 def _shape(entry: Any) -> Any:
     """Shape of a tensor; None for the plain data of an extra state."""
     return getattr(entry, "shape", None)
@@ -165,4 +197,4 @@ def _innermost(error: BaseException) -> str:
     """Return what an error was caused by in the first place, without what jsonargparse has put around it."""
     while error.__cause__ is not None and not isinstance(error, CheckpointError):
         error = error.__cause__
-    return " ".join(str(error).split())[:300]
+    return brief(error)

@@ -13,6 +13,7 @@ from torch import Tensor
 from splitlearn.files import whole_file
 from splitlearn.metrics import BitsPerPixel, BytesPerImage
 from splitlearn.models import CompressionModel, SplitModel, VariableRateModel
+from splitlearn.tasks.checkpoints import OwnFiles
 from splitlearn.tasks.checks import check_data
 from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import check_precision
@@ -63,8 +64,8 @@ class PayloadTask(LightningModule):
         check_precision(self.trainer, self.finds_boxes)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule."""
-        return [KeepFrozen(), SameSchedule()]
+        """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule and files."""
+        return [KeepFrozen(), SameSchedule(), OwnFiles()]
 
     def on_test_start(self) -> None:
         """Refuse data that several processes would count twice in part."""

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from splitlearn.addresses import without_passwords
-from splitlearn.files import write_json
+from splitlearn.files import sha256_of, write_json
+from splitlearn.shortage import brief
 
 WEIGHTS, CONFIG = "weights_sha256", "config_sha256"  # in results.json: what was tested, and with what settings
 PACKAGES = ("splitlearn", "torch", "torchvision", "lightning", "numpy", "numba")
@@ -46,12 +47,6 @@ def write_results(
     return path
 
 
-def sha256_of(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def fingerprint(settings: Any) -> str:
     """Return the SHA-256 of settings, as JSON writes them."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
@@ -70,7 +65,7 @@ def read_results(path: Path) -> dict[str, Any]:
             found: dict[str, Any] = content
             return found
     except (ValueError, AttributeError, RecursionError) as error:
-        raise ResultsError(f"{path} is damaged or no results.json ({' '.join(str(error).split())}): {AGAIN}") from error
+        raise ResultsError(f"{path} is damaged or no results.json ({brief(error)}): {AGAIN}") from error
     raise ResultsError(f"{path} holds metrics that are no numbers, or settings that are none: {AGAIN}")
 
 

@@ -27,7 +27,9 @@ def schedule(task: LightningModule, optimizer: Optimizer, make: LRSchedulerCalla
     makes: Callable[..., Any] = make
     try:
         scheduler = makes(optimizer)
-    except ValueError:  # OneCycleLR without a length
+    except ValueError as error:
+        if "total_steps" not in str(error):  # OneCycleLR names it where it has no length
+            raise
         scheduler = makes(optimizer, total_steps=_length(task.trainer))
     if hasattr(scheduler, "total_steps"):
         _check_length(scheduler.total_steps, task.trainer)

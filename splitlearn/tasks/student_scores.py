@@ -55,7 +55,7 @@ class NamedClasses(StudentScores):
         Raises:
             ValueError: if they are others.
         """
-        check_classes(targets, self.num_classes, 1, "a class an image, int64 (B,)")
+        check_classes(targets, self.num_classes)
         if not isinstance(output, Tensor) or output.shape[1:] != (self.num_classes,):
             form = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(

@@ -103,9 +103,7 @@ class TrainingTask(PayloadTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         images, targets = batch
-        soft = isinstance(targets, Tensor) and targets.is_floating_point()
-        if not soft and (batch_idx == 0 or targets.device.type == "cpu"):  # elsewhere each look waits for the device
-            self.check_targets(targets)
+        self._look_at(targets, batch_idx)
         output, size = self.model.run(images), len(targets)
         loss = self.task_loss(self.logits_of(output.prediction, targets), targets)
         parts = {"train/task_loss": loss}
@@ -119,6 +117,12 @@ class TrainingTask(PayloadTask):
             loss = loss + self.distillation_weight * distance
         self.log_losses({**parts, "train/loss": loss}, size)
         return loss
+
+    def _look_at(self, targets: Tensor, batch_idx: int) -> None:
+        """Check the targets of a batch to train on, but for soft ones, floats, as mixtures of images have them."""
+        soft = isinstance(targets, Tensor) and targets.is_floating_point()
+        if not soft and (batch_idx == 0 or targets.device.type == "cpu"):  # elsewhere each look waits for the device
+            self.check_targets(targets)
 
     def log_losses(self, losses: Mapping[str, Tensor], size: int) -> None:
         """Log the losses of a batch of `size`, at steps that loggers write: a call takes as long as a small layer."""

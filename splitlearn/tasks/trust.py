@@ -6,32 +6,34 @@ they choose among the classes that splitlearn and torch offer, looked up in a ta
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
+import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-import yaml
 from torchvision.transforms import v2
 
-from splitlearn.models import backbone
+from splitlearn import codecs, data, losses, models, quantizers
+from splitlearn.files import holds_few
 
-ROOMS = ("codecs", "quantizers", "losses", "models", "tasks", "data")  # whose classes settings may name
+F = TypeVar("F", bound=Callable[..., Any])
 BUILDERS = (
     *("backbone", "faster_rcnn", "keypoint_rcnn", "mask_rcnn", "mobilenet_v2_cifar", "mobilenet_v2_same", "replaced"),
     *("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "same_padding", "split", "vgg19_cifar"),
 )  # functions of splitlearn.models that make networks
-LOADERS = ("load_bank", "load_bottleneck")  # of splitlearn.deploy
+LOADERS: list[Callable[..., Any]] = []  # of rooms above this one, which name them here
 PLAIN = (str, int, float, bool, bytes, type(None), Path)
-MOST_VALUES = 2**24  # of an image that settings may ask to cut a network for
+MOST_VALUES = 6_000_000  # of an image that settings may ask to cut a network for; detectors take up to 3 × 1333 × 1333
 DEEPEST = 40  # settings inside of settings
+WORD = re.compile(r"[\w./+-]*")  # a text that no reader of YAML takes for a list or a mapping
 
 
 class UntrustedError(ValueError):
@@ -50,22 +52,32 @@ def check_settings(settings: Any, source: str | Path, remedy: str) -> None:
         UntrustedError: then; it names the file, the class and the remedy.
     """
     try:
+        if not holds_few(settings):
+            raise UntrustedError("holds settings without end")
         _check(settings, None, "", 0)
     except UntrustedError as error:
         raise UntrustedError(f"{source} {error}, and what a file says is not run: {remedy}") from error
 
 
-@cache
+def may_be_named(loader: F) -> F:
+    """Let settings that come with a file name a function of a room above this one; it is returned as it is."""
+    LOADERS.append(loader)
+    return loader
+
+
 def known() -> dict[str, Callable[..., Any]]:
     """Return classes and functions that settings may name, by all import paths that they go by."""
+    loaders = {f"{room}.{value.__name__}": value for value in LOADERS for room in _rooms(value)}
+    return _known_below() | loaders
+
+
+@cache
+def _known_below() -> dict[str, Callable[..., Any]]:
     found: dict[str, Callable[..., Any]] = {}
-    for name in ROOMS:
-        room = importlib.import_module(f"splitlearn.{name}")
-        offered = {n: getattr(room, n) for n in room.__all__}
-        found |= {f"{room.__name__}.{n}": value for n, value in offered.items() if inspect.isclass(value)}
-    for name, functions in (("models", BUILDERS), ("deploy", LOADERS)):
-        room = importlib.import_module(f"splitlearn.{name}")
-        found |= {f"{room.__name__}.{n}": getattr(room, n) for n in functions}
+    for room in (codecs, quantizers, losses, models, sys.modules[__package__], data):
+        offered = {f"{room.__name__}.{n}": getattr(room, n) for n in room.__all__}
+        found |= {path: value for path, value in offered.items() if _can_be_made(value)}
+    found |= {f"{models.__name__}.{n}": getattr(models, n) for n in BUILDERS}
     libraries = {
         torch.nn: torch.nn.Module,
         torch.optim: torch.optim.Optimizer,
@@ -77,6 +89,15 @@ def known() -> dict[str, Callable[..., Any]]:
         found |= {f"{library.__name__}.{name}": value for name, value in classes.items()}
     found |= {f"{value.__module__}.{value.__qualname__}": value for value in found.values()}
     return found
+
+
+def _rooms(value: Callable[..., Any]) -> tuple[str, str]:
+    """Return the package that offers something, and its own module."""
+    return ".".join(value.__module__.split(".")[:2]), value.__module__
+
+
+def _can_be_made(value: Any) -> bool:
+    return inspect.isclass(value) and not issubclass(value, BaseException)
 
 
 def _check(value: Any, hint: Any, name: str, depth: int) -> None:
@@ -101,12 +122,7 @@ def _check(value: Any, hint: Any, name: str, depth: int) -> None:
 
 
 def _check_text(text: str, hint: Any, name: str) -> None:
-    if hint is Any:  # such texts are read as YAML
-        try:
-            hint = None if isinstance(yaml.safe_load(text), (dict, list)) else str
-        except (yaml.YAMLError, RecursionError):
-            hint = str
-    if not _is_plain(hint) and known().get(text) is None:
+    if not _is_plain(hint) and not (hint is Any and WORD.fullmatch(text)) and text not in known():
         raise UntrustedError(f"names {text[:80]!r} as {name or 'a class'}, which is none of splitlearn's own")
 
 
@@ -115,26 +131,27 @@ def _check_object(value: Mapping[Any, Any], depth: int) -> None:
     target = known().get(path) if isinstance(path, str) else None
     if target is None or not value.keys() <= {"class_path", "init_args", "dict_kwargs"}:
         raise UntrustedError(f"names the class {str(path)[:80]!r}, which is none of splitlearn's own")
-    hints, takes_any = _hints(target)
-    arguments, more = value.get("init_args") or {}, value.get("dict_kwargs") or {}
-    for name, each in [*_items(arguments), *_items(more)]:
-        if name not in hints and not (takes_any and name.isidentifier()):
-            raise UntrustedError(f"gives {path} an argument {str(name)[:60]!r} that it does not take")
-        _check(each, hints.get(name, Any), name, depth + 1)
-    network = str(arguments.get("name")) if target is backbone else ""
+    if value.get("dict_kwargs"):  # they stand above init_args, and a value of any kind may be among them
+        raise UntrustedError(f"gives {path} dict_kwargs, which are not checked as init_args are")
+    arguments, hints = _items(value.get("init_args") or {}), _hints(target)
+    for name, each in arguments.items():
+        if name not in hints:
+            raise UntrustedError(f"gives {path} an argument {name[:60]!r} that it does not take")
+        _check(each, hints[name], name, depth + 1)
+    network = str(arguments.get("name")) if target is models.backbone else ""
     if "." in network.partition("/")[0] and network not in known():
         raise UntrustedError(f"names the network {network[:80]!r}, which is none of splitlearn's own")
 
 
-def _items(arguments: Any) -> list[tuple[str, Any]]:
+def _items(arguments: Any) -> Mapping[str, Any]:
     if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
         raise UntrustedError("holds arguments without names")
-    return list(arguments.items())
+    return arguments
 
 
 @cache
-def _hints(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
-    """Return the type of each argument, those of base classes included, and whether it takes any others."""
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """Return the type of each argument, those of base classes included."""
     found: dict[str, Any] = {}
     owners: list[Any] = [target]
     if isinstance(target, type):
@@ -145,10 +162,9 @@ def _hints(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
             unknown = Any
         except (TypeError, NameError):  # types that are imported for type checkers alone
             hints, unknown = {}, None
-        own = inspect.signature(owner).parameters.values()
+        own = list(inspect.signature(owner).parameters.values())[isinstance(target, type) :]  # without self
         found |= {p.name: hints.get(p.name, unknown) for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    parameters = inspect.signature(target).parameters.values()
-    return found, any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return found
 
 
 def _is_plain(hint: Any) -> bool:

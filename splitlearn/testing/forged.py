@@ -24,8 +24,13 @@ NUMBERS = (
     *(0, -1, 1, 2, 3, 255, 256, 257, 10_000, 30_000_000, 2**31 - 1, 2**31, 2**63, 10**400, -(10**30)),
     *(0.0, -0.0, 0.5, 1e-300, 1e300, float("nan"), float("inf"), -float("inf")),
 )
-OTHERS: tuple[Any, ...] = (None, True, "", "7", "NaN", [], {}, [[]], {"class_path": "os.system"}, [1] * 5000)
-WORDS = ("class_path", "init_args", "dict_kwargs", "shape", "channels", "step", "levels", "args", "x", "")
+NAMED = {"class_path": "splitlearn.models.backbone", "init_args": {"name": "resnet8"}}
+OTHERS: tuple[Any, ...] = (
+    *(None, True, "", "7", "NaN", [], {}, [[]], {"class_path": "os.system"}, [1] * 5000),
+    *(NAMED | {"dict_kwargs": {"name": "this.Net"}}, NAMED | {"init_args": {"name": "this.Net"}}),
+    '{"class_path": "this.Net"}',
+)
+WORDS = ("name", "class_path", "init_args", "dict_kwargs", "shape", "channels", "step", "levels", "args", "x", "")
 
 
 @dataclass(frozen=True)

@@ -213,6 +213,21 @@ def address_space(growth: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
+def resident(line: str) -> int:
+    """Return the memory that this process holds, `VmRSS`, or the most since `forget_peak`, `VmHWM`, in bytes."""
+    if sys.platform != "linux":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition(f"{line}:")[2].split()[0])
+
+
+def forget_peak() -> int:
+    """Let the peak of memory be what is held now; return that."""
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmRSS")
+
+
 def peak_bytes(case: Case, size: int, was_refused: bool) -> int:
     """Decode once more and return the most memory that was held meanwhile.
 

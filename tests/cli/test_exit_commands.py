@@ -128,6 +128,30 @@ def test_a_stage_that_failed_at_once_may_be_begun_otherwise(tmp_path: Path) -> N
         _check_settings(["--config", "other.yaml"], tmp_path)
 
 
+def test_what_a_folder_tells_of_a_stage_is_read_alone(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        run("fit", "--config", "small.yaml", "--trainer.limit_val_batches", "0", "--checkpoint.monitor", "null").status
+        == 0
+    )
+    folder, words = Path("runs/small"), ["--config", "small.yaml", "--trainer.limit_val_batches", "0"]
+    _check_settings(words, folder)
+    with pytest.raises(UsageError, match=r"runs/small was begun with another model\.model\.quantizer\.step: launch it"):
+        _check_settings([*words, "--model.model.quantizer.step", "0.25"], folder)
+    (tmp_path / "stranger.py").write_text("from pathlib import Path\nPath('made').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = folder / "version_0/config.yaml"
+    config.write_text(config.read_text().replace("splitlearn.quantizers.Step", "stranger.Step"))
+    with pytest.raises(UsageError, match="begun with another model"):
+        _check_settings(words, folder)
+    assert not Path("made").exists()
+    for text in ("{", "[1]", "a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]"):
+        config.write_text(text)
+        with pytest.raises(UsageError, match=r"config\.yaml is not valid YAML|was begun with another"):
+            _check_settings(words, folder)
+
+
 @pytest.mark.slow
 def test_three_stages_each_from_the_best_of_the_last(configs: Run) -> None:
     words = ("stages", "--config", "shared.yaml", "--stages", "vanilla.yaml,early.yaml,regularised.yaml")

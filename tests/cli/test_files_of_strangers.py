@@ -77,6 +77,21 @@ def test_hyper_parameters_of_a_checkpoint_replace_nothing(
     assert "stranger" not in sys.modules
 
 
+def test_results_are_compared_with_the_config_that_is_given(run: Run) -> None:
+    """Also where the checkpoint holds none."""
+    from splitlearn.tasks import task_from
+
+    state = task_from(yaml.safe_load(SMALL)["model"]).state_dict()
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.6.0"}, "plain.ckpt")
+    assert run("test", "--config", "small.yaml", "--ckpt_path", "plain.ckpt").status == 0
+    Path("other.yaml").write_text(SMALL.replace("step: 0.5", "step: 0.25"))
+    words = ["export", "--ckpt_path", "plain.ckpt", "--out", "a", "--results", "runs/small/version_0/results.json"]
+    assert "holds no config" in run(*words).error
+    outcome = run(*words, "--config", "small.yaml")
+    assert outcome.status == 0, outcome.err
+    assert "was measured with another quantizer of the model than" in run(*words, "--config", "other.yaml").error
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", '{"test/accuracy": "high"}', "[" * 100_000, '{"config": 3}', "\x00"])
 def test_damaged_results_are_named(checkpoint: Path, run: Run, content: str) -> None:
     Path("results.json").write_text(content)

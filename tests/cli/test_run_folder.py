@@ -150,6 +150,15 @@ def test_a_folder_of_checkpoints_is_no_new_runs(here: list[RunFolder]) -> None:
     assert here[-1].checkpoints == Path("kept")
 
 
+def test_what_a_kill_has_left_is_no_checkpoint(here: list[RunFolder]) -> None:
+    Path("kept").mkdir()
+    remains = Path("kept/.last.ckpt.123.ckpt")  # as `whole_file` calls it
+    remains.touch()
+    begun(here, settings()).keep_checkpoints("kept", None)
+    assert here[0].checkpoints == Path("kept")
+    assert not remains.exists()
+
+
 def test_a_run_that_leaves_nothing_leaves_no_folder(here: list[RunFolder]) -> None:
     empty, used = begun(here, settings()), begun(here, settings())
     for run in (empty, used):

@@ -10,13 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch.utils.data import Dataset
 
 from splitlearn.cli.sweep_trial import ConfigTrial, settings_of
 from splitlearn.data import Digits
 from splitlearn.data.base import Batch
+from splitlearn.deploy import load_bottleneck
 from splitlearn.deploy.bottleneck_file import read_export
-from splitlearn.sweep import Axes, Space, State, Study
+from splitlearn.models import resnet8
+from splitlearn.sweep import Axes, Space, State, Study, Trial
 from splitlearn.sweep.space import Value
 from tests.cli.conftest import Run
 from tests.cli.test_bank_command import CONFIGS, ROOT, SHORT, SPACE, TRIALS
@@ -74,9 +77,9 @@ def numbers_with_a_test(folder: Path) -> list[int]:
     return [trial.number for trial in study_in(folder).trials() if "test/accuracy" in trial.metrics]
 
 
-def launch(folder: Path) -> list[str]:
+def launch(folder: Path, trials: int = TRIALS) -> list[str]:
     place = ["--space", str(folder / "space.yaml"), "--out", str(folder / "out")]
-    return ["sweep", *WORDS, *place, "--trials", str(TRIALS), "--cache", "none"]
+    return ["sweep", *WORDS, *place, "--trials", str(trials), "--cache", "none"]
 
 
 def rows(path: Path) -> dict[int, dict[str, str]]:
@@ -143,6 +146,21 @@ def test_a_test_is_that_of_the_trained_network(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "trials/000/bottleneck.safetensors").is_file() == (kind == "bottleneck")
 
 
+def test_a_trial_that_casts_its_network_ends_as_others_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights and its export are for the network as its settings build it."""
+    monkeypatch.chdir(ROOT)
+    more = ("--trainer.precision", "bf16-true", "--data", f"{__name__}.HeldOutTwice")
+    trial = ConfigTrial((*WORDS, *more), tmp_path, "out", None, "none", 1)
+    metrics = trial(0, {})
+    export = tmp_path / "trials/000/bottleneck.safetensors"
+    first = load_bottleneck(export, resnet8(weights=str(ROOT / "checkpoints/resnet8_digits.safetensors")))
+    found = trial.test(0, {}, metrics)
+    assert found == {name: metrics[name.replace("test/", "val/")] for name in found}
+    second = load_bottleneck(export, resnet8(weights=str(ROOT / "checkpoints/resnet8_digits.safetensors")))
+    images = torch.rand(4, 3, 32, 32)
+    assert first.compress(images) == second.compress(images)
+
+
 def test_what_was_run_elsewhere_is_named(folder: Path, run: Run) -> None:
     frontier = frontier_in(folder)
     (folder / f"out/trials/{frontier[0]:03}/trained.ckpt").unlink()
@@ -159,6 +177,28 @@ def test_nothing_is_tested_while_a_trial_is_left(folder: Path, run: Run, monkeyp
     outcome = run(*launch(folder))
     assert "1 trials run on other machines: the frontier is tested by the launch" in outcome.out
     assert numbers_with_a_test(folder) == []
+
+
+def test_a_trial_that_lacks_memory_keeps_no_other_from_its_test(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object) -> list[Trial]:
+        study = study_in(folder)
+        study.revive()
+        while claim := study.claim():
+            study.fail(claim, "RuntimeError: out of memory")
+        return study.trials()
+
+    monkeypatch.setattr("splitlearn.sweep.run_sweep", short)
+    longer = launch(folder, TRIALS + 1)
+    for _ in range(2):
+        assert run(*longer).error == (
+            f"1 of {TRIALS + 1} trials lacked disk or memory (RuntimeError: out of memory): make room, and launch the "
+            "same command again, which runs these alone"
+        )
+        assert sorted(numbers_with_a_test(folder)) == sorted(frontier_in(folder))
+    assert run(*longer).status == 0
+    assert rows(folder / "out/trials.csv")[TRIALS]["error"] == "RuntimeError: out of memory"
 
 
 def test_a_sweep_of_before_still_loads(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,10 @@ def test_what_is_no_shape_is_told(shape: Any) -> None:
         RANS().decode(b"", shape, 8)
     with pytest.raises(ValueError, match="a shape is a tuple of integers"):
         decode_latent(b"", shape, (), StepGrid(1.0, 8), RANS())
+    with pytest.raises(ValueError, match="a shape is a tuple of integers"):
+        pack_code(b"", shape, 8, RANS())
+    with pytest.raises(ValueError, match="negative dimension"):
+        pack_code(b"", (2, -1), 8, RANS())
 
 
 def test_grids_and_quantizers_take_integers_of_numpy() -> None:

@@ -1,4 +1,5 @@
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
 from splitlearn.data import DataError, Digits, ImageDataModule
-from splitlearn.data.base import split_indices
+from splitlearn.data.base import leaves_one, split_indices
 
 
 class Mark(nn.Module):
@@ -134,6 +135,22 @@ def test_no_single_image_is_left_for_a_batch(leftover: int, last: list[int]) -> 
     assert sum(len(labels) for _, labels in data.batches("train")) == size  # all of them, where nothing trains
     data.batch_size = 2 * size
     assert [len(labels) for _, labels in data.train_dataloader()] == [size]
+
+
+@pytest.mark.parametrize(
+    ("count", "processes", "batch_size", "found"),
+    [
+        (129, 1, 64, True),
+        (130, 1, 64, False),
+        (130, 2, 64, True),
+        (65, 2, 64, False),
+        (129, 2, 64, True),
+        (2, 2, 1, False),
+    ],
+)
+def test_the_last_batch_is_that_of_a_process(count: int, processes: int, batch_size: int, found: bool) -> None:
+    trainer: Any = SimpleNamespace(world_size=processes)
+    assert leaves_one(range(count), batch_size, trainer) is found
 
 
 def test_error_survives_a_process() -> None:

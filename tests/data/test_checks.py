@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from torchvision.tv_tensors import BoundingBoxes, Mask
 
 from splitlearn.data import CocoObjects, DataError, Digits, PennFudan, YoloObjects
+from splitlearn.data.checks import LOOKED_AT, floats_of
 from splitlearn.data.images import FileImages
 from splitlearn.data.masks import IdTable, Masked, MaskedImages
 from splitlearn.outputs import Boxes
@@ -123,6 +125,10 @@ def with_target(**changes: Callable[[dict[str, Any]], Any]) -> nn.Module:
     return Act(lambda image, target: (image, {**target, **{name: act(target) for name, act in changes.items()}}))
 
 
+def boxes_as(form: str, boxes: Tensor) -> BoundingBoxes:
+    return BoundingBoxes(boxes, format=form, canvas_size=(10, 20))
+
+
 @pytest.mark.parametrize(
     ("kind", "transform", "message"),
     [
@@ -142,9 +148,16 @@ def with_target(**changes: Callable[[dict[str, Any]], Any]) -> nn.Module:
         ("yolo", with_target(boxes=lambda t: t["boxes"] * float("nan")), "plain tensor"),
         (
             "yolo",
-            with_target(boxes=lambda t: BoundingBoxes(t["boxes"] * float("inf"), format="XYXY", canvas_size=(10, 20))),
+            with_target(boxes=lambda t: boxes_as("XYXY", t["boxes"] * float("inf"))),
             "boxes that hold NaN or infinity",
         ),
+        (
+            "yolo",
+            with_target(boxes=lambda t: boxes_as("XYXY", 20 - t["boxes"])),  # mirrored by hand
+            "boxes as XYXY whose right or lower side lies before the other: correct them, or the format",
+        ),
+        ("coco", with_target(boxes=lambda t: boxes_as("XYXY", t["boxes"].flip(1))), "boxes as XYXY whose right or"),
+        ("masks", with_target(boxes=lambda t: boxes_as("XYWH", -t["boxes"])), "boxes as XYWH whose right or"),
         ("coco", with_target(labels=lambda t: t["labels"] + 1), "second column of the labels, which tells crowds"),
         ("coco", with_target(labels=lambda t: t["labels"][:, 0]), r"as integers \(N, 2\): class, and whether"),
         (
@@ -164,6 +177,12 @@ def test_what_is_not_is_refused(root: Path, kind: str, transform: nn.Module, mes
 def test_a_type_changed_without_its_range_is_told(root: Path) -> None:
     with pytest.warns(UserWarning, match="returns integers of 0 and 1, so it has changed the type and not the range"):
         one("yolo", root, v2.Compose([SCALED, v2.ToDtype(torch.uint8)]))
+
+
+@pytest.mark.parametrize("divide", [lambda image: image.float() / 255**2, lambda image: image.double() / 255**2])
+def test_a_picture_divided_once_too_often_is_told(root: Path, divide: Callable[[Tensor], Tensor]) -> None:
+    with pytest.warns(UserWarning, match="makes bright images nearly black, as a further division by 255 does: leave"):
+        one("yolo", root, Act(lambda image, target: (divide(image), target)))
 
 
 def digits(transform: nn.Module) -> Tensor:
@@ -201,7 +220,9 @@ def test_batches_are_converted(transform: nn.Module) -> None:
         ),
         (Act(lambda images: images[:3]), "makes 3 images of 8: have it keep their number"),
         (Act(lambda images: (images, 0)), "returns a tuple: have it return a tensor"),
-        (Act(lambda images: images / 0), "returns values from nan to nan"),
+        (Act(lambda images: images / 255), r"Act makes bright images nearly black.*: leave it out"),
+        (v2.Normalize([0.0] * 3, [255.0] * 3), "a further division by 255"),
+        (Act(lambda images: images / 0), "returns values that are NaN or infinite: correct it"),
         (v2.MixUp(num_classes=10), r"MixUp fails on float32 \(8, 3, 32, 32\)"),
     ],
 )
@@ -210,11 +231,25 @@ def test_batches_that_are_none_are_refused(transform: nn.Module, message: str) -
         digits(transform)
 
 
+@pytest.mark.parametrize("share", [0, 0.01, 0.1])
+def test_batches_may_be_dark(share: float) -> None:
+    assert digits(Act(lambda images: images * share)).max() == pytest.approx(share)
+
+
 def test_the_trainers_way_looks_at_batches_too() -> None:
     data = Digits(train_transform=NORMALIZED)
-    data.trainer = type("Training", (), {"training": True})()
+    data.trainer = type("Training", (), {"training": True, "fit_loop": SimpleNamespace(batch_idx=-1)})()
     with pytest.raises(DataError, match="leave normalization to the model"):
         data.on_after_batch_transfer((torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1)), 0)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
+def test_later_batches_are_not_waited_for(kind: torch.dtype) -> None:
+    """A tensor without values stands for one on a GPU that is not computed yet."""
+    made = torch.empty(2, 3, 8, 8, dtype=kind, device="meta")
+    assert floats_of(made, NORMALIZED, torch.ones(2, 3, 8, 8), LOOKED_AT).dtype == torch.float32
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        floats_of(made, NORMALIZED, torch.ones(2, 3, 8, 8), LOOKED_AT - 1)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def data(root: Path, num_classes: int, names: list[str] | None = None) -> YoloDe
 LISTS = [
     ("data.yaml", "names: [cat, dog, emu]\nnc: 3"),
     ("data.yaml", "names: {0: cat, 1: dog, 2: emu}"),
+    ("data.yaml", "names: {2: emu, 0: cat, 1: dog}"),
     ("data.yml", "nc: 3"),
     ("classes.txt", "\ufeffcat\r\ndog\r\nemu\r\n\r\n"),
     ("obj.names", "cat\ndog\nemu"),
@@ -56,15 +57,22 @@ def test_a_list_that_tells_nothing_is_passed_over(yolo: Path, text: str) -> None
     assert len(data(yolo, 3).read_test()) == 2
 
 
+@pytest.mark.parametrize("names", ["{1: cat, 2: dog, 3: emu}", "{0: cat, 1: dog, 3: emu}", "{cat: 0, dog: 1, emu: 2}"])
+def test_names_that_are_not_numbered_from_0_are_refused(yolo: Path, names: str) -> None:
+    (yolo / "data.yaml").write_text(f"names: {names}")
+    with pytest.raises(DataError, match=r"data\.yaml numbers its names .*: number them from 0, leaving none out"):
+        data(yolo, 3).read_test()
+
+
 def test_classes_without_training_examples_are_told(yolo: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data(yolo, 3).setup("fit")  # a class between others may be rare
         data(yolo, 5).setup("test")  # a network of more classes may be tested
-    with pytest.warns(UserWarning, match=r"there are 5 classes, 0 to 4, and training examples of 0 to 2 alone"):
+    with pytest.warns(UserWarning, match=r"there are 5 classes, 0 to 4, and examples of 0 to 2 alone"):
         data(yolo, 5).setup("fit")
     (yolo / "labels/0.txt").write_text("1 .5 .5 1 1")
-    with pytest.warns(UserWarning, match="training examples of 1 to 2 alone: .* or count from 0"):
+    with pytest.warns(UserWarning, match="examples of 1 to 2 alone: .* or count from 0"):
         data(yolo, 3).setup("fit")
 
 
@@ -75,7 +83,7 @@ def test_a_category_that_stands_above_others_is_told(yolo: Path) -> None:
         "annotations": [{"image_id": 0, "category_id": 1, "bbox": [0, 0, 4, 4]}],
     }
     (yolo / "all.json").write_text(json.dumps(content))
-    with pytest.warns(UserWarning, match=r"all\.json: there are 2 classes, .* training examples of 1 to 1 alone"):
+    with pytest.warns(UserWarning, match=r"all\.json: there are 2 classes, .* examples of 1 to 1 alone"):
         CocoDetection(yolo, 8, "images", "all.json", "images", "all.json", val_size=1).setup("fit")
 
 
@@ -89,5 +97,6 @@ def test_lists_of_images(yolo: Path) -> None:
         listed(yolo, "images/0.png,1,cat\nimages/2.png,1,dog").setup("test")
     crane = listed(yolo, "images/0.png,1,crane\nimages/2.png,2,crane\nimages/2.png,2,")  # ImageNet's bird and machine
     assert crane.class_names == ("0", "crane", "crane")
-    with pytest.warns(UserWarning, match="there are 9 classes, 0 to 8, and training examples of 0 to 1 alone"):
-        listed(yolo, "images/0.png,0,\nimages/2.png,1,\nimages/0.png,0,", 9, 1).setup("fit")
+    Image.new("RGB", (8, 8)).save(yolo / "images/1.png")
+    with pytest.warns(UserWarning, match="there are 9 classes, 0 to 8, and examples of 0 to 1 alone"):
+        listed(yolo, "images/0.png,0,\nimages/2.png,1,\nimages/1.png,0,", 9, 1).setup("fit")

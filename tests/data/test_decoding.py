@@ -180,6 +180,31 @@ def test_images_are_upright(tmp_path: Path, name: str, turn: int) -> None:
     assert shown_shape(tmp_path / name) == found.shape[:2]
 
 
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        *((name, mode) for name in ("plain.tif", "packed.tif") for mode in ("L", "P", "RGB", "CMYK", "RGBA", "I;16")),
+        *(("a.png", mode) for mode in ("L", "P", "RGB", "RGBA", "I;16")),
+    ],
+)
+def test_every_mode_is_turned_to_the_last_pixel(tmp_path: Path, name: str, mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
+    image = Image.fromarray(noise[..., 0].astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(noise)
+    image = image if mode == "I;16" else image.convert(mode)
+    image.save(tmp_path / name)
+    upright = shown(tmp_path / name)
+    mirrored = upright[:, ::-1]
+    expected = [mirrored, np.rot90(upright, 2), upright[::-1], np.rot90(mirrored), np.rot90(upright, 3)]
+    expected += [np.rot90(mirrored, 3), np.rot90(upright)]
+    for turn, turned in enumerate(expected, 2):
+        exif = Image.Exif()
+        exif[ORIENTATION] = turn
+        options = {"compression": "tiff_lzw"} if name == "packed.tif" else {}
+        image.save(tmp_path / name, exif=exif, **options)
+        assert np.array_equal(shown(tmp_path / name), turned), turn
+        assert shown_shape(tmp_path / name) == turned.shape[:2]
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_unreadable_exif_counts_as_none(tmp_path: Path) -> None:
     Image.new("RGB", (8, 4)).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")

@@ -12,7 +12,15 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 from torchvision.ops import box_iou
 
-from splitlearn.data import CocoDetection, DataError, DetectionDataModule, ImageDataModule, YoloDetection
+from splitlearn.data import (
+    CocoDetection,
+    CocoObjects,
+    DataError,
+    DetectionDataModule,
+    ImageDataModule,
+    YoloDetection,
+    YoloObjects,
+)
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -112,12 +120,21 @@ def changed(root: Path, change: Change) -> CocoDetection:
         (lambda c: c["images"].append({"id": 1, "file_name": "x.png", "width": 4, "height": 4}), r"x\.png, listed in"),
         (
             lambda c: c["annotations"].append({"image_id": 99, "category_id": 3, "bbox": [0, 0, 1, 1]}),
-            r"2017\.json is damaged .*KeyError\(99",
+            r"2017\.json has an annotation of the image 99, which it does not list: correct it",
         ),
         (
             lambda c: c["annotations"].append({"image_id": 11, "category_id": 5, "bbox": [0, 0, 1, 1]}),
-            r"2017\.json is damaged .*KeyError\(5",
+            r"2017\.json has an annotation of the category 5, which it lacks: correct it",
         ),
+        (lambda c: c["images"][1].update(id="11"), r"has an annotation of the image 11, which it does not list"),
+        (lambda c: c["annotations"][0].pop("bbox"), r"category_id and bbox \('bbox' is missing\)"),
+        (lambda c: c["images"][1].update(id=10), r"has the image id 10 twice, for 0\.png and 1\.png: list each image"),
+        (lambda c: c["images"][1].update(file_name="./0.png"), r"lists 0\.png twice, with the ids 10 and 11: list it"),
+        (
+            lambda c: c["annotations"][0].update(bbox=[20, 8, 36, 18]),  # corners
+            r"has the bbox \[20, 8, 36, 18\], most of .* outside its image of 40×20 pixels: COCO's are x, y, width",
+        ),
+        (lambda c: c["annotations"][0].update(bbox=[50, 8, 10, 10]), r"has the bbox \[50, 8, 10, 10\], most of"),
         (lambda c: c["annotations"][0].update(bbox=[0, 0, 1]), "is damaged or holds no COCO instances"),
         (lambda c: c["annotations"][0].update(bbox=[0, 0, 1, float("nan")]), "is damaged or holds no COCO instances"),
         (lambda c: c["images"][1].update(width=0), "is damaged or holds no COCO instances"),
@@ -131,6 +148,17 @@ def changed(root: Path, change: Change) -> CocoDetection:
 def test_what_is_wrong_with_a_coco_json(coco: Path, change: Change, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         changed(coco, change).setup("test")
+
+
+def test_boxes_are_clipped_to_their_image(coco: Path, yolo: Path) -> None:
+    changed(coco, lambda c: c["annotations"][0].update(bbox=[-10, 5, 30, 20]))
+    (yolo / "labels/val2017/1.txt").write_text("0 0.125 0.75 0.75 1\n0 -0.005 0.2 -0.005 0.5 0.5 0.5\n")
+    for data in (CocoDetection(coco, 40), CocoObjects(coco), YoloDetection(yolo, 40), YoloObjects(yolo)):
+        data.setup("test")
+        for _, (_, objects) in data.test_dataloader():
+            below = 10 if isinstance(data, DetectionDataModule) else 0  # that letterboxes
+            torch.testing.assert_close(objects.xyxy[0], torch.tensor([0.0, 5 + below, 20, 20 + below]))
+            assert objects.xyxy[1, 0] == 0
 
 
 @pytest.mark.parametrize(
@@ -180,6 +208,7 @@ def test_coco_parts_have_the_same_categories(coco: Path) -> None:
         ("-1 0.5 0.5 1 1", r"line 2, has class -1"),
         ("0 0.5 0.5 1", r"1\.txt, line 2, is malformed \('0 0.5 0.5 1'\): each line takes class"),
         ("0 0.5 0.5 1 1 1", "line 2, is malformed"),
+        ("0 0.9 0.9 0.95 0.95", "line 2, has a box most of which lies outside its image: each line"),  # corners
         ("cat 0.5 0.5 1 1", "line 2, is malformed"),
         ("0.5 0.5 0.5 1 1", "line 2, is malformed"),
         ("0 20 10 40 20", "line 2, is malformed"),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from splitlearn.data import CachedFeatures, CropFlip, DataError, Digits, cache_features
 from splitlearn.data.feature_cache import COMPLETE, is_complete
+from splitlearn.shortage import shortage
 
 
 def head(images: Tensor) -> tuple[Tensor, ...]:
@@ -108,8 +109,9 @@ def test_a_disk_that_fills_while_caching_is_told(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(DataError, match=r"the disk of .* is full: free some"):
+    with pytest.raises(DataError, match=r"the disk of .* is full: free some") as caught:
         cache_features(tmp_path, Digits(), head, "float16")
+    assert shortage(caught.value) == "disk"
     monkeypatch.undo()
     assert not is_complete(tmp_path)
     assert cache_features(tmp_path, Digits(), head, "float16").bytes > 0
@@ -162,8 +164,9 @@ def test_a_whole_cache_is_kept_and_half_a_one_made_again(tmp_path: Path) -> None
 def test_a_disk_without_room_is_told_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
-    with pytest.raises(DataError, match=r"images take 22\.1 MB, .* has 1\.0 kB and 268\.4 MB are left free: free some"):
+    with pytest.raises(DataError, match=r"22\.1 MB, .* 1\.0 kB and 268\.4 MB are left free: free some") as caught:
         cache_features(tmp_path, Digits(), head, "float32")
+    assert shortage(caught.value) == "disk"
     assert not list(tmp_path.glob("*.npy"))
 
 

@@ -81,7 +81,8 @@ def test_what_systems_leave_behind_is_no_data(make_folder: MakeFolder, name: str
     [
         (["test/loose.png"], r"test: 1 file\(s\) are passed over \(1 \.png\): images lie in test/<class>/"),
         (["test/cat/a.txt", "test/dog/b.txt", "test/dog/c.HEIC"], r"3 file\(s\) are passed over \(2 \.txt, 1 \.heic\)"),
-        (["extra/q/1.png", "2.jpg"], r"2 file\(s\) are passed over \(1 \.jpg, 1 \.png\): images lie in train/<class>/"),
+        (["extra/q/1.png"], r"extra/q/1\.png is passed over, maybe others too: images lie in train/<class>/"),
+        (["2.jpg"], r"2\.jpg is passed over, maybe others too: images lie in train/<class>/"),
         (["test/cat/unnamed"], r"1 file\(s\) are passed over \(1 unnamed\)"),
     ],
 )
@@ -91,6 +92,20 @@ def test_what_is_passed_over_is_told(make_folder: MakeFolder, names: list[str], 
         put(root / name)
     with pytest.warns(UserWarning, match=told):
         assert sizes(root) == (4, 2, 6)
+
+
+def test_folders_beside_are_searched_no_farther_than_the_first_image(
+    make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder(("train", "test"), count=3)
+    for name in ("a/1.png", "b/2.png"):
+        put(root / name)
+    scan, seen = os.scandir, []
+    monkeypatch.setattr(os, "scandir", lambda folder: seen.append(Path(folder).name) or scan(folder))
+    with pytest.warns(UserWarning, match=r"a/1\.png is passed over"):
+        sizes(root)
+    assert "a" in seen
+    assert "b" not in seen
 
 
 def test_links_that_lead_back_end(make_folder: MakeFolder) -> None:

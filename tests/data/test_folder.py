@@ -110,6 +110,38 @@ def test_parts_must_have_the_same_classes(make_folder: MakeFolder, tmp_path: Pat
         _folder(root).setup("fit")
 
 
+def test_numbers_that_are_sorted_as_text_are_told(make_folder: MakeFolder) -> None:
+    data = _folder(make_folder(("train", "test"), ("1", "2", "3", "10"), 3))
+    with pytest.warns(UserWarning, match=r"order of text, 1, 10, 2, 3, …, as torchvision.*: .* as many digits") as told:
+        data.setup()
+    assert len(told) == 1
+    assert data.class_names == ("1", "10", "2", "3")
+
+
+@pytest.mark.parametrize("names", [("0", "1", "9"), ("01", "02", "10"), ("1", "10", "2nd"), ("class1", "class10")])
+def test_other_orders_are_not_told(make_folder: MakeFolder, names: tuple[str, ...]) -> None:
+    _folder(make_folder(("test",), names, 1)).setup("test")
+
+
+@pytest.mark.parametrize(("link", "target"), [("val", "test"), ("val", "train"), ("test/emu", "cat")])
+def test_links_make_no_parts_and_no_classes(make_folder: MakeFolder, link: str, target: str) -> None:
+    root = make_folder(("train", "test"))
+    (root / link).symlink_to(target)
+    if link == "test/emu":
+        (root / "train/emu").symlink_to(root / "test/dog")
+    for stage in ("fit", "test"):
+        with pytest.raises(DataError, match=r"/\w+ and .*/\w+ are one folder, by a link: remove one of them"):
+            _folder(root).setup(stage)
+
+
+def test_parts_may_lie_elsewhere(make_folder: MakeFolder) -> None:
+    there = make_folder(("a", "b"))
+    (there / "data").mkdir()
+    for part, target in (("train", "a"), ("test", "b")):
+        (there / "data" / part).symlink_to(there / target)
+    _folder(there / "data").setup()
+
+
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_damaged_image_is_named(make_folder: MakeFolder, in_memory: bool) -> None:
     root = make_folder(("test",))

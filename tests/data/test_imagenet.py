@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from splitlearn.data import DataError, ImageNet, LabelledImages
 from tests.data.conftest import MakeFolder
@@ -63,6 +64,19 @@ def test_some_images_of_a_list_are_drawn_for_training(tmp_path: Path, make_folde
     for train_size, val_size in ((8, 2), (5, 7), (-1, 2)):
         with pytest.raises(DataError, match=r"lists 10 images: train_size=.* must be positive and leave some for test"):
             listed(train_size=train_size, val_size=val_size).setup("fit")
+
+
+@pytest.mark.parametrize("again", ["a.png,0", "a.png,1", "./b/../a.png,0", "link.png,0", "linked/a.png,0"])
+def test_a_list_names_an_image_once(tmp_path: Path, again: str) -> None:
+    (tmp_path / "images/b").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "images/a.png")
+    (tmp_path / "images/link.png").symlink_to("a.png")
+    (tmp_path / "images/linked").symlink_to(tmp_path / "images")
+    (tmp_path / "images/labels.csv").write_text(f"file,class_index\na.png,0\n{again}\n")
+    for train_size in (0, 1):
+        data = LabelledImages(tmp_path / "images", num_classes=2, train_size=train_size)
+        with pytest.raises(DataError, match=r"labels\.csv lists .*images/a\.png twice: list each image once, with its"):
+            data.setup("test")
 
 
 @pytest.mark.parametrize(

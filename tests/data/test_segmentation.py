@@ -260,6 +260,28 @@ def test_what_is_wrong_with_folders(folders: Path, damage: Callable[[Path], Any]
         read_all(folder_data(folders))
 
 
+@pytest.mark.parametrize(("ids", "named"), [((0, 255), "ground"), ((1, 255), "x"), ((255, 255), "no class")])
+def test_masks_whose_objects_are_ignored_are_told(folders: Path, ids: tuple[int, int], named: str) -> None:
+    """Masks of 0 and 255, of which 255 is no class."""
+    data = folder_data(folders, classes={"ground": 0, "x": 1})
+    for file in folders.glob("masks/*/*.png"):
+        save(np.repeat(ids, 120).reshape(12, 20), file)
+    message = f"masks hold {named} and pixels that are ignored, and none of the other classes: .* not 0 and 255"
+    with pytest.raises(DataError, match=f"masks/train: {message}"):
+        data.setup("fit")
+    with pytest.warns(UserWarning, match=f"masks/val: {message}"):
+        data.setup("test")
+    for part in ("train", "val"):
+        save(np.arange(240).reshape(12, 20) % 2, folders / f"masks/{part}/4.png")  # one of them has both classes
+    data.setup()
+
+
+def test_images_to_train_on_and_to_test_are_others(voc: Path) -> None:
+    data = VocSegmentation(voc, val_size=1, test_list="train")
+    with pytest.warns(UserWarning, match=r"2 of the images to train on are in .*train\.txt as well.*: set train_list"):
+        data.setup("fit")
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -273,6 +295,10 @@ def test_what_is_wrong_with_folders(folders: Path, damage: Callable[[Path], Any]
             r"there is no .*ImageSets/Segmentation/val\.txt: put the list there, or name another one",
         ),
         (lambda root: (root / "ImageSets/Segmentation/val.txt").write_text("\n"), r"val\.txt lists no images"),
+        (
+            lambda root: (root / "ImageSets/Segmentation/val.txt").write_text("a b\na"),
+            r"val\.txt lists a more than once: list each image once",
+        ),
         (
             lambda root: (root / "SegmentationClass/2007_c.png").unlink(),
             r"SegmentationClass/2007_c\.png, listed in .*val\.txt, is missing \(1 in all\)",

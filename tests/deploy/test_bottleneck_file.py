@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -131,6 +132,13 @@ def test_the_fingerprint_is_of_the_weights_alone() -> None:
     with torch.no_grad():
         other.linear.bias[3] += 1e-6
     assert weights_id(split(other, "layer2", SHAPE)) != first
+
+
+def test_a_network_that_holds_a_lock_is_no_damage_of_the_file(tmp_path: Path) -> None:
+    model, net = datta(), network()
+    net.lock = threading.Lock()  # type: ignore[assignment]
+    loaded = load_bottleneck(export_bottleneck(model, tmp_path / "b.safetensors"), net)
+    assert loaded.compress(digits(2)) == model.compress(digits(2))
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:

@@ -127,6 +127,15 @@ def test_forged_manifests_are_refused(path: Path, change: Callable[[Manifest], o
         load_bottleneck(path, network())
 
 
+def test_images_that_the_network_refuses_are_not_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forge(path, put(input_shape=[3, 32, 32, 3, 32, 32]))
+    monkeypatch.setattr("splitlearn.deploy.bottleneck_file.split", lambda *_: pytest.fail("it makes them"))
+    net = network().train()
+    with pytest.raises(ExportError, match="belongs to CifarResNet and not to this network: Expected 3D"):
+        load_bottleneck(path, net)
+    assert net.training
+
+
 def test_deep_nesting_is_refused(path: Path) -> None:
     save_file(load_file(path), path, {"manifest": "[" * 100_000 + "]" * 100_000})
     with pytest.raises(ExportError, match="is no readable manifest"):

@@ -1,6 +1,7 @@
 import copy
 import csv
 import importlib
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -86,6 +87,7 @@ def test_own_network_in_the_working_directory(tmp_path: Path, monkeypatch: pytes
     )
     save_file(nn.Linear(3, 2).state_dict(), tmp_path / "w.safetensors")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     assert isinstance(backbone("own_net_of_a_user.Net", weights="w.safetensors"), nn.Linear)
     with pytest.raises(ValueError, match="takes no num_classes"):
         backbone("own_net_of_a_user.Net", num_classes=3)
@@ -93,6 +95,18 @@ def test_own_network_in_the_working_directory(tmp_path: Path, monkeypatch: pytes
         backbone("own_net_of_a_user.nothing")
     with pytest.raises(ValueError, match=r"did you mean own_net_of_a_user\.Net "):
         backbone("own_net_of_a_user.Nett")
+
+
+def test_own_networks_may_import_others_later_and_go_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_late_layers.py").write_text("from torch import nn\nLayer = nn.ReLU\n")
+    (tmp_path / "own_late_net.py").write_text(
+        "import os\nfrom torch import nn\nos.chdir('/')\n"
+        "class Net(nn.Module):\n    def forward(self, x):\n"
+        "        from own_late_layers import Layer\n        return Layer()(x)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert backbone("own_late_net.Net")(torch.ones(1)).item() == 1
 
 
 @pytest.mark.parametrize(
@@ -139,6 +153,17 @@ def test_other_number_of_classes_renews_only_the_classifier(monkeypatch: pytest.
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {"classifier.3.weight", "classifier.3.bias"}
     assert model.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "timm/resnet10t"])
+@pytest.mark.parametrize("weights", ["pretrained", "DEFAULT"])
+def test_folders_in_the_working_directory_are_no_weights(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, weights: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(weights).mkdir()
+    with pytest.raises(WeightsError, match=r"cannot download|has no weights"):
+        backbone(name, weights)
 
 
 @pytest.mark.filterwarnings("default")  # ultralytics and what it imports
@@ -196,9 +221,10 @@ def test_published_weights_of_ultralytics_are_read_as_data(
     assert all(torch.equal(loaded[name], tensor.half().float()) for name, tensor in saved.float().state_dict().items())
     fewer = backbone("ultralytics/yolov8n", "pretrained", num_classes=3).state_dict()
     assert torch.equal(fewer["model.0.conv.weight"], loaded["model.0.conv.weight"])
-    torch.save({"model": Stranger()}, file)
-    with pytest.raises(WeightsError, match=r"yolov8n\.pt .*safetensors"):
-        backbone("ultralytics/yolov8n", "pretrained")
+    for stranger, reason in ((Stranger(), "is missing"), (backbone("ultralytics/yolov8s"), "in the model")):
+        torch.save({"model": stranger}, file)
+        with pytest.raises(WeightsError, match=rf"yolov8n\.pt .*{reason}.*safetensors"):
+            backbone("ultralytics/yolov8n", "pretrained")
     assert not Path("ran").exists()
 
 

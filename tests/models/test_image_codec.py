@@ -103,7 +103,7 @@ def test_grey_hevc_has_no_chroma(photo: Picture) -> None:
         assert file[8:12] in (b"heic", b"heix")
 
 
-@pytest.mark.parametrize("format", [*FORMATS, "PNG"])
+@pytest.mark.parametrize("format", [*FORMATS, "PNG", "BMP", "PPM"])
 @settings(deadline=None, max_examples=8)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), colour=st.booleans())
 def test_images_of_any_size_come_back(format: str, height: int, width: int, colour: bool) -> None:
@@ -114,7 +114,7 @@ def test_images_of_any_size_come_back(format: str, height: int, width: int, colo
     assert image.ndim == 3 or psnr(image, image_hat) > 28
 
 
-@pytest.mark.parametrize("codec", [Pixels(), ImageFile("PNG"), ImageFile("BMP"), ImageFile("TIFF")])
+@pytest.mark.parametrize("codec", [Pixels(), ImageFile("PNG"), ImageFile("BMP"), ImageFile("PPM")])
 def test_lossless_formats_change_nothing(photo: Picture, codec: Pixels | ImageFile) -> None:
     for image in (photo, grey(photo)):
         np.testing.assert_array_equal(codec.decode(codec.encode(image)), image)
@@ -139,31 +139,47 @@ def test_damaged_files_are_refused_or_decoded_but_never_crash(format: str) -> No
     assert refused > 10
 
 
-@pytest.mark.parametrize(
-    ("format", "mode"),
-    [("PNG", "I;16"), ("PNG", "RGBA"), ("PNG", "LA"), ("PNG", "1"), ("TIFF", "F"), ("TIFF", "CMYK"), ("JPEG", "CMYK"),
-     ("WEBP", "RGBA"), ("AVIF", "RGBA"), ("GIF", "transparent")],
-)  # fmt: skip
-def test_what_no_eight_bit_picture_holds_is_refused(format: str, mode: str) -> None:
+@pytest.mark.parametrize("mode", ["I;16", "RGBA", "LA", "1", "P"])
+def test_what_no_eight_bit_picture_holds_is_refused(mode: str) -> None:
     """Colours that hide behind transparency, and values that are cut off at 255, would show."""
     file = io.BytesIO()
-    if mode == "transparent":
-        Image.new("P", (8, 8)).save(file, format, transparency=0)
-    else:
-        Image.new(mode, (8, 8)).save(file, format)
+    Image.new(mode, (8, 8)).save(file, "PNG", **({"transparency": 0} if mode == "P" else {}))
     with pytest.raises(CodecError, match=r"^the payload's pixels are .*: encode pictures as 8-bit L or RGB$"):
-        ImageFile(format).decode(file.getvalue())
+        ImageFile("PNG").decode(file.getvalue())
 
 
-@pytest.mark.parametrize("format", ["ICO", "ICNS", "EPS", "PDF", "MPO", "SPIDER", "XBM"])
-def test_formats_that_hold_no_picture_of_any_size_are_refused(format: str) -> None:
-    with pytest.raises(ValueError, match=f"writes no '{format}' that holds any picture; it writes AVIF, BMP"):
+@pytest.mark.parametrize(
+    "format",
+    [
+        "ICO",
+        "ICNS",
+        "EPS",
+        "PDF",
+        "MPO",
+        "SPIDER",
+        "XBM",
+        "QOI",
+        "GIF",
+        "TIFF",
+        "DDS",
+        "DIB",
+        "IM",
+        "PCX",
+        "SGI",
+        "TGA",
+    ],
+)
+def test_formats_whose_decoders_have_no_bound_are_refused(format: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"^images cross as no '{format}': take one of AVIF, BMP, HEIC, JPEG, JPEG2000"
+    ):
         ImageFile(format)
 
 
 def test_a_palette_shows_its_colours() -> None:
-    image = np.repeat(waves(2, 3), 4, axis=0)
-    assert np.array_equal(ImageFile("GIF").decode(ImageFile("GIF").encode(image)), image)
+    image, file = np.repeat(waves(2, 3), 4, axis=0), io.BytesIO()
+    Image.fromarray(image).quantize(8).save(file, "PNG")
+    assert np.array_equal(ImageFile("PNG").decode(file.getvalue()), image)
 
 
 def test_a_forged_size_is_not_allocated() -> None:
@@ -181,7 +197,7 @@ def test_names_stand_in_any_case_and_heif_is_heic() -> None:
         "JPEG2000",
     ]
     assert repr(ImageFile("heif", 30)) == "ImageFile(format='HEIC', quality=30)"
-    with pytest.raises(ValueError, match=r"writes no 'JPG3' that holds any picture; it writes .*HEIC.*JPEG.*PNG"):
+    with pytest.raises(ValueError, match=r"images cross as no 'JPG3': take one of .*HEIC.*JPEG.*PNG"):
         ImageFile("JPG3")
 
 

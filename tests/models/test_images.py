@@ -41,6 +41,7 @@ def model_of(kind: str) -> CompressionModel:
         ((IMAGES * 255).to(torch.uint8), "not torch.uint8: give pixels of 0…255 as images / 255"),
         (IMAGES * 255, "divide pixels of 0…255 by 255"),
         (IMAGES * 4 - 2, "leave normalization to the model"),
+        (IMAGES - 0.485, "leave normalization to the model"),
         (IMAGES / 0 * 0, "images hold NaN or infinity"),
         (IMAGES[0], r"give a single image as image\[None\]"),
         (IMAGES.numpy(), "not a ndarray object"),

@@ -267,3 +267,15 @@ def test_tied_weights_that_differ_in_a_file_are_refused(tmp_path: Path) -> None:
     torch.save(Tied().state_dict() | {"second.weight": torch.zeros(4, 4)}, tmp_path / "w.pt")
     with pytest.raises(WeightsError, match=r"second\.weight and first\.weight are one tensor in the model and differ"):
         load_weights(Tied(), tmp_path / "w.pt")
+
+
+def test_mappings_that_hold_each_other_come_to_an_end(tmp_path: Path) -> None:
+    found: dict[str, Any] = {f"k{number}": 0 for number in range(300)} | {"t": torch.zeros(1)}
+    for _ in range(3):
+        found = {f"k{number}": found for number in range(300)}
+    torch.save(found, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"x\.pth holds mappings without end: save the weights alone"):
+        load_weights(nn.Linear(1, 1), tmp_path / "x.pth")
+    weights = nn.Linear(1, 1).state_dict()
+    torch.save({"model": weights, "ema": {"model": weights}, "log": [0.0] * 10}, tmp_path / "y.pth")
+    load_weights(nn.Linear(1, 1), tmp_path / "y.pth")

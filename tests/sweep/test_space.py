@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,13 @@ def test_spaces_that_cannot_be_drawn_from_are_refused(tmp_path: Path, text: str,
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no space at"):
         Space.read(tmp_path / "none.yaml")
+
+
+def test_a_space_holds_what_it_draws_and_nothing_else() -> None:
+    space = Space({"a": Choice((1, "no", 0.5)), "b": Uniform(-1, 1), "c": LogUniform(1e-3, 2)})
+    assert all(space.holds(space.point(0, number)) for number in range(100))
+    ends = [math.exp(math.log(end)) for end in (1e-3, 2)]
+    assert all(space.holds({"a": 1, "b": 0, "c": end}) for end in ends)
+    for wrong in ({"a": True}, {"a": 1.0}, {"b": True}, {"b": 1.1}, {"b": math.nan}, {"c": 0}, {"c": "1"}, {"d": 1}):
+        assert not space.holds({"a": 1, "b": 0, "c": 1} | wrong)
+    assert not space.holds({"a": 1, "b": 0})

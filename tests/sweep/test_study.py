@@ -152,3 +152,46 @@ def test_a_damaged_journal_is_named(tmp_path: Path, name: str) -> None:
     path.write_text("".join(f"{json.dumps(line)}\n" for line in wrong))
     with pytest.raises(StudyError, match=r"the storage .*journal.log is damaged .*its settings name no rate and score"):
         Study(str(path), "sweep").settings  # noqa: B018
+
+
+FORGED = [{"x": 2.0, "trainer.callbacks": "stranger.Own"}, {"x": "2.0", "y": 0.5}, {"x": 17.0, "y": 0.5}, {"x": 2.0}, 7]
+
+
+@pytest.mark.parametrize("values", FORGED)
+def test_a_journal_chooses_among_the_points_of_its_space(tmp_path: Path, values: object) -> None:
+    study = created(tmp_path, 2)
+    lines = [json.loads(line) for line in Path(storage(tmp_path)).read_text().splitlines()]
+    for line in lines:
+        if line.get("user_attrs", {}).get("point") == 0:
+            line["user_attrs"]["values"] = values
+    Path(storage(tmp_path)).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    study = Study(storage(tmp_path), "sweep")
+    with pytest.raises(StudyError, match=r"journal.log is damaged \(ValueError: .* is no point of its space\)"):
+        study.trials()
+    with pytest.raises(StudyError, match="is no point of its space"):
+        study.claim()
+    with pytest.raises(StudyError, match="is no point of its space"):
+        created(tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"op_code": garbage', "[]", '{"op_code": 99, "worker_id": "x"}', "[" * 100_000, "\x00"]
+)
+def test_a_damaged_line_is_told_as_damage(tmp_path: Path, line: str) -> None:
+    created(tmp_path)
+    first, *others = Path(storage(tmp_path)).read_text().splitlines()
+    Path(storage(tmp_path)).write_text("\n".join([first, line, *others, ""]))
+    with pytest.raises(StudyError, match=r"journal.log is damaged .*: take a copy of it from before"):
+        Study(storage(tmp_path), "sweep")
+
+
+@pytest.mark.parametrize("changed", ["NaN", '"nan"', '"x"', "{}"])
+def test_a_finished_trial_has_figures(tmp_path: Path, changed: str) -> None:
+    study = created(tmp_path, 1)
+    claim = study.claim()
+    assert claim is not None
+    study.finish(claim, {"rate": 2.0, "score": 0.125})
+    path = Path(storage(tmp_path))
+    path.write_text(path.read_text().replace('"score":0.125', f'"score":{changed}'))
+    with pytest.raises(StudyError, match=r"journal.log is damaged"):
+        Study(storage(tmp_path), "sweep").trials()

@@ -138,3 +138,23 @@ def test_what_lacked_disk_or_memory_is_run_by_the_next_launch(tmp_path: Path, er
     again = "another kind" not in str(error)
     assert launched() == [State.FINISHED, State.FINISHED if again else State.FAILED]
     assert numbers == ([0, 1, 1, 1] if again else [0, 1])
+
+
+def test_what_always_lacks_memory_is_given_up(tmp_path: Path) -> None:
+    created(tmp_path, 2)
+    numbers: list[int] = []
+
+    def run(number: int, values: Mapping[str, Value]) -> Mapping[str, float]:
+        numbers.append(number)
+        if number == 1:
+            raise MemoryError
+        return measured(number, values)
+
+    lacking = []
+    for _ in range(5):
+        run_sweep(storage(tmp_path), "sweep", run, 1, tmp_path / "logs", launcher=Here())
+        lacking.append([trial.number for trial in Study(storage(tmp_path), "sweep").lacking()])
+    assert lacking == [[1], [1], [], [], []]
+    assert numbers == [0, 1, 1, 1]
+    _, trial = Study(storage(tmp_path), "sweep").trials()
+    assert (trial.state, trial.error) == (State.FAILED, "MemoryError: ")

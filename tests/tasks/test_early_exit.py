@@ -42,6 +42,22 @@ def test_fit_learns_at_all_exits(make_trainer: MakeTrainer, data: Digits) -> Non
     assert task.rate_loss.get_buffer("ranges.0.batches") > 10
 
 
+def test_a_plain_network_is_told_to_be_wrapped() -> None:
+    with pytest.raises(TypeError, match=r"a EarlyExitTask takes a SplitModel, say, .* this is a CifarResNet: wrap it"):
+        EarlyExitTask(resnet8(), 10)  # type: ignore[arg-type]
+
+
+def test_soft_labels_train() -> None:
+    task = make_task()
+    task.log_losses = lambda losses, size: None  # type: ignore[method-assign]
+    images, labels = digits(6), torch.arange(6)
+    task.model.eval()
+    losses = [task.training_step((images, each), 0) for each in (labels, functional.one_hot(labels, 10).float())]
+    torch.testing.assert_close(*losses)
+    with pytest.raises(ValueError, match="an image has the label 10"):
+        task.training_step((images, labels + 5), 1)
+
+
 def test_a_validation_before_fit_leaves_nothing_behind(make_trainer: MakeTrainer, data: Digits) -> None:
     task = make_task(["layer1", "layer2"])
     trainer = make_trainer(limit_train_batches=1, limit_val_batches=1)

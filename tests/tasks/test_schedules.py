@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LinearLR, OneCycleLR, ReduceLROnPlateau
 
 from splitlearn.data import Digits
 from splitlearn.tasks import ClassificationTask
@@ -68,3 +68,9 @@ def test_a_cycle_and_averaging(make_trainer: MakeTrainer, data: Digits) -> None:
         make_trainer(max_epochs=2, limit_train_batches=1, limit_val_batches=1, callbacks=[averaging]).fit(
             task(CYCLE), data
         )
+
+
+def test_another_error_of_a_scheduler_is_its_own(make_trainer: MakeTrainer, data: Digits) -> None:
+    for wrong, told in ((partial(LinearLR, start_factor=2.0), "factor"), (partial(CYCLE, pct_start=2.0), "pct_start")):
+        with pytest.raises(ValueError, match=told):
+            make_trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0).fit(task(wrong), data)

@@ -100,6 +100,7 @@ def test_wrong_pixels_cost(make_trainer: MakeTrainer, blocks: Path) -> None:
     assert "test/table_bytes" not in logged
 
 
+@pytest.mark.filterwarnings("ignore:.*masks hold black and pixels that are ignored")
 def test_scores_start_anew_with_each_test(make_trainer: MakeTrainer, blocks: Path) -> None:
     task = SegmentationTask(InputModel(Colours()), CLASSES)
     first = make_trainer(limit_test_batches=1.0).test(task, data(blocks), verbose=False)

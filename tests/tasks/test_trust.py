@@ -14,8 +14,9 @@ import pytest
 import torch
 import yaml
 
+import splitlearn.deploy  # its loaders may be named once it is here
 from splitlearn.tasks import CheckpointError, UntrustedError, check_settings, load_task, task_from
-from splitlearn.tasks.loading import CONFIG_KEY, config_of, read_checkpoint
+from splitlearn.tasks.loading import CONFIG_KEY, bounded, config_of, read_checkpoint
 from splitlearn.tasks.trust import known
 
 ROOT = Path(__file__).parents[2]
@@ -94,11 +95,27 @@ FORGERIES: dict[str, Callable[[Settings], Any]] = {
     "in words of YAML": put("rate_loss", value=f'{{"class_path": "{MINE}"}}'),
     "partial": put("model", "bottleneck", value=described("functools.partial", func=f"{__name__}.runs")),
     "dict_kwargs": lambda found: inner(found, "model", "net").update(dict_kwargs={"other": {"class_path": MINE}}),
+    "the name above init_args": lambda found: inner(found, "model", "net")["init_args"].update(
+        model=described("splitlearn.models.backbone", name="resnet8") | {"dict_kwargs": {"name": f"{__name__}.runs"}}
+    ),
+    "the name in dict_kwargs alone": lambda found: inner(found, "model", "net")["init_args"].update(
+        model={"class_path": "splitlearn.models.backbone", "dict_kwargs": {"name": f"{__name__}.runs"}}
+    ),
+    "in words that one reader of YAML takes": put(
+        *("model", "net", "model"),
+        value=described("torch.nn.Linear", device=f'{{"class_path": "{MINE}", "x": 2020-13-45}}'),
+    ),
+    "itself": put("model", "net", "model", value=described("torch.nn.Identity", self=MINE)),
+    "an exception": put("rate_loss", value=described("splitlearn.codecs.CodecError", args=MINE)),
     "dots in a name": lambda found: found["init_args"].update({"model.net.model": {"class_path": MINE}}),
     "another key": lambda found: found.update({"init_args.model": {"class_path": MINE}}),
     "no text": put("model", "codec", value={"class_path": 7}),
     "deep": put("rate_loss", value=eval("[" * 60 + "]" * 60)),
+    "a large image above init_args": lambda found: inner(found, "model", "net").update(
+        dict_kwargs={"example": [3, 60_000, 60_000]}
+    ),
     "a large image": put("model", "net", "example", value=[3, 60_000, 60_000]),
+    "an image of sixteen million values": put("model", "net", "example", value=[3, 2364, 2364]),
     "no settings": lambda found: found.clear(),
 }
 
@@ -131,6 +148,11 @@ def test_own_settings_are_taken(tmp_path: Path) -> None:
     assert not task.training
 
 
+def test_loaders_are_known_by_both_paths() -> None:
+    for loader in (splitlearn.deploy.load_bank, splitlearn.deploy.load_bottleneck):
+        assert known()[f"splitlearn.deploy.{loader.__name__}"] is known()[f"{loader.__module__}.{loader.__name__}"]
+
+
 def test_trusted_settings_are_taken(tmp_path: Path) -> None:
     found = settings()
     inner(found, "model", "net")["init_args"]["model"] = described(
@@ -158,6 +180,36 @@ def test_forged_sizes_are_refused_before_they_are_filled(tmp_path: Path) -> None
         put(*names, value=big if value is None else value)(found)
         with pytest.raises(CheckpointError, match="asks for far more weights than it holds"):
             load_task(checkpoint(tmp_path, found))
+
+
+@pytest.mark.parametrize("tensor", [torch.zeros(1).expand(2**40), torch.empty(2**40, device="meta")])
+def test_tensors_without_values_allow_no_others(tmp_path: Path, tensor: torch.Tensor) -> None:
+    path = checkpoint(tmp_path, settings())
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["zz"] = tensor
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match="names tensors that it does not hold"):
+        load_task(path)
+
+
+def test_a_tensor_under_many_names_counts_once(tmp_path: Path) -> None:
+    one = torch.zeros(2**20)
+    state = {str(number): one[:] for number in range(100)}
+    with pytest.raises(CheckpointError, match="far more weights"), bounded(state, tmp_path):
+        torch.nn.Linear(5000, 20_000)
+
+
+def test_settings_come_to_an_end(tmp_path: Path) -> None:
+    many: Any = 1
+    for _ in range(30):
+        many = [many, many, many]
+    endless: Settings = {}
+    endless["model"] = endless
+    for value in (many, endless):
+        found = settings()
+        put("model", "net", "example", value=value)(found)
+        with pytest.raises(UntrustedError, match="holds settings without end"):
+            check_settings(found, tmp_path, "no remedy")
 
 
 @pytest.mark.parametrize("config", [None, [], "text", {"model": 3}, {}])

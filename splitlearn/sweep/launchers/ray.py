@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splitlearn.processes import find_own_classes
+from splitlearn.shortage import brief, described
 from splitlearn.sweep.launchers.base import Launcher, LauncherError, Worker
 
 ADDRESS = "RAY_ADDRESS"
@@ -45,9 +46,8 @@ class Ray(Launcher):
         try:
             ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
         except Exception as error:  # whatever lies between here and the cluster
-            reason = " ".join(str(error).split())[:200]
             raise LauncherError(
-                f"no Ray cluster could be {f'reached at {address}' if address else 'started'} ({reason}): "
+                f"no Ray cluster could be {f'reached at {address}' if address else 'started'} ({brief(error)}): "
                 f"{f'check {ADDRESS}, or unset it for a cluster on this machine' if address else 'see its message'}"
             ) from error
         self._ray = ray
@@ -85,7 +85,7 @@ class _Task(Worker):
             return ""
         except self.ray.exceptions.RayError as error:
             cause = getattr(error, "cause", error)
-            return f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+            return described(cause)
         return ""
 
 

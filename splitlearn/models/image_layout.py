@@ -1,0 +1,154 @@
+"""How files of images are laid out that `ImageFile` writes: others are kept from the decoders.
+
+The size that a file tells does not bound what its decoder does, and few bytes of a hostile file can ask for much:
+
+| format | what decoders would follow | what is taken |
+|---|---|---|
+| JPEG | thousands of scans, each over the whole picture; EXIF of any content | one scan of a baseline JPEG |
+| JPEG 2000 | 65,535 layers; precincts and tiles of one pixel | one layer, tile and tile-part; blocks of 64×64 |
+| AVIF | a picture that is larger than the file says, or many; grids | one still picture of the size that is told |
+| HEIC | grids of pictures | one picture; libheif refuses larger ones than the file says |
+| WebP | a canvas of any size; a table of codes for every 16 pixels | the lossy format alone |
+| BMP, PPM | run lengths, and numbers as text, both decoded in Python | pixels as they are |
+| PNG | nothing: Pillow bounds its texts, and the rest follows from the size | any |
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+
+from splitlearn.codecs import CodecError
+
+BASELINE = {0xE0, 0xDB, 0xC0, 0xC4, 0xDA}  # markers of a JPEG: JFIF, quantizers, frame, Huffman tables, scan
+SCAN = b"\xff\xda"
+STREAM = (b"\x51\x52\x5c\x64\x90", b"\x51\x52\x5c\x90")  # markers of JPEG 2000: size, coding, steps, comment, tile
+SIZE = re.compile(rb"..(.{8})\0{8}\1\0{8}\0[\x01\x03](?:\x07\x01\x01){1,3}", re.DOTALL)  # one tile, eight bits
+CODING = re.compile(rb"\0\0\0\x01[\0\x01][\0-\x05]\x04\x04\0\0")  # one layer, no precincts, blocks of 64×64
+STEPS = re.compile(rb"\x42(?:[\0-\x7f].){1,16}", re.DOTALL)  # exponents of 15 or less: no more bit planes than that
+TILE_PART = 12  # bytes of its head, with the marker
+SEQUENCE = re.compile(rb"\x12\0\n([\x01-\x7f])")  # of AV1: a delimiter, and a sequence header's kind and length
+FRAME = 0x32  # likewise: the kind of a whole picture
+
+
+def check_layout(format: str, payload: bytes) -> None:
+    """Raise CodecError unless a file is laid out as `ImageFile` writes it; its pixels are not looked at."""
+    try:
+        fits = LAYOUTS[format](payload)
+    except (IndexError, ValueError):  # it ends too early, or other things stand there
+        fits = False
+    if not fits:
+        raise CodecError(
+            f"payload is no readable {format} file: it is not laid out as ImageFile does, encode pictures with that"
+        )
+
+
+def _begins(pattern: bytes) -> Callable[[bytes], bool]:
+    head = re.compile(pattern, re.DOTALL)
+    return lambda payload: head.match(payload) is not None
+
+
+def _segments(payload: bytes, last: int, most: int = 16) -> tuple[bytes, list[bytes], int]:
+    """Return markers and contents of the segments behind a file's first two bytes, up to a marker; and where they end.
+
+    Raises:
+        ValueError: if that marker is not among the first, or its segment is cut off.
+    """
+    markers, contents, at = b"", [], 2
+    while len(markers) < most and payload[at] == 0xFF:
+        markers += payload[at + 1 : at + 2]
+        start, at = at + 4, at + 2 + int.from_bytes(payload[at + 2 : at + 4], "big")
+        contents.append(payload[start:at])
+        if markers[-1] == last and at <= len(payload):
+            return markers, contents, at
+    raise ValueError("other segments")
+
+
+def _jpeg(payload: bytes) -> bool:
+    """Return whether it is a baseline JPEG of one scan."""
+    markers, _, at = _segments(payload, SCAN[1])
+    return payload[:2] == b"\xff\xd8" and BASELINE.issuperset(markers) and payload.find(SCAN, at) < 0
+
+
+def _jpeg_2000(payload: bytes) -> bool:
+    """Return whether it is a bare code stream of one tile, in one layer and one part, without precincts."""
+    markers, contents, at = _segments(payload, STREAM[0][-1])
+    tile = b"\0\0" + struct.pack(">I", len(payload) - 2 - (at - TILE_PART)) + b"\0\x01"  # first and last, to the end
+    return (
+        payload[:2] == b"\xff\x4f"
+        and markers in STREAM
+        and all(form.fullmatch(content) for form, content in zip((SIZE, CODING, STEPS), contents, strict=False))
+        and contents[-1] == tile
+        and payload[at : at + 2] == b"\xff\x93"  # no more of the head: data
+    )
+
+
+def _item(payload: bytes, kind: bytes) -> tuple[bytes, int]:
+    """Return the head of a file that holds one item of a kind, and where the data begins that fills the rest.
+
+    Raises:
+        ValueError: if it holds other boxes or items.
+    """
+    names, at = [], 0
+    for _ in range(3):
+        start, at = at, at + int.from_bytes(payload[at : at + 4], "big")
+        names.append(payload[start + 4 : start + 8])
+    head, item = payload[:start], b"infe\x02\0\0\0\0\x01\0\0" + kind
+    if names != [b"ftyp", b"meta", b"mdat"] or at != len(payload) or head.count(b"infe") != 1 or item not in head:
+        raise ValueError("other boxes or items")
+    return head, start + 8
+
+
+def _heic(payload: bytes) -> bool:
+    """Return whether it holds one picture of HEVC; libheif refuses one that is larger than its file says."""
+    return bool(_item(payload, b"hvc1"))
+
+
+def _avif(payload: bytes) -> bool:
+    """Return whether it holds one still picture of AV1, and this has the size that the file tells."""
+    head, start = _item(payload, b"av01")
+    place = b"iloc\0\0\0\0D\0\0\x01\0\x01\0\0\0\x01" + struct.pack(">II", start, len(payload) - start)
+    sequence = SEQUENCE.match(payload, start)
+    if head.count(b"iloc") != 1 or place not in head or head.count(b"ispe") != 1 or sequence is None:
+        return False
+    end = sequence.end() + sequence[1][0]
+    size = b"ispe\0\0\0\0" + struct.pack(">II", *_still_size(payload[sequence.end() : end]))
+    return size in head and payload[end] == FRAME and _reaches_end(payload, end + 1)
+
+
+def _still_size(sequence: bytes) -> tuple[int, int]:
+    """Return width and height by the sequence header of a still picture of AV1, of the reduced kind.
+
+    Raises:
+        ValueError: if it is of another kind.
+    """
+    bits = "".join(f"{byte:08b}" for byte in sequence)
+    if bits[3:5] != "11":  # still, reduced: then no picture has another size
+        raise ValueError("no still picture")
+    width, height = int(bits[10:14], 2) + 1, int(bits[14:18], 2) + 1  # bits that hold them
+    return int(bits[18 : 18 + width], 2) + 1, int(bits[18 + width : 18 + width + height], 2) + 1
+
+
+def _reaches_end(payload: bytes, at: int) -> bool:
+    """Return whether a unit of AV1, whose length is told from a place on, is the last one."""
+    length = 0
+    for shift in range(0, 35, 7):
+        length |= (payload[at] & 127) << shift
+        at += 1
+        if payload[at - 1] < 128:
+            return at + length == len(payload)
+    return False
+
+
+LAYOUTS: dict[str, Callable[[bytes], bool]] = {
+    "AVIF": _avif,
+    "BMP": _begins(rb"BM.{12}\(\0\0\0.{8}\x01\0[\x08\x18]\0\0\0\0\0"),
+    "HEIC": _heic,
+    "JPEG": _jpeg,
+    "JPEG2000": _jpeg_2000,
+    "PNG": _begins(rb"\x89PNG\r\n\x1a\n"),
+    "PPM": _begins(rb"P[56]\s\d{1,9}\s\d{1,9}\s255\s"),
+    "WEBP": _begins(rb"RIFF.{4}WEBPVP8 "),
+}
+"""Formats that are written and read, and whether a file is laid out so that its size bounds what its decoder does."""

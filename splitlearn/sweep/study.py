@@ -219,7 +219,7 @@ class Study:
         Raises:
             StudyError: if they are no such point.
         """
-        number, values = told[POINT], told.get(VALUES)
+        number, values = told[POINT], told.get(VALUES, {})
         if type(number) is not int or number < 0 or not self._space.holds(values):
             raise self._damaged(ValueError(f"{str(values)[:80]} is no point of its space"))
         return number, dict(values)

@@ -126,9 +126,7 @@ def test_jpeg_files_are_of_each_images_size() -> None:
 def test_networks_of_one_size_refuse_others() -> None:
     pictures = [torch.rand(3, 32, 32), torch.rand(3, 32, 48)]
     for model in (InputModel(network()), SplitModel(split(network(), "layer2", (3, 32, 32)), MinMax(8), RunLength())):
-        with pytest.raises(
-            ValueError, match=r"takes images of one size|are of images of different sizes"
-        ):
+        with pytest.raises(ValueError, match=r"takes images of one size|are of images of different sizes"):
             model.decompress(model.compress(pictures))
         assert len(model.decompress(model.compress([pictures[0]] * 2))) == 2
 

@@ -95,6 +95,7 @@ UNKNOWN_KEY = re.compile(
     r"|does not accept option '([\w.]+)'"
 )
 UNKNOWN_NAME = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+NO_FILE = re.compile(r"Unexpected import path format: (\S+\.(?:ya?ml|json))\b")
 SHORT_NAME = re.compile(r"Expected a dot import path string: (\w+)")
 OWNER_BEFORE = re.compile(r"class_path '([\w.]+)'")
 OWNER_BEHIND = re.compile(r"\. Got value: Namespace\(class_path='([\w.]+)'")
@@ -133,6 +134,8 @@ def shorten_parser_error(text: str, options: Iterable[str] = ()) -> str:
     if required := REQUIRED.search(text):
         return f"missing: {', '.join(f'--{name.strip()}' for name in required[1].split(','))}"
     keys = KEY.findall(text)
+    if file := NO_FILE.search(text):
+        return f"{'.'.join(keys)}: there is no file {file[1]}"
     if short := SHORT_NAME.search(text):
         return f"{'.'.join(keys)}: no class {short[1]!r}{did_you_mean(short[1], _class_names())}"
     reason = NOISE.sub("", NOISE.sub("", text[list(KEY.finditer(text))[-1].end() :] if keys else text)).strip()

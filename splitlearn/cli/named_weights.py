@@ -53,7 +53,7 @@ def _weights(settings: Any, path: str = "model") -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in settings.items() if isinstance(settings, Mapping) else ():
         inside = path if name == "init_args" else f"{path}.{name}"
-        if name.endswith("weights") and isinstance(value, str):
+        if str(name).endswith("weights") and isinstance(value, str):
             found[inside] = value
         found |= _weights(value, inside)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from splitlearn.cli.messages import UsageError, did_you_mean
 from splitlearn.files import read_yaml
@@ -80,3 +81,17 @@ def _check_config(path: Path) -> None:
     for key in content:
         if str(key) not in KEYS:
             raise UsageError(f"{path} has an unknown key {key!r}{did_you_mean(str(key), KEYS)}")
+    _check_class_paths(content, path)
+
+
+def _check_class_paths(settings: Any, path: Path) -> None:
+    """Refuse classes that are no words: what reads configs takes for granted that they are."""
+    if isinstance(settings, dict):
+        named = settings.get("class_path", "")
+        if not isinstance(named, str):
+            raise UsageError(
+                f"{path}: class_path takes the import path of a class, splitlearn.data.Digits say; got {named}"
+            )
+    if isinstance(settings, (dict, list)):
+        for each in settings.values() if isinstance(settings, dict) else settings:
+            _check_class_paths(each, path)

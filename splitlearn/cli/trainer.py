@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from jsonargparse import Namespace
 from jsonargparse.typing import register_type
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
@@ -27,7 +29,7 @@ from splitlearn.processes import PARENT, Stopped
 from splitlearn.shortage import shortage
 from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, PredictionWriter, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.checkpoints import forget_others_files
-from splitlearn.tasks.loading import CONFIG_KEY, load_weights_into, read_checkpoint
+from splitlearn.tasks.loading import CONFIG_KEY, CheckpointError, check_layout, load_weights_into, read_checkpoint
 
 register_type(torch.device, str, torch.device)  # StochasticWeightAveraging has one among its settings
 STRICT = {"exit_on_error": False, "allow_abbrev": False}
@@ -96,7 +98,7 @@ class SplitCLI(LightningCLI):
         super().parse_arguments(parser, args)
         path = self.config[self.config.subcommand].get("ckpt_path")
         if path is not None and Path(path).is_file():
-            read_checkpoint(path)
+            check_layout(read_checkpoint(path), path)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config alone: LightningCLI would let what a checkpoint calls hyper-parameters replace it."""
@@ -126,6 +128,19 @@ class SplitCLI(LightningCLI):
             self.trainer_defaults["callbacks"] = [each for each in ours if not isinstance(each, Checkpoint)]
             callbacks = [each for each in callbacks if not isinstance(each, Checkpoint)]
         return super()._instantiate_trainer(config, callbacks)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Name the checkpoint if what it holds of a run cannot be restored, or fits no optimizer's step."""
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception as error:
+            path = self.config[subcommand].get("ckpt_path")
+            if path is None or not _came_of_restoring(error):
+                raise
+            raise CheckpointError(
+                f"{path} does not fit this run ({type(error).__name__}: {' '.join(str(error).split())[:300]}): use the "
+                "config that it was trained with, or an earlier one of the same folder"
+            ) from error
 
     def _resumed(self) -> Path | None:
         """Return the checkpoint that `fit` goes on from.
@@ -180,6 +195,20 @@ class SplitCLI(LightningCLI):
         """Say where they are."""
         if self.trainer.is_global_zero:
             print(f"predictions: {self.run.path / 'predictions.csv'}")
+
+
+def _came_of_restoring(error: Exception) -> bool:
+    """Return whether Lightning or an optimizer could not do with what a checkpoint holds, and says so unclearly."""
+    steps = traceback.extract_tb(error.__traceback__)
+    if (
+        shortage(error)
+        or isinstance(error, MisconfigurationException)
+        or "splitlearn" in Path(steps[-1].filename).parts
+    ):
+        return False
+    connector = [step.name.strip("_") for step in steps if step.filename.endswith("checkpoint_connector.py")]
+    in_optimizer = Path(steps[-1].filename).parts[-3:-1] == ("torch", "optim")
+    return in_optimizer or any(name.startswith(("restore", "resume")) for name in connector)
 
 
 def run_trainer_command() -> None:

@@ -125,12 +125,14 @@ def one_class_alone(pairs: Sequence[Masked], table: IdTable) -> str:
     Raises:
         DataError: as for `IdTable.read`.
     """
-    count, found = min(LOOKED_AT, len(pairs)), set()
+    count, white, found = min(LOOKED_AT, len(pairs)), False, set()
     for number in range(count):
-        found |= {*np.unique(table.read(pairs[number * len(pairs) // count].mask)).tolist()}
+        file = pairs[number * len(pairs) // count].mask
+        white |= bool((read_ids(file) == IGNORED).any())  # other ids are ignored because someone has named them
+        found |= {*np.unique(table.read(file)).tolist()}
         if len(found - {IGNORED}) > 1:
             return ""
-    if IGNORED not in found:
+    if not white or IGNORED not in found:
         return ""
     named = " and ".join(table.names[label] for label in found - {IGNORED}) or "no class"
     return (

@@ -40,7 +40,7 @@ def check_layout(format: str, payload: bytes) -> None:
         fits = False
     if not fits:
         raise CodecError(
-            f"payload is no readable {format} file: it is not laid out as ImageFile does, encode pictures with that"
+            f"payload is no readable {format} file: only the layout of ImageFile is decoded: encode pictures with it"
         )
 
 

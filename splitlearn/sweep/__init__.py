@@ -17,7 +17,8 @@ from splitlearn.sweep.report import (
     write_report,
 )
 from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, SpaceError, Uniform
-from splitlearn.sweep.study import Claim, State, Study, StudyError, Trial
+from splitlearn.sweep.study import Claim, Study, StudyError
+from splitlearn.sweep.trial import State, Trial
 from splitlearn.sweep.workers import TrialLost, run_sweep
 
 __all__ = [

@@ -17,7 +17,7 @@ from splitlearn.analysis.log_ticks import plain_log_ticks
 from splitlearn.files import whole_file, write_json
 from splitlearn.sweep.pareto import bd_rate, frontier_of, hypervolume, pareto_frontier, rate_at
 from splitlearn.sweep.space import Value
-from splitlearn.sweep.study import State, Trial
+from splitlearn.sweep.trial import State, Trial
 
 ALL = "all"
 VAL, TEST = "val/", "test/"  # figures of images that are held out from training, and of test images

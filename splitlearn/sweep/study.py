@@ -10,7 +10,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from splitlearn.addresses import check_address, without_passwords, without_those
 from splitlearn.shortage import brief, told_shortage
 from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, Uniform, Value
 from splitlearn.sweep.storage import open_storage
+from splitlearn.sweep.trial import State, Trial
 
 SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
 OPENINGS = 5  # how often to try to make tables that others make at the same time
@@ -39,36 +39,6 @@ RATE, SCORE = "rate", "score"  # settings: names of the metrics that are minimis
 
 class StudyError(ValueError):
     """A storage that cannot be reached, or that holds another sweep; the message names the remedy."""
-
-
-class State(Enum):
-    """What has become of a trial."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One point of a sweep, and what has become of it.
-
-    Attributes:
-        number: of the point, 0…N−1.
-        values: of the parameters, by path.
-        state: see there.
-        metrics: what was measured, by name; empty unless it is finished. `test/…` are there once it was tested.
-        error: why it failed, in a sentence; empty unless it did.
-        seconds: from start to end; NaN unless it has ended.
-    """
-
-    number: int
-    values: dict[str, Value]
-    state: State
-    metrics: dict[str, float]
-    error: str
-    seconds: float
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from splitlearn.addresses import without_passwords
 from splitlearn.shortage import described
 from splitlearn.sweep.launchers import Launcher, LauncherError, Processes, Worker
 from splitlearn.sweep.space import Value
-from splitlearn.sweep.study import Claim, State, Study, Trial
+from splitlearn.sweep.study import Claim, Study
+from splitlearn.sweep.trial import State, Trial
 
 BEAT_SECONDS = 30
 LOOK_SECONDS = 1.0

@@ -13,7 +13,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
-from splitlearn.files import check_zip
+from splitlearn.files import check_zip, holds_few
 from splitlearn.models import renamed
 from splitlearn.shortage import brief, of_machine
 from splitlearn.tasks.keep_frozen import FrozenError, check_frozen
@@ -23,6 +23,10 @@ CONFIG_KEY = "splitlearn_config"
 """Where a checkpoint keeps the settings of the run that wrote it."""
 
 REMEDY = "give the config that it was trained with, --config FILE, or --trust true if the file is yours"
+LAYOUT: dict[str, type] = {
+    **{"epoch": int, "global_step": int, "pytorch-lightning_version": str, "callbacks": dict, "loops": dict},
+    **{"optimizer_states": list, "lr_schedulers": list, CONFIG_KEY: dict},
+}  # of what Lightning restores, and of our own
 SLACK = 1 << 26  # bytes of weights that a network may be built with and not keep
 
 
@@ -53,6 +57,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not all(_is_stored(each) for each in content["state_dict"].values()):
         raise CheckpointError(f"{path} is damaged or no checkpoint: it names tensors that it does not hold")
     return content
+
+
+def check_layout(content: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse a checkpoint that a run cannot have left, before Lightning restores it.
+
+    Raises:
+        CheckpointError: then; it names the file.
+    """
+    wrong = [name for name, kind in LAYOUT.items() if name in content and not isinstance(content[name], kind)]
+    wrong += [name for name in ("pytorch-lightning_version",) if name not in content]
+    wrong += [name for name in (CONFIG_KEY,) if not holds_few(content.get(name))]
+    if wrong:
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint of a run, which would have another {wrong[0]}: use an earlier one of "
+            "the same folder"
+        )
 
 
 def check_architecture(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:

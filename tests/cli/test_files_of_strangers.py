@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,43 @@ def test_damaged_results_are_named(checkpoint: Path, run: Run, content: str) -> 
     assert outcome.status == 1
     assert outcome.error.startswith("results.json ")
     assert outcome.error.endswith("let splitlearn test write it again")
+
+
+def _optimizer(content: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = content["optimizer_states"][0]
+    return found
+
+
+ENDLESS: dict[str, Any] = {}
+ENDLESS["model"] = ENDLESS
+FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "config": lambda content: content.update({CONFIG_KEY: "x"}),
+    "endless": lambda content: content.update({CONFIG_KEY: ENDLESS}),
+    "keys": lambda content: content.update({CONFIG_KEY: {"model": {3: 4}}, "loops": {}}),
+    "loops": lambda content: content.update(loops=7),
+    "no loops": lambda content: content.update(loops={"fit_loop": 7}),
+    "callbacks": lambda content: content.update(callbacks=5),
+    "states": lambda content: content.update(callbacks=dict.fromkeys(content["callbacks"], 5)),
+    "version": lambda content: content.update({"pytorch-lightning_version": []}),
+    "odd version": lambda content: content.update({"pytorch-lightning_version": "x"}),
+    "no version": lambda content: content.pop("pytorch-lightning_version"),
+    "epoch": lambda content: content.update(epoch="x"),
+    "groups": lambda content: _optimizer(content).update(param_groups=[]),
+    "state": lambda content: _optimizer(content).update(state="x"),
+    "shapes": lambda content: [s.update(exp_avg=torch.zeros(1)) for s in _optimizer(content)["state"].values()],
+}
+
+
+def test_a_forged_checkpoint_is_named(fit: Run) -> None:
+    words = ["--trainer.limit_val_batches", "0", "--checkpoint.monitor", "null", "--trainer.limit_train_batches", "1"]
+    assert fit(*words).status == 0
+    last = Path("runs/small/version_0/checkpoints/last.ckpt")
+    Path("others").mkdir()
+    for name, forge in FORGERIES.items():
+        content = torch.load(last, weights_only=True)
+        forge(content)
+        torch.save(content, "others/forged.ckpt")
+        outcome = fit(*words, "--ckpt_path", "others/forged.ckpt", "--trainer.max_epochs", "2")
+        assert outcome.status == 1, name
+        assert outcome.error.startswith("others/forged.ckpt "), name
+        assert outcome.error.endswith(" of the same folder"), name

@@ -91,6 +91,12 @@ def test_configs_that_are_near_are_named(run: Run) -> None:
         ("- a\n- b\n", "bad.yaml holds no settings"),
         ("modell: {}\n", "bad.yaml has an unknown key 'modell', did you mean model?"),
         ("1: {}\n", "bad.yaml has an unknown key 1"),
+        (
+            "data: {class_path: 7}\n",
+            "bad.yaml: class_path takes the import path of a class, splitlearn.data.Digits say",
+        ),
+        ("trainer: {callbacks: [{class_path: [a]}]}\n", "bad.yaml: class_path takes the import path of a class"),
+        ("seed_everything: 1" + "0" * 5000, "bad.yaml is not valid YAML: Exceeds the limit"),
     ],
 )
 def test_broken_configs(run: Run, text: str, sentence: str) -> None:
@@ -130,6 +136,8 @@ def test_broken_configs(run: Run, text: str, sentence: str) -> None:
         (("--model.optimizer", "AdamV"), "model.optimizer: no class 'AdamV', did you mean Adam"),
         (("--trainer.max_epoch", "3"), "lightning.pytorch.Trainer has no setting 'max_epoch', did you mean max_epochs"),
         (("--trainer.max_epochs", "many"), "trainer.max_epochs: Expected a <class 'int'>"),
+        (("--data", "data/digits.yaml"), "data: there is no file data/digits.yaml"),
+        (("--model.model.codec", "codecs/x.yml"), "model.model.codec: there is no file codecs/x.yml"),
         (("--modell.x", "3"), "fit has no option --modell.x, did you mean model?"),
     ],
 )

@@ -276,6 +276,10 @@ def test_masks_whose_objects_are_ignored_are_told(folders: Path, ids: tuple[int,
     data.setup()
 
 
+def test_one_class_beside_an_id_that_is_ignored_on_purpose(folders: Path) -> None:
+    folder_data(folders, classes={"ground": [], "cat": 17}, ignored=(18,)).setup()
+
+
 def test_images_to_train_on_and_to_test_are_others(voc: Path) -> None:
     data = VocSegmentation(voc, val_size=1, test_list="train")
     with pytest.warns(UserWarning, match=r"2 of the images to train on are in .*train\.txt as well.*: set train_list"):

@@ -157,7 +157,7 @@ def test_what_is_laid_out_otherwise_meets_no_decoder(name: str, monkeypatch: pyt
     format, make = BOMBS[name]
     payload = make()
     monkeypatch.setattr(ImageFile, "_open", None)
-    with pytest.raises(CodecError, match=f"^payload is no readable {format} file: it is not laid out as ImageFile"):
+    with pytest.raises(CodecError, match=f"^payload is no readable {format} file: only the layout of ImageFile"):
         ImageFile(format).decode(payload)
 
 

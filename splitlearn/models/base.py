@@ -26,9 +26,9 @@ class CompressionModel(nn.Module, ABC):
     settles_early: ClassVar[bool] = False
 
     @property
-    def table_bytes(self) -> int:
-        """Size of what both sides must share beside weights, sent once: code tables and levels; 0 if there are none."""
-        return 0
+    def table_bytes(self) -> int | None:
+        """Size of what both sides must share beside weights, sent once: code tables and levels; None without a coder."""
+        return None
 
     @abstractmethod
     def run(self, images: Tensor) -> SplitOutput:

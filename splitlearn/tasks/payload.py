@@ -12,7 +12,7 @@ from torch import Tensor
 
 from splitlearn.files import whole_file
 from splitlearn.metrics import BitsPerPixel, BytesPerImage
-from splitlearn.models import CompressionModel, SplitModel, VariableRateModel
+from splitlearn.models import CompressionModel
 from splitlearn.tasks.checkpoints import OwnFiles
 from splitlearn.tasks.checks import check_data
 from splitlearn.tasks.keep_frozen import KeepFrozen
@@ -95,8 +95,8 @@ class PayloadTask(LightningModule):
         self.bits_per_pixel.update(payloads, images)
         self.log("test/bytes_per_image", self.bytes_per_image, batch_size=len(images))
         self.log("test/bits_per_pixel", self.bits_per_pixel, batch_size=len(images))
-        if isinstance(self.model, (SplitModel, VariableRateModel)):
-            self.log("test/table_bytes", float(self.model.table_bytes), batch_size=len(images))
+        if (table_bytes := self.model.table_bytes) is not None:
+            self.log("test/table_bytes", float(table_bytes), batch_size=len(images))
 
     def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
         """Return what `predict` has found as a table: a row of headings, then the rows of a CSV file.

@@ -22,7 +22,7 @@ from splitlearn.models import (
     resnet8,
     split,
 )
-from splitlearn.quantizers import MinMax
+from splitlearn.quantizers import Clipped, MinMax
 from splitlearn.tasks import ClassificationTask, EarlyExitTask
 from tests.networks import SHAPE
 from tests.tasks.conftest import MakeTrainer
@@ -59,3 +59,15 @@ def test_image_files_lose_as_they_should(make_trainer: MakeTrainer, data: Digits
     net = split(resnet8(), "layer2", SHAPE)
     for model in (InputModel(resnet8(), ImageFile("JPEG", 50)), TiledFeatures(net, MinMax(8), ImageFile("JPEG", 50))):
         make_trainer(limit_test_batches=1).test(ClassificationTask(model, 10), data, verbose=False)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 28), (32, 896)])
+def test_levels_are_counted_whatever_carries_the_features(
+    make_trainer: MakeTrainer, data: Digits, channels: int, size: int
+) -> None:
+    net, quantizer = split(resnet8(), "layer2", SHAPE), Clipped(0.0, 2.0, 4, channels)
+    told = []
+    for model in (SplitModel(net, quantizer, Huffman()), TiledFeatures(net, quantizer, ImageFile("PNG"))):
+        (found,) = make_trainer(limit_test_batches=1).test(ClassificationTask(model, 10), data, verbose=False)
+        told.append(found["test/table_bytes"])
+    assert told == [size, size]

@@ -27,7 +27,7 @@ class CompressionModel(nn.Module, ABC):
 
     @property
     def table_bytes(self) -> int | None:
-        """Size of what both sides must share beside weights, sent once: code tables and levels; None without a coder."""
+        """Size of what both sides must share beside weights, sent once: tables and levels; None without a coder."""
         return None
 
     @abstractmethod

@@ -130,7 +130,7 @@ class DetectorTask(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule."""
-        return [KeepFrozen(), SameSchedule()]
+        return [KeepFrozen(self), SameSchedule()]
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what is not frozen, and its schedulers."""

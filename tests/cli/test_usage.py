@@ -131,6 +131,14 @@ def test_broken_configs(run: Run, text: str, sentence: str) -> None:
         (("--trainer.max_epoch", "3"), "lightning.pytorch.Trainer has no setting 'max_epoch', did you mean max_epochs"),
         (("--trainer.max_epochs", "many"), "trainer.max_epochs: Expected a <class 'int'>"),
         (("--modell.x", "3"), "fit has no option --modell.x, did you mean model?"),
+        (
+            ("--checkpoint.monitor", "val/task_loss"),
+            "the checkpoint looks for the highest val/task_loss, which is the worst: set --checkpoint.mode min",
+        ),
+        (
+            ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/accuracy"),
+            "EarlyStopping looks for the lowest val/accuracy, which is the worst: set its mode to max",
+        ),
     ],
 )
 def test_wrong_settings(fit: Run, words: tuple[str, ...], sentence: str) -> None:

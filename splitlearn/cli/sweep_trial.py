@@ -19,6 +19,7 @@ from lightning import LightningDataModule, LightningModule, Trainer, seed_everyt
 
 from splitlearn.analysis import complexity
 from splitlearn.cli.messages import UsageError, one_sentence
+from splitlearn.cli.monitors import check_monitors
 from splitlearn.cli.precheck import KEYS
 from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
 from splitlearn.data.feature_cache import EXACT, MEASURED, is_complete
@@ -164,8 +165,8 @@ class ConfigTrial:
         """Return the settings of a point.
 
         Raises:
-            UsageError: if a parameter's path or value does not fit the config, or a trial would need other
-                machines or forked processes.
+            UsageError: if a parameter's path or value does not fit the config, a trial would need other
+                machines or forked processes, or watch a metric the wrong way round.
         """
         # in one word, since a value may begin with a minus
         settings = _parsed([*self.words, *(f"--{name}={value}" for name, value in values.items())])
@@ -173,6 +174,7 @@ class ConfigTrial:
             raise UsageError("a trial runs on one machine, several share the sweep: leave --trainer.num_nodes at 1")
         if str(settings.trainer.strategy).startswith(FORKS):
             raise UsageError("processes of a trial are started as commands, not forked: use --trainer.strategy ddp")
+        check_monitors(settings.trainer)
         return settings
 
     def build(self, values: Mapping[str, Value]) -> tuple[LightningModule, Any]:

@@ -20,6 +20,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from splitlearn.analysis import complexity
 from splitlearn.cli.messages import UsageError
+from splitlearn.cli.monitors import check_monitors
 from splitlearn.cli.named_weights import check_named_weights
 from splitlearn.cli.precheck import TRAINER_COMMANDS
 from splitlearn.cli.run_folder import RunFolder, experiment_folder, newest_checkpoint
@@ -94,8 +95,10 @@ class SplitCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Refuse a damaged checkpoint before anything is built."""
+        """Refuse a damaged checkpoint, and a metric watched the wrong way round, before anything is built."""
         super().parse_arguments(parser, args)
+        if self.config.subcommand == "fit":
+            check_monitors(self.config.fit.trainer, self.config.fit.checkpoint)
         path = self.config[self.config.subcommand].get("ckpt_path")
         if path is not None and Path(path).is_file():
             check_layout(read_checkpoint(path), path)

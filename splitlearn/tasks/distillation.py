@@ -234,7 +234,7 @@ class DistillationTask(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule and files."""
-        return [KeepFrozen(), SameSchedule(), OwnFiles()]
+        return [KeepFrozen(self), SameSchedule(), OwnFiles()]
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what trains, and its schedulers."""

@@ -27,28 +27,33 @@ class KeepFrozen(Callback):
 
     Tasks bring it along. Between epochs, other callbacks may exchange weights or reset statistics, as
     `StochasticWeightAveraging` and `WeightAveraging` do: frozen ones are put back before a batch sees them, and
-    checkpoints get them as they were. What has changed by the end of an epoch or of the run, its batches have seen:
-    that is an error. It holds a copy of the frozen tensors, on the CPU.
+    checkpoints get them as they were. What has changed before training begins, by the end of an epoch or of the run,
+    is an error. It holds a copy of the frozen tensors, on the CPU.
+
+    Args:
+        module: to note what is frozen in, before any callback is set up; None leaves that to its own setup.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: LightningModule | None = None) -> None:
         self._kept: dict[str, Tensor] = {}
         self._modules: list[str] = []
         self._fingerprints: dict[str, str] = {}
+        if module is not None:
+            self._note(module)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Note what is frozen, before a strategy exchanges modules or their type."""
+        """Note what is frozen, before a strategy exchanges modules or their type; nothing but training needs it."""
         if stage == "fit":
-            self._modules = frozen_modules(pl_module)
-            self._kept = {name: t.detach().cpu().clone() for name, t in frozen_tensors(pl_module).items()}
+            self._note(pl_module)
+        else:
+            self._kept.clear()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Freeze modules that were put in the place of frozen ones; take what a resumed run has loaded."""
+        """Freeze modules that were put in the place of frozen ones; refuse to begin if what is frozen has changed."""
         for name in set(self._modules) - set(frozen_modules(pl_module)):
             freeze(pl_module.get_submodule(name))
-        for name, tensor in frozen_tensors(pl_module).items():
-            if name not in self._kept or not _equal(tensor, self._kept[name]):
-                self._kept[name] = tensor.detach().cpu().clone()
+        self._note(pl_module)
+        self._check(pl_module, "before training")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put back what callbacks have changed between epochs."""
@@ -75,6 +80,11 @@ class KeepFrozen(Callback):
         """Refuse to end well if what is frozen has changed."""
         self._check(pl_module)
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Likewise, once the callbacks before it have cleared up."""
+        if stage == "fit":
+            self._check(pl_module, "after training")
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save what is frozen as it was, and its fingerprints."""
         saved = checkpoint["state_dict"]
@@ -85,16 +95,26 @@ class KeepFrozen(Callback):
         checkpoint[FROZEN_KEY] = dict(self._fingerprints)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint whose frozen network was changed."""
+        """Refuse a checkpoint whose frozen network was changed; a run that goes on from it keeps that one."""
         check_frozen(checkpoint, "the checkpoint")
+        for name in self._kept.keys() & checkpoint["state_dict"].keys():
+            self._kept[name] = checkpoint["state_dict"][name].detach().cpu().clone()
+        self._fingerprints = {}
 
-    def _check(self, module: LightningModule) -> None:
+    def _note(self, module: LightningModule) -> None:
+        """Keep a copy of what is frozen and not yet kept."""
+        self._modules = [*dict.fromkeys([*self._modules, *frozen_modules(module)])]
+        for name, tensor in frozen_tensors(module).items():
+            if name not in self._kept:
+                self._kept[name] = tensor.detach().cpu().clone()
+
+    def _check(self, module: LightningModule, when: str = "while training") -> None:
         found = frozen_tensors(module)
         changed = [name for name, kept in self._kept.items() if name not in found or not _equal(found[name], kept)]
         if changed:
             others = f" and {len(changed) - 1} others" if len(changed) > 1 else ""
             raise FrozenError(
-                f"{changed[0]}{others} changed while training, although frozen: leave out the callback, optimizer or "
+                f"{changed[0]}{others} changed {when}, although frozen: leave out the callback, optimizer or "
                 "strategy that does so, or let the network train, as UnfrozenSplitModel does"
             )
 

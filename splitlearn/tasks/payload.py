@@ -65,7 +65,7 @@ class PayloadTask(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule and files."""
-        return [KeepFrozen(), SameSchedule(), OwnFiles()]
+        return [KeepFrozen(self), SameSchedule(), OwnFiles()]
 
     def on_test_start(self) -> None:
         """Refuse data that several processes would count twice in part."""

@@ -11,6 +11,8 @@ from lightning.pytorch.cli import LRSchedulerCallable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from splitlearn.tasks.monitors import better_mode
+
 
 def schedule(task: LightningModule, optimizer: Optimizer, make: LRSchedulerCallable, monitor: str) -> dict[str, Any]:
     """Return a scheduler as Lightning takes it.
@@ -22,7 +24,8 @@ def schedule(task: LightningModule, optimizer: Optimizer, make: LRSchedulerCalla
         monitor: what ReduceLROnPlateau watches, after each validation.
 
     Raises:
-        ValueError: if the run is longer than the scheduler, or of unknown length, or has no validation to watch.
+        ValueError: if the run is longer than the scheduler, or of unknown length, or has no validation to watch, or
+            watches it the wrong way round.
     """
     makes: Callable[..., Any] = make
     try:
@@ -37,6 +40,11 @@ def schedule(task: LightningModule, optimizer: Optimizer, make: LRSchedulerCalla
     found: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
     if isinstance(scheduler, ReduceLROnPlateau):
         _check_validated(task.trainer, monitor)
+        if scheduler.mode != (right := better_mode(monitor) or scheduler.mode):
+            raise ValueError(
+                f"ReduceLROnPlateau watches {monitor}, and takes worse for better in mode {scheduler.mode}: set its "
+                f"mode to {right}"
+            )
         every = task.trainer.check_val_every_n_epoch
         found |= {"frequency": every or 1, "strict": every is not None}  # by batches, the first may come later
     return found

@@ -159,6 +159,7 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
         (SPACE, ["--cpus", "0"], "--launcher processes cannot be made: a worker takes 1 CPU or more"),
         (SPACE, ["--trainer.num_nodes", "2"], "a trial runs on one machine, several share the sweep"),
         (SPACE, ["--trainer.strategy", "ddp_spawn"], "started as commands, not forked: use --trainer.strategy ddp"),
+        (SPACE, ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/map"], "set its mode to max"),
     ],
 )
 def test_what_cannot_be_swept_is_told(

@@ -139,6 +139,14 @@ def test_broken_configs(run: Run, text: str, sentence: str) -> None:
         (("--data", "data/digits.yaml"), "data: there is no file data/digits.yaml"),
         (("--model.model.codec", "codecs/x.yml"), "model.model.codec: there is no file codecs/x.yml"),
         (("--modell.x", "3"), "fit has no option --modell.x, did you mean model?"),
+        (
+            ("--checkpoint.monitor", "val/task_loss"),
+            "the checkpoint looks for the highest val/task_loss, which is the worst: set --checkpoint.mode min",
+        ),
+        (
+            ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/accuracy"),
+            "EarlyStopping looks for the lowest val/accuracy, which is the worst: set its mode to max",
+        ),
     ],
 )
 def test_wrong_settings(fit: Run, words: tuple[str, ...], sentence: str) -> None:

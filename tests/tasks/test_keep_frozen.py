@@ -24,6 +24,7 @@ from splitlearn.tasks import (
     FrozenError,
     KeepFrozen,
 )
+from splitlearn.tasks.keep_frozen import check_frozen
 from splitlearn.tasks.loading import load_weights_into, read_checkpoint
 from tests.networks import SHAPE, datta, network
 from tests.tasks.conftest import MakeTrainer
@@ -119,6 +120,30 @@ def test_a_change_in_training_stops_the_run(
     assert not list(tmp_path.glob("*.ckpt"))
 
 
+class Early(Callback):
+    """Changes the network in one hook outside of the epochs."""
+
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, lambda trainer, module, stage="fit": count(module))
+
+
+@pytest.mark.parametrize(
+    ("hook", "when"), [("setup", "before"), ("on_fit_start", "before"), ("on_fit_end", "while"), ("teardown", "after")]
+)
+def test_a_change_outside_of_the_epochs_stops_the_run(
+    hook: str, when: str, make_trainer: MakeTrainer, data: Digits
+) -> None:
+    with pytest.raises(FrozenError, match=rf"running_mean changed {when} training, although frozen: leave out"):
+        make_trainer(callbacks=[Early(hook)]).fit(ClassificationTask(datta(), 10), data)
+
+
+def test_a_test_keeps_no_copy(make_trainer: MakeTrainer, data: Digits) -> None:
+    trainer = make_trainer(limit_test_batches=1)
+    trainer.test(ClassificationTask(datta(), 10), data, verbose=False)
+    (callback,) = (each for each in trainer.callbacks if isinstance(each, KeepFrozen))  # type: ignore[attr-defined]
+    assert not callback._kept
+
+
 def test_pruning_is_refused(make_trainer: MakeTrainer, data: Digits) -> None:
     with pytest.raises(FrozenError, match="leave out the callback"):
         make_trainer(callbacks=[ModelPruning("l1_unstructured", amount=0.5)], max_epochs=2).fit(
@@ -204,8 +229,12 @@ def test_a_resumed_run_keeps_what_it_has_loaded(make_trainer: MakeTrainer, data:
     make_trainer(callbacks=[checkpoint], enable_checkpointing=True).fit(task, data)
     elsewhere = ModelCheckpoint(tmp_path / "again", filename="last")
     again = make_trainer(callbacks=[elsewhere], enable_checkpointing=True, max_epochs=2)
+    kept = before(task)
     again.fit(other, data, ckpt_path=tmp_path / "last.ckpt", weights_only=False)
-    assert all(torch.equal(frozen_tensors(other)[name], tensor) for name, tensor in before(task).items())
+    saved = read_checkpoint(tmp_path / "again" / "last.ckpt")
+    check_frozen(saved, "it")
+    assert all(torch.equal(frozen_tensors(other)[name], tensor) for name, tensor in kept.items())
+    assert all(torch.equal(saved["state_dict"][name], tensor) for name, tensor in kept.items())
 
 
 def test_a_students_frozen_parts_are_kept(make_trainer: MakeTrainer, data: Digits) -> None:

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LinearLR, OneCycleLR, ReduceLROnPlateau
 
 from splitlearn.data import Digits
 from splitlearn.tasks import ClassificationTask
+from splitlearn.tasks.monitors import better_mode
 from tests.networks import datta
 from tests.tasks.conftest import MakeTrainer
 
@@ -43,6 +44,31 @@ def test_a_plateau_without_validation_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"ReduceLROnPlateau watches val/task_loss, .* let it validate"):
         make_trainer(**options).fit(task(PLATEAU), data)
+
+
+def test_a_plateau_that_takes_worse_for_better_is_refused(make_trainer: MakeTrainer, data: Digits) -> None:
+    with pytest.raises(ValueError, match=r"watches val/task_loss, .* in mode max: set its mode to min"):
+        make_trainer().fit(task(partial(PLATEAU, mode="max")), data)
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode"),
+    [
+        ("val/task_loss", "min"),
+        ("val/estimated_bits", "min"),
+        ("val/bytes_per_image", "min"),
+        ("train/error", "min"),
+        ("val/accuracy_top5", "max"),
+        ("val/map", "max"),
+        ("val/map50", "max"),
+        ("val/miou", "max"),
+        ("val/mapped", None),
+        ("epoch", None),
+        ("accuracy_loss", None),
+    ],
+)
+def test_the_name_of_a_metric_tells_its_mode(metric: str, mode: str | None) -> None:
+    assert better_mode(metric) == mode
 
 
 def test_a_longer_resume_of_one_cycle_is_refused_at_once(

@@ -83,6 +83,7 @@ def sweep(
 
     from splitlearn.analysis.terminal import print_whole
     from splitlearn.cli.instances import instance
+    from splitlearn.cli.sweep_data import facts_of
     from splitlearn.cli.sweep_processes import SweepTrial
     from splitlearn.cli.sweep_trial import ConfigTrial, settings_of
     from splitlearn.data import DataError
@@ -127,6 +128,7 @@ def sweep(
         study = Study(address, name)  # whether it can be reached
         run.data_of(getattr(task, "model", None), data)  # the first point's features; workers find them there
         settings = {"config": settings_of(words), "rate": rate, "score": score, "cache": cache, "views": views}
+        settings["data"] = facts_of(data)
         study.create(drawn_from, trials, seed, settings)  # last, since another launch must repeat these settings
     except StudyError as error:
         raise UsageError(str(error)) from error

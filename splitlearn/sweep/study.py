@@ -106,7 +106,7 @@ class Study:
             trials: how many points there are to be.
             seed: of the draws.
             settings: what else must not change between two launches: `rate` and `score`, the names of the metrics to
-                minimise and to maximise, and the config, say.
+                minimise and to maximise, and the config, say. Those that an earlier splitlearn did not note may be any.
 
         Raises:
             StudyError: if the storage holds a sweep of this name with another space, seed or settings.
@@ -118,7 +118,7 @@ class Study:
         present = self._study.user_attrs.get("settings")
         if present is None:
             self._study.set_user_attr("settings", wanted)
-        elif present != wanted:
+        elif present != (wanted := {name: value for name, value in wanted.items() if name in present}):
             raise StudyError(
                 f"the storage holds a sweep {self.name!r} with another {' and '.join(_different(present, wanted))}: "
                 "launch it as it was begun, or name another --storage or --out"

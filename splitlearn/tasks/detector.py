@@ -97,7 +97,7 @@ class DetectorTask(LightningModule):
 
     def on_test_start(self) -> None:
         """Refuse data that several processes would count twice in part."""
-        check_no_repeats(self.trainer.test_dataloaders)
+        check_no_repeats(self.trainer.test_dataloaders, self.trainer.world_size)
 
     def forward(self, images: Sequence[Tensor]) -> Any:
         """Return what the detector finds: a dict an image."""

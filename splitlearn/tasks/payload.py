@@ -69,7 +69,7 @@ class PayloadTask(LightningModule):
 
     def on_test_start(self) -> None:
         """Refuse data that several processes would count twice in part."""
-        check_no_repeats(self.trainer.test_dataloaders)
+        check_no_repeats(self.trainer.test_dataloaders, self.trainer.world_size)
 
     def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Have the codecs prove on the first batch that they lose nothing."""

@@ -80,20 +80,27 @@ def image_names(numbers: Sequence[int], dataset: object, root: str | Path | None
     return [ImageName(number, "" if files is None else _relative(files[number], base)) for number in numbers]
 
 
-def check_no_repeats(loaders: Any) -> None:
-    """Refuse loaders that share images out evenly to several processes and so give some of them twice.
+def check_no_repeats(loaders: Any, processes: int) -> None:
+    """Refuse loaders that give some images to several processes.
 
     Args:
         loaders: of a Trainer, one or several.
+        processes: how many there are.
 
     Raises:
-        ValueError: if there are such.
+        ValueError: if there are such, or loaders that do not tell.
     """
-    for loader in CombinedLoader(loaders).flattened:
-        sampler = getattr(loader, "sampler", None)
-        if isinstance(sampler, DistributedSampler) and sampler.total_size > len(sampler.dataset):  # type: ignore[arg-type]
+    for loader in CombinedLoader(loaders).flattened if processes > 1 else ():
+        batches = getattr(loader, "batch_sampler", None)  # one of a class of its own has the sampler that is used
+        sampler = getattr(batches, "sampler", None) or getattr(loader, "sampler", None)
+        if not isinstance(sampler, DistributedSampler) or sampler.num_replicas != processes:
             raise ValueError(
-                f"shared out evenly to {sampler.num_replicas} processes, some of {len(sampler.dataset)} images would "  # type: ignore[arg-type]
+                f"nothing shares these data out to {processes} processes, and each would look at all of them: test in "
+                "one process, --trainer.devices 1, or derive the data from ImageDataModule"
+            )
+        if sampler.total_size > len(sampler.dataset):  # type: ignore[arg-type]
+            raise ValueError(
+                f"shared out evenly to {processes} processes, some of {len(sampler.dataset)} images would "  # type: ignore[arg-type]
                 "count twice: test in one process, --trainer.devices 1, or derive the data from ImageDataModule"
             )
 

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import torch
 from lightning import LightningDataModule, Trainer, seed_everything
+from PIL import Image
 
+from splitlearn.cli.sweep_data import facts_of
 from splitlearn.cli.sweep_trial import ConfigTrial
+from splitlearn.data import ImageFolder
 from splitlearn.deploy import load_bottleneck
 from splitlearn.deploy.bottleneck_file import read_export
 from splitlearn.models import resnet8
@@ -97,6 +100,21 @@ def test_a_sweep_is_lengthened_and_not_repeated(space: Path, tmp_path: Path, run
     assert (outcome.status, "with another seed: launch it as it was begun" in outcome.error) == (2, True)
     outcome = run(*words(space, out, "--trials", "3", "--model.num_classes", "11"))
     assert (outcome.status, "with another config (model.num_classes): launch it" in outcome.error) == (2, True)
+
+
+def test_data_tell_themselves_from_others_wherever_they_lie(tmp_path: Path) -> None:
+    for root, names in (("a", "xyz"), ("b", "xyz"), ("c", "xyw")):
+        for part in ("train", "test"):
+            for number, name in enumerate(names):
+                file = tmp_path / root / part / "cat" / f"{name}{number}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (8, 8)).save(file)
+    one, same, other = (facts_of(ImageFolder(tmp_path / root, 8, val_size=1)) for root in "abc")
+    assert one == same != other
+    assert one is not None
+    assert (one["train"], one["val"], one["test"], one["classes"]) == (2, 1, 3, ["cat"])
+    assert one["test_files"] == ["x0.png", "z2.png"]
+    assert facts_of(NothingHeldOut()) is None
 
 
 def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:

@@ -43,6 +43,18 @@ def test_a_sweep_can_be_lengthened_and_not_changed(tmp_path: Path) -> None:
         Study(storage(tmp_path), "sweep").create(Space({"x": Uniform(1, 2)}), 6, 0, {**SETTINGS, "rate": "bytes"})
 
 
+def test_what_a_sweep_of_before_does_not_tell_may_be_any(tmp_path: Path) -> None:
+    created(tmp_path)
+    Study(storage(tmp_path), "sweep").create(SPACE, 6, 0, {**SETTINGS, "data": {"train": 9}})
+    for images in (9, 9, 8):
+        study = Study(storage(tmp_path), "other")
+        if images == 9:
+            study.create(SPACE, 6, 0, {**SETTINGS, "data": {"train": images}})
+        else:
+            with pytest.raises(StudyError, match=r"with another data \(train\): launch it as it was begun"):
+                study.create(SPACE, 6, 0, {**SETTINGS, "data": {"train": images}})
+
+
 def test_claims_are_given_once(tmp_path: Path) -> None:
     study, other = created(tmp_path), created(tmp_path)
     claims = [claim for _ in range(4) for claim in (study.claim(), other.claim())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, Subset
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset, Subset
 
 from splitlearn.data import DataError, Digits, FolderSegmentation, ImageFolder
 from splitlearn.metrics import ObjectScores
@@ -96,7 +97,7 @@ def test_processes_share_images_and_none_twice(processes: int) -> None:
     for rank in range(processes):
         data.trainer = Process(rank, processes)  # type: ignore[assignment]
         for loader in (data.test_dataloader(), data.predict_dataloader()):
-            check_no_repeats(loader)
+            check_no_repeats(loader, processes)
             seen += [images for images, _ in loader]
     alone = data._test.__getitems__(list(range(10)))[0]
     both = torch.cat(seen)
@@ -112,11 +113,35 @@ def test_other_datas_images_are_not_counted_twice() -> None:
     data.setup("test")
     images: Any = data._test
     even = DataLoader(images, sampler=DistributedSampler(images, 3, 0))
-    check_no_repeats(even)  # 297 images
+    check_no_repeats(even, 3)  # 297 images
     with pytest.raises(
         ValueError, match="shared out evenly to 2 processes, some of 297 images would count twice: test in"
     ):
-        check_no_repeats([even, DataLoader(images, sampler=DistributedSampler(images, 2, 0))])
+        check_no_repeats(DataLoader(images, sampler=DistributedSampler(images, 2, 0)), 2)
+    with pytest.raises(ValueError, match="some of 297 images would count twice"):
+        check_no_repeats(DataLoader(images, batch_sampler=OwnBatches(DistributedSampler(images, 2, 0), 5, False)), 2)
+    check_no_repeats(DataLoader(images, batch_sampler=OwnBatches(DistributedSampler(images, 3, 0), 5, False)), 3)
+
+
+class OwnBatches(BatchSampler):
+    """As a loader may have them."""
+
+
+class Stream(IterableDataset[int]):
+    """Numbers without places."""
+
+    def __iter__(self) -> Iterator[int]:
+        yield from range(9)
+
+
+def test_what_nothing_shares_out_is_refused() -> None:
+    images: Any = range(9)
+    shared = DataLoader(images, sampler=DistributedSampler(images, 3, 0))
+    whole = DataLoader(images, batch_sampler=OwnBatches(range(9), 3, False))
+    for loader in (DataLoader(images), whole, DataLoader(Stream()), [[1, 2], [3]], shared):
+        check_no_repeats([loader], 1)
+        with pytest.raises(ValueError, match=r"nothing shares these data out to 2 processes, .*: test in one process"):
+            check_no_repeats([loader], 2)
 
 
 @pytest.mark.parametrize("masks", [False, True])

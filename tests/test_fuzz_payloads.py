@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitlearn.codecs import CodecError
-from splitlearn.models import EarlyExitModel, SplitModel
+from splitlearn.models import EarlyExitModel, FeatureCoder, SplitModel
 from splitlearn.testing.forgery import other_shape
 
 ROOT = Path(__file__).parents[1]
@@ -104,7 +104,7 @@ def test_finds_what_a_payload_sets_off(
 
 
 def test_finds_parts_that_are_not_tied_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("models.split_model", "models.receive", "testing.forgery"):
+    for module in ("models.coder", "models.receive", "testing.forgery"):
         monkeypatch.setattr(f"splitlearn.{module}.next_context", lambda payload, context: context)
     assert fuzz(TENSORS, 400).violation["problem"] == "a part of another image's payload is taken"
 
@@ -115,7 +115,7 @@ def test_finds_what_looks_like_an_empty_payload(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_finds_shapes_that_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SplitModel, "_check_received", lambda *_: None)
+    monkeypatch.setattr(FeatureCoder, "_check_received", lambda *_: None)
     found = fuzz("bottleneck, Step, static Huffman", 1000).violation
     assert found is not None
 

@@ -353,9 +353,9 @@ def bytes_between() -> SplitModel:
 
 def of_split_model(rate_loss: RateLoss) -> DistillationTask:
     model = bytes_between()
-    pairs = [("layer2", "bottlenecks.0.decoder")]
-    at = "bottlenecks.0.encoder"
-    return DistillationTask(resnet8(), model, pairs, ["bottlenecks"], None, None, at, None, rate_loss, 0.1)
+    pairs = [("layer2", "coder.bottlenecks.0.decoder")]
+    at = "coder.bottlenecks.0.encoder"
+    return DistillationTask(resnet8(), model, pairs, ["coder.bottlenecks"], None, None, at, None, rate_loss, 0.1)
 
 
 def test_a_density_is_learnt_of_a_student_with_bytes(make_trainer: MakeTrainer) -> None:

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from splitlearn.models import CutError, Split, legal_cuts, split
+from splitlearn.models import CutError, Split, legal_cuts, resnet8, split
 from splitlearn.models.cutting.cut import make_batches
 
 SHAPE = (3, 16, 16)
@@ -213,3 +213,11 @@ def test_a_config_names_the_function() -> None:
     net = parser.instantiate(config).net
     assert isinstance(net, Split)
     assert net.shapes == ((128, 4, 4),)
+
+
+@pytest.mark.parametrize("at", ["layer2", "conv1"])
+def test_a_head_may_be_copied_alone(at: str) -> None:
+    net = split(resnet8(), at, SHAPE)
+    images = torch.rand(2, *SHAPE)
+    for copied in (copy.deepcopy(net.head), copy.deepcopy(net).head):
+        assert all(map(torch.equal, copied(images), net.head(images)))

@@ -22,6 +22,19 @@ from splitlearn.models.images import like
 Method = Callable[[nn.Module, str, Sequence[Tensor]], Halves]
 
 
+class _Guard:
+    """Asks a proof about what a head is about to take.
+
+    An object that knows no `Split`: a head may then be copied or pickled by itself, and its guard with it.
+    """
+
+    def __init__(self, proof: Proof, by_image: bool) -> None:
+        self.proof, self.by_image = proof, by_image
+
+    def __call__(self, head: nn.Module, given: tuple[Any, ...]) -> None:
+        self.proof.check(None if self.by_image or not given else given[0], head.training)
+
+
 class Split(nn.Module):
     """A network in two halves that share its parameters.
 
@@ -85,10 +98,7 @@ class Split(nn.Module):
     def guard(self, proof: Proof) -> None:
         """Let the head ask `proof` about what it is given; it must be told again of another head."""
         self.proof = proof
-        self.head.register_forward_pre_hook(self._ask)
-
-    def _ask(self, head: nn.Module, given: tuple[Any, ...]) -> None:
-        self.proof.check(None if self.by_image or not given else given[0], head.training)
+        self.head.register_forward_pre_hook(_Guard(proof, self.by_image))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

@@ -276,7 +276,7 @@ def test_what_makes_no_bank_is_told() -> None:
     others = [models_of(cut("layer2"))[0]]
     others.append(SplitModel(member(0).net, MinMax(4), RunLength(), normalize=Normalize([0.5] * 3, [0.2] * 3)))
     for other in others:
-        with pytest.raises(ValueError, match="share one (network and one cut: make each|normalization: give)"):
+        with pytest.raises(ValueError, match=r"share one (network and one cut: make each|normalization: give)"):
             VariableRateModel.of([models[0], other], points[:2])
 
 

@@ -95,7 +95,7 @@ def test_photos_take_the_place_of_validation_images(calibrate: Run) -> None:
         assert outcome.status == 0, outcome.err
         assert "Calibration on 3 images" in outcome.out
     first, second = (load_bottleneck(f"{name}.safetensors", network()) for name in ("plain", "listed"))
-    assert first.coder.quantizers[0].state_dict().keys() == second.quantizers[0].state_dict().keys()
+    assert first.coder.quantizers[0].state_dict().keys() == second.coder.quantizers[0].state_dict().keys()
 
 
 @pytest.mark.parametrize(

@@ -251,8 +251,8 @@ def claims(payload: bytes, rng: random.Random) -> bytes:
         return payload[:12] + header + zlib.crc32(header).to_bytes(4, "big") + payload[33:]
     if b"ispe" in payload:  # AVIF, HEIC: the size stands beside the picture, which has its own
         at = payload.index(b"ispe") + 8
-        size = (rng.choice((0, 1, 32, SIDE, 2**15, 2**31)) for _ in range(2))
-        return payload[:at] + b"".join(n.to_bytes(4, "big") for n in size) + payload[at + 8 :]
+        sides = [rng.choice((0, 1, 32, SIDE, 2**15, 2**31)) for _ in range(2)]
+        return payload[:at] + b"".join(n.to_bytes(4, "big") for n in sides) + payload[at + 8 :]
     if payload[:2] == b"\xff\x4f":  # JPEG 2000: precincts, layers, levels and blocks stand behind a marker
         at = payload.index(b"\xff\x52") + 4
         return payload[:at] + bytes(rng.choice((0, 0, 1, 4, 5, 255)) for _ in range(10)) + payload[at + 10 :]

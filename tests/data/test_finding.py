@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -100,8 +101,13 @@ def test_folders_beside_are_searched_no_farther_than_the_first_image(
     root = make_folder(("train", "test"), count=3)
     for name in ("a/1.png", "b/2.png"):
         put(root / name)
-    scan, seen = os.scandir, []
-    monkeypatch.setattr(os, "scandir", lambda folder: seen.append(Path(folder).name) or scan(folder))
+    scan, seen = os.scandir, list[str]()
+
+    def watched(folder: Path) -> Any:
+        seen.append(Path(folder).name)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", watched)
     with pytest.warns(UserWarning, match=r"a/1\.png is passed over"):
         sizes(root)
     assert "a" in seen

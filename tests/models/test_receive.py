@@ -40,7 +40,7 @@ from tests.networks import SHAPE, carra, datta, digits, network
 Lie = dict[str, Any]
 
 
-def forged(model: SplitModel, payload: bytes, *lies: Lie) -> bytes:
+def forged(model: SplitModel | TiledFeatures, payload: bytes, *lies: Lie) -> bytes:
     """Return a payload whose parts differ from an honest one's by what `lies` say, with every check sum made right."""
     parts, context = [], model.coder.context
     for part, lie in zip(read_parts(payload, model.coder.carriers, model.coder.context), lies, strict=True):

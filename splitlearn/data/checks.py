@@ -79,15 +79,15 @@ def pixels_of(image: Any, act: Any, before: Tensor | Image.Image) -> Tensor:
     return plain.expand(3, -1, -1) if plain.shape[0] == 1 else plain
 
 
-def floats_of(images: Any, act: Any, before: Tensor, step: int = 0) -> Tensor:
+def floats_of(images: Any, act: Any, before: Tensor, is_looked_at: bool = True, was_bright: bool = False) -> Tensor:
     """Return a batch that a `train_transform` has made as float32 `(B, C, H, W)` about [0, 1].
 
     Args:
         images: floats about [0, 1], or uint8, of as many images; one channel becomes three.
         act: what has made it.
-        before: the batch that it was given, float32 in [0, 1].
-        step: how many batches came before it. On a GPU, values of the first `LOOKED_AT` alone are looked at, since a
-            look waits until all that was launched has been computed.
+        before: the batch that it was given, which it may have changed in place.
+        is_looked_at: whether values are looked at, which on a GPU waits until all that was launched has been computed.
+        was_bright: whether the batch that it was given was bright.
 
     Raises:
         DataError: it is something else.
@@ -96,12 +96,12 @@ def floats_of(images: Any, act: Any, before: Tensor, step: int = 0) -> Tensor:
     plain: Tensor = images.as_subclass(Tensor)
     if len(plain) != len(before):
         raise DataError(f"{_name(act)} makes {len(plain)} images of {len(before)}: have it keep their number")
-    if step < LOOKED_AT or plain.device.type == "cpu":
+    if is_looked_at:
         if plain.is_floating_point():
             _check_range(plain, act)
-            if 0 < plain.max() < BLACK and before.max() * 255 > DARK:
+            if was_bright and 0 < plain.max() < BLACK:
                 raise DataError(_divided(act))
-        elif plain.max() <= 1 and before.max() * 255 > DARK:
+        elif was_bright and plain.max() <= 1:
             rank_zero_warn(_unscaled(act, "integers of 0 and 1"))
     plain = plain.float() if plain.is_floating_point() else plain.float() / 255
     return plain.expand(-1, before.shape[1], -1, -1) if plain.shape[1] == 1 else plain
@@ -204,12 +204,14 @@ def batch_of(act: Callable[[Tensor], Any], images: Tensor, step: int = 0) -> Ten
     Args:
         act: the transform.
         images: float32 `(B, C, H, W)` in [0, 1].
-        step: how many batches came before it; see `floats_of`.
+        step: how many batches came before it. On a GPU, values of the first `LOOKED_AT` alone are looked at.
 
     Raises:
         DataError: it fails, or returns no such batch.
     """
-    return floats_of(tried(act, images), act, images, step)
+    is_looked_at = step < LOOKED_AT or images.device.type == "cpu"
+    was_bright = is_looked_at and bool(images.max() * 255 > DARK)  # asked before the transform may change it in place
+    return floats_of(tried(act, images), act, images, is_looked_at, was_bright)
 
 
 def _check_form(image: Any, act: Any, dimensions: int, form: str) -> None:

@@ -83,7 +83,7 @@ class SplitModel(CutModel):
     def coded_by(self, quantizers: Sequence[Quantizer], codecs: Sequence[Codec]) -> Self:
         """Return a model with these quantizers and codecs that shares network and bottlenecks with this one."""
         model = copy.copy(self)
-        model._modules = dict(self._modules)
+        model._modules, model._buffers = dict(self._modules), dict(self._buffers)
         model.coder = self.coder.coded_by(quantizers, codecs)
         return model
 

@@ -262,3 +262,10 @@ def test_a_collapsed_network_is_still_sent_and_decoded() -> None:
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     assert torch.equal(model.decompress(model.compress(images())), model(images()))
+
+
+def test_a_twin_with_other_codecs_has_temperatures_of_its_own() -> None:
+    model = EarlyExitModel(split(network(), "layer2", SHAPE), MinMax(4), Huffman(), ["layer1"])
+    twin = model.coded_by([MinMax(2)], [Huffman()])
+    twin.temperatures = torch.tensor([50.0])
+    assert model.temperatures.tolist() == [1.0]

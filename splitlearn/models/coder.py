@@ -17,7 +17,7 @@ from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.codecs.container import next_context
 from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, FeatureShape, Identity
 from splitlearn.models.cutting import Split
-from splitlearn.models.images import like
+from splitlearn.models.images import like, typed
 from splitlearn.models.message import join_parts
 from splitlearn.models.receive import (
     Carrier,
@@ -121,8 +121,8 @@ class FeatureCoder(nn.Module):
 
     def restored(self, latents_hat: Iterable[Tensor]) -> tuple[Tensor, ...]:
         """Return the crossing tensors that the decoders make of latents."""
-        typed = map(self.typed, latents_hat)
-        return tuple(unit.decoder(tensor) for unit, tensor in zip(self._units(), typed, strict=True))
+        pairs = zip(self._units(), latents_hat, strict=True)
+        return tuple(unit.decoder(typed(latent, self.net)) for unit, latent in pairs)
 
     def latents(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return the float latents of crossing tensors: what the quantizers are given."""
@@ -138,7 +138,7 @@ class FeatureCoder(nn.Module):
         try:
             with torch.no_grad():
                 empty = [torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in shapes]
-                return [tuple(t.shape[1:]) for t in self.latents(list(map(self.typed, empty)))]
+                return [tuple(t.shape[1:]) for t in self.latents([typed(tensor, self.net) for tensor in empty])]
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -257,10 +257,6 @@ class FeatureCoder(nn.Module):
                 codec.with_tables({name: t.numpy() for name, t in tables.items()}) if tables else codec
                 for codec, tables in zip(self.codecs, state["tables"], strict=True)
             )
-
-    def typed(self, tensor: Tensor) -> Tensor:
-        """Return a tensor in the type of the network's weights, float32 unless it was cast; integers as they are."""
-        return tensor.to(like(self.net).dtype) if tensor.is_floating_point() else tensor
 
     @property
     def _known_shapes(self) -> list[FeatureShape]:

@@ -13,7 +13,7 @@ from splitlearn.codecs.base import Payload
 from splitlearn.models.base import CompressionModel, Normalize
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
-from splitlearn.models.images import like, sent, taken
+from splitlearn.models.images import like, sent, taken, typed
 from splitlearn.models.receive import codec_errors
 from splitlearn.outputs import Features, SplitOutput
 
@@ -39,16 +39,15 @@ class CutModel(CompressionModel):
     def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
         """Return the crossing tensors of images in [0, 1], without a graph; or those that were made before."""
         if isinstance(images, Features):
-            dtype = like(self.net).dtype
-            return tuple(t.to(dtype) if t.is_floating_point() else t for t in images.tensors)
+            return tuple(typed(tensor, self.net) for tensor in images.tensors)
         with torch.no_grad():
             crossing: tuple[Tensor, ...] = self.net.head(self._normalized(images))
         return crossing
 
     def _normalized(self, images: Tensor) -> Tensor:
         """Return images as the head takes them: in the type of its weights, and normalized."""
-        typed: Tensor = taken(images, like(self.net), self.net.input_shape, self.net.by_image)
-        return typed if self.normalize is None else self.normalize(typed)
+        given: Tensor = taken(images, like(self.net), self.net.input_shape, self.net.by_image)
+        return given if self.normalize is None else self.normalize(given)
 
     def _run(self, coder: FeatureCoder, features: tuple[Tensor, ...]) -> SplitOutput:
         """Return the differentiable pass from crossing tensors, by way of a coder, without bytes."""

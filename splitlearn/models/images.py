@@ -19,6 +19,11 @@ def like(network: nn.Module) -> Tensor:
     return next((p for p in network.parameters() if p.is_floating_point()), torch.zeros((), dtype=torch.float32))
 
 
+def typed(tensor: Tensor, network: nn.Module) -> Tensor:
+    """Return a tensor in the type of a network's weights, float32 unless it was cast; integers as they are."""
+    return tensor.to(like(network).dtype) if tensor.is_floating_point() else tensor
+
+
 def one_size(images: Tensor | Sequence[Tensor]) -> Tensor:
     """Return images as a batch.
 

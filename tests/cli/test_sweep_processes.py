@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_sweep_command import CONFIG, ROOT, rows_of
+from tests.sweep.kills import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +86,4 @@ def test_no_process_outlives_a_killed_sweep(tmp_path: Path) -> None:
         assert sweep.poll() is None
     sweep.kill()
     sweep.wait()
-    deadline = time.time() + 60
-    while any(Path(f"/proc/{line.split()[0]}").is_dir() for line in found):
-        assert time.time() < deadline
-        time.sleep(0.5)
+    wait_for(lambda: not any(Path(f"/proc/{line.split()[0]}").is_dir() for line in found))

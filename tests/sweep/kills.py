@@ -70,10 +70,11 @@ def kill_at_random(
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.time() + 300
-    while not condition():
-        assert time.time() < deadline
+    for _ in range(3000):
+        if condition():
+            return
         time.sleep(0.1)
+    raise AssertionError("what was waited for has not come about")
 
 
 def running(study: Study) -> list[int]:

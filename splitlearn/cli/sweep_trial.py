@@ -24,7 +24,7 @@ from splitlearn.cli.precheck import KEYS
 from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
 from splitlearn.data.feature_cache import EXACT, MEASURED, is_complete
 from splitlearn.data.held_out import HeldOutImages
-from splitlearn.deploy import export_bottleneck, weights_id
+from splitlearn.deploy import answers, export_bottleneck, weights_id
 from splitlearn.models import SplitModel
 from splitlearn.outputs import init_args
 from splitlearn.sweep.space import Value
@@ -224,7 +224,7 @@ class ConfigTrial:
 
 
 def feature_key(model: SplitModel, data: ImageDataModule, precision: str, views: int) -> str:
-    """Return a name for what a head makes of data: another one if weights, cut, data or augmentation differ.
+    """Return a name for what a head makes of data: another one if weights, layers, cut, data or augmentation differ.
 
     Files below `root` are told apart by their number, sizes and the time of the newest change.
     """
@@ -232,6 +232,7 @@ def feature_key(model: SplitModel, data: ImageDataModule, precision: str, views:
     normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
     facts = [
         weights_id(model.net),
+        [f"{float(tensor.norm()):.4g}" for tensor in answers(model.net).values()],
         model.net.at,
         list(model.net.shapes),
         normalize,

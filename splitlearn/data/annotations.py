@@ -45,8 +45,8 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool 
 
     Raises:
         DataError: json or images are missing, the json is damaged, or it has other categories; it lists an image twice;
-            more than half of a box lies outside its image; with `masks`, an object has no segmentation or a malformed
-            one.
+            more than half of a box lies outside its image, or all boxes lie between 0 and 1; with `masks`, an object
+            has no segmentation or a malformed one.
     """
     content = _read_json(file)
     if _categories(file, content) != categories:
@@ -76,6 +76,11 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool 
         raise DataError(f"{file} lists no images: set the annotations to a COCO instances json of some")
     if not any(objects.values()):
         raise DataError(f"{file} lists images and no object in any of them: set the annotations to the right file")
+    if all(max(map(float, entry["bbox"])) <= 1 for entry in content["annotations"]):
+        raise DataError(
+            f"{file} has boxes between 0 and 1 alone, which are shares of the image: COCO's are in pixels, so multiply "
+            "them by its width and height"
+        )
     missing = [path for path in files.values() if not path.is_file()]
     if missing:
         raise DataError(

@@ -10,6 +10,7 @@
 | several pictures (animations, pages, MPO) | the first one |
 | a colour profile, gamma | not applied: numbers are taken for sRGB, as other frameworks take them |
 | floats, 32-bit or signed integers, CIELAB | refused: no range is stated, or there is no one way |
+| a GIF whose first picture leaves a part of it empty | white there if it has a transparent colour, else refused |
 | a transparent colour beside grey of 2, 4 or 16 or colours of 16 bits | refused |
 | damage, a wrong end, no bytes, more than 179 million pixels | refused |
 
@@ -55,8 +56,10 @@ def decode_rgb(file: Path) -> Image.Image:
     """
     try:
         with opened(file) as image:
-            raw_mode = stored_as(image)
+            raw_mode, is_covered = stored_as(image), _covers(image)
             image.load()
+            if not (is_covered or image.has_transparency_data):
+                raise _Refused("a first picture smaller than the whole, and no transparent colour for the rest")
             turn = TURNS.get(orientation(image))
             colours = _colours(image, raw_mode)
         return colours if turn is None else colours.transpose(turn)
@@ -100,6 +103,13 @@ def stored_as(image: Image.Image) -> str:
     """Return how an opened image's pixels are packed in its file, in Pillow's words; "" once it is loaded."""
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
     return str(tiles[0].args) if tiles else ""
+
+
+def _covers(image: Image.Image) -> bool:
+    """Whether the first picture of an opened GIF covers it; other formats state what lies around."""
+    if image.format != "GIF" or not isinstance(image, ImageFile.ImageFile) or not image.tile:
+        return True
+    return tuple(image.tile[0].extents or ()) == (0, 0, *image.size)
 
 
 def orientation(image: Image.Image) -> int:

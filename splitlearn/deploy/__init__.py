@@ -8,12 +8,12 @@ from splitlearn.deploy.bottleneck_file import (
     export_network,
     load_bottleneck,
     read_export,
-    weights_id,
 )
 from splitlearn.deploy.calibration import Calibration, CalibrationSettings, Trial, calibrate, prediction_distance
 from splitlearn.deploy.calibration_command import calibrate_command
 from splitlearn.deploy.command import export_command
 from splitlearn.deploy.early_exit_file import export_early_exit
+from splitlearn.deploy.identity import answers, weights_id
 from splitlearn.deploy.record import write_record
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "CalibrationSettings",
     "ExportError",
     "Trial",
+    "answers",
     "bank_command",
     "calibrate",
     "calibrate_command",

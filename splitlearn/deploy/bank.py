@@ -126,7 +126,7 @@ def read_bank(path: str | Path) -> tuple[str, list[Export]]:
     content, tensors = read_manifest(path)
     if not isinstance(content, dict) or content.get("format") != BANK_FORMAT:
         raise ExportError(f"{path} holds no bank: it was not written by splitlearn bank")
-    check_version(content.get("format_version", 0), BANK_VERSION, "write the bank again", path)
+    check_version(content.get("format_version", 0), (BANK_VERSION,), "write the bank again", path)
     with contradictions_told(path):
         if not isinstance(content["score"], str):
             raise ExportError(f"{path} names no metric that its rates are weighed by: write the bank again")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from splitlearn.analysis import complexity
 from splitlearn.codecs import Codec
+from splitlearn.deploy.identity import agree, answers, unordered_weights_id, weights_id
 from splitlearn.deploy.parts import PartError, described, rebuilt, rebuilt_module
 from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, crossing_shapes, split
 from splitlearn.models.images import like
@@ -28,7 +29,8 @@ from splitlearn.shortage import brief, of_machine
 from splitlearn.tasks.trust import may_be_named
 
 FORMAT = "splitlearn-bottleneck"
-FORMAT_VERSION = 2  # 2: quantizers and codecs for each tensor that crosses
+FORMAT_VERSION = 3  # 2: quantizers and codecs for each tensor that crosses; 3: weights in their places, answers
+READABLE = (2, 3)
 MOST_PIXELS = 2**24  # values of an image that an export can be for; a larger size is no image's
 
 
@@ -59,6 +61,7 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         tensors |= {f"codecs.{index}.{name}": torch.tensor(table) for name, table in codec.tables().items()}
     if model.normalize is not None:
         tensors |= {f"normalize.{name}": getattr(model.normalize, name).cpu() for name in ("mean", "std")}
+    tensors |= {f"answers.{name}": tensor for name, tensor in answers(model.net).items()}
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -151,7 +154,7 @@ def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) 
         if of_machine(error):
             raise
         raise _of_another(manifest, path, error) from error
-    found = weights_id(net)
+    found = weights_id(net) if manifest["format_version"] > 2 else unordered_weights_id(net)
     if found != manifest["weights_id"]:
         raise ExportError(
             f"{path} belongs to {owner} with weights {str(manifest['weights_id'])[:12]}, but this "
@@ -215,9 +218,14 @@ def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Spl
     """
     units, quantizers, codecs = (list(manifest[name]) for name in ("bottlenecks", "quantizers", "codecs"))
     owners = [f"bottlenecks.{i}." for i in range(len(units))] + [f"quantizers.{i}." for i in range(len(quantizers))]
-    owners += [f"codecs.{i}." for i in range(len(codecs))] + ["normalize."]
+    owners += [f"codecs.{i}." for i in range(len(codecs))] + ["normalize.", "answers."]
     if strangers := [name for name in tensors if not name.startswith(tuple(owners))]:
         raise PartError(f"its tensor {strangers[0][:60]} belongs to nothing that it describes")
+    if manifest["format_version"] > 2 and not agree(below("answers.", tensors), answers(net), like(net).dtype):
+        raise PartError(
+            f"this {net.name} has the weights of the network that it was trained in, but computes something else from "
+            "them (strides, dilations, activations, constants of its norms, its input): build the network as it was"
+        )
     model = SplitModel(
         net,
         quantizer=[rebuilt_module(q, Quantizer, below(f"quantizers.{i}.", tensors)) for i, q in enumerate(quantizers)],
@@ -284,15 +292,16 @@ def read_manifest(path: str | Path) -> tuple[Any, dict[str, Tensor]]:
         raise ExportError(str(told)) from error
 
 
-def check_version(written: Any, read: int, again: str, path: str | Path) -> None:
+def check_version(written: Any, read: Sequence[int], again: str, path: str | Path) -> None:
     """Refuse a file of another format.
 
     Raises:
-        ExportError: if `written` is not the format that is read; it names the remedy.
+        ExportError: if `written` is none of the formats that are read; it names the remedy.
     """
-    if type(written) is not int or written != read:
-        remedy = "upgrade it" if isinstance(written, (int, float)) and written > read else again
-        raise ExportError(f"{path} has format {str(written)[:20]}, this splitlearn reads {read}: {remedy}")
+    if type(written) is not int or written not in read:
+        remedy = "upgrade it" if isinstance(written, (int, float)) and written > max(read) else again
+        formats = " and ".join(map(str, read))
+        raise ExportError(f"{path} has format {str(written)[:20]}, this splitlearn reads {formats}: {remedy}")
 
 
 def check_export(manifest: Any, tensors: Mapping[str, Tensor], path: str | Path) -> None:
@@ -305,15 +314,9 @@ def check_export(manifest: Any, tensors: Mapping[str, Tensor], path: str | Path)
         raise ExportError(
             f"{path} holds no bottleneck: it was not written by splitlearn export or splitlearn calibrate"
         )
-    check_version(manifest.get("format_version", 0), FORMAT_VERSION, "export the model again", path)
+    check_version(manifest.get("format_version", 0), READABLE, "export the model again", path)
     if manifest.get("tensors_id") != tensors_id(tensors):
         raise ExportError(f"{path} is damaged, its tensors are not those that were written: copy or export it again")
-
-
-def weights_id(net: Split) -> str:
-    """Return a fingerprint of a network's weights: SHA-256 over its tensors, whatever they are called."""
-    hashes = {hashlib.sha256(bytes_of(tensor)).digest() for tensor in net.state_dict().values()}
-    return hashlib.sha256(b"".join(sorted(hashes))).hexdigest()
 
 
 def tensors_id(tensors: Mapping[str, Tensor]) -> str:

@@ -18,6 +18,8 @@ from splitlearn.tasks import DetectorTask, DistillationTask, load_task
 from splitlearn.tasks.loading import config_of, read_checkpoint
 from splitlearn.tasks.results import CONFIG, WEIGHTS, fingerprint, read_results
 
+WHOLE = {"limit_test_batches": 1.0, "fast_dev_run": False}  # the trainer's settings of a test of all images
+
 
 def export_command(
     ckpt_path: Path, out: Path, results: Path | None, licence: str, config: Mapping[str, Any] | None = None
@@ -83,6 +85,10 @@ def _metrics(results: Path, ckpt_path: Path, settings: Mapping[str, Any]) -> dic
         raise ValueError(f"{results} was changed or written by an earlier splitlearn: {remedy}")
     if told.get(WEIGHTS) != sha256_of(ckpt_path):
         raise ValueError(f"{results} is of another checkpoint than {ckpt_path}, or of none: {remedy}")
+    trainer = told["config"].get("test", {}).get("trainer", {})
+    limits = {name: trainer.get(name, whole) for name, whole in WHOLE.items()}
+    if cuts := [name for name, limit in limits.items() if limit not in (None, WHOLE[name]) or type(limit) is int]:
+        raise ValueError(f"{results} is of a part of the test images, by trainer.{cuts[0]}: without that, {remedy}")
     tested = _model(told["config"].get("test"))
     trained = _model(settings)
     if fingerprint(tested) != fingerprint(trained):

@@ -84,7 +84,8 @@ def test_results_are_compared_with_the_config_that_is_given(run: Run) -> None:
 
     state = task_from(yaml.safe_load(SMALL)["model"]).state_dict()
     torch.save({"state_dict": state, "pytorch-lightning_version": "2.6.0"}, "plain.ckpt")
-    assert run("test", "--config", "small.yaml", "--ckpt_path", "plain.ckpt").status == 0
+    whole = ("--trainer.limit_test_batches", "null")
+    assert run("test", "--config", "small.yaml", "--ckpt_path", "plain.ckpt", *whole).status == 0
     Path("other.yaml").write_text(SMALL.replace("step: 0.5", "step: 0.25"))
     words = ["export", "--ckpt_path", "plain.ckpt", "--out", "a", "--results", "runs/small/version_0/results.json"]
     assert "holds no config" in run(*words).error

@@ -59,6 +59,12 @@ def test_fit_test_export(fit: Run, run: Run) -> None:
     assert record["test/bytes_per_image"] == pytest.approx(sum(map(len, payloads)) / 32)
 
     words = ("export", "--ckpt_path", str(CHECKPOINTS / "last.ckpt"), "--out", "exported")
+    refused = run(*words, "--results", str(results))
+    assert "is of a part of the test images, by trainer.limit_test_batches: without that, test" in refused.error
+    whole = ("test", "--config", "small.yaml", "--ckpt_path", "last", "--trainer.limit_test_batches", "null")
+    assert run(*whole).status == 0
+    results = Path("runs/small/version_2/results.json")
+    record = json.loads(results.read_text())
     outcome = run(*words, "--results", str(results))
     assert outcome.status == 0
     path = Path("exported/bottleneck.safetensors")
@@ -68,13 +74,13 @@ def test_fit_test_export(fit: Run, run: Run) -> None:
     assert "codecs.0.lengths" in tensors
     assert manifest["bottlenecks"][0]["init_args"]["channels"] == 8
 
-    other = run("test", "--config", "small.yaml", "--ckpt_path", "last", "--model.model.quantizer.step", "0.25")
+    other = run(*whole, "--model.model.quantizer.step", "0.25")
     assert other.status == 0, other.err
-    refused = run(*words, "--results", "runs/small/version_2/results.json")
+    refused = run(*words, "--results", "runs/small/version_3/results.json")
     assert "was measured with another quantizer of the model than" in refused.error
     assert run("test", "--config", "small.yaml").status == 0
-    refused = run(*words, "--results", "runs/small/version_3/results.json")
-    assert "version_3/results.json is of another checkpoint than" in refused.error
+    refused = run(*words, "--results", "runs/small/version_4/results.json")
+    assert "version_4/results.json is of another checkpoint than" in refused.error
     Path("edited.json").write_text(results.read_text().replace('"step": 0.5', '"step": 0.7'))
     assert (
         "edited.json was changed or written by an earlier splitlearn" in run(*words, "--results", "edited.json").error

@@ -212,6 +212,29 @@ def test_unreadable_exif_counts_as_none(tmp_path: Path) -> None:
     assert shown_shape(tmp_path / "a.jpg") == (4, 8)
 
 
+def small_gif(file: Path, **options: Any) -> None:
+    """Write a picture of 2×2 pixels, and place it at (1, 1) in a canvas of 4×4."""
+    image = Image.new("P", (2, 2), 1)
+    image.putpalette([200, 0, 0, 0, 255, 0])
+    image.putpixel((1, 1), 0)
+    image.save(file, **options)
+    content = bytearray(file.read_bytes())
+    content[6:10] = struct.pack("<HH", 4, 4)
+    picture = content.index(b"\x2c")
+    content[picture + 1 : picture + 5] = struct.pack("<HH", 1, 1)
+    file.write_bytes(content)
+
+
+def test_what_a_gif_leaves_empty_is_white_or_refused(tmp_path: Path) -> None:
+    small_gif(tmp_path / "white.gif", transparency=7)
+    pixels = shown(tmp_path / "white.gif")
+    assert pixels[0].tolist() == pixels[:, 3].tolist() == [[255] * 3] * 4
+    assert pixels[1:3, 1:3].tolist() == [[[0, 255, 0]] * 2, [[0, 255, 0], [200, 0, 0]]]
+    small_gif(tmp_path / "none.gif")
+    with pytest.raises(DataError, match=r"none\.gif holds a first picture smaller than the whole"):
+        shown(tmp_path / "none.gif")
+
+
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
 def test_the_first_of_several_pictures_counts(tmp_path: Path, name: str) -> None:
     first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))

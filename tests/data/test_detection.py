@@ -60,6 +60,17 @@ def yolo(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_boxes_in_shares_are_told(coco: Path) -> None:
+    """As tools leave them that scale boxes by the image's size."""
+    file = coco / "annotations/instances_val2017.json"
+    content = json.loads(file.read_text())
+    for entry, box in zip(content["annotations"], ([0.1, 0.1, 0.5, 0.5], [0, 0, 1, 1]), strict=True):
+        entry["bbox"] = box
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"boxes between 0 and 1 alone.*multiply them by its width and height"):
+        CocoDetection(coco, 80).setup("test")
+
+
 def test_coco_boxes_and_classes(coco: Path) -> None:
     data = CocoDetection(coco, 80, batch_size=2)
     assert data.class_names == ("dog", "cat")

@@ -30,7 +30,7 @@ from splitlearn.deploy import (
     load_bottleneck,
     read_export,
 )
-from splitlearn.deploy.bottleneck_file import weights_id
+from splitlearn.deploy.identity import weights_id
 from splitlearn.models import DepthwiseSeparable, Normalize, SplitModel, WeightsError, load_weights, resnet20, split
 from splitlearn.models.bottleneck import Bottleneck
 from splitlearn.quantizers import Clipped, MinMax
@@ -100,7 +100,7 @@ def test_manifest_says_all_that_it_belongs_to(tmp_path: Path) -> None:
     path = export_bottleneck(model, tmp_path / "b.safetensors", METRICS)
     manifest, tensors = read_export(path)
     assert manifest["format"] == "splitlearn-bottleneck"
-    assert manifest["format_version"] == 2
+    assert manifest["format_version"] == 3
     assert manifest["backbone"] == "CifarResNet"
     assert manifest["weights_id"] == weights_id(model.net)
     assert manifest["split"] == "layer2"
@@ -209,7 +209,7 @@ def test_a_contradiction_is_told(tmp_path: Path) -> None:
 
 def test_an_export_without_a_version_is_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "b.safetensors", {"manifest": '{"format": "splitlearn-bottleneck"}'})
-    with pytest.raises(ExportError, match="has format 0, this splitlearn reads 2: export the model again"):
+    with pytest.raises(ExportError, match="has format 0, this splitlearn reads 2 and 3: export the model again"):
         read_export(tmp_path / "b.safetensors")
 
 
@@ -250,11 +250,11 @@ def change(path: Path, **changes: Any) -> None:
     save_file(load_file(path), path, {"manifest": json.dumps(manifest | changes)})
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(3, "upgrade it"), (1, "export the model again")])
+@pytest.mark.parametrize(("version", "remedy"), [(4, "upgrade it"), (1, "export the model again")])
 def test_other_formats_are_refused(tmp_path: Path, version: int, remedy: str) -> None:
     path = export_bottleneck(datta(), tmp_path / "b.safetensors")
     change(path, format_version=version)
-    with pytest.raises(ExportError, match=f"has format {version}, this splitlearn reads 2: {remedy}"):
+    with pytest.raises(ExportError, match=f"has format {version}, this splitlearn reads 2 and 3: {remedy}"):
         load_bottleneck(path, network())
 
 

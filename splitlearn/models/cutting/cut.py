@@ -105,6 +105,10 @@ class Split(nn.Module):
         self.head._forward_pre_hooks.clear()  # a graph's copies have none, other modules' copies have this one
         self.guard(self.proof)
 
+    def network(self) -> nn.Module:
+        """Return the uncut network, which shares its tensors with the halves."""
+        return self.proof.network()
+
     def expected(self, height: int, width: int) -> tuple[tuple[int, ...], tuple[FeatureShape, ...]]:
         """Return what crosses of a detector's image of this size: its row of sizes, and the shapes of feature maps.
 

@@ -44,6 +44,11 @@ class Proof:
         self.trains = False
         self.proving = False
 
+    def network(self) -> nn.Module:
+        """Return the uncut network, with the tensors that the halves have now."""
+        self._share_buffers()
+        return self.model
+
     def behind(self, head: nn.Module) -> Proof:
         """Return a proof of the same cut whose head is another module, which gives the same."""
         other = Proof(self.model, self.at, head, self.tail, torch.empty(1, *self.shape))

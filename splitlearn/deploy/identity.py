@@ -1,0 +1,84 @@
+"""How a file knows the network that its bottleneck was trained in: by its weights, and by what it makes of an image."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from splitlearn.models import Split
+from splitlearn.models.images import like
+from splitlearn.models.tensor_file import bytes_of
+
+SAMPLES = 256  # of each tensor, at most: a kilobyte tells layers, strides and activations apart
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def weights_id(net: Split) -> str:
+    """Return a fingerprint of a network's weights: SHA-256 over its tensors, each in its place, whatever its name."""
+    found = hashlib.sha256()
+    for tensor in _tensors(net.network()):
+        found.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(bytes_of(tensor))
+    return found.hexdigest()
+
+
+def unordered_weights_id(net: Split) -> str:
+    """Return the fingerprint that exports of format 2 hold: of the same tensors, wherever they sit."""
+    hashes = {hashlib.sha256(bytes_of(tensor)).digest() for tensor in _tensors(net)}
+    return hashlib.sha256(b"".join(sorted(hashes))).hexdigest()
+
+
+@torch.no_grad()
+def answers(net: Split) -> dict[str, Tensor]:
+    """Return samples of what a network makes of one image that is the same everywhere.
+
+    Networks of the same weights differ in them if they differ in strides, dilations, activations, constants of their
+    norms, or in what they do to their input. Of a detector only what crosses the cut is looked at: its boxes follow
+    thresholds, which may be set.
+
+    Returns:
+        For each tensor of real numbers that crosses, then of the output, up to 256 values at equal distances.
+    """
+    weight = like(net)
+    values = torch.arange(math.prod(net.input_shape), dtype=torch.float64) * GOLDEN % 1
+    image = values.reshape(1, *net.input_shape).to(weight.device, weight.dtype)
+    training = [(module, module.training) for module in net.modules()]
+    full_precision = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    try:
+        with torch.autocast(weight.device.type, enabled=False), full_precision:
+            crossing = net.eval().head(image)
+            output = () if net.by_image else net.tail(*crossing)
+    finally:
+        for module, mode in training:
+            module.training = mode
+    found = [t for t in pytree.tree_leaves([crossing, output]) if isinstance(t, Tensor) and t.is_floating_point()]
+    return {str(number): _sampled(tensor) for number, tensor in enumerate(found)}
+
+
+def agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype) -> bool:
+    """Whether two networks of a precision give the same answers, but for the last bits, in which machines differ."""
+    if found.keys() != expected.keys():
+        return False
+    tolerance = math.sqrt(torch.finfo(dtype).eps)
+    return all(_close(tensor, expected[name], tolerance) for name, tensor in found.items())
+
+
+def _close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return False
+    scale = float(found.nan_to_num(0.0, 0.0, 0.0).abs().max()) if found.numel() else 0.0
+    return torch.allclose(expected, found, rtol=0.0, atol=tolerance * scale, equal_nan=True)
+
+
+def _sampled(tensor: Tensor) -> Tensor:
+    values = tensor.flatten()
+    return values[:: -(-len(values) // SAMPLES) or 1].float().cpu().contiguous()
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return list(network.state_dict().values())

@@ -10,11 +10,11 @@ from typing import Any
 from beysens_runs import ENTROPY, Cut, Protocol, second_stage, third_stage
 
 from splitlearn.analysis import partition
-from splitlearn.analysis.rate_plots import Panel, plot_panels
 from splitlearn.codecs import Huffman
 from splitlearn.files import whole_file
 from splitlearn.models import EarlyExitModel, mobilenet_v2_cifar, split
 from splitlearn.quantizers import Affine
+from splitlearn.reporting.rate_plots import Panel, plot_panels
 
 KB = 1024
 SHAPE = (3, 32, 32)

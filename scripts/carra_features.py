@@ -23,17 +23,14 @@ from splitlearn.analysis import (
     cut_features,
     difference_distributions,
     min_max_entropies,
-    plot_distributions,
-    plot_entropies,
     quantized_zeros,
     read_video,
     relevance,
     spectrum_accuracy,
-    write_quantiles,
-    write_records,
 )
 from splitlearn.analysis.correlation import AXES, FRAME
-from splitlearn.analysis.rate_plots import Panel, plot_panels
+from splitlearn.reporting import plot_distributions, plot_entropies, write_quantiles, write_records
+from splitlearn.reporting.rate_plots import Panel, plot_panels
 
 FRAMES = 64
 

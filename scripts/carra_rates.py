@@ -10,9 +10,9 @@ from carra_points import CODECS, KB, LAYOUTS, Measured, Section, signed, table
 from carra_sources import Source
 
 from splitlearn.analysis import compare_codecs
-from splitlearn.analysis.rate_plots import Panel, plot_panels
 from splitlearn.codecs import Codec, Deflate, RunLength
-from splitlearn.grids import MinMaxGrid
+from splitlearn.numpy_quantizers import MinMaxGrid
+from splitlearn.reporting.rate_plots import Panel, plot_panels
 
 BITS = "bits a coefficient, n"
 FILE_LINE = "mean JPEG file of the data set"

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Subset
 
 from splitlearn.analysis import cut_features
 from splitlearn.analysis.coefficients import spread
-from splitlearn.cli.config_model import build_task
+from splitlearn.config.build import build_task
 from splitlearn.models import SplitModel
 
 BATCH = 16  # features of many large images would not fit in memory twice

@@ -11,9 +11,10 @@ from typing import Any
 
 from rate_study import Subject, record, write_points
 
-from splitlearn.analysis import RatePoint, plot_rates, rates_markdown
+from splitlearn.analysis import RatePoint
 from splitlearn.analysis.rate_points import cheapest
 from splitlearn.files import whole_file, write_json
+from splitlearn.reporting import plot_rates, rates_markdown
 
 LOSS = 0.01  # how far below the unsplit network a setting may score
 OURS = "clipped, by predictions"

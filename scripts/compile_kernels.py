@@ -7,7 +7,7 @@ import numpy as np
 from splitlearn import codecs
 from splitlearn.codecs import RANS, Codec, pack_latents, unpack_latents
 from splitlearn.discovery import concrete_classes
-from splitlearn.grids import AffineGrid, ClippedGrid, MinMaxGrid, StepGrid
+from splitlearn.numpy_quantizers import AffineGrid, ClippedGrid, MinMaxGrid, StepGrid
 
 CLIPPED = ClippedGrid(np.array([[0.5, 1.5]], np.float32), np.array([[0.0, 1.0, 2.0]], np.float32))
 

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from splitlearn.analysis import Comparison
+from splitlearn.reporting import Comparison
 
 RUNS = Path("runs/cifar10")
 UNSPLIT = ("configs/cifar10/unsplit.yaml",)

@@ -16,7 +16,6 @@ from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
 
-from splitlearn.analysis import Comparison, comparison_table, write_comparison
 from splitlearn.codecs import Huffman, RunLength
 from splitlearn.data import Digits
 from splitlearn.deploy import export_bottleneck, export_network, write_record
@@ -32,6 +31,7 @@ from splitlearn.models import (
     split,
 )
 from splitlearn.quantizers import MinMax, Step
+from splitlearn.reporting import Comparison, comparison_table, write_comparison
 from splitlearn.tasks import ClassificationTask, KeepFreedMemory, StaticTables, quieten, run_record
 
 OUT = Path("runs/demo")

@@ -17,6 +17,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from splitlearn.codecs import ContextRANS, Huffman
+from splitlearn.config.loading import load_task, task_from
 from splitlearn.deploy import (
     export_bank,
     export_bottleneck,
@@ -37,7 +38,6 @@ from splitlearn.models import (
     split,
 )
 from splitlearn.quantizers import Clipped, Step
-from splitlearn.tasks import load_task, task_from
 from splitlearn.tasks.loading import CONFIG_KEY
 from splitlearn.tasks.trust import known
 from splitlearn.testing.forged import Forgery

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from matsubara_runs import RUNS, run_stage
 
-from splitlearn.analysis import plot_rates
 from splitlearn.codecs import ContextRANS
+from splitlearn.config.loading import load_task
 from splitlearn.data import ImageFolder
 from splitlearn.files import write_json
 from splitlearn.models import SplitModel
-from splitlearn.tasks import load_task
+from splitlearn.reporting import plot_rates
 
 FOLDER = RUNS / "cifar10"
 STUDENT = "configs/matsubara2020/resnet20_student.yaml"

@@ -10,8 +10,8 @@ from pathlib import Path
 from matsubara_points import FLOAT, TABLE_IMAGES, Point
 from matsubara_runs import NAMES, Student, Teacher, seconds
 
-from splitlearn.analysis import plot_rates
 from splitlearn.files import whole_file
+from splitlearn.reporting import plot_rates
 
 KB = 1024
 KEPT = 0.9  # of the teacher's precision, at the least

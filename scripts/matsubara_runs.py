@@ -13,9 +13,10 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from splitlearn.config.loading import load_task
 from splitlearn.data import ObjectsDataModule
 from splitlearn.files import write_json
-from splitlearn.tasks import DistillationTask, load_task
+from splitlearn.tasks import DistillationTask
 
 CONFIGS = "configs/matsubara2020"
 RUNS = Path("runs/matsubara2020")

@@ -32,9 +32,9 @@ from splitlearn.models import (
     resnet8,
     split,
 )
-from splitlearn.models.base import CompressionModel
-from splitlearn.models.image_codec import ImageCodec
-from splitlearn.models.int8 import to_int8
+from splitlearn.models.pipelines.base import CompressionModel
+from splitlearn.models.pipelines.image_codec import ImageCodec
+from splitlearn.models.pipelines.int8 import to_int8
 from splitlearn.quantizers import Affine, Clipped, MinMax, Step
 from splitlearn.testing.damage import damaged
 from splitlearn.testing.forgery import Forger

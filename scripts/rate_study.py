@@ -16,15 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from splitlearn.analysis import RatePoint, measure_rates, processor
+from splitlearn.analysis import RatePoint, measure_rates
 from splitlearn.analysis.rate_points import Score
-from splitlearn.cli.config_model import build_task
 from splitlearn.codecs import Codec
+from splitlearn.config.build import build_task
 from splitlearn.data import read_photos
 from splitlearn.files import whole_file, write_json
 from splitlearn.models import CompressionModel, ImageCodec, InputModel, SplitModel
 from splitlearn.outputs import Boxes
 from splitlearn.quantizers import LatentStatistics, Quantizer
+from splitlearn.reporting import processor
 from splitlearn.tasks import DetectionTask, run_record
 
 BATCH = 50

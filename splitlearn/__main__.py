@@ -3,6 +3,6 @@
 import sys
 
 if __name__ == "__main__":
-    from splitlearn.cli import main
+    from splitlearn.commands import main
 
     sys.exit(main())

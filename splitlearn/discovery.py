@@ -40,8 +40,18 @@ def loaded_classes(base: type[T]) -> dict[str, type[T]]:
         waiting += cls.__subclasses__()
         if inspect.isabstract(cls) or cls is base:
             continue
-        room = ".".join(cls.__module__.split(".")[:2])
-        paths = [f"{cls.__module__}.{cls.__qualname__}"]
-        paths += [f"{room}.{cls.__name__}"] if getattr(sys.modules.get(room), cls.__name__, None) is cls else []
-        found |= dict.fromkeys(paths, cls)
+        found |= dict.fromkeys([f"{cls.__module__}.{cls.__qualname__}", public_path(cls)], cls)
     return found
+
+
+def public_path(cls: type) -> str:
+    """Return the import path that users know a class by: that of its room if the room offers it, else its module's."""
+    room = ".".join(cls.__module__.split(".")[:2])
+    is_offered = getattr(sys.modules.get(room), cls.__name__, None) is cls
+    return f"{room}.{cls.__name__}" if is_offered else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def moved_path(path: str) -> str:
+    """Return the public path of a class of splitlearn that is named by the module it lies in, or has once lain in."""
+    parts = path.split(".")
+    return ".".join([*parts[:2], parts[-1]]) if parts[0] == "splitlearn" and len(parts) > 3 else path

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from splitlearn.analysis import RatePoint
-from splitlearn.analysis.rate_plots import Panel, plot_panels
+from splitlearn.reporting.rate_plots import Panel, plot_panels
 
 ROOT = Path(__file__).parents[1]
 CODECS = ("order-0 entropy", "zlib-6", "run-length", "Huffman", "ContextRANS")

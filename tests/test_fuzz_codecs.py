@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs import CodecError, Raw
 from splitlearn.codecs.base import Payload
-from splitlearn.grids import Grid
+from splitlearn.numpy_quantizers import Grid
 from splitlearn.testing.damage import MANY_CHANNELS, draw_symbols
 from tests.codecs.test_contract import CODECS
 

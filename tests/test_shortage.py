@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from splitlearn.analysis.codecs_command import read_activations
-from splitlearn.cli.messages import one_sentence, place_of
+from splitlearn.analysis import read_activations
+from splitlearn.config.messages import one_sentence, place_of
 from splitlearn.data.checks import tried
 from splitlearn.data.decoding import decode_rgb, shown_shape
 from splitlearn.data.masks import read_ids
@@ -21,7 +21,7 @@ from splitlearn.data.text import read_text
 from splitlearn.deploy.bottleneck_file import contradictions_told
 from splitlearn.files import whole_file
 from splitlearn.models import load_weights
-from splitlearn.models.weight_files import read_pickled_modules
+from splitlearn.models.networks.weight_files import read_pickled_modules
 from splitlearn.shortage import brief, described, shortage
 from splitlearn.tasks.loading import read_checkpoint
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from splitlearn import codecs as room
 from splitlearn.codecs import Codec, CodecError, Deflate, Zstandard, decode_latent, encode_latent
 from splitlearn.discovery import concrete_classes
-from splitlearn.grids import Grid
+from splitlearn.numpy_quantizers import Grid
 
 STATIC = ", static"
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from splitlearn.analysis.codec_comparison import STATIC, with_static_tables
 from splitlearn.codecs import Codec, encode_latent
-from splitlearn.grids import Grid
+from splitlearn.numpy_quantizers import Grid
 
 Latents = Sequence[NDArray[np.float32]]
 

@@ -15,8 +15,8 @@ from splitlearn.codecs._prefix import (
     read_lengths,
     write_lengths,
 )
-from splitlearn.grids import Plan, apply_plan, undo_plan
 from splitlearn.jit import njit
+from splitlearn.numpy_quantizers import Plan, apply_plan, undo_plan
 
 WIDEST = 11  # bits of the decoder's largest table, which fills half of a first-level cache
 LENGTH = 63  # an entry of the encoder's tables is codewords × 64 + their bits

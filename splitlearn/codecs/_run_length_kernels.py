@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs._bits import load64, padded, peek, signed, store64, tail_is_clean
 from splitlearn.codecs._groups import BLOCK, join_symbols
-from splitlearn.grids import Plan, extremes, number, scaling, undo_plan
 from splitlearn.jit import njit
+from splitlearn.numpy_quantizers import Plan, extremes, number, scaling, undo_plan
 
 State = tuple[int, np.uint64, np.uint64, np.uint64]  # next byte, bits held, the held bits, pending zeros
 V = TypeVar("V", NDArray[np.uint8], NDArray[np.float32])

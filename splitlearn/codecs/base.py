@@ -13,8 +13,8 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.grids import Grid, checked_integer
 from splitlearn.jit import njit
+from splitlearn.numpy_quantizers import Grid, checked_integer
 from splitlearn.outputs import init_args
 
 MAX_LEVELS = 256

@@ -36,7 +36,7 @@ from splitlearn.codecs.base import (
     checked_levels,
     checked_shape,
 )
-from splitlearn.grids import checked_integer
+from splitlearn.numpy_quantizers import checked_integer
 
 MAGIC = 0xC5
 TAGS = 8  # numbers that the low three bits of the magic byte can carry

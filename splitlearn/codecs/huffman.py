@@ -35,7 +35,7 @@ from splitlearn.codecs.base import (
     checked_tables,
     symbol_bits,
 )
-from splitlearn.grids import EvenGrid, Grid, flat_latent
+from splitlearn.numpy_quantizers import EvenGrid, Grid, flat_latent
 
 FOUR_STREAMS_FROM = 1 << 14  # symbols; fixed by the format
 

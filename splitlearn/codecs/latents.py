@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, Payload, as_array, as_bytes, checked_shape
 from splitlearn.codecs.container import MAX_UNPACKED, Header, pack_code, read_header
-from splitlearn.grids import Grid, check_latent, check_output
+from splitlearn.numpy_quantizers import Grid, check_latent, check_output
 
 Latents = Sequence[NDArray[np.float32]] | NDArray[np.float32]  # one array an image, or one with a batch axis
 A = TypeVar("A")

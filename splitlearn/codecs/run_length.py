@@ -22,7 +22,7 @@ from splitlearn.codecs._run_length_kernels import (
     run_tables,
 )
 from splitlearn.codecs.base import Codec, CodecError, symbol_bits
-from splitlearn.grids import EvenGrid, Grid, flat_latent
+from splitlearn.numpy_quantizers import EvenGrid, Grid, flat_latent
 
 _PROBLEMS = (
     "",

@@ -1,7 +1,6 @@
 """What leaves the training machine: exported bottlenecks, banks of them, and calibrated quantizers."""
 
 from splitlearn.deploy.bank import BankError, export_bank, load_bank, read_bank
-from splitlearn.deploy.bank_command import bank_command
 from splitlearn.deploy.bottleneck_file import (
     ExportError,
     export_bottleneck,
@@ -10,8 +9,6 @@ from splitlearn.deploy.bottleneck_file import (
     read_export,
 )
 from splitlearn.deploy.calibration import Calibration, CalibrationSettings, Trial, calibrate, prediction_distance
-from splitlearn.deploy.calibration_command import calibrate_command
-from splitlearn.deploy.command import export_command
 from splitlearn.deploy.early_exit_file import export_early_exit
 from splitlearn.deploy.identity import answers, weights_id
 from splitlearn.deploy.record import write_record
@@ -23,12 +20,9 @@ __all__ = [
     "ExportError",
     "Trial",
     "answers",
-    "bank_command",
     "calibrate",
-    "calibrate_command",
     "export_bank",
     "export_bottleneck",
-    "export_command",
     "export_early_exit",
     "export_network",
     "load_bank",

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from splitlearn.discovery import loaded_classes
+from splitlearn.discovery import loaded_classes, moved_path, public_path
 from splitlearn.outputs import init_args
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class PartError(ValueError):
 def described(instance: object) -> dict[str, Any]:
     """Return class and arguments of a part, for a manifest."""
     return {
-        "class_path": f"{type(instance).__module__}.{type(instance).__qualname__}",
+        "class_path": public_path(type(instance)),
         "init_args": init_args(instance),
     }
 
@@ -74,7 +74,8 @@ def _read(description: Any, base: type[T]) -> tuple[type[T], dict[str, Any]]:
     path = description.get("class_path") if isinstance(description, dict) else None
     if not isinstance(path, str):
         raise PartError(f"it describes no {base.__name__} by class_path and init_args")
-    if (cls := loaded_classes(base).get(path)) is None:
+    classes = loaded_classes(base)
+    if (cls := classes.get(path) or classes.get(moved_path(path))) is None:
         raise PartError(
             f"it names {path}, which is no {base.__name__} known here: import its module first, if you trust it"
         )

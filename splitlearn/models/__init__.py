@@ -1,25 +1,14 @@
 """Networks that run without Lightning: any model cut in two, bottlenecks, and the composed line."""
 
-from splitlearn.models.backbone import backbone, mobilenet_v2_same
-from splitlearn.models.base import CompressionModel, Normalize
-from splitlearn.models.bottleneck import (
+from splitlearn.models.bottlenecks.bottleneck import (
     Bottleneck,
     BottleneckFactory,
     DepthwiseSeparable,
     Identity,
     NormalizedSeparable,
 )
-from splitlearn.models.box_decoder import BoxDecoder
+from splitlearn.models.bottlenecks.redesigned_layer import RedesignedLayer1, replaced
 from splitlearn.models.coder import FeatureCoder, renamed
-from splitlearn.models.confidence import (
-    Confidence,
-    LowEntropy,
-    Margin,
-    MaximumSoftmax,
-    calibration_error,
-    fit_temperature,
-)
-from splitlearn.models.cut_model import CutModel
 from splitlearn.models.cutting import (
     CutError,
     Split,
@@ -29,26 +18,37 @@ from splitlearn.models.cutting import (
     legal_cuts,
     split,
 )
-from splitlearn.models.detectors import faster_rcnn, keypoint_rcnn, mask_rcnn
-from splitlearn.models.early_exit import EarlyExitModel
-from splitlearn.models.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.freeze import freeze, frozen_modules, frozen_tensors, thaw
-from splitlearn.models.image_codec import ImageCodec, ImageFile, Pixels
 from splitlearn.models.images import one_size
-from splitlearn.models.input_model import InputModel
-from splitlearn.models.int8 import Int8, Int8Error, to_int8
-from splitlearn.models.mobilenet_cifar import CifarMobileNetV2, mobilenet_v2_cifar
-from splitlearn.models.redesigned_layer import RedesignedLayer1, replaced
-from splitlearn.models.resnet_cifar import CifarResNet, resnet8, resnet20, resnet32, resnet44, resnet56
-from splitlearn.models.same_padding import same_padding
-from splitlearn.models.split_model import SplitModel
-from splitlearn.models.tiled_model import TiledFeatures
-from splitlearn.models.torchvision_boxes import TorchvisionBoxes
-from splitlearn.models.unfrozen_split_model import UnfrozenSplitModel
-from splitlearn.models.variable_rate import BudgetError, RatePoint, VariableRateModel
-from splitlearn.models.vgg_cifar import CifarVgg, vgg19_cifar
-from splitlearn.models.weights import WeightsError, load_weights
-from splitlearn.models.yolo import YoloBoxes
+from splitlearn.models.networks.backbone import backbone, mobilenet_v2_same
+from splitlearn.models.networks.box_decoder import BoxDecoder
+from splitlearn.models.networks.detectors import faster_rcnn, keypoint_rcnn, mask_rcnn
+from splitlearn.models.networks.mobilenet_cifar import CifarMobileNetV2, mobilenet_v2_cifar
+from splitlearn.models.networks.resnet_cifar import CifarResNet, resnet8, resnet20, resnet32, resnet44, resnet56
+from splitlearn.models.networks.same_padding import same_padding
+from splitlearn.models.networks.torchvision_boxes import TorchvisionBoxes
+from splitlearn.models.networks.vgg_cifar import CifarVgg, vgg19_cifar
+from splitlearn.models.networks.weights import WeightsError, load_weights
+from splitlearn.models.networks.yolo import YoloBoxes
+from splitlearn.models.pipelines.base import CompressionModel, Normalize
+from splitlearn.models.pipelines.confidence import (
+    Confidence,
+    LowEntropy,
+    Margin,
+    MaximumSoftmax,
+    calibration_error,
+    fit_temperature,
+)
+from splitlearn.models.pipelines.cut_model import CutModel
+from splitlearn.models.pipelines.early_exit import EarlyExitModel
+from splitlearn.models.pipelines.exit_branch import BranchFactory, ExitBranch
+from splitlearn.models.pipelines.image_codec import ImageCodec, ImageFile, Pixels
+from splitlearn.models.pipelines.input_model import InputModel
+from splitlearn.models.pipelines.int8 import Int8, Int8Error, to_int8
+from splitlearn.models.pipelines.split_model import SplitModel
+from splitlearn.models.pipelines.tiled_model import TiledFeatures
+from splitlearn.models.pipelines.unfrozen_split_model import UnfrozenSplitModel
+from splitlearn.models.pipelines.variable_rate import BudgetError, RatePoint, VariableRateModel
 
 __all__ = [
     "Bottleneck",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from splitlearn.codecs import Codec, CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.codecs.container import next_context
-from splitlearn.models.bottleneck import Bottleneck, BottleneckFactory, FeatureShape, Identity
+from splitlearn.models.bottlenecks.bottleneck import Bottleneck, BottleneckFactory, FeatureShape, Identity
 from splitlearn.models.cutting import Split
 from splitlearn.models.images import like, typed
 from splitlearn.models.message import join_parts

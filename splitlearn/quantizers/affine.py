@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splitlearn.grids import AffineGrid
+from splitlearn.numpy_quantizers import AffineGrid
 from splitlearn.quantizers.base import Quantizer, as_single, check_finite, straight_through
 
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from splitlearn.grids import Grid
+from splitlearn.numpy_quantizers import Grid
 from splitlearn.uncast import Uncast
 
 

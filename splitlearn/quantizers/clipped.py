@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from splitlearn.grids import ClippedGrid, checked_integer
+from splitlearn.numpy_quantizers import ClippedGrid, checked_integer
 from splitlearn.quantizers.base import Quantizer, as_single, straight_through
 
 

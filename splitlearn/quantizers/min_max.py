@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splitlearn.grids import TINY, MinMaxGrid
+from splitlearn.numpy_quantizers import TINY, MinMaxGrid
 from splitlearn.quantizers.base import Quantizer, check_finite, straight_through
 
 

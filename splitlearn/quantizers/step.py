@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splitlearn.grids import StepGrid
+from splitlearn.numpy_quantizers import StepGrid
 from splitlearn.quantizers.base import Quantizer, as_single, straight_through
 
 

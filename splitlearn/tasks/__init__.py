@@ -10,7 +10,7 @@ from splitlearn.tasks.early_exit import EarlyExitTask
 from splitlearn.tasks.keep_frozen import FrozenError, KeepFrozen
 from splitlearn.tasks.keep_memory import KeepFreedMemory, keep_freed_memory
 from splitlearn.tasks.learnt_tables import LearntTables
-from splitlearn.tasks.loading import CheckpointError, load_task, task_from
+from splitlearn.tasks.loading import CheckpointError
 from splitlearn.tasks.payload import PayloadTask
 from splitlearn.tasks.predictions import ImageName, PredictionWriter
 from splitlearn.tasks.quiet import quieten
@@ -50,9 +50,7 @@ __all__ = [
     "WholeFileIO",
     "check_settings",
     "keep_freed_memory",
-    "load_task",
     "quieten",
     "run_record",
-    "task_from",
     "write_results",
 ]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
@@ -16,6 +15,7 @@ from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.models import CompressionModel
 from splitlearn.outputs import check_num_classes
 from splitlearn.tasks.checks import check_classes
+from splitlearn.tasks.schedules import LRSchedulerCallable, OptimizerCallable
 from splitlearn.tasks.training import Batch, TrainingTask
 from splitlearn.uncast import widened
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from splitlearn.models import check_name, freeze
@@ -18,7 +17,7 @@ from splitlearn.tasks.checks import check_data, check_labels
 from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import check_precision, full_precision
 from splitlearn.tasks.predictions import check_no_repeats
-from splitlearn.tasks.schedules import SameSchedule
+from splitlearn.tasks.schedules import LRSchedulerCallable, OptimizerCallable, SameSchedule
 from splitlearn.tasks.student_scores import FoundObjects
 from splitlearn.tasks.training import optimizers
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from splitlearn.losses import FactorizedRate, RateLoss
@@ -22,7 +21,7 @@ from splitlearn.tasks.checkpoints import OwnFiles
 from splitlearn.tasks.checks import check_weights
 from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import check_precision, full_precision
-from splitlearn.tasks.schedules import SameSchedule
+from splitlearn.tasks.schedules import LRSchedulerCallable, OptimizerCallable, SameSchedule
 from splitlearn.tasks.student_scores import StudentScores
 from splitlearn.tasks.training import optimizers
 from splitlearn.uncast import widened

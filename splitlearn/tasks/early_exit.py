@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
@@ -17,6 +16,7 @@ from splitlearn.metrics import Share
 from splitlearn.models import EarlyExitModel, one_size
 from splitlearn.outputs import Decisions, ExitOutput
 from splitlearn.tasks.classification import ClassificationTask
+from splitlearn.tasks.schedules import LRSchedulerCallable, OptimizerCallable
 from splitlearn.tasks.training import Batch, ValidationOutput
 
 

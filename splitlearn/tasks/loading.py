@@ -1,4 +1,4 @@
-"""From a checkpoint of the command line back to the task that wrote it."""
+"""Checkpoints of the command line, read and compared with the task that they are for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
@@ -17,7 +16,6 @@ from splitlearn.files import check_zip, holds_few
 from splitlearn.models import renamed
 from splitlearn.shortage import brief, of_machine
 from splitlearn.tasks.keep_frozen import FrozenError, check_frozen
-from splitlearn.tasks.trust import check_settings
 
 CONFIG_KEY = "splitlearn_config"
 """Where a checkpoint keeps the settings of the run that wrote it."""
@@ -113,39 +111,6 @@ def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: s
         raise CheckpointError(f"{path} holds what does not fit this model: {brief(error)}") from error
 
 
-def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> LightningModule:
-    """Rebuild the task of a checkpoint that `splitlearn fit` wrote, weights and codec tables included, in eval mode.
-
-    Args:
-        path: the checkpoint.
-        settings: section `model` of the config that it was trained with. By default the checkpoint's own, which may
-            name no classes but splitlearn's and torch's, and the loaders of splitlearn.deploy once that is imported;
-            `config_of` reads it from a checkpoint that is trusted.
-
-    Raises:
-        FileNotFoundError: if there is no checkpoint.
-        CheckpointError: if it cannot be read, was not written by the command line, or belongs to other settings.
-        UntrustedError: if its own settings are to be taken, and name other classes.
-    """
-    content = read_checkpoint(path)
-    if settings is None:
-        own = config_of(content, path)["model"]
-        check_settings(own, path, REMEDY)
-        try:
-            with bounded(content["state_dict"], path):
-                task = task_from(own)
-        except (OSError, ImportError):  # weights or a library that are not here
-            raise
-        except Exception as error:  # a forged config may fail in any way
-            if of_machine(error):
-                raise
-            raise CheckpointError(f"{path} holds settings that cannot be used: {_innermost(error)}") from error
-    else:
-        task = task_from(settings)
-    load_weights_into(task, content, path)
-    return task.eval()
-
-
 def config_of(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]:
     """Return the settings of the run that wrote a checkpoint; what they name is not to be trusted, see `trust`.
 
@@ -188,14 +153,6 @@ def bounded(state: Mapping[str, Any], path: str | Path) -> Iterator[None]:
             hook.remove()
 
 
-def task_from(settings: Mapping[str, Any]) -> LightningModule:
-    """Return the task that the section `model` of a config describes: `class_path` and `init_args`."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LightningModule, "model")
-    task: LightningModule = parser.instantiate(parser.parse_object({"model": settings})).model
-    return task
-
-
 def _is_stored(entry: Any) -> bool:
     """Return whether a file holds the values of a tensor; what is no tensor it holds anyway.
 
@@ -211,10 +168,3 @@ def _is_stored(entry: Any) -> bool:
 def _shape(entry: Any) -> Any:
     """Shape of a tensor; None for the plain data of an extra state."""
     return getattr(entry, "shape", None)
-
-
-def _innermost(error: BaseException) -> str:
-    """Return what an error was caused by in the first place, without what jsonargparse has put around it."""
-    while error.__cause__ is not None and not isinstance(error, CheckpointError):
-        error = error.__cause__
-    return brief(error)

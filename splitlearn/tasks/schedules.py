@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.cli import LRSchedulerCallable
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from splitlearn.tasks.monitors import better_mode
+
+OptimizerCallable: TypeAlias = Callable[[Iterable[Any]], Optimizer]
+"""Makes an optimizer of parameters; a config gives its class and arguments."""
+LRSchedulerCallable: TypeAlias = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+"""Makes a scheduler of an optimizer, likewise."""
 
 
 def schedule(task: LightningModule, optimizer: Optimizer, make: LRSchedulerCallable, monitor: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -20,6 +19,7 @@ from splitlearn.metrics import pixel_scores
 from splitlearn.models import CompressionModel
 from splitlearn.outputs import IGNORED
 from splitlearn.tasks.predictions import ImageName
+from splitlearn.tasks.schedules import LRSchedulerCallable, OptimizerCallable
 from splitlearn.tasks.training import Batch, TrainingTask
 from splitlearn.uncast import widened
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from lightning import LightningModule
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.optim.lr_scheduler import LinearLR
 from torchmetrics import MetricCollection
@@ -18,7 +17,7 @@ from splitlearn.metrics import EstimatedBits
 from splitlearn.models import CompressionModel, SplitModel
 from splitlearn.tasks.checks import check_weights
 from splitlearn.tasks.payload import PayloadTask
-from splitlearn.tasks.schedules import schedule
+from splitlearn.tasks.schedules import LRSchedulerCallable, OptimizerCallable, schedule
 
 Batch = tuple[Tensor, Tensor]
 

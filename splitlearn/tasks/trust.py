@@ -22,6 +22,7 @@ import torch
 from torchvision.transforms import v2
 
 from splitlearn import codecs, data, losses, models, quantizers
+from splitlearn.discovery import moved_path
 from splitlearn.files import holds_few
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -128,7 +129,7 @@ def _check_text(text: str, hint: Any, name: str) -> None:
 
 def _check_object(value: Mapping[Any, Any], depth: int) -> None:
     path = value.get("class_path")
-    target = known().get(path) if isinstance(path, str) else None
+    target = (known().get(path) or known().get(moved_path(path))) if isinstance(path, str) else None
     if target is None or not value.keys() <= {"class_path", "init_args", "dict_kwargs"}:
         raise UntrustedError(f"names the class {str(path)[:80]!r}, which is none of splitlearn's own")
     if value.get("dict_kwargs"):  # they stand above init_args, and a value of any kind may be among them

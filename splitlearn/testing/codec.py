@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from splitlearn.codecs import Codec, CodecError, decode_latent, encode_latent, pack, unpack
-from splitlearn.grids import ClippedGrid, Grid, MinMaxGrid, StepGrid
+from splitlearn.numpy_quantizers import ClippedGrid, Grid, MinMaxGrid, StepGrid
 
 Symbols = NDArray[np.uint8]
 ALPHABETS = (2, 3, 8, 100, 256)

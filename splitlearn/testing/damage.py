@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs import Codec, pack
 from splitlearn.codecs.container import MAGIC, pack_code
-from splitlearn.grids import AffineGrid, Grid, MinMaxGrid, StepGrid
+from splitlearn.numpy_quantizers import AffineGrid, Grid, MinMaxGrid, StepGrid
 from splitlearn.testing.codec import edge_cases, random_symbols
 
 Symbols = NDArray[np.uint8]

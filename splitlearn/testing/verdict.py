@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from splitlearn.codecs import CodecError, unpack
 from splitlearn.codecs.container import read_header
 from splitlearn.codecs.latents import decode_latent, unpack_latents
-from splitlearn.grids import Grid
+from splitlearn.numpy_quantizers import Grid
 from splitlearn.testing.damage import CEILING, Case, Shape
 
 Floats = NDArray[np.float32]

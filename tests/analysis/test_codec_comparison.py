@@ -14,22 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from splitlearn import codecs as room
-from splitlearn.analysis import (
-    CodecRow,
-    codec_markdown,
-    compare_codecs,
-    package_codecs,
-    print_codecs,
-    processor,
-    transfer_tables,
-    with_static_tables,
-    write_codecs,
-)
+from splitlearn.analysis import CodecRow, compare_codecs, package_codecs, transfer_tables, with_static_tables
 from splitlearn.analysis.codec_comparison import entropy_bytes
-from splitlearn.analysis.codec_report import sizes_markdown
 from splitlearn.analysis.table_transfer import transfer_markdown
 from splitlearn.codecs import Codec, CodecError, Huffman, Raw, encode_latent
-from splitlearn.grids import MinMaxGrid, StepGrid
+from splitlearn.numpy_quantizers import MinMaxGrid, StepGrid
+from splitlearn.reporting import codec_markdown, print_codecs, processor, write_codecs
+from splitlearn.reporting.codec_report import sizes_markdown
 
 GRID = MinMaxGrid(3)
 GENERAL = {"zlib-1", "zlib-6", "zstd-1", "zstd-3"}

@@ -13,7 +13,7 @@ from splitlearn.analysis import ExitScores, score_exits, static_codecs
 from splitlearn.analysis.exit_scores import CODECS
 from splitlearn.codecs import CodecError, Raw
 from splitlearn.models import EarlyExitModel
-from tests.models.test_early_exit import early, images
+from tests.models.pipelines.test_early_exit import early, images
 
 LABELS = torch.arange(24) % 10
 

@@ -11,23 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from splitlearn.analysis import (
-    ContextEntropy,
-    SpectrumPoint,
-    coefficients,
-    cut_features,
-    differences,
-    distribution,
-    plot_distributions,
-    plot_entropies,
-    plot_spectrum,
-    write_quantiles,
-    write_records,
-)
-from splitlearn.analysis.feature_report import print_table
+from splitlearn.analysis import ContextEntropy, SpectrumPoint, coefficients, cut_features, differences, distribution
 from splitlearn.codecs import Huffman
 from splitlearn.models import SplitModel, split
 from splitlearn.quantizers import MinMax
+from splitlearn.reporting import plot_distributions, plot_entropies, plot_spectrum, write_quantiles, write_records
+from splitlearn.reporting.feature_report import print_table
 from tests.networks import SHAPE, carra, datta, digits, network
 
 

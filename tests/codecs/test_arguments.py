@@ -24,7 +24,7 @@ from splitlearn.codecs import (
     untagged,
 )
 from splitlearn.codecs.container import MAX_UNPACKED, pack_code, read_header
-from splitlearn.grids import AffineGrid, MinMaxGrid, StepGrid
+from splitlearn.numpy_quantizers import AffineGrid, MinMaxGrid, StepGrid
 from splitlearn.quantizers import Affine, Clipped, MinMax, Step
 from splitlearn.testing import random_symbols
 from tests.codecs.test_contract import CODECS

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from splitlearn.codecs import Codec, Deflate, Zstandard, pack, unpack
 from splitlearn.codecs.latents import decode_latent, encode_latent
 from splitlearn.files import write_json
-from splitlearn.grids import AffineGrid, Grid, MinMaxGrid, StepGrid
+from splitlearn.numpy_quantizers import AffineGrid, Grid, MinMaxGrid, StepGrid
 from tests.codecs.test_contract import CODECS
 
 FILE = Path(__file__).parents[1] / "golden" / "codecs.json"

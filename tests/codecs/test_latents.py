@@ -25,8 +25,8 @@ from splitlearn.codecs import (
     unpack_latents,
 )
 from splitlearn.codecs.container import pack_code
-from splitlearn.grids import AffineGrid, Grid, MinMaxGrid, StepGrid
 from splitlearn.models import SplitModel, resnet8, split
+from splitlearn.numpy_quantizers import AffineGrid, Grid, MinMaxGrid, StepGrid
 from splitlearn.quantizers import MinMax, Step
 
 GRIDS = [MinMaxGrid(2), MinMaxGrid(3), MinMaxGrid(8), StepGrid(0.3, 13), StepGrid(), AffineGrid(0.02, 7, 200)]
@@ -150,7 +150,7 @@ def test_refuses_grids(make: object, message: str) -> None:
 
 def test_runs_without_torch() -> None:
     code = (
-        "import sys, numpy as np; from splitlearn.codecs import *; from splitlearn.grids import MinMaxGrid;"
+        "import sys, numpy as np; from splitlearn.codecs import *; from splitlearn.numpy_quantizers import MinMaxGrid;"
         "x = np.ones((2, 3, 4), np.float32); p = pack_latents([x], MinMaxGrid(3), RunLength());"
         "assert (unpack_latents(p, MinMaxGrid(3), RunLength())[0] == x).all(); sys.exit('torch' in sys.modules)"
     )

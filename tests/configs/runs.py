@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from splitlearn.cli import main
+from splitlearn.commands import main
 from splitlearn.models import CompressionModel, EarlyExitModel, SplitModel, TiledFeatures
 from splitlearn.models.cutting.check import same
 

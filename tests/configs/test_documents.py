@@ -7,7 +7,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 
-from splitlearn.cli.sweep_trial import ConfigTrial
+from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.data import DetectionDataModule, ImageFolder, ImageNet, ObjectsDataModule, SegmentationDataModule
 from splitlearn.sweep import Space
 from tests.configs.runs import CONFIGS, DATTA, EXPERIMENTS, ROOT, name

@@ -9,11 +9,11 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import nn
 
-from splitlearn.cli.sweep_trial import ConfigTrial
+from splitlearn.config.loading import load_task
+from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.deploy import export_bottleneck, export_early_exit, load_bottleneck
 from splitlearn.models import CompressionModel, EarlyExitModel, SplitModel, split
 from splitlearn.sweep import Space
-from splitlearn.tasks import load_task
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
 from tests.configs.runs import BASE, CONFIGS, EXPERIMENTS, ONE_STEP, RCNNS, ROOT, Measured, check_results, name, run
 

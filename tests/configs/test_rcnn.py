@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from splitlearn.deploy import export_command, load_bottleneck
+from splitlearn.commands.export import export_command
+from splitlearn.config.loading import load_task
+from splitlearn.deploy import load_bottleneck
 from splitlearn.models import load_weights, replaced
-from splitlearn.tasks import load_task
 from tests.configs.runs import CONFIGS, RCNNS, Measured, name, run
 
 SENT = [p for p in RCNNS if "DetectionTask" in p.read_text()]

@@ -32,7 +32,7 @@ from splitlearn.deploy import (
 )
 from splitlearn.deploy.identity import weights_id
 from splitlearn.models import DepthwiseSeparable, Normalize, SplitModel, WeightsError, load_weights, resnet20, split
-from splitlearn.models.bottleneck import Bottleneck
+from splitlearn.models.bottlenecks.bottleneck import Bottleneck
 from splitlearn.quantizers import Clipped, MinMax
 from splitlearn.tasks import ClassificationTask
 from tests.networks import SHAPE, carra, datta, digits, network
@@ -106,10 +106,10 @@ def test_manifest_says_all_that_it_belongs_to(tmp_path: Path) -> None:
     assert manifest["split"] == "layer2"
     assert manifest["input_shape"] == [3, 32, 32]
     (unit,) = manifest["bottlenecks"]
-    assert unit["class_path"] == "splitlearn.models.bottleneck.DepthwiseSeparable"
+    assert unit["class_path"] == "splitlearn.models.DepthwiseSeparable"
     assert unit["init_args"] == {"shape": [32, 16, 16], "channels": 8, "stride": 2}
     assert manifest["quantizers"][0]["init_args"] == {"step": 0.125, "levels": 256}
-    assert manifest["codecs"][0] == {"class_path": "splitlearn.codecs.huffman.Huffman", "init_args": {}}
+    assert manifest["codecs"][0] == {"class_path": "splitlearn.codecs.Huffman", "init_args": {}}
     assert manifest["complexity"] == {"parameters": 1192, "encoder_macs": 34816, "decoder_macs": 34816}
     assert torch.equal(tensors["codecs.0.lengths"], torch.from_numpy(model.coder.codecs[0].tables()["lengths"]))
     assert manifest["metrics"] == METRICS

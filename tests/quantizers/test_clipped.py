@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from splitlearn.grids import ClippedGrid
+from splitlearn.numpy_quantizers import ClippedGrid
 from splitlearn.quantizers import Clipped, Quantizer
 from splitlearn.testing import QuantizerContract
 

@@ -11,9 +11,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from splitlearn.codecs import RunLength
+from splitlearn.config.loading import load_task
 from splitlearn.data import Digits
 from splitlearn.models import InputModel
-from splitlearn.tasks import CheckpointError, ClassificationTask, load_task
+from splitlearn.tasks import CheckpointError, ClassificationTask
 from splitlearn.tasks.loading import load_weights_into, read_checkpoint
 from tests.networks import datta, digits, network
 from tests.tasks.conftest import MakeTrainer

@@ -1,0 +1,110 @@
+"""`splitlearn export`: from checkpoint to file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from splitlearn.config.loading import load_task
+from splitlearn.deploy.bottleneck_file import export_bottleneck, export_network
+from splitlearn.deploy.early_exit_file import export_early_exit
+from splitlearn.deploy.record import write_record
+from splitlearn.files import sha256_of
+from splitlearn.models import EarlyExitModel, InputModel, SplitModel
+from splitlearn.tasks import DetectorTask, DistillationTask
+from splitlearn.tasks.loading import config_of, read_checkpoint
+from splitlearn.tasks.results import CONFIG, WEIGHTS, fingerprint, read_results
+
+WHOLE = {"limit_test_batches": 1.0, "fast_dev_run": False}  # the trainer's settings of a test of all images
+
+
+def export_command(
+    ckpt_path: Path, out: Path, results: Path | None, licence: str, config: Mapping[str, Any] | None = None
+) -> None:
+    """Write what a checkpoint trained, a bottleneck or a network, and a record of the same name, `.json`.
+
+    The file is `out/bottleneck.safetensors`, `out/early_exit.safetensors`, a fine-tuned or trained
+    `out/network.safetensors`, or `out/student.safetensors`, the modules that a distillation has trained.
+
+    Args:
+        ckpt_path: checkpoint that `splitlearn fit` left.
+        out: folder, made if absent.
+        results: results.json of a test run, whose `test/…` values go into file and record.
+        licence: licence of the weights, for the record.
+        config: settings of the run that wrote the checkpoint; by default those that it holds, if they name no classes
+            but splitlearn's and torch's.
+
+    Raises:
+        FileNotFoundError: if checkpoint or results are absent.
+        UntrustedError: if there is no config, and that of the checkpoint names other classes.
+        ValueError: if the checkpoint holds nothing to export, or the results are not those of a test.
+    """
+    task = load_task(ckpt_path, config and config["model"])
+    settings = config or config_of(read_checkpoint(ckpt_path), ckpt_path)
+    metrics = {} if results is None else _metrics(results, ckpt_path, settings)
+    model = task.get_submodule("model")
+    trained: nn.Module = model
+    if isinstance(task, DistillationTask) and not isinstance(model, SplitModel):
+        path = export_network(model, out / "student.safetensors", metrics, task.trains)
+        trained = nn.ModuleList(model.get_submodule(name) for name in task.trains)
+    elif isinstance(task, DetectorTask):
+        path = export_network(model, out / "network.safetensors", metrics)
+    elif isinstance(model, EarlyExitModel):
+        path = export_early_exit(model, out / "early_exit.safetensors", metrics)
+    elif isinstance(model, SplitModel):
+        path, trained = export_bottleneck(model, out / "bottleneck.safetensors", metrics), model.coder.bottlenecks
+    elif isinstance(model, InputModel):
+        path, trained = export_network(model.network, out / "network.safetensors", metrics), model.network
+    else:
+        raise ValueError(f"{ckpt_path} holds a {type(model).__name__}, of which nothing can be exported")
+    record = write_record(path, metrics, settings, licence)
+    parameters = sum(p.numel() for p in trained.parameters())
+    Console().print(
+        f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes; record: {record}", soft_wrap=True
+    )
+
+
+def _metrics(results: Path, ckpt_path: Path, settings: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a test of this checkpoint has measured with these settings.
+
+    Raises:
+        FileNotFoundError: if there are no such results.
+        ValueError: if they are of something else.
+    """
+    if not results.is_file():
+        raise FileNotFoundError(f"no results at {results}; splitlearn test leaves results.json in its run folder")
+    told = read_results(results)
+    metrics = {k: v for k, v in told.items() if k.startswith("test/")}
+    if not metrics:
+        raise ValueError(f"{results} holds no test metrics; give the results.json of splitlearn test")
+    remedy = f"test this checkpoint with its own config, splitlearn test --config … --ckpt_path {ckpt_path}"
+    if told.get(CONFIG) != fingerprint(told.get("config")):
+        raise ValueError(f"{results} was changed or written by an earlier splitlearn: {remedy}")
+    if told.get(WEIGHTS) != sha256_of(ckpt_path):
+        raise ValueError(f"{results} is of another checkpoint than {ckpt_path}, or of none: {remedy}")
+    trainer = told["config"].get("test", {}).get("trainer", {})
+    limits = {name: trainer.get(name, whole) for name, whole in WHOLE.items()}
+    if cuts := [name for name, limit in limits.items() if limit not in (None, WHOLE[name]) or type(limit) is int]:
+        raise ValueError(f"{results} is of a part of the test images, by trainer.{cuts[0]}: without that, {remedy}")
+    tested = _model(told["config"].get("test"))
+    trained = _model(settings)
+    if fingerprint(tested) != fingerprint(trained):
+        names = [name for name in sorted({*tested, *trained}) if tested.get(name) != trained.get(name)]
+        raise ValueError(
+            f"{results} was measured with another {', '.join(names) or 'config'} of the model than {ckpt_path} was "
+            f"trained with: {remedy}"
+        )
+    return metrics
+
+
+def _model(settings: Any) -> dict[str, Any]:
+    """Return what a config says of the network, which alone counts in a test."""
+    try:
+        model = settings["model"]["init_args"]["model"]
+        return dict(model.get("init_args", {})) | {"class_path": model["class_path"]}
+    except (KeyError, TypeError, AttributeError):
+        return {}

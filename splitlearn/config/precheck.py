@@ -1,0 +1,97 @@
+"""What can be seen wrong in a trainer command before the heavy imports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from splitlearn.config.messages import UsageError, did_you_mean
+from splitlearn.files import read_yaml
+
+KEYS = (
+    "config",
+    "seed_everything",
+    "trainer",
+    "model",
+    "data",
+    "checkpoint",
+    "ckpt_path",
+    "return_predictions",
+    "weights_only",
+    "verbose",
+)
+TRAINER_COMMANDS = {
+    "fit": "Train what the config inserts at the cut.",
+    "validate": "Pass once over the validation data.",
+    "test": "Send the test data through real bytes; leaves results.json.",
+    "predict": "Predict the test images by way of their payloads.",
+}
+FLAGS = ("-h", "--help", "-c", "--print_config")
+
+
+def check_trainer_arguments(arguments: list[str]) -> None:
+    """Refuse unknown options, missing config files and unknown top-level keys at once.
+
+    Args:
+        arguments: command, then options.
+
+    Raises:
+        UsageError: one sentence that names the word at fault and the nearest right one.
+    """
+    command, options = arguments[0], arguments[1:]
+    if not options:
+        raise UsageError(f"{command} needs a config{example(command)}")
+    for position, option in enumerate(options):
+        if not option.startswith("-") or option.split("=")[0] in FLAGS:
+            continue
+        key = option.lstrip("-").split("=")[0]
+        if option.startswith("--") and key.split(".")[0].rstrip("+") not in (*KEYS, "print_config", "trainer", "model"):
+            raise UsageError(f"{command} has no option --{key}{did_you_mean(key, KEYS)}")
+        if key.endswith(".help") and key not in ("model.help", "data.help") and not _value(options, position):
+            raise UsageError(f"--{key} takes a class: --{key} CLASS")
+        if key == "config":
+            _check_config(Path(_value(options, position)))
+
+
+def _value(options: list[str], position: int) -> str:
+    """Return the value of an option, behind the equals sign or the next word; nothing if there is none."""
+    behind = "".join(options[position + 1 : position + 2])
+    return options[position].partition("=")[2] or ("" if behind.startswith("-") else behind)
+
+
+def example(command: str) -> str:
+    """Return a command that runs, if the configs that it needs lie here."""
+    files = ("configs/trainer.yaml", "configs/quickstart.yaml")
+    if not all(Path(file).is_file() for file in files):
+        return ": --config FILE; those in the project's folder configs are examples"
+    words = {"fit": "", "sweep": " --space configs/spaces/quickstart.yaml"}.get(command, " --ckpt_path last")
+    return f", e.g. splitlearn {command} {' '.join(f'--config {file}' for file in files)}{words}"
+
+
+def _check_config(path: Path) -> None:
+    if not path.is_file():
+        nearby = [str(p) for p in Path("configs").rglob("*.yaml")]
+        raise UsageError(f"no config file {str(path)!r}{did_you_mean(str(path), nearby)}")
+    try:
+        content = read_yaml(path)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} holds no settings; see configs/quickstart.yaml for an example")
+    for key in content:
+        if str(key) not in KEYS:
+            raise UsageError(f"{path} has an unknown key {key!r}{did_you_mean(str(key), KEYS)}")
+    _check_class_paths(content, path)
+
+
+def _check_class_paths(settings: Any, path: Path) -> None:
+    """Refuse classes that are no words: what reads configs takes for granted that they are."""
+    if isinstance(settings, dict):
+        named = settings.get("class_path", "")
+        if not isinstance(named, str):
+            raise UsageError(
+                f"{path}: class_path takes the import path of a class, splitlearn.data.Digits say; got {named}"
+            )
+    if isinstance(settings, (dict, list)):
+        for each in settings.values() if isinstance(settings, dict) else settings:
+            _check_class_paths(each, path)

@@ -1,0 +1,348 @@
+"""One trial of a sweep: a config with some parameters set, fitted, measured and exported; tested if it is chosen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+
+from splitlearn.analysis import complexity
+from splitlearn.config.messages import UsageError, one_sentence
+from splitlearn.config.monitors import check_monitors
+from splitlearn.config.precheck import KEYS
+from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
+from splitlearn.data.feature_cache import EXACT, MEASURED, is_complete
+from splitlearn.data.held_out import HeldOutImages
+from splitlearn.deploy import answers, export_bottleneck, weights_id
+from splitlearn.models import SplitModel
+from splitlearn.outputs import init_args
+from splitlearn.sweep.space import Value
+from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_results
+from splitlearn.tasks.keep_frozen import kept_types
+from splitlearn.tasks.trained_weights import load_trained, save_trained
+
+EXPORT, WEIGHTS = "bottleneck.safetensors", "trained.ckpt"  # in the folder of a trial
+FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
+UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that change no feature
+
+
+@contextmanager
+def _wandb_run_of_its_own() -> Iterator[None]:
+    """End the run that wandb has begun meanwhile, or it would take what the next trial logs too."""
+    status = 1
+    try:
+        yield
+        status = 0
+    finally:
+        if wandb := sys.modules.get("wandb"):
+            wandb.finish(status)
+
+
+@dataclass(frozen=True)
+class ConfigTrial:
+    """Runs points of a space over a config of `splitlearn fit`; processes of a sweep are given it.
+
+    Attributes:
+        words: of a command line: `--config FILE …`, and settings that all trials share.
+        out: folder of the sweep; each trial gets trials/NNN in it.
+        name: of the sweep: wandb's group.
+        features: folder for features of frozen heads; None passes images through the head in every epoch.
+        precision: of cached features.
+        views: how often each training image is augmented for the cache.
+    """
+
+    words: tuple[str, ...]
+    out: Path
+    name: str
+    features: Path | None
+    precision: str
+    views: int
+
+    def __call__(self, number: int, values: Mapping[str, Value]) -> dict[str, float]:
+        """Fit, measure on validation images and export one point; return its metrics."""
+        return self.run(number, self.parse(values))
+
+    @_wandb_run_of_its_own()
+    def run(self, number: int, settings: Namespace) -> dict[str, float]:
+        """Do so with the settings of a point; where several processes train, the first alone measures and exports.
+
+        What is returned as `val/…` was measured with real payloads on the images that are held out from training; what
+        only a validation while training logs, such as the estimate `val/estimated_bits`, is that of the last one. Test
+        images are not looked at.
+        """
+        config = self._prepared(number, settings)
+        task, data, trainer = self._built(settings)
+        held_out = HeldOutImages(data)
+        trainer.callbacks += [KeepFreedMemory(), StopsAtOnce()]
+        with kept_types(task):
+            trainer.fit(task, data)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if trainer.world_size > 1:
+            is_first = trainer.is_global_zero
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+            if not is_first:
+                return metrics
+        measured = _measured(settings, task, held_out, "val/")
+        for logger in trainer.loggers:
+            logger.log_metrics(measured, trainer.global_step)
+            logger.save()
+        metrics |= measured
+        if isinstance(task.model, SplitModel):
+            sizes = asdict(complexity(task.model))
+            metrics |= {f"bottleneck/{name}": float(value) for name, value in sizes.items()}
+        save_trained(task, self.folder(number) / WEIGHTS)
+        self._write(number, task, metrics, config)
+        return metrics
+
+    def test(self, number: int, values: Mapping[str, Value], metrics: Mapping[str, float]) -> dict[str, float]:
+        """Test a point that has been run; put what is found, `test/…`, beside its metrics in results.json and export.
+
+        Args:
+            number: of the point.
+            values: of its parameters.
+            metrics: what its trial has measured.
+
+        Returns:
+            What the test has found.
+
+        Raises:
+            FileNotFoundError: if its weights are not here.
+        """
+        settings = self.parse(values)
+        config = self._prepared(number, settings)
+        settings.trainer.logger = False
+        task, data, _ = self._built(settings)
+        load_trained(task, self.folder(number) / WEIGHTS)
+        found = _measured(settings, task, data, "test/")
+        self._write(number, task, {**metrics, **found}, config)
+        return found
+
+    def is_here(self, number: int) -> bool:
+        """Return whether a point was run on this machine, or its files were brought here."""
+        return (self.folder(number) / WEIGHTS).is_file()
+
+    def folder(self, number: int) -> Path:
+        """Return where a point's files lie."""
+        return self.out / "trials" / f"{number:03}"
+
+    def _prepared(self, number: int, settings: Namespace) -> dict[str, Any]:
+        """Make the settings of a point those of its trial, and return its whole config."""
+        quieten()
+        folder = self.folder(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        _name_loggers(settings.trainer, folder, self.name)
+        settings.trainer.enable_progress_bar = False
+        settings.trainer.enable_model_summary = False
+        settings.trainer.enable_checkpointing = False
+        config: dict[str, Any] = yaml.safe_load(_parser().dump(settings, skip_none=False))
+        return config
+
+    def _built(self, settings: Namespace) -> tuple[Any, Any, Any]:
+        """Return task, data and trainer; a trial and the test of it build the same."""
+        seed_everything(settings.seed_everything if type(settings.seed_everything) is int else 0, verbose=False)
+        built = _parser().instantiate(settings)
+        return built.model, self.data_of(built.model.model, built.data), built.trainer
+
+    def _write(self, number: int, task: Any, metrics: Mapping[str, float], config: Mapping[str, Any]) -> None:
+        folder = self.folder(number)
+        if isinstance(task.model, SplitModel) and task.model.frozen:
+            export_bottleneck(task.model, folder / EXPORT, metrics)
+        write_results(folder, metrics, config, folder / WEIGHTS)
+
+    def parse(self, values: Mapping[str, Value]) -> Namespace:
+        """Return the settings of a point.
+
+        Raises:
+            UsageError: if a parameter's path or value does not fit the config, a trial would need other
+                machines or forked processes, or watch a metric the wrong way round.
+        """
+        # in one word, since a value may begin with a minus
+        settings = _parsed([*self.words, *(f"--{name}={value}" for name, value in values.items())])
+        if settings.trainer.num_nodes > 1:
+            raise UsageError("a trial runs on one machine, several share the sweep: leave --trainer.num_nodes at 1")
+        if str(settings.trainer.strategy).startswith(FORKS):
+            raise UsageError("processes of a trial are started as commands, not forked: use --trainer.strategy ddp")
+        check_monitors(settings.trainer)
+        return settings
+
+    def build(self, values: Mapping[str, Value]) -> tuple[LightningModule, Any]:
+        """Return the task and data of a point, without a trainer."""
+        settings = self.parse(values)
+        torch.manual_seed(0)
+        del settings["trainer"]
+        built = _parser(trainer=False).instantiate(settings)
+        return built.model, built.data
+
+    def first(self, points: Sequence[Mapping[str, Value]]) -> tuple[LightningModule, Any]:
+        """Return task and data of the first point that can be built; those that cannot are trials that fail.
+
+        Raises:
+            UsageError: if the space does not fit the config, or none of the points can be built.
+        """
+        reason: Exception | None = None
+        for values in points:
+            self.parse(values)
+            try:
+                return self.build(values)
+            except Exception as error:  # whatever a constructor raises
+                reason = error
+        raise UsageError(f"none of the points drawn can be built: {one_sentence(reason or ValueError())}") from reason
+
+    def data_of(self, model: Any, data: Any) -> Any:
+        """Return the data that a trial trains on: cached features, computed if they are not there, or the data given.
+
+        Raises:
+            UsageError: if there is to be a cache, and the model has no frozen head or the data no images.
+        """
+        if self.features is None:
+            return data
+        frozen = isinstance(model, SplitModel) and model.frozen
+        if not frozen or not isinstance(data, ImageDataModule):
+            raise UsageError(
+                f"features of {type(model).__name__} on {type(data).__name__} are not cached: launch with --cache none"
+            )
+        folder = self.features / feature_key(model, data, self.precision, self.views)
+        if is_complete(folder):
+            return CachedFeatures(folder, data.batch_size)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        training, head = model.training, model.to(device).eval()
+        cache_features(folder, data, lambda images: head.features(images.to(device)), self.precision, self.views)
+        model.to("cpu").train(training)
+        return CachedFeatures(folder, data.batch_size)
+
+
+def feature_key(model: SplitModel, data: ImageDataModule, precision: str, views: int) -> str:
+    """Return a name for what a head makes of data: another one if weights, layers, cut, data or augmentation differ.
+
+    Files below `root` are told apart by their number, sizes and the time of the newest change.
+    """
+    arguments = {k: v for k, v in init_args(data).items() if k not in UNTOUCHED}
+    normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
+    facts = [
+        weights_id(model.net),
+        [f"{float(tensor.norm()):.4g}" for tensor in answers(model.net).values()],
+        model.net.at,
+        list(model.net.shapes),
+        normalize,
+        type(data).__qualname__,
+        {name: _described(value) for name, value in arguments.items()},
+        _signature(str(arguments.get("root", ""))),
+        precision,
+        [EXACT, *MEASURED],
+        views,
+    ]
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
+
+
+@cache
+def _signature(root: str) -> tuple[int, int, int]:
+    """Return number of files below a folder, their bytes, and when the newest was changed, in nanoseconds."""
+    found = [entry.stat() for entry in Path(root).expanduser().rglob("*") if entry.is_file()] if root else []
+    return len(found), sum(f.st_size for f in found), max((f.st_mtime_ns for f in found), default=0)
+
+
+def _described(value: Any) -> Any:
+    return [type(value).__qualname__, init_args(value)] if isinstance(value, torch.nn.Module) else value
+
+
+def config_of_words(words: Sequence[str]) -> dict[str, Any]:
+    """Return the config that a command line of splitlearn fit comes to, as plain data, defaults included.
+
+    Raises:
+        UsageError: if the words do not fit.
+    """
+    found: dict[str, Any] = yaml.safe_load(_parser().dump(_parsed(words), skip_none=False))
+    return found
+
+
+def settings_of(words: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that a command line of splitlearn fit comes to, by their path, but for where the data lie.
+
+    Raises:
+        UsageError: if they do not fit.
+    """
+    return flat_settings(config_of_words(words))
+
+
+def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a config, by their path, but for where the data lie."""
+    found = {path: value for name, each in config.items() for path, value in _flat(name, each)}
+    found.pop("data.root", None)
+    return found
+
+
+def _parsed(words: Sequence[str]) -> Namespace:
+    try:
+        return _parser().parse_args(list(words))
+    except (Exception, SystemExit) as error:
+        raise UsageError(one_sentence(error)) from error
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, each in value.items():
+            yield from _flat(path if name == "init_args" else f"{path}.{name}", each)
+    else:
+        yield path, value
+
+
+def _parser(trainer: bool = True) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--seed_everything", type=bool | int, default=True)
+    for key in set(KEYS) - {"config", "seed_everything", "trainer", "model", "data"}:
+        parser.add_argument(f"--{key}", type=Any)
+    if trainer:
+        parser.add_class_arguments(Trainer, "trainer")
+    else:
+        parser.add_argument("--trainer", type=Any)
+    parser.add_subclass_arguments(LightningModule, "model", required=True)
+    parser.add_subclass_arguments(LightningDataModule, "data", required=True)
+    return parser
+
+
+def trainer_of(settings: Namespace) -> Trainer:
+    """Return the trainer of a point alone."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Trainer, "trainer")
+    trainer: Trainer = parser.instantiate(Namespace(trainer=settings.trainer)).trainer  # type: ignore[no-untyped-call]
+    return trainer
+
+
+def _measured(settings: Namespace, task: LightningModule, data: LightningDataModule, prefix: str) -> dict[str, float]:
+    """Return what a test of some images finds, as `prefix…`, in one process: shared out evenly, some count twice."""
+    settings = settings.clone()
+    settings.trainer.logger = False
+    trainer: Any = trainer_of(settings)
+    if trainer.world_size > 1:
+        settings.trainer.devices, settings.trainer.strategy = 1, "auto"
+        trainer = trainer_of(settings)
+    trainer.callbacks += [KeepFreedMemory(), StopsAtOnce()]
+    with kept_types(task):
+        trainer.test(task, data, verbose=False)
+    return {prefix + name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _name_loggers(trainer: Any, folder: Path, group: str) -> None:
+    """Make loggers write into a trial's folder; those that know groups are told the sweep's name."""
+    loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+    for logger in loggers:
+        if not hasattr(logger, "init_args"):
+            continue
+        wanted = {"save_dir": str(folder), "name": "log", "version": ""}
+        if "Wandb" in logger.class_path:
+            wanted = {"save_dir": str(folder), "name": f"{group}-{folder.name}", "group": group}
+        for name, value in wanted.items():
+            logger.init_args[name] = value

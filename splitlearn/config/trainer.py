@@ -1,0 +1,234 @@
+"""LightningCLI, configured."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import Namespace
+from jsonargparse.typing import register_type
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from splitlearn.analysis import complexity
+from splitlearn.config.messages import UsageError
+from splitlearn.config.monitors import check_monitors
+from splitlearn.config.named_weights import check_named_weights
+from splitlearn.config.precheck import TRAINER_COMMANDS
+from splitlearn.config.run_folder import RunFolder, experiment_folder, newest_checkpoint
+from splitlearn.files import whole_file
+from splitlearn.models import SplitModel
+from splitlearn.processes import PARENT, Stopped
+from splitlearn.shortage import shortage
+from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, PredictionWriter, StopsAtOnce, quieten, write_results
+from splitlearn.tasks.checkpoints import forget_others_files
+from splitlearn.tasks.loading import CONFIG_KEY, CheckpointError, check_layout, load_weights_into, read_checkpoint
+
+register_type(torch.device, str, torch.device)  # StochasticWeightAveraging has one among its settings
+STRICT = {"exit_on_error": False, "allow_abbrev": False}
+
+
+class ConfigInCheckpoint(SaveConfigCallback):
+    """Save the full config, as plain data, in the run folder and inside every checkpoint."""
+
+    def __init__(
+        self, parser: LightningArgumentParser, config: Namespace, run: RunFolder, settings: dict[str, Any]
+    ) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+        self.run = run
+        self.settings = settings
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Agree on the first process's folder, and save there."""
+        self.run.path = Path(trainer.strategy.broadcast(str(self.run.path)))
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write config.yaml."""
+        with whole_file(self.run.path / self.config_filename) as temporary:
+            temporary.write_text(yaml.safe_dump(self.settings, sort_keys=False))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at what was restored, whatever task it is."""
+        forget_others_files(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the settings, so that `splitlearn export` needs the checkpoint alone."""
+        checkpoint[CONFIG_KEY] = self.settings
+
+
+class SplitCLI(LightningCLI):
+    """Checkpoints that survive a kill, `--ckpt_path last` that finds them, and results.json after a test.
+
+    Args:
+        run: is given the folder of this run.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=ConfigInCheckpoint,
+            trainer_defaults={
+                "callbacks": [LastCheckpoint(), KeepFreedMemory(), StopsAtOnce()],
+                "plugins": [{"class_path": "splitlearn.tasks.WholeFileIO"}],
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"prog": "splitlearn", **STRICT}
+            | {command: STRICT | {"description": summary} for command, summary in TRAINER_COMMANDS.items()},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Make the best checkpoints a section of their own; the newest is always kept, as last.ckpt."""
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Refuse a damaged checkpoint, and a metric watched the wrong way round, before anything is built."""
+        super().parse_arguments(parser, args)
+        if self.config.subcommand == "fit":
+            check_monitors(self.config.fit.trainer, self.config.fit.checkpoint)
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path is not None and Path(path).is_file():
+            check_layout(read_checkpoint(path), path)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the config alone: LightningCLI would let what a checkpoint calls hyper-parameters replace it."""
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the run folder; resolve `--ckpt_path last`. A resumed run keeps its checkpoints where they are."""
+        config = self.config[self.subcommand]
+        config.checkpoint.save_last = False  # LastCheckpoint does so
+        if config.get("ckpt_path") == "last":
+            config.ckpt_path = str(newest_checkpoint(experiment_folder(config.trainer)))
+        if self.subcommand == "predict":
+            config.return_predictions = False  # they are written, and not kept
+        resumed = self._resumed()
+        self.settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        again = self.settings[self.subcommand] | ({"ckpt_path": None} if self.subcommand == "fit" else {})
+        self.save_config_kwargs = {"run": self.run, "settings": again}
+        self.run.reserve(config.trainer)
+        if self.subcommand == "fit":
+            self.run.keep_checkpoints(config.checkpoint.dirpath, resumed)
+            config.checkpoint.dirpath = str(self.run.checkpoints)
+            self.trainer_defaults["callbacks"][0].dirpath = os.path.realpath(self.run.checkpoints)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Leave out what saves checkpoints, if there are to be none; Lightning refuses both."""
+        if config.get("enable_checkpointing") is False:
+            ours: list[Callback] = self.trainer_defaults["callbacks"]
+            self.trainer_defaults["callbacks"] = [each for each in ours if not isinstance(each, Checkpoint)]
+            callbacks = [each for each in callbacks if not isinstance(each, Checkpoint)]
+        return super()._instantiate_trainer(config, callbacks)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Name the checkpoint if what it holds of a run cannot be restored, or fits no optimizer's step."""
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception as error:
+            path = self.config[subcommand].get("ckpt_path")
+            if path is None or not _came_of_restoring(error):
+                raise
+            raise CheckpointError(
+                f"{path} does not fit this run ({type(error).__name__}: {' '.join(str(error).split())[:300]}): use the "
+                "config that it was trained with, or an earlier one of the same folder"
+            ) from error
+
+    def _resumed(self) -> Path | None:
+        """Return the checkpoint that `fit` goes on from.
+
+        Raises:
+            UsageError: if a config names it: what a run has left, its config too, is overwritten on demand alone.
+        """
+        path = self.config[self.subcommand].get("ckpt_path")
+        if self.subcommand != "fit" or path is None:
+            return None
+        if not any(word.split("=")[0] == "--ckpt_path" for word in sys.argv):
+            raise UsageError(
+                f"a config names the checkpoint {path}: a run goes on only where the command line says so, --ckpt_path "
+                f"{path}; with --ckpt_path null a new one begins"
+            )
+        return Path(path) if Path(path).is_file() else None
+
+    def before_fit(self) -> None:
+        """Refuse a checkpoint of another architecture before anything runs."""
+        path = self.config[self.subcommand].get("ckpt_path")
+        if path is not None and path not in ("best", "hpc", "registry"):
+            content = read_checkpoint(path)
+            check_named_weights(self.model, self.settings[self.subcommand]["model"], content, path)
+            load_weights_into(self.model, content, path)
+
+    def before_test(self) -> None:
+        """Likewise, and warn that an untrained bottleneck is about to be tested."""
+        self.before_fit()
+        model = getattr(self.model, "model", None)
+        trained = isinstance(model, SplitModel) and any(p.requires_grad for p in model.parameters())
+        if trained and self.config[self.subcommand].get("ckpt_path") is None:
+            print("warning: this bottleneck is untrained; did you mean --ckpt_path last?", file=sys.stderr)
+
+    before_validate = before_test
+
+    def before_predict(self) -> None:
+        """Likewise, and have the predictions written while all processes are there."""
+        self.before_test()
+        self.trainer.callbacks.append(PredictionWriter(self.run.path))  # type: ignore[attr-defined]
+
+    def after_test(self) -> None:
+        """Leave results.json in the run folder."""
+        metrics = dict(self.trainer.callback_metrics)
+        if isinstance(self.model.model, SplitModel):
+            metrics |= {f"bottleneck/{name}": value for name, value in asdict(complexity(self.model.model)).items()}
+        if self.trainer.is_global_zero:
+            path = self.config[self.subcommand].get("ckpt_path")
+            tested = Path(path) if path is not None and Path(path).is_file() else None
+            print(f"results: {write_results(self.run.path, metrics, self.settings, tested)}")
+
+    def after_predict(self) -> None:
+        """Say where they are."""
+        if self.trainer.is_global_zero:
+            print(f"predictions: {self.run.path / 'predictions.csv'}")
+
+
+def _came_of_restoring(error: Exception) -> bool:
+    """Return whether Lightning or an optimizer could not do with what a checkpoint holds, and says so unclearly."""
+    steps = traceback.extract_tb(error.__traceback__)
+    if (
+        shortage(error)
+        or isinstance(error, MisconfigurationException)
+        or "splitlearn" in Path(steps[-1].filename).parts
+    ):
+        return False
+    connector = [step.name.strip("_") for step in steps if step.filename.endswith("checkpoint_connector.py")]
+    in_optimizer = Path(steps[-1].filename).parts[-3:-1] == ("torch", "optim")
+    return in_optimizer or any(name.startswith(("restore", "resume")) for name in connector)
+
+
+def run_trainer_command() -> None:
+    """Run the subcommand of LightningCLI that this process's command line names."""
+    quieten()
+    run = RunFolder()
+    if run.is_first:
+        os.environ[PARENT] = str(os.getpid())  # for processes that Lightning starts
+    try:
+        SplitCLI(run)
+    except Stopped as stop:
+        for note in run.notes():
+            stop.add_note(note)
+        raise
+    except OSError as error:
+        if shortage(error) == "disk" and error.filename is None:
+            error.filename = str(run.path)  # of a log, say
+        raise
+    finally:
+        run.release()

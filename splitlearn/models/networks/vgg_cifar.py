@@ -1,0 +1,79 @@
+"""VGG-19 for 32 x 32 images."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from splitlearn.models.networks.weights import load_weights
+from splitlearn.outputs import check_num_classes
+
+__all__ = ["CifarVgg", "vgg19_cifar"]
+
+STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels, convolutions
+
+
+class CifarVgg(nn.Module):
+    """Five blocks of 3 x 3 convolutions, each with batch norm and ReLU, and max-pooling; a linear classifier.
+
+    ```
+    images (B,3,32,32) → blocks.0 (B,64,16,16) → blocks.1 (B,128,8,8) → blocks.2 (B,256,4,4) → blocks.3 (B,512,2,2)
+                       → blocks.4 (B,512,1,1) → linear → logits (B,num_classes)
+    ```
+
+    The three wide layers of the original classifier are one, as is customary at this size; batch norm, which the
+    original predates, makes the network train from scratch. Beysens et al. regularise the output of `blocks.1`.
+
+    Args:
+        num_classes: width of the classifier.
+
+    Reference: Simonyan & Zisserman 2015, Table 1 (configuration E).
+    """
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        check_num_classes(num_classes)
+        self.num_classes = num_classes
+        blocks, channels_in = [], 3
+        for channels, convolutions in STAGES:
+            layers: list[nn.Module] = []
+            for _ in range(convolutions):
+                layers += [nn.Conv2d(channels_in, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)]
+                layers += [nn.ReLU(inplace=True)]
+                channels_in = channels
+            blocks.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
+        self.blocks = nn.Sequential(*blocks)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.linear = nn.Linear(channels_in, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images.
+
+        Args:
+            images: `(B, 3, H, W)`, normalised; H and W are 32 in the paper and may be anything from 32 up.
+
+        Returns:
+            Logits, `(B, num_classes)`.
+        """
+        logits: Tensor = self.linear(torch.flatten(self.pool(self.blocks(images)), 1))
+        return logits
+
+
+def vgg19_cifar(num_classes: int = 10, weights: str | Path | None = None) -> CifarVgg:
+    """Return VGG-19 for 32 x 32 images, with batch norm: 20 M parameters, 398 M multiply-accumulates.
+
+    Args:
+        num_classes: width of the classifier.
+        weights: path of a safetensors file; None leaves the network randomly initialised.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsError: the file belongs to another architecture.
+    """
+    model = CifarVgg(num_classes)
+    if weights is not None:
+        load_weights(model, weights)
+    return model

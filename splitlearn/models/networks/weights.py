@@ -1,0 +1,179 @@
+"""Weights from local files, which cannot run code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from splitlearn.models.networks.weight_files import WeightsError, read_state_dicts, unwrapped
+
+__all__ = ["WeightsError", "checked_weights", "load_weights"]
+
+# names under which training scripts keep a network beside other modules, a loss say
+OWNERS = {"model", "net", "network", "backbone", "encoder", "student", "teacher", "ema", "ema_model", "model_ema"}
+COUNTERS = "num_batches_tracked"  # absent from many exports; only matters for batch norm without momentum
+AVERAGED = "n_averaged"  # torch's AveragedModel keeps it beside the network
+
+
+def load_weights(model: nn.Module, weights: str | Path, unused: str | None = None) -> None:
+    """Load the weights of a local file into a model, in place, cast to the model's own dtypes.
+
+    Reading the file cannot run code: safetensors, or a state dict saved by torch. What training scripts put around it
+    is taken away: a dict that holds it beside other things, such as `{"state_dict": …}`, `{"model": …}` or a checkpoint
+    of Lightning, and names that begin with `module.`, `_orig_mod.`, `model.` and the like.
+
+    Args:
+        model: network whose state dict has the keys and shapes of the file.
+        weights: path of the file, whatever it is called.
+        unused: what names of tensors begin with that the file may hold and the model has no place for.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsError: the file has another format, is damaged, holds several networks that differ, or the weights of
+            another architecture.
+    """
+    model.load_state_dict(checked_weights(model.state_dict(), weights, type(model).__name__, unused), strict=False)
+
+
+def checked_weights(
+    expected: Mapping[str, Tensor], weights: str | Path, owner: str, unused: str | None = None, partial: bool = False
+) -> dict[str, Tensor]:
+    """Return the tensors of a local file if they have the names and shapes that are expected.
+
+    Args:
+        expected: tensors by name.
+        weights: path of the file.
+        owner: what these are the weights of, for messages.
+        unused: what names of tensors begin with that the file may hold besides; they are left out.
+        partial: whether the file need not hold all that is expected.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsError: the file has another format, is damaged, holds several networks that differ, or the weights of
+            another architecture.
+    """
+    path = Path(weights).expanduser()
+    found = [
+        _Candidate(".".join(filter(None, (place, prefix))), state, misfits(expected, state, partial))
+        for place, tensors in read_state_dicts(path).items()
+        for prefix, state in _readings(expected, tensors, unused)
+    ]
+    fitting = [candidate for candidate in found if not candidate.problems]
+    if not fitting:
+        problems = min(found, key=lambda candidate: len(candidate.problems)).problems
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise WeightsError(
+            f"{path} does not fit {owner}: {', '.join(problems[:3])}{more}; "
+            "these weights belong to another architecture"
+        )
+    if not all(_equal(fitting[0].state, other.state) for other in fitting[1:]):
+        names = " and ".join(candidate.name or "the outermost" for candidate in fitting)
+        raise WeightsError(
+            f"{path} holds several networks that fit {owner}, {names}: save the one that is meant by itself, with "
+            "torch.save(state_dict, path)"
+        )
+    return fitting[0].state
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One way to read a file.
+
+    Attributes:
+        name: under which the file holds the tensors.
+        state: tensors, by the names that are expected where there are such.
+        problems: what does not fit.
+    """
+
+    name: str
+    state: dict[str, Tensor]
+    problems: list[str]
+
+
+def _readings(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], unused: str | None
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield what all names, or those that may be of a whole network, begin with, and the tensors without it.
+
+    A beginning is taken if all names have it, or if it says that what stands beside it is no part of the network.
+    """
+    mine, theirs = _by_plain_name(expected), _by_plain_name(tensors)
+    if AVERAGED not in mine:
+        theirs.pop(AVERAGED, None)
+    first = next((name for name in mine if not name.endswith(COUNTERS)), "")
+    for prefix in dict.fromkeys(["", *(n.removesuffix(first) for n in theirs if first and n.endswith(f".{first}"))]):
+        inside = {name.removeprefix(prefix): name for name in theirs if name.startswith(prefix)}
+        if len(inside) == len(theirs) or set(prefix.split(".")) - {""} <= OWNERS:
+            state = {mine.get(name, name): tensors[theirs[full]] for name, full in inside.items()}
+            yield prefix.rstrip("."), {k: v for k, v in state.items() if k in expected or not _left_out(k, unused)}
+
+
+def _by_plain_name(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Map names without wrappers to names; names to themselves where two would become one."""
+    plain = {unwrapped(name): name for name in tensors}
+    return plain if len(plain) == len(tensors) else {name: name for name in tensors}
+
+
+def _left_out(name: str, unused: str | None) -> bool:
+    return unused is not None and name.startswith(unused)
+
+
+def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], partial: bool = False) -> list[str]:
+    """Say what differs: first shapes, which tell the most, then missing keys, then surplus ones.
+
+    Args:
+        expected: tensors by name.
+        found: tensors by name.
+        partial: whether some may be missing.
+    """
+    both = [(key, found[key], tensor) for key, tensor in expected.items() if key in found]
+    wrong = [
+        f"{key} is {tuple(theirs.shape)} in the file and {tuple(mine.shape)} in the model"
+        for key, theirs, mine in both
+        if theirs.shape != mine.shape
+    ]
+    wrong += [
+        f"{key} is {_kind(theirs)} in the file and {_kind(mine)} in the model"
+        for key, theirs, mine in both
+        if theirs.shape == mine.shape and not _can_be_cast(theirs, mine)
+    ]
+    twins = _tied(expected)
+    wrong += [
+        f"{key} and {twin} are one tensor in the model and differ in the file"
+        for key, twin in twins.items()
+        if key in found and twin in found and not torch.equal(found[key], found[twin])
+    ]
+    held = {twins.get(key, key) for key in found}
+    absent = [key for key in expected if twins.get(key, key) not in held and not key.endswith(COUNTERS)]
+    needed = [] if partial else absent
+    surplus = [key for key in found if key not in expected]
+    return wrong + [f"{key} is missing" for key in needed] + [f"{key} is not in the model" for key in surplus]
+
+
+def _tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Map each name of a tensor that has had another name before to that name: tied weights."""
+    first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    places = [(name, (t.data_ptr(), t.shape, t.stride())) for name, t in tensors.items() if not t.is_meta and t.numel()]
+    return {name: known for name, place in places if (known := first.setdefault(place, name)) != name}
+
+
+def _can_be_cast(found: Tensor, expected: Tensor) -> bool:
+    """Return whether one kind of number becomes the other: integers in place of floats lack their scale."""
+    if found.is_meta or found.is_quantized or found.layout is not torch.strided or found.is_complex():
+        return _kind(found) == _kind(expected)
+    return found.is_floating_point() or not expected.is_floating_point()
+
+
+def _kind(tensor: Tensor) -> str:
+    name = str(tensor.dtype).removeprefix("torch.")
+    return f"{name} without values" if tensor.is_meta else name if tensor.layout is torch.strided else f"sparse {name}"
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        tensor.dtype == other[name].dtype and torch.equal(tensor, other[name]) for name, tensor in one.items()
+    )

@@ -1,0 +1,359 @@
+"""A cut network that trains as a whole, with exits on the device through which easy images leave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from splitlearn.codecs import Codec, CodecError
+from splitlearn.codecs.base import Payload, as_bytes
+from splitlearn.models.bottlenecks.bottleneck import BottleneckFactory, Identity
+from splitlearn.models.cutting import Split
+from splitlearn.models.images import check_values, like, sent
+from splitlearn.models.networks.weight_files import is_safetensors
+from splitlearn.models.networks.weights import WeightsError, checked_weights
+from splitlearn.models.pipelines.base import Normalize
+from splitlearn.models.pipelines.confidence import Confidence, MaximumSoftmax
+from splitlearn.models.pipelines.exit_branch import BranchFactory, ExitBranch
+from splitlearn.models.pipelines.exit_steps import divide
+from splitlearn.models.pipelines.split_model import SplitModel
+from splitlearn.models.send import codec_name
+from splitlearn.models.tensor_file import read_tensors
+from splitlearn.outputs import Decisions, ExitOutput, Features
+from splitlearn.quantizers import Quantizer
+from splitlearn.uncast import keep_types, moved_alone
+
+
+class EarlyExitModel(SplitModel):
+    """A network whose device part may settle an image by itself; what it is not sure of is sent.
+
+        images → normalize → step → exit sure? ─ no → step → exit sure? ─ no → encode ═ payload ═ decode → tail
+                                    └─ yes: its class, 0 bytes  └─ yes: its class, 0 bytes
+
+    An exit is a small classifier behind a module of the head, several of them if need be. Where it is sure of
+    an image, the image goes no further: the rest of head and tail run on those that are left, and it costs no bytes.
+
+    All of it trains, network and exits: `run` in training mode gives the logits of all exits for all images, without
+    quantization (the paper quantizes after training); in eval mode its final logits are those of quantized features.
+
+    Args:
+        net: the cut network, from `splitlearn.models.split`; it is not frozen.
+        quantizer: floats to symbols; one for all float tensors that cross, or a list with one for each.
+        codec: symbols to bytes; likewise.
+        exits: names of modules of the head, in any order; None is one exit, at the cut.
+        num_classes: number of classes; None is as many as the network's own output tells apart.
+        threshold: T_c, how sure an exit must be; one for all exits or one for each. At 0 all images leave through the
+            first exit, at 1 none leaves early. May be set at any time.
+        confidence: how sure an exit is; by default the probability of the likeliest class.
+        branch: makes an exit's classifier from the shape of the features and the number of classes.
+        bottleneck: makes a bottleneck from the shape of the features; by default these themselves are sent.
+        normalize: applied to images in [0, 1] before the head; None if the network takes them so.
+        weights: file of `splitlearn export` with the weights of network, exits and bottlenecks.
+
+    Attributes:
+        steps: parts of the head; each but perhaps the last one ends at an exit.
+        exits: classifiers, in the order in which images come to them.
+        exit_names: of the modules that they stand behind.
+        temperatures: by which the logits of each exit are divided before its confidence is taken; 1 unless calibrated.
+
+    Raises:
+        CutError: if there is no module of an exit's name, or it lies behind the cut.
+        ValueError: if an exit cannot stand there, a threshold is not in [0, 1], or the network's own output is not
+            logits of as many classes.
+
+    Reference:
+        Beysens et al. 2023, Secs. III-A and III-B.
+    """
+
+    settles_early: ClassVar[bool] = True
+    temperatures: Tensor
+
+    def __init__(
+        self,
+        net: Split,
+        quantizer: Quantizer | list[Quantizer],
+        codec: Codec | list[Codec],
+        exits: list[str] | None = None,
+        num_classes: int | None = None,
+        threshold: float | list[float] = 0.9,
+        confidence: Confidence | None = None,
+        branch: BranchFactory = ExitBranch,
+        bottleneck: BottleneckFactory = Identity,
+        normalize: Normalize | None = None,
+        weights: str | Path | None = None,
+    ) -> None:
+        super().__init__(net, quantizer, codec, bottleneck, normalize)
+        self.num_classes = _classes(net, num_classes)
+        self.confidence = MaximumSoftmax() if confidence is None else confidence
+        self.exit_names, steps, self._shapes = divide(net, [net.at] if exits is None else exits)
+        self.steps = Steps(steps)
+        self.proof = net.proof.behind(self.steps)
+        units = [branch(shape, self.num_classes) for shape in self._shapes]
+        self.exits = nn.ModuleList(units).to(like(net).dtype)
+        self.register_buffer("temperatures", torch.ones(len(self._shapes), dtype=torch.float32))
+        self.threshold = threshold
+        if weights is not None:
+            self._load(weights)
+        self.train()
+
+    @staticmethod
+    def _prepared(net: Split) -> Split:
+        return net
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Leave temperatures their type when the model is cast: they say who leaves."""
+        temperatures = self.temperatures
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.temperatures = moved_alone(temperatures, self.temperatures)
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        keep_types(state_dict, {f"{prefix}temperatures": self.temperatures})
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+    @property
+    def threshold(self) -> float | list[float]:
+        """T_c: one for all exits, or one for each."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, threshold: float | Sequence[float]) -> None:
+        each = [float(t) for t in (threshold if isinstance(threshold, Sequence) else [threshold] * len(self.exits))]
+        if len(each) != len(self.exits) or not all(0 <= t <= 1 for t in each):
+            raise ValueError(
+                f"a threshold must lie in [0, 1], one for all {len(self.exits)} exits or one for each; got {threshold}"
+            )
+        self._threshold = each if isinstance(threshold, Sequence) else each[0]
+        self._thresholds = each
+
+    def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
+        """Return the crossing tensors of all images in [0, 1], whether they would leave early or not.
+
+        Raises:
+            ValueError: if given features that were made before: the head trains, they would be out of date.
+        """
+        if isinstance(images, Features):
+            raise _out_of_date()
+        crossing: tuple[Tensor, ...] = self.steps(self._normalized(images))
+        return crossing
+
+    def run(self, images: Tensor | Features) -> ExitOutput:
+        """Return the differentiable pass: all images through all exits.
+
+        Raises:
+            ValueError: if given features that were made before.
+        """
+        features, exits = self._head(images)
+        latents = self.coder.encoded(features)
+        features_hat = self.coder.restored(latents if self.training else self.coder.quantized(latents))
+        floats = tuple(t for t in latents if t.is_floating_point())
+        return ExitOutput(self.net.tail(*features_hat), features, floats, features_hat, tuple(exits))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits `(B, num_classes)` of the exit that each image leaves through, without making bytes.
+
+        Who leaves has no gradient: `run` is the differentiable pass.
+        """
+        decisions = self.decide(images)
+        if not decisions.features:
+            return decisions.logits
+        hats = self.coder(decisions.features)
+        return decisions.completed(self.net.tail(*hats))
+
+    @torch.no_grad()
+    def decide(self, images: Tensor) -> Decisions:
+        """Return what the device makes of images: the rest of the head runs for those alone that no exit is sure of.
+
+        Raises:
+            ValueError: if these are no images in [0, 1], or the cut or an exit refuses their size.
+        """
+        check_values(images)
+        return self._decided(images)
+
+    def _decided(self, images: Tensor) -> Decisions:
+        tensors: tuple[Tensor, ...] = (self._normalized(images),)
+        count, device = len(images), like(self.net).device
+        going = torch.arange(count, device=device)
+        exits = torch.full((count,), len(self.exits), device=device)
+        logits = torch.full((count, self.num_classes), torch.nan, device=device, dtype=like(self.net).dtype)
+        for number, step in enumerate(self.steps):
+            tensors = step(*tensors)
+            if number == len(self.exits):
+                break
+            found = self._classified(number, tensors[0])
+            sure = self.sure(found, number)
+            left = going[sure]
+            logits[left], exits[left] = found[sure].to(logits.dtype), number
+            if bool(sure.any()):
+                going, tensors = going[~sure], tuple(tensor[~sure] for tensor in tensors)
+            if not len(going):
+                tensors = ()
+                break
+        return Decisions(logits, exits, exits == len(self.exits), tensors)
+
+    def sure(self, logits: Tensor, number: int) -> Tensor:
+        """Return which images an exit is sure enough of, bool `(B,)`.
+
+        Args:
+            logits: of the exit, `(B, num_classes)`.
+            number: of the exit, from 0.
+        """
+        threshold = self._thresholds[number]
+        confidence: Tensor = self.confidence(logits.float() / self.temperatures[number])
+        return confidence > threshold if threshold > 0 else torch.ones_like(confidence, dtype=torch.bool)
+
+    @torch.inference_mode()
+    def compress(self, images: Tensor | Sequence[Tensor] | Features) -> list[bytes]:
+        """Return one payload an image, empty for an image that left through an exit.
+
+        Raises:
+            ValueError: if these are no images in [0, 1], a latent holds NaN or infinity, or the cut or an exit refuses
+                their size.
+        """
+        if isinstance(images, Features):
+            raise _out_of_date()
+        batches = sent(images, self.net.input_shape)
+        return [payload for batch in batches for payload in self.payloads(self._decided(batch))]
+
+    @torch.inference_mode()
+    def payloads(self, decisions: Decisions) -> list[bytes]:
+        """Return one payload an image, empty for an image that left through an exit.
+
+        Raises:
+            ValueError: if a latent holds NaN or infinity.
+        """
+        full = iter(self.coder.compress(decisions.features) if decisions.features else ())
+        return [next(full) if sent else b"" for sent in decisions.sent.tolist()]
+
+    @torch.inference_mode()
+    def decompress(self, payloads: Sequence[Payload]) -> Tensor:
+        """Return the final logits `(B, num_classes)`; NaN for empty payloads, of which the edge server knows nothing.
+
+        Raises:
+            CodecError: if a payload is damaged, was written by another codec or quantizer, or cannot come from this
+                model; if the payloads are of images of different sizes; or if one that is not empty makes the network
+                compute NaN, which would look as if it were.
+            ValueError: if there are no payloads, or one is no bytes.
+        """
+        places = [i for i, payload in enumerate(payloads) if len(as_bytes(payload))]
+        found = super().decompress([payloads[i] for i in places]) if places or not payloads else None
+        if found is not None and bool(found.isnan().any()):
+            number = places[int(found.isnan().flatten(1).any(1).int().argmax())]
+            raise CodecError(
+                f"payload {number} makes the network compute NaN, which stands for an empty payload: it is forged, or "
+                "the network's weights have diverged"
+            )
+        if found is not None and len(places) == len(payloads):
+            return cast("Tensor", found)
+        logits = like(self.net).new_full((len(payloads), self.num_classes), torch.nan)
+        if found is not None:
+            logits[places] = found.to(logits.dtype)
+        return logits
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all weights by name, those of the network under the names that it has without exits and cut."""
+        found = {f"network.{name}": t for half in (self.net.head, self.net.tail) for name, t in _tensors(half)}
+        for part, units in (("exits", self.exits), ("bottlenecks", self.coder.bottlenecks)):
+            found |= {f"{part}.{name}": t for name, t in _tensors(units)}
+        return found | {"temperatures": self.temperatures}
+
+    def _load(self, weights: str | Path) -> None:
+        mine = self.tensors()
+        found = checked_weights(mine, weights, f"{self.net.name} with exits", unused="codecs.")
+        with torch.no_grad():
+            for name, tensor in found.items():
+                mine[name].copy_(tensor)
+        if is_safetensors(path := Path(weights).expanduser()):
+            self.coder.codecs = _with_tables(self.coder.codecs, path)
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        normalized = super()._normalized(images)
+        self.proof.check(normalized, self.training)
+        return normalized
+
+    def _head(self, images: Tensor | Features) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        """Return crossing tensors and the logits of all exits, for all images."""
+        if isinstance(images, Features):
+            raise _out_of_date()
+        tensors: tuple[Tensor, ...] = (self._normalized(images),)
+        logits = []
+        for number, step in enumerate(self.steps):
+            tensors = step(*tensors)
+            if number < len(self.exits):
+                logits.append(self._classified(number, tensors[0]))
+        return tensors, logits
+
+    def _classified(self, number: int, features: Tensor) -> Tensor:
+        """Return the logits of an exit; most exits fix the size of the features, and with it that of the images."""
+        try:
+            logits: Tensor = self.exits[number](features)
+        except RuntimeError as error:
+            if tuple(features.shape[1:]) == tuple(self._shapes[number]):
+                raise
+            raise ValueError(
+                f"the exit at {self.exit_names[number]!r} takes features {self._shapes[number]}, these images give "
+                f"{tuple(features.shape[1:])}: send images of shape {self.net.input_shape}, or split again with an "
+                "example of the new size"
+            ) from error
+        return logits
+
+
+class Steps(nn.ModuleList):
+    """The parts of a head, one behind the other."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors that cross the cut."""
+        tensors: tuple[Tensor, ...] = (images,)
+        for step in self:
+            tensors = step(*tensors)
+        return tensors
+
+
+def _with_tables(codecs: Sequence[Codec], weights: Path) -> tuple[Codec, ...]:
+    """Return codecs with the static tables that were exported with them; others as they are.
+
+    Raises:
+        WeightsError: if the file's tables are not those of the codecs that it names.
+    """
+    metadata, tensors = read_tensors(weights)
+    try:
+        if json.loads(metadata.get("codecs", "[]")) != list(map(codec_name, codecs)):
+            return tuple(codecs)
+        tables: list[dict[str, Any]] = [{} for _ in codecs]
+        for name, tensor in tensors.items():
+            if name.startswith("codecs."):
+                _, number, table = name.split(".")
+                tables[range(len(codecs))[int(number)]][table] = tensor.numpy()
+        return tuple(codec.with_tables(own) if own else codec for codec, own in zip(codecs, tables, strict=True))
+    except (ValueError, TypeError, IndexError, RecursionError, ArithmeticError) as error:
+        raise WeightsError(f"{weights} holds no tables of the codecs that it names: {error}") from error
+
+
+def _classes(net: Split, wanted: int | None) -> int:
+    """Return how many classes the network's own output tells apart, which all exits must do too."""
+    device = like(net).device
+    with torch.no_grad():
+        facts = zip(net.shapes, net.dtypes, strict=True)
+        output = net.eval().tail(*(torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in facts))
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        form = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(f"exits need a network whose output is logits (B, classes), that of {net.name} is {form}")
+    if wanted not in (None, output.shape[1]):
+        raise ValueError(
+            f"the exits are to tell {wanted} classes apart, and {net.name} tells {output.shape[1]}: leave the exits' "
+            "num_classes out, or give both the same"
+        )
+    return int(output.shape[1])
+
+
+def _out_of_date() -> ValueError:
+    return ValueError("this model trains its head, so cached features would be out of date: give it images")
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [(name, t) for name, t in module.state_dict(keep_vars=True).items() if isinstance(t, Tensor)]

@@ -1,0 +1,189 @@
+"""Eight-bit images to bytes and back: pixels as they are, or the file formats that cameras write."""
+
+from __future__ import annotations
+
+import copy
+import io
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from splitlearn.codecs import CodecError, Raw, pack
+from splitlearn.codecs.base import as_bytes
+from splitlearn.codecs.container import decode_body, read_header
+from splitlearn.models.cutting.sizes import MAX_PIXELS
+from splitlearn.models.pipelines.image_layout import LAYOUTS, check_layout
+from splitlearn.models.receive import too_many_pixels
+from splitlearn.outputs import init_args
+from splitlearn.shortage import of_machine
+
+HEIC = ("HEIC", "HEIF")  # one format under two names
+JPEG_2000 = "JPEG2000"
+
+
+class ImageCodec(ABC):
+    """Eight-bit images to bytes and back.
+
+    A codec keeps each constructor argument under its own name: `TiledFeatures` tells payloads of different codecs by
+    them.
+
+    Attributes:
+        max_pixels: of an image, in all; may be set. A payload that claims more is refused before it is decoded.
+    """
+
+    max_pixels: int = MAX_PIXELS
+
+    @abstractmethod
+    def encode(self, image: NDArray[np.uint8]) -> bytes:
+        """Return the payload of one image, `(H, W, 3)` or grey `(H, W)`."""
+
+    @abstractmethod
+    def decode(self, payload: bytes) -> NDArray[np.uint8]:
+        """Return the image of one payload, `(H, W, 3)` or `(H, W)`; raise CodecError if it is damaged or too large."""
+
+    def limited(self, pixels: int) -> Self:
+        """Return a codec like this one that decodes images of at most so many pixels."""
+        other = copy.copy(self)
+        other.max_pixels = pixels
+        return other
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise CodecError unless an image has pixels, and no more than `max_pixels`."""
+        if min(height, width) < 1:
+            raise CodecError(f"the payload holds an image of {height}×{width} pixels")
+        if height * width > self.max_pixels:
+            raise CodecError(f"the payload cannot be decoded: {too_many_pixels(height, width, self.max_pixels)}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in init_args(self).items())})"
+
+
+class Pixels(ImageCodec):
+    """The pixels themselves, uncompressed: what an unsplit network on the edge server is sent at worst."""
+
+    def encode(self, image: NDArray[np.uint8]) -> bytes:
+        """Return the pixels in a container."""
+        return pack(image, 256, Raw())
+
+    def decode(self, payload: bytes) -> NDArray[np.uint8]:
+        """Return the pixels, exactly."""
+        payload = as_bytes(payload)
+        header = read_header(payload, Raw())
+        if len(header.shape) not in (2, 3) or header.shape[2:] not in ((), (3,)) or header.levels != 256:
+            raise CodecError(f"the payload holds no image (H, W, 3) or (H, W), but an array of shape {header.shape}")
+        self.check_size(*header.shape[:2])
+        return decode_body(payload, header, Raw())
+
+
+class ImageFile(ImageCodec):
+    """An image file format: the baselines that any camera writes.
+
+    | format | quality | a file's fixed part |
+    |---|---|---|
+    | `JPEG` | 0…100 | 330 B grey, 630 B colour, most of it tables |
+    | `WEBP` | 0…100 | 40 B; stores grey images as colour ones |
+    | `AVIF` | 0…100 | 300 B |
+    | `JPEG2000` | 1…100: PSNR in dB that is aimed at, 25 poor, 35 fair, 45 fine, no more than about 55 | 120 B |
+    | `HEIC` or `HEIF` | 0…100; HEVC intra by x265, with pillow-heif (extra `images`) | 370 to 420 B |
+    | `PNG`, `BMP`, `PPM` | without effect: lossless | 70 B, 54 B (grey 1,078 B), 15 B |
+
+    Colour planes of JPEG, WebP, AVIF and HEIC have half the resolution (4:2:0), grey images none at all (in HEVC and
+    AV1: 4:0:0). JPEG 2000 is its bare code stream with the irreversible 9-7 wavelet and colour transform. The bytes of
+    AVIF and HEIC may differ by a hundredth between machines: their encoders divide a picture as they find threads.
+
+    Only files laid out as this class writes them are decoded, see `image_layout`: of others, a few bytes may ask a
+    decoder for minutes and gigabytes. No format but PNG has a check sum: a damaged file may decode to another image.
+    Below 64×64 the fixed part is most of a file.
+
+    Args:
+        format: name of the format, in any case.
+        quality: the format's own scale, as above.
+
+    Raises:
+        ValueError: if it is none of these formats, this Pillow does not write it, or `quality` is not on its scale.
+        ImportError: if the format is HEIC and pillow-heif is not installed.
+    """
+
+    def __init__(self, format: str = "JPEG", quality: int = 75) -> None:
+        Image.init()
+        name = format.upper()
+        if name in HEIC:
+            _pillow_heif()
+        elif name not in LAYOUTS or name not in Image.SAVE:
+            taken = ", ".join(known for known in LAYOUTS if known in Image.SAVE or known in HEIC)
+            raise ValueError(f"images cross as no {format!r}: take one of {taken}")
+        if name == JPEG_2000 and not 1 <= quality <= 100:
+            raise ValueError(f"quality of {JPEG_2000} is a PSNR from 1 to 100 dB, got {quality}")
+        if not 0 <= quality <= 100:
+            raise ValueError(f"quality is a number from 0 to 100, got {quality}")
+        self.format, self.quality = HEIC[0] if name in HEIC else name, quality
+
+    def encode(self, image: NDArray[np.uint8]) -> bytes:
+        """Return the file of a uint8 image, `(H, W, 3)` or grey `(H, W)`.
+
+        Raises:
+            ValueError: if it is no such image, or the format holds none of this size.
+        """
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
+            raise ValueError(f"an image is uint8 (H, W, 3) or (H, W) and not empty, got {image.dtype} {image.shape}")
+        file = io.BytesIO()
+        try:
+            self._save(np.ascontiguousarray(image), file)
+        except (OSError, ValueError, RuntimeError) as error:  # libraries differ in how they refuse a size
+            raise ValueError(f"{self.format} holds no image of shape {image.shape}: {error}") from error
+        return file.getvalue()
+
+    def decode(self, payload: bytes) -> NDArray[np.uint8]:
+        """Return the decoded file, `(H, W)` if it says that it is grey, otherwise `(H, W, 3)`.
+
+        Raises:
+            CodecError: if it is not a readable file of this format, laid out as `encode` does, or of an image of more
+                than `max_pixels`, or holds what no picture of eight bits a channel has: transparency, 16 bits.
+        """
+        payload = as_bytes(payload)
+        check_layout(self.format, payload)
+        try:
+            with self._open(payload) as image:
+                if image.mode not in ("L", "RGB", "P") or image.has_transparency_data:
+                    told = f"{image.mode}{', partly transparent' * image.has_transparency_data}"
+                    raise CodecError(f"the payload's pixels are {told}: encode pictures as 8-bit L or RGB")
+                return np.asarray(image.convert("RGB") if image.mode == "P" else image)
+        except CodecError:
+            raise
+        except Exception as error:  # of damaged bytes, decoders raise almost anything
+            if of_machine(error):
+                raise
+            raise CodecError(f"payload is no readable {self.format} file: {error}") from error
+
+    def _save(self, image: NDArray[np.uint8], file: io.BytesIO) -> None:
+        if self.format in HEIC:
+            mode, size = ("L" if image.ndim == 2 else "RGB"), (image.shape[1], image.shape[0])
+            _pillow_heif().encode(mode, size, image.tobytes(), file, quality=self.quality)
+        elif self.format == JPEG_2000:
+            lossy = {"quality_mode": "dB", "quality_layers": [self.quality], "irreversible": True}
+            Image.fromarray(image).save(file, self.format, **lossy, mct=int(image.ndim == 3), no_jp2=True)
+        else:
+            Image.fromarray(image).save(file, self.format, quality=self.quality, optimize=True)
+
+    def _open(self, payload: bytes) -> Image.Image:
+        file = io.BytesIO(payload)
+        if self.format in HEIC:
+            container = _pillow_heif().open_heif(file)
+            self.check_size(*container.size[::-1])  # the size that the header tells: nothing is decoded yet
+            decoded: Image.Image = container.to_pillow()
+            return decoded
+        opened = Image.open(file, formats=[self.format])
+        self.check_size(opened.height, opened.width)
+        return opened
+
+
+def _pillow_heif() -> Any:
+    """Return the library, without entering it into Pillow's formats, which are the whole process's."""
+    try:
+        import pillow_heif  # here, so that only those who use it need it
+    except ModuleNotFoundError as error:
+        raise ImportError("HEIC needs pillow-heif: pip install 'splitlearn[images]'") from error
+    return pillow_heif

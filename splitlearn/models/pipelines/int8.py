@@ -1,0 +1,225 @@
+"""Post-training quantization: both halves of a trained model in INT8, and what crosses in their own integers."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_leaves
+
+from splitlearn.models.bottlenecks.bottleneck import Bottleneck
+from splitlearn.models.bottlenecks.transposed import DepthwiseTransposed
+from splitlearn.models.pipelines.early_exit import EarlyExitModel
+from splitlearn.models.pipelines.split_model import SplitModel
+from splitlearn.quantizers import Affine, Quantizer
+from splitlearn.shortage import brief, of_machine
+
+BACKENDS = ("x86", "fbgemm")  # those of servers and laptops, best first; qnnpack, for ARM, costs accuracy
+Model = TypeVar("Model", bound=SplitModel)
+
+
+class Int8Error(RuntimeError):
+    """A model that cannot be quantized, or a machine that cannot do so."""
+
+
+@dataclass(frozen=True)
+class Int8(Generic[Model]):
+    """A model in INT8.
+
+    Attributes:
+        model: twin of the model that was given. Its quantizers are `Affine`, with the scales of its own activations:
+            symbols are the integers that its head computes and its tail goes on with.
+        layers: how many convolutions and linear layers compute in INT8, device and edge server together.
+        float_layers: how many are left in floating point.
+    """
+
+    model: Model
+    layers: int
+    float_layers: int
+
+
+def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
+    """Quantize weights and activations of a trained model to INT8, on the CPU.
+
+    Weights are quantized for each channel, activations for each tensor, by PyTorch's defaults for x86 (fbgemm): these
+    keep activations to seven bits, 0…127, lest sums overflow. Batch norm is folded into convolutions. A codec's static
+    tables are of other symbols and must be learnt anew.
+
+    Args:
+        model: the trained model; it is left as it was.
+        batches: images in [0, 1] for calibration, each `(B, C, H, W)`; the paper takes a quarter of the validation set.
+
+    Raises:
+        Int8Error: if this machine has no backend for INT8, there are no images, the network computes NaN or infinity,
+            or nothing in one of the halves could be quantized.
+
+    Reference:
+        Beysens et al. 2023, Secs. III-C and V-D.
+    """
+    _check_can_be_quantized(model)
+    twin = copy.deepcopy(model).cpu().float().eval()
+    if isinstance(twin, EarlyExitModel) and isinstance(model, EarlyExitModel):
+        twin.proof = model.proof  # what images are taken is the network's own affair
+    for module in twin.modules():
+        if isinstance(module, DepthwiseTransposed):
+            module.__class__ = nn.ConvTranspose2d  # type: ignore[assignment]  # in eval mode it is; FX looks at the class
+    with _engine() as backend, torch.no_grad():
+        watching = [_Watching(backend) for _ in twin.coder.quantizers]
+        prepared = False
+        for images in batches:
+            if not isinstance(images, Tensor):
+                raise Int8Error(
+                    f"a batch is images (B, C, H, W), and this is a {type(images).__name__}: leave labels out"
+                )
+            if not prepared:
+                _prepare(twin, images.cpu(), backend)
+                twin.coder.quantizers, prepared = tuple(watching), True
+            twin.run(images.cpu())
+        if not prepared:
+            raise Int8Error("there are no images to calibrate INT8 with: give some of the validation set")
+        _convert(twin)
+    if isinstance(twin, EarlyExitModel):
+        twin.net.head = twin.steps
+    else:
+        twin.net.guard(model.net.proof)
+    twin.coder.quantizers = tuple(each.affine() for each in watching)
+    from torch.ao.nn.quantized.modules.utils import WeightedQuantizedModule
+
+    halves = _halves(twin)
+    layers = [_count(half, WeightedQuantizedModule) for half in halves]
+    for name, found in zip(("head", "tail"), layers, strict=True):
+        if not found:
+            raise Int8Error(f"nothing in the {name} of {model.net.name} could be quantized: cut it at another module")
+    return Int8(twin, sum(layers), sum(_count(half, _ConvNd, nn.Linear) for half in halves))
+
+
+class _Watching(Quantizer):
+    """Passes latents on as they are, and finds the scale that INT8 gives them."""
+
+    levels, floats_per_image = 256, 0
+
+    def __init__(self, backend: str) -> None:
+        super().__init__()
+        from torch.ao.quantization import get_default_qconfig
+
+        self.observer = cast("Any", get_default_qconfig)(backend).activation()
+
+    def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError("it only watches")
+
+    def dequantize(self, symbols: Tensor, floats: Tensor) -> Tensor:
+        raise NotImplementedError("it only watches")
+
+    def forward(self, latent: Tensor) -> Tensor:
+        watched: Tensor = self.observer(latent)
+        return watched
+
+    def affine(self) -> Affine:
+        """Return the quantizer of what was seen."""
+        scale, zero_point = self.observer.calculate_qparams()
+        return Affine(float(scale), int(zero_point))
+
+
+@contextmanager
+def _engine() -> Iterator[str]:
+    """Choose the backend that layers are packed for, silently.
+
+    Raises:
+        Int8Error: if there is none.
+    """
+    known, before = torch.backends.quantized.supported_engines, torch.backends.quantized.engine
+    backend = next((name for name in BACKENDS if name in known), None)
+    if backend is None:
+        others = ", ".join(name for name in known if name != "none") or "none at all"
+        raise Int8Error(
+            f"PyTorch on this machine has no INT8 backend {' or '.join(BACKENDS)} (but {others}): "
+            "quantize on an x86 machine"
+        )
+    torch.backends.quantized.engine = backend
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the torch.ao functions announce that they will move
+            yield backend
+    finally:
+        torch.backends.quantized.engine = before
+
+
+def _parts(model: SplitModel) -> list[tuple[nn.Module, str]]:
+    """Return where the modules stand that are quantized, in the order in which they run."""
+    parts: list[tuple[nn.Module, str]] = []
+    if isinstance(model, EarlyExitModel):
+        parts += [(group, name) for group in (model.steps, model.exits) for name, _ in group.named_children()]
+    else:
+        parts.append((model.net, "head"))
+    for unit in model.coder.bottlenecks:
+        parts += [(unit, name) for name in ("encoder", "decoder") if list(getattr(unit, name).parameters())]
+    return [*parts, (model.net, "tail")]
+
+
+def _prepare(model: SplitModel, images: Tensor, backend: str) -> None:
+    """Put observers into all parts, in place."""
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import prepare_fx
+
+    inputs: dict[int, tuple[Tensor, ...]] = {}
+    modules = [getattr(owner, name) for owner, name in _parts(model)]
+    handles = [m.register_forward_pre_hook(lambda m, given: inputs.update({id(m): given})) for m in modules]
+    output = model.run(images)
+    for handle in handles:
+        handle.remove()
+    made = [t for t in tree_leaves((output.prediction, output.latents)) if isinstance(t, Tensor)]
+    if not all(bool(t.isfinite().all()) for t in made):
+        raise Int8Error(f"{model.net.name} computes NaN or infinity: its training diverged, or its weights are damaged")
+    mapping = get_default_qconfig_mapping(backend)
+    for (owner, name), module in zip(_parts(model), modules, strict=True):
+        try:
+            setattr(owner, name, prepare_fx(module, mapping, inputs[id(module)]))
+        except Exception as error:  # tracing other people's code may fail in any way
+            if of_machine(error):
+                raise
+            raise Int8Error(
+                f"the {name} of {model.net.name} cannot be quantized, FX cannot trace it ({brief(error)}): cut it "
+                "behind what cannot be traced, or leave the model in floating point"
+            ) from error
+
+
+def _check_can_be_quantized(model: Any) -> None:
+    if not isinstance(model, SplitModel):
+        raise Int8Error(
+            f"INT8 is for a SplitModel or an EarlyExitModel, and this is a {type(model).__name__}: cut it first"
+        )
+    if model.net.by_image:
+        raise Int8Error(
+            f"{model.net.name} takes images of any size, and INT8 is for networks that take batches: cut another"
+        )
+    if not next((True for _ in model.net.parameters()), False):
+        raise Int8Error(
+            f"{model.net.name} has no weights in floating point, it is in INT8 by now: give the model it came from"
+        )
+
+
+def _convert(model: SplitModel) -> None:
+    """Turn all parts into INT8, in place."""
+    from torch.ao.quantization.quantize_fx import convert_fx
+
+    for owner, name in _parts(model):
+        setattr(owner, name, convert_fx(getattr(owner, name)))
+
+
+def _halves(model: SplitModel) -> tuple[nn.Module, nn.Module]:
+    """Return all that runs on the device, and all that runs on the edge server."""
+    units = cast("list[Bottleneck]", list(model.coder.bottlenecks))
+    device = [model.net.head, *(unit.encoder for unit in units), *getattr(model, "exits", ())]
+    server = [model.net.tail, *(unit.decoder for unit in units)]
+    return nn.ModuleList(device), nn.ModuleList(server)
+
+
+def _count(half: nn.Module, *kinds: type[nn.Module]) -> int:
+    return sum(isinstance(module, kinds) for module in half.modules())

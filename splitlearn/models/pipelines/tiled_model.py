@@ -1,0 +1,191 @@
+"""A cut network whose features cross as a picture: what an image or video codec makes of them."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from splitlearn.codecs import Codec, CodecError
+from splitlearn.codecs.base import Payload
+from splitlearn.models.coder import FeatureCoder
+from splitlearn.models.cutting import Split
+from splitlearn.models.freeze import freeze
+from splitlearn.models.pipelines.base import Normalize
+from splitlearn.models.pipelines.cut_model import CutModel
+from splitlearn.models.pipelines.image_codec import ImageCodec
+from splitlearn.numpy_quantizers import EvenGrid
+from splitlearn.outputs import Features, SplitOutput
+from splitlearn.quantizers import Quantizer
+
+
+class TiledFeatures(CutModel):
+    """A frozen network cut in two, whose features cross as one grey picture in a lossy image format.
+
+        images → normalize → head → quantize → tile → image file ═ payload ═ image file → untile → dequantize → tail
+
+    The symbols of each float tensor that crosses are spread over 0…255, its channels laid side by side, and the picture
+    is coded as a file. The edge server cuts the decoded picture apart and takes the nearest symbols. Integer tensors
+    cross as they are. Payloads are those of a `SplitModel`, with the file in place of the code: shape, the quantizer's
+    floats and a check sum are counted.
+
+    Nothing trains here. `run` quantizes only: what the image format loses shows in `decompress` alone, in tests and not
+    in validation.
+
+    Args:
+        net: the cut network, from `splitlearn.models.split`; it is frozen here, for good.
+        quantizer: floats to symbols; one for all float tensors that cross, or a list with one for each. Eight bits
+            leave most to the image format. Pictures are smooth where symbols ascend with the value: the zig-zag of
+            `Step` is undone, a quantizer without a grid must number its levels upwards.
+        image_codec: the file format, `ImageFile("HEIC", quality)` for HEVC.
+        normalize: applied to images in [0, 1] before the head; None if the network takes them so.
+
+    Raises:
+        ValueError: if there are not as many quantizers as float tensors that cross.
+
+    Reference:
+        The yardstick of Cohen, Choi & Bajić 2020: HEVC on tiled feature tensors.
+    """
+
+    def __init__(
+        self,
+        net: Split,
+        quantizer: Quantizer | list[Quantizer],
+        image_codec: ImageCodec,
+        normalize: Normalize | None = None,
+    ) -> None:
+        super().__init__(freeze(net), normalize)
+        self.image_codec = image_codec
+        codec: Codec | list[Codec]
+        if isinstance(quantizer, Quantizer):
+            codec = _Mosaic(image_codec, _ranking(quantizer))
+        else:
+            codec = [_Mosaic(image_codec, _ranking(each)) for each in quantizer]
+        self.coder = FeatureCoder(net, quantizer, codec)
+
+    @property
+    def table_bytes(self) -> int:
+        """Size of what both sides must share beside weights: levels of calibrated quantizers."""
+        return self.coder.table_bytes
+
+    def run(self, images: Tensor | Features) -> SplitOutput:
+        """Return the differentiable pass: the quantizer's loss, without that of the image format."""
+        return self._run(self.coder, self.features(images))
+
+    @torch.inference_mode()
+    def compress(self, images: Tensor | Sequence[Tensor] | Features) -> list[bytes]:
+        """Return one payload per image: a container with a picture for each float tensor that crosses.
+
+        Raises:
+            ValueError: if a feature is NaN or infinite, the cut refuses these images' size, or the format holds no
+                picture as large as the mosaic.
+        """
+        return [payload for batch in self._batches(images) for payload in self.coder.compress(self.features(batch))]
+
+    @torch.inference_mode()
+    def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
+        """Return the tensors that the tail is given for a batch of payloads, each `(B, …)`; raises as `decompress`."""
+        return self.coder.decompress(payloads)
+
+
+class _Mosaic(Codec):
+    """Symbols as a grey picture in an image format. Unlike other codecs it loses: none but `TiledFeatures` takes it.
+
+    Args:
+        image_codec: the format.
+        ranking: which place each symbol takes in the order of values, uint8 `(levels,)`.
+    """
+
+    def __init__(self, image_codec: ImageCodec, ranking: NDArray[np.uint8]) -> None:
+        self.image_codec, self.ranking = image_codec, ranking
+
+    @cached_property
+    def identity(self) -> int:
+        """A 32-bit number that differs with the image codec and its arguments."""
+        return zlib.crc32(repr((self.image_codec, self.ranking.tolist())).encode())
+
+    def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
+        grey = np.rint(np.arange(levels) * (255 / (levels - 1))).astype(np.uint8)
+        return self.image_codec.encode(tile(grey[self.ranking[symbols]]))
+
+    def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+        count, height, width = _planes(shape)
+        pixels = math.prod(_layout(count)) * height * width
+        picture = self.image_codec.limited(pixels).decode(payload.tobytes())
+        if picture.ndim == 3:  # a format without grey images
+            picture = np.asarray(Image.fromarray(picture).convert("L"))
+        nearest = np.rint(np.arange(256) * ((levels - 1) / 255)).astype(np.uint8)
+        symbols = np.argsort(self.ranking).astype(np.uint8)[nearest]
+        try:
+            return np.take(symbols, untile(picture, shape))
+        except ValueError as error:
+            raise CodecError(f"the payload's header contradicts its picture: {error}") from error
+
+
+def tile(channels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the channels of one feature tensor side by side, row by row, as a picture.
+
+    The mosaic has about as many columns as rows, or up to four times as many if that leaves fewer places empty: 32
+    channels make 4 rows of 8, 65 make 5 rows of 13. Empty places are the last ones, and black.
+
+    Args:
+        channels: uint8 `(C, H, W)`; a vector `(C,)` is taken for C channels of one pixel, a matrix `(H, W)` for a
+            single channel, and dimensions before the last two are channels together.
+
+    Returns:
+        The picture, uint8 `(rows · H, columns · W)`.
+    """
+    count, height, width = _planes(channels.shape)
+    rows, columns = _layout(count)
+    places = np.zeros((rows * columns, height, width), np.uint8)
+    places[:count] = channels.reshape(count, height, width)
+    picture = places.reshape(rows, columns, height, width).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(picture.reshape(rows * height, columns * width))
+
+
+def untile(picture: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the channels that `tile` laid side by side.
+
+    Args:
+        picture: uint8 `(rows · H, columns · W)`.
+        shape: shape of what was tiled.
+
+    Raises:
+        ValueError: if a tensor of this shape makes a picture of another size.
+    """
+    count, height, width = _planes(shape)
+    rows, columns = _layout(count)
+    if picture.shape != (rows * height, columns * width):
+        expected = f"{rows * height}×{columns * width}"
+        raise ValueError(f"features {shape} are a picture of {expected} pixels, this one is of shape {picture.shape}")
+    places = picture.reshape(rows, height, columns, width).transpose(0, 2, 1, 3)
+    return places.reshape(rows * columns, height, width)[:count].reshape(shape)
+
+
+def _planes(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return number, height and width of the channels of a tensor."""
+    if len(shape) < 2:
+        return math.prod(shape), 1, 1
+    return math.prod(shape[:-2]), shape[-2], shape[-1]
+
+
+def _layout(channels: int) -> tuple[int, int]:
+    """Return rows and columns of the mosaic: of √channels to twice as many columns, those that leave fewest empty."""
+    narrowest = math.isqrt(max(channels, 1) - 1) + 1
+    columns = min(range(narrowest, 2 * narrowest + 1), key=lambda width: -channels % width)
+    return -(-channels // columns), columns
+
+
+def _ranking(quantizer: Quantizer) -> NDArray[np.uint8]:
+    """Return which place each symbol takes in the order of the values that they stand for."""
+    if not isinstance(quantizer.grid, EvenGrid):
+        return np.arange(quantizer.levels).astype(np.uint8)
+    values = quantizer.grid.values(quantizer.grid.side_floats((0.0, 1.0)))
+    return np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(np.uint8)

@@ -1,0 +1,36 @@
+"""Quantizers of numpy arrays, for devices without torch; `splitlearn.quantizers` are their torch twins, bit for bit."""
+
+from splitlearn.numpy_quantizers.base import TINY, Grid, check_latent, check_output, checked_integer, flat_latent
+from splitlearn.numpy_quantizers.clipped import ClippedGrid
+from splitlearn.numpy_quantizers.even import (
+    AffineGrid,
+    EvenGrid,
+    MinMaxGrid,
+    Plan,
+    StepGrid,
+    apply_plan,
+    extremes,
+    number,
+    scaling,
+    undo_plan,
+)
+
+__all__ = [
+    "TINY",
+    "AffineGrid",
+    "ClippedGrid",
+    "EvenGrid",
+    "Grid",
+    "MinMaxGrid",
+    "Plan",
+    "StepGrid",
+    "apply_plan",
+    "check_latent",
+    "check_output",
+    "checked_integer",
+    "extremes",
+    "flat_latent",
+    "number",
+    "scaling",
+    "undo_plan",
+]

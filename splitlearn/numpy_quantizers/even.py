@@ -1,0 +1,268 @@
+"""Quantizers with levels at even distances.
+
+An image is quantized in two passes, one for its extremes (which also finds what is not a number) and one for its
+symbols; either is limited by memory, not by arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from splitlearn.jit import njit
+from splitlearn.numpy_quantizers.base import TINY, Floats, Grid, Symbols, checked_integer, flat_latent
+
+Plan = tuple[int, float, int, int]
+
+_EACH = np.arange(256).astype(np.uint8)
+ROUNDER = np.float32(1.5 * 2**23)  # x + ROUNDER − ROUNDER is the integer nearest to x, ties to even, for |x| < 2²²
+MAGNITUDE = 2**31 - 1
+EVEN, ZIGZAG = 0, 1  # how levels are numbered: upwards, or 0, −1, 1, −2, 2, …
+
+
+class EvenGrid(Grid):
+    """Levels at even distances, described by a plan that compiled codecs follow while they code."""
+
+    @property
+    @abstractmethod
+    def plan(self) -> Plan:
+        """How `apply_plan` numbers levels: kind, inverse of the step (0: each image has its own), lowest, levels."""
+
+    @abstractmethod
+    def _spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
+        """Return where level 0 lies and the distance of two levels."""
+
+    def _quantize(self, latent: Floats, symbols: Symbols) -> tuple[float, ...]:
+        return self.side_floats(apply_plan(flat_latent(latent), self.plan, symbols))
+
+    def _dequantize(self, symbols: Symbols, floats: tuple[float, ...], latent: Floats) -> None:
+        undo_plan(np.ascontiguousarray(symbols).reshape(-1), self.plan, self._spacing(floats), latent)
+
+    def side_floats(self, extremes: tuple[float, float]) -> tuple[float, ...]:
+        """Return the floats that go along with the symbols of an image with these extremes.
+
+        Raises:
+            ValueError: if the extremes are not finite.
+        """
+        if not math.isfinite(extremes[1] - extremes[0]):  # of finite singles a difference in double precision is finite
+            raise ValueError("the latent holds NaN or infinity and cannot be quantized")
+        return extremes[: self.floats_per_image]
+
+    def empty_floats(self) -> tuple[float, ...]:  # noqa: D102
+        return self.side_floats((0.0, 0.0))
+
+    def values(self, floats: tuple[float, ...] = ()) -> Floats:
+        """Return what each symbol stands for, float32 `(levels,)`, in an image with these floats."""
+        values = np.empty(self.levels, np.float32)
+        undo_plan(_EACH[: self.levels], self.plan, self.spacing(floats), values)
+        return values
+
+    def spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
+        """Return where level 0 lies and the distance of two levels, for `undo_plan`.
+
+        Raises:
+            ValueError: if there are not `floats_per_image` floats.
+        """
+        self.check_floats(floats)
+        return self._spacing(floats)
+
+
+@dataclass(frozen=True)
+class MinMaxGrid(EvenGrid):
+    """2^bits levels from the smallest to the largest value of each image; twin of `quantizers.MinMax`.
+
+    Args:
+        bits: n, bits of a symbol, 2…8.
+
+    Raises:
+        ValueError: if `bits` is not in 2…8.
+
+    Reference: Carra & Neglia 2023, Sec. V.
+    """
+
+    bits: int = 8
+    floats_per_image: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bits", checked_integer("bits", self.bits, 2, 8))
+
+    @cached_property
+    def levels(self) -> int:  # type: ignore[override]
+        """Size of the alphabet, 2^bits."""
+        return 1 << self.bits
+
+    @cached_property
+    def plan(self) -> Plan:  # noqa: D102
+        return EVEN, 0.0, 0, self.levels
+
+    def _spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
+        return floats[0], (floats[1] - floats[0]) / (self.levels - 1)
+
+
+@dataclass(frozen=True)
+class StepGrid(EvenGrid):
+    """Multiples of one fixed step, zero in the middle, numbered by zig-zag; twin of `quantizers.Step`.
+
+    Args:
+        step: Q, the distance of two levels.
+        levels: size of the alphabet, 2…256.
+
+    Raises:
+        ValueError: if the step is not positive, 256 steps pass the range of float32, or `levels` is out of range.
+
+    Reference: Datta et al. 2022, Sec. II.
+    """
+
+    step: float = 1.0
+    levels: int = 256
+    floats_per_image: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step", _checked_scale("step", self.step))
+        object.__setattr__(self, "levels", checked_integer("levels", self.levels, 2, 256))
+
+    @cached_property
+    def plan(self) -> Plan:  # noqa: D102
+        return ZIGZAG, float(1 / np.float32(self.step)), -(self.levels // 2), self.levels
+
+    def _spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
+        return 0.0, float(np.float32(self.step))
+
+
+@dataclass(frozen=True)
+class AffineGrid(EvenGrid):
+    """Levels (s − zero_point) · scale, fixed by calibration: INT8 activations of torch; twin of `quantizers.Affine`.
+
+    Args:
+        scale: distance of two levels.
+        zero_point: symbol that stands for 0.
+        levels: size of the alphabet, 2…256.
+
+    Raises:
+        ValueError: if the scale is not positive, 256 of it pass the range of float32, `zero_point` is no symbol, or
+            `levels` is out of range.
+    """
+
+    scale: float = 1.0
+    zero_point: int = 0
+    levels: int = 256
+    floats_per_image: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", _checked_scale("scale", self.scale))
+        object.__setattr__(self, "levels", checked_integer("levels", self.levels, 2, 256))
+        object.__setattr__(self, "zero_point", checked_integer("zero_point", self.zero_point, 0, self.levels - 1))
+
+    @cached_property
+    def plan(self) -> Plan:  # noqa: D102
+        return EVEN, float(1 / np.float32(self.scale)), -self.zero_point, self.levels
+
+    def _spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
+        return 0.0, float(np.float32(self.scale))
+
+
+def _checked_scale(name: str, scale: float) -> float:
+    """Return the distance of two levels as Python's own number."""
+    if not (math.isfinite(scale) and TINY <= scale <= float(np.finfo(np.float32).max) / 256):
+        raise ValueError(f"{name} must be positive and lie in the range of float32, got {scale}")
+    return float(scale)
+
+
+@njit
+def apply_plan(latent: Floats, plan: Plan, symbols: Symbols) -> tuple[float, float]:
+    """Write the symbols of a flat latent and return its extremes; values that are not finite show in them."""
+    ends = extremes(latent)
+    number(latent, plan, scaling(plan, ends), symbols)
+    return ends
+
+
+@njit
+def scaling(plan: Plan, ends: tuple[float, float]) -> tuple[np.float32, np.float32, np.float32]:
+    """Return scale, offset and factor with which (x · scale − offset) · factor is 0 at level 0 and 1 at level 1."""
+    lowest, highest = ends
+    factor, scale, offset = np.float32(plan[1]), np.float32(1), np.float32(0)
+    if factor == 0:
+        # A power of two brings the range to 1…2, so that neither the range nor its inverse leaves float32.
+        half_range = max(highest / 2 - lowest / 2, TINY)
+        scale = np.float32(math.ldexp(1.0, -min(math.frexp(half_range)[1], 126)))
+        offset = np.float32(lowest) * scale
+        span = np.float32(highest) * scale - offset
+        factor = np.float32(plan[3] - 1) / span if span > 0 else np.float32(0)
+    return scale, offset, factor
+
+
+@njit
+def number(latent: Floats, plan: Plan, how: tuple[np.float32, np.float32, np.float32], symbols: Symbols) -> None:
+    """Write the symbols of some values, given the `scaling` of the image that they are part of."""
+    scale, offset, factor = how
+    low, high = plan[2], plan[2] + plan[3] - 1
+    if plan[0] == EVEN:
+        to_symbols(latent, scale, offset, factor, low, high, symbols)
+    else:
+        to_zigzag(latent, factor, low, high, symbols)
+
+
+@njit
+def extremes(latent: Floats) -> tuple[float, float]:
+    """Return the smallest and largest value of a flat array, (0, 0) if it is empty; NaN shows as one of them.
+
+    Bit patterns of floats, those of negative numbers turned round, are ordered like integers, and integers are compared
+    many at a time. Patterns of NaN lie beyond those of infinity.
+    """
+    if latent.size == 0:
+        return 0.0, 0.0
+    patterns = latent.view(np.int32)
+    least, most = np.int32(MAGNITUDE), np.int32(-MAGNITUDE - 1)
+    for i in range(patterns.size):  # by index: only that becomes vector code
+        pattern = patterns[i]
+        order = np.int32(pattern ^ np.int32(np.int32(pattern >> np.int32(31)) & np.int32(MAGNITUDE)))
+        least = np.int32(min(least, order))
+        most = np.int32(max(most, order))
+    ends = np.array([least, most], np.int32)
+    ends ^= (ends >> np.int32(31)) & np.int32(MAGNITUDE)
+    values = ends.view(np.float32)
+    return float(values[0]) + 0.0, float(values[1]) + 0.0  # a negative zero becomes positive
+
+
+@njit
+def to_symbols(
+    latent: Floats, scale: np.float32, offset: np.float32, factor: np.float32, low: int, high: int, symbols: Symbols
+) -> None:
+    """Write round((x · scale − offset) · factor), clamped to low…high, minus low."""
+    least, most = np.float32(low), np.float32(high)
+    for i in range(latent.size):
+        position = (latent[i] * scale - offset) * factor
+        position = position if position > least else least
+        position = position if position < most else most
+        symbols[i] = np.uint8(np.int32((position + ROUNDER) - ROUNDER - least))
+
+
+@njit
+def to_zigzag(latent: Floats, factor: np.float32, low: int, high: int, symbols: Symbols) -> None:
+    """Write q = round(x · factor), clamped to low…high, as 2q for q ≥ 0 and −2q − 1 below."""
+    least, most = np.float32(low), np.float32(high)
+    for i in range(latent.size):
+        position = latent[i] * factor
+        position = position if position > least else least
+        position = position if position < most else most
+        q = np.int32((position + ROUNDER) - ROUNDER)
+        symbols[i] = np.uint8((q << np.int32(1)) ^ (q >> np.int32(31)))
+
+
+@njit
+def undo_plan(symbols: Symbols, plan: Plan, spacing: tuple[float, float], latent: Floats) -> None:
+    """Write origin + q · step for the level q of each symbol, computed in double precision and rounded once."""
+    origin, step = spacing
+    if plan[0] == EVEN:
+        low = np.int32(plan[2])
+        for i in range(symbols.size):
+            latent[i] = np.float32(origin + np.float64(np.int32(symbols[i]) + low) * step)
+        return
+    for i in range(symbols.size):
+        s = np.int32(symbols[i])
+        latent[i] = np.float32(origin + np.float64((s >> np.int32(1)) ^ -(s & np.int32(1))) * step)

@@ -1,0 +1,70 @@
+"""Tables, plots and files of what was measured: the only room that draws and writes Markdown, CSV and HTML."""
+
+from splitlearn.reporting.codec_report import (
+    codec_markdown,
+    codec_table,
+    plot_codecs,
+    print_codecs,
+    processor,
+    write_codecs,
+)
+from splitlearn.reporting.comparison import (
+    Comparison,
+    comparison_table,
+    markdown_table,
+    plot_comparison,
+    write_comparison,
+)
+from splitlearn.reporting.feature_plots import plot_distributions, plot_entropies, plot_spectrum
+from splitlearn.reporting.feature_report import write_quantiles, write_records
+from splitlearn.reporting.layer_plots import plot_parameters, plot_sizes
+from splitlearn.reporting.rates import plot_rates, rates_markdown
+from splitlearn.reporting.sweep import (
+    CHOSEN_BY_TEST,
+    Axes,
+    Curve,
+    Figures,
+    Report,
+    curves_of,
+    figures_table,
+    frontier_table,
+    live_table,
+    read_baseline,
+    write_interactive,
+    write_report,
+)
+
+__all__ = [
+    "CHOSEN_BY_TEST",
+    "Axes",
+    "Comparison",
+    "Curve",
+    "Figures",
+    "Report",
+    "codec_markdown",
+    "codec_table",
+    "comparison_table",
+    "curves_of",
+    "figures_table",
+    "frontier_table",
+    "live_table",
+    "markdown_table",
+    "plot_codecs",
+    "plot_comparison",
+    "plot_distributions",
+    "plot_entropies",
+    "plot_parameters",
+    "plot_rates",
+    "plot_sizes",
+    "plot_spectrum",
+    "print_codecs",
+    "processor",
+    "rates_markdown",
+    "read_baseline",
+    "write_codecs",
+    "write_comparison",
+    "write_interactive",
+    "write_quantiles",
+    "write_records",
+    "write_report",
+]

@@ -1,0 +1,184 @@
+"""Comparisons of codecs as tables, files and a plot."""
+
+from __future__ import annotations
+
+import csv
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from itertools import groupby
+from math import log2
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from splitlearn.analysis.codec_comparison import STATIC, CodecRow
+from splitlearn.files import whole_file, write_json
+from splitlearn.reporting.terminal import print_whole
+
+Results = Mapping[str, Sequence[CodecRow]]
+"""Rows by the name of what was coded."""
+
+COLUMNS = (
+    "levels",
+    "codec",
+    "bytes/image",
+    "tables, once",
+    "÷ entropy",
+    "encode GB/s",
+    "decode GB/s",
+    "× zlib-1",
+    "× zstd-1",
+    "rounds",
+)
+RATIO = COLUMNS.index("÷ entropy")
+LEGEND = """bytes/image: mean of the bare code, without the 15 to 25 bytes of a container; tables, once: static tables
+in bytes, learnt from other images than the measured ones; ÷ entropy: over the order-0 entropy of each image; GB/s:
+float32 input, quantization included, one thread; × zlib-1, × zstd-1: encode / decode throughput over theirs; rounds:
+how often each image was coded, its best time counts."""
+
+
+def codec_table(rows: Sequence[CodecRow], title: str) -> Table:
+    """Return the rows as a table for the terminal, one section for each size of the alphabet."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
+    for name in COLUMNS:
+        table.add_column(
+            name.replace(", ", "\n").replace("/i", "\n/i").replace(" ", "\n"), justify="right", no_wrap=True
+        )
+    table.columns[1].justify = "left"
+    for _, group in groupby(rows, key=lambda row: row.levels):
+        for row in group:
+            table.add_row(*_cells(row))
+        table.add_section()
+    return table
+
+
+def print_codecs(rows: Sequence[CodecRow], title: str) -> None:
+    """Print the rows as a table whole: a narrow terminal wraps its lines, but no figure is lost."""
+    print_whole(codec_table(rows, title))
+
+
+def codec_markdown(rows: Sequence[CodecRow]) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|--:|---" + "|--:" * (len(COLUMNS) - 2) + "|"]
+    lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def sizes_markdown(results: Results) -> str:
+    """Return bytes an image, in brackets over order-0 entropy, as a Markdown table with a column for each alphabet."""
+    levels = sorted({row.levels for rows in results.values() for row in rows})
+    lines = [f"| source | codec | {' | '.join(f'{n} levels' for n in levels)} |", "|---|---|" + "--:|" * len(levels)]
+    for source, rows in results.items():
+        for label in dict.fromkeys(row.codec for row in rows):
+            sizes = {r.levels: f"{r.bytes_per_image:,.0f} ({_cells(r)[RATIO]})" for r in rows if r.codec == label}
+            lines.append(f"| {source} | {label} | {' | '.join(sizes.get(n, '–') for n in levels)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_codecs(results: Results, folder: Path, name: str, title: str, about: Mapping[str, Any]) -> None:
+    """Leave `NAME.json`, `NAME.csv` and `NAME.png` in `folder`.
+
+    Args:
+        results: rows by source.
+        folder: made if absent.
+        name: of the files.
+        title: heading of the plot.
+        about: data, machine, versions, command, date: what it takes to read and repeat the figures.
+    """
+    sources = {source: [asdict(row) for row in rows] for source, rows in results.items()}
+    write_json(folder / f"{name}.json", {**about, "columns": LEGEND.replace("\n", " "), "sources": sources})
+    with whole_file(folder / f"{name}.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["source", *(field.name for field in fields(CodecRow))])
+        writer.writeheader()
+        writer.writerows({"source": source, **row} for source, rows in sources.items() for row in rows)
+    plot_codecs(results, folder / f"{name}.png", title)
+
+
+def plot_codecs(results: Results, path: Path, title: str) -> None:
+    """Draw, for each source, bytes over bits of a symbol and throughput over size at 8 levels, or what is nearest."""
+    import matplotlib.pyplot as plt  # slow to import, and only needed here
+
+    figure, grid = plt.subplots(
+        len(results), 2, figsize=(13, 1 + 4.6 * len(results)), layout="constrained", squeeze=False
+    )
+    labels = list(dict.fromkeys(row.codec for rows in results.values() for row in rows))
+    styles = {label: _style(label, labels) for label in labels}
+    for (source, rows), (sizes, speeds) in zip(results.items(), grid, strict=True):
+        chosen = min({row.levels for row in rows}, key=lambda levels: abs(levels - 8))
+        for label in labels:
+            mine = sorted((row for row in rows if row.codec == label), key=lambda row: row.levels)
+            bits = [log2(row.levels) for row in mine]
+            sizes.plot(bits, [row.bytes_per_image for row in mine], **styles[label], linewidth=1)
+            for row in mine:
+                if row.levels == chosen and row.entropy_ratio is not None:
+                    speeds.plot(row.entropy_ratio, row.encode_gbps, **styles[label], linestyle="none")
+        sizes.set_xticks(sorted({log2(row.levels) for row in rows}))
+        sizes.xaxis.set_major_formatter("{x:.3g}")
+        sizes.set(title=source, xlabel="bits of a symbol, n", ylabel="code (bytes per image, log scale)", yscale="log")
+        speeds.set(
+            title=f"{source}, {chosen} levels",
+            xlabel="bytes over order-0 entropy (log scale)",
+            ylabel="encode, from float32 (GB/s, log scale)",
+            xscale="log",
+            yscale="log",
+        )
+        speeds.axvline(1, color="black", linewidth=0.8, linestyle=":")
+        for axis in (sizes.yaxis, speeds.xaxis, speeds.yaxis):
+            axis.set_major_formatter("{x:,.9g}")
+            axis.set_minor_formatter(_few)
+        for axes in (sizes, speeds):
+            axes.grid(visible=True, which="both", alpha=0.3)
+    handles, names = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", fontsize=9)
+    figure.suptitle(title)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+    plt.close(figure)
+
+
+def processor() -> str:
+    """Return the name of this machine's processor, as far as it tells."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cells(row: CodecRow) -> list[str]:
+    return [
+        str(row.levels),
+        row.codec,
+        f"{row.bytes_per_image:,.1f}",
+        str(row.table_bytes or "–"),
+        "–" if row.entropy_ratio is None else f"{row.entropy_ratio:.3f}",
+        f"{row.encode_gbps:.3g}",
+        f"{row.decode_gbps:.3g}",
+        _pair(row.encode_by_zlib1, row.decode_by_zlib1),
+        _pair(row.encode_by_zstd1, row.decode_by_zstd1),
+        str(row.rounds),
+    ]
+
+
+def _pair(encode: float | None, decode: float | None) -> str:
+    return "–" if encode is None or decode is None else f"{encode:.2f} / {decode:.2f}"
+
+
+def _style(label: str, labels: Sequence[str]) -> dict[str, Any]:
+    """A codec with own and with static tables shares colour and marker; static ones are hollow."""
+    from matplotlib import colormaps
+
+    families = list(dict.fromkeys(name.removesuffix(STATIC) for name in labels))
+    number = families.index(label.removesuffix(STATIC))
+    colour = colormaps["tab20"](2 * number % 20 + number // 10 % 2)
+    marker = "osD^vP*X<>ph"[number % 12]
+    filled = "none" if label.endswith(STATIC) else colour
+    return {"label": label, "color": colour, "marker": marker, "markerfacecolor": filled, "markersize": 8}
+
+
+def _few(value: float, position: int) -> str:
+    """Label 2 and 5 of each decade besides its beginning."""
+    leading = f"{value:e}"[0]
+    return f"{value:,.9g}" if leading in "25" else ""

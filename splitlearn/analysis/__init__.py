@@ -11,7 +11,7 @@ from splitlearn.analysis.entropy import ContextEntropy, context_entropies, min_m
 from splitlearn.analysis.exit_scores import ExitScores, Point, score_exits, static_codecs
 from splitlearn.analysis.features import CutFeatures, cut_features
 from splitlearn.analysis.partition import Partition, partition
-from splitlearn.analysis.profile import Complexity, ModuleProfile, complexity, count_macs, profile_model
+from splitlearn.analysis.profile import ModuleProfile, profile_model
 from splitlearn.analysis.rate_points import RatePoint, measure_rates
 from splitlearn.analysis.relevance import Relevance, class_gradients, most_relevant, relevance
 from splitlearn.analysis.spectrum import SpectrumPoint, spectrum_accuracy, truncate_spectrum
@@ -23,7 +23,6 @@ __all__ = [
     "ActivationsError",
     "AxisCorrelation",
     "CodecRow",
-    "Complexity",
     "ContextEntropy",
     "CutFeatures",
     "Distribution",
@@ -42,10 +41,8 @@ __all__ = [
     "class_gradients",
     "coefficients",
     "compare_codecs",
-    "complexity",
     "context_entropies",
     "core_modules",
-    "count_macs",
     "cut_features",
     "difference_distributions",
     "differences",

@@ -17,7 +17,6 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
 
-from splitlearn.analysis import complexity
 from splitlearn.config.messages import UsageError, one_sentence
 from splitlearn.config.monitors import check_monitors
 from splitlearn.config.precheck import KEYS
@@ -25,7 +24,7 @@ from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
 from splitlearn.data.feature_cache import EXACT, MEASURED, is_complete
 from splitlearn.data.held_out import HeldOutImages
 from splitlearn.deploy import answers, export_bottleneck, weights_id
-from splitlearn.models import SplitModel
+from splitlearn.models import CoderModel
 from splitlearn.outputs import init_args
 from splitlearn.sweep.space import Value
 from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_results
@@ -99,9 +98,8 @@ class ConfigTrial:
             logger.log_metrics(measured, trainer.global_step)
             logger.save()
         metrics |= measured
-        if isinstance(task.model, SplitModel):
-            sizes = asdict(complexity(task.model))
-            metrics |= {f"bottleneck/{name}": float(value) for name, value in sizes.items()}
+        if (sizes := task.model.complexity()) is not None:
+            metrics |= {f"bottleneck/{name}": float(value) for name, value in asdict(sizes).items()}
         save_trained(task, self.folder(number) / WEIGHTS)
         self._write(number, task, metrics, config)
         return metrics
@@ -157,7 +155,7 @@ class ConfigTrial:
 
     def _write(self, number: int, task: Any, metrics: Mapping[str, float], config: Mapping[str, Any]) -> None:
         folder = self.folder(number)
-        if isinstance(task.model, SplitModel) and task.model.frozen:
+        if isinstance(task.model, CoderModel) and task.model.frozen:
             export_bottleneck(task.model, folder / EXPORT, metrics)
         write_results(folder, metrics, config, folder / WEIGHTS)
 
@@ -208,7 +206,7 @@ class ConfigTrial:
         """
         if self.features is None:
             return data
-        frozen = isinstance(model, SplitModel) and model.frozen
+        frozen = isinstance(model, CoderModel) and model.frozen
         if not frozen or not isinstance(data, ImageDataModule):
             raise UsageError(
                 f"features of {type(model).__name__} on {type(data).__name__} are not cached: launch with --cache none"
@@ -223,7 +221,7 @@ class ConfigTrial:
         return CachedFeatures(folder, data.batch_size)
 
 
-def feature_key(model: SplitModel, data: ImageDataModule, precision: str, views: int) -> str:
+def feature_key(model: CoderModel, data: ImageDataModule, precision: str, views: int) -> str:
     """Return a name for what a head makes of data: another one if weights, layers, cut, data or augmentation differ.
 
     Files below `root` are told apart by their number, sizes and the time of the newest change.

@@ -17,7 +17,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from splitlearn.analysis import complexity
 from splitlearn.codecs import Codec
 from splitlearn.deploy.identity import agree, answers, unordered_weights_id, weights_id
 from splitlearn.deploy.parts import PartError, described, rebuilt, rebuilt_module
@@ -73,7 +72,7 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         "quantizers": [described(quantizer) for quantizer in model.coder.quantizers],
         "codecs": [described(codec) for codec in model.coder.codecs],
         "tensors_id": tensors_id(tensors),
-        "complexity": asdict(complexity(model)),
+        "complexity": asdict(model.coder.complexity()),
         "metrics": dict(metrics or {}),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("splitlearn", "torch", "torchvision", "numpy")},

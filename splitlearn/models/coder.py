@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import zlib
@@ -16,6 +17,7 @@ from splitlearn.codecs import Codec, CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.codecs.container import next_context
 from splitlearn.models.bottlenecks.bottleneck import Bottleneck, BottleneckFactory, FeatureShape, Identity
+from splitlearn.models.complexity import Complexity, count_macs
 from splitlearn.models.cutting import Split
 from splitlearn.models.images import like, typed
 from splitlearn.models.message import join_parts
@@ -209,6 +211,17 @@ class FeatureCoder(nn.Module):
         for each, quantizer, codec in zip(symbols, self.quantizers, self.codecs, strict=True):
             for image in each.cpu().numpy():
                 check_lossless(codec, image, quantizer.levels)
+
+    def complexity(self) -> Complexity:
+        """Return parameters and multiply–accumulates of the bottlenecks, for one image."""
+        encoder_macs = decoder_macs = 0
+        for unit in cast("list[Bottleneck]", list(copy.deepcopy(self.bottlenecks).to("meta").float().eval())):
+            features = torch.zeros(1, *unit.shape, device="meta", dtype=torch.float32)
+            with torch.no_grad():
+                latent = unit.encoder(features)
+            encoder_macs += count_macs(unit.encoder, features)
+            decoder_macs += count_macs(unit.decoder, latent)
+        return Complexity(sum(p.numel() for p in self.bottlenecks.parameters()), encoder_macs, decoder_macs)
 
     @property
     def table_bytes(self) -> int:

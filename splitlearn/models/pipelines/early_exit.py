@@ -105,6 +105,13 @@ class EarlyExitModel(SplitModel):
     def _prepared(net: Split) -> Split:
         return net
 
+    def _device_layers(self) -> list[tuple[nn.Module, str]]:
+        return [(group, name) for group in (self.steps, self.exits) for name, _ in group.named_children()]
+
+    def take_images_of(self, model: Self) -> None:
+        """Take the images that `model` takes, whose steps have been replaced here by others of the same outputs."""
+        self.proof, self.net.head = model.proof, self.steps
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Leave temperatures their type when the model is cast: they say who leaves."""
         temperatures = self.temperatures

@@ -31,7 +31,7 @@ from splitlearn.quantizers import MinMax, Quantizer, Step
 from splitlearn.tasks import ClassificationTask
 from tests.networks import SHAPE, digits
 
-WEIGHTS = Path(__file__).parents[2] / "checkpoints/resnet8_digits.safetensors"
+WEIGHTS = Path(__file__).parents[3] / "checkpoints/resnet8_digits.safetensors"
 
 UNITS = ((2, 4, 0.5), (8, 2, 0.125), (8, 2, 0.125), (8, 2, 0.1), (16, 1, 0.05))  # channels, stride, step
 SCORES = (0.5, 0.7, 0.7, 0.65, 0.9)  # the second and the third differ in their weights alone

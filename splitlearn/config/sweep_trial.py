@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from splitlearn.config.precheck import KEYS
 from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
 from splitlearn.data.feature_cache import EXACT, MEASURED, is_complete
 from splitlearn.data.held_out import HeldOutImages
-from splitlearn.deploy import answers, export_bottleneck, weights_id
+from splitlearn.deploy import NothingToExportError, answers, export_model, weights_id
 from splitlearn.models import CoderModel
 from splitlearn.outputs import init_args
 from splitlearn.sweep.space import Value
@@ -31,7 +31,7 @@ from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_result
 from splitlearn.tasks.keep_frozen import kept_types
 from splitlearn.tasks.trained_weights import load_trained, save_trained
 
-EXPORT, WEIGHTS = "bottleneck.safetensors", "trained.ckpt"  # in the folder of a trial
+WEIGHTS = "trained.ckpt"  # in the folder of a trial
 FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
 UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that change no feature
 
@@ -155,8 +155,9 @@ class ConfigTrial:
 
     def _write(self, number: int, task: Any, metrics: Mapping[str, float], config: Mapping[str, Any]) -> None:
         folder = self.folder(number)
-        if isinstance(task.model, CoderModel) and task.model.frozen:
-            export_bottleneck(task.model, folder / EXPORT, metrics)
+        if getattr(task.model, "frozen", False):
+            with suppress(NothingToExportError):
+                export_model(task.model, folder, metrics)
         write_results(folder, metrics, config, folder / WEIGHTS)
 
     def parse(self, values: Mapping[str, Value]) -> Namespace:
@@ -230,7 +231,7 @@ def feature_key(model: CoderModel, data: ImageDataModule, precision: str, views:
     normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
     facts = [
         weights_id(model.net),
-        [f"{float(tensor.norm()):.4g}" for tensor in answers(model.net).values()],
+        [f"{float(tensor.norm()):.4g}" for tensor in answers(model).values()],
         model.net.at,
         list(model.net.shapes),
         normalize,

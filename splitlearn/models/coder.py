@@ -21,6 +21,7 @@ from splitlearn.models.complexity import Complexity, count_macs
 from splitlearn.models.cutting import Split
 from splitlearn.models.images import like, typed
 from splitlearn.models.message import join_parts
+from splitlearn.models.modes import evaluating
 from splitlearn.models.receive import (
     Carrier,
     Part,
@@ -133,17 +134,11 @@ class FeatureCoder(nn.Module):
     @property
     def latent_shapes(self) -> list[FeatureShape]:
         """Shape of the latents of one image, one for each float tensor that crosses."""
-        modes = [(module, module.training) for module in self.modules()]
         shapes = zip(self.net.shapes, self.net.dtypes, strict=True)
         device = like(self.net).device
-        self.eval()
-        try:
-            with torch.no_grad():
-                empty = [torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in shapes]
-                return [tuple(t.shape[1:]) for t in self.latents([typed(tensor, self.net) for tensor in empty])]
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        with evaluating(self), torch.no_grad():
+            empty = [torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in shapes]
+            return [tuple(t.shape[1:]) for t in self.latents([typed(tensor, self.net) for tensor in empty])]
 
     @torch.inference_mode()
     def symbols(self, latents: Sequence[Tensor]) -> list[Tensor]:

@@ -16,6 +16,7 @@ from splitlearn.models.coder import FeatureCoder, renamed
 from splitlearn.models.complexity import Complexity
 from splitlearn.models.cutting import Split
 from splitlearn.models.images import like, sent, taken, typed
+from splitlearn.models.modes import deployed
 from splitlearn.models.pipelines.base import CompressionModel, Normalize
 from splitlearn.models.receive import codec_errors
 from splitlearn.outputs import Features, SplitOutput
@@ -64,7 +65,7 @@ class CutModel(CompressionModel):
         """Return what the head is given at a time."""
         return [images] if isinstance(images, Features) else sent(images, self.net.input_shape, self.net.by_image)
 
-    @torch.inference_mode()
+    @deployed
     def decompress(self, payloads: Sequence[Payload]) -> Any:
         """Return the prediction for a batch of payloads, from nothing but these.
 
@@ -129,12 +130,12 @@ class CoderModel(CutModel):
         model.coder = self.coder.coded_by(quantizers, codecs)
         return model
 
-    @torch.inference_mode()
+    @deployed
     def symbols(self, images: Tensor | Features) -> list[Tensor]:
         """Return the uint8 symbols `(B, …)` of each float tensor that crosses: what the codec is given."""
         return self.coder.symbols(self.coder.latents(self.features(images)))
 
-    @torch.inference_mode()
+    @deployed
     def compress(self, images: Tensor | Sequence[Tensor] | Features) -> list[bytes]:
         """Return one payload per image: a container for each tensor that crosses.
 
@@ -147,7 +148,7 @@ class CoderModel(CutModel):
         """
         return [payload for batch in self._batches(images) for payload in self.coder.compress(self.features(batch))]
 
-    @torch.inference_mode()
+    @deployed
     def check_lossless(self, images: Tensor | Sequence[Tensor] | Features) -> None:
         """Refuse codecs that give back other symbols than they were given.
 
@@ -157,7 +158,7 @@ class CoderModel(CutModel):
         for batch in self._batches(images):
             self.coder.check_lossless(self.features(batch))
 
-    @torch.inference_mode()
+    @deployed
     def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
         """Return the tensors that the tail is given for a batch of payloads, each `(B, …)`; raises as `decompress`."""
         return self.coder.decompress(payloads)

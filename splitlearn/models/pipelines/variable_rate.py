@@ -16,6 +16,7 @@ from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
 from splitlearn.models.message import tag_message, untag_message
+from splitlearn.models.modes import deployed
 from splitlearn.models.pipelines.base import Normalize
 from splitlearn.models.pipelines.cut_model import CutModel
 from splitlearn.models.pipelines.split_model import SplitModel
@@ -116,7 +117,7 @@ class VariableRateModel(CutModel):
         features, coder = self.features(images), self._coders()[self._best if self.rate is None else self.rate]
         return self._run(coder, features)
 
-    @torch.inference_mode()
+    @deployed
     def compress(
         self, images: Tensor | Sequence[Tensor] | Features, rate: int | None = None, budget: int | None = None
     ) -> list[bytes]:
@@ -143,7 +144,7 @@ class VariableRateModel(CutModel):
             payloads += self._at(chosen, features) if budget is None else self._within(budget, features)
         return payloads
 
-    @torch.inference_mode()
+    @deployed
     def check_lossless(self, images: Tensor | Sequence[Tensor] | Features) -> None:
         """Refuse codecs that give back other symbols than they were given, at any rate.
 
@@ -155,7 +156,7 @@ class VariableRateModel(CutModel):
             for coder in self._coders():
                 coder.check_lossless(features)
 
-    @torch.inference_mode()
+    @deployed
     def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
         """Return the tensors that the tail is given for payloads of any rates, in their order, each `(B, …)`.
 

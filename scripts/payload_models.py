@@ -105,7 +105,9 @@ def of_split(model: SplitModel | TiledFeatures, larger: bool = False) -> Subject
     model.eval().net.max_growth = GROWTH
     honest = model.compress(pictures(32, 32))
     largest = model.compress(pictures(64, 64, count=1)) if larger else honest[:1]
-    return Subject(model, Forger(model, honest + largest).draw, honest, largest, len(model.coder.carriers))
+    return Subject(
+        model, Forger(model, honest + largest).draw, honest, largest, len(model.coder.payload_coder.carriers)
+    )
 
 
 def several(parts: Sequence[Subject], whole: CompressionModel, honest: list[bytes]) -> Subject:
@@ -208,7 +210,9 @@ def detector(build: Callable[..., nn.Module], at: str, quantizer: Any, coder: co
     images = [pictures(*size, count=1)[0] for size in ((32, 48), (40, 30), (60, 60), (20, 70))]
     honest = model.compress(images)
     largest = model.compress([pictures(SIDE, SIDE, count=1)[0]])
-    return Subject(model, Forger(model, honest + largest).draw, honest, largest, len(model.coder.carriers))
+    return Subject(
+        model, Forger(model, honest + largest).draw, honest, largest, len(model.coder.payload_coder.carriers)
+    )
 
 
 def image_file(codec: ImageCodec, huge: int = 6000) -> Subject:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.codecs.container import TAGS
+from splitlearn.codecs.message import tag_message, untag_message
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
-from splitlearn.models.message import tag_message, untag_message
 from splitlearn.models.modes import deployed
 from splitlearn.models.pipelines.base import Normalize
 from splitlearn.models.pipelines.cut_model import CutModel

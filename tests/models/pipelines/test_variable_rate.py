@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from splitlearn.codecs import CodecError, Huffman, RunLength
+from splitlearn.codecs.message import untag_message
 from splitlearn.models import (
     BudgetError,
     DepthwiseSeparable,
@@ -25,7 +26,6 @@ from splitlearn.models import (
     resnet8,
     split,
 )
-from splitlearn.models.message import untag_message
 from splitlearn.outputs import Features
 from splitlearn.quantizers import MinMax, Quantizer, Step
 from splitlearn.tasks import ClassificationTask

@@ -96,7 +96,7 @@ def test_it_works_without_torch(tmp_path: Path) -> None:
 
 def test_a_quantizer_without_a_twin_is_named() -> None:
     quantizer = Step(0.5)
-    quantizer.grid = None  # type: ignore[assignment]
+    quantizer.grid = None
     model = quantized_by(quantizer)
     with pytest.raises(ValueError, match="has no twin in numpy"):
         model.coder.numpy_half.encode([np.zeros((4, 8, 8), np.float32)])

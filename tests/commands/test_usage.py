@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from splitlearn import __version__
+from splitlearn.config.build import settings_of
 from splitlearn.config.messages import UsageError, did_you_mean, one_sentence, shorten_parser_error
 from splitlearn.config.precheck import TRAINER_COMMANDS, check_trainer_arguments
-from splitlearn.config.sweep_trial import settings_of
 from tests.commands.conftest import Run
 
 ROOT = Path(__file__).parents[2]
@@ -327,7 +327,7 @@ def test_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("splitlearn.deploy.export_command", interrupted)
+    monkeypatch.setattr("splitlearn.config.loading.load_task", interrupted)
     outcome = run("export", "--ckpt_path", "a", "--out", "b")
     assert (outcome.status, outcome.error) == (130, "interrupted")
 

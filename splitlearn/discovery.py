@@ -70,6 +70,8 @@ def current_path(path: str) -> str:
     Args:
         path: of a class, function or module, as a version from 0.1 on may have named it.
     """
+    if not path.startswith("splitlearn."):
+        return path
     moved = [new + path.removeprefix(old) for old, new in MOVED.items() if f"{path}.".startswith(f"{old}.")]
     for candidate in (path, *moved, moved_path(path), *map(moved_path, moved)):
         if _is_there(candidate):

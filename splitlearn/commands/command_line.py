@@ -30,7 +30,7 @@ from splitlearn.config.messages import (
     one_sentence,
     place_of,
     shorten_parser_error,
-    with_place_of_module,
+    with_remedy_for_import,
 )
 from splitlearn.config.options import run_function
 from splitlearn.config.precheck import KEYS, TRAINER_COMMANDS, check_trainer_arguments
@@ -63,7 +63,7 @@ def main() -> int:
         if os.environ.get(TRACEBACK):
             raise
         message = shorten_parser_error(str(error), _options(arguments)) + place_of(error)
-        return _complain(with_place_of_module(message, arguments), 2)
+        return _complain(with_remedy_for_import(message, arguments), 2)
     except Stopped as stop:
         notes = [*getattr(stop, "__notes__", []), *filter(None, [GO_ON.get(arguments[0])])]
         return _complain("; ".join([str(stop), *notes]), stop.status)
@@ -72,7 +72,7 @@ def main() -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        return _complain(one_sentence(error) + place_of(error), 1)
+        return _complain(with_remedy_for_import(one_sentence(error) + place_of(error), arguments), 1)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from splitlearn.config.messages import UsageError, did_you_mean
+from splitlearn.discovery import current_path
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -98,7 +99,7 @@ def instance(option: str, path: str, room: ModuleType | None, base: type[T], **a
     Raises:
         UsageError: if there is no such class, or it does not take the arguments.
     """
-    module, _, name = path.rpartition(".")
+    module, _, name = current_path(path).rpartition(".")
     if not module and room is not None:
         names = {n.lower(): n for n in room.__all__ if _is_concrete(getattr(room, n), base)}
         if name.lower() not in names:

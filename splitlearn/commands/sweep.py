@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from splitlearn.config.messages import UsageError, did_you_mean
 from splitlearn.config.options import instance
 from splitlearn.config.precheck import check_trainer_arguments, example
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from splitlearn.config.sweep_trial import ConfigTrial
     from splitlearn.reporting import Axes, Report
     from splitlearn.sweep import Study, Trial
@@ -81,7 +84,6 @@ def sweep(
 
     check_trainer_arguments(["fit", *words])
     from rich.console import Console
-    from rich.live import Live
 
     from splitlearn.config.build import settings_of
     from splitlearn.config.sweep_data import facts_of
@@ -92,8 +94,8 @@ def sweep(
     from splitlearn.reporting import Axes, live_table, write_report
     from splitlearn.reporting.terminal import print_whole
     from splitlearn.shortage import ShortageError
-    from splitlearn.sweep import Launcher, Space, SpaceError, State, Study, StudyError, launchers, run_sweep
-    from splitlearn.tasks import TrainingTask, run_record
+    from splitlearn.sweep import Launcher, Space, SpaceError, Study, StudyError, launchers, run_sweep
+    from splitlearn.tasks import run_record
 
     try:
         drawn_from = Space.read(space)
@@ -108,12 +110,7 @@ def sweep(
         HeldOutImages(data)
     except DataError as error:
         raise UsageError(str(error)) from error
-    measured = [str(key) for key in task.val_scores] if isinstance(task, TrainingTask) else []
-    if measured and score.startswith("val/") and not score.startswith(tuple(measured)):
-        raise UsageError(
-            f"--score {score} is not measured by {type(task).__name__}{did_you_mean(score, measured)}; it measures "
-            f"{', '.join(measured)}"
-        )
+    _check_score(task, score)
     starter = instance("launcher", launcher, launchers, Launcher, cpus=cpus, gpus=gpus)
     try:
         study = Study(address, name)  # whether it can be reached
@@ -125,16 +122,7 @@ def sweep(
         raise UsageError(str(error)) from error
     console = Console()
     console.print(f"{trials} trials; what workers print goes to {out / 'logs'}", soft_wrap=True)
-    ended = 0
-    with Live(console=console, refresh_per_second=1, transient=True) as live:
-
-        def watch(now: list[Trial]) -> None:
-            nonlocal ended
-            before, ended = ended, sum(trial.state in (State.FINISHED, State.FAILED) for trial in now)
-            live.update(live_table(now, axes))
-            if not console.is_terminal and ended > before:
-                console.print(f"{ended} of {len(now)} trials have ended")
-
+    with _shown(axes, console) as watch:
         found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
     report = write_report(found, axes, out, run_record(), by)
     if report.curves[0].trials:
@@ -151,6 +139,39 @@ def sweep(
         )
     if not report.curves[0].trials:
         raise UsageError(f"no trial has finished: {found[0].error}")
+
+
+def _check_score(task: Any, score: str) -> None:
+    """Refuse a score that validation of a task does not measure."""
+    from splitlearn.tasks import TrainingTask
+
+    measured = [str(key) for key in task.val_scores] if isinstance(task, TrainingTask) else []
+    if measured and score.startswith("val/") and not score.startswith(tuple(measured)):
+        raise UsageError(
+            f"--score {score} is not measured by {type(task).__name__}{did_you_mean(score, measured)}; it measures "
+            f"{', '.join(measured)}"
+        )
+
+
+@contextmanager
+def _shown(axes: Axes, console: Console) -> Iterator[Callable[[list[Trial]], None]]:
+    """Yield what shows trials as they are now: as a table, or how many have ended where there is no terminal."""
+    from rich.live import Live
+
+    from splitlearn.reporting import live_table
+    from splitlearn.sweep import State
+
+    ended = 0
+    with Live(console=console, refresh_per_second=1, transient=True) as live:
+
+        def watch(now: list[Trial]) -> None:
+            nonlocal ended
+            before, ended = ended, sum(trial.state in (State.FINISHED, State.FAILED) for trial in now)
+            live.update(live_table(now, axes))
+            if not console.is_terminal and ended > before:
+                console.print(f"{ended} of {len(now)} trials have ended")
+
+        yield watch
 
 
 def _test_frontiers(study: Study, run: ConfigTrial, report: Report, trials: list[Trial]) -> str:

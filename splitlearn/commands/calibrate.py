@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from splitlearn.config.messages import UsageError
 from splitlearn.config.options import instance, make_folder, numbers
+
+if TYPE_CHECKING:
+    from splitlearn.deploy import Calibration
 
 HEADER = """# Calibrated quantizers and code tables, written by splitlearn calibrate.
 # Launch:  splitlearn test --config configs/trainer.yaml --config {path}
@@ -70,14 +73,10 @@ def calibrate(
         raise UsageError(f"--slope goes with --limits LaplaceLimits, got {limits}")
     takes = "positive numbers, e.g. 0.7,1,1.4"
     factors = numbers("--stretch", stretch, takes, float, lambda several: all(0 < f < math.inf for f in several))
-    from rich.console import Console
-
     from splitlearn import codecs, deploy, quantizers
     from splitlearn.config.build import config_settings
     from splitlearn.config.images import config_model, validation_images
     from splitlearn.data import read_photos
-    from splitlearn.reporting.calibration import calibration_table
-    from splitlearn.reporting.terminal import print_whole
 
     settings = deploy.CalibrationSettings(
         levels=levels,
@@ -92,7 +91,17 @@ def calibrate(
     model, data = config_model(config, ckpt_path, data_root, words)
     pictures = validation_images(data, images) if photos is None else read_photos(photos, data.eval_view(), images)
     make_folder(out, file=True)
-    found = deploy.calibrate(model, pictures, settings)
+    _report(deploy.calibrate(model, pictures, settings), out, config_settings(config, data_root, words))
+
+
+def _report(found: Calibration, out: Path, config: Mapping[str, Any]) -> None:
+    """Print what was tried; write the calibrated model, and beside it a config that tests it."""
+    from rich.console import Console
+
+    from splitlearn.deploy import export_bottleneck
+    from splitlearn.reporting.calibration import calibration_table
+    from splitlearn.reporting.terminal import print_whole
+
     metrics = {
         "calibration/images": found.images,
         "calibration/stretch": found.chosen.stretch,
@@ -100,14 +109,13 @@ def calibrate(
         "calibration/bits_per_element": found.chosen.bits_per_element,
         "calibration/bytes_per_image": found.chosen.bytes_per_image,
     }
-    deploy.export_bottleneck(found.model, out, metrics)
+    export_bottleneck(found.model, out, metrics)
     console = Console()
     print_whole(calibration_table(found))
     for quantizer in found.model.coder.quantizers:
         console.print(str(quantizer), soft_wrap=True)
     size = f"{found.model.table_bytes:,} bytes of levels and tables, sent once"
-    beside = _config_beside(out, config_settings(config, data_root, words))
-    console.print(f"{out} written ({size}); {beside}", soft_wrap=True)
+    console.print(f"{out} written ({size}); {_config_beside(out, config)}", soft_wrap=True)
 
 
 def _config_beside(out: Path, config: Mapping[str, Any]) -> str:

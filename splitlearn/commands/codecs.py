@@ -58,19 +58,13 @@ def codecs(
     several = numbers("--bits", bits or "2,3,4,6,8", takes, int, lambda n: min(n) >= 2 and max(n) <= 8)
     from rich.console import Console
 
-    from splitlearn.analysis import Activations, ActivationsError, read_activations
     from splitlearn.codecs import Codec
-    from splitlearn.numpy_quantizers import MinMaxGrid
     from splitlearn.reporting import print_codecs, processor, write_codecs
     from splitlearn.reporting.codec_report import LEGEND
     from splitlearn.tasks import run_record
 
     if activations is not None:
-        try:
-            latents = read_activations(activations, key, 2 * images)
-        except ActivationsError as error:
-            raise UsageError(str(error)) from error
-        sources = {activations.name: Activations(latents, [MinMaxGrid(n) for n in sorted(set(several))])}
+        sources = _of_file(activations, key, 2 * images, sorted(set(several)))
     elif config is not None:
         from splitlearn.config.images import config_model, latents_of, spread_batches
 
@@ -87,6 +81,17 @@ def codecs(
     console.print(LEGEND.replace("\n", " "))
     write_codecs(results, out, "codecs", "Codecs side by side", {**run_record(), "processor": processor()})
     console.print(f"{out / 'codecs.json'}, codecs.csv and codecs.png written", soft_wrap=True)
+
+
+def _of_file(file: Path, key: str | None, images: int, bits: Sequence[int]) -> dict[str, Activations]:
+    """Return the activations of a file, to be quantized by min–max of several numbers of bits."""
+    from splitlearn.analysis import Activations, ActivationsError, read_activations
+    from splitlearn.numpy_quantizers import MinMaxGrid
+
+    try:
+        return {file.name: Activations(read_activations(file, key, images), [MinMaxGrid(n) for n in bits])}
+    except ActivationsError as error:
+        raise UsageError(str(error)) from error
 
 
 def _compared(source: Activations, images: int, rounds: int, own: Mapping[str, Codec]) -> list[CodecRow]:

@@ -69,19 +69,13 @@ def sweep(
         score: metric to maximise, likewise; e.g. val/miou for segmentation.
         by: parameter whose values get a frontier each, e.g. model.model.net.at.
     """
-    for option, metric in (("--rate", rate), ("--score", score)):
-        if metric.startswith("test/"):
-            raise UsageError(
-                f"{option} {metric} would choose by test images, whose figures are then too good: take "
-                f"val/{metric.removeprefix('test/')}; what is on the frontier is tested in the end"
-            )
     if trials < 1 or workers < 1 or views < 1:
         raise UsageError(f"--trials, --workers and --views must be at least 1, got {trials}, {workers} and {views}")
     if cache not in CACHES:
         raise UsageError(f"--cache has no {cache!r}{did_you_mean(cache, CACHES)}; it takes {', '.join(CACHES)}")
     if not words:
         raise UsageError(f"sweep needs a config{example('sweep')}")
-
+    _check_metrics(rate, score)
     check_trainer_arguments(["fit", *words])
     from rich.console import Console
 
@@ -91,11 +85,8 @@ def sweep(
     from splitlearn.config.sweep_trial import ConfigTrial
     from splitlearn.data import DataError
     from splitlearn.data.held_out import HeldOutImages
-    from splitlearn.reporting import Axes, live_table, write_report
-    from splitlearn.reporting.terminal import print_whole
-    from splitlearn.shortage import ShortageError
+    from splitlearn.reporting import Axes
     from splitlearn.sweep import Launcher, Space, SpaceError, Study, StudyError, launchers, run_sweep
-    from splitlearn.tasks import run_record
 
     try:
         drawn_from = Space.read(space)
@@ -124,21 +115,17 @@ def sweep(
     console.print(f"{trials} trials; what workers print goes to {out / 'logs'}", soft_wrap=True)
     with _shown(axes, console) as watch:
         found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
-    report = write_report(found, axes, out, run_record(), by)
-    if report.curves[0].trials:
-        if said := _test_frontiers(study, run, report, found):
-            console.print(said, soft_wrap=True)
-        found = study.trials()
-        write_report(found, axes, out, run_record(), by)
-    print_whole(live_table(found, axes, rows=len(found)))
-    console.print(f"{out}: trials.csv, frontier.csv, pareto.json and pareto.png written", soft_wrap=True)
-    if lacking := study.lacking():
-        raise ShortageError(
-            f"{len(lacking)} of {len(found)} trials lacked disk or memory ({lacking[0].error}): make room, and launch "
-            "the same command again, which runs these alone"
-        )
-    if not report.curves[0].trials:
-        raise UsageError(f"no trial has finished: {found[0].error}")
+    _report(study, run, found, axes, by)
+
+
+def _check_metrics(rate: str, score: str) -> None:
+    """Refuse metrics of test images, by which nothing may be chosen."""
+    for option, metric in (("--rate", rate), ("--score", score)):
+        if metric.startswith("test/"):
+            raise UsageError(
+                f"{option} {metric} would choose by test images, whose figures are then too good: take "
+                f"val/{metric.removeprefix('test/')}; what is on the frontier is tested in the end"
+            )
 
 
 def _check_score(task: Any, score: str) -> None:
@@ -172,6 +159,38 @@ def _shown(axes: Axes, console: Console) -> Iterator[Callable[[list[Trial]], Non
                 console.print(f"{ended} of {len(now)} trials have ended")
 
         yield watch
+
+
+def _report(study: Study, run: ConfigTrial, found: list[Trial], axes: Axes, by: str | None) -> None:
+    """Test what is on the frontier, write all files, and print the trials.
+
+    Raises:
+        ShortageError: if trials lacked disk or memory.
+        UsageError: if none has finished.
+    """
+    from rich.console import Console
+
+    from splitlearn.reporting import live_table, write_report
+    from splitlearn.reporting.terminal import print_whole
+    from splitlearn.shortage import ShortageError
+    from splitlearn.tasks import run_record
+
+    console, out = Console(), run.out
+    report = write_report(found, axes, out, run_record(), by)
+    if report.curves[0].trials:
+        if said := _test_frontiers(study, run, report, found):
+            console.print(said, soft_wrap=True)
+        found = study.trials()
+        write_report(found, axes, out, run_record(), by)
+    print_whole(live_table(found, axes, rows=len(found)))
+    console.print(f"{out}: trials.csv, frontier.csv, pareto.json and pareto.png written", soft_wrap=True)
+    if lacking := study.lacking():
+        raise ShortageError(
+            f"{len(lacking)} of {len(found)} trials lacked disk or memory ({lacking[0].error}): make room, and launch "
+            "the same command again, which runs these alone"
+        )
+    if not report.curves[0].trials:
+        raise UsageError(f"no trial has finished: {found[0].error}")
 
 
 def _test_frontiers(study: Study, run: ConfigTrial, report: Report, trials: list[Trial]) -> str:

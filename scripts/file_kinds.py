@@ -17,7 +17,8 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from splitlearn.codecs import ContextRANS, Huffman
-from splitlearn.config.loading import load_task, task_from
+from splitlearn.config.build import task_from
+from splitlearn.config.loading import load_task
 from splitlearn.deploy import (
     export_bank,
     export_bottleneck,

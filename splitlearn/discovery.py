@@ -5,11 +5,18 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+MOVED = {  # what is no longer where version 0.1 had it, apart from modules that now lie deeper in their room
+    "splitlearn.grids": "splitlearn.numpy_quantizers",
+    "splitlearn.cli": "splitlearn.config",
+    "splitlearn.tasks.load_task": "splitlearn.config.loading.load_task",
+}
+PATH = re.compile(r"(|--[\w.+]+=)(splitlearn(?:\.\w+){2,})")  # alone, or as the value of an option
 
 
 def concrete_classes(room: ModuleType, base: type[T]) -> list[type[T]]:
@@ -55,3 +62,41 @@ def moved_path(path: str) -> str:
     """Return the public path of a class of splitlearn that is named by the module it lies in, or has once lain in."""
     parts = path.split(".")
     return ".".join([*parts[:2], parts[-1]]) if parts[0] == "splitlearn" and len(parts) > 3 else path
+
+
+def current_path(path: str) -> str:
+    """Return the import path by which something of splitlearn is found today; the path itself if nothing is found.
+
+    Args:
+        path: of a class, function or module, as a version from 0.1 on may have named it.
+    """
+    if not path.startswith("splitlearn."):
+        return path
+    moved = [new + path.removeprefix(old) for old, new in MOVED.items() if f"{path}.".startswith(f"{old}.")]
+    for candidate in (path, *moved, moved_path(path), *map(moved_path, moved)):
+        if _is_there(candidate):
+            return candidate
+    return path
+
+
+def with_current_paths(settings: Any) -> Any:
+    """Return settings or words of a command line with import paths of earlier versions replaced by those of today.
+
+    Args:
+        settings: plain data, as YAML has them. What a path of splitlearn names is imported to see whether it is there.
+    """
+    if isinstance(settings, dict):
+        return {name: with_current_paths(value) for name, value in settings.items()}
+    if isinstance(settings, list):
+        return [with_current_paths(value) for value in settings]
+    if isinstance(settings, str) and (found := PATH.fullmatch(settings)):
+        return found[1] + current_path(found[2])
+    return settings
+
+
+def _is_there(path: str) -> bool:
+    module, _, name = path.rpartition(".")
+    try:
+        return hasattr(importlib.import_module(module), name)
+    except ImportError:
+        return False

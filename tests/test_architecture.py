@@ -107,8 +107,8 @@ def test_the_parser_sees_what_it_should(tmp_path: Path) -> None:
     assert of_ours(imports(tmp_path / "hidden.py")) == {"splitlearn.commands", "splitlearn.{name}"}
     here = imports(Path(__file__))
     assert {"ast", "splitlearn", "graphlib"} <= here
-    assert "splitlearn.config.trainer" in imports(PACKAGE / "commands" / "__init__.py")
-    assert "splitlearn.config.trainer" not in imports(PACKAGE / "commands" / "__init__.py", at_load=True)
+    assert "splitlearn.config.trainer" in imports(PACKAGE / "commands" / "command_line.py")
+    assert "splitlearn.config.trainer" not in imports(PACKAGE / "commands" / "command_line.py", at_load=True)
 
 
 def test_every_room_has_its_place() -> None:

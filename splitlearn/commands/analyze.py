@@ -1,65 +1,72 @@
-"""`splitlearn analyze`: what features at a cut are like; for each analysis a table, CSV files and a plot."""
+"""`splitlearn analyze`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from rich.console import Console
+from splitlearn.config.messages import UsageError, did_you_mean
+from splitlearn.config.options import make_folder
 
-from splitlearn.analysis.features import CutFeatures, cut_features
-from splitlearn.analysis.spectrum import class_logits
-from splitlearn.analysis.video import read_video
-from splitlearn.files import write_json
-from splitlearn.models import SplitModel
-from splitlearn.reporting.feature_analyses import RUNS, FeatureRun
-
-ANALYSES = tuple(RUNS)
+if TYPE_CHECKING:
+    from splitlearn.analysis import CutFeatures
+    from splitlearn.models import SplitModel
 
 
-class AnalysisError(ValueError):
-    """An analysis that was asked for and cannot be made of these features; the message says what it needs."""
-
-
-def analyze_command(
-    model: SplitModel,
-    batches: Iterable[Any],
-    images: int,
-    what: Sequence[str] | None,
-    video: Path | None,
-    out: Path,
-    about: Mapping[str, Any],
+def analyze(
+    words: Sequence[str],
+    config: Path,
+    ckpt_path: Path | None = None,
+    data_root: Path | None = None,
+    what: str | None = None,
+    video: Path | None = None,
+    images: int = 100,
+    out: Path = Path("runs/analyze"),
 ) -> None:
-    """Analyse features at a cut; print tables, write CSV files, plots and analyze.json to `out`.
+    """Show what the features at a cut are like: zeros, correlation, entropy, spectrum, relevance, changes in a video.
 
-    Coefficients and entropy take any features; differences, spectrum and relevance need (C, H, W); spectrum and
-    relevance a classifier, spectrum its labels besides.
+    Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
 
     Args:
-        model: in eval mode.
-        batches: (images in [0, 1], labels); not touched if only the video is analysed.
-        images: how many images, or frames of the video, at most.
-        what: of `ANALYSES`; None takes all that apply and says which don't, and why.
-        video: a video file, or None.
-        out: folder, made if absent.
-        about: machine, versions, command, date: goes into analyze.json.
-
-    Raises:
-        AnalysisError: if an analysis in `what` does not apply.
-        ValueError: if features hold NaN or infinity, or there are no images.
-        VideoError: if the video cannot be used.
+        words: these settings.
+        config: a config of splitlearn test, whose model is a SplitModel.
+        ckpt_path: checkpoint of the config's trained bottleneck; only the entropy of its own symbols depends on it.
+        data_root: folder of images, in place of the config's data.root.
+        what: of coefficients,differences,entropy,spectrum,relevance,video; by default all that apply.
+        video: a video file, for differences between its frames.
+        images: how many test images, spread evenly over the test set, and frames to take at most.
+        out: folder for CSV files, plots and analyze.json.
     """
-    chosen = [name for name in ANALYSES if what is None or name in what]
-    frames = None if video is None else _video_features(model, video, images)
-    features = cut_features(model, batches, images) if set(chosen) - {"video"} else None
-    console = Console()
-    done = []
+    if images < 1:
+        raise UsageError(f"--images must be at least 1, got {images}")
+    from rich.console import Console
+
+    from splitlearn.analysis import VideoError, cut_features
+    from splitlearn.config.images import config_model, spread_batches
+    from splitlearn.files import write_json
+    from splitlearn.reporting.feature_analyses import RUNS, FeatureRun
+    from splitlearn.tasks import run_record
+
+    names = None if what is None else what.split(",")
+    for name in names or ():
+        if name not in RUNS:
+            raise UsageError(f"--what has no {name!r}{did_you_mean(name, RUNS)}; it takes {', '.join(RUNS)}")
+    if names is not None and ("video" in names) != (video is not None):
+        raise UsageError("--video FILE and video in --what go together")
+    model, data = config_model(config, ckpt_path, data_root, words)
+    make_folder(out)
+    chosen = [name for name in RUNS if names is None or name in names]
+    try:
+        frames = None if video is None else _video_features(model, video, images)
+    except VideoError as error:
+        raise UsageError(str(error)) from error
+    features = cut_features(model, spread_batches(data, images), images) if set(chosen) - {"video"} else None
+    console, done = Console(), []
     for name in chosen:
         obstacle = _obstacle(name, model, features, frames)
-        if obstacle is not None and what is not None:
-            raise AnalysisError(f"{name} {obstacle}")
+        if obstacle is not None and names is not None:
+            raise UsageError(f"{name} {obstacle}")
         if obstacle is not None:
             console.print(f"{name} left out: it {obstacle}", soft_wrap=True)
             continue
@@ -68,13 +75,21 @@ def analyze_command(
         RUNS[name](FeatureRun(model, seen, out, f"{len(seen.crossing[0])} {kind}"))
         done.append(name)
     count = None if features is None else len(features.crossing[0])
-    record = {**about, "network": model.net.name, "at": model.net.at, "images": count, "analyses": done}
-    write_json(out / "analyze.json", record)
+    network = {"network": model.net.name, "at": model.net.at}
+    write_json(out / "analyze.json", {**run_record(), **network, "images": count, "analyses": done})
     console.print(f"{', '.join(done) or 'nothing'}: CSV files and plots written to {out}", soft_wrap=True)
 
 
 def _obstacle(name: str, model: SplitModel, features: CutFeatures | None, frames: CutFeatures | None) -> str | None:
-    """Return what an analysis needs and does not find, or None."""
+    """Return what an analysis needs and does not find, or None.
+
+    Coefficients and entropy take any features; differences, spectrum and relevance need (C, H, W); spectrum and
+    relevance a classifier, spectrum its labels besides.
+    """
+    import torch
+
+    from splitlearn.analysis.spectrum import class_logits
+
     if name == "video":
         return "needs a video: --video FILE" if frames is None else None
     assert features is not None
@@ -99,8 +114,12 @@ def _obstacle(name: str, model: SplitModel, features: CutFeatures | None, frames
 
 def _video_features(model: SplitModel, video: Path, frames: int) -> CutFeatures:
     """Return the features of consecutive frames, scaled and cropped to the images that the network takes."""
+    import torch
+
+    from splitlearn.analysis import cut_features, read_video
+
     channels, *size = model.net.input_shape
     if channels != 3 or len(size) != 2:
-        raise AnalysisError(f"video needs a network of colour images, and this one takes {model.net.input_shape}")
+        raise UsageError(f"video needs a network of colour images, and this one takes {model.net.input_shape}")
     images = read_video(video, (size[0], size[1]), frames)
     return cut_features(model, ((batch, None) for batch in torch.split(images, 16)), frames)

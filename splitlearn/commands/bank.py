@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from splitlearn.commands.sweep import JOURNAL
+from splitlearn.commands.sweep import opened_sweep
 from splitlearn.config.messages import UsageError, did_you_mean
+from splitlearn.discovery import with_current_paths
 
+HEADER = """# A bank of {count} rates, written by splitlearn bank.
+# Launch:  splitlearn test --config configs/trainer.yaml --config {path} --model.model.rate 0
+# Rates 0 … {last} by rising bytes; in place of a rate, --model.model.budget 64 allows no payload more bytes than that.
+"""
 REMEDY = "give the config of the sweep, --config FILE, or --trust true if the folder is yours"
 
 if TYPE_CHECKING:
@@ -46,48 +52,23 @@ def bank(
         raise UsageError(f"--rates must lie in 1…8, since three bits name a payload's rate; got {rates}")
     if out.suffix != ".safetensors":
         raise UsageError(f"--out must be the name of a .safetensors file, got {out}")
-    address = storage or str(sweep / JOURNAL)
-    if "://" not in address and not Path(address).is_file():
-        raise UsageError(f"no sweep at {address}: name the --out that it was launched with, or its --storage")
     from rich.console import Console
 
-    from splitlearn.commands.bank_files import bank_command
-    from splitlearn.deploy import BankError, read_export
-    from splitlearn.reporting import CHOSEN_BY_TEST, Axes
-    from splitlearn.sweep import Study, StudyError, spread
-    from splitlearn.tasks import check_settings, quieten, run_record
+    from splitlearn.deploy import BankError
+    from splitlearn.reporting import CHOSEN_BY_TEST
+    from splitlearn.sweep import spread
+    from splitlearn.tasks import run_record
     from splitlearn.tasks.results import read_results
 
-    quieten()
-    try:
-        study = Study(address, name or sweep.name)
-        axes = Axes(study.settings["rate"], study.settings["score"])
-    except StudyError as error:
-        raise UsageError(str(error)) from error
+    study, axes = opened_sweep(sweep, storage, name)
     frontier = axes.frontier(_those(study.trials(), where))
     if not frontier:
         raise UsageError(f"no trial of {sweep} has finished: splitlearn sweep goes on where it was")
     chosen = [frontier[i] for i in spread([trial.metrics[axes.rate] for trial in frontier], rates)]
     folders = [sweep / "trials" / f"{trial.number:03}" for trial in chosen]
-    exports = [folder / "bottleneck.safetensors" for folder in folders]
-    for path in (*exports, *(folder / "results.json" for folder in folders)):
-        if not path.is_file():
-            raise UsageError(f"{path} is missing: copy the folder from the machine that has run this trial")
-    for trial, path in zip(chosen, exports, strict=True):
-        told = read_export(path)[0]["metrics"]
-        differing = [metric for metric, value in told.items() if trial.metrics.get(metric, value) != value]
-        if differing:
-            raise UsageError(f"{path} is of another trial, {differing[0]} differs: copy the folder of this sweep's own")
-    file = folders[0] / "results.json"
-    results = read_results(file)
-    if config is not None:
-        from splitlearn.config.build import config_settings
-
-        settings = config_settings(config, None)
-    else:
-        settings = results.get("config", {})
-        for section in () if trust else ("model", "data"):
-            check_settings(settings.get(section), file, REMEDY)
+    exports = _exports(chosen, folders)
+    results = read_results(folders[0] / "results.json")
+    settings = _settings(results, folders[0] / "results.json", config, trust)
     origin = {
         "command": run_record()["command"],
         "sweep": results.get("command"),
@@ -96,9 +77,74 @@ def bank(
     if axes.are_of_test_images:
         Console().print(CHOSEN_BY_TEST, soft_wrap=True)
     try:
-        bank_command(exports, out, axes.score, settings, origin, licence)
+        _write(exports, out, axes.score, settings, origin, licence)
     except BankError as error:
         raise UsageError(f"{error}; choose trials, e.g. --where model.model.net.at=layer3") from error
+
+
+def _exports(trials: Sequence[Trial], folders: Sequence[Path]) -> list[Path]:
+    """Return the exported weights of trials, one file in each folder.
+
+    Raises:
+        UsageError: if files are missing or of other trials.
+    """
+    from splitlearn.deploy import read_export
+
+    exports = [folder / "bottleneck.safetensors" for folder in folders]
+    for path in (*exports, *(folder / "results.json" for folder in folders)):
+        if not path.is_file():
+            raise UsageError(f"{path} is missing: copy the folder from the machine that has run this trial")
+    for trial, path in zip(trials, exports, strict=True):
+        told = read_export(path)[0]["metrics"]
+        differing = [metric for metric, value in told.items() if trial.metrics.get(metric, value) != value]
+        if differing:
+            raise UsageError(f"{path} is of another trial, {differing[0]} differs: copy the folder of this sweep's own")
+    return exports
+
+
+def _settings(results: Mapping[str, Any], file: Path, config: Path | None, trust: bool) -> Mapping[str, Any]:
+    """Return the settings of the sweep's trials: those of a config, or of results that may be taken."""
+    from splitlearn.config.build import config_settings
+    from splitlearn.tasks import check_settings
+
+    if config is not None:
+        return config_settings(config, None)
+    for section in () if trust else ("model", "data"):
+        check_settings(results.get("config", {}).get(section), file, REMEDY)
+    settings: dict[str, Any] = with_current_paths(results.get("config", {}))
+    return settings
+
+
+def _write(
+    exports: Sequence[Path], out: Path, score: str, config: Mapping[str, Any], origin: Any, licence: str
+) -> None:
+    """Write bank, record and config beside each other; print what a switch of rates costs."""
+    from rich.console import Console
+
+    from splitlearn.config.build import task_from
+    from splitlearn.config.export_config import settings_to_test, write_config
+    from splitlearn.deploy import export_bank, read_bank, write_record
+    from splitlearn.reporting.bank import bank_table
+    from splitlearn.reporting.terminal import print_whole
+    from splitlearn.tasks import quieten
+
+    quieten()
+    try:
+        settings = settings_to_test(config, "splitlearn.deploy.load_bank", out, f"bank_{out.stem}")
+    except ValueError as error:
+        raise ValueError(f"{error}: make the bank in Python, with splitlearn.deploy.export_bank") from error
+    export_bank(exports, out, score)
+    model: Any = task_from(settings["model"]).model
+    measured = [
+        {name: value for name, value in manifest["metrics"].items() if name.startswith(("val/", "test/"))}
+        for manifest, _ in read_bank(out)[1]
+    ]
+    metrics = {f"rate_{i}/{name}": value for i, told in enumerate(measured) for name, value in told.items()}
+    record, launch = write_record(out, metrics, origin, licence), out.with_suffix(".yaml")
+    write_config(launch, HEADER.format(count=len(measured), path=launch, last=len(measured) - 1), settings)
+    print_whole(bank_table(model, score, measured))
+    size = f"{out.stat().st_size:,} bytes"
+    Console().print(f"{out} written, {size}; record: {record}; config: {launch}", soft_wrap=True)
 
 
 def _those(trials: list[Trial], where: str | None) -> list[Trial]:

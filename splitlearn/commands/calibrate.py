@@ -1,42 +1,107 @@
-"""`splitlearn calibrate`: from a few images to a file."""
+"""`splitlearn calibrate`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
+from splitlearn.config.messages import UsageError
+from splitlearn.config.options import instance, make_folder, numbers
 
-from splitlearn.config.export_config import settings_to_test, write_config
-from splitlearn.deploy.bottleneck_file import export_bottleneck
-from splitlearn.deploy.calibration import Calibration, CalibrationSettings, calibrate
-from splitlearn.models import SplitModel
-from splitlearn.reporting.terminal import print_whole
+if TYPE_CHECKING:
+    from splitlearn.deploy import Calibration
 
 HEADER = """# Calibrated quantizers and code tables, written by splitlearn calibrate.
 # Launch:  splitlearn test --config configs/trainer.yaml --config {path}
 """
 
 
-def calibrate_command(
-    model: SplitModel, images: Tensor, settings: CalibrationSettings, out: Path, config: Mapping[str, Any]
+def calibrate(
+    words: Sequence[str],
+    config: Path,
+    out: Path,
+    levels: int = 4,
+    limits: str = "LeastError",
+    slope: float | None = None,
+    per_channel: bool = True,
+    stretch: str = "1",
+    rate_weight: float = 0.0,
+    entropy_weight: float | None = None,
+    lengths: str = "IdealLengths",
+    codec: str = "ContextRANS",
+    images: int = 256,
+    photos: Path | None = None,
+    ckpt_path: Path | None = None,
+    data_root: Path | None = None,
 ) -> None:
-    """Calibrate, print what was tried, and write the calibrated model as an export, beside it a config that tests it.
+    """Learn clipped levels and code tables for a network from a few images without labels; nothing is retrained.
+
+    Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
 
     Args:
-        model: in eval mode.
-        images: float `(B, 3, H, W)` in [0, 1].
-        settings: levels, limits, codec and the like.
-        out: safetensors file; the config has its name and ends in .yaml.
-        config: settings that describe the model, a task and data.
-
-    Raises:
-        ValueError: if these images calibrate nothing, see `calibrate`.
+        words: these settings.
+        config: a config of splitlearn test, whose model is a SplitModel; its own quantizer and codec are replaced.
+        out: safetensors file for limits, levels and tables; beside it appears a config for splitlearn test, .yaml.
+        levels: N of the quantizer, 2 to 256.
+        limits: LeastError (measured), LaplaceLimits (model), ReluLimits (short cut), or an import path of your own.
+        slope: of the activation before the cut for negative inputs: 0 for ReLU, 0.1 for a leaky one; for LaplaceLimits.
+        per_channel: limits for each channel, instead of one pair for a tensor.
+        stretch: factors on the limits to try, e.g. 0.7,1,1.4,2; the best in distance + rate_weight * bits is taken.
+        rate_weight: what a bit an element is worth in distance between predictions.
+        entropy_weight: weight of the entropy-constrained design, e.g. 0.05; by default levels are uniform.
+        lengths: IdealLengths, TruncatedUnaryLengths, or an import path; for the entropy-constrained design.
+        codec: class of the codec that gets static tables, or an import path.
+        images: how many images to look at.
+        photos: folder of images to calibrate with; by default the config's validation images.
+        ckpt_path: checkpoint of the config's trained bottleneck.
+        data_root: folder of images, in place of the config's data.root.
     """
-    found = calibrate(model, images, settings)
+    if images < 1:
+        raise UsageError(f"--images must be at least 1, got {images}")
+    if not 2 <= levels <= 256:
+        raise UsageError(f"--levels must lie in 2…256, got {levels}")
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out must be the name of a .safetensors file, got {out}")
+    if not all(0 <= weight < math.inf for weight in (rate_weight, entropy_weight or 0.0)):
+        weights = f"{rate_weight} and {entropy_weight}"
+        raise UsageError(f"--rate_weight and --entropy_weight must be numbers and not negative, got {weights}")
+    if entropy_weight is None and not lengths.endswith("IdealLengths"):
+        raise UsageError(f"--lengths {lengths} goes with --entropy_weight")
+    if slope is not None and not limits.endswith("LaplaceLimits"):
+        raise UsageError(f"--slope goes with --limits LaplaceLimits, got {limits}")
+    takes = "positive numbers, e.g. 0.7,1,1.4"
+    factors = numbers("--stretch", stretch, takes, float, lambda several: all(0 < f < math.inf for f in several))
+    from splitlearn import codecs, deploy, quantizers
+    from splitlearn.config.build import config_settings
+    from splitlearn.config.images import config_model, validation_images
+    from splitlearn.data import read_photos
+
+    settings = deploy.CalibrationSettings(
+        levels=levels,
+        limits=instance("limits", limits, quantizers, quantizers.Limits, **({} if slope is None else {"slope": slope})),
+        per_channel=per_channel,
+        stretches=factors,
+        rate_weight=rate_weight,
+        entropy_weight=entropy_weight,
+        lengths=instance("lengths", lengths, quantizers, quantizers.CodeLengths),
+        codec=instance("codec", codec, codecs, codecs.Codec),
+    )
+    model, data = config_model(config, ckpt_path, data_root, words)
+    pictures = validation_images(data, images) if photos is None else read_photos(photos, data.eval_view(), images)
+    make_folder(out, file=True)
+    _report(deploy.calibrate(model, pictures, settings), out, config_settings(config, data_root, words))
+
+
+def _report(found: Calibration, out: Path, config: Mapping[str, Any]) -> None:
+    """Print what was tried; write the calibrated model, and beside it a config that tests it."""
+    from rich.console import Console
+
+    from splitlearn.deploy import export_bottleneck
+    from splitlearn.reporting.calibration import calibration_table
+    from splitlearn.reporting.terminal import print_whole
+
     metrics = {
         "calibration/images": found.images,
         "calibration/stretch": found.chosen.stretch,
@@ -46,7 +111,7 @@ def calibrate_command(
     }
     export_bottleneck(found.model, out, metrics)
     console = Console()
-    print_whole(_table(found))
+    print_whole(calibration_table(found))
     for quantizer in found.model.coder.quantizers:
         console.print(str(quantizer), soft_wrap=True)
     size = f"{found.model.table_bytes:,} bytes of levels and tables, sent once"
@@ -54,7 +119,9 @@ def calibrate_command(
 
 
 def _config_beside(out: Path, config: Mapping[str, Any]) -> str:
-    """Write a config that tests an export; return what to tell of it."""
+    """Write a config that tests the calibrated model; return what to tell of it."""
+    from splitlearn.config.export_config import settings_to_test, write_config
+
     try:
         found = settings_to_test(config, "splitlearn.deploy.load_bottleneck", out, f"calibrated_{out.stem}")
     except ValueError as error:
@@ -62,19 +129,3 @@ def _config_beside(out: Path, config: Mapping[str, Any]) -> str:
     launch = out.with_suffix(".yaml")
     write_config(launch, HEADER.format(path=launch), found)
     return f"config that tests it: {launch}"
-
-
-def _table(found: Calibration) -> Table:
-    table = Table(title=f"Calibration on {found.images} images")
-    for column in ("limits ×", "distance of predictions", "bytes/image", "bits/element", "cost"):
-        table.add_column(column, justify="right")
-    for trial in found.trials:
-        mark = " ←" if trial is found.chosen else ""
-        table.add_row(
-            f"{trial.stretch:g}",
-            f"{trial.distance:.4g}",
-            f"{trial.bytes_per_image:,.1f}",
-            f"{trial.bits_per_element:.3f}",
-            f"{trial.cost:.4g}{mark}",
-        )
-    return table

@@ -1,68 +1,119 @@
-"""`splitlearn codecs`: all codecs on given activations; table, JSON and CSV file, plot."""
+"""`splitlearn codecs`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from rich.console import Console
+from splitlearn.config.messages import UsageError
+from splitlearn.config.options import instance, make_folder, numbers
 
-from splitlearn.analysis.activations import Activations
-from splitlearn.analysis.codec_comparison import CodecRow, compare_codecs, package_codecs, with_static_tables
-from splitlearn.codecs import Codec
-from splitlearn.numpy_quantizers import Grid
-from splitlearn.reporting.codec_report import LEGEND, print_codecs, processor, write_codecs
+if TYPE_CHECKING:
+    from splitlearn.analysis import Activations, CodecRow
+    from splitlearn.codecs import Codec
+    from splitlearn.numpy_quantizers import Grid
 
 
-def codecs_command(
-    sources: Mapping[str, Activations],
-    images: int,
-    rounds: int,
-    out: Path,
-    about: Mapping[str, Any],
-    more: Mapping[str, Codec],
+def codecs(
+    words: Sequence[str] = (),
+    activations: Path | None = None,
+    key: str | None = None,
+    bits: str | None = None,
+    config: Path | None = None,
+    ckpt_path: Path | None = None,
+    data_root: Path | None = None,
+    images: int = 49,
+    rounds: int = 11,
+    codec: str | None = None,
+    out: Path = Path("runs/codecs"),
 ) -> None:
-    """Compare all codecs; print a table for each source, write codecs.json, codecs.csv and codecs.png to `out`.
+    """Compare all codecs on activations: bytes, bytes over entropy, throughput; each code is decoded and checked.
 
-    Every second image is measured; static tables are learnt from the others.
+    Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
 
     Args:
-        sources: what to compare on, by name.
-        images: how many to measure at most.
-        rounds: how often each is coded.
-        out: folder, made if absent.
-        about: machine, versions, command, date: goes into the JSON file.
-        more: codecs beside those of the package, by label. One that refuses a grid's levels is left out there.
-
-    Raises:
-        ValueError: if a source cannot be quantized.
+        words: these settings.
+        activations: a .npy or .safetensors file of floats, (B, C, H, W) say; half of them fit static tables.
+        key: name of the tensor in a safetensors file; needed only if there are several.
+        bits: n of the min–max quantizers that activations are tried with; by default 2,3,4,6,8.
+        config: in place of activations, a config of splitlearn test: its latents, through its own quantizer. For
+            several files and overrides together, the config.yaml that a run has left in its folder.
+        ckpt_path: checkpoint of the config's trained bottleneck.
+        data_root: folder of images, in place of the config's data.root.
+        images: how many to measure at most; as many more fit static tables.
+        rounds: how often each image is coded; its best time counts. Slow codecs get fewer.
+        codec: import path of a codec of your own, to be set beside the others.
+        out: folder for codecs.json, codecs.csv and codecs.png.
     """
-    results: dict[str, list[CodecRow]] = {}
-    console = Console()
-    for source, activations in sources.items():
-        latents = activations.latents
-        measured, others = list(latents[: 2 * images : 2]), latents[1 : 2 * images : 2]
-        rows: list[CodecRow] = []
-        for grid in activations.grids:
-            for label in (k for k, c in more.items() if not _takes(c, grid)):
-                console.print(f"note: {label} is left out at {grid.levels} levels, which it refuses", soft_wrap=True)
-            codecs = with_static_tables(
-                package_codecs() | {k: c for k, c in more.items() if _takes(c, grid)}, others, grid
-            )
-            rows += compare_codecs(measured, grid, codecs, rounds)
-        name = f"{source}, {'×'.join(map(str, latents.shape[1:]))}"
-        results[name] = rows
-        numbers = f"{len(measured)} images measured, static tables learnt from {len(others)} others"
-        print_codecs(rows, f"{name}: {numbers}")
+    if (activations is None) == (config is None):
+        raise UsageError("codecs takes either --activations FILE or --config FILE")
+    if activations is None and (key is not None or bits is not None):
+        raise UsageError("--key and --bits go with --activations FILE: a config has a quantizer of its own")
+    if config is None and (ckpt_path is not None or data_root is not None):
+        raise UsageError("--ckpt_path and --data_root go with --config FILE")
+    if images < 1 or rounds < 1:
+        raise UsageError(f"--images and --rounds must be at least 1, got {images} and {rounds}")
+    takes = "numbers 2…8, e.g. 2,3,4"
+    several = numbers("--bits", bits or "2,3,4,6,8", takes, int, lambda n: min(n) >= 2 and max(n) <= 8)
+    from rich.console import Console
+
+    from splitlearn.codecs import Codec
+    from splitlearn.reporting import print_codecs, processor, write_codecs
+    from splitlearn.reporting.codec_report import LEGEND
+    from splitlearn.tasks import run_record
+
+    if activations is not None:
+        sources = _of_file(activations, key, 2 * images, sorted(set(several)))
+    elif config is not None:
+        from splitlearn.config.images import config_model, latents_of, spread_batches
+
+        model, data = config_model(config, ckpt_path, data_root, words)
+        sources = latents_of(model, spread_batches(data, 2 * images))
+    own = None if codec is None else instance("codec", codec, None, Codec)
+    make_folder(out)
+    console, results = Console(), {}
+    for source, found in sources.items():
+        name = f"{source}, {'×'.join(map(str, found.latents.shape[1:]))}"
+        measured, others = len(found.latents[: 2 * images : 2]), len(found.latents[1 : 2 * images : 2])
+        results[name] = _compared(found, images, rounds, {} if own is None else {type(own).__name__: own})
+        print_codecs(results[name], f"{name}: {measured} images measured, static tables learnt from {others} others")
     console.print(LEGEND.replace("\n", " "))
-    write_codecs(results, out, "codecs", "Codecs side by side", {**about, "processor": processor()})
+    write_codecs(results, out, "codecs", "Codecs side by side", {**run_record(), "processor": processor()})
     console.print(f"{out / 'codecs.json'}, codecs.csv and codecs.png written", soft_wrap=True)
 
 
+def _of_file(file: Path, key: str | None, images: int, bits: Sequence[int]) -> dict[str, Activations]:
+    """Return the activations of a file, to be quantized by min–max of several numbers of bits."""
+    from splitlearn.analysis import Activations, ActivationsError, read_activations
+    from splitlearn.numpy_quantizers import MinMaxGrid
+
+    try:
+        return {file.name: Activations(read_activations(file, key, images), [MinMaxGrid(n) for n in bits])}
+    except ActivationsError as error:
+        raise UsageError(str(error)) from error
+
+
+def _compared(source: Activations, images: int, rounds: int, own: Mapping[str, Codec]) -> list[CodecRow]:
+    """Measure every second image with all codecs; static tables are learnt from the others."""
+    from rich.console import Console
+
+    from splitlearn.analysis import compare_codecs, package_codecs, with_static_tables
+
+    measured, others = list(source.latents[: 2 * images : 2]), source.latents[1 : 2 * images : 2]
+    rows: list[CodecRow] = []
+    for grid in source.grids:
+        taken = {label: codec for label, codec in own.items() if _takes(codec, grid)}
+        for label in own.keys() - taken.keys():
+            Console().print(f"note: {label} is left out at {grid.levels} levels, which it refuses", soft_wrap=True)
+        rows += compare_codecs(measured, grid, with_static_tables(package_codecs() | taken, others, grid), rounds)
+    return rows
+
+
 def _takes(codec: Codec, grid: Grid) -> bool:
-    """Tell whether a codec takes arrays of a grid's alphabet."""
+    """Return whether a codec takes arrays of a grid's alphabet."""
+    import numpy as np
+
     try:
         codec.encode(np.zeros(1, np.uint8), grid.levels)
     except ValueError:

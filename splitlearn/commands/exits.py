@@ -1,25 +1,12 @@
-"""`splitlearn exits` and `splitlearn stages`."""
+"""`splitlearn exits`."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from splitlearn.config.messages import UsageError
-from splitlearn.files import read_yaml
-from splitlearn.processes import PARENT, PATIENCE, STOPS, Stopped
-
-EXPORTS = ("network.safetensors", "early_exit.safetensors", "bottleneck.safetensors", "student.safetensors")
-
-
-class StageError(Exception):
-    """A stage that has failed."""
+from splitlearn.config.options import make_folder, numbers
 
 
 def exits(
@@ -42,11 +29,14 @@ def exits(
         at: accuracies for which the cheapest thresholds are looked up, e.g. 0.85,0.8.
         out: folder for exits.json, exits.csv and exits.png.
     """
-    accuracies = _accuracies(at)
-    from splitlearn.commands.evaluate_exits import exits_command
-    from splitlearn.config.build import build_task
-    from splitlearn.config.sweep_trial import settings_of
+    takes = "accuracies from 0 to 1, e.g. 0.85,0.8"
+    accuracies = numbers("--at", at, takes, float, lambda several: all(0 <= each <= 1 for each in several))
+    import torch
+
+    from splitlearn.analysis.exit_evaluation import evaluate_exits
+    from splitlearn.config.build import build_task, settings_of
     from splitlearn.models import EarlyExitModel
+    from splitlearn.reporting.exits import report_exits
     from splitlearn.tasks import run_record
     from splitlearn.tasks.loading import load_weights_into, read_checkpoint
 
@@ -58,153 +48,9 @@ def exits(
         load_weights_into(task, read_checkpoint(ckpt_path), ckpt_path)
     elif settings_of(("--config", str(config), *words)).get("model.model.weights") is None:
         print("note: there is no --ckpt_path, and the config names no weights of trained exits: these are untrained")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out {out} cannot be made: {error.strerror}") from error
-    exits_command(model.eval(), data, accuracies, out, run_record())
-
-
-def stages(words: Sequence[str], stages: str, licence: str = "not stated") -> None:
-    """Fit one config after another, and export the best of each for the next to start from.
-
-    --config FILE and settings such as --data.root FOLDER are those of splitlearn fit, shared by all stages. The best
-    checkpoint of each is exported into the folder of its experiment, where the next config names it as `weights`.
-    Launched again, it goes on: what was exported is not run again, a killed run is taken up.
-
-    Args:
-        words: of the command line of splitlearn fit.
-        stages: config files, separated by commas, in their order.
-        licence: licence of the weights, and whose they are; goes into their records.
-    """
-    from splitlearn.config.precheck import check_trainer_arguments
-
-    files = [Path(name) for name in stages.split(",") if name]
-    if not files:
-        raise UsageError("--stages takes config files, e.g. vanilla.yaml,exit.yaml")
-    for file in files:
-        check_trainer_arguments(["fit", *words, "--config", str(file)])
-    folders = [_experiment(words, file) for file in files]
-    if len(set(folders)) < len(folders):
-        raise UsageError("two stages log to the same folder: give each a trainer.logger.name of its own")
-    for file, folder in zip(files, folders, strict=True):
-        _check_settings(_stacked(words, file), folder)
-    for file, folder in zip(files, folders, strict=True):
-        if not (found := _exported(folder)):
-            found = _fit(words, file, folder, licence)
-        print(f"{file}: {found}")
-
-
-def _accuracies(text: str | None) -> list[float]:
-    try:
-        found = [float(word) for word in (text or "").split(",") if word]
-    except ValueError:
-        found = [-1.0]
-    if not all(0 <= accuracy <= 1 for accuracy in found):
-        raise UsageError(f"--at takes accuracies from 0 to 1, e.g. 0.85,0.8; got {text!r}")
-    return found
-
-
-def _fit(words: Sequence[str], file: Path, folder: Path, licence: str) -> Path:
-    """Fit one stage, or take it up, and export its best checkpoint; return the file."""
-    from splitlearn.commands.export import export_command
-    from splitlearn.config.sweep_trial import config_of_words
-
-    resume = ["--ckpt_path", "last"] if list(folder.rglob("last.ckpt")) else []
-    command = [sys.executable, "-m", "splitlearn.commands.stage", "fit", *_stacked(words, file), *resume]
-    if status := _wait_for(command):
-        failed = UsageError if status == 2 else StageError
-        raise failed(f"the stage {file} has failed, see above; launched again, stages goes on from there")
-    best = sorted(folder.rglob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not best:
-        raise UsageError(
-            f"{file} has left no best.ckpt below {folder}: does it set checkpoint.filename to another name?"
-        )
-    export_command(best[-1], folder, None, licence, config_of_words(_stacked(words, file)))
-    return _exported(folder) or folder
-
-
-def _wait_for(command: Sequence[str]) -> int:
-    """Run a command in a group of its own, which no signal of the terminal reaches; return its status.
-
-    Raises:
-        Stopped: if this process or the command was told to stop; the command has ended, too.
-    """
-    with subprocess.Popen(command, process_group=0, env=os.environ | {PARENT: str(os.getpid())}) as process:
-        try:
-            status = process.wait()
-        except Stopped as stop:
-            process.send_signal(stop.signum)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE / 2)  # this process has no more time itself
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            raise
-    if status - 128 in STOPS:
-        raise Stopped(status - 128)
-    return status
-
-
-def _check_settings(words: Sequence[str], folder: Path) -> None:
-    """Refuse to go on with a stage that was begun with other settings; what the folder tells of these is only read.
-
-    Raises:
-        UsageError: if there is such; it names what differs.
-    """
-    begun = sorted(folder.glob("version_*/config.yaml"), key=lambda path: path.stat().st_mtime)
-    if not begun or not (list(folder.rglob("[!.]*.ckpt")) or _exported(folder)):  # of a failed start nothing goes on
-        return
-    from splitlearn.config.sweep_trial import flat_settings, settings_of
-
-    try:
-        config = read_yaml(begun[-1])
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    before, now = flat_settings(config if isinstance(config, dict) else {}), settings_of(words)
-    names = [name for name in sorted({*before, *now}) if name.startswith(("model", "data", "trainer.max_"))]
-    if different := [name for name in names if before.get(name) != now.get(name)]:
-        raise UsageError(
-            f"{folder} was begun with another {', '.join(different)}: launch it as it was begun, or name another "
-            "folder, --trainer.logger.name"
-        )
-
-
-def _exported(folder: Path) -> Path | None:
-    """Return the exported weights of a stage, if it has come to its end."""
-    return next((folder / name for name in EXPORTS if (folder / name).is_file()), None)
-
-
-def _stacked(words: Sequence[str], file: Path) -> list[str]:
-    """Return the words with the stage's config behind the other configs and before settings, which win."""
-    ends = [i + (2 if word == "--config" else 1) for i, word in enumerate(words) if word.split("=")[0] == "--config"]
-    last = max(ends, default=0)
-    return [*words[:last], "--config", str(file), *words[last:]]
-
-
-def _experiment(words: Sequence[str], file: Path) -> Path:
-    """Return the folder that the runs of a stage lie in."""
-    from jsonargparse import ArgumentParser
-    from lightning import Trainer
-
-    from splitlearn.config.precheck import KEYS
-    from splitlearn.config.run_folder import experiment_folder
-    from splitlearn.tasks import quieten
-
-    quieten()
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action="config")
-    parser.add_class_arguments(Trainer, "trainer")
-    for key in set(KEYS) - {"config", "trainer"}:
-        parser.add_argument(f"--{key}", type=Any)
-    kept = _stacked(_of_trainer(words), file)
-    return experiment_folder(parser.parse_args(kept).trainer)
-
-
-def _of_trainer(words: Sequence[str]) -> list[str]:
-    """Return the words that name configs or settings of the trainer, with their values."""
-    kept, mine = [], False
-    for word in words:
-        if word.startswith("--"):
-            mine = word.split("=")[0].split(".")[0] in ("--config", "--trainer")
-        kept += [word] if mine else []
-    return kept
+    make_folder(out)
+    data.prepare_data()
+    data.setup("validate")
+    data.setup("test")
+    found = evaluate_exits(model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), data)
+    report_exits(found, accuracies, out, f"{model.net.name} cut after {model.net.at}, INT8", run_record())

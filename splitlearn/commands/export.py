@@ -1,4 +1,4 @@
-"""`splitlearn export`: from checkpoint to file."""
+"""`splitlearn export`."""
 
 from __future__ import annotations
 
@@ -6,35 +6,54 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from torch import nn
-
-from splitlearn.config.loading import load_task
-from splitlearn.deploy.bottleneck_file import export_bottleneck, export_network
-from splitlearn.deploy.early_exit_file import export_early_exit
-from splitlearn.deploy.record import write_record
-from splitlearn.files import sha256_of
-from splitlearn.models import EarlyExitModel, InputModel, SplitModel
-from splitlearn.tasks import DetectorTask, DistillationTask
-from splitlearn.tasks.loading import config_of, read_checkpoint
-from splitlearn.tasks.results import CONFIG, WEIGHTS, fingerprint, read_results
+from splitlearn.discovery import with_current_paths
 
 WHOLE = {"limit_test_batches": 1.0, "fast_dev_run": False}  # the trainer's settings of a test of all images
 
 
-def export_command(
+def export(
+    ckpt_path: Path,
+    out: Path,
+    results: Path | None = None,
+    licence: str = "not stated",
+    config: Path | None = None,
+    trust: bool = False,
+) -> None:
+    """Write what a checkpoint has trained, bottleneck or whole network, into one self-describing safetensors file.
+
+    Args:
+        ckpt_path: checkpoint that `splitlearn fit` left.
+        out: folder for bottleneck.safetensors, network.safetensors or student.safetensors, and its record.
+        results: results.json of a test run, whose metrics go into file and record.
+        licence: licence of the weights, and whose they are; goes into the record.
+        config: that it was trained with, such as the config.yaml of its run; needed if it names classes of your own.
+        trust: take the config that the checkpoint holds, whatever classes it names: they are imported and run.
+    """
+    settings: Mapping[str, Any] | None = None
+    if config is not None:
+        from splitlearn.config.build import config_settings
+
+        settings = config_settings(config, None)
+    elif trust:
+        from splitlearn.tasks.loading import config_of, read_checkpoint
+
+        settings = config_of(read_checkpoint(ckpt_path), ckpt_path)
+    export_checkpoint(ckpt_path, out, results, licence, settings)
+
+
+def export_checkpoint(
     ckpt_path: Path, out: Path, results: Path | None, licence: str, config: Mapping[str, Any] | None = None
 ) -> None:
-    """Write what a checkpoint trained, a bottleneck or a network, and a record of the same name, `.json`.
+    """Do what `export` does, with the settings of a run in place of a config file.
 
     The file is `out/bottleneck.safetensors`, `out/early_exit.safetensors`, a fine-tuned or trained
     `out/network.safetensors`, or `out/student.safetensors`, the modules that a distillation has trained.
 
     Args:
-        ckpt_path: checkpoint that `splitlearn fit` left.
-        out: folder, made if absent.
-        results: results.json of a test run, whose `test/…` values go into file and record.
-        licence: licence of the weights, for the record.
+        ckpt_path: see `export`, like `out`, `results` and `licence`.
+        out: made if absent.
+        results: whose `test/…` values go into file and record.
+        licence: for the record.
         config: settings of the run that wrote the checkpoint; by default those that it holds, if they name no classes
             but splitlearn's and torch's.
 
@@ -43,26 +62,27 @@ def export_command(
         UntrustedError: if there is no config, and that of the checkpoint names other classes.
         ValueError: if the checkpoint holds nothing to export, or the results are not those of a test.
     """
+    from rich.console import Console
+    from torch import nn
+
+    from splitlearn.config.loading import load_task
+    from splitlearn.deploy import export_model, export_network, write_record
+    from splitlearn.models import CompressionModel
+    from splitlearn.tasks.loading import config_of, read_checkpoint
+
     task = load_task(ckpt_path, config and config["model"])
-    settings = config or config_of(read_checkpoint(ckpt_path), ckpt_path)
+    settings = with_current_paths(config or config_of(read_checkpoint(ckpt_path), ckpt_path))
     metrics = {} if results is None else _metrics(results, ckpt_path, settings)
     model = task.get_submodule("model")
-    trained: nn.Module = model
-    if isinstance(task, DistillationTask) and not isinstance(model, SplitModel):
-        path = export_network(model, out / "student.safetensors", metrics, task.trains)
-        trained = nn.ModuleList(model.get_submodule(name) for name in task.trains)
-    elif isinstance(task, DetectorTask):
-        path = export_network(model, out / "network.safetensors", metrics)
-    elif isinstance(model, EarlyExitModel):
-        path = export_early_exit(model, out / "early_exit.safetensors", metrics)
-    elif isinstance(model, SplitModel):
-        path, trained = export_bottleneck(model, out / "bottleneck.safetensors", metrics), model.coder.bottlenecks
-    elif isinstance(model, InputModel):
-        path, trained = export_network(model.network, out / "network.safetensors", metrics), model.network
+    if isinstance(model, CompressionModel):
+        path, part = export_model(model, out, metrics)
+    elif trained := getattr(task, "trains", None):  # parts of a student
+        path = export_network(model, out / "student.safetensors", metrics, trained)
+        part = nn.ModuleList(model.get_submodule(name) for name in trained)
     else:
-        raise ValueError(f"{ckpt_path} holds a {type(model).__name__}, of which nothing can be exported")
+        path, part = export_network(model, out / "network.safetensors", metrics), model
     record = write_record(path, metrics, settings, licence)
-    parameters = sum(p.numel() for p in trained.parameters())
+    parameters = sum(p.numel() for p in part.parameters())
     Console().print(
         f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes; record: {record}", soft_wrap=True
     )
@@ -75,6 +95,9 @@ def _metrics(results: Path, ckpt_path: Path, settings: Mapping[str, Any]) -> dic
         FileNotFoundError: if there are no such results.
         ValueError: if they are of something else.
     """
+    from splitlearn.files import sha256_of
+    from splitlearn.tasks.results import CONFIG, WEIGHTS, fingerprint, read_results
+
     if not results.is_file():
         raise FileNotFoundError(f"no results at {results}; splitlearn test leaves results.json in its run folder")
     told = read_results(results)
@@ -90,7 +113,7 @@ def _metrics(results: Path, ckpt_path: Path, settings: Mapping[str, Any]) -> dic
     limits = {name: trainer.get(name, whole) for name, whole in WHOLE.items()}
     if cuts := [name for name, limit in limits.items() if limit not in (None, WHOLE[name]) or type(limit) is int]:
         raise ValueError(f"{results} is of a part of the test images, by trainer.{cuts[0]}: without that, {remedy}")
-    tested = _model(told["config"].get("test"))
+    tested = _model(with_current_paths(told["config"].get("test")))
     trained = _model(settings)
     if fingerprint(tested) != fingerprint(trained):
         names = [name for name in sorted({*tested, *trained}) if tested.get(name) != trained.get(name)]

@@ -1,18 +1,22 @@
-"""`splitlearn sweep` and `splitlearn pareto`."""
+"""`splitlearn sweep`, and how other commands open one."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from splitlearn.config.messages import UsageError, did_you_mean
+from splitlearn.config.options import instance
 from splitlearn.config.precheck import check_trainer_arguments, example
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from splitlearn.config.sweep_trial import ConfigTrial
-    from splitlearn.reporting import Report
+    from splitlearn.reporting import Axes, Report
     from splitlearn.sweep import Study, Trial
 
 CACHES = ("float16", "float32", "uint8", "none")
@@ -65,34 +69,24 @@ def sweep(
         score: metric to maximise, likewise; e.g. val/miou for segmentation.
         by: parameter whose values get a frontier each, e.g. model.model.net.at.
     """
-    for option, metric in (("--rate", rate), ("--score", score)):
-        if metric.startswith("test/"):
-            raise UsageError(
-                f"{option} {metric} would choose by test images, whose figures are then too good: take "
-                f"val/{metric.removeprefix('test/')}; what is on the frontier is tested in the end"
-            )
     if trials < 1 or workers < 1 or views < 1:
         raise UsageError(f"--trials, --workers and --views must be at least 1, got {trials}, {workers} and {views}")
     if cache not in CACHES:
         raise UsageError(f"--cache has no {cache!r}{did_you_mean(cache, CACHES)}; it takes {', '.join(CACHES)}")
     if not words:
         raise UsageError(f"sweep needs a config{example('sweep')}")
-
+    _check_metrics(rate, score)
     check_trainer_arguments(["fit", *words])
     from rich.console import Console
-    from rich.live import Live
 
-    from splitlearn.config.instances import instance
+    from splitlearn.config.build import settings_of
     from splitlearn.config.sweep_data import facts_of
     from splitlearn.config.sweep_processes import SweepTrial
-    from splitlearn.config.sweep_trial import ConfigTrial, settings_of
+    from splitlearn.config.sweep_trial import ConfigTrial
     from splitlearn.data import DataError
     from splitlearn.data.held_out import HeldOutImages
-    from splitlearn.reporting import Axes, live_table, write_report
-    from splitlearn.reporting.terminal import print_whole
-    from splitlearn.shortage import ShortageError
-    from splitlearn.sweep import Launcher, Space, SpaceError, State, Study, StudyError, launchers, run_sweep
-    from splitlearn.tasks import TrainingTask, run_record
+    from splitlearn.reporting import Axes
+    from splitlearn.sweep import Launcher, Space, SpaceError, Study, StudyError, launchers, run_sweep
 
     try:
         drawn_from = Space.read(space)
@@ -107,12 +101,7 @@ def sweep(
         HeldOutImages(data)
     except DataError as error:
         raise UsageError(str(error)) from error
-    measured = [str(key) for key in task.val_scores] if isinstance(task, TrainingTask) else []
-    if measured and score.startswith("val/") and not score.startswith(tuple(measured)):
-        raise UsageError(
-            f"--score {score} is not measured by {type(task).__name__}{did_you_mean(score, measured)}; it measures "
-            f"{', '.join(measured)}"
-        )
+    _check_score(task, score)
     starter = instance("launcher", launcher, launchers, Launcher, cpus=cpus, gpus=gpus)
     try:
         study = Study(address, name)  # whether it can be reached
@@ -124,6 +113,41 @@ def sweep(
         raise UsageError(str(error)) from error
     console = Console()
     console.print(f"{trials} trials; what workers print goes to {out / 'logs'}", soft_wrap=True)
+    with _shown(axes, console) as watch:
+        found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
+    _report(study, run, found, axes, by)
+
+
+def _check_metrics(rate: str, score: str) -> None:
+    """Refuse metrics of test images, by which nothing may be chosen."""
+    for option, metric in (("--rate", rate), ("--score", score)):
+        if metric.startswith("test/"):
+            raise UsageError(
+                f"{option} {metric} would choose by test images, whose figures are then too good: take "
+                f"val/{metric.removeprefix('test/')}; what is on the frontier is tested in the end"
+            )
+
+
+def _check_score(task: Any, score: str) -> None:
+    """Refuse a score that validation of a task does not measure."""
+    from splitlearn.tasks import TrainingTask
+
+    measured = [str(key) for key in task.val_scores] if isinstance(task, TrainingTask) else []
+    if measured and score.startswith("val/") and not score.startswith(tuple(measured)):
+        raise UsageError(
+            f"--score {score} is not measured by {type(task).__name__}{did_you_mean(score, measured)}; it measures "
+            f"{', '.join(measured)}"
+        )
+
+
+@contextmanager
+def _shown(axes: Axes, console: Console) -> Iterator[Callable[[list[Trial]], None]]:
+    """Yield what shows trials as they are now: as a table, or how many have ended where there is no terminal."""
+    from rich.live import Live
+
+    from splitlearn.reporting import live_table
+    from splitlearn.sweep import State
+
     ended = 0
     with Live(console=console, refresh_per_second=1, transient=True) as live:
 
@@ -134,7 +158,24 @@ def sweep(
             if not console.is_terminal and ended > before:
                 console.print(f"{ended} of {len(now)} trials have ended")
 
-        found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
+        yield watch
+
+
+def _report(study: Study, run: ConfigTrial, found: list[Trial], axes: Axes, by: str | None) -> None:
+    """Test what is on the frontier, write all files, and print the trials.
+
+    Raises:
+        ShortageError: if trials lacked disk or memory.
+        UsageError: if none has finished.
+    """
+    from rich.console import Console
+
+    from splitlearn.reporting import live_table, write_report
+    from splitlearn.reporting.terminal import print_whole
+    from splitlearn.shortage import ShortageError
+    from splitlearn.tasks import run_record
+
+    console, out = Console(), run.out
     report = write_report(found, axes, out, run_record(), by)
     if report.curves[0].trials:
         if said := _test_frontiers(study, run, report, found):
@@ -172,81 +213,29 @@ def _test_frontiers(study: Study, run: ConfigTrial, report: Report, trials: list
     return f"{', '.join(away)} lie on other machines: launch again there, or here with copies, to test them"
 
 
-def pareto(
-    out: Path,
-    storage: str | None = None,
-    name: str | None = None,
-    rate: str | None = None,
-    score: str | None = None,
-    by: str | None = None,
-    at: str | None = None,
-    baseline: Path | None = None,
-    html: bool = False,
-    unsplit: float | None = None,
-) -> None:
-    """Show the frontier of a sweep: CSV, JSON and plot, with hypervolume, rates at given scores and BD-rate.
-
-    What was tested has its test/… beside the figures that it was chosen by.
+def opened_sweep(
+    folder: Path, storage: str | None, name: str | None, rate: str | None = None, score: str | None = None
+) -> tuple[Study, Axes]:
+    """Return a sweep that was launched, and the two metrics of its frontier.
 
     Args:
-        out: folder for the files.
-        storage: file or database of the sweep; by default OUT/journal.log.
-        name: of the sweep, the last word of its --out; by default that of this --out.
-        rate: metric to minimise; by default the sweep's.
-        score: metric to maximise; by default the sweep's.
-        by: parameter whose values get a frontier each, e.g. model.model.net.at.
-        at: scores to give the rates of, e.g. 0.87,0.86; interpolated.
-        baseline: CSV file with columns of the same metrics, such as another sweep's trials.csv, to compare with; where
-            it has the column --by, each value with its own.
-        html: also write pareto.html, an interactive plot; needs the extra viz.
-        unsplit: score of the network without a cut, drawn as a line.
-    """
-    address = storage or str(out / JOURNAL)
-    if "://" not in address and not Path(address).is_file():
-        raise UsageError(f"no sweep at {address}: name its --storage, or the --out that it was launched with")
-    scores = _numbers(at)
-    from rich.console import Console
+        folder: the --out that it was launched with.
+        storage: its file or database; by default that in the folder.
+        name: its name; by default the folder's.
+        rate: metric to minimise in place of the sweep's.
+        score: metric to maximise in place of the sweep's.
 
-    from splitlearn.reporting import (
-        CHOSEN_BY_TEST,
-        Axes,
-        figures_table,
-        frontier_table,
-        read_baseline,
-        write_interactive,
-        write_report,
-    )
-    from splitlearn.reporting.terminal import print_whole
+    Raises:
+        UsageError: if there is no such sweep.
+    """
+    address = storage or str(folder / JOURNAL)
+    if "://" not in address and not Path(address).is_file():
+        raise UsageError(f"no sweep at {address}: name the --out that it was launched with, or its --storage")
+    from splitlearn.reporting import Axes
     from splitlearn.sweep import Study, StudyError
-    from splitlearn.tasks import run_record
 
     try:
-        study = Study(address, name or out.name)
-        axes = Axes(rate or study.settings["rate"], score or study.settings["score"])
+        study = Study(address, name or folder.name)
+        return study, Axes(rate or study.settings["rate"], score or study.settings["score"])
     except StudyError as error:
         raise UsageError(str(error)) from error
-    trials = study.trials()
-    measured = sorted({name for trial in trials for name in trial.metrics})
-    for option, metric in (("--rate", axes.rate), ("--score", axes.score)):
-        if measured and metric not in measured:
-            raise UsageError(f"{option} {metric} was not measured{did_you_mean(metric, measured)}")
-    try:
-        points = None if baseline is None else read_baseline(baseline, axes, by)
-        report = write_report(trials, axes, out, run_record(), by, scores, points, unsplit)
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(str(error)) from error
-    if html:
-        write_interactive(trials, axes, out / "pareto.html")
-    console = Console()
-    if axes.are_of_test_images:
-        console.print(CHOSEN_BY_TEST, soft_wrap=True)
-    print_whole(frontier_table(report.curves[0].frontier, axes), figures_table(report, axes))
-    written = ["trials.csv", "frontier.csv", "pareto.json", *(["pareto.html"] if html else []), "pareto.png"]
-    console.print(f"{out}: {', '.join(written[:-1])} and {written[-1]} written", soft_wrap=True)
-
-
-def _numbers(text: str | None) -> list[float]:
-    try:
-        return [float(word) for word in (text or "").split(",") if word]
-    except ValueError:
-        raise UsageError(f"--at takes numbers, e.g. 0.87,0.86; got {text!r}") from None

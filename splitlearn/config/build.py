@@ -1,18 +1,37 @@
-"""What a config of `splitlearn test` describes, for commands that are not the trainer's."""
+"""From a config and the words of a command line to settings, and from settings to objects; scripts use it, too.
+
+LightningCLI (`trainer`) parses for the commands that it runs; for all others, this is the only parser of configs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from argparse import ArgumentError
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace
-from lightning import LightningDataModule, LightningModule
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
+from lightning import LightningDataModule, LightningModule, Trainer
 
+from splitlearn.config.messages import UsageError, one_sentence
 from splitlearn.config.precheck import KEYS, check_trainer_arguments
+from splitlearn.discovery import with_current_paths
 from splitlearn.tasks import quieten
+
+ALL = ("trainer", "model", "data")  # sections that name classes
+TASK = ("model", "data")
+CURRENT_PATHS = "splitlearn"  # mode of a parser that finds classes by the paths of earlier versions
+
+_load_yaml = get_loader("yaml")
+
+
+def _with_current_paths(text: str) -> Any:
+    return with_current_paths(_load_yaml(text))
+
+
+set_loader(CURRENT_PATHS, _with_current_paths, (yaml.YAMLError,))
 
 
 def build_task(config: Path, data_root: Path | None, overrides: Sequence[str] = ()) -> tuple[LightningModule, Any]:
@@ -24,11 +43,11 @@ def build_task(config: Path, data_root: Path | None, overrides: Sequence[str] = 
         overrides: further words of a command line, e.g. `--model.model.net.at`, `layer1`.
 
     Raises:
-        UsageError: if the config is absent or has unknown sections.
+        UsageError: if the config is absent, has unknown sections, or names what cannot be built.
     """
-    parser, settings = _parsed(config, data_root, overrides)
-    torch.manual_seed(settings.seed_everything if type(settings.seed_everything) is int else 0)
-    built = parser.instantiate(settings)
+    settings = _of_config(config, data_root, overrides)
+    torch.manual_seed(seed_of(settings))
+    built = instantiated(settings, TASK)
     return built.model, built.data
 
 
@@ -38,20 +57,109 @@ def config_settings(config: Path, data_root: Path | None, overrides: Sequence[st
     Raises:
         UsageError: if the config is absent or has unknown sections.
     """
-    parser, settings = _parsed(config, data_root, overrides)
-    found: dict[str, Any] = yaml.safe_load(parser.dump(settings, skip_none=False))
+    return plain(_of_config(config, data_root, overrides), TASK)
+
+
+def task_from(settings: Mapping[str, Any]) -> LightningModule:
+    """Return the task that the section `model` of a config describes: `class_path` and `init_args`."""
+    parsed_settings = _parser(("model",)).parse_object({"model": with_current_paths(settings)})
+    task: LightningModule = instantiated(parsed_settings, ("model",)).model
+    return task
+
+
+def config_of_words(words: Sequence[str]) -> dict[str, Any]:
+    """Return the config that a command line of splitlearn fit comes to, as plain data, defaults included.
+
+    Raises:
+        UsageError: if the words do not fit.
+    """
+    return plain(parsed(words))
+
+
+def settings_of(words: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that a command line of splitlearn fit comes to, by their path, but for where the data lie.
+
+    Raises:
+        UsageError: if they do not fit.
+    """
+    return flat_settings(config_of_words(words))
+
+
+def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a config, by their path, but for where the data lie."""
+    found = {path: value for name, each in config.items() for path, value in _flat(name, each)}
+    found.pop("data.root", None)
     return found
 
 
-def _parsed(config: Path, data_root: Path | None, overrides: Sequence[str]) -> tuple[ArgumentParser, Namespace]:
+def parsed(words: Sequence[str], sections: Sequence[str] = ALL) -> Namespace:
+    """Return the settings that configs and words of a command line come to.
+
+    Args:
+        words: `--config FILE …` and settings; class paths of earlier versions are replaced by those of today.
+        sections: those whose classes are looked up and whose settings are checked; others are kept as they are.
+
+    Raises:
+        UsageError: if they do not fit.
+    """
+    try:
+        found: Namespace = _parser(sections).parse_args(with_current_paths(list(words)))
+        return found
+    except ArgumentError as error:
+        raise UsageError(str(error)) from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(one_sentence(error)) from error
+
+
+def instantiated(settings: Namespace, sections: Sequence[str] = ALL) -> Namespace:
+    """Return new objects, by section, in place of parsed settings."""
+    built: Namespace = _parser(sections).instantiate(settings)
+    return built
+
+
+def plain(settings: Namespace, sections: Sequence[str] = ALL) -> dict[str, Any]:
+    """Return parsed settings as plain data, defaults included."""
+    found: dict[str, Any] = yaml.safe_load(_parser(sections).dump(settings, skip_none=False))
+    return found
+
+
+def trainer_of(settings: Namespace) -> Trainer:
+    """Return a new trainer of parsed settings."""
+    alone = Namespace(trainer=settings.trainer)  # type: ignore[no-untyped-call]
+    trainer: Trainer = instantiated(alone, ("trainer",)).trainer
+    return trainer
+
+
+def seed_of(settings: Namespace) -> int:
+    """Return the seed that settings name; 0 where they ask for none or for any."""
+    return settings.seed_everything if type(settings.seed_everything) is int else 0
+
+
+def _of_config(config: Path, data_root: Path | None, overrides: Sequence[str]) -> Namespace:
     check_trainer_arguments(["test", "--config", str(config)])
     quieten()
-    parser = ArgumentParser(exit_on_error=False)
+    place = [] if data_root is None else ["--data.root", str(data_root)]
+    return parsed(["--config", str(config), *overrides, *place], TASK)
+
+
+def _parser(sections: Sequence[str]) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False, parser_mode=CURRENT_PATHS)
     parser.add_argument("--config", action="config")
-    for key in set(KEYS) - {"config", "model", "data"}:
+    parser.add_argument("--seed_everything", type=bool | int, default=True)
+    for key in set(KEYS) - {"config", "seed_everything", *sections}:
         parser.add_argument(f"--{key}", type=Any)
-    parser.add_subclass_arguments(LightningModule, "model")
-    parser.add_subclass_arguments(LightningDataModule, "data")
-    words = ["--config", str(config), *overrides]
-    words += [] if data_root is None else ["--data.root", str(data_root)]
-    return parser, parser.parse_args(words)
+    if "trainer" in sections:
+        parser.add_class_arguments(Trainer, "trainer")
+    if "model" in sections:
+        parser.add_subclass_arguments(LightningModule, "model", required=True)
+    if "data" in sections:
+        parser.add_subclass_arguments(LightningDataModule, "data", required=True)
+    return parser
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, each in value.items():
+            yield from _flat(path if name == "init_args" else f"{path}.{name}", each)
+    else:
+        yield path, value

@@ -1,44 +1,27 @@
-"""Model and test images that a config describes, for analyses of features."""
+"""Model and images that a config describes, for commands that look at features."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from splitlearn.analysis import Activations
 from splitlearn.analysis.coefficients import spread
 from splitlearn.config.build import build_task
 from splitlearn.config.messages import UsageError
+from splitlearn.data import DataError
 from splitlearn.models import SplitModel
+from splitlearn.numpy_quantizers import Grid
 from splitlearn.tasks.loading import load_weights_into, read_checkpoint
 
 BATCH = 16  # features of many large images would not fit in memory twice
-
-
-def config_images(
-    config: Path, ckpt_path: Path | None, data_root: Path | None, images: int, words: Sequence[str] = ()
-) -> tuple[SplitModel, Iterator[Any]]:
-    """Return a config's model in eval mode, and batches of its test images, spread evenly over the test set.
-
-    Test sets are often sorted by class: the first images would all be of one. The data are read when the first batch is
-    asked for.
-
-    Args:
-        config: what `splitlearn test` takes; of its sections only model and data count.
-        ckpt_path: checkpoint of a trained bottleneck; None leaves the model as the config builds it.
-        data_root: folder of the images, in place of the config's `data.root`.
-        images: how many at most.
-        words: further settings of the config's command line, e.g. `--model.model.net.at`, `layer1`.
-
-    Raises:
-        UsageError: if the config's model is no SplitModel.
-        OSError: if weights or checkpoint are absent.
-    """
-    model, data = config_model(config, ckpt_path, data_root, words)
-    return model, _batches(data, images)
 
 
 def config_model(
@@ -50,7 +33,7 @@ def config_model(
         config: what `splitlearn test` takes; of its sections only model and data count.
         ckpt_path: checkpoint of a trained bottleneck; None leaves the model as the config builds it.
         data_root: folder of the images, in place of the config's `data.root`.
-        words: further settings of the config's command line.
+        words: further settings of the config's command line, e.g. `--model.model.net.at`, `layer1`.
 
     Raises:
         UsageError: if the config's model is no SplitModel.
@@ -68,7 +51,15 @@ def config_model(
     return model, data
 
 
-def _batches(data: Any, images: int) -> Iterator[Any]:
+def spread_batches(data: Any, images: int) -> Iterator[Any]:
+    """Yield batches of test images, spread evenly over the test set; data are read when the first is asked for.
+
+    Test sets are often sorted by class: the first images would all be of one.
+
+    Args:
+        data: a data module of images.
+        images: how many at most.
+    """
     data.prepare_data()
     data.setup("test")
     loader = data.test_dataloader()
@@ -77,3 +68,50 @@ def _batches(data: Any, images: int) -> Iterator[Any]:
     size = min(BATCH, loader.batch_size or BATCH)
     for raw in DataLoader(Subset(loader.dataset, chosen), size, collate_fn=loader.collate_fn):
         yield data.on_after_batch_transfer(raw, 0)
+
+
+def validation_images(data: Any, images: int) -> Tensor:
+    """Return float images `(B, 3, H, W)` in [0, 1] that are held out for validation, spread evenly.
+
+    Args:
+        data: a data module of images.
+        images: how many at most.
+
+    Raises:
+        UsageError: if nothing is held out.
+    """
+    data.prepare_data()
+    try:
+        data.setup("validate")
+    except DataError as error:
+        raise UsageError(f"{error}; or calibrate with other images: --photos FOLDER") from error
+    loader = data.val_dataloader()
+    chosen = Subset(loader.dataset, spread(len(loader.dataset), images))
+    batches = DataLoader(chosen, loader.batch_size, collate_fn=loader.collate_fn)
+    return torch.cat([data.on_after_batch_transfer(batch, 0)[0] for batch in batches])
+
+
+def latents_of(model: SplitModel, batches: Iterable[Any]) -> dict[str, Activations]:
+    """Return the latents of each float tensor that crosses the cut, by name, with the grid of its quantizer.
+
+    Args:
+        model: in eval mode.
+        batches: (images in [0, 1], …).
+
+    Raises:
+        UsageError: if the model cannot give latents for a codec, or there is one image alone.
+    """
+    grids = [quantizer.grid for quantizer in model.coder.quantizers]
+    if None in grids:
+        kind = type(model.coder.quantizers[grids.index(None)]).__name__
+        raise UsageError(f"{kind} has no grid of numpy, on which codecs are compared: give it one, see Quantizer.grid")
+    with torch.no_grad():
+        parts = [[t.float().cpu().numpy() for t in model.coder.latents(model.features(batch))] for batch, *_ in batches]
+    latents = [np.concatenate(tensors) for tensors in zip(*parts, strict=True)]
+    if len(latents[0]) < 2:
+        raise UsageError(f"comparing takes two images or more, the config brings {len(latents[0])}")
+    name = "latent" if len(latents) == 1 else "latent {}"
+    return {
+        f"{name.format(index)} at {model.net.at}": Activations(latent, [cast("Grid", grid)])
+        for index, (latent, grid) in enumerate(zip(latents, grids, strict=True))
+    }

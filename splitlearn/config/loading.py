@@ -1,4 +1,4 @@
-"""From a checkpoint of the command line, or a section of a config, to the task that it describes."""
+"""From a checkpoint of the command line to the task that it describes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from lightning import LightningModule
 
+from splitlearn.config.build import task_from
 from splitlearn.shortage import brief, of_machine
 from splitlearn.tasks.loading import (
     REMEDY,
@@ -52,14 +52,6 @@ def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Li
         task = task_from(settings)
     load_weights_into(task, content, path)
     return task.eval()
-
-
-def task_from(settings: Mapping[str, Any]) -> LightningModule:
-    """Return the task that the section `model` of a config describes: `class_path` and `init_args`."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LightningModule, "model")
-    task: LightningModule = parser.instantiate(parser.parse_object({"model": settings})).model
-    return task
 
 
 def _innermost(error: BaseException) -> str:

@@ -1,4 +1,8 @@
-"""Errors as one clear sentence."""
+"""Errors as one clear sentence.
+
+What jsonargparse finds wrong is read from its text: for a value that may be of several types, it joins what speaks
+against each as text, and there is no exception to ask.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from splitlearn.discovery import MOVED, current_path
 from splitlearn.shortage import origins, shortage
 
 
@@ -25,20 +30,30 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     return f", did you mean {' or '.join(near)}?" if near else ""
 
 
-NO_MODULE = re.compile(r"No module named '(\w+)")
+NO_MODULE = re.compile(r"No module named '([\w.]+)")
+NOT_IN_MODULE = re.compile(r"cannot import name '(\w+)' from '(splitlearn[\w.]*)'")
 
 
-def with_place_of_module(message: str, arguments: Iterable[str]) -> str:
-    """Return a message; one about a module that lies beside a config also says how it can be imported from there.
+def with_remedy_for_import(message: str, arguments: Iterable[str]) -> str:
+    """Return a message; one about a failed import also says where that which is missing lies.
 
     Args:
         message: of any error.
-        arguments: of the command line, configs among them.
+        arguments: of the command line; what they name may need a module that lies beside a config.
     """
-    if missing := NO_MODULE.search(message):
-        for folder in {Path(word.split("=")[-1]).parent for word in arguments if word.endswith((".yaml", ".yml"))}:
-            if (folder / f"{missing[1]}.py").is_file() or (folder / missing[1] / "__init__.py").is_file():
-                return f"{message}; it lies in {folder}, not in the working directory: set PYTHONPATH={folder}"
+    if name := NOT_IN_MODULE.search(message):
+        before = f"{name[2]}.{name[1]}"
+        now = current_path(before)
+        return message if now == before else f"{message}; it is now {now}"
+    if not (missing := NO_MODULE.search(message)):
+        return message
+    top, *rooms = missing[1].split(".")
+    if top == "splitlearn" and rooms:
+        room = f"{top}.{rooms[0]}"
+        return f"{message}; import what it held from {MOVED.get(room, room)}"
+    for folder in {Path(word.split("=")[-1]).parent for word in arguments if word.endswith((".yaml", ".yml"))}:
+        if (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file():
+            return f"{message}; it lies in {folder}, not in the working directory: set PYTHONPATH={folder}"
     return message
 
 

@@ -1,12 +1,23 @@
-"""What data a sweep is of, wherever they lie."""
+"""What tells data and features of a sweep from others."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from splitlearn.data import DataError, ImageDataModule
+from splitlearn.data.feature_cache import EXACT, MEASURED
+from splitlearn.deploy import answers, weights_id
+from splitlearn.models import CoderModel
+from splitlearn.outputs import init_args
 from splitlearn.tasks.predictions import image_names
+
+UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that change no feature
 
 
 def facts_of(data: Any) -> dict[str, Any] | None:
@@ -30,3 +41,37 @@ def facts_of(data: Any) -> dict[str, Any] | None:
         ends = image_names([0, facts[part] - 1], loader.dataset, None) if facts[part] else []
         facts[f"{part}_files"] = [Path(each.file).name for each in ends]
     return facts | {"classes": list(data.class_names)}
+
+
+def feature_key(model: CoderModel, data: ImageDataModule, precision: str, views: int) -> str:
+    """Return a name for what a head makes of data: another one if weights, layers, cut, data or augmentation differ.
+
+    Files below `root` are told apart by their number, sizes and the time of the newest change.
+    """
+    arguments = {k: v for k, v in init_args(data).items() if k not in UNTOUCHED}
+    normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
+    facts = [
+        weights_id(model.net),
+        [f"{float(tensor.norm()):.4g}" for name, tensor in answers(model).items() if name.startswith("network.")],
+        model.net.at,
+        list(model.net.shapes),
+        normalize,
+        type(data).__qualname__,
+        {name: _described(value) for name, value in arguments.items()},
+        _signature(str(arguments.get("root", ""))),
+        precision,
+        [EXACT, *MEASURED],
+        views,
+    ]
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
+
+
+@cache
+def _signature(root: str) -> tuple[int, int, int]:
+    """Return number of files below a folder, their bytes, and when the newest was changed, in nanoseconds."""
+    found = [entry.stat() for entry in Path(root).expanduser().rglob("*") if entry.is_file()] if root else []
+    return len(found), sum(f.st_size for f in found), max((f.st_mtime_ns for f in found), default=0)
+
+
+def _described(value: Any) -> Any:
+    return [type(value).__qualname__, init_args(value)] if isinstance(value, torch.nn.Module) else value

@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.distributed import DistError
 
-from splitlearn.config.sweep_trial import ConfigTrial, trainer_of
+from splitlearn.config.build import trainer_of
+from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.files import write_json
 from splitlearn.processes import PARENT, end_with
 from splitlearn.shortage import described

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from jsonargparse import ArgumentParser, Namespace
-from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+from jsonargparse import Namespace
+from lightning import LightningDataModule, LightningModule, seed_everything
 
+from splitlearn.config.build import TASK, instantiated, parsed, plain, seed_of, trainer_of
 from splitlearn.config.messages import UsageError, one_sentence
 from splitlearn.config.monitors import check_monitors
-from splitlearn.config.precheck import KEYS
+from splitlearn.config.sweep_data import feature_key
 from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
-from splitlearn.data.feature_cache import EXACT, MEASURED, is_complete
+from splitlearn.data.feature_cache import is_complete
 from splitlearn.data.held_out import HeldOutImages
-from splitlearn.deploy import NothingToExportError, answers, export_model, weights_id
+from splitlearn.deploy import NothingToExportError, export_model
 from splitlearn.models import CoderModel
-from splitlearn.outputs import init_args
 from splitlearn.sweep.space import Value
 from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.keep_frozen import kept_types
@@ -33,7 +29,6 @@ from splitlearn.tasks.trained_weights import load_trained, save_trained
 
 WEIGHTS = "trained.ckpt"  # in the folder of a trial
 FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
-UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that change no feature
 
 
 @contextmanager
@@ -144,13 +139,12 @@ class ConfigTrial:
         settings.trainer.enable_progress_bar = False
         settings.trainer.enable_model_summary = False
         settings.trainer.enable_checkpointing = False
-        config: dict[str, Any] = yaml.safe_load(_parser().dump(settings, skip_none=False))
-        return config
+        return plain(settings)
 
     def _built(self, settings: Namespace) -> tuple[Any, Any, Any]:
         """Return task, data and trainer; a trial and the test of it build the same."""
-        seed_everything(settings.seed_everything if type(settings.seed_everything) is int else 0, verbose=False)
-        built = _parser().instantiate(settings)
+        seed_everything(seed_of(settings), verbose=False)
+        built = instantiated(settings)
         return built.model, self.data_of(built.model.model, built.data), built.trainer
 
     def _write(self, number: int, task: Any, metrics: Mapping[str, float], config: Mapping[str, Any]) -> None:
@@ -168,7 +162,7 @@ class ConfigTrial:
                 machines or forked processes, or watch a metric the wrong way round.
         """
         # in one word, since a value may begin with a minus
-        settings = _parsed([*self.words, *(f"--{name}={value}" for name, value in values.items())])
+        settings = parsed([*self.words, *(f"--{name}={value}" for name, value in values.items())])
         if settings.trainer.num_nodes > 1:
             raise UsageError("a trial runs on one machine, several share the sweep: leave --trainer.num_nodes at 1")
         if str(settings.trainer.strategy).startswith(FORKS):
@@ -181,7 +175,7 @@ class ConfigTrial:
         settings = self.parse(values)
         torch.manual_seed(0)
         del settings["trainer"]
-        built = _parser(trainer=False).instantiate(settings)
+        built = instantiated(settings, TASK)
         return built.model, built.data
 
     def first(self, points: Sequence[Mapping[str, Value]]) -> tuple[LightningModule, Any]:
@@ -220,104 +214,6 @@ class ConfigTrial:
         cache_features(folder, data, lambda images: head.features(images.to(device)), self.precision, self.views)
         model.to("cpu").train(training)
         return CachedFeatures(folder, data.batch_size)
-
-
-def feature_key(model: CoderModel, data: ImageDataModule, precision: str, views: int) -> str:
-    """Return a name for what a head makes of data: another one if weights, layers, cut, data or augmentation differ.
-
-    Files below `root` are told apart by their number, sizes and the time of the newest change.
-    """
-    arguments = {k: v for k, v in init_args(data).items() if k not in UNTOUCHED}
-    normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
-    facts = [
-        weights_id(model.net),
-        [f"{float(tensor.norm()):.4g}" for tensor in answers(model).values()],
-        model.net.at,
-        list(model.net.shapes),
-        normalize,
-        type(data).__qualname__,
-        {name: _described(value) for name, value in arguments.items()},
-        _signature(str(arguments.get("root", ""))),
-        precision,
-        [EXACT, *MEASURED],
-        views,
-    ]
-    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
-
-
-@cache
-def _signature(root: str) -> tuple[int, int, int]:
-    """Return number of files below a folder, their bytes, and when the newest was changed, in nanoseconds."""
-    found = [entry.stat() for entry in Path(root).expanduser().rglob("*") if entry.is_file()] if root else []
-    return len(found), sum(f.st_size for f in found), max((f.st_mtime_ns for f in found), default=0)
-
-
-def _described(value: Any) -> Any:
-    return [type(value).__qualname__, init_args(value)] if isinstance(value, torch.nn.Module) else value
-
-
-def config_of_words(words: Sequence[str]) -> dict[str, Any]:
-    """Return the config that a command line of splitlearn fit comes to, as plain data, defaults included.
-
-    Raises:
-        UsageError: if the words do not fit.
-    """
-    found: dict[str, Any] = yaml.safe_load(_parser().dump(_parsed(words), skip_none=False))
-    return found
-
-
-def settings_of(words: Sequence[str]) -> dict[str, Any]:
-    """Return the settings that a command line of splitlearn fit comes to, by their path, but for where the data lie.
-
-    Raises:
-        UsageError: if they do not fit.
-    """
-    return flat_settings(config_of_words(words))
-
-
-def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a config, by their path, but for where the data lie."""
-    found = {path: value for name, each in config.items() for path, value in _flat(name, each)}
-    found.pop("data.root", None)
-    return found
-
-
-def _parsed(words: Sequence[str]) -> Namespace:
-    try:
-        return _parser().parse_args(list(words))
-    except (Exception, SystemExit) as error:
-        raise UsageError(one_sentence(error)) from error
-
-
-def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, each in value.items():
-            yield from _flat(path if name == "init_args" else f"{path}.{name}", each)
-    else:
-        yield path, value
-
-
-def _parser(trainer: bool = True) -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action="config")
-    parser.add_argument("--seed_everything", type=bool | int, default=True)
-    for key in set(KEYS) - {"config", "seed_everything", "trainer", "model", "data"}:
-        parser.add_argument(f"--{key}", type=Any)
-    if trainer:
-        parser.add_class_arguments(Trainer, "trainer")
-    else:
-        parser.add_argument("--trainer", type=Any)
-    parser.add_subclass_arguments(LightningModule, "model", required=True)
-    parser.add_subclass_arguments(LightningDataModule, "data", required=True)
-    return parser
-
-
-def trainer_of(settings: Namespace) -> Trainer:
-    """Return the trainer of a point alone."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Trainer, "trainer")
-    trainer: Trainer = parser.instantiate(Namespace(trainer=settings.trainer)).trainer  # type: ignore[no-untyped-call]
-    return trainer
 
 
 def _measured(settings: Namespace, task: LightningModule, data: LightningDataModule, prefix: str) -> dict[str, float]:

@@ -18,11 +18,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from splitlearn.config.build import CURRENT_PATHS
 from splitlearn.config.messages import UsageError
 from splitlearn.config.monitors import check_monitors
 from splitlearn.config.named_weights import check_named_weights
 from splitlearn.config.precheck import TRAINER_COMMANDS
 from splitlearn.config.run_folder import RunFolder, experiment_folder, newest_checkpoint
+from splitlearn.discovery import with_current_paths
 from splitlearn.files import whole_file
 from splitlearn.models import CompressionModel
 from splitlearn.processes import PARENT, Stopped
@@ -32,7 +34,7 @@ from splitlearn.tasks.checkpoints import forget_others_files
 from splitlearn.tasks.loading import CONFIG_KEY, CheckpointError, check_layout, load_weights_into, read_checkpoint
 
 register_type(torch.device, str, torch.device)  # StochasticWeightAveraging has one among its settings
-STRICT = {"exit_on_error": False, "allow_abbrev": False}
+STRICT = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": CURRENT_PATHS}
 
 
 class ConfigInCheckpoint(SaveConfigCallback):
@@ -94,8 +96,11 @@ class SplitCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Refuse a damaged checkpoint, and a metric watched the wrong way round, before anything is built."""
-        super().parse_arguments(parser, args)
+        """Refuse a damaged checkpoint, and a metric watched the wrong way round, before anything is built.
+
+        Class paths of earlier versions are replaced by those of today.
+        """
+        self.config = parser.parse_args(with_current_paths(sys.argv[1:]))
         if self.config.subcommand == "fit":
             check_monitors(self.config.fit.trainer, self.config.fit.checkpoint)
         path = self.config[self.config.subcommand].get("ckpt_path")

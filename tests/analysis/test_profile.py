@@ -15,7 +15,7 @@ from torchvision.models.segmentation import deeplabv3_resnet50
 
 from splitlearn.analysis import ModuleProfile, advice, core_modules, profile_model
 from splitlearn.analysis.profile import smaller_cut
-from splitlearn.commands.profile import profile_command
+from splitlearn.commands.profile import profile
 from splitlearn.models import CutError, backbone, count_macs, crossing_shapes, keypoint_rcnn, resnet20
 from splitlearn.reporting import plot_parameters, plot_sizes
 
@@ -81,7 +81,7 @@ def test_splits_of_deeplab() -> None:
 
 
 def test_modules_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    profile_command("resnet20", (3, 32, 32), None, tmp_path, depth=0, at=["layer2.0.relu1", "layer3"])
+    profile("resnet20", "3,32,32", out=tmp_path, depth=0, at="layer2.0.relu1,layer3")
     rows = list(csv.DictReader((tmp_path / "profile.csv").read_text().splitlines()))
     whole = by_name(profile_model(resnet20(), (3, 32, 32), depth=0))
     assert [row["name"] for row in rows] == ["layer2.0.relu1", "layer3"]
@@ -277,7 +277,7 @@ def test_detectors() -> None:
 
 
 def test_command_writes_table_file_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    profile_command("resnet20", (3, 32, 32), None, tmp_path / "new", depth=0)
+    profile("resnet20", "3,32,32", out=tmp_path / "new", depth=0)
     rows = list(csv.DictReader((tmp_path / "new" / "profile.csv").read_text().splitlines()))
     assert [row["name"] for row in rows][:3] == ["conv1", "bn1", "relu"]
     last = profile_model(resnet20(), (3, 32, 32), 0)[-1]
@@ -298,7 +298,7 @@ def test_command_writes_table_file_and_plot(tmp_path: Path, capsys: pytest.Captu
 def test_command_prints_every_figure_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of Table I, where the input has 588.0 kB; and nothing lies deeper in VGG16."""
     with torch.device("meta"):
-        profile_command("torchvision/vgg16", IMAGE, None, tmp_path, depth=1)
+        profile("torchvision/vgg16", out=tmp_path, depth=1)
     printed = capsys.readouterr().out
     assert "torchvision/vgg16, input 3×224×224: 588.0 kB" in printed
     (row,) = [line for line in printed.splitlines() if "features.16 " in line]
@@ -310,7 +310,7 @@ def test_command_prints_every_figure_whole(tmp_path: Path, capsys: pytest.Captur
 
 def test_core_modules_of_a_detector_are_shown_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with torch.device("meta"):
-        profile_command("faster_rcnn/resnet18", (3, 800, 800), None, tmp_path)
+        profile("faster_rcnn/resnet18", "3,800,800", out=tmp_path)
     rows = list(csv.DictReader((tmp_path / "profile.csv").read_text().splitlines()))
     assert [row["name"] for row in rows][-4:] == ["backbone.fpn", "rpn", "roi_heads", "(output)"]
     printed = capsys.readouterr().out
@@ -336,7 +336,7 @@ def test_advice_on_networks_that_narrow() -> None:
 def test_advice_on_named_modules_speaks_of_no_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of ResNet-18's cuts, layer1 sends 1.33 of the input and layer2 0.67."""
     with torch.device("meta"):
-        profile_command("torchvision/resnet18", IMAGE, None, tmp_path, at=["relu", "layer1"])
+        profile("torchvision/resnet18", out=tmp_path, at="relu,layer1")
     printed = capsys.readouterr().out
     assert "none of these cuts sends less than the input: the nearest is layer1 (1.33 of its elements" in printed
     assert "of those that are not shown, layer2 (0.67 of its elements, behind 54.7 % of the work) does" in printed

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from splitlearn.config.images import _batches
+from splitlearn.config.images import spread_batches
 from tests.analysis.test_video import write_video
 from tests.commands.conftest import Run
 
@@ -224,5 +224,5 @@ class Sorted:
     ("count", "images", "labels"), [(100, 4, [0, 33, 66, 99]), (5, 100, [0, 1, 2, 3, 4]), (9, 1, [0]), (0, 3, [])]
 )
 def test_images_are_spread_over_the_test_set(count: int, images: int, labels: list[int]) -> None:
-    found = [label for _, batch in _batches(Sorted(count), images) for label in batch.tolist()]
+    found = [label for _, batch in spread_batches(Sorted(count), images) for label in batch.tolist()]
     assert found == labels

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from splitlearn.commands.exits import _check_settings
+from splitlearn.commands.stages import _check_settings
 from splitlearn.config.loading import load_task
 from splitlearn.config.messages import UsageError
 from splitlearn.models import EarlyExitModel

@@ -36,7 +36,7 @@ class Own(torch.nn.Sequential):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint whose config names a class of one's own."""
-    from splitlearn.config.loading import task_from
+    from splitlearn.config.build import task_from
 
     config = yaml.safe_load(OWN.replace("at: layer2", "at: inner.layer2"))
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def test_hyper_parameters_of_a_checkpoint_replace_nothing(
 ) -> None:
     (tmp_path / "stranger.py").write_text("import torch\nclass Task(torch.nn.Module): ...\n")
     config = yaml.safe_load(SMALL)
-    from splitlearn.config.loading import task_from
+    from splitlearn.config.build import task_from
 
     state = task_from(config["model"]).state_dict()
     hyper = {"_class_path": "stranger.Task", "_instantiator": "lightning.pytorch.cli.instantiate_module"}
@@ -83,7 +83,7 @@ def test_hyper_parameters_of_a_checkpoint_replace_nothing(
 
 def test_results_are_compared_with_the_config_that_is_given(run: Run) -> None:
     """Also where the checkpoint holds none."""
-    from splitlearn.config.loading import task_from
+    from splitlearn.config.build import task_from
 
     state = task_from(yaml.safe_load(SMALL)["model"]).state_dict()
     torch.save({"state_dict": state, "pytorch-lightning_version": "2.6.0"}, "plain.ckpt")

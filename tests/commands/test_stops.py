@@ -12,7 +12,7 @@ import pytest
 import torch
 from lightning import Trainer
 
-from splitlearn.commands.exits import _wait_for
+from splitlearn.commands.stages import _wait_for
 from splitlearn.processes import Stopped
 from splitlearn.tasks import StopsAtOnce
 from tests.commands.conftest import Run
@@ -69,7 +69,7 @@ def test_a_stopped_fit_is_no_success_and_goes_on(
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_any_command_ends_so(run: Run, monkeypatch: pytest.MonkeyPatch, signum: int, status: int) -> None:
-    monkeypatch.setattr("splitlearn.deploy.export_command", lambda *_: signal.raise_signal(signum))
+    monkeypatch.setattr("splitlearn.config.loading.load_task", lambda *_: signal.raise_signal(signum))
     outcome = run("export", "--ckpt_path", "x", "--out", "y")
     assert outcome.status == status
     assert outcome.error in ("interrupted", "terminated")

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from splitlearn.config.sweep_trial import ConfigTrial, settings_of
+from splitlearn.config.build import settings_of
+from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.data import Digits
 from splitlearn.data.base import Batch
 from splitlearn.deploy import load_bottleneck

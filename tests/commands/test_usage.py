@@ -9,11 +9,12 @@ from argparse import ArgumentError
 from pathlib import Path
 
 import pytest
+import yaml
 
 from splitlearn import __version__
+from splitlearn.config.build import settings_of
 from splitlearn.config.messages import UsageError, did_you_mean, one_sentence, shorten_parser_error
-from splitlearn.config.precheck import TRAINER_COMMANDS, check_trainer_arguments
-from splitlearn.config.sweep_trial import settings_of
+from splitlearn.config.precheck import KEYS, TRAINER_COMMANDS, check_trainer_arguments
 from tests.commands.conftest import Run
 
 ROOT = Path(__file__).parents[2]
@@ -228,6 +229,15 @@ def test_help_of_trainer_commands_says_what_they_do(run: Run, capfd: pytest.Capt
         assert command == "fit" or "full optimization routine" not in printed
 
 
+def test_keys_of_a_config_are_those_of_lightnings_parser(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    found = {"config"}
+    for command in TRAINER_COMMANDS:
+        with pytest.raises(SystemExit):
+            run(command, "--config", "small.yaml", "--print_config")
+        found |= yaml.safe_load(capfd.readouterr().out).keys()
+    assert found == set(KEYS)
+
+
 def test_help_of_a_section_names_its_classes(run: Run) -> None:
     tasks, data = run("fit", "--model.help"), run("test", "--data.help")
     assert (tasks.status, data.status) == (0, 0)
@@ -327,7 +337,7 @@ def test_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("splitlearn.deploy.export_command", interrupted)
+    monkeypatch.setattr("splitlearn.config.loading.load_task", interrupted)
     outcome = run("export", "--ckpt_path", "a", "--out", "b")
     assert (outcome.status, outcome.error) == (130, "interrupted")
 

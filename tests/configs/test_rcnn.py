@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from splitlearn.commands.export import export_command
+from splitlearn.commands.export import export
 from splitlearn.config.loading import load_task
 from splitlearn.deploy import load_bottleneck
 from splitlearn.models import load_weights, replaced
@@ -84,7 +84,7 @@ def test_teachers_and_students_train_and_are_exported(
         networks, data = "rate_weight: 0.1", "batch_size: 8"
     small.write_text(f"model: {{init_args: {{{networks}}}}}\ndata: {{init_args: {{{data}}}}}\n")
     run(monkeypatch, "fit", path, tmp_path, images, *options)
-    export_command(next(tmp_path.rglob("last.ckpt")), tmp_path, None, "none")
+    export(next(tmp_path.rglob("last.ckpt")), tmp_path, licence="none")
     file = tmp_path / f"{TAUGHT[path]}.safetensors"
     task: Any = load_task(next(tmp_path.rglob("last.ckpt")))
     if TAUGHT[path] == "student":

@@ -1,0 +1,113 @@
+"""Entry point: which command runs, the list of commands, and errors as one sentence with a status.
+
+`fit`, `validate`, `test` and `predict` are LightningCLI's, configured and not re-implemented (`config.trainer`); every
+other command is a typed function, whose docstring is its help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from splitlearn import __version__
+from splitlearn.addresses import without_passwords
+from splitlearn.commands.analyze import analyze
+from splitlearn.commands.bank import bank
+from splitlearn.commands.calibrate import calibrate
+from splitlearn.commands.codecs import codecs
+from splitlearn.commands.exits import exits
+from splitlearn.commands.export import export
+from splitlearn.commands.pareto import pareto
+from splitlearn.commands.profile import profile
+from splitlearn.commands.stages import stages
+from splitlearn.commands.sweep import sweep
+from splitlearn.config.messages import (
+    UsageError,
+    did_you_mean,
+    one_sentence,
+    place_of,
+    shorten_parser_error,
+    with_remedy_for_import,
+)
+from splitlearn.config.options import run_function
+from splitlearn.config.precheck import KEYS, TRAINER_COMMANDS, check_trainer_arguments
+from splitlearn.config.section_help import bare_help, list_classes, with_class
+from splitlearn.processes import Stopped, find_own_classes, follow_first_rank, stoppable
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    command.__name__: command
+    for command in (profile, analyze, calibrate, codecs, exits, stages, export, sweep, pareto, bank)
+}
+USAGE = """usage: splitlearn COMMAND [options]     (splitlearn COMMAND --help tells a command's options)
+
+Cut a network between a device and an edge server and make what crosses the cut small.
+
+commands:
+"""
+GO_ON = {command: "the same command goes on where it was" for command in ("sweep", "stages")}
+TRACEBACK = "SPLITLEARN_TRACEBACK"
+
+
+def main() -> int:
+    """Run this process's command line; return 0, 1 for a failure, 2 for wrong usage, 130 or 143 if told to stop."""
+    arguments = sys.argv[1:]
+    find_own_classes()
+    follow_first_rank()
+    try:
+        with stoppable():
+            return _dispatch(arguments)
+    except (UsageError, argparse.ArgumentError) as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        message = shorten_parser_error(str(error), _options(arguments)) + place_of(error)
+        return _complain(with_remedy_for_import(message, arguments), 2)
+    except Stopped as stop:
+        notes = [*getattr(stop, "__notes__", []), *filter(None, [GO_ON.get(arguments[0])])]
+        return _complain("; ".join([str(stop), *notes]), stop.status)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        return _complain(with_remedy_for_import(one_sentence(error) + place_of(error), arguments), 1)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help"):
+        print(USAGE + "\n".join(f"  {name:10} {summary}" for name, summary in _summaries().items()))
+    elif command == "--version":
+        print(f"splitlearn {__version__}")
+    elif command in TRAINER_COMMANDS:
+        check_trainer_arguments(arguments)
+        if (section := bare_help(arguments)) is not None:
+            if (asked := with_class(arguments, section)) is None:
+                list_classes(command, section)
+                return 0
+            sys.argv[1:] = [command, *asked]
+        from splitlearn.config.trainer import run_trainer_command
+
+        run_trainer_command()
+    elif command in COMMANDS:
+        run_function(COMMANDS[command], arguments)
+    else:
+        raise UsageError(f"no command {command!r}{did_you_mean(command, _summaries())}; see splitlearn --help")
+    return 0
+
+
+def _summaries() -> dict[str, str]:
+    own = {name: (function.__doc__ or "").splitlines()[0] for name, function in COMMANDS.items()}
+    return TRAINER_COMMANDS | own
+
+
+def _options(arguments: Sequence[str]) -> list[str]:
+    """Names that a command's own options may have."""
+    return list(inspect.signature(COMMANDS[arguments[0]]).parameters) if arguments[0] in COMMANDS else list(KEYS)
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"splitlearn: error: {without_passwords(message)}", file=sys.stderr)
+    return status

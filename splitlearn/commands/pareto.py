@@ -1,0 +1,73 @@
+"""`splitlearn pareto`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from splitlearn.commands.sweep import opened_sweep
+from splitlearn.config.messages import UsageError, did_you_mean
+from splitlearn.config.options import numbers
+
+
+def pareto(
+    out: Path,
+    storage: str | None = None,
+    name: str | None = None,
+    rate: str | None = None,
+    score: str | None = None,
+    by: str | None = None,
+    at: str | None = None,
+    baseline: Path | None = None,
+    html: bool = False,
+    unsplit: float | None = None,
+) -> None:
+    """Show the frontier of a sweep: CSV, JSON and plot, with hypervolume, rates at given scores and BD-rate.
+
+    What was tested has its test/… beside the figures that it was chosen by.
+
+    Args:
+        out: folder for the files.
+        storage: file or database of the sweep; by default OUT/journal.log.
+        name: of the sweep, the last word of its --out; by default that of this --out.
+        rate: metric to minimise; by default the sweep's.
+        score: metric to maximise; by default the sweep's.
+        by: parameter whose values get a frontier each, e.g. model.model.net.at.
+        at: scores to give the rates of, e.g. 0.87,0.86; interpolated.
+        baseline: CSV file with columns of the same metrics, such as another sweep's trials.csv, to compare with; where
+            it has the column --by, each value with its own.
+        html: also write pareto.html, an interactive plot; needs the extra viz.
+        unsplit: score of the network without a cut, drawn as a line.
+    """
+    scores = numbers("--at", at, "numbers, e.g. 0.87,0.86", float)
+    from rich.console import Console
+
+    from splitlearn.reporting import (
+        CHOSEN_BY_TEST,
+        figures_table,
+        frontier_table,
+        read_baseline,
+        write_interactive,
+        write_report,
+    )
+    from splitlearn.reporting.terminal import print_whole
+    from splitlearn.tasks import run_record
+
+    study, axes = opened_sweep(out, storage, name, rate, score)
+    trials = study.trials()
+    measured = sorted({name for trial in trials for name in trial.metrics})
+    for option, metric in (("--rate", axes.rate), ("--score", axes.score)):
+        if measured and metric not in measured:
+            raise UsageError(f"{option} {metric} was not measured{did_you_mean(metric, measured)}")
+    try:
+        points = None if baseline is None else read_baseline(baseline, axes, by)
+        report = write_report(trials, axes, out, run_record(), by, scores, points, unsplit)
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
+    if html:
+        write_interactive(trials, axes, out / "pareto.html")
+    console = Console()
+    if axes.are_of_test_images:
+        console.print(CHOSEN_BY_TEST, soft_wrap=True)
+    print_whole(frontier_table(report.curves[0].frontier, axes), figures_table(report, axes))
+    written = ["trials.csv", "frontier.csv", "pareto.json", *(["pareto.html"] if html else []), "pareto.png"]
+    console.print(f"{out}: {', '.join(written[:-1])} and {written[-1]} written", soft_wrap=True)

@@ -1,0 +1,125 @@
+"""Options of a command: from the words of a command line to the arguments of a typed function."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from splitlearn.config.messages import UsageError, did_you_mean
+from splitlearn.discovery import current_path
+
+T = TypeVar("T")
+N = TypeVar("N", int, float)
+TRAINER_WORDS = ("--config", "--model", "--data", "--trainer", "--seed_everything")
+
+
+def run_function(function: Callable[..., None], arguments: list[str]) -> None:
+    """Call `function` with the options that follow the command's name.
+
+    A function with an argument `words` is given those that are meant for the trainer's config there.
+
+    Raises:
+        argparse.ArgumentError: if the options do not fit its signature.
+    """
+    from jsonargparse import ArgumentParser
+
+    own = inspect.signature(function).parameters
+    beside: dict[str, Any] = {}
+    command, *options = arguments
+    if "words" in own:
+        beside["words"], options = _divide(options, [w for w in TRAINER_WORDS if w.removeprefix("--") not in own])
+    given = [option.split("=")[0] for option in options if option.startswith("--")]
+    if twice := sorted({name for name in given if given.count(name) > 1}):
+        raise UsageError(f"{twice[0]} is given more than once")
+    parser = ArgumentParser(
+        prog=f"splitlearn {command}", exit_on_error=False, allow_abbrev=False, description=function.__doc__
+    )
+    names = parser.add_function_arguments(function, as_positional=False, fail_untyped=True, skip=set(beside))
+    parsed = parser.parse_args(options)
+    function(**beside, **{name: parsed[name] for name in names})
+
+
+def _divide(options: Sequence[str], trainers_words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words that are meant for the trainer's config, with their values, and all others."""
+    trainers: list[str] = []
+    others: list[str] = []
+    mine = others
+    for word in options:
+        if word.startswith("--"):
+            mine = trainers if word.split("=")[0].split(".")[0] in trainers_words else others
+        mine += word.split("=", 1) if mine is trainers and word.startswith("--") else [word]
+    return trainers, others
+
+
+def numbers(
+    option: str, text: str | None, takes: str, kind: type[N], are_legal: Callable[[list[N]], bool] = lambda _: True
+) -> list[N]:
+    """Return the numbers that an option lists, separated by commas.
+
+    Args:
+        option: its name, with dashes.
+        text: its value; None for an option that is not given, which lists none.
+        takes: what it takes, for the error.
+        kind: int or float.
+        are_legal: whether the command can use these numbers, of which there is at least one.
+
+    Raises:
+        UsageError: if they are no numbers, or none that the command can use.
+    """
+    if text is None:
+        return []
+    try:
+        found = [kind(word) for word in text.split(",")]
+        if are_legal(found):
+            return found
+    except ValueError:
+        pass
+    raise UsageError(f"{option} takes {takes}; got {text!r}")
+
+
+def make_folder(out: Path, file: bool = False) -> None:
+    """Make the folder that a command's --out names, or that the file which it names lies in.
+
+    Raises:
+        UsageError: if it cannot be made.
+    """
+    try:
+        (out.parent if file else out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be {'written' if file else 'made'}: {error.strerror}") from error
+
+
+def instance(option: str, path: str, room: ModuleType | None, base: type[T], **arguments: Any) -> T:
+    """Return a new object of the class at an import path; a name without dots is looked for in `room`.
+
+    Raises:
+        UsageError: if there is no such class, or it does not take the arguments.
+    """
+    module, _, name = current_path(path).rpartition(".")
+    if not module and room is not None:
+        names = {n.lower(): n for n in room.__all__ if _is_concrete(getattr(room, n), base)}
+        if name.lower() not in names:
+            near = did_you_mean(name, names.values())
+            raise UsageError(f"--{option} has no {name!r}{near}; it takes {', '.join(names.values())}")
+        module, name = room.__name__, names[name.lower()]
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"--{option} {path} cannot be imported: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        owner = ".".join(base.__module__.split(".")[:2])  # where its room offers it
+        raise UsageError(
+            f"--{option} takes the import path of a class derived from {owner}.{base.__name__}, got {path}"
+        )
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--{option} {path} cannot be made: {error}") from error
+
+
+def _is_concrete(cls: object, base: type) -> bool:
+    return isinstance(cls, type) and issubclass(cls, base) and not inspect.isabstract(cls)

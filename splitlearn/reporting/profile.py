@@ -1,0 +1,97 @@
+"""Profiles of networks as a table for the terminal, a CSV file and a plot."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from rich.table import Table
+from torch import nn
+
+from splitlearn.analysis.profile import ModuleProfile
+from splitlearn.files import whole_file
+from splitlearn.models.cutting import is_detector
+from splitlearn.reporting.layer_plots import WHOLE
+from splitlearn.reporting.log_ticks import plain_log_ticks
+
+
+def profile_legend(network: nn.Module, depth: int | None) -> str:
+    """Return what the columns of `profile_table` mean, and how modules inside those of the table are shown.
+
+    Args:
+        network: of the profile.
+        depth: most dots in the name of a module of the table; None if its modules were named.
+    """
+    text = (
+        "kB: 1,024 bytes of float32, of the module's own output; tensors across: those of features that a cut sends; "
+        "across × input: elements of all that it sends"
+    )
+    if is_detector(network):
+        text += ", six sizes of the image among them"
+    if depth is not None and any(name.count(".") > depth for name, _ in network.named_modules()):
+        text += f"\nmodules inside those of the table: --depth {depth + 1}"
+    return text
+
+
+def profile_table(profiles: Sequence[ModuleProfile], title: str) -> Table:
+    """Return one row per module: size of its output, what a cut after it sends, and the device's share of the work."""
+    table = Table(title=title)
+    table.add_column("module", no_wrap=True, min_width=max(len(p.name or WHOLE) for p in profiles))
+    for column in ("output", "output\nkB", "tensors\nacross", "across\n× input", "params\nM", "MAC\nM", "MAC\n%"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for p in profiles:
+        table.add_row(
+            p.name or WHOLE,
+            "×".join(map(str, p.output_shape)),
+            f"{4 * p.output_size / 1024:,.1f}",
+            "?" if p.crossing_tensors is None else str(p.crossing_tensors),
+            "?" if p.relative_crossing is None else f"{p.relative_crossing:.3f}",
+            f"{p.cumulative_parameters / 1e6:.3f}",
+            f"{p.cumulative_macs / 1e6:,.1f}",
+            f"{100 * p.relative_macs:.2f}",
+        )
+    return table
+
+
+def write_profile(profiles: Sequence[ModuleProfile], title: str, folder: Path) -> None:
+    """Write profile.csv and profile.png to `folder`, which is made if absent."""
+    with whole_file(folder / "profile.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(ModuleProfile)])
+        writer.writeheader()
+        for p in profiles:
+            shape = "x".join(map(str, p.output_shape))
+            writer.writerow(asdict(p) | {"name": p.name or WHOLE, "output_shape": shape})
+    _plot(profiles, title, folder / "profile.png")
+
+
+def _plot(profiles: Sequence[ModuleProfile], title: str, path: Path) -> None:
+    """Bars: what a cut would carry; lines: the work before it, and below the parameters."""
+    import matplotlib.pyplot as plt  # slow to import, and only needed here
+
+    width = min(max(7, 0.28 * len(profiles)), 20)
+    figure, (axes, weights) = plt.subplots(
+        2, figsize=(width, 7), height_ratios=(2, 1), sharex=True, layout="constrained"
+    )
+    positions = range(len(profiles))
+    sizes = [p.relative_size if p.relative_crossing is None else p.relative_crossing for p in profiles]
+    axes.bar(positions, sizes, color="tab:blue", label="crossing tensors")
+    axes.axhline(1, color="black", linewidth=0.8, linestyle=":", label="size of the input")
+    axes.set(
+        yscale="log", ylabel="elements across the cut / elements of the input", title=title, xlim=(-1, len(profiles))
+    )
+    parameters = [p.cumulative_parameters / 1e6 for p in profiles]
+    weights.plot(positions, parameters, color="tab:green", marker=".", label="M parameters on device")
+    weights.set(ylabel="parameters before the cut (millions)", ylim=(0, None))
+    weights.set_xticks(positions, [p.name or WHOLE for p in profiles], rotation=90, fontsize=7)
+    plain_log_ticks(axes.yaxis)
+    work = axes.twinx()
+    work.plot(
+        positions, [p.cumulative_macs / 1e6 for p in profiles], color="tab:red", marker=".", label="M MAC on device"
+    )
+    work.set(ylabel="multiply–accumulates before the cut (millions)", ylim=(0, None))
+    figure.legend(loc="outside upper right", ncols=4, fontsize=8)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+    plt.close(figure)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
-SIZE = 7.0, 4.5  # inches, of a figure with one pair of axes
+SIZES = {1: (7.0, 4.5), 2: (9.5, 4.2), 3: (11.0, 3.3)}
+"""Width and height of a row of axes in inches, by the number of axes in it."""
+
 MARKERS = "osD^vP*X<>ph"
 COLOURS = 10  # in matplotlib's default cycle, C0 to C9
 
@@ -25,7 +27,7 @@ def figure_file(
     path: str | Path,
     count: int = 1,
     columns: int = 1,
-    size: tuple[float, float] = SIZE,
+    size: tuple[float, float] | None = None,
     title: str = "",
     sharex: bool = False,
     sharey: bool = False,
@@ -37,7 +39,7 @@ def figure_file(
         path: of the image file; its folder is made if absent.
         count: number of axes, filled row by row.
         columns: of axes.
-        size: width and height of the whole figure in inches.
+        size: width and height of the whole figure in inches; by default that of `SIZES` for each row.
         title: of the whole figure; empty for none.
         sharex: whether all axes have the same x axis.
         sharey: whether all axes have the same y axis.
@@ -45,10 +47,10 @@ def figure_file(
     """
     from matplotlib.figure import Figure  # slow to import, and only needed where something is drawn
 
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(
-        ceil(count / columns), columns, squeeze=False, sharex=sharex, sharey=sharey, height_ratios=heights
-    )
+    rows = ceil(count / columns)
+    width, height = SIZES[min(columns, max(SIZES))]
+    figure = Figure(figsize=size or (width, height * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey, height_ratios=heights)
     axes = list(grid.flat)
     for spare in axes[count:]:
         spare.remove()

@@ -8,7 +8,7 @@ from splitlearn.analysis.correlation import AxisCorrelation, axis_correlation, d
 from splitlearn.analysis.detector_profile import core_modules
 from splitlearn.analysis.distribution import Distribution, distribution
 from splitlearn.analysis.entropy import ContextEntropy, context_entropies, min_max_entropies
-from splitlearn.analysis.exit_scores import ExitScores, Point, score_exits, static_codecs
+from splitlearn.analysis.exit_scores import ExitScores, ThresholdPoint, score_exits, static_codecs
 from splitlearn.analysis.features import CutFeatures, cut_features
 from splitlearn.analysis.partition import Partition, partition
 from splitlearn.analysis.profile import Complexity, ModuleProfile, complexity, count_macs, profile_model
@@ -30,12 +30,12 @@ __all__ = [
     "ExitScores",
     "ModuleProfile",
     "Partition",
-    "Point",
     "QuantizedZeros",
     "RatePoint",
     "Relevance",
     "SpectrumPoint",
     "TableTransfer",
+    "ThresholdPoint",
     "VideoError",
     "advice",
     "axis_correlation",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from rich.console import Group
 from rich.table import Table
 
 from splitlearn.files import whole_file, write_json
+from splitlearn.reporting.csv_files import write_csv
 from splitlearn.reporting.figures import figure_file
 from splitlearn.reporting.log_ticks import plain_log_ticks
 from splitlearn.sweep.frontiers import ALL, TEST, Axes, Baseline, Curve, Frontiers, frontiers_of
@@ -78,13 +78,13 @@ def write_trials(path: Path, trials: Sequence[Trial]) -> None:
     """Write trials as CSV: number, state, error, seconds, parameters, metrics."""
     parameters = list(dict.fromkeys(name for trial in trials for name in trial.values))
     metrics = sorted({name for trial in trials for name in trial.metrics})
-    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["trial", "state", "error", "seconds", *parameters, *metrics])
-        for t in trials:
-            told = [t.number, t.state.value, t.error, "" if math.isnan(t.seconds) else f"{t.seconds:.1f}"]
-            cells = [t.values.get(name, "") for name in parameters] + [t.metrics.get(name, "") for name in metrics]
-            writer.writerow([*told, *cells])
+    rows = [
+        [t.number, t.state.value, t.error, "" if math.isnan(t.seconds) else f"{t.seconds:.1f}"]
+        + [t.values.get(name, "") for name in parameters]
+        + [t.metrics.get(name, "") for name in metrics]
+        for t in trials
+    ]
+    write_csv(path, ["trial", "state", "error", "seconds", *parameters, *metrics], rows)
 
 
 def write_report(

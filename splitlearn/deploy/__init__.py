@@ -8,7 +8,7 @@ from splitlearn.deploy.bottleneck_file import (
     load_bottleneck,
     read_export,
 )
-from splitlearn.deploy.calibration import Calibration, CalibrationSettings, Trial, calibrate, prediction_distance
+from splitlearn.deploy.calibration import Calibration, CalibrationSettings, StretchTrial, calibrate, prediction_distance
 from splitlearn.deploy.early_exit_file import export_early_exit
 from splitlearn.deploy.export import Exported, NothingToExportError, export_model
 from splitlearn.deploy.identity import answers, weights_id
@@ -21,7 +21,7 @@ __all__ = [
     "ExportError",
     "Exported",
     "NothingToExportError",
-    "Trial",
+    "StretchTrial",
     "answers",
     "calibrate",
     "export_bank",

@@ -16,7 +16,7 @@ from splitlearn.models import (
     EarlyExitModel,
     InputModel,
     NormalizedSeparable,
-    RatePoint,
+    OperatingPoint,
     SplitModel,
     UnfrozenSplitModel,
     VariableRateModel,
@@ -38,7 +38,7 @@ def exits() -> CompressionModel:
 
 
 def bank() -> CompressionModel:
-    return VariableRateModel.of([bottleneck()], [RatePoint(0.5, 100)])
+    return VariableRateModel.of([bottleneck()], [OperatingPoint(0.5, 100)])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ import splitlearn
 
 PACKAGE = Path(splitlearn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-SCRIPTS = sorted(path for path in (PACKAGE.parent / "scripts").iterdir() if path.is_file())
+SCRIPTS = sorted(
+    path for path in (PACKAGE.parent / "scripts").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+)
 
 ROOT = {
     "outputs",
@@ -203,7 +205,7 @@ def test_modules_are_explained_and_short(module: str) -> None:
     assert len(text.splitlines()) <= 400
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SCRIPTS, ids=str)
 def test_scripts_are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
 

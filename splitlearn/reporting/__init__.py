@@ -10,14 +10,16 @@ from splitlearn.reporting.codec_report import (
 )
 from splitlearn.reporting.comparison import (
     Comparison,
+    comparison_markdown,
     comparison_table,
-    markdown_table,
     plot_comparison,
     write_comparison,
 )
 from splitlearn.reporting.feature_plots import plot_distributions, plot_entropies, plot_spectrum
 from splitlearn.reporting.feature_report import write_quantiles, write_records
+from splitlearn.reporting.figures import figure_file, line_style
 from splitlearn.reporting.layer_plots import plot_parameters, plot_sizes
+from splitlearn.reporting.markdown import markdown_table
 from splitlearn.reporting.rates import plot_rates, rates_markdown
 from splitlearn.reporting.sweep import (
     CHOSEN_BY_TEST,
@@ -43,10 +45,13 @@ __all__ = [
     "Report",
     "codec_markdown",
     "codec_table",
+    "comparison_markdown",
     "comparison_table",
     "curves_of",
+    "figure_file",
     "figures_table",
     "frontier_table",
+    "line_style",
     "live_table",
     "markdown_table",
     "plot_codecs",

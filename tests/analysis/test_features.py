@@ -112,8 +112,8 @@ def test_plots_are_of_readable_size(tmp_path: Path) -> None:
             sizes[path.name] = image.size
             assert image.convert("L").getextrema() == (0, 255)
     assert sizes["one.png"] == sizes["spectrum.png"] == (1050, 675)
-    assert sizes["entropy.png"] == (1417, 675)
-    assert sizes["three.png"] == (1417, 1350)
+    assert sizes["entropy.png"] == (1425, 630)
+    assert sizes["three.png"] == (1425, 1260)
 
 
 def test_tables_lose_nothing_in_a_narrow_terminal(

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from scripts.papers.common.config_rows import CARRA, DATTA, JPEG, UNSPLIT, Row, command_of, measure
 from splitlearn.files import whole_file
-from splitlearn.reporting import comparison_table, markdown_table, write_comparison
+from splitlearn.reporting import comparison_markdown, comparison_table, write_comparison
 from splitlearn.tasks import run_record
 
 OUT = Path("docs/results/cifar10")
@@ -73,5 +73,5 @@ def main() -> None:
     with whole_file(OUT / "table.md") as file:
         facts = f"{about['data']}; seed {about['seed']}; {about['machine']}; `{about['command']}`; {about['date']}."
         plot = "![accuracy against bytes](rate_accuracy.png)"
-        file.write_text(f"# {TITLE}\n\n{facts}\n\n{markdown_table(points)}\n{REMARKS}\n\n{plot}\n")
+        file.write_text(f"# {TITLE}\n\n{facts}\n\n{comparison_markdown(points)}\n{REMARKS}\n\n{plot}\n")
     console.print(comparison_table(points, TITLE))

@@ -37,7 +37,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scripts.papers.common.config_rows import DATTA, ONE_THREAD
+from scripts.papers.common.config_rows import DATTA
+from scripts.papers.common.runs import Run
 from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.data import ImageDataModule
 from splitlearn.files import write_json
@@ -157,12 +158,11 @@ class Job:
     @property
     def words(self) -> tuple[str, ...]:
         """Command line of the config."""
-        configs = [word for config in ("configs/trainer.yaml", *DATTA) for word in ("--config", config)]
         settings = ("--data.root", self.data, "--trainer.max_epochs", str(self.epochs), f"--{CUT}", self.cut)
         unit = [
             f"--model.model.bottleneck.{name}={value}" for name, value in (("channels", CHANNELS), ("stride", STRIDE))
         ]
-        return (*configs, *settings, *unit)
+        return (*Run(self.folder, DATTA).words, *settings, *unit)
 
     def point(self, number: int) -> dict[str, Value]:
         """Return the values of a point, by parameter path."""
@@ -185,16 +185,9 @@ class Job:
 def ours(job: Job) -> Timing:
     """Run the sweep as a user does."""
     command = [sys.executable, "-m", "splitlearn", "sweep", *job.words, "--space", str(job.folder / "space.yaml")]
-    command += [
-        "--trials",
-        str(job.trials),
-        "--out",
-        str(job.folder / "sweep"),
-        "--cache_dir",
-        str(job.folder / "kept"),
-    ]
+    command += [f"--trials={job.trials}", f"--out={job.folder / 'sweep'}", f"--cache_dir={job.folder / 'kept'}"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, env=ONE_THREAD, check=True)
+    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = Study(str(job.folder / "sweep" / "journal.log"), "sweep").trials()
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.papers.beysens2023.runs import ENTROPY, Cut, Protocol, second_stage, third_stage
+from scripts.papers.common.page import about, write_page
 from splitlearn.analysis import partition
 from splitlearn.codecs import Huffman
-from splitlearn.files import whole_file
 from splitlearn.models import EarlyExitModel, mobilenet_v2_cifar, split
 from splitlearn.quantizers import Affine
 from splitlearn.reporting.rate_plots import Panel, plot_panels
@@ -180,7 +180,7 @@ def write_report(
     stages = ", ".join(map(str, protocol.epochs))
     parts = [
         f"# Early exits with compressible activations: {protocol.network}\n",
-        f"{facts['data']}; {facts['machine']}; `{facts['command']}`; {facts['date']}.\n",
+        about(facts),
         f"Epochs of the three stages (0: weights that are shipped): {stages}. {ABOUT}",
         "## Table II: MobileNetV2 in float32, from its architecture\n",
         table_ii(),
@@ -196,8 +196,7 @@ def write_report(
         "## Figures\n",
         *figures(protocol, found, vanilla, out),
     ]
-    with whole_file(out / "README.md") as file:
-        file.write_text("\n".join(parts))
+    write_page(out / "README.md", parts)
 
 
 ABOUT = """Weights and activations are INT8, quantized after training with scales from a quarter of the validation

@@ -21,14 +21,14 @@ from scripts.papers.beysens2023.runs import (
     ENTROPY,
     SPARSITY,
     Cut,
+    ExitsRun,
     Protocol,
-    Run,
     first_stage,
     second_stage,
     third_stage,
 )
+from scripts.papers.common.page import record
 from splitlearn.files import write_json
-from splitlearn.tasks import run_record
 
 OUT = Path("docs/results/beysens2023")
 LOSS = 0.05  # at which bytes are compared, below the network without exits
@@ -76,7 +76,7 @@ FULL = Protocol(
 PROTOCOLS = {"short": SHORT, "full": FULL}
 
 
-def runs_of(protocol: Protocol) -> tuple[list[Run], list[Run]]:
+def runs_of(protocol: Protocol) -> tuple[list[ExitsRun], list[ExitsRun]]:
     """Return the trainings of the second stage, and those of the third, each once."""
     early = [second_stage(protocol, cut) for cut in protocol.cuts]
     late = [third_stage(protocol, cut, rate, w) for _, cut, rate, weights in protocol.tables for w in weights]
@@ -89,8 +89,8 @@ def vanilla_accuracy(protocol: Protocol, data: str) -> float:
     if stage is None:
         record = json.loads(Path(protocol.weights).with_suffix(".json").read_text())
         return float(record["metrics"]["test/accuracy"])
-    stage.train(data)
-    return float(stage.test(data)["test/accuracy"])
+    stage.export(data)
+    return float(stage.tested(data, str(stage.best))["test/accuracy"])
 
 
 def main() -> None:
@@ -106,9 +106,9 @@ def main() -> None:
     early, late = runs_of(protocol)
     found: dict[str, dict[str, Any]] = {}
 
-    def finish(run: Run) -> dict[str, Any]:
-        run.train(data)
-        return run.evaluate(data, f"{at:g}")
+    def finish(run: ExitsRun) -> dict[str, Any]:
+        run.export(data)
+        return run.evaluated(data, f"{at:g}")
 
     with ThreadPoolExecutor(options.workers) as pool:
         for stage in (early, late):
@@ -116,7 +116,7 @@ def main() -> None:
                 found[run.name] = row
                 accuracies = ", ".join(f"{100 * accuracy:.1f}" for accuracy in row["accuracies"])
                 print(f"{run.name}: {accuracies} %, entropy {row['entropy_bits']:.2f} bits", flush=True)
-    facts = {"data": "CIFAR-10 as JPEG, quality 75; 10,000 test images", "seed": 0, **run_record()}
+    facts = {"data": "CIFAR-10 as JPEG, quality 75; 10,000 test images", "seed": 0, **record()}
     out = OUT if protocol is SHORT else OUT / protocol.name
     write_report(protocol, found, vanilla, at, out, facts)
     write_json(out / "results.json", {**facts, "vanilla_accuracy": vanilla, "accuracy": at, "runs": found})

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from scripts.papers.carra2023.cdfs import plot_cdfs, records, statistics
-from scripts.papers.carra2023.points import Section, table
+from scripts.papers.carra2023.points import Section
 from scripts.papers.carra2023.sources import BATCH, Source, model_and_data
 from scripts.papers.common.rate_study import Subject
 from splitlearn.analysis import (
@@ -29,10 +28,11 @@ from splitlearn.analysis import (
     spectrum_accuracy,
 )
 from splitlearn.analysis.correlation import AXES, FRAME
-from splitlearn.reporting import plot_distributions, plot_entropies, write_quantiles, write_records
+from splitlearn.reporting import markdown_table, plot_distributions, plot_entropies, write_quantiles, write_records
 from splitlearn.reporting.rate_plots import Panel, plot_panels
 
 FRAMES = 64
+SHOWN = 0.002, 0.998  # beyond these shares single outliers would stretch the axis
 
 
 def coefficients_section(sources: Sequence[Source], out: Path) -> Section:
@@ -42,7 +42,7 @@ def coefficients_section(sources: Sequence[Source], out: Path) -> Section:
     write_records(out / "coefficients.csv", found)
     write_quantiles(out / "coefficients_cdf.csv", found)
     write_records(out / "coefficients_zeros.csv", zeros)
-    plot_cdfs(found, out / "figure1_coefficients.png", "Coefficients", "coefficient")
+    plot_distributions(found, out / "figure1_coefficients.png", "Coefficients", between=SHOWN)
     rows = [
         [name, *statistics(one), *(f"{100 * z.zeros:.1f}" for z in zeros[name])] for name, (one, *_) in found.items()
     ]
@@ -58,7 +58,7 @@ def coefficients_section(sources: Sequence[Source], out: Path) -> Section:
         "40 to 50 % of the coefficients are zero behind a ReLU, the rest lies below 20 (VGG16) or 2 (ResNet-50).",
         f"{said}. The share of symbols that are 0, the lowest level, which is all that run lengths live on, is at "
         f"4 bits: {lowest}; for other n it stands in the last columns, in %.",
-        table(columns, rows),
+        markdown_table(columns, rows),
         {"figure1_coefficients.png": "empirical CDF of coefficients"},
         records(found) | {f"{name}, min–max": list(map(asdict, rows)) for name, rows in zeros.items()},
     )
@@ -77,7 +77,8 @@ def differences_section(sources: Sequence[Source], out: Path) -> Section:
     write_records(out / "differences.csv", found)
     write_records(out / "differences_distributions.csv", cdfs)
     write_quantiles(out / "differences_cdf.csv", cdfs)
-    plot_cdfs(cdfs, out / "figure2_differences.png", "Differences of neighbours", "coefficient or difference")
+    label = "coefficient or difference"
+    plot_distributions(cdfs, out / "figure2_differences.png", "Differences of neighbours", label, SHOWN)
     return Section(
         "Differences of neighbours (Fig. 2)",
         "differences along a row have about half the range for some images, which saves a bit at best; no spatial "
@@ -114,7 +115,7 @@ def entropy_section(sources: Sequence[Source], out: Path) -> Section:
         "differential encoding of quantized coefficients “yielded limited advantages”.",
         f"a code that knows a symbol's left and upper neighbour saves against one that knows none: {saved}. Bits an "
         "element, learnt from one half of the images and tried on the other; ContextRANS is such a code.",
-        table(["cut", "bits", *contexts], rows),
+        markdown_table(["cut", "bits", *contexts], rows),
         {"entropy.png": "bits an element under a context, over order 0"},
     )
 
@@ -148,7 +149,7 @@ def spectrum_section(sources: Sequence[Source], out: Path) -> Section:
         "the tensor is written into a vector, in various orders; sending the lower frequencies only loses accuracy "
         "substantially (no figures).",
         f"{said}.",
-        table(["cut", "fastest → slowest", *(f"{100 * share:g} %" for share in shares)], rows, left=2),
+        markdown_table(["cut", "fastest → slowest", *(f"{100 * share:g} %" for share in shares)], rows, "llr"),
         {"spectrum.png": "accuracy against the share of frequencies kept"},
         {name: list(map(asdict, points)) for name, points in found.items()},
     )
@@ -173,7 +174,8 @@ def relevance_section(sources: Sequence[Source], out: Path) -> Section:
     found = {s.name: _relevant(s) for s in sources}
     write_records(out / "relevance.csv", found)
     write_quantiles(out / "relevance_cdf.csv", found)
-    plot_cdfs(found, out / "figure4_relevance.png", "Most relevant 10 % of each image's coefficients", "coefficient")
+    title = "Most relevant 10 % of each image's coefficients"
+    plot_distributions(found, out / "figure4_relevance.png", title, between=SHOWN)
     said = "; ".join(
         f"{name}: mean {everything.mean:.2f} of all, "
         + ", ".join(f"{one.mean:.2f} of the relevant by {one.name} ({100 * one.zeros:.1f} % zeros)" for one in relevant)
@@ -186,7 +188,7 @@ def relevance_section(sources: Sequence[Source], out: Path) -> Section:
         "relevant.",
         f"{said}. What is relevant hangs on the measure: weight × activation can't choose zeros before all positive "
         "products are used up, while the map knows positions alone.",
-        table(["cut", "relevant by", "zeros %", "mean", "std", "min", "max"], rows, left=2),
+        markdown_table(["cut", "relevant by", "zeros %", "mean", "std", "min", "max"], rows, "llr"),
         {"figure4_relevance.png": "empirical CDF of relevant coefficients"},
         records(found),
     )
@@ -225,6 +227,19 @@ def video_section(subject: Subject, video: Path, out: Path) -> Section:
     )
 
 
+def statistics(one: Distribution) -> list[str]:
+    """Return share of zeros, mean, standard deviation and extremes as cells of a table."""
+    return [f"{100 * one.zeros:.1f}", *(f"{value:.3f}" for value in (one.mean, one.std, one.minimum, one.maximum))]
+
+
+def records(found: Mapping[str, Sequence[Distribution]]) -> dict[str, Any]:
+    """Return distributions without their quantiles, which have a CSV file."""
+    return {
+        name: [{key: value for key, value in asdict(one).items() if key != "quantiles"} for one in several]
+        for name, several in found.items()
+    }
+
+
 def _by_bits(rows: Sequence[Any], bits: int) -> Any:
     return next(row for row in rows if row.bits == bits)
 
@@ -254,4 +269,4 @@ def _correlation_table(found: dict[str, list[AxisCorrelation]]) -> str:
         for name, several in found.items()
         for row in several
     ]
-    return table(columns, rows, left=2)
+    return markdown_table(columns, rows, "llr")

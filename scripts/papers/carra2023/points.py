@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from scripts.papers.common.rate_study import Subject
+from scripts.papers.common.rate_study import Subject, read_points
 from splitlearn.analysis import RatePoint
 from splitlearn.analysis.rate_points import ENTROPY, cheapest
 
@@ -55,13 +54,6 @@ class Section:
         plots = "\n\n".join(f"![{text}]({name})" for name, text in self.plots.items())
         parts = [f"## {self.heading}", f"*The paper:* {self.paper}", f"*Here:* {self.ours}", self.table, plots]
         return "\n\n".join(part.strip() for part in parts if part) + "\n"
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """Return a Markdown table whose first `left` columns are text."""
-    rule = ["---"] * left + ["--:"] * (len(columns) - left)
-    lines = [columns, rule, *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines) + "\n"
 
 
 def signed(change: float) -> str:
@@ -145,12 +137,8 @@ class Measured:
 
 def read(subjects: Sequence[Subject], runs: Path) -> list[Measured]:
     """Return what lies in the folders of the subjects."""
-    found = {s.name: [p for f in sorted((runs / s.slug).glob("[!.]*.json")) for p in _points(f)] for s in subjects}
+    found = {s.name: read_points((runs / s.slug).glob("[!.]*.json")) for s in subjects}
     return [_measured(subject, found) for subject in subjects]
-
-
-def _points(file: Path) -> list[RatePoint]:
-    return [RatePoint(**point) for point in json.loads(file.read_text())]
 
 
 def _measured(subject: Subject, found: dict[str, list[RatePoint]]) -> Measured:

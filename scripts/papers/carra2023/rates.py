@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from scripts.papers.carra2023.points import CODECS, KB, LAYOUTS, Measured, Section, signed, table
+from scripts.papers.carra2023.points import CODECS, KB, LAYOUTS, Measured, Section, signed
 from scripts.papers.carra2023.sources import Source
 from splitlearn.analysis import compare_codecs
 from splitlearn.codecs import Codec, Deflate, RunLength
 from splitlearn.numpy_quantizers import MinMaxGrid
+from splitlearn.reporting import markdown_table
 from splitlearn.reporting.rate_plots import Panel, plot_panels
 
 BITS = "bits a coefficient, n"
@@ -82,7 +83,7 @@ def _summary(measured: Sequence[Measured]) -> str:
         cells.append(f"{file.bytes_per_image:,.0f} ({file.method}, {file.setting})" if file else "–")
         rows.append([m.name, m.score_name, f"{100 * m.unsplit:.2f}", *cells])
     columns = ["cheapest within a point, bytes/image", "score", "unsplit", *CODECS[1:], "image file"]
-    return table(columns, rows, left=2)
+    return markdown_table(columns, rows, "llr")
 
 
 def _rates(m: Measured) -> str:
@@ -93,7 +94,7 @@ def _rates(m: Measured) -> str:
         cells = [f"{p.bytes_per_image:,.0f}" for p in sizes]
         scores = [f"{100 * point.score:.2f}", signed(point.score - m.unsplit)]
         rows.append([str(bits), *scores, *cells, f"{sizes[-1].table_bytes:,}"])
-    return table(columns, rows, left=0)
+    return markdown_table(columns, rows, "r")
 
 
 def _plot_scores(measured: Sequence[Measured], path: Path) -> None:
@@ -135,7 +136,7 @@ def files_section(measured: Sequence[Measured]) -> Section:
         "each image, as the network takes it (scaled and cropped), is written as a file, sent, decoded, and goes "
         f"through the whole network. On the images as they are at hand: {plain}. Those have been through JPEG already: "
         "what a file loses here comes on top.",
-        table(columns, rows, left=2),
+        markdown_table(columns, rows, "llr"),
     )
 
 
@@ -188,13 +189,13 @@ def _smaller(ratios: dict[str, dict[int, float]]) -> str:
 def _ratios_table(ratios: dict[str, dict[int, float]]) -> str:
     bits = sorted({n for found in ratios.values() for n in found})
     rows = [[name, *(f"{found[n]:.2f}" if n in found else "–" for n in bits)] for name, found in ratios.items()]
-    return table(["run-length ÷ zlib-6, bytes", *(f"n = {n}" for n in bits)], rows)
+    return markdown_table(["run-length ÷ zlib-6, bytes", *(f"n = {n}" for n in bits)], rows)
 
 
 def _times_table(times: dict[int, dict[str, float]]) -> str:
     labels = list(next(iter(times.values())))
     lines = [[str(n), *(f"{found[label]:.3f}" for label in labels)] for n, found in times.items()]
-    return table(["bits", *(f"{label}, ms an image" for label in labels)], lines, left=0)
+    return markdown_table(["bits", *(f"{label}, ms an image" for label in labels)], lines, "r")
 
 
 def _plot_zlib(one: Measured, times: dict[int, dict[str, float]], path: Path) -> None:

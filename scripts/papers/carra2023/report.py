@@ -20,8 +20,10 @@ from scripts.papers.carra2023.points import LAYOUTS, REMARKS, Measured, Section,
 from scripts.papers.carra2023.rates import TIMED_IMAGES, files_section, rates_section, zlib_section
 from scripts.papers.carra2023.sizes import sizes_section
 from scripts.papers.carra2023.sources import Source, source_of
-from scripts.papers.common.rate_study import Subject, record, write_points
-from splitlearn.files import whole_file, write_json
+from scripts.papers.common.page import record, write_page
+from scripts.papers.common.rate_study import Subject
+from splitlearn.files import write_json
+from splitlearn.reporting import write_records
 
 STATISTICS_IMAGES = 200
 SPECTRUM_IMAGES = 500
@@ -59,7 +61,7 @@ def report(subjects: Sequence[Subject], runs: Path, out: Path, video: Path | Non
     if video is not None:
         sections.append(video_section(_chosen(subjects, FILMED)[0], video, out))
     points = {m.name: [*m.points, *m.files] for m in measured}
-    write_points(out / "points.csv", points)
+    write_records(out / "points.csv", points)
     facts = _record(measured)
     everything = {
         "points": {name: [asdict(p) for p in several] for name, several in points.items()},
@@ -67,8 +69,7 @@ def report(subjects: Sequence[Subject], runs: Path, out: Path, video: Path | Non
         "sections": {s.heading: s.records for s in sections if s.records is not None},
     }
     write_json(out / "results.json", {**facts, **everything})
-    with whole_file(out / "README.md") as temporary:
-        temporary.write_text(_page(measured, subjects, facts, sections))
+    write_page(out / "README.md", _page(measured, subjects, facts, sections))
     print(f"{out}: README.md, results.json, CSV files and plots written")
 
 
@@ -93,7 +94,7 @@ def _record(measured: Sequence[Measured]) -> dict[str, Any]:
 
 def _page(
     measured: Sequence[Measured], subjects: Sequence[Subject], record: Mapping[str, Any], sections: Sequence[Section]
-) -> str:
+) -> list[str]:
     data = "; ".join(f"{name}: {count:,} images" for name, count in record["data"].items())
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     learnt = ", ".join(f"{s.name} {s.calibration_images}" for s in subjects)
@@ -110,4 +111,4 @@ images were decoded and compared. Bytes are means of payloads, all in them count
 once and learnt from images that are not tested, at most so many: {learnt}; other codes carry what they need. What the
 paper says stands under its name; all other figures were computed here. {remarks}
 """
-    return "\n".join([head, *(section.markdown() for section in sections)])
+    return [head, *(section.markdown() for section in sections)]

@@ -8,8 +8,9 @@ from math import prod
 
 import torch
 
-from scripts.papers.carra2023.points import KB, LAYOUTS, Measured, Section, table
+from scripts.papers.carra2023.points import KB, LAYOUTS, Measured, Section
 from splitlearn.models import backbone, crossing_shapes
+from splitlearn.reporting import markdown_table
 
 PAPER_JPEG = {"images/val2017": 159.1, "val": 128.5, ".": 128.5}
 """Mean JPEG file in kB, by the layout of what is at hand of the same data set."""
@@ -118,9 +119,9 @@ def sizes_section(measured: Sequence[Measured]) -> Section:
         f"depend on them; ÷ JPEG: over the paper's mean file).{more}{''.join(missing)}",
         "\n".join(
             [
-                table(columns, rows, left=3),
-                table(["images at hand", "number", "mean JPEG, kB", "paper's mean, kB"], files),
-                table(["network and cut at hand", "floats, kB", "÷ JPEG at hand"], hand),
+                markdown_table(columns, rows, "lllr"),
+                markdown_table(["images at hand", "number", "mean JPEG, kB", "paper's mean, kB"], files),
+                markdown_table(["network and cut at hand", "floats, kB", "÷ JPEG at hand"], hand),
             ]
         ),
         records={

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scripts.papers.common.config_rows import CARRA, DATTA, JPEG, UNSPLIT, Row, command_of, measure
-from splitlearn.files import whole_file
+from scripts.papers.common.config_rows import CARRA, DATTA, JPEG, UNSPLIT, Row, measure
+from scripts.papers.common.page import about, record, write_page
 from splitlearn.reporting import comparison_markdown, comparison_table, write_comparison
-from splitlearn.tasks import run_record
 
 OUT = Path("docs/results/cifar10")
 OURS = (*DATTA, "configs/datta2022/ours.yaml")
@@ -30,7 +29,8 @@ the task loss, and twice the learning rate. They are not tuned alike: unit and c
 after five trainings of three epochs that were scored on every second test image, the paper's unit was run once
 with each weight. There is one seed, so the spread is not known, and a few tenths of a point between the two
 prove nothing. The paper's row of weight 0.01 holds the epoch that was best on validation, the fifth of six; all
-other trained rows hold the last."""
+other trained rows hold the last.
+"""
 TITLE = "ResNet-20 cut after layer2, CIFAR-10 as JPEG"
 
 
@@ -67,11 +67,9 @@ def main() -> None:
             console.print(
                 f"{row.method}, {row.setting}: {100 * points[-1].accuracy:.2f} %, {points[-1].bytes_per_image:,.0f} B"
             )
-    commands = {f"{row.method}, {row.setting}": command_of(row) for row in lines}
-    about = {"data": "CIFAR-10 as JPEG, quality 75; 10,000 test images", "seed": 0, **run_record(), "rows": commands}
-    write_comparison(points, OUT, TITLE, about)
-    with whole_file(OUT / "table.md") as file:
-        facts = f"{about['data']}; seed {about['seed']}; {about['machine']}; `{about['command']}`; {about['date']}."
-        plot = "![accuracy against bytes](rate_accuracy.png)"
-        file.write_text(f"# {TITLE}\n\n{facts}\n\n{comparison_markdown(points)}\n{REMARKS}\n\n{plot}\n")
+    commands = {f"{row.method}, {row.setting}": row.command for row in lines}
+    facts = {"data": "CIFAR-10 as JPEG, quality 75; 10,000 test images", "seed": 0, **record(), "rows": commands}
+    write_comparison(points, OUT, TITLE, facts)
+    plot = "![accuracy against bytes](rate_accuracy.png)\n"
+    write_page(OUT / "table.md", [f"# {TITLE}\n", about(facts), comparison_markdown(points), REMARKS, plot])
     console.print(comparison_table(points, TITLE))

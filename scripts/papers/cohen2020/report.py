@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.papers.common.rate_study import Subject, record, write_points
+from scripts.papers.common.page import about, record, write_page
+from scripts.papers.common.rate_study import Subject, read_points
 from splitlearn.analysis import RatePoint
 from splitlearn.analysis.rate_points import cheapest
-from splitlearn.files import whole_file, write_json
-from splitlearn.reporting import plot_rates, rates_markdown
+from splitlearn.files import write_json
+from splitlearn.reporting import plot_rates, rates_markdown, write_records
 
 LOSS = 0.01  # how far below the unsplit network a setting may score
 OURS = "clipped, by predictions"
@@ -62,16 +62,12 @@ class Found:
 
 def read(subject: Subject, runs: Path, min_max_runs: Path, network: str) -> Found:
     """Return a subject's points from both scripts' folders."""
-    mine = _points((runs / subject.slug).glob("[!.]*.json"))
-    min_max = _points((min_max_runs / subject.slug).glob("min_max_*.json"))
-    files = [p for p in _points((min_max_runs / network).glob("[!.]*_*.json")) if p.method != "min–max"]
+    mine = read_points((runs / subject.slug).glob("[!.]*.json"))
+    min_max = read_points((min_max_runs / subject.slug).glob("min_max_*.json"))
+    files = [p for p in read_points((min_max_runs / network).glob("[!.]*_*.json")) if p.method != "min–max"]
     unsplit = next(p.score for p in mine if p.method == "unsplit")
     points = [p for p in mine + min_max if p.method != "unsplit"]
     return Found(subject, unsplit, points, files)
-
-
-def _points(files: Iterable[Path]) -> list[RatePoint]:
-    return [RatePoint(**point) for file in sorted(files) for point in json.loads(file.read_text())]
 
 
 def report(subjects: Sequence[Subject], runs: Path, min_max_runs: Path, out: Path) -> None:
@@ -85,14 +81,13 @@ def report(subjects: Sequence[Subject], runs: Path, min_max_runs: Path, out: Pat
     """
     found = [read(s, runs, min_max_runs, s.slug.replace("layer1", "layer2")) for s in subjects]
     out.mkdir(parents=True, exist_ok=True)
-    write_points(out / "points.csv", {f.subject.name: [*f.points, *f.files] for f in found})
+    write_records(out / "points.csv", {f.subject.name: [*f.points, *f.files] for f in found})
     facts = record()
     points = {f.subject.name: [asdict(p) for p in f.points] for f in found}
     write_json(out / "results.json", {**facts, "unsplit": {f.subject.name: f.unsplit for f in found}, "points": points})
     for each in found:
         _plots(each, out)
-    with whole_file(out / "README.md") as file:
-        file.write_text(page(found, facts))
+    write_page(out / "README.md", page(found, facts))
 
 
 def _plots(found: Found, out: Path) -> None:
@@ -126,13 +121,12 @@ def _filled(curves: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Se
     return {label: curve for label, curve in curves.items() if curve}
 
 
-def page(found: Sequence[Found], facts: Mapping[str, Any]) -> str:
-    """Return the page of results."""
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+def page(found: Sequence[Found], facts: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the page of results."""
     images = "; ".join(f"{f.subject.name} {f.subject.calibration_images}" for f in found)
     parts = [
         "# Compression without retraining: clipping, few levels, contexts\n",
-        f"{facts['processor']}, {facts['machine']}; {versions}; `{facts['command']}`; {facts['date']}; no seed.\n",
+        about(facts, "no seed"),
         INTRODUCTION.format(images=images),
         headline(found),
         BITS,
@@ -147,7 +141,7 @@ def page(found: Sequence[Found], facts: Mapping[str, Any]) -> str:
         shown = sorted(each.points, key=lambda p: (p.method, p.codec, p.bytes_per_image))
         table = rates_markdown([p for p in shown if p.codec != "order-0 entropy"], each.score)
         parts.append(f"<details><summary>all points</summary>\n\n{table}\n</details>\n")
-    return "\n".join(parts)
+    return parts
 
 
 INTRODUCTION = """Networks are cut and quantized as they are; nothing is trained. Levels and code tables are learnt

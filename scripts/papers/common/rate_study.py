@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import multiprocessing
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scripts.papers.common.runs import kept
 from splitlearn.analysis import RatePoint, measure_rates
 from splitlearn.analysis.rate_points import Score
 from splitlearn.codecs import Codec
 from splitlearn.config.build import build_task
 from splitlearn.data import read_photos
-from splitlearn.files import whole_file, write_json
 from splitlearn.models import CompressionModel, ImageCodec, InputModel, SplitModel
 from splitlearn.outputs import Boxes
 from splitlearn.quantizers import LatentStatistics, Quantizer
-from splitlearn.reporting import processor
-from splitlearn.tasks import DetectionTask, run_record
+from splitlearn.tasks import DetectionTask
 
 BATCH = 50
 MEMORY = 2 << 30  # bytes of features that are kept; of larger data sets they are made anew for every quantizer
@@ -212,13 +209,6 @@ def _precision(task: DetectionTask, truth: Sequence[Boxes]) -> tuple[Score, str]
     return precision, "mAP50–95 (%)"
 
 
-def record() -> dict[str, Any]:
-    """Return machine, command, date and versions; of folders elsewhere on the machine only the names."""
-    found = run_record()
-    words = [Path(word).name if Path(word).is_absolute() else word for word in shlex.split(found["command"])]
-    return {**found, "command": shlex.join(words), "processor": processor()}
-
-
 def claim(folder: Path, subject: Subject) -> None:
     """Note whose points a folder holds, or refuse it if they are another's.
 
@@ -228,10 +218,7 @@ def claim(folder: Path, subject: Subject) -> None:
     mine = {"config": Path(subject.config).read_text(), **asdict(subject)}
     mine = json.loads(json.dumps(mine, default=lambda path: path.name))
     mine["overrides"] = [Path(word).name for word in subject.overrides]
-    path = folder / "subject"
-    if not path.is_file():
-        write_json(path, mine)
-    elif json.loads(path.read_text()) != mine:
+    if kept(folder / "subject", lambda: mine) != mine:
         raise ValueError(f"{folder} holds points of other settings of {subject.name}: remove it to measure anew")
 
 
@@ -240,24 +227,22 @@ def measured(subjects: Sequence[Subject], runs: Path) -> list[Subject]:
     return [subject for subject in subjects if (runs / subject.slug / "unsplit.json").is_file()]
 
 
-def cached(folder: Path, name: str, make: Callable[[], list[RatePoint]]) -> list[RatePoint]:
-    """Return the points of a file, or make them and write it: a killed run goes on where it was."""
-    path = folder / f"{name}.json"
-    if path.is_file():
-        return [RatePoint(**point) for point in json.loads(path.read_text())]
-    points = make()
-    write_json(path, [asdict(point) for point in points])
-    for p in points:
-        print(f"{folder.name}: {p.method}, {p.setting}, {p.codec}: {100 * p.score:.2f} %, {p.bytes_per_image:,.0f} B")
-    return points
+def cached(folder: Path, name: str, make: Callable[[], list[RatePoint]]) -> None:
+    """Keep the points that `make` returns in a file, unless it is there."""
+
+    def told() -> list[dict[str, Any]]:
+        points = make()
+        for p in points:
+            score = f"{100 * p.score:.2f} %, {p.bytes_per_image:,.0f} B"
+            print(f"{folder.name}: {p.method}, {p.setting}, {p.codec}: {score}")
+        return [asdict(point) for point in points]
+
+    kept(folder / f"{name}.json", told)
 
 
-def write_points(path: Path, points: Mapping[str, Sequence[RatePoint]]) -> None:
-    """Write points by subject as CSV."""
-    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["subject", *(field.name for field in fields(RatePoint))])
-        writer.writeheader()
-        writer.writerows({"subject": name, **asdict(p)} for name, several in points.items() for p in several)
+def read_points(files: Iterable[Path]) -> list[RatePoint]:
+    """Return the points of files, in the order of their names."""
+    return [RatePoint(**point) for file in sorted(files) for point in json.loads(file.read_text())]
 
 
 def run_all(measure: Callable[[Subject], None], subjects: Sequence[Subject], workers: int) -> None:

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from scripts.papers.common.config_rows import DATTA
+from scripts.papers.common.page import about, record, write_page
 from splitlearn.analysis import profile_model
-from splitlearn.files import whole_file, write_json
+from splitlearn.files import write_json
 from splitlearn.models import resnet20
-from splitlearn.reporting import Axes, Comparison, Curve, curves_of, processor
-from splitlearn.reporting.sweep import write_trials
+from splitlearn.reporting import Axes, Comparison, Curve, curves_of, markdown_table
+from splitlearn.reporting.figures import figure_file
+from splitlearn.reporting.log_ticks import plain_log_ticks
+from splitlearn.reporting.sweep import short_name, write_trials
 from splitlearn.sweep import Study, Trial, bd_rate, frontier_of, rate_at
-from splitlearn.tasks import run_record
 
 RUNS, OUT = Path("runs/datta2022"), Path("docs/results/datta2022")
 CUT = "model.model.net.at"
@@ -25,6 +27,7 @@ AXES = Axes("val/bits_per_pixel", "val/accuracy")  # of images held out: they ch
 TESTED = AXES.tested  # of what is on them
 LOSSES = (0.01, 0.02, 0.05)
 FILES = ("JPEG", "HEIC")
+WHOLE = "ours, whole network trained"
 
 
 @dataclass(frozen=True)
@@ -116,20 +119,24 @@ def _shared(points: Sequence[Sequence[tuple[float, float]]]) -> tuple[float, flo
 
 def rates_table(curves: Mapping[str, Sequence[Curve]], others: Sequence[Comparison], unsplit: float) -> str:
     """Return what a loss of some points costs in bits a pixel, interpolated on frontiers."""
-    names = [f"−{100 * loss:g} points" for loss in LOSSES]
-    lines = [f"| method | cut | {' | '.join(names)} |", "|---|---|" + "--:|" * len(LOSSES)]
+    rows: list[list[str]] = []
 
-    def line(method: str, cut: str, points: Sequence[tuple[float, float]]) -> str:
+    def add(method: str, cut: str, points: Sequence[tuple[float, float]]) -> None:
         least = min(accuracy for _, accuracy in frontier_of(points)) if points else math.inf
         cells = [_rate(rate_at(points, unsplit - loss), clamped=unsplit - loss < least) for loss in LOSSES]
-        return f"| {method} | {cut} | " + " | ".join(cells) + " |"
+        rows.append([method, cut, *cells])
 
     for recipe, several in curves.items():
-        lines += [line(recipe, curve.name, TESTED.points(curve.frontier)) for curve in several]
-    for method in dict.fromkeys(p.method for p in others if p.method != "unsplit"):
+        for curve in several:
+            add(recipe, curve.name, TESTED.points(curve.frontier))
+    for method in _methods(others):
         points = [(p.bits_per_pixel, p.accuracy) for p in others if p.method == method]
-        lines.append(line(method, "–" if method in FILES else "layer2", points))
-    return "\n".join(lines) + "\n"
+        add(method, "–" if method in FILES else "layer2", points)
+    return markdown_table(["method", "cut", *(f"−{100 * loss:g} points" for loss in LOSSES)], rows, "llr")
+
+
+def _methods(others: Sequence[Comparison]) -> list[str]:
+    return list(dict.fromkeys(p.method for p in others if p.method != "unsplit"))
 
 
 def _rate(rate: float, clamped: bool) -> str:
@@ -142,20 +149,14 @@ def frontier_markdown(curve: Curve) -> str:
     if not curve.frontier:
         return ""
     names = [name for name in curve.frontier[0].values if name != CUT]
-    lines = [
-        f"| trial | cut | accuracy % | bytes/image | bits/pixel | {' | '.join(n.rpartition('.')[2] for n in names)} "
-        "| parameters | M MAC, device + edge |",
-        "|--:|---|" + "--:|" * (len(names) + 5),
-    ]
+    headings = ["trial", "cut", "accuracy %", "bytes/image", "bits/pixel", *map(short_name, names)]
+    rows = []
     for t in curve.frontier:
-        values = [t.values[name] for name in names]
-        cells = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
-        lines.append(
-            f"| {t.number} | {t.values[CUT]} | {100 * t.metrics['test/accuracy']:.2f} "
-            f"| {t.metrics['test/bytes_per_image']:,.1f} | {t.metrics[TESTED.rate]:.4f} | {' | '.join(cells)} "
-            f"| {t.metrics['bottleneck/parameters']:,.0f} | {_macs(t)} |"
-        )
-    return "\n".join(lines) + "\n"
+        score, size, rate = (t.metrics[name] for name in ("test/accuracy", "test/bytes_per_image", TESTED.rate))
+        values = [f"{v:.3g}" if isinstance(v, float) else v for v in (t.values[name] for name in names)]
+        cells = [t.number, t.values[CUT], f"{100 * score:.2f}", f"{size:,.1f}", f"{rate:.4f}", *values]
+        rows.append([*cells, f"{t.metrics['bottleneck/parameters']:,.0f}", _macs(t)])
+    return markdown_table([*headings, "parameters", "M MAC, device + edge"], rows, "rlr")
 
 
 def _macs(trial: Trial) -> str:
@@ -171,37 +172,27 @@ def plot(
     path: Path,
 ) -> None:
     """Draw accuracy against bits a pixel, a panel a cut: all trials on images held out, the rest on test images."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     cuts = sorted({curve.name for several in curves.values() for curve in several} - {"all"})
-    figure = Figure(figsize=(5 * len(cuts), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(cuts), sharey=True, squeeze=False)[0]
-    for panel, cut in zip(panels, cuts, strict=True):
-        for number, (recipe, several) in enumerate(curves.items()):
-            for curve in (c for c in several if c.name == cut):
-                scattered, front = np.array(AXES.points(curve.trials)), np.array(TESTED.points(curve.frontier))
-                panel.plot(scattered[:, 0], 100 * scattered[:, 1], ".", color=f"C{number}", alpha=0.35)
-                panel.plot(front[:, 0], 100 * front[:, 1], "o-", color=f"C{number}", markersize=4, label=recipe)
-        for number, method in enumerate(dict.fromkeys(p.method for p in others if p.method != "unsplit"), len(curves)):
-            line = frontier_of([(p.bits_per_pixel, p.accuracy) for p in others if p.method == method])
-            label = method if method in FILES else f"{method}, layer2"
-            panel.plot(line[:, 0], 100 * line[:, 1], "s--", color=f"C{number}", markersize=3.5, label=label)
-        whole = [(n.measured.bits_per_pixel, 100 * n.measured.accuracy) for n in networks if n.cut == cut]
-        if whole:
-            panel.plot(*zip(*whole, strict=True), "D", color="black", markersize=4, label="ours, whole network trained")
-        panel.axhline(100 * unsplit, color="black", linewidth=1, label="unsplit")
-        panel.set(
-            xscale="log", xlabel="bits per pixel (log scale)", title=cut, ylim=(100 * unsplit - 20, 100 * unsplit + 1)
-        )
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter("{x:g}")
-        panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.grid(visible=True, which="both", alpha=0.3)
-    panels[0].set_ylabel("top-1 accuracy (%)")
-    panels[0].legend(fontsize=7)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    with figure_file(path, len(cuts), len(cuts), (5 * len(cuts), 4.2), sharey=True) as (_, panels):
+        for panel, cut in zip(panels, cuts, strict=True):
+            for number, (recipe, several) in enumerate(curves.items()):
+                for curve in (c for c in several if c.name == cut):
+                    scattered, front = np.array(AXES.points(curve.trials)), np.array(TESTED.points(curve.frontier))
+                    panel.plot(scattered[:, 0], 100 * scattered[:, 1], ".", color=f"C{number}", alpha=0.35)
+                    panel.plot(front[:, 0], 100 * front[:, 1], "o-", color=f"C{number}", markersize=4, label=recipe)
+            for number, method in enumerate(_methods(others), len(curves)):
+                line = frontier_of([(p.bits_per_pixel, p.accuracy) for p in others if p.method == method])
+                label = method if method in FILES else f"{method}, layer2"
+                panel.plot(line[:, 0], 100 * line[:, 1], "s--", color=f"C{number}", markersize=3.5, label=label)
+            if whole := [(n.measured.bits_per_pixel, 100 * n.measured.accuracy) for n in networks if n.cut == cut]:
+                panel.plot(*zip(*whole, strict=True), "D", color="black", markersize=4, label=WHOLE)
+            panel.axhline(100 * unsplit, color="black", linewidth=1, label="unsplit")
+            panel.set(xscale="log", xlabel="bits per pixel (log scale)", title=cut)
+            panel.set_ylim(100 * unsplit - 20, 100 * unsplit + 1)
+            plain_log_ticks(panel.xaxis)
+            panel.grid(visible=True, which="both", alpha=0.3)
+        panels[0].set_ylabel("top-1 accuracy (%)")
+        panels[0].legend(fontsize=7)
 
 
 ABOUT = """\
@@ -230,7 +221,7 @@ def write(others: Sequence[Comparison], networks: Sequence[WholeNetwork], epochs
         "tables, 10,000 to test",
         "seed": 0,
     }
-    facts |= {**run_record(), "processor": processor(), "epochs": epochs}
+    facts |= {**record(), "epochs": epochs}
     for recipe in (PAPER, OURS):
         write_trials(OUT / f"{'paper' if recipe is PAPER else 'ours'}.csv", trials[recipe.name])
     against = compared(found)
@@ -241,8 +232,7 @@ def write(others: Sequence[Comparison], networks: Sequence[WholeNetwork], epochs
     )
     parts = [
         "# Random search over bottlenecks of a frozen ResNet-20 (Datta et al. 2022)\n",
-        f"{facts['data']}; seed {facts['seed']}; {facts['processor']}, {facts['machine']}; `{facts['command']}`; "
-        f"{facts['date']}.\n",
+        about(facts),
         f"{counts}; {epochs} epochs each.\n\n{ABOUT}",
         f"Unsplit {100 * unsplit:.2f} %. BD-rate of ours against the paper's recipe: "
         + "; ".join(f"{cut} {value}" for cut, value in against.items())
@@ -263,64 +253,60 @@ def write(others: Sequence[Comparison], networks: Sequence[WholeNetwork], epochs
         parts.append(f"### {name} recipe\n\n{frontier_markdown(several[0])}")
     if all((folder / "journal.log").exists() for folder in MOBILENET.sweeps):
         parts += ["## MobileNetV2 at 224 pixels\n", mobilenet_table()]
-    with whole_file(OUT / "README.md") as file:
-        file.write_text("\n".join(parts))
+    write_page(OUT / "README.md", parts)
     print(f"{OUT}: README.md, results.json, CSV files and frontiers.png written")
 
 
 def networks_table(networks: Sequence[WholeNetwork]) -> str:
     """Return the same points with the bottleneck alone and the whole network trained."""
-    lines = [
-        "Ours in both cases, as many epochs, from the same weights; without distillation where the network trains.\n",
-        "| cut | channels | stride | rate_weight | bottleneck alone: accuracy % | bits/pixel "
-        "| whole network: accuracy % | bits/pixel |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    headings = ["cut", "channels", "stride", "rate_weight", "bottleneck alone: accuracy %", "bits/pixel"]
+    rows = []
     for n in networks:
-        values = {name.rpartition(".")[2]: value for name, value in n.trial.values.items()}
-        alone = n.trial.metrics
-        lines.append(
-            f"| {n.cut} | {values['channels']} | {values['stride']} | {values['rate_weight']:.3g} "
-            f"| {100 * alone['test/accuracy']:.2f} | {alone[TESTED.rate]:.4f} "
-            f"| {100 * n.measured.accuracy:.2f} | {n.measured.bits_per_pixel:.4f} |"
-        )
-    return "\n".join(lines) + "\n"
+        values, alone = _by_short_name(n.trial), n.trial.metrics
+        cells = [n.cut, values["channels"], values["stride"], f"{values['rate_weight']:.3g}"]
+        cells += [f"{100 * alone['test/accuracy']:.2f}", f"{alone[TESTED.rate]:.4f}"]
+        rows.append([*cells, f"{100 * n.measured.accuracy:.2f}", f"{n.measured.bits_per_pixel:.4f}"])
+    said = "Ours in both cases, as many epochs, from the same weights; without distillation where the network trains."
+    return f"{said}\n\n{markdown_table([*headings, 'whole network: accuracy %', 'bits/pixel'], rows)}"
+
+
+def _by_short_name(trial: Trial) -> dict[str, Any]:
+    return {short_name(name): value for name, value in trial.values.items()}
 
 
 def complexity_table(trials: Mapping[str, Sequence[Trial]]) -> str:
     """Return the share of the network before each cut, and the largest bottleneck there against the network."""
     rows = {row.name: row for row in profile_model(resnet20(), (3, 32, 32))}
     whole = list(rows.values())[-1]
-    lines = [
-        f"ResNet-20: {whole.cumulative_parameters:,} parameters, {whole.cumulative_macs / 1e6:.2f} M MAC.\n",
-        "| cut | compute before it | recipe | parameters of the largest bottleneck | its M MAC, device + edge |",
-        "|---|--:|---|--:|--:|",
-    ]
+    said = f"ResNet-20: {whole.cumulative_parameters:,} parameters, {whole.cumulative_macs / 1e6:.2f} M MAC."
+    cells = []
     for cut in ("layer2", "layer3"):
-        share = rows[cut].cumulative_macs / whole.cumulative_macs
+        share = f"{100 * rows[cut].cumulative_macs / whole.cumulative_macs:.2f} %"
         for name, several in trials.items():
             here = [t for t in several if t.values[CUT] == cut and t.metrics]
             largest = max(here, key=lambda t: t.metrics["bottleneck/parameters"])
-            parameters = largest.metrics["bottleneck/parameters"]
-            lines.append(f"| {cut} | {100 * share:.2f} % | {name} | {parameters:,.0f} | {_macs(largest)} |")
-    return "\n".join(lines) + "\n"
+            cells.append([cut, share, name, f"{largest.metrics['bottleneck/parameters']:,.0f}", _macs(largest)])
+    headings = [
+        "cut",
+        "compute before it",
+        "recipe",
+        "parameters of the largest bottleneck",
+        "its M MAC, device + edge",
+    ]
+    return f"{said}\n\n{markdown_table(headings, cells, 'lrlr')}"
 
 
 def mobilenet_table() -> str:
     """Return the trials of the sweep over MobileNetV2."""
-    lines = [
-        "A smoke test of sweeps at this size: 400 images of ImageNet to train on, 6 epochs, 40 held out to score. No "
-        "figure of ImageNet.\n",
-        "| trial | state | channels | stride | rate_weight | accuracy % | bytes/image |",
-        "|--:|---|--:|--:|--:|--:|--:|",
-    ]
+    rows = []
     for t in MOBILENET.trials():
-        values = {name.rpartition(".")[2]: value for name, value in t.values.items()}
-        score = (
-            f"{100 * t.metrics['val/accuracy']:.1f} | {t.metrics['val/bytes_per_image']:,.0f}" if t.metrics else "– | –"
-        )
-        lines.append(
-            f"| {t.number} | {t.state.value} | {values['channels']} | {values['stride']} | {values['rate_weight']:.3g} "
-            f"| {score} |"
-        )
-    return "\n".join(lines) + "\n"
+        values, metrics = _by_short_name(t), t.metrics
+        score = [f"{100 * metrics['val/accuracy']:.1f}", f"{metrics['val/bytes_per_image']:,.0f}"] if metrics else "––"
+        cells = [t.number, t.state.value, values["channels"], values["stride"], f"{values['rate_weight']:.3g}"]
+        rows.append([*cells, *score])
+    headings = ["trial", "state", "channels", "stride", "rate_weight", "accuracy %", "bytes/image"]
+    said = (
+        "A smoke test of sweeps at this size: 400 images of ImageNet to train on, 6 epochs, 40 held out to score. No "
+        "figure of ImageNet."
+    )
+    return f"{said}\n\n{markdown_table(headings, rows, 'rlr')}"

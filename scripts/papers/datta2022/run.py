@@ -16,12 +16,11 @@ ImageNet: the launch lines of configs/datta2022/resnet50.yaml and splitlearn par
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.papers.common.config_rows import CARRA, JPEG, ONE_THREAD, UNSPLIT, Row, measure
+from scripts.papers.common.config_rows import CARRA, JPEG, UNSPLIT, Row, measure
+from scripts.papers.common.runs import Run, run_command
 from scripts.papers.datta2022 import report
 from scripts.papers.datta2022.report import CUT, MOBILENET, OURS, PAPER, Recipe, WholeNetwork
 from splitlearn.reporting import Comparison
@@ -61,12 +60,10 @@ def whole_networks(data: str, few: int, epochs: int) -> list[WholeNetwork]:
 
 def sweep(recipe: Recipe, settings: Sequence[str], trials: int, workers: int) -> None:
     """Run a recipe's sweeps, or what is left of them."""
-    configs = [word for config in ("configs/trainer.yaml", *recipe.configs) for word in ("--config", config)]
     for folder, space in recipe.sweeps.items():
+        configs = Run(folder, recipe.configs).words
         words = [*configs, *settings, "--space", space, "--trials", str(trials), "--workers", str(workers)]
-        command = [sys.executable, "-m", "splitlearn", "sweep", *words, "--out", str(folder)]
-        if subprocess.run(command, env=ONE_THREAD, check=False).returncode:
-            sys.exit(f"the sweep in {folder} failed, see {folder}/logs")
+        run_command(["sweep", *words, "--out", str(folder)])
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from scripts.papers.common.runs import kept
 from scripts.papers.matsubara2020.runs import RUNS, run_stage
 from splitlearn.codecs import ContextRANS
 from splitlearn.config.loading import load_task
 from splitlearn.data import ImageFolder
-from splitlearn.files import write_json
 from splitlearn.models import SplitModel
 from splitlearn.reporting import plot_rates
 
@@ -112,18 +112,17 @@ def _along(curve: Sequence[tuple[float, float]], at: Any) -> Any:
 def _score(method: str, weight: float, data: str, epochs: int) -> Score:
     name = method.replace(" ", "_").strip("()").replace("(", "")
     folder = FOLDER / f"{name}_{weight:g}_{epochs}"
-    file = folder / "score.json"
-    if not file.is_file():
+
+    def make() -> dict[str, float]:
         config = STUDENT if method.startswith("distillation") else TASK
         options = ["--trainer.max_epochs", str(epochs), "--model.rate_weight", f"{weight:g}"]
         options += [] if config == STUDENT else [*UNIT, *(BOTH if "features" in method else ())]
-        run_stage(config, folder, data, options)
-        write_json(file, _measured(folder, data))
-    return Score(method, weight, **json.loads(file.read_text()))
+        return _measured(run_stage(config, folder, data, options).best, data)
+
+    return Score(method, weight, **kept(folder / "score.json", make))
 
 
-def _measured(folder: Path, data: str) -> dict[str, float]:
-    best = max(folder.rglob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
+def _measured(best: Path, data: str) -> dict[str, float]:
     model: Any = load_task(best).get_submodule("model")
     images = ImageFolder(data, 32, batch_size=250, val_size=2000)
     images.setup()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from scripts.papers.common.runs import kept
 from scripts.papers.matsubara2020.runs import Student
 from splitlearn.analysis import measure_rates
 from splitlearn.codecs import RANS, Codec, ContextRANS, Deflate, Huffman, Raw, RunLength, Zstandard
 from splitlearn.data import ObjectsDataModule
-from splitlearn.files import write_json
 from splitlearn.metrics import ObjectScores
 from splitlearn.models import ImageCodec, ImageFile, InputModel, Pixels, SplitModel, split
 from splitlearn.models.layer_outputs import layer_outputs
@@ -85,9 +84,7 @@ def inputs_points(student: Student, images: int | None = None) -> list[Point]:
 def students_errors(student: Student, images: int | None = None) -> list[float]:
     """Return how far a student's layers are from the teacher's, those that GHND pairs: squared error over energy."""
     file = student.folder / ("errors.json" if images is None else f"errors_{images}.json")
-    if not file.is_file():
-        write_json(file, _students_errors(student, images))
-    found: list[float] = json.loads(file.read_text())
+    found: list[float] = kept(file, lambda: _students_errors(student, images))
     return found
 
 
@@ -108,9 +105,7 @@ def _students_errors(student: Student, count: int | None) -> list[float]:
 def kept_points(folder: Path, name: str, images: int | None, measure: Callable[[], list[Point]]) -> list[Point]:
     """Return the points of a file, which is written if it is absent; those of a few images have their own."""
     file = folder / (f"{name}.json" if images is None else f"{name}_{images}.json")
-    if not file.is_file():
-        write_json(file, [asdict(point) for point in measure()])
-    return [Point(**point) for point in json.loads(file.read_text())]
+    return [Point(**point) for point in kept(file, lambda: [asdict(point) for point in measure()])]
 
 
 class ScoredImages:

@@ -21,15 +21,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.papers.common.rate_study import record
+from scripts.papers.common.page import about, record, write_page
 from scripts.papers.matsubara2020.cifar import cifar_section
 from scripts.papers.matsubara2020.layers import layers_section
 from scripts.papers.matsubara2020.points import inputs_points, students_errors, students_points
 from scripts.papers.matsubara2020.report import Found, detector_section
 from scripts.papers.matsubara2020.runs import METHODS, NAMES, PROTOCOLS, Student, Teacher
-from splitlearn.files import whole_file, write_json
+from splitlearn.files import write_json
 
 OUT = Path("docs/results/matsubara2020")
+TITLE = "# Split R-CNN detectors: Matsubara & Levorato 2020\n"
 
 
 def measured(
@@ -87,11 +88,7 @@ def main() -> None:
         sections.append(detector_section(found, out))
     if options.cifar10:
         sections.append(cifar_section(options.cifar10, options.cifar_epochs, out))
-    facts = record()
-    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-    about = f"{facts['processor']}, {facts['machine']}; {versions}; `{facts['command']}`; {facts['date']}; seed 0."
-    page = ["# Split R-CNN detectors: Matsubara & Levorato 2020\n", f"{about}\n", *sections]
-    with whole_file(out / "README.md") as temporary:
-        temporary.write_text("\n".join(page))
+    facts = {"seed": 0, **record()}
+    write_page(out / "README.md", [TITLE, about(facts), *sections])
     write_json(out / "run.json", facts)
     print(f"{out}: README.md and figures written")

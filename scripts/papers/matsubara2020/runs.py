@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
+from scripts.papers.common.runs import Run
+from splitlearn.config.build import build_task
 from splitlearn.config.loading import load_task
 from splitlearn.data import ObjectsDataModule
 from splitlearn.files import write_json
@@ -20,7 +17,6 @@ from splitlearn.tasks import DistillationTask
 
 CONFIGS = "configs/matsubara2020"
 RUNS = Path("runs/matsubara2020")
-ONE_THREAD = {"OMP_NUM_THREADS": "1"} | os.environ  # unless it is said otherwise
 METHODS = ("GHND", "HND")
 MASK_BUILDER = "splitlearn.models.mask_rcnn"
 MASK_WIDTH = 64  # of the small teacher, whose pyramid has as many channels
@@ -156,38 +152,29 @@ class Student:
 
     def task(self) -> DistillationTask:
         """Return teacher and trained student."""
-        best = max(self.folder.rglob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
-        task = load_task(best)
+        task = load_task(Run(self.folder, ()).best)
         assert isinstance(task, DistillationTask)
         return task
 
     def data(self) -> ObjectsDataModule:
         """Return the data that it was trained with."""
-        settings = json.loads((self.folder / "student.json").read_text())["config"]["data"]
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_subclass_arguments(ObjectsDataModule, "data")
-        data: ObjectsDataModule = parser.instantiate(parser.parse_object({"data": settings})).data
+        config = Run(self.folder, ()).newest("config.yaml")
+        assert config is not None
+        data: ObjectsDataModule = build_task(config, None)[1]
         return data
 
 
-def run_stage(config: str, folder: Path, data: str, options: Sequence[str]) -> None:
-    """Fit a config and export its best, in a process of its own; what it says goes into a file.
-
-    Raises:
-        RuntimeError: if it fails.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    place = ("--trainer.logger.save_dir", str(folder.parent), "--trainer.logger.name", folder.name)
-    words = ("--config", "configs/trainer.yaml", "--data.root", data, "--trainer.enable_progress_bar", "false")
-    command = [sys.executable, "-m", "splitlearn", "stages", *words, *place, *options, "--stages", config]
+def run_stage(config: str, folder: Path, data: str, options: Sequence[str]) -> Run:
+    """Fit a config and export its best, or go on where it was; the processor time of all launches is kept beside it."""
+    run = Run(folder, (config,), ("--trainer.enable_progress_bar", "false", *options))
     done, before = list(folder.glob("[!.]*.safetensors")), _processor_seconds()
-    with (folder / "fit.log").open("a") as log:
-        failed = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=ONE_THREAD, check=False).returncode
-    if not done:
-        spent = (seconds(folder) or 0.0) + _processor_seconds() - before
-        write_json(folder / SECONDS, {"processor_seconds": spent})
-    if failed:
-        raise RuntimeError(f"the training in {folder} failed, see {log.name}; launched again, it goes on from there")
+    try:
+        run.export(data)
+    finally:
+        if not done:
+            spent = (seconds(folder) or 0.0) + _processor_seconds() - before
+            write_json(folder / SECONDS, {"processor_seconds": spent})
+    return run
 
 
 def seconds(folder: Path) -> float | None:

@@ -9,6 +9,7 @@ import pytest
 
 from scripts.papers.beysens2023.report import savings_table, write_report
 from scripts.papers.beysens2023.runs import ENTROPY, SPARSITY, Cut, Protocol, second_stage, third_stage
+from scripts.papers.common.page import record
 
 CUT = Cut("layer1", "layer1", "layer1")
 WEIGHTS = (0.0, 1.0, 10.0)
@@ -65,7 +66,7 @@ def test_the_page_flags_what_collapsed_and_draws_all_figures(
     found: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # no logs there
-    facts = {"data": "images", "machine": "a machine", "command": "a command", "date": "today"}
+    facts = {"data": "images", **record()}
     write_report(PROTOCOL, found, 0.885, 0.8, tmp_path, facts)
     page = (tmp_path / "README.md").read_text()
     assert "| 10 | 1.00 | 2.00 | 0.50 | 0.50 | 0.25 | 4.00 | 5.0 | 10.0 (collapsed) |" in page

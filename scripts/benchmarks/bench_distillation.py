@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from scripts.benchmarks.timing import take_turns
 from splitlearn.files import write_json
 from splitlearn.models import RedesignedLayer1, faster_rcnn, mask_rcnn, replaced
 from splitlearn.models.layer_outputs import in_order, watched
@@ -103,23 +104,19 @@ def main() -> None:
     torch.manual_seed(0)
     task = make_task(args)
     optimizer = torch.optim.Adam([p for p in task.parameters() if p.requires_grad], 1e-3)
-    variants: dict[str, Callable[[list[Tensor], Objects], Tensor]] = {
+    losses: dict[str, Callable[[list[Tensor], Objects], Tensor]] = {
         "distillation": lambda images, _: task.training_step((images, cast(Any, None)), 0),
         "to the losses": lambda images, objects: whole(task, False, images, objects),
         "end to end": lambda images, objects: whole(task, True, images, objects),
     }
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(args.rounds + 1):
-        images, objects = random_batch(args)
-        for name, loss_of in variants.items():
-            start = time.perf_counter()
-            optimizer.zero_grad()
-            loss_of(images, objects).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            if torch.device(args.device).type == "cuda":
-                torch.cuda.synchronize()
-            if number:  # the first warms up
-                times[name].append(1000 * (time.perf_counter() - start))
+
+    def step(name: str, batch: tuple[list[Tensor], Objects]) -> None:
+        optimizer.zero_grad()
+        losses[name](*batch).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    batches = [random_batch(args) for _ in range(args.rounds + 1)]
+    times = take_turns({name: partial(step, name) for name in losses}, batches)
     table = Table("step", "median ms", "times distillation's", title=f"{args.backbone}, batch {args.batch_size}")
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, median in medians.items():

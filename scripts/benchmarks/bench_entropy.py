@@ -15,8 +15,7 @@ import argparse
 import copy
 import math
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from scripts.benchmarks.timing import take_turns
 from splitlearn.codecs import Huffman
 from splitlearn.data import Digits, ImageFolder
 from splitlearn.files import write_json
@@ -36,7 +36,8 @@ from splitlearn.quantizers import MinMax
 from splitlearn.reporting import processor
 from splitlearn.tasks import EarlyExitTask, quieten, run_record
 
-Function = Callable[[], Any]
+Batch = tuple[Tensor, Tensor]
+Step = Callable[[Batch], None]
 SHAPE = (3, 32, 32)
 NETWORKS = {"mobilenet_v2_cifar": "blocks.1.compression", "resnet20": "layer1"}  # and where they are cut
 AGREE = 1e-5
@@ -69,19 +70,6 @@ def in_torch(rate: Callable[[Tensor], Tensor], values: Tensor) -> tuple[Tensor, 
         return with_gradient(rate, values)
 
 
-def take_turns(functions: Mapping[str, Function], rounds: Mapping[str, int]) -> dict[str, list[float]]:
-    """Return milliseconds of each function in each of its rounds; the order rotates, one more round warms up."""
-    names = list(functions)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(max(rounds.values()) + 1):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            if turn <= rounds[name]:
-                start = time.perf_counter()
-                functions[name]()
-                times[name].append((time.perf_counter() - start) * 1e3)
-    return {name: values[1:] for name, values in times.items()}
-
-
 def kept_bytes(rate: EntropyRate, values: Tensor) -> float:
     """Return how many bytes a value autograd keeps between forward and backward pass."""
     kept: list[Tensor] = []
@@ -105,10 +93,10 @@ def bench_rate(values: Tensor, args: argparse.Namespace) -> dict[str, Any]:
     rate(values)
     rate.eval()  # so that all see the same limits
     low, high = (float(limit) for limit in cast(Any, rate.ranges[0])(values))
-    dense = partial(with_gradient, partial(dense_rate, low=low, high=high), values)
-    forms = {"compiled": partial(with_gradient, rate, values), "torch": partial(in_torch, rate, values), "dense": dense}
-    found = {name: form() for name, form in forms.items()}
-    exact = with_gradient(partial(dense_rate, low=low, high=high), values[: 1 << 14].double())
+    dense = partial(with_gradient, partial(dense_rate, low=low, high=high))
+    forms = {"compiled": partial(with_gradient, rate), "torch": partial(in_torch, rate), "dense": dense}
+    found = {name: form(values) for name, form in forms.items()}
+    exact = dense(values[: 1 << 14].double())
     ours = with_gradient(rate, values[: 1 << 14])
     for name, (value, gradient), (other, slope) in (
         ("dense in double precision", ours, exact),
@@ -118,7 +106,8 @@ def bench_rate(values: Tensor, args: argparse.Namespace) -> dict[str, Any]:
         if off > AGREE:
             raise RuntimeError(f"compiled and {name} differ by {off}")
     del found
-    times = take_turns(forms, {"compiled": args.rounds, "torch": args.rounds, "dense": args.dense_rounds})
+    values_each_round = [values] * (args.rounds + 1)
+    times = take_turns(forms, values_each_round, {"dense": args.dense_rounds})
     best = {name: min(ms) for name, ms in times.items()}
     return {
         "values": values.numel(),
@@ -127,8 +116,8 @@ def bench_rate(values: Tensor, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def make_step(name: str, rate: EntropyRate | None, batch: tuple[Tensor, Tensor], args: argparse.Namespace) -> Function:
-    """Return one training step on a batch."""
+def make_step(name: str, rate: EntropyRate | None, args: argparse.Namespace) -> Step:
+    """Return the function that takes one training step on a batch."""
     torch.manual_seed(args.seed)
     model = EarlyExitModel(split(backbone(name), NETWORKS[name], SHAPE), MinMax(8), Huffman())
     task = EarlyExitTask(model, 10, None, rate, 1.0, optimizer=partial(torch.optim.SGD, lr=0.01, momentum=0.9))
@@ -136,7 +125,7 @@ def make_step(name: str, rate: EntropyRate | None, batch: tuple[Tensor, Tensor],
     task.to(memory_format=torch.channels_last)
     optimizer = task.configure_optimizers()
 
-    def step() -> None:
+    def step(batch: Batch) -> None:
         optimizer.zero_grad()
         task.training_step(copy.copy(batch), 0).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -144,10 +133,10 @@ def make_step(name: str, rate: EntropyRate | None, batch: tuple[Tensor, Tensor],
     return step
 
 
-def bench_step(name: str, batch: tuple[Tensor, Tensor], args: argparse.Namespace) -> dict[str, Any]:
+def bench_step(name: str, batch: Batch, args: argparse.Namespace) -> dict[str, Any]:
     """Return times of a network's training step with the rate and without."""
-    steps = {"without": make_step(name, None, batch, args), "with": make_step(name, EntropyRate(), batch, args)}
-    times = take_turns(steps, dict.fromkeys(steps, args.step_rounds))
+    steps = {"without": make_step(name, None, args), "with": make_step(name, EntropyRate(), args)}
+    times = take_turns(steps, [batch] * (args.step_rounds + 1))
     best = {which: min(ms) for which, ms in times.items()}
     return {"at": NETWORKS[name], "ratio": best["with"] / best["without"], "best_ms": best, "ms": times}
 
@@ -161,7 +150,7 @@ def load_batch(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
     return images / 255, labels
 
 
-def activations(batch: tuple[Tensor, Tensor], count: int) -> Tensor:
+def activations(batch: Batch, count: int) -> Tensor:
     """Return that many values of ResNet-20's layer1, batch norm taking the statistics of the images."""
     torch.manual_seed(0)
     net = split(backbone("resnet20"), "layer1", SHAPE).train()

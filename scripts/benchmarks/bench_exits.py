@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from scripts.benchmarks.timing import take_turns
 from splitlearn.config.build import build_task
 from splitlearn.files import write_json
 from splitlearn.models import EarlyExitModel
@@ -64,14 +64,13 @@ def bench(model: EarlyExitModel, batches: list[Tensor], rounds: int) -> dict[str
         "device": model.features,
         **{name: partial(at, model, threshold) for name, threshold in thresholds.items()},
     }
-    best = dict.fromkeys(ways, float("inf"))
-    for turn in range(rounds + 1):  # the first warms up
-        for name, way in ways.items():
-            start = time.perf_counter()
-            for images in batches:
-                way(images)
-            spent = (time.perf_counter() - start) * 1e3 / len(batches)
-            best[name] = min(best[name], spent) if turn else float("inf")
+
+    def run(way: Callable[[Tensor], Any], batches: list[Tensor]) -> None:
+        for images in batches:
+            way(images)
+
+    times = take_turns({name: partial(run, way) for name, way in ways.items()}, [batches] * (rounds + 1))
+    best = {name: min(ms) / len(batches) for name, ms in times.items()}
     rows = {}
     for name, threshold in thresholds.items():
         model.threshold = threshold

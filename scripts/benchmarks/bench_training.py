@@ -20,7 +20,6 @@ import ctypes
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -29,18 +28,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from scripts.benchmarks.timing import take_turns
 from splitlearn.codecs import Huffman
 from splitlearn.data import Digits, ImageDataModule, ImageFolder
-from splitlearn.files import whole_file, write_json
+from splitlearn.files import write_json
 from splitlearn.losses import L1Rate
 from splitlearn.models import Bottleneck, DepthwiseSeparable, Split, SplitModel, backbone, split
 from splitlearn.quantizers import Step
+from splitlearn.reporting.figures import figure_file
 from splitlearn.tasks import ChannelsLast, ClassificationTask, quieten, run_record
 
 Batch = tuple[Tensor, Tensor]
@@ -132,21 +132,6 @@ def make_network(args: argparse.Namespace, batch: Batch) -> nn.Module:
     return network.eval()
 
 
-def take_turns(functions: Mapping[str, Function], batches: Sequence[Batch]) -> dict[str, list[float]]:
-    """Return milliseconds of each function on each batch; the order rotates, and the first batch warms up."""
-    wait: Callable[[], None] = torch.cuda.synchronize if batches[0][0].is_cuda else lambda: None
-    names = list(functions)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for turn, batch in enumerate(batches):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            wait()
-            start = time.perf_counter()
-            functions[name](batch)
-            wait()
-            times[name].append((time.perf_counter() - start) * 1e3)
-    return {name: values[1:] for name, values in times.items()}
-
-
 def peak_memory(args: argparse.Namespace, at: str, variant: str) -> float:
     """Return MiB that steps need above what was held before them, on Linux or a GPU; a small step loads libraries."""
     (images, labels), *batches = load_batches(args, 4)
@@ -199,13 +184,11 @@ def report(results: Mapping[str, Any], args: argparse.Namespace, load: float) ->
             table.add_row(at, name, f"{row['best_ms']:7.1f}", f"{row['ratio_to_ours']:7.2f}", peak)
     Console(width=100).print(table)
     bars = {f"{at}: {name}": found[name] for at, found in results.items() for name in args.variants}
-    figure = Figure(figsize=(11, 1 + 0.35 * len(bars)), layout="constrained")
-    for axes, key, label in zip(figure.subplots(1, 2, sharey=True), ("best_ms", "peak_mib"), LABELS, strict=True):
-        axes.bar_label(axes.barh(list(bars), [row[key] for row in bars.values()]), fmt="%.0f", padding=2)
-        axes.set(xlabel=label, ylim=(len(bars) - 0.4, -0.6), xmargin=0.15)
-    figure.suptitle(title)
-    with whole_file(args.out.with_suffix(".png")) as temporary:
-        figure.savefig(temporary, dpi=150)
+    size = (11, 1 + 0.35 * len(bars))
+    with figure_file(args.out.with_suffix(".png"), 2, 2, size, title, sharey=True) as (_, pair):
+        for axes, key, label in zip(pair, ("best_ms", "peak_mib"), LABELS, strict=True):
+            axes.bar_label(axes.barh(list(bars), [row[key] for row in bars.values()]), fmt="%.0f", padding=2)
+            axes.set(xlabel=label, ylim=(len(bars) - 0.4, -0.6), xmargin=0.15)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

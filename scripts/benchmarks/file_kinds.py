@@ -99,6 +99,11 @@ class Outcomes:
     allowed: float = 0.0
     violation: dict[str, Any] | None = None
 
+    def cells(self) -> list[str]:
+        """Return them as cells of a table, the violation left out."""
+        counts = (f"{n:,}" for n in (self.files, self.refused, self.equal, self.other))
+        return [*counts, f"{self.slowest:.2f}", f"{self.memory:.0f}", f"{self.allowed:.0f}"]
+
 
 @cache
 def _network() -> nn.Module:
@@ -151,10 +156,7 @@ def _write_bank(folder: Path) -> Path:
 
 def _write_checkpoint(folder: Path) -> Path:
     export_network(_network(), folder / "weights.safetensors")
-    network = {
-        "class_path": "splitlearn.models.resnet8",
-        "init_args": {"weights": str(folder / "weights.safetensors")},
-    }
+    network = {"class_path": "splitlearn.models.resnet8", "init_args": {"weights": str(folder / "weights.safetensors")}}
     net = {"class_path": "splitlearn.models.split", "init_args": {"model": network, "at": "layer2", "example": SHAPE}}
     unit = {"class_path": "splitlearn.models.DepthwiseSeparable", "init_args": {"channels": 4, "stride": 2}}
     parts = {

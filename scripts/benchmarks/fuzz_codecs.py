@@ -28,7 +28,6 @@ Leaves counts and violations as JSON; exit status 1 if there is a violation.
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import importlib
 import inspect
@@ -48,14 +47,10 @@ from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
-from rich.table import Table
-
+from scripts.benchmarks.fuzzing import parser_of, progress_bar, report, tally_cells
 from splitlearn import codecs
 from splitlearn.codecs import Codec
 from splitlearn.discovery import concrete_classes
-from splitlearn.files import whole_file, write_json
 from splitlearn.testing import random_symbols
 from splitlearn.testing.damage import Case, draw_cases
 from splitlearn.testing.verdict import Tally, ViolationError, address_space, examine
@@ -66,7 +61,6 @@ SAMPLE = 64  # the memory of one decode in so many is measured; of all with a me
 HEADROOM = 1 << 30  # growth of the address space while a batch runs
 TRACE = 1 << 26  # size of the file that holds the payload being decoded
 HANG = 300  # seconds that a batch may take
-LONG = 300  # bytes of a payload that are printed; longer ones go to a file of their own
 
 
 @dataclass(frozen=True)
@@ -219,50 +213,20 @@ def plan(names: Sequence[str], payloads: int, seed: int) -> list[Task]:
     return sorted(tasks, key=lambda task: task.batch)
 
 
-def report(tallies: dict[str, Tally], args: argparse.Namespace, seconds: float) -> None:
-    """Print what came of each codec's payloads and each violation; leave it all as JSON."""
-    from splitlearn.tasks import run_record  # here: workers need no Lightning
-
-    table = Table("codec", *("payloads", "refused", "other", "exact", "slowest ms", "memory ÷ output"))
-    for row, tally in tallies.items():
-        counts = (tally.count(outcome) for outcome in ("", "refused", "other", "exact"))
-        table.add_row(row, *(f"{n:,}" for n in counts), f"{tally.slowest_ms:.1f}", f"{tally.memory_ratio:.2f}")
-    console = Console(width=110)
-    console.print(table)
-    violations = [tally.violation for tally in tallies.values() if tally.violation]
-    for k, found in enumerate(violations):
-        payload = found.get("payload", "")
-        if len(payload) > 2 * LONG:
-            with whole_file(args.out.with_suffix(f".violation{k}.hex")) as temporary:
-                temporary.write_text(payload)
-            payload = f"{len(payload) // 2} bytes, see {args.out.with_suffix(f'.violation{k}.hex')}"
-        console.print("VIOLATION", {**found, "payload": payload}, markup=False)
-    rows = {row: asdict(tally) for row, tally in tallies.items()}
-    total = sum(tally.count() for tally in tallies.values())
-    record = {**run_record(), "settings": vars(args), "payloads": total, "seconds": seconds, "codecs": rows}
-    write_json(args.out, record)
-    print(f"{total:,} payloads, {len(violations)} violations, {seconds:.0f} s; {args.out} written")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Fuzz, print, leave a JSON file; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "fuzz_codecs", "payloads", 2_000_000)
     parser.add_argument("--codec", action="append", default=[], help="class name or import path; may be repeated")
-    parser.add_argument("--payloads", type=int, default=2_000_000, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("runs/fuzz_codecs/results.json"))
-    parser.add_argument("--worker", help=argparse.SUPPRESS)  # file that tells which payload a worker died of
     args = parser.parse_args(argv)
     if args.worker:
-        work(args.worker)
+        work(str(args.worker))
         return 0
     start = time.monotonic()
     tasks = plan(args.codec, args.payloads, args.seed)
     if not tasks:
         parser.error(f"no codec is called {args.codec}; there are {', '.join(discover())}")
     tallies = {task.row: Tally() for task in sorted(tasks, key=lambda task: task.row)}
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with tempfile.TemporaryDirectory() as folder, Progress(*columns) as progress:
+    with tempfile.TemporaryDirectory() as folder, progress_bar() as progress:
         worker = Worker(folder)
         bar = progress.add_task("payloads", total=sum(task.payloads for task in tasks))
         for task in tasks:
@@ -271,5 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 tallies[task.row].add(worker.run(task))
             progress.advance(bar, task.payloads)
         worker.close()
-    report(tallies, args, time.monotonic() - start)
-    return int(any(tally.violation for tally in tallies.values()))
+    columns = ("codec", "payloads", "refused", "other", "exact", "slowest ms", "memory ÷ output")
+    cells = {row: tally_cells(tally, ("", "refused", "other", "exact")) for row, tally in tallies.items()}
+    rows, total = {row: asdict(tally) for row, tally in tallies.items()}, sum(t.count() for t in tallies.values())
+    return report(args, time.monotonic() - start, columns, cells, rows, total)

@@ -18,7 +18,6 @@ Leaves counts and violations as JSON; exit status 1 if there is a violation.
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import tempfile
@@ -27,13 +26,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
-from rich.table import Table
+from rich.progress import Progress
 
 from scripts.benchmarks.file_kinds import KINDS, Kind, Outcomes, examine, prepare
-from splitlearn.files import write_json
-from splitlearn.tasks import quieten, run_record
+from scripts.benchmarks.fuzzing import parser_of, progress_bar, report
+from splitlearn.tasks import quieten
 from splitlearn.testing.damage import damaged
 from splitlearn.testing.forged import forged
 
@@ -59,41 +56,22 @@ def fuzz(kind: Kind, files: int, seed: int, folder: Path, step: Progress | None 
     return outcomes
 
 
-def report(found: dict[str, Outcomes], args: argparse.Namespace, seconds: float) -> None:
-    """Print what came of each kind's files and each violation; leave it all as JSON."""
-    table = Table("kind", *("files", "refused", "equal", "other", "slowest s", "memory MiB", "allowed MiB"))
-    for name, each in found.items():
-        counts = (f"{n:,}" for n in (each.files, each.refused, each.equal, each.other))
-        table.add_row(name, *counts, f"{each.slowest:.2f}", f"{each.memory:.0f}", f"{each.allowed:.0f}")
-    console = Console(width=110)
-    console.print(table)
-    violations = [each.violation for each in found.values() if each.violation]
-    for violation in violations:
-        console.print("VIOLATION", violation, markup=False)
-    total = sum(each.files for each in found.values())
-    rows = {name: vars(each) for name, each in found.items()}
-    write_json(args.out, {**run_record(), "settings": vars(args), "files": total, "seconds": seconds, "kinds": rows})
-    print(f"{total:,} files, {len(violations)} violations, {seconds:.0f} s; {args.out} written")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Fuzz, print, leave a JSON file; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "fuzz_files", "files", 12_000)
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="may be repeated; by default all")
-    parser.add_argument("--files", type=int, default=12_000, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("runs/fuzz_files/results.json"))
     args = parser.parse_args(argv)
     quieten()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     start, names = time.monotonic(), args.kind or list(KINDS)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     found = {}
-    with Progress(*columns) as progress:
+    with progress_bar() as progress:
         for name in names:
             with tempfile.TemporaryDirectory(prefix="splitlearn_files_") as folder:
                 found[name] = fuzz(KINDS[name], -(-args.files // len(names)), args.seed, Path(folder), progress)
                 if violation := found[name].violation:
                     violation["file"] = str(shutil.copy(violation["file"], args.out.parent))
-    report(found, args, time.monotonic() - start)
-    return int(any(each.violation for each in found.values()))
+    columns = ("kind", "files", "refused", "equal", "other", "slowest s", "memory MiB", "allowed MiB")
+    cells = {name: each.cells() for name, each in found.items()}
+    rows, total = {name: vars(each) for name, each in found.items()}, sum(each.files for each in found.values())
+    return report(args, time.monotonic() - start, columns, cells, rows, total)

@@ -15,7 +15,6 @@ Leaves counts and violations as JSON; exit status 1 if there is a violation.
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import json
 import math
@@ -31,13 +30,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
-from rich.table import Table
 
+from scripts.benchmarks.fuzzing import parser_of, progress_bar, report, tally_cells
 from scripts.benchmarks.payload_models import MODELS, Subject
 from splitlearn.codecs import CodecError
-from splitlearn.files import write_json
 from splitlearn.models import EarlyExitModel
 from splitlearn.testing.verdict import MIB, SLOW, Tally, ViolationError, forget_peak, resident
 
@@ -157,35 +153,10 @@ def run(name: str, payloads: int, seed: int, folder: Path, advance: Callable[[in
     return Tally(violation={"problem": problem, "model": name, "seed": seed, "payload": payload})
 
 
-def report(tallies: dict[str, Tally], args: argparse.Namespace, seconds: float) -> None:
-    """Print what came of each model's payloads and each violation; leave it all as JSON."""
-    from splitlearn.tasks import run_record  # here: workers need no Lightning
-
-    table = Table("model", *("payloads", "refused", "predictions", "slowest ms", "memory ÷ allowed"))
-    for name, tally in tallies.items():
-        counts = (tally.count(outcome) for outcome in ("", "refused", "prediction"))
-        table.add_row(name, *(f"{n:,}" for n in counts), f"{tally.slowest_ms:.0f}", f"{tally.memory_ratio:.2f}")
-    console = Console(width=110)
-    console.print(table)
-    violations = [tally.violation for tally in tallies.values() if tally.violation]
-    for found in violations:
-        console.print("VIOLATION", {**found, "payload": found["payload"][:600]}, markup=False)
-    rows = {name: asdict(tally) for name, tally in tallies.items()}
-    total = sum(tally.count() for tally in tallies.values())
-    write_json(
-        args.out, {**run_record(), "settings": vars(args), "payloads": total, "seconds": seconds, "models": rows}
-    )
-    print(f"{total:,} payloads, {len(violations)} violations, {seconds:.0f} s; {args.out} written")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Fuzz, print, leave a JSON file; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "fuzz_payloads", "payloads", 100_000)
     parser.add_argument("--model", default="", help="only models whose name holds this")
-    parser.add_argument("--payloads", type=int, default=100_000, help="of all models together; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("runs/fuzz_payloads/results.json"))
-    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)  # file that tells what a worker died of
     args = parser.parse_args(argv)
     if args.worker:
         work(args.model, args.payloads, args.seed, args.worker)
@@ -194,12 +165,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not names:
         parser.error(f"no model's name holds {args.model!r}; there are {', '.join(MODELS)}")
     start, share, tallies = time.monotonic(), math.ceil(args.payloads / len(names)), {}
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with tempfile.TemporaryDirectory() as folder, Progress(*columns) as progress:
+    with tempfile.TemporaryDirectory() as folder, progress_bar() as progress:
         bar = progress.add_task("payloads", total=share * len(names))
         for number, name in enumerate(names, 1):
             progress.update(bar, description=name.ljust(40))
             tallies[name] = run(name, share, args.seed, Path(folder), lambda done: progress.advance(bar, done))
             progress.update(bar, completed=share * number)
-    report(tallies, args, time.monotonic() - start)
-    return int(any(tally.violation for tally in tallies.values()))
+    columns = ("model", "payloads", "refused", "predictions", "slowest ms", "memory ÷ allowed")
+    cells = {name: tally_cells(tally, ("", "refused", "prediction")) for name, tally in tallies.items()}
+    rows, total = {row: asdict(tally) for row, tally in tallies.items()}, sum(t.count() for t in tallies.values())
+    return report(args, time.monotonic() - start, columns, cells, rows, total)

@@ -13,9 +13,11 @@ from splitlearn.analysis import partition
 from splitlearn.codecs import Huffman
 from splitlearn.models import EarlyExitModel, mobilenet_v2_cifar, split
 from splitlearn.quantizers import Affine
+from splitlearn.reporting import markdown_table
 from splitlearn.reporting.rate_plots import Panel, plot_panels
 
 KB = 1024
+ACCURACY = "accuracy, INT8 (%)"
 SHAPE = (3, 32, 32)
 PAPERS_EXITS = (2, 5, 8, 12, 15)
 CODECS = ("raw", "CSR", "Huffman", "RANS", "ContextRANS")
@@ -24,57 +26,48 @@ Found = Mapping[str, Mapping[str, Any]]  # by the name of the run
 
 def table_ii() -> str:
     """Return Table II: weights and operations of MobileNetV2, from the architecture alone."""
-    lines = [
-        "| exit | device KB (exit) | device M MAC (exit) | server KB | server M MAC | raw KB, INT8 |",
-        "|--:|--:|--:|--:|--:|--:|",
-    ]
-    network = mobilenet_v2_cifar()
+    headings = ["exit", "device KB (exit)", "device M MAC (exit)", "server KB", "server M MAC", "raw KB, INT8"]
+    rows, network = [], mobilenet_v2_cifar()
     for number in PAPERS_EXITS:
         at = network.exits[number]
         block = at.rpartition(".")[0]
         net = split(network, block if block in network.exits else at, SHAPE)
         p = partition(EarlyExitModel(net, Affine(), Huffman(), exits=[at]))
-        lines.append(
-            f"| {number} | {4 * p.device_weights / KB:,.1f} ({4 * p.exit_weights / KB:,.1f}) "
-            f"| {p.device_macs / 1e6:.1f} ({p.exit_macs / 1e6:.2f}) | {4 * p.edge_weights / KB:,.1f} "
-            f"| {p.edge_macs / 1e6:.1f} | {p.values / KB:.1f} |"
-        )
-    return "\n".join(lines) + "\n"
+        device = f"{4 * p.device_weights / KB:,.1f} ({4 * p.exit_weights / KB:,.1f})"
+        work = f"{p.device_macs / 1e6:.1f} ({p.exit_macs / 1e6:.2f})"
+        server = f"{4 * p.edge_weights / KB:,.1f}", f"{p.edge_macs / 1e6:.1f}"
+        rows.append([number, device, work, *server, f"{p.values / KB:.1f}"])
+    return markdown_table(headings, rows, "r")
 
 
 def rate_table(protocol: Protocol, cut: Cut, rate: str, weights: Sequence[float], found: Found) -> str:
     """Return Table III, IV or V: sizes of all codecs and accuracies over the weight of the rate."""
-    sign = "λ_e" if rate == ENTROPY else "λ_s"
-    lines = [
-        f"| {sign} | " + " | ".join(f"{name} KB" for name in CODECS) + " | entropy, bits | early % | final % |",
-        "|--:|" + "--:|" * (len(CODECS) + 3),
-    ]
+    rows = []
     for weight in weights:
         row = found[third_stage(protocol, cut, rate, weight).name]
-        sizes = " | ".join(f"{row['bytes'][name] / KB:.2f}" for name in CODECS)
-        early, final = (100 * accuracy for accuracy in row["accuracies"])
+        early, final = (f"{100 * accuracy:.1f}" for accuracy in row["accuracies"])
+        sizes = [f"{row['bytes'][name] / KB:.2f}" for name in CODECS]
         mark = " (collapsed)" if row["collapsed"] else ""
-        lines.append(f"| {weight:g} | {sizes} | {row['entropy_bits']:.2f} | {early:.1f} | {final:.1f}{mark} |")
-    return "\n".join(lines) + "\n"
+        rows.append([f"{weight:g}", *sizes, f"{row['entropy_bits']:.2f}", early, f"{final}{mark}"])
+    sign = "λ_e" if rate == ENTROPY else "λ_s"
+    headings = [sign, *(f"{name} KB" for name in CODECS), "entropy, bits", "early %", "final %"]
+    return markdown_table(headings, rows, "r")
 
 
 def savings_table(protocol: Protocol, found: Found, accuracy: float) -> str:
     """Return mean KB at a fixed accuracy, T_c free: raw without regularization against the best of each codec."""
-    key = f"{accuracy:g}"
-    lines = [
-        "| | raw, no rate | Huffman, no rate | Huffman, best rate | saved | ContextRANS, best rate | saved |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
+    table = []
     for heading, cut, rate, weights in protocol.tables:
-        rows = {w: found[third_stage(protocol, cut, rate, w).name]["cheapest"][key] for w in weights}
+        rows = {w: found[third_stage(protocol, cut, rate, w).name]["cheapest"][f"{accuracy:g}"] for w in weights}
         raw = _bytes(rows[0], "raw")
-        cells = [_kb(raw), _kb(_bytes(rows[0], "Huffman"))]
+        cells = [heading, _kb(raw), _kb(_bytes(rows[0], "Huffman"))]
         for codec in ("Huffman", "ContextRANS"):
             best, weight = min((_bytes(row, codec), w) for w, row in rows.items())
             saved = f"{100 * (1 - best / raw):.0f} %" if 0 < raw < math.inf and best < math.inf else "–"
             cells += [f"{_kb(best)} (λ {weight:g})" if best < math.inf else _kb(best), saved]
-        lines.append(f"| {heading} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        table.append(cells)
+    columns = ["Huffman, best rate", "saved", "ContextRANS, best rate", "saved"]
+    return markdown_table(["", "raw, no rate", "Huffman, no rate", *columns], table)
 
 
 def _bytes(cheapest: Mapping[str, Any], codec: str) -> float:
@@ -88,19 +81,15 @@ def _kb(size: float) -> str:
 
 def int8_table(protocol: Protocol, found: Found) -> str:
     """Return what INT8 costs in accuracy, and how honest the early exits are."""
-    lines = [
-        "| | early, float → INT8 % | final, float → INT8 % | calibration error | temperature | with it |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
+    rows = []
     for cut in protocol.cuts:
         row = found[second_stage(protocol, cut).name]
         pairs = zip(row["float_accuracies"], row["accuracies"], strict=True)
-        both = " | ".join(f"{100 * before:.2f} → {100 * after:.2f}" for before, after in pairs)
-        honest = (
-            f"{row['calibration_errors'][0]:.3f} | {row['temperatures'][0]:.2f} | {row['calibrated_errors'][0]:.3f}"
-        )
-        lines.append(f"| {cut.name} | {both} | {honest} |")
-    return "\n".join(lines) + "\n"
+        both = [f"{100 * before:.2f} → {100 * after:.2f}" for before, after in pairs]
+        honest = f"{row['calibration_errors'][0]:.3f}", f"{row['temperatures'][0]:.2f}"
+        rows.append([cut.name, *both, *honest, f"{row['calibrated_errors'][0]:.3f}"])
+    accuracies = [f"{which}, float → INT8 %" for which in ("early", "final")]
+    return markdown_table(["", *accuracies, "calibration error", "temperature", "with it"], rows)
 
 
 def figures(protocol: Protocol, found: Found, vanilla: float, out: Path) -> list[str]:
@@ -114,12 +103,10 @@ def figures(protocol: Protocol, found: Found, vanilla: float, out: Path) -> list
     by_size = {n: curve(row, "raw") for n, row in early.items()}
     panels = {
         "figure5_sizes": [Panel("", sizes, "number of the exit", "activation, float32 (KB)")],
-        "figure6_thresholds": [Panel("", by_threshold, "T_c", "accuracy, INT8 (%)")],
-        "figure7_raw": [Panel("", by_size, "raw KB an image, mean", "accuracy, INT8 (%)")],
+        "figure6_thresholds": [Panel("", by_threshold, "T_c", ACCURACY)],
+        "figure7_raw": [Panel("", by_size, "raw KB per image, mean", ACCURACY)],
     }
-    entropies: list[Panel] = []
-    accuracies: list[Panel] = []
-    coded: list[Panel] = []
+    entropies, accuracies, coded = list[Panel](), list[Panel](), list[Panel]()
     rates: dict[Cut, dict[str, list[tuple[float, float]]]] = {}
     for heading, cut, rate, weights in protocol.tables:
         runs = {weight: third_stage(protocol, cut, rate, weight) for weight in weights}
@@ -127,22 +114,17 @@ def figures(protocol: Protocol, found: Found, vanilla: float, out: Path) -> list
             traces = {f"λ {w:g}": run.entropies() for w, run in runs.items()}
             entropies.append(Panel(heading, traces, "training step", "entropy of the batch (bits)"))
         rows = {weight: found[run.name] for weight, run in runs.items()}
-        accuracies.append(
-            Panel(heading, {f"λ {w:g}": over_thresholds(row) for w, row in rows.items()}, "T_c", "accuracy, INT8 (%)")
-        )
+        found_accuracies = {f"λ {w:g}": over_thresholds(row) for w, row in rows.items()}
+        accuracies.append(Panel(heading, found_accuracies, "T_c", ACCURACY))
         usable = {w: row for w, row in rows.items() if not row["collapsed"]}
         rates.setdefault(cut, {})[rate] = [
             (row["bytes"]["Huffman"] / KB, 100 * row["accuracies"][-1]) for row in usable.values()
         ]
         kept = {f"λ {w:g}": curve(row, "Huffman") for w, row in usable.items()}
-        coded.append(Panel(heading, kept, "Huffman KB an image, mean", "accuracy, INT8 (%)"))
-    compared = [
-        Panel(
-            cut.name, each, "Huffman KB an image, all sent, a point for each λ", "accuracy of the final exit, INT8 (%)"
-        )
-        for cut, each in rates.items()
-        if len(each) > 1
-    ]
+        coded.append(Panel(heading, kept, "Huffman KB per image, mean", ACCURACY))
+    label = "Huffman KB per image, all sent, a point for each λ"
+    final = "accuracy of the final exit, INT8 (%)"
+    compared = [Panel(cut.name, each, label, final) for cut, each in rates.items() if len(each) > 1]
     panels |= {
         "figure8_entropy": entropies,
         "figure9_accuracy": accuracies,

@@ -30,13 +30,7 @@ from splitlearn.quantizers import MinMax
 RUNS = Path("runs/carra2023")
 OUT = Path("docs/results/carra2023")
 BITS = range(2, 9)
-FILES = {
-    "JPEG": (25, 50, 75, 90),
-    "WebP": (25, 50, 75, 90),
-    "AVIF": (25, 50),
-    "JPEG2000": (30, 36),
-    "HEIC": (25, 45),
-}
+FILES = {"JPEG": (25, 50, 75, 90), "WebP": (25, 50, 75, 90), "AVIF": (25, 50), "JPEG2000": (30, 36), "HEIC": (25, 45)}
 
 
 def measure(subject: Subject) -> None:

@@ -12,7 +12,7 @@ from scripts.papers.common.rate_study import Subject, read_points
 from splitlearn.analysis import RatePoint
 from splitlearn.analysis.rate_points import cheapest
 from splitlearn.files import write_json
-from splitlearn.reporting import plot_rates, rates_markdown, write_records
+from splitlearn.reporting import markdown_table, plot_rates, rates_markdown, write_records
 
 LOSS = 0.01  # how far below the unsplit network a setting may score
 OURS = "clipped, by predictions"
@@ -176,24 +176,18 @@ file's boxes and parameter sets; no variant is left out of them.
 
 def headline(found: Sequence[Found]) -> str:
     """Return the table of the cheapest settings."""
-    columns = [
-        ("min–max", "run-length"),
-        ("min–max", "ContextRANS"),
-        (PAPER, "TruncatedUnary"),
-        (UNCLIPPED, "ContextRANS"),
-    ]
-    columns.append((OURS, "ContextRANS"))
-    names = [" + ".join(column) for column in columns]
-    lines = [f"| network, cut | unsplit % | {' | '.join(names)} | image file | ÷ run-length | ÷ min–max, same code |"]
-    lines.append("|---|--:|" + "--:|" * (len(columns) + 3))
+    columns = [("min–max", "run-length"), ("min–max", "ContextRANS"), (PAPER, "TruncatedUnary")]
+    columns += [(UNCLIPPED, "ContextRANS"), (OURS, "ContextRANS")]
+    rows = []
     for each in found:
         best = [each.best(*column) for column in columns]
         image = cheapest(each.files, each.unsplit - LOSS)
         cells = [_cell(p, each.count(*column)) for p, column in zip(best, columns, strict=True)]
         cells.append(f"{image.method}, {_cell(image, len(each.files))}" if image else MISSING)
-        cells += [_share(best[-1], best[0]), _share(best[-1], best[1])]
-        lines.append(f"| {each.subject.name} | {100 * each.unsplit:.2f} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        shares = _share(best[-1], best[0]), _share(best[-1], best[1])
+        rows.append([each.subject.name, f"{100 * each.unsplit:.2f}", *cells, *shares])
+    headings = ["network, cut", "unsplit %", *map(" + ".join, columns), "image file"]
+    return markdown_table([*headings, "÷ run-length", "÷ min–max, same code"], rows)
 
 
 def _share(ours: RatePoint | None, other: RatePoint | None) -> str:
@@ -204,15 +198,13 @@ def bits_table(found: Sequence[Found]) -> str:
     """Return bits per element of the paper's methods and ours, and what they gain over HEVC."""
     columns = [(method, "TruncatedUnary") for method in (PAPER, MEASURED, UNCLIPPED, *CONSTRAINED)]
     columns += [(OURS, "ContextRANS"), (HEVC, HEVC)]
-    names = [method if method == codec else f"{method} + {codec}" for method, codec in columns]
-    over = f"{PAPER} over HEVC | ours over HEVC"
-    lines = [f"| network, cut | {' | '.join(names)} | {over} |", "|---|" + "--:|" * (len(columns) + 2)]
+    rows = []
     for each in found:
-        bits = [each.best(*column) for column in columns]
-        cells = [f"{p.bits_per_element:.2f}" if p else MISSING for p in bits]
+        bits = [f"{p.bits_per_element:.2f}" if p else MISSING for p in (each.best(*column) for column in columns)]
         gains = [_over_hevc(each, PAPER, "TruncatedUnary"), _over_hevc(each, OURS, "ContextRANS")]
-        lines.append(f"| {each.subject.name} | {' | '.join(cells + gains)} |")
-    return "\n".join(lines) + "\n"
+        rows.append([each.subject.name, *bits, *gains])
+    names = [method if method == codec else f"{method} + {codec}" for method, codec in columns]
+    return markdown_table(["network, cut", *names, f"{PAPER} over HEVC", "ours over HEVC"], rows)
 
 
 def _over_hevc(found: Found, method: str, codec: str) -> str:

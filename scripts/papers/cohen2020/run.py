@@ -81,10 +81,7 @@ def ours(prepared: Callable[[], Study], levels: int, per_channel: bool) -> list[
         found = calibrate(
             study.model, study.calibration, CalibrationSettings(levels, per_channel=per_channel, stretches=(stretch,))
         ).model.coder
-        codecs: dict[str, Sequence[Codec]] = {
-            "ContextRANS": found.codecs,
-            "Huffman": [Huffman()] * len(found.codecs),
-        }
+        codecs: dict[str, Sequence[Codec]] = {"ContextRANS": found.codecs, "Huffman": [Huffman()] * len(found.codecs)}
         setting = f"{levels} levels × {stretch:g}, {'each channel' if per_channel else 'all channels'}"
         points += study.points(OURS, setting, found.quantizers, codecs)
     return points
@@ -105,11 +102,7 @@ def makers_of(subject: Subject) -> dict[str, Maker]:
     def modelled(statistics: LatentStatistics, levels: int) -> Clipped:
         return Clipped.between(*LaplaceLimits(subject.slope).of(statistics, levels), levels)
 
-    return {
-        "clipped, least error": measured,
-        "clipped, by model": modelled,
-        "unclipped": unclipped,
-    }
+    return {"clipped, least error": measured, "clipped, by model": modelled, "unclipped": unclipped}
 
 
 def papers(prepared: Callable[[], Study], method: str, maker: Maker, levels: int) -> list[RatePoint]:

@@ -16,22 +16,14 @@ from splitlearn.codecs import ContextRANS
 from splitlearn.config.loading import load_task
 from splitlearn.data import ImageFolder
 from splitlearn.models import SplitModel
-from splitlearn.reporting import plot_rates
+from splitlearn.reporting import markdown_table, plot_rates
 
 FOLDER = RUNS / "cifar10"
 STUDENT = "configs/matsubara2020/resnet20_student.yaml"
 TASK = "configs/datta2022/resnet20_layer2.yaml"
 UNIT = (
-    "--model.model.bottleneck",
-    "splitlearn.models.NormalizedSeparable",
-    "--model.model.bottleneck.channels",
-    "32",
-    "--model.model.bottleneck.stride",
-    "2",
-    "--model.optimizer.lr",
-    "0.02",
-    "--model.lr_scheduler.max_lr",
-    "0.02",
+    *("--model.model.bottleneck", "splitlearn.models.NormalizedSeparable", "--model.model.bottleneck.channels=32"),
+    *("--model.model.bottleneck.stride=2", "--model.optimizer.lr=0.02", "--model.lr_scheduler.max_lr=0.02"),
 )
 BOTH = ("--model.distillation", "splitlearn.losses.FeatureDistillation", "--model.distillation_weight", "2.0")
 WEIGHTS = {
@@ -64,22 +56,23 @@ def cifar_section(data: str, epochs: int, out: Path) -> str:
     """Train what is not trained by now, test it, and return the section of the page."""
     found = [_score(method, weight, data, epochs) for method, weights in WEIGHTS.items() for weight in weights]
     unsplit = json.loads(Path("checkpoints/resnet20_cifar10_jpeg.json").read_text())["metrics"]["test/accuracy"]
-    lines = [
-        "## Distillation against the task's loss: ResNet-20, CIFAR-10 as JPEG\n",
-        f"The same bottleneck, cut and rate loss, {epochs} epochs each; unsplit {100 * unsplit:.2f} %.\n",
-        "| loss | rate weight | accuracy % | bytes/image | tables, once, bytes |",
-        "|---|--:|--:|--:|--:|",
-    ]
-    lines += [
-        f"| {s.method} | {s.rate_weight:g} | {100 * s.accuracy:.2f} | {s.bytes_per_image:.1f} | {s.table_bytes} |"
+    rows = [
+        [s.method, f"{s.rate_weight:g}", f"{100 * s.accuracy:.2f}", f"{s.bytes_per_image:.1f}", s.table_bytes]
         for s in found
     ]
     curves = {
         method: sorted((s.bytes_per_image, s.accuracy) for s in found if s.method == method) for method in WEIGHTS
     }
     plot_rates(curves, unsplit, out / "cifar10.png", "ResNet-20, layer2, CIFAR-10 as JPEG", "top-1 accuracy (%)")
-    lines += ["", "![accuracy against bytes](cifar10.png)\n", compare_curves(curves)]
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            "## Distillation against the task's loss: ResNet-20, CIFAR-10 as JPEG\n",
+            f"The same bottleneck, cut and rate loss, {epochs} epochs each; unsplit {100 * unsplit:.2f} %.\n",
+            markdown_table(["loss", "rate weight", "accuracy %", "bytes/image", "tables, once, bytes"], rows),
+            "![accuracy against bytes](cifar10.png)\n",
+            compare_curves(curves),
+        ]
+    )
 
 
 def compare_curves(curves: dict[str, list[tuple[float, float]]]) -> str:

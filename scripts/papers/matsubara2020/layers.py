@@ -13,7 +13,7 @@ from splitlearn.analysis.advice import advice
 from splitlearn.analysis.detector_profile import core_modules
 from splitlearn.files import whole_file
 from splitlearn.models import RedesignedLayer1, faster_rcnn, keypoint_rcnn, mask_rcnn
-from splitlearn.reporting import plot_parameters, plot_sizes
+from splitlearn.reporting import markdown_table, plot_parameters, plot_sizes
 
 INPUT = (3, 800, 800)
 DETECTORS = {"Faster R-CNN": faster_rcnn, "Mask R-CNN": mask_rcnn, "Keypoint R-CNN": keypoint_rcnn}
@@ -52,21 +52,17 @@ def _profiled(name: str, backbone: str) -> list[ModuleProfile]:
 
 
 def _bottlenecks() -> str:
-    lines = [
-        "The bottleneck's tensor, C×(H/4 + 4)×(W/4 + 4), against the input's; of the paper 80.3 to 93.4 % saved:\n",
-        "| C | shape | relative size % | saved % | encoder parameters | all parameters |",
-        "|--:|---|--:|--:|--:|--:|",
-    ]
+    rows = []
     for channels in CHANNELS:
         block = RedesignedLayer1(channels=channels)
         with torch.no_grad():
             shape = block.to("meta").encoder(torch.empty(1, 64, INPUT[1] // 4, INPUT[2] // 4, device="meta")).shape[1:]
         share = 100 * shape.numel() / torch.Size(INPUT).numel()
-        sizes = (sum(p.numel() for p in module.parameters()) for module in (block.encoder, block))
-        counts = " | ".join(f"{size:,}" for size in sizes)
-        text = "×".join(map(str, shape))
-        lines.append(f"| {channels} | {text} | {share:.1f} | {100 - share:.1f} | {counts} |")
-    return "\n".join(lines) + "\n"
+        counts = [f"{sum(p.numel() for p in module.parameters()):,}" for module in (block.encoder, block)]
+        rows.append([channels, "×".join(map(str, shape)), f"{share:.1f}", f"{100 - share:.1f}", *counts])
+    said = "The bottleneck's tensor, C×(H/4 + 4)×(W/4 + 4), against the input's; of the paper 80.3 to 93.4 % saved:"
+    headings = ["C", "shape", "relative size %", "saved %", "encoder parameters", "all parameters"]
+    return f"{said}\n\n{markdown_table(headings, rows, 'rlr')}"
 
 
 def _write(rows: list[tuple[str, str, ModuleProfile]], path: Path) -> None:

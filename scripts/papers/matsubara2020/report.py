@@ -10,7 +10,7 @@ from pathlib import Path
 from scripts.papers.matsubara2020.points import FLOAT, TABLE_IMAGES, Point
 from scripts.papers.matsubara2020.runs import NAMES, Student, Teacher, seconds
 from splitlearn.files import whole_file
-from splitlearn.reporting import plot_rates
+from splitlearn.reporting import markdown_table, plot_rates
 
 KB = 1024
 KEPT = 0.9  # of the teacher's precision, at the least
@@ -70,59 +70,48 @@ def detector_section(found: Found, out: Path) -> str:
 def _students_table(found: Found) -> str:
     """Fig. 5: precision of what is not quantized against the size of the tensor."""
     keys = list(found.whole.scores)
-    head = " | ".join(f"{key} %" for key in keys)
-    lines = [
-        "Students, nothing quantized (as Fig. 5, which has HND alone):\n",
-        f"| C | method | tensor / input % | {head} | boxes, of the teacher's % | processor minutes of training |",
-        "|--:|---|--:|" + "--:|" * (len(keys) + 2),
-    ]
+    rows = []
     for student, points in found.students.items():
         point = next(p for p in points if p.setting == FLOAT)
-        scores = " | ".join(f"{100 * point.scores[key]:.1f}" for key in keys)
-        share = 100 * point.scores["map"] / found.whole.scores["map"]
+        scores = [f"{100 * point.scores[key]:.1f}" for key in keys]
+        share = f"{100 * point.scores['map'] / found.whole.scores['map']:.1f}"
         time = seconds(student.folder)
         minutes = "–" if time is None else f"{time / 60:.0f}"
-        size = 100 * point.relative_size
-        lines.append(f"| {student.channels} | {student.label} | {size:.1f} | {scores} | {share:.1f} | {minutes} |")
-    return "\n".join(lines) + "\n"
+        rows.append([student.channels, student.label, f"{100 * point.relative_size:.1f}", *scores, share, minutes])
+    headings = ["C", "method", "tensor / input %", *(f"{key} %" for key in keys)]
+    headings += ["boxes, of the teacher's %", "processor minutes of training"]
+    return f"Students, nothing quantized (as Fig. 5, which has HND alone):\n\n{markdown_table(headings, rows, 'rlr')}"
 
 
 def _errors_table(found: Found) -> str:
     """How well layers are copied, which tells why precision is kept or lost."""
-    layers = found.teacher.protocol.layers
-    lines = [
-        "How far the students' layers are from the teacher's on these images, squared error over energy, in %:\n",
-        f"| C | method | {' | '.join(layer.removeprefix('backbone.body.') for layer in layers)} |",
-        "|--:|---|" + "--:|" * len(layers),
-    ]
-    for student, errors in found.errors.items():
-        row = " | ".join(f"{100 * error:.1f}" for error in errors)
-        lines.append(f"| {student.channels} | {student.label} | {row} |")
-    return "\n".join(lines) + "\n"
+    layers = [layer.removeprefix("backbone.body.") for layer in found.teacher.protocol.layers]
+    rows = [[s.channels, s.label, *(f"{100 * error:.1f}" for error in errors)] for s, errors in found.errors.items()]
+    said = "How far the students' layers are from the teacher's on these images, squared error over energy, in %:"
+    return f"{said}\n\n{markdown_table(['C', 'method', *layers], rows, 'rlr')}"
 
 
 def _bytes_table(found: Found) -> str:
     """Return what every way of sending costs."""
     jpeg = found.image("image as it is").bytes_per_image or 1
-    lines = [
-        "Real bytes, with headers; of each number of bits the smallest codec, chosen on these images. Static tables "
-        f"are fitted to {TABLE_IMAGES} training images and cross once, beside the payloads. JPEG is made of decoded "
-        "pixels: where the data set's own files are JPEG, it is the second generation.\n",
-        "| C | sent | bits, quality | codec | KB/image | of JPEG q95 | tables, once, KB | boxes map % | masks map % |",
-        "|--:|---|---|---|--:|--:|--:|--:|--:|",
-    ]
     rows: list[Point] = list(found.inputs)
     for points in found.students.values():
         for setting in dict.fromkeys(p.setting for p in points if p.setting != FLOAT):
             best = cheapest([p for p in points if p.setting == setting], -2)
             rows += [best] if best else []
+    cells = []
     for p in rows:
         masks = f"{100 * p.scores['map_masks']:.1f}" if "map_masks" in p.scores else "–"
-        size, boxes = p.bytes_per_image or 0, 100 * p.scores["map"]
-        way = f"{p.channels or '–'} | {p.method} | {p.setting} | {p.codec}"
-        rate = f"{size / KB:.2f} | {size / jpeg:.3f} | {p.table_bytes / KB:.1f}"
-        lines.append(f"| {way} | {rate} | {boxes:.1f} | {masks} |")
-    return "\n".join(lines) + "\n"
+        size = p.bytes_per_image or 0
+        rate = f"{size / KB:.2f}", f"{size / jpeg:.3f}", f"{p.table_bytes / KB:.1f}"
+        cells.append([p.channels or "–", p.method, p.setting, p.codec, *rate, f"{100 * p.scores['map']:.1f}", masks])
+    said = (
+        "Real bytes, with headers; of each number of bits the smallest codec, chosen on these images. Static tables "
+        f"are fitted to {TABLE_IMAGES} training images and cross once, beside the payloads. JPEG is made of decoded "
+        "pixels: where the data set's own files are JPEG, it is the second generation."
+    )
+    headings = ["C", "sent", "bits, quality", "codec", "KB/image", "of JPEG q95", "tables, once, KB", "boxes map %"]
+    return f"{said}\n\n{markdown_table([*headings, 'masks map %'], cells, 'rlllr')}"
 
 
 def _expectations(found: Found) -> str:

@@ -64,8 +64,8 @@ def with_gradient(rate: Callable[[Tensor], Tensor], values: Tensor) -> tuple[Ten
 def in_torch(rate: Callable[[Tensor], Tensor], values: Tensor) -> tuple[Tensor, Tensor]:
     """Return the same without compiled loops."""
     with (
-        patch.object(entropy, "_count_compiled", entropy._count),
-        patch.object(entropy, "_look_up_compiled", entropy._look_up),
+        patch.object(entropy, "count_compiled", entropy.count_in_torch),
+        patch.object(entropy, "look_up_compiled", entropy.look_up),
     ):
         return with_gradient(rate, values)
 

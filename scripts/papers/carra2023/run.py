@@ -15,13 +15,13 @@ takes an hour and a half a core, and there are 21 of them: use --only, or a mach
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from scripts.papers.carra2023.report import report
-from scripts.papers.common.rate_study import Study, Subject, cached, claim, measured, prepare, run_all
-from scripts.papers.common.subjects import add_folders, chosen, subjects
+from scripts.papers.common.rate_study import Points, Study, Subject
+from scripts.papers.common.subjects import measure_all
 from splitlearn.analysis import RatePoint
 from splitlearn.codecs import Codec, ContextRANS, Deflate, Huffman, RunLength
 from splitlearn.models import ImageFile
@@ -35,21 +35,16 @@ FILES = {"JPEG": (25, 50, 75, 90), "WebP": (25, 50, 75, 90), "AVIF": (25, 50), "
 
 def measure(subject: Subject) -> None:
     """Measure all points of a subject that are not there yet."""
-    folder = RUNS / subject.slug
-    claim(folder, subject)
-    study = cache(lambda: prepare(subject))
-    cached(folder, "unsplit", lambda: [RatePoint("unsplit", "", "none", 256, study().unsplit(), 0.0, 0.0, 0)])
+    points = Points(RUNS / subject.slug, subject)
     for n in BITS:
-        cached(folder, f"min_max_{n}", partial(min_max, study, n))
-    if subject.image_files:
-        for format, qualities in FILES.items():
-            for quality in qualities:
-                cached(folder, f"{format}_{quality}", partial(image_file, study, format, quality))
+        points.add(f"min_max_{n}", partial(min_max, bits=n))
+    for format, qualities in FILES.items() if subject.image_files else ():
+        for quality in qualities:
+            points.add(f"{format}_{quality}", partial(image_file, format=format, quality=quality))
 
 
-def min_max(prepared: Callable[[], Study], bits: int) -> list[RatePoint]:
+def min_max(study: Study, bits: int) -> list[RatePoint]:
     """The paper's quantizer, in its code and in others."""
-    study = prepared()
     quantizers = [MinMax(bits) for _ in study.model.coder.quantizers]
     count = len(quantizers)
     codecs: dict[str, Sequence[Codec]] = {
@@ -61,22 +56,15 @@ def min_max(prepared: Callable[[], Study], bits: int) -> list[RatePoint]:
     return study.points("min–max", f"{bits} bits", quantizers, codecs)
 
 
-def image_file(prepared: Callable[[], Study], format: str, quality: int) -> list[RatePoint]:
+def image_file(study: Study, format: str, quality: int) -> list[RatePoint]:
     """The image itself, sent to the whole network."""
     setting = f"{quality} dB" if format == "JPEG2000" else f"quality {quality}"
-    study = prepared()
     return study.end_to_end(format, setting, study.input_model(ImageFile(format, quality)))
 
 
 def main() -> None:
     """Measure what is missing, and write tables, CSV and plots."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    add_folders(parser)
     parser.add_argument("--video", type=Path, help="a video of a still camera, for Fig. 3; needs the extra video")
-    parser.add_argument("--workers", type=int, default=2, help="networks at a time, one thread each")
-    options = parser.parse_args()
-    found = subjects(options)
-    if not found:
-        parser.error("name a folder of data, e.g. --cifar10 FOLDER")
-    run_all(measure, chosen(found, options), options.workers)
-    report(measured(found, RUNS), RUNS, OUT, options.video)
+    found, options = measure_all(parser, measure, RUNS)
+    report(found, RUNS, OUT, options.video)

@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from scripts.papers.cohen2020.report import CONSTRAINED, OURS, report
-from scripts.papers.common.rate_study import Study, Subject, cached, claim, measured, prepare, run_all
-from scripts.papers.common.subjects import add_folders, chosen, subjects
+from scripts.papers.common.rate_study import Points, Study, Subject
+from scripts.papers.common.subjects import measure_all
 from splitlearn.analysis import RatePoint
 from splitlearn.codecs import Codec, ContextRANS, Huffman, TruncatedUnary
-from splitlearn.deploy import CalibrationSettings, calibrate
+from splitlearn.deploy import Calibration, CalibrationSettings, calibrate
 from splitlearn.models import ImageFile, TiledFeatures
 from splitlearn.quantizers import (
     Clipped,
@@ -49,38 +49,34 @@ HEVC = (20, 35, 50)
 
 def measure(subject: Subject) -> None:
     """Measure all points of a subject that are not there yet."""
-    folder = RUNS / subject.slug
-    claim(folder, subject)
-    study = cache(lambda: prepare(subject))
-    cached(folder, "unsplit", lambda: [RatePoint("unsplit", "", "none", 256, study().unsplit(), 0.0, 0.0, 0)])
+    points = Points(RUNS / subject.slug, subject)
     for n in OUR_LEVELS:
         for kind in (True, False):
-            cached(folder, f"ours_{'channel' if kind else 'tensor'}_{n}", partial(ours, study, n, kind))
+            points.add(f"ours_{'channel' if kind else 'tensor'}_{n}", partial(ours, levels=n, per_channel=kind))
     makers = makers_of(subject)
     for n in LEVELS:
         for method, maker in makers.items():
             name = f"{method.replace(' ', '_').replace(',', '')}_{n}"
-            cached(folder, name, partial(papers, study, method, maker, n))
+            points.add(name, partial(papers, method=method, maker=maker, levels=n))
     for lengths in (IdealLengths(), TruncatedUnaryLengths()):
         for weight in ENTROPY_WEIGHTS:
-            name = f"{type(lengths).__name__}_{weight:g}"
-            cached(folder, name, partial(constrained, study, lengths, weight))
+            points.add(f"{type(lengths).__name__}_{weight:g}", partial(constrained, lengths=lengths, weight=weight))
     for quality in HEVC if subject.hevc else ():
-        cached(folder, f"hevc_{quality}", partial(hevc, study, quality))
+        points.add(f"hevc_{quality}", partial(hevc, quality=quality))
 
 
-def ours(prepared: Callable[[], Study], levels: int, per_channel: bool) -> list[RatePoint]:
+def ours(study: Study, levels: int, per_channel: bool) -> list[RatePoint]:
     """Limits stretched as predictions for unlabelled images advise, once for each rate weight."""
-    study = prepared()
-    tried = calibrate(
-        study.model, study.calibration, CalibrationSettings(levels, per_channel=per_channel, stretches=STRETCHES)
-    ).trials
+
+    def calibrated(stretches: tuple[float, ...]) -> Calibration:
+        settings = CalibrationSettings(levels, per_channel=per_channel, stretches=stretches)
+        return calibrate(study.model, study.calibration, settings)
+
+    tried = calibrated(STRETCHES).trials
     best = {min(tried, key=lambda t: t.distance + weight * t.bits_per_element).stretch for weight in RATE_WEIGHTS}
     points = []
     for stretch in sorted(best):
-        found = calibrate(
-            study.model, study.calibration, CalibrationSettings(levels, per_channel=per_channel, stretches=(stretch,))
-        ).model.coder
+        found = calibrated((stretch,)).model.coder
         codecs: dict[str, Sequence[Codec]] = {"ContextRANS": found.codecs, "Huffman": [Huffman()] * len(found.codecs)}
         setting = f"{levels} levels × {stretch:g}, {'each channel' if per_channel else 'all channels'}"
         points += study.points(OURS, setting, found.quantizers, codecs)
@@ -105,9 +101,8 @@ def makers_of(subject: Subject) -> dict[str, Maker]:
     return {"clipped, least error": measured, "clipped, by model": modelled, "unclipped": unclipped}
 
 
-def papers(prepared: Callable[[], Study], method: str, maker: Maker, levels: int) -> list[RatePoint]:
+def papers(study: Study, method: str, maker: Maker, levels: int) -> list[RatePoint]:
     """One set of levels for all channels, in the paper's code and in ours."""
-    study = prepared()
     quantizers = [maker(statistics, levels) for statistics in study.statistics]
     codecs: dict[str, Sequence[Codec]] = {
         "TruncatedUnary": [TruncatedUnary()] * len(quantizers),
@@ -116,9 +111,9 @@ def papers(prepared: Callable[[], Study], method: str, maker: Maker, levels: int
     return study.points(method, f"{levels} levels", quantizers, codecs)
 
 
-def constrained(prepared: Callable[[], Study], lengths: CodeLengths, weight: float) -> list[RatePoint]:
+def constrained(study: Study, lengths: CodeLengths, weight: float) -> list[RatePoint]:
     """Entropy-constrained levels between the limits of least error, ends pinned."""
-    study, levels = prepared(), max(LEVELS)
+    levels = max(LEVELS)
     limits = [LeastError().of(statistics, levels) for statistics in study.statistics]
     quantizers = [
         entropy_constrained(statistics, *pair, levels, weight, lengths)
@@ -129,9 +124,8 @@ def constrained(prepared: Callable[[], Study], lengths: CodeLengths, weight: flo
     return study.points(method, f"{levels} levels, λ = {weight:g}", quantizers, codecs)
 
 
-def hevc(prepared: Callable[[], Study], quality: int) -> list[RatePoint]:
+def hevc(study: Study, quality: int) -> list[RatePoint]:
     """The features, in 8 bits between their extremes, as a grey picture in an HEVC intra frame."""
-    study = prepared()
     model = TiledFeatures(study.model.net, MinMax(8), ImageFile("HEIC", quality), study.model.normalize).eval()
     return study.end_to_end("HEVC on tiled features", f"quality {quality}", model)
 
@@ -139,11 +133,5 @@ def hevc(prepared: Callable[[], Study], quality: int) -> list[RatePoint]:
 def main() -> None:
     """Measure what is missing, and write tables, CSV and plots."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    add_folders(parser)
-    parser.add_argument("--workers", type=int, default=2, help="networks at a time, one thread each")
-    options = parser.parse_args()
-    found = [subject for subject in subjects(options) if "ResNet-20" not in subject.name]  # ResNet-32 stands for both
-    if not found:
-        parser.error("name a folder of data, e.g. --cifar10 FOLDER")
-    run_all(measure, chosen(found, options), options.workers)
-    report(measured(found, RUNS), RUNS, Path("runs/carra2023"), Path("docs/results/cohen2020"))
+    found, _ = measure_all(parser, measure, RUNS, left_out="ResNet-20")  # ResNet-32 stands for both
+    report(found, RUNS, Path("runs/carra2023"), Path("docs/results/cohen2020"))

@@ -7,7 +7,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -209,35 +209,37 @@ def _precision(task: DetectionTask, truth: Sequence[Boxes]) -> tuple[Score, str]
     return precision, "mAP50–95 (%)"
 
 
-def claim(folder: Path, subject: Subject) -> None:
-    """Note whose points a folder holds, or refuse it if they are another's.
+class Points:
+    """Points of a subject, each kept in a file of its own: a killed run goes on where it was.
+
+    Args:
+        folder: of the files.
+        subject: what is measured; its unsplit network is the first point.
 
     Raises:
         ValueError: if the folder's points were measured with other settings.
     """
-    mine = {"config": Path(subject.config).read_text(), **asdict(subject)}
-    mine = json.loads(json.dumps(mine, default=lambda path: path.name))
-    mine["overrides"] = [Path(word).name for word in subject.overrides]
-    if kept(folder / "subject", lambda: mine) != mine:
-        raise ValueError(f"{folder} holds points of other settings of {subject.name}: remove it to measure anew")
 
+    def __init__(self, folder: Path, subject: Subject) -> None:
+        mine = {"config": Path(subject.config).read_text(), **asdict(subject)}
+        mine = json.loads(json.dumps(mine, default=lambda path: path.name))
+        mine["overrides"] = [Path(word).name for word in subject.overrides]
+        if kept(folder / "subject", lambda: mine) != mine:
+            raise ValueError(f"{folder} holds points of other settings of {subject.name}: remove it to measure anew")
+        self.folder, self._study = folder, cache(lambda: prepare(subject))
+        self.add("unsplit", lambda study: [RatePoint("unsplit", "", "none", 256, study.unsplit(), 0.0, 0.0, 0)])
 
-def measured(subjects: Sequence[Subject], runs: Path) -> list[Subject]:
-    """Return the subjects of which there are points."""
-    return [subject for subject in subjects if (runs / subject.slug / "unsplit.json").is_file()]
+    def add(self, name: str, make: Callable[[Study], list[RatePoint]]) -> None:
+        """Keep the points that `make` returns in a file of this name, unless it is there."""
 
+        def told() -> list[dict[str, Any]]:
+            points = make(self._study())
+            for p in points:
+                score = f"{100 * p.score:.2f} %, {p.bytes_per_image:,.0f} B"
+                print(f"{self.folder.name}: {p.method}, {p.setting}, {p.codec}: {score}")
+            return [asdict(point) for point in points]
 
-def cached(folder: Path, name: str, make: Callable[[], list[RatePoint]]) -> None:
-    """Keep the points that `make` returns in a file, unless it is there."""
-
-    def told() -> list[dict[str, Any]]:
-        points = make()
-        for p in points:
-            score = f"{100 * p.score:.2f} %, {p.bytes_per_image:,.0f} B"
-            print(f"{folder.name}: {p.method}, {p.setting}, {p.codec}: {score}")
-        return [asdict(point) for point in points]
-
-    kept(folder / f"{name}.json", told)
+        kept(self.folder / f"{name}.json", told)
 
 
 def read_points(files: Iterable[Path]) -> list[RatePoint]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from scripts.papers.common.rate_study import Subject
+from scripts.papers.common.rate_study import Subject, run_all
 
 PUBLISHED = {
     "VGG16 features.9": ("configs/carra2023/vgg16.yaml", "features.9"),
@@ -71,6 +72,22 @@ def subjects(options: argparse.Namespace) -> list[Subject]:
     return found
 
 
-def chosen(found: list[Subject], options: argparse.Namespace) -> list[Subject]:
-    """Return those that --only names."""
-    return [subject for subject in found if options.only.lower() in subject.name.lower()]
+def measure_all(
+    parser: argparse.ArgumentParser, measure: Callable[[Subject], None], runs: Path, left_out: str | None = None
+) -> tuple[list[Subject], argparse.Namespace]:
+    """Measure what is missing; return the subjects of which there are points, and the options.
+
+    Args:
+        parser: of the script's own options.
+        measure: makes the points of one subject; several run at a time, in processes of their own.
+        runs: folder with a folder of points for each subject.
+        left_out: network that is not measured.
+    """
+    add_folders(parser)
+    parser.add_argument("--workers", type=int, default=2, help="networks at a time, one thread each")
+    options = parser.parse_args()
+    found = [subject for subject in subjects(options) if left_out is None or left_out not in subject.name]
+    if not found:
+        parser.error("name a folder of data, e.g. --cifar10 FOLDER")
+    run_all(measure, [each for each in found if options.only.lower() in each.name.lower()], options.workers)
+    return [each for each in found if (runs / each.slug / "unsplit.json").is_file()], options

@@ -51,11 +51,11 @@ def test_the_newest_version_counts(ran: Ran) -> None:
     run = Run(Path("runs/one"), ("a.yaml", "b.yaml"), ("--x", "1"))
     for number in (2, 10):
         (run.folder / f"version_{number}").mkdir(parents=True)
-        (run.folder / f"version_{number}" / "results.json").write_text(str(number))
+        (run.folder / f"version_{number}" / "results.json").write_text(json.dumps({"version": number}))
     (run.folder / "version_11").mkdir()
     assert run.newest("results.json") == run.folder / "version_10" / "results.json"
     assert run.newest("config.yaml") is None
-    assert run.tested("data") == 10
+    assert run.tested("data") == {"version": 10}
     assert not ran
     assert run.words == ("--config", "configs/trainer.yaml", "--config", "a.yaml", "--config", "b.yaml", "--x", "1")
 

@@ -136,7 +136,7 @@ class SoftHistogramEntropy(torch.autograd.Function):
         flat = ordered.contiguous().view(-1)
         last, width = bins - 1, high - low
         scale = torch.where(width > 0, last / width, 0.0)
-        count = _count_compiled if flat.device.type == "cpu" else _count
+        count = count_compiled if flat.device.type == "cpu" else count_in_torch
         index, counts, shares = count(flat, low, scale, last)
         frequencies = torch.zeros(bins, dtype=torch.float64, device=flat.device)
         frequencies[:-1] += counts - shares
@@ -157,7 +157,7 @@ class SoftHistogramEntropy(torch.autograd.Function):
         """Return the slope of each value's bin times the gradient that arrives."""
         index, slopes = ctx.saved_tensors
         slopes = slopes * gradient
-        flat = (_look_up_compiled if index.device.type == "cpu" else _look_up)(slopes, index)
+        flat = (look_up_compiled if index.device.type == "cpu" else look_up)(slopes, index)
         back = [ctx.order.index(dimension) for dimension in range(len(ctx.order))]
         values_gradient: Tensor = flat.view(ctx.sizes).permute(back)
         return values_gradient, None, None, None
@@ -182,7 +182,7 @@ def _over_processes(moments: tuple[Tensor, Tensor], count: int) -> tuple[Tensor,
     return first / total, (second / total - (first / total).square()).clamp(min=0)
 
 
-def _count(flat: Tensor, low: Tensor, scale: Tensor, last: int) -> tuple[Tensor, Tensor, Tensor]:
+def count_in_torch(flat: Tensor, low: Tensor, scale: Tensor, last: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return each value's bin (`last` for outliers), values in each bin, and their distances to its lower node."""
     position = (flat.double() - low) * scale
     inside = (position >= 0) & (position <= last)
@@ -193,7 +193,7 @@ def _count(flat: Tensor, low: Tensor, scale: Tensor, last: int) -> tuple[Tensor,
     return index.byte(), counts.double(), torch.bincount(index, share, minlength=last + 1)[:last]
 
 
-def _count_compiled(flat: Tensor, low: Tensor, scale: Tensor, last: int) -> tuple[Tensor, Tensor, Tensor]:
+def count_compiled(flat: Tensor, low: Tensor, scale: Tensor, last: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the same, in one pass."""
     index = np.empty(flat.numel(), np.uint8)
     counts, shares = np.zeros((LANES, last + 1), np.int64), np.zeros((LANES, last + 1))
@@ -202,12 +202,12 @@ def _count_compiled(flat: Tensor, low: Tensor, scale: Tensor, last: int) -> tupl
     return torch.from_numpy(index), *both
 
 
-def _look_up(slopes: Tensor, index: Tensor) -> Tensor:
+def look_up(slopes: Tensor, index: Tensor) -> Tensor:
     """Return the slope of each value's bin."""
     return slopes[index.int()]
 
 
-def _look_up_compiled(slopes: Tensor, index: Tensor) -> Tensor:
+def look_up_compiled(slopes: Tensor, index: Tensor) -> Tensor:
     """Return the same."""
     gradient = torch.empty(index.shape, dtype=slopes.dtype)
     _copy_slopes(index.numpy(), slopes.numpy(), gradient.numpy())

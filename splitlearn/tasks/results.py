@@ -75,7 +75,9 @@ def _is_figure(value: Any) -> bool:
 
 def run_record() -> dict[str, Any]:
     """Return date, command, machine and versions of this process: what a table of figures must say of itself."""
-    command = [Path(sys.argv[0]).name.replace("__main__.py", "splitlearn"), *map(without_passwords, sys.argv[1:])]
+    program = Path(sys.argv[0])
+    name = program.name.replace("__main__.py", "splitlearn") if program.is_absolute() else str(program)
+    command = [name, *map(without_passwords, sys.argv[1:])]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(command),

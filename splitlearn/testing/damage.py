@@ -1,4 +1,4 @@
-"""Damaged payloads for `scripts/fuzz_codecs`, whose head says what they are and what may come of them."""
+"""Damaged payloads for `fuzz_codecs`, whose head says what they are and what may come of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged and forged files for `scripts/fuzz_files`, whose head says what they are and what may come of them."""
+"""Damaged and forged files for `fuzz_files`, whose head says what they are and what may come of them."""
 
 from __future__ import annotations
 

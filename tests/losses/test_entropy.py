@@ -58,8 +58,8 @@ def test_value_and_gradient_are_those_of_the_dense_formula(kind: str, bins: int)
 @pytest.mark.parametrize("compiled", [True, False])
 def test_gradcheck(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not compiled:  # what runs on a GPU
-        monkeypatch.setattr(room, "_count_compiled", room._count)
-        monkeypatch.setattr(room, "_look_up_compiled", room._look_up)
+        monkeypatch.setattr(room, "count_compiled", room.count_in_torch)
+        monkeypatch.setattr(room, "look_up_compiled", room.look_up)
     values = torch.rand(2, 3, 5, dtype=torch.float64) * 1.2 - 0.1  # some beyond the limits
     assert torch.autograd.gradcheck(lambda x: entropy(x, 0.0, 1.0, 12), values.requires_grad_(), eps=1e-7)
 
@@ -68,7 +68,7 @@ def test_gradcheck(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_ways_of_counting_agree(kind: str) -> None:
     low, scale = torch.tensor([-1.5, 70], dtype=torch.float64)
     how = sample(kind).flatten(), low, scale, 255
-    for mine, other in zip(room._count_compiled(*how), room._count(*how), strict=True):
+    for mine, other in zip(room.count_compiled(*how), room.count_in_torch(*how), strict=True):
         assert mine.dtype == other.dtype
         assert torch.allclose(mine, other, rtol=1e-12)
 

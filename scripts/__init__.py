@@ -1,0 +1,1 @@
+"""Demo, tests and environment; papers rebuilt, and benchmarks."""

@@ -1,0 +1,1 @@
+"""Tables and figures of papers, rebuilt: one folder a paper."""

@@ -1,0 +1,1 @@
+"""Beysens et al. 2023: early exits with compressible activations."""

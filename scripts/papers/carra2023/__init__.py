@@ -1,0 +1,1 @@
+"""Carra & Neglia 2023: min–max quantization and run-length coding."""

@@ -1,0 +1,1 @@
+"""Cohen, Choi & Bajić 2020: clipped quantizers without retraining."""

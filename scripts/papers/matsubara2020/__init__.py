@@ -1,0 +1,1 @@
+"""Matsubara & Levorato 2020: split R-CNN detectors, distilled."""

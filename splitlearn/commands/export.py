@@ -8,6 +8,7 @@ from typing import Any
 
 from splitlearn.discovery import with_current_paths
 
+FILES = {"weights", "path", "root"}  # settings that name files, which may have been moved since
 WHOLE = {"limit_test_batches": 1.0, "fast_dev_run": False}  # the trainer's settings of a test of all images
 
 
@@ -70,8 +71,10 @@ def export_checkpoint(
     from splitlearn.models import CompressionModel
     from splitlearn.tasks.loading import config_of, read_checkpoint
 
+    content = read_checkpoint(ckpt_path)
     task = load_task(ckpt_path, config and config["model"])
-    settings = with_current_paths(config or config_of(read_checkpoint(ckpt_path), ckpt_path))
+    settings = with_current_paths(config or config_of(content, ckpt_path))
+    _check_trained_with(settings, content, ckpt_path)
     metrics = {} if results is None else _metrics(results, ckpt_path, settings)
     model = task.get_submodule("model")
     if isinstance(model, CompressionModel):
@@ -86,6 +89,31 @@ def export_checkpoint(
     Console().print(
         f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes; record: {record}", soft_wrap=True
     )
+
+
+def _check_trained_with(settings: Mapping[str, Any], content: Mapping[str, Any], ckpt_path: Path) -> None:
+    """Refuse settings that describe another model than those that the checkpoint holds, but for where files lie.
+
+    Raises:
+        ValueError: if they do.
+    """
+    from splitlearn.tasks.loading import CONFIG_KEY
+
+    given, trained = _model(settings), _model(with_current_paths(content.get(CONFIG_KEY)))
+    if trained and (
+        names := [name for name in sorted({*given, *trained}) if _differ(given.get(name), trained.get(name))]
+    ):
+        raise ValueError(
+            f"{ckpt_path} was trained with another {', '.join(names)} of the model than the config says: give the "
+            "config.yaml of its own run"
+        )
+
+
+def _differ(given: Any, trained: Any) -> bool:
+    """Return whether two settings differ, but for the names of files and folders."""
+    if isinstance(given, Mapping) and isinstance(trained, Mapping):
+        return any(_differ(given.get(name), trained.get(name)) for name in {*given, *trained} - FILES)
+    return bool(given != trained)
 
 
 def _metrics(results: Path, ckpt_path: Path, settings: Mapping[str, Any]) -> dict[str, float]:

@@ -24,6 +24,8 @@ from splitlearn.config.monitors import check_monitors
 from splitlearn.config.named_weights import check_named_weights
 from splitlearn.config.precheck import TRAINER_COMMANDS
 from splitlearn.config.run_folder import RunFolder, experiment_folder, newest_checkpoint
+from splitlearn.config.same_data import check_same_data
+from splitlearn.data import ImageDataModule
 from splitlearn.discovery import with_current_paths
 from splitlearn.files import whole_file
 from splitlearn.models import CompressionModel
@@ -31,7 +33,14 @@ from splitlearn.processes import PARENT, Stopped
 from splitlearn.shortage import shortage
 from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, PredictionWriter, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.checkpoints import forget_others_files
-from splitlearn.tasks.loading import CONFIG_KEY, CheckpointError, check_layout, load_weights_into, read_checkpoint
+from splitlearn.tasks.loading import (
+    CLASSES_KEY,
+    CONFIG_KEY,
+    CheckpointError,
+    check_layout,
+    load_weights_into,
+    read_checkpoint,
+)
 
 register_type(torch.device, str, torch.device)  # StochasticWeightAveraging has one among its settings
 STRICT = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": CURRENT_PATHS}
@@ -64,6 +73,9 @@ class ConfigInCheckpoint(SaveConfigCallback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the settings, so that `splitlearn export` needs the checkpoint alone."""
         checkpoint[CONFIG_KEY] = self.settings
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, ImageDataModule):
+            checkpoint[CLASSES_KEY] = list(data.class_names)
 
 
 class SplitCLI(LightningCLI):
@@ -167,15 +179,23 @@ class SplitCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse a checkpoint of another architecture before anything runs."""
+        self._load_checkpoint()
+
+    def _load_checkpoint(self) -> dict[str, Any] | None:
+        """Return the content of the checkpoint that the settings name, once the model has taken its weights."""
         path = self.config[self.subcommand].get("ckpt_path")
-        if path is not None and path not in ("best", "hpc", "registry"):
-            content = read_checkpoint(path)
-            check_named_weights(self.model, self.settings[self.subcommand]["model"], content, path)
-            load_weights_into(self.model, content, path)
+        if path is None or path in ("best", "hpc", "registry"):
+            return None
+        content = read_checkpoint(path)
+        check_named_weights(self.model, self.settings[self.subcommand]["model"], content, path)
+        load_weights_into(self.model, content, path)
+        return content
 
     def before_test(self) -> None:
-        """Likewise, and warn that an untrained bottleneck is about to be tested."""
-        self.before_fit()
+        """Likewise, compare the data with those of training, and warn of an untrained bottleneck."""
+        if (content := self._load_checkpoint()) is not None:
+            settings = self.settings[self.subcommand]
+            check_same_data(self.datamodule, settings["data"], content, settings["ckpt_path"])
         model: Any = getattr(self.model, "model", None)
         is_new = self.config[self.subcommand].get("ckpt_path") is None
         if is_new and getattr(model, "coder", None) is not None and any(p.requires_grad for p in model.parameters()):

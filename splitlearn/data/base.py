@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning import LightningDataModule, Trainer
@@ -41,6 +41,9 @@ class ImageDataModule(LightningDataModule, ABC):
             say. Transforms of torchvision draw one set of random parameters for the whole batch. What it returns is
             looked at: another float type, uint8 and one channel are converted, normalized values refused.
     """
+
+    drawn_by: ClassVar[tuple[str, ...]] = ()
+    """Arguments that decide which images are test images, where training images are drawn from the same ones."""
 
     def __init__(
         self,

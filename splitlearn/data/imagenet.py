@@ -93,6 +93,8 @@ class LabelledImages(ImageDataModule):
         train_transform: augmentation of training batches; see `ImageDataModule`.
     """
 
+    drawn_by = ("labels", "train_size", "val_size", "seed")
+
     def __init__(
         self,
         root: str | Path,

@@ -20,6 +20,9 @@ from splitlearn.tasks.keep_frozen import FrozenError, check_frozen
 CONFIG_KEY = "splitlearn_config"
 """Where a checkpoint keeps the settings of the run that wrote it."""
 
+CLASSES_KEY = "splitlearn_classes"
+"""Where it keeps the names of the classes of the data that it was trained with."""
+
 REMEDY = "give the config that it was trained with, --config FILE, or --trust true if the file is yours"
 LAYOUT: dict[str, type] = {
     **{"epoch": int, "global_step": int, "pytorch-lightning_version": str, "callbacks": dict, "loops": dict},

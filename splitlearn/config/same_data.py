@@ -1,0 +1,57 @@
+"""Data that a checkpoint is tested on, beside those that it was trained with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from splitlearn.data import ImageDataModule
+from splitlearn.tasks import CheckpointError
+from splitlearn.tasks.loading import CLASSES_KEY, CONFIG_KEY
+
+
+def check_same_data(data: Any, settings: Any, content: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse to test on images that a checkpoint was trained on; warn of classes with other names.
+
+    Args:
+        data: as the config builds it; others than an `ImageDataModule` tell nothing and are not compared.
+        settings: the config's section `data`.
+        content: of the checkpoint.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: if training and test images are drawn from the same ones, and by other settings than then.
+    """
+    if not isinstance(data, ImageDataModule):
+        return
+    before, now = _arguments(_section(content.get(CONFIG_KEY))), _arguments(settings)
+    if before and _folder(before) == _folder(now):
+        for name in data.drawn_by:
+            if before.get(name) != now.get(name):
+                raise CheckpointError(
+                    f"{path} was trained on images that were drawn with {name} {before.get(name)}, and with {name} "
+                    f"{now.get(name)} it would be tested on some of these: set --data.{name} {before.get(name)}"
+                )
+    names, classes = content.get(CLASSES_KEY), list(data.class_names)
+    if isinstance(names, list) and len(names) == len(classes) and names != classes:
+        number = next(i for i, (a, b) in enumerate(zip(names, classes, strict=True)) if a != b)
+        print(
+            f"warning: {path} was trained with class {number} called {str(names[number])[:40]!r}, and these data call "
+            f"it {classes[number]!r}: if their order differs too, rename the classes, or scores mean nothing",
+            file=sys.stderr,
+        )
+
+
+def _section(config: Any) -> Any:
+    return config.get("data") if isinstance(config, Mapping) else None
+
+
+def _arguments(section: Any) -> Mapping[str, Any]:
+    arguments = section.get("init_args") if isinstance(section, Mapping) else None
+    return arguments if isinstance(arguments, Mapping) else {}
+
+
+def _folder(arguments: Mapping[str, Any]) -> str:
+    return str(Path(str(arguments.get("root"))).expanduser().resolve())

@@ -14,9 +14,9 @@ from config_rows import DATTA
 from splitlearn.analysis import profile_model
 from splitlearn.files import whole_file, write_json
 from splitlearn.models import resnet20
-from splitlearn.reporting import Axes, Comparison, Curve, curves_of, processor
+from splitlearn.reporting import Comparison, processor
 from splitlearn.reporting.sweep import write_trials
-from splitlearn.sweep import Study, Trial, bd_rate, frontier_of, rate_at
+from splitlearn.sweep import Axes, Curve, Study, Trial, bd_rate, curves_of, frontier_of, rate_at
 from splitlearn.tasks import run_record
 
 RUNS, OUT = Path("runs/datta2022"), Path("docs/results/datta2022")

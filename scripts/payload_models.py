@@ -22,8 +22,8 @@ from splitlearn.models import (
     EarlyExitModel,
     ImageFile,
     InputModel,
+    OperatingPoint,
     Pixels,
-    RatePoint,
     SplitModel,
     TiledFeatures,
     VariableRateModel,
@@ -105,7 +105,9 @@ def of_split(model: SplitModel | TiledFeatures, larger: bool = False) -> Subject
     model.eval().net.max_growth = GROWTH
     honest = model.compress(pictures(32, 32))
     largest = model.compress(pictures(64, 64, count=1)) if larger else honest[:1]
-    return Subject(model, Forger(model, honest + largest).draw, honest, largest, len(model.coder.carriers))
+    return Subject(
+        model, Forger(model, honest + largest).draw, honest, largest, len(model.coder.payload_coder.carriers)
+    )
 
 
 def several(parts: Sequence[Subject], whole: CompressionModel, honest: list[bytes]) -> Subject:
@@ -165,7 +167,7 @@ def bank() -> Subject:
         SplitModel(net, MinMax(bits), coder, partial(DepthwiseSeparable, channels=channels)).eval()
         for bits, coder, channels in ((4, codecs.RANS(), 4), (6, codecs.TruncatedUnary(), 8), (8, codecs.Raw(), 16))
     ]
-    points = [RatePoint(0.5 + rate / 10, 100.0 * rate) for rate in range(3)]
+    points = [OperatingPoint(0.5 + rate / 10, 100.0 * rate) for rate in range(3)]
     model = VariableRateModel.of(members, points).eval()
     found = [of_split(member) for member in members]
     forgers = [Forger(m, f.honest, (n, n, 0, 1, 2)) for n, (m, f) in enumerate(zip(members, found, strict=True))]
@@ -208,7 +210,9 @@ def detector(build: Callable[..., nn.Module], at: str, quantizer: Any, coder: co
     images = [pictures(*size, count=1)[0] for size in ((32, 48), (40, 30), (60, 60), (20, 70))]
     honest = model.compress(images)
     largest = model.compress([pictures(SIDE, SIDE, count=1)[0]])
-    return Subject(model, Forger(model, honest + largest).draw, honest, largest, len(model.coder.carriers))
+    return Subject(
+        model, Forger(model, honest + largest).draw, honest, largest, len(model.coder.payload_coder.carriers)
+    )
 
 
 def image_file(codec: ImageCodec, huge: int = 6000) -> Subject:

@@ -11,8 +11,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from splitlearn.analysis.profile import count_macs
-from splitlearn.models import Bottleneck, EarlyExitModel
+from splitlearn.models import Bottleneck, EarlyExitModel, count_macs
 
 
 @dataclass(frozen=True)

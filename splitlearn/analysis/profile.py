@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from splitlearn.analysis.detector_profile import is_rcnn, without_values
-from splitlearn.models import Bottleneck, SplitModel, check_name, crossing_tensors
+from splitlearn.models import check_name, crossing_tensors
 from splitlearn.shortage import of_machine
 
 TRIED = 8  # modules that are traced to find a cut which sends less than the input
@@ -106,41 +106,6 @@ def smaller_cut(model: nn.Module, input_shape: Sequence[int], beside: Collection
         if found.relative_crossing is not None and found.relative_crossing < 1:
             return found
     return None
-
-
-def count_macs(module: nn.Module, *inputs: Tensor) -> int:
-    """Return the multiply–accumulates of one call: convolutions, linear layers, matrix products and attention."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(*inputs)
-    return int(counter.get_total_flops()) // 2
-
-
-@dataclass(frozen=True)
-class Complexity:
-    """What bottlenecks add to a network, for one image.
-
-    Attributes:
-        parameters: of encoders and decoders.
-        encoder_macs: multiply–accumulates on the device.
-        decoder_macs: multiply–accumulates on the server.
-    """
-
-    parameters: int
-    encoder_macs: int
-    decoder_macs: int
-
-
-def complexity(model: SplitModel) -> Complexity:
-    """Return parameters and multiply–accumulates of a model's bottlenecks (Datta et al. 2022, Table III)."""
-    encoder_macs = decoder_macs = 0
-    units = cast("list[Bottleneck]", list(copy.deepcopy(model.coder.bottlenecks).to("meta").float().eval()))
-    for unit in units:
-        features = torch.zeros(1, *unit.shape, device="meta", dtype=torch.float32)
-        with torch.no_grad():
-            latent = unit.encoder(features)
-        encoder_macs += count_macs(unit.encoder, features)
-        decoder_macs += count_macs(unit.decoder, latent)
-    return Complexity(sum(p.numel() for p in model.coder.bottlenecks.parameters()), encoder_macs, decoder_macs)
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,9 @@ def analyze(
         raise UsageError(f"--images must be at least 1, got {images}")
     from rich.console import Console
 
-    from splitlearn.analysis import VideoError, cut_features
+    from splitlearn.analysis import cut_features
     from splitlearn.config.images import config_model, spread_batches
+    from splitlearn.data.video import VideoError
     from splitlearn.files import write_json
     from splitlearn.reporting.feature_analyses import RUNS, FeatureRun
     from splitlearn.tasks import run_record
@@ -116,7 +117,8 @@ def _video_features(model: SplitModel, video: Path, frames: int) -> CutFeatures:
     """Return the features of consecutive frames, scaled and cropped to the images that the network takes."""
     import torch
 
-    from splitlearn.analysis import cut_features, read_video
+    from splitlearn.analysis import cut_features
+    from splitlearn.data.video import read_video
 
     channels, *size = model.net.input_shape
     if channels != 3 or len(size) != 2:

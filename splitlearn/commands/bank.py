@@ -56,7 +56,7 @@ def bank(
 
     from splitlearn.deploy import BankError
     from splitlearn.reporting import CHOSEN_BY_TEST
-    from splitlearn.sweep import spread
+    from splitlearn.sweep import evenly_spaced_rates
     from splitlearn.tasks import run_record
     from splitlearn.tasks.results import read_results
 
@@ -64,7 +64,7 @@ def bank(
     frontier = axes.frontier(_those(study.trials(), where))
     if not frontier:
         raise UsageError(f"no trial of {sweep} has finished: splitlearn sweep goes on where it was")
-    chosen = [frontier[i] for i in spread([trial.metrics[axes.rate] for trial in frontier], rates)]
+    chosen = [frontier[i] for i in evenly_spaced_rates([trial.metrics[axes.rate] for trial in frontier], rates)]
     folders = [sweep / "trials" / f"{trial.number:03}" for trial in chosen]
     exports = _exports(chosen, folders)
     results = read_results(folders[0] / "results.json")

@@ -66,31 +66,23 @@ def export_checkpoint(
     from torch import nn
 
     from splitlearn.config.loading import load_task
-    from splitlearn.deploy import export_bottleneck, export_early_exit, export_network, write_record
-    from splitlearn.models import EarlyExitModel, InputModel, SplitModel
-    from splitlearn.tasks import DetectorTask, DistillationTask
+    from splitlearn.deploy import export_model, export_network, write_record
+    from splitlearn.models import CompressionModel
     from splitlearn.tasks.loading import config_of, read_checkpoint
 
     task = load_task(ckpt_path, config and config["model"])
     settings = with_current_paths(config or config_of(read_checkpoint(ckpt_path), ckpt_path))
     metrics = {} if results is None else _metrics(results, ckpt_path, settings)
     model = task.get_submodule("model")
-    trained: nn.Module = model
-    if isinstance(task, DistillationTask) and not isinstance(model, SplitModel):
-        path = export_network(model, out / "student.safetensors", metrics, task.trains)
-        trained = nn.ModuleList(model.get_submodule(name) for name in task.trains)
-    elif isinstance(task, DetectorTask):
-        path = export_network(model, out / "network.safetensors", metrics)
-    elif isinstance(model, EarlyExitModel):
-        path = export_early_exit(model, out / "early_exit.safetensors", metrics)
-    elif isinstance(model, SplitModel):
-        path, trained = export_bottleneck(model, out / "bottleneck.safetensors", metrics), model.coder.bottlenecks
-    elif isinstance(model, InputModel):
-        path, trained = export_network(model.network, out / "network.safetensors", metrics), model.network
+    if isinstance(model, CompressionModel):
+        path, part = export_model(model, out, metrics)
+    elif trained := getattr(task, "trains", None):  # parts of a student
+        path = export_network(model, out / "student.safetensors", metrics, trained)
+        part = nn.ModuleList(model.get_submodule(name) for name in trained)
     else:
-        raise ValueError(f"{ckpt_path} holds a {type(model).__name__}, of which nothing can be exported")
+        path, part = export_network(model, out / "network.safetensors", metrics), model
     record = write_record(path, metrics, settings, licence)
-    parameters = sum(p.numel() for p in trained.parameters())
+    parameters = sum(p.numel() for p in part.parameters())
     Console().print(
         f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes; record: {record}", soft_wrap=True
     )

@@ -45,11 +45,11 @@ def pareto(
         CHOSEN_BY_TEST,
         figures_table,
         frontier_table,
-        read_baseline,
         write_interactive,
         write_report,
     )
     from splitlearn.reporting.terminal import print_whole
+    from splitlearn.sweep import read_baseline
     from splitlearn.tasks import run_record
 
     study, axes = opened_sweep(out, storage, name, rate, score)

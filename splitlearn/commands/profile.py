@@ -34,10 +34,11 @@ def profile(
     shape = tuple(numbers("--input", input, takes, int, lambda sizes: len(sizes) == 3 and min(sizes) > 0))
     from rich.console import Console
 
-    from splitlearn.analysis import advice, core_modules, profile_model
+    from splitlearn.analysis import core_modules, profile_model
     from splitlearn.analysis.detector_profile import is_rcnn
     from splitlearn.analysis.profile import smaller_cut
     from splitlearn.models import backbone
+    from splitlearn.reporting.advice import advice
     from splitlearn.reporting.profile import profile_legend, profile_table, write_profile
     from splitlearn.reporting.terminal import print_whole
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from splitlearn.config.sweep_trial import ConfigTrial
-    from splitlearn.reporting import Axes, Report
-    from splitlearn.sweep import Study, Trial
+    from splitlearn.sweep import Axes, Frontiers, Study, Trial
 
 CACHES = ("float16", "float32", "uint8", "none")
 RATE, SCORE = "val/bits_per_pixel", "val/accuracy"
@@ -85,8 +84,7 @@ def sweep(
     from splitlearn.config.sweep_trial import ConfigTrial
     from splitlearn.data import DataError
     from splitlearn.data.held_out import HeldOutImages
-    from splitlearn.reporting import Axes
-    from splitlearn.sweep import Launcher, Space, SpaceError, Study, StudyError, launchers, run_sweep
+    from splitlearn.sweep import Axes, Launcher, Space, SpaceError, Study, StudyError, launchers, run_sweep
 
     try:
         drawn_from = Space.read(space)
@@ -193,7 +191,7 @@ def _report(study: Study, run: ConfigTrial, found: list[Trial], axes: Axes, by: 
         raise UsageError(f"no trial has finished: {found[0].error}")
 
 
-def _test_frontiers(study: Study, run: ConfigTrial, report: Report, trials: list[Trial]) -> str:
+def _test_frontiers(study: Study, run: ConfigTrial, report: Frontiers, trials: list[Trial]) -> str:
     """Test once what is on the frontiers and was not tested yet, once no trial is left; return what could not be."""
     from rich.progress import track
 
@@ -231,8 +229,7 @@ def opened_sweep(
     address = storage or str(folder / JOURNAL)
     if "://" not in address and not Path(address).is_file():
         raise UsageError(f"no sweep at {address}: name the --out that it was launched with, or its --storage")
-    from splitlearn.reporting import Axes
-    from splitlearn.sweep import Study, StudyError
+    from splitlearn.sweep import Axes, Study, StudyError
 
     try:
         study = Study(address, name or folder.name)

@@ -13,7 +13,7 @@ import torch
 from splitlearn.data import DataError, ImageDataModule
 from splitlearn.data.feature_cache import EXACT, MEASURED
 from splitlearn.deploy import answers, weights_id
-from splitlearn.models import SplitModel
+from splitlearn.models import CoderModel
 from splitlearn.outputs import init_args
 from splitlearn.tasks.predictions import image_names
 
@@ -43,7 +43,7 @@ def facts_of(data: Any) -> dict[str, Any] | None:
     return facts | {"classes": list(data.class_names)}
 
 
-def feature_key(model: SplitModel, data: ImageDataModule, precision: str, views: int) -> str:
+def feature_key(model: CoderModel, data: ImageDataModule, precision: str, views: int) -> str:
     """Return a name for what a head makes of data: another one if weights, layers, cut, data or augmentation differ.
 
     Files below `root` are told apart by their number, sizes and the time of the newest change.
@@ -52,7 +52,7 @@ def feature_key(model: SplitModel, data: ImageDataModule, precision: str, views:
     normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
     facts = [
         weights_id(model.net),
-        [f"{float(tensor.norm()):.4g}" for tensor in answers(model.net).values()],
+        [f"{float(tensor.norm()):.4g}" for name, tensor in answers(model).items() if name.startswith("network.")],
         model.net.at,
         list(model.net.shapes),
         normalize,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import torch
 from jsonargparse import Namespace
 from lightning import LightningDataModule, LightningModule, seed_everything
 
-from splitlearn.analysis import complexity
 from splitlearn.config.build import TASK, instantiated, parsed, plain, seed_of, trainer_of
 from splitlearn.config.messages import UsageError, one_sentence
 from splitlearn.config.monitors import check_monitors
@@ -21,14 +20,14 @@ from splitlearn.config.sweep_data import feature_key
 from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
 from splitlearn.data.feature_cache import is_complete
 from splitlearn.data.held_out import HeldOutImages
-from splitlearn.deploy import export_bottleneck
-from splitlearn.models import SplitModel
+from splitlearn.deploy import NothingToExportError, export_model
+from splitlearn.models import CoderModel
 from splitlearn.sweep.space import Value
 from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.keep_frozen import kept_types
 from splitlearn.tasks.trained_weights import load_trained, save_trained
 
-EXPORT, WEIGHTS = "bottleneck.safetensors", "trained.ckpt"  # in the folder of a trial
+WEIGHTS = "trained.ckpt"  # in the folder of a trial
 FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
 
 
@@ -94,9 +93,8 @@ class ConfigTrial:
             logger.log_metrics(measured, trainer.global_step)
             logger.save()
         metrics |= measured
-        if isinstance(task.model, SplitModel):
-            sizes = asdict(complexity(task.model))
-            metrics |= {f"bottleneck/{name}": float(value) for name, value in sizes.items()}
+        if (sizes := task.model.complexity()) is not None:
+            metrics |= {f"bottleneck/{name}": float(value) for name, value in asdict(sizes).items()}
         save_trained(task, self.folder(number) / WEIGHTS)
         self._write(number, task, metrics, config)
         return metrics
@@ -151,8 +149,9 @@ class ConfigTrial:
 
     def _write(self, number: int, task: Any, metrics: Mapping[str, float], config: Mapping[str, Any]) -> None:
         folder = self.folder(number)
-        if isinstance(task.model, SplitModel) and task.model.frozen:
-            export_bottleneck(task.model, folder / EXPORT, metrics)
+        if getattr(task.model, "frozen", False):
+            with suppress(NothingToExportError):
+                export_model(task.model, folder, metrics)
         write_results(folder, metrics, config, folder / WEIGHTS)
 
     def parse(self, values: Mapping[str, Value]) -> Namespace:
@@ -202,7 +201,7 @@ class ConfigTrial:
         """
         if self.features is None:
             return data
-        frozen = isinstance(model, SplitModel) and model.frozen
+        frozen = isinstance(model, CoderModel) and model.frozen
         if not frozen or not isinstance(data, ImageDataModule):
             raise UsageError(
                 f"features of {type(model).__name__} on {type(data).__name__} are not cached: launch with --cache none"

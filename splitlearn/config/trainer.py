@@ -18,7 +18,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from splitlearn.analysis import complexity
 from splitlearn.config.build import CURRENT_PATHS
 from splitlearn.config.messages import UsageError
 from splitlearn.config.monitors import check_monitors
@@ -27,7 +26,7 @@ from splitlearn.config.precheck import TRAINER_COMMANDS
 from splitlearn.config.run_folder import RunFolder, experiment_folder, newest_checkpoint
 from splitlearn.discovery import with_current_paths
 from splitlearn.files import whole_file
-from splitlearn.models import SplitModel
+from splitlearn.models import CompressionModel
 from splitlearn.processes import PARENT, Stopped
 from splitlearn.shortage import shortage
 from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, PredictionWriter, StopsAtOnce, quieten, write_results
@@ -177,9 +176,9 @@ class SplitCLI(LightningCLI):
     def before_test(self) -> None:
         """Likewise, and warn that an untrained bottleneck is about to be tested."""
         self.before_fit()
-        model = getattr(self.model, "model", None)
-        trained = isinstance(model, SplitModel) and any(p.requires_grad for p in model.parameters())
-        if trained and self.config[self.subcommand].get("ckpt_path") is None:
+        model: Any = getattr(self.model, "model", None)
+        is_new = self.config[self.subcommand].get("ckpt_path") is None
+        if is_new and getattr(model, "coder", None) is not None and any(p.requires_grad for p in model.parameters()):
             print("warning: this bottleneck is untrained; did you mean --ckpt_path last?", file=sys.stderr)
 
     before_validate = before_test
@@ -192,8 +191,9 @@ class SplitCLI(LightningCLI):
     def after_test(self) -> None:
         """Leave results.json in the run folder."""
         metrics = dict(self.trainer.callback_metrics)
-        if isinstance(self.model.model, SplitModel):
-            metrics |= {f"bottleneck/{name}": value for name, value in asdict(complexity(self.model.model)).items()}
+        model = self.model.model
+        sizes = model.complexity() if isinstance(model, CompressionModel) else None
+        metrics |= {} if sizes is None else {f"bottleneck/{name}": value for name, value in asdict(sizes).items()}
         if self.trainer.is_global_zero:
             path = self.config[self.subcommand].get("ckpt_path")
             tested = Path(path) if path is not None and Path(path).is_file() else None

@@ -8,8 +8,9 @@ from splitlearn.deploy.bottleneck_file import (
     load_bottleneck,
     read_export,
 )
-from splitlearn.deploy.calibration import Calibration, CalibrationSettings, Trial, calibrate, prediction_distance
+from splitlearn.deploy.calibration import Calibration, CalibrationSettings, StretchTrial, calibrate, prediction_distance
 from splitlearn.deploy.early_exit_file import export_early_exit
+from splitlearn.deploy.export import Exported, NothingToExportError, export_model
 from splitlearn.deploy.identity import answers, weights_id
 from splitlearn.deploy.record import write_record
 
@@ -18,12 +19,15 @@ __all__ = [
     "Calibration",
     "CalibrationSettings",
     "ExportError",
-    "Trial",
+    "Exported",
+    "NothingToExportError",
+    "StretchTrial",
     "answers",
     "calibrate",
     "export_bank",
     "export_bottleneck",
     "export_early_exit",
+    "export_model",
     "export_network",
     "load_bank",
     "load_bottleneck",

@@ -17,12 +17,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from splitlearn.analysis import complexity
 from splitlearn.codecs import Codec
 from splitlearn.deploy.identity import agree, answers, unordered_weights_id, weights_id
-from splitlearn.deploy.parts import PartError, described, rebuilt, rebuilt_module
+from splitlearn.deploy.parts import PartError, part_settings, rebuilt, rebuilt_module
 from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, crossing_shapes, split
 from splitlearn.models.images import like
+from splitlearn.models.modes import evaluating
 from splitlearn.models.tensor_file import DamagedFileError, bytes_of, read_tensors, save_tensors
 from splitlearn.quantizers import Quantizer
 from splitlearn.shortage import brief, of_machine
@@ -61,7 +61,7 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         tensors |= {f"codecs.{index}.{name}": torch.tensor(table) for name, table in codec.tables().items()}
     if model.normalize is not None:
         tensors |= {f"normalize.{name}": getattr(model.normalize, name).cpu() for name in ("mean", "std")}
-    tensors |= {f"answers.{name}": tensor for name, tensor in answers(model.net).items()}
+    tensors |= {f"answers.{name}": tensor for name, tensor in answers(model).items()}
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -69,11 +69,11 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         "weights_id": weights_id(model.net),
         "split": model.net.at,
         "input_shape": model.net.input_shape,
-        "bottlenecks": [described(unit) for unit in model.coder.bottlenecks],
-        "quantizers": [described(quantizer) for quantizer in model.coder.quantizers],
-        "codecs": [described(codec) for codec in model.coder.codecs],
+        "bottlenecks": [part_settings(unit) for unit in model.coder.bottlenecks],
+        "quantizers": [part_settings(quantizer) for quantizer in model.coder.quantizers],
+        "codecs": [part_settings(codec) for codec in model.coder.codecs],
         "tensors_id": tensors_id(tensors),
-        "complexity": asdict(complexity(model)),
+        "complexity": asdict(model.coder.complexity()),
         "metrics": dict(metrics or {}),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("splitlearn", "torch", "torchvision", "numpy")},
@@ -192,18 +192,14 @@ def _check_shapes(manifest: Mapping[str, Any], backbone: nn.Module, path: str | 
 
 def _try_without_memory(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> None:
     """Refuse images that a network refuses, by one that is the same number everywhere and so takes no memory."""
-    modes = [(module, module.training) for module in backbone.modules()]
     try:
-        with torch.no_grad():
-            backbone.eval()(like(backbone).new_zeros(()).expand(1, *manifest["input_shape"]))
+        with evaluating(backbone), torch.no_grad():
+            backbone(like(backbone).new_zeros(()).expand(1, *manifest["input_shape"]))
     except Exception as error:  # whatever another network makes of such images
         if of_machine(error):
             raise
         if "single memory location" not in str(error):  # of a network that writes to its image
             raise _of_another(manifest, path, error) from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _of_another(manifest: Mapping[str, Any], path: str | Path, error: Exception) -> ExportError:
@@ -221,11 +217,6 @@ def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Spl
     owners += [f"codecs.{i}." for i in range(len(codecs))] + ["normalize.", "answers."]
     if strangers := [name for name in tensors if not name.startswith(tuple(owners))]:
         raise PartError(f"its tensor {strangers[0][:60]} belongs to nothing that it describes")
-    if manifest["format_version"] > 2 and not agree(below("answers.", tensors), answers(net), like(net).dtype):
-        raise PartError(
-            f"this {net.name} has the weights of the network that it was trained in, but computes something else from "
-            "them (strides, dilations, activations, constants of its norms, its input): build the network as it was"
-        )
     model = SplitModel(
         net,
         quantizer=[rebuilt_module(q, Quantizer, below(f"quantizers.{i}.", tensors)) for i, q in enumerate(quantizers)],
@@ -246,7 +237,25 @@ def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Spl
     model.coder.bottlenecks = nn.ModuleList(found)  # they are trained; `requires_grad_()` lets them go on
     model = model.to(like(net).device).eval()
     _check_coders(model)
+    if manifest["format_version"] > 2:
+        _check_answers(model, below("answers.", tensors))
     return model
+
+
+def _check_answers(model: SplitModel, expected: Mapping[str, Tensor]) -> None:
+    found, dtype = answers(model), like(model.net).dtype
+    network, bottlenecks = (below(f"{part}.", found) for part in ("network", "bottlenecks"))
+    if not agree(network, below("network.", expected), dtype):
+        raise PartError(
+            f"this {model.net.name} has the weights of the network that it was trained in, but computes something else "
+            "from them (strides, dilations, activations, constants of its norms, its input): build it as it was then"
+        )
+    if not agree(bottlenecks, below("bottlenecks.", expected), dtype):
+        raise PartError(
+            "its bottleneck computes something else than the one that was exported, which has a state beside its "
+            "tensors and the arguments of its constructor: keep what it learns in parameters and persistent buffers, "
+            "what is set in arguments, and export it again"
+        )
 
 
 @torch.no_grad()

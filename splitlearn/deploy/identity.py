@@ -1,17 +1,19 @@
-"""How a file knows the network that its bottleneck was trained in: by its weights, and by what it makes of an image."""
+"""How a file knows network and bottleneck: by their weights, and by what they make of one image."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from splitlearn.models import Split
+from splitlearn.models import CoderModel, Split
 from splitlearn.models.images import like
+from splitlearn.models.modes import evaluating
 from splitlearn.models.tensor_file import bytes_of
 
 SAMPLES = 256  # of each tensor, at most: a kilobyte tells layers, strides and activations apart
@@ -34,30 +36,28 @@ def unordered_weights_id(net: Split) -> str:
 
 
 @torch.no_grad()
-def answers(net: Split) -> dict[str, Tensor]:
-    """Return samples of what a network makes of one image that is the same everywhere.
+def answers(model: CoderModel) -> dict[str, Tensor]:
+    """Return samples of what a network and its bottlenecks make of one image that is the same everywhere.
 
     Networks of the same weights differ in them if they differ in strides, dilations, activations, constants of their
     norms, or in what they do to their input. Of a detector only what crosses the cut is looked at: its boxes follow
-    thresholds, which may be set.
+    thresholds, which may be set. Quantizers are left out, since a rounding error may tip a symbol over.
 
     Returns:
-        For each tensor of real numbers that crosses, then of the output, up to 256 values at equal distances.
+        Up to 256 values at equal distances of each tensor of real numbers: `network.N` of those that cross and of the
+        output, `bottlenecks.N` of latents and reconstructions.
     """
+    net, coder = model.net, model.coder
     weight = like(net)
     values = torch.arange(math.prod(net.input_shape), dtype=torch.float64) * GOLDEN % 1
     image = values.reshape(1, *net.input_shape).to(weight.device, weight.dtype)
-    training = [(module, module.training) for module in net.modules()]
     full_precision = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    try:
-        with torch.autocast(weight.device.type, enabled=False), full_precision:
-            crossing = net.eval().head(image)
-            output = () if net.by_image else net.tail(*crossing)
-    finally:
-        for module, mode in training:
-            module.training = mode
-    found = [t for t in pytree.tree_leaves([crossing, output]) if isinstance(t, Tensor) and t.is_floating_point()]
-    return {str(number): _sampled(tensor) for number, tensor in enumerate(found)}
+    with evaluating(model), torch.autocast(weight.device.type, enabled=False), full_precision:
+        crossing = net.head(image)
+        output = () if net.by_image else net.tail(*crossing)
+        latents = coder.encoded(crossing)
+        found = {"network": [crossing, output], "bottlenecks": [latents, coder.restored(latents)]}
+    return {f"{part}.{n}": _sampled(t) for part, tree in found.items() for n, t in enumerate(_floats(tree))}
 
 
 def agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype) -> bool:
@@ -78,6 +78,10 @@ def _close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
 def _sampled(tensor: Tensor) -> Tensor:
     values = tensor.flatten()
     return values[:: -(-len(values) // SAMPLES) or 1].float().cpu().contiguous()
+
+
+def _floats(tree: Any) -> list[Tensor]:
+    return [t for t in pytree.tree_leaves(tree) if isinstance(t, Tensor) and t.is_floating_point()]
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

@@ -9,6 +9,7 @@ from splitlearn.models.bottlenecks.bottleneck import (
 )
 from splitlearn.models.bottlenecks.redesigned_layer import RedesignedLayer1, replaced
 from splitlearn.models.coder import FeatureCoder, renamed
+from splitlearn.models.complexity import Complexity, count_macs
 from splitlearn.models.cutting import (
     CutError,
     Split,
@@ -39,7 +40,7 @@ from splitlearn.models.pipelines.confidence import (
     calibration_error,
     fit_temperature,
 )
-from splitlearn.models.pipelines.cut_model import CutModel
+from splitlearn.models.pipelines.cut_model import CoderModel, CutModel
 from splitlearn.models.pipelines.early_exit import EarlyExitModel
 from splitlearn.models.pipelines.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.pipelines.image_codec import ImageCodec, ImageFile, Pixels
@@ -48,7 +49,7 @@ from splitlearn.models.pipelines.int8 import Int8, Int8Error, to_int8
 from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.models.pipelines.tiled_model import TiledFeatures
 from splitlearn.models.pipelines.unfrozen_split_model import UnfrozenSplitModel
-from splitlearn.models.pipelines.variable_rate import BudgetError, RatePoint, VariableRateModel
+from splitlearn.models.pipelines.variable_rate import BudgetError, OperatingPoint, VariableRateModel
 
 __all__ = [
     "Bottleneck",
@@ -59,6 +60,8 @@ __all__ = [
     "CifarMobileNetV2",
     "CifarResNet",
     "CifarVgg",
+    "CoderModel",
+    "Complexity",
     "CompressionModel",
     "Confidence",
     "CutError",
@@ -78,8 +81,8 @@ __all__ = [
     "MaximumSoftmax",
     "Normalize",
     "NormalizedSeparable",
+    "OperatingPoint",
     "Pixels",
-    "RatePoint",
     "RedesignedLayer1",
     "Split",
     "SplitModel",
@@ -92,6 +95,7 @@ __all__ = [
     "backbone",
     "calibration_error",
     "check_name",
+    "count_macs",
     "crossing_shapes",
     "crossing_tensors",
     "faster_rcnn",

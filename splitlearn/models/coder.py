@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import zlib
@@ -13,23 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec, CodecError
-from splitlearn.codecs.base import Payload, as_bytes
-from splitlearn.codecs.container import next_context
+from splitlearn.codecs.base import Payload
+from splitlearn.codecs.message import Carrier, Part, PayloadCoder, Quantized, check_shape, too_large
 from splitlearn.models.bottlenecks.bottleneck import Bottleneck, BottleneckFactory, FeatureShape, Identity
+from splitlearn.models.complexity import Complexity, count_macs
 from splitlearn.models.cutting import Split
 from splitlearn.models.images import like, typed
-from splitlearn.models.message import join_parts
-from splitlearn.models.receive import (
-    Carrier,
-    Part,
-    check_shape,
-    codec_errors,
-    read_parts,
-    too_large,
-    too_many_pixels,
-    unpacked,
-)
-from splitlearn.models.send import check_lossless, codec_name, packed
+from splitlearn.models.modes import evaluating
+from splitlearn.models.receive import codec_errors, dequantized, integers, too_many_pixels
+from splitlearn.models.send import check_lossless, codec_name, stored
 from splitlearn.outputs import init_args
 from splitlearn.quantizers import Quantizer
 
@@ -131,17 +124,11 @@ class FeatureCoder(nn.Module):
     @property
     def latent_shapes(self) -> list[FeatureShape]:
         """Shape of the latents of one image, one for each float tensor that crosses."""
-        modes = [(module, module.training) for module in self.modules()]
         shapes = zip(self.net.shapes, self.net.dtypes, strict=True)
         device = like(self.net).device
-        self.eval()
-        try:
-            with torch.no_grad():
-                empty = [torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in shapes]
-                return [tuple(t.shape[1:]) for t in self.latents([typed(tensor, self.net) for tensor in empty])]
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        with evaluating(self), torch.no_grad():
+            empty = [torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in shapes]
+            return [tuple(t.shape[1:]) for t in self.latents([typed(tensor, self.net) for tensor in empty])]
 
     @torch.inference_mode()
     def symbols(self, latents: Sequence[Tensor]) -> list[Tensor]:
@@ -160,11 +147,9 @@ class FeatureCoder(nn.Module):
         """
         latents = self.encoded(features)
         self._check_sent(latents)
-        contexts, columns = [self.context] * len(latents[0]), []
-        for latent, carrier in zip(latents, self.carriers, strict=True):
-            columns.append(packed(latent, carrier, contexts))
-            contexts = list(map(next_context, columns[-1], contexts))
-        return [join_parts(parts) for parts in zip(*columns, strict=True)]
+        columns = [stored(latent, quantizer) for latent, quantizer in zip(latents, self._quantized_by(), strict=True)]
+        coder = self.payload_coder
+        return [coder.pack(tensors) for tensors in zip(*columns, strict=True)]
 
     @torch.inference_mode()
     def decompress(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
@@ -189,14 +174,20 @@ class FeatureCoder(nn.Module):
         """
         if not payloads:
             raise ValueError("there are no payloads to decompress")
-        context, carriers, known = self.context, self.carriers, self._known_shapes
-        rows = [read_parts(as_bytes(payload), carriers, context) for payload in payloads]
-        for parts in rows:
-            self._check_received(parts, known)
+        coder = self.payload_coder
+        rows = [coder.read(payload) for payload in payloads]
+        for parts in rows if self.net.by_image else ():
+            self._check_detected(parts)
         if len({tuple(part.shape for part in parts) for parts in rows}) > 1:
             raise CodecError("these payloads are of images of different sizes: decompress them one size at a time")
         device = like(self.net).device
-        return tuple(unpacked(parts, device) for parts in zip(*rows, strict=True))
+        facts = zip(self._quantized_by(), self.net.dtypes, zip(*rows, strict=True), strict=True)
+        return tuple(
+            torch.stack([integers(part, dtype) for part in parts]).to(device)
+            if quantizer is None
+            else dequantized(parts, quantizer, device)
+            for quantizer, dtype, parts in facts
+        )
 
     @torch.inference_mode()
     def check_lossless(self, features: Sequence[Tensor]) -> None:
@@ -209,6 +200,17 @@ class FeatureCoder(nn.Module):
         for each, quantizer, codec in zip(symbols, self.quantizers, self.codecs, strict=True):
             for image in each.cpu().numpy():
                 check_lossless(codec, image, quantizer.levels)
+
+    def complexity(self) -> Complexity:
+        """Return parameters and multiply–accumulates of the bottlenecks, for one image."""
+        encoder_macs = decoder_macs = 0
+        for unit in cast("list[Bottleneck]", list(copy.deepcopy(self.bottlenecks).to("meta").float().eval())):
+            features = torch.zeros(1, *unit.shape, device="meta", dtype=torch.float32)
+            with torch.no_grad():
+                latent = unit.encoder(features)
+            encoder_macs += count_macs(unit.encoder, features)
+            decoder_macs += count_macs(unit.decoder, latent)
+        return Complexity(sum(p.numel() for p in self.bottlenecks.parameters()), encoder_macs, decoder_macs)
 
     @property
     def table_bytes(self) -> int:
@@ -230,11 +232,31 @@ class FeatureCoder(nn.Module):
         return zlib.crc32(b"".join(shared))
 
     @property
-    def carriers(self) -> list[Carrier]:
-        """How each tensor crosses."""
-        coders = iter(zip(self.codecs, self.quantizers, strict=True))
-        pairs = zip(self.net.shapes, self.net.dtypes, strict=True)
-        return [Carrier(d, *next(coders)) if d.is_floating_point else Carrier(d, is_scalar=not s) for s, d in pairs]
+    def payload_coder(self) -> PayloadCoder:
+        """What makes payloads of symbols, with the quantizers of this coder; it bounds shapes, but for detectors."""
+        return self._payload_coder(self.quantizers)
+
+    @property
+    def numpy_half(self) -> PayloadCoder:
+        """What makes the same payloads of latents or symbols, and these of payloads, without torch."""
+        return self._payload_coder([quantizer.grid or quantizer for quantizer in self.quantizers])
+
+    def _payload_coder(self, quantizers: Sequence[Quantized]) -> PayloadCoder:
+        coders = iter(zip(self.codecs, quantizers, strict=True))
+        carriers = tuple(
+            Carrier(*next(coders)) if d.is_floating_point else Carrier(itemsize=d.itemsize, is_scalar=not s)
+            for s, d in zip(self.net.shapes, self.net.dtypes, strict=True)
+        )
+        if self.net.by_image:
+            return PayloadCoder(carriers, self.context)
+        shapes, units = tuple(self._known_shapes), self._units()
+        free = [self.net.varying[n] if u.takes_any_shape else (False,) * len(shapes[n]) for n, u in enumerate(units)]
+        return PayloadCoder(carriers, self.context, shapes, tuple(free), self.net.max_growth)
+
+    def _quantized_by(self) -> list[Quantizer | None]:
+        """Return the quantizer of each tensor that crosses; None for integers."""
+        quantizers = iter(self.quantizers)
+        return [next(quantizers) if dtype.is_floating_point else None for dtype in self.net.dtypes]
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the codecs' static tables, so that a checkpoint holds all that its payloads need."""
@@ -269,20 +291,16 @@ class FeatureCoder(nn.Module):
             self._known = units, shapes
         return self._known[1]
 
-    def _check_received(self, parts: Sequence[Part], known: Sequence[FeatureShape]) -> None:
-        """Raise CodecError unless the tensors of a payload have shapes that this coder can have sent."""
-        if self.net.by_image:
-            known = self._detected_shapes(parts[-1], known)
-        for part, unit, shape, number in zip(parts, self._units(), known, range(len(parts)), strict=True):
-            if part.shape != shape:
-                is_free = unit.takes_any_shape and not self.net.by_image
-                varying = self.net.varying[number] if is_free else [False] * len(shape)
-                check_shape(part.shape, shape, varying, self.net.max_growth)
+    def _check_detected(self, parts: Sequence[Part]) -> None:
+        """Raise CodecError unless the tensors of a detector's payload have shapes that this coder can have sent."""
+        shapes = self._detected_shapes(parts[-1], self._known_shapes)
+        for part, shape in zip(parts, shapes, strict=True):
+            check_shape(part.shape, shape, [False] * len(shape), 1)
 
     def _detected_shapes(self, part: Part, known: Sequence[FeatureShape]) -> list[FeatureShape]:
         """Return the shapes that go with the image sizes in a detector's payload, which must go with each other."""
         check_shape(part.shape, known[-1], [False] * len(known[-1]), 1)
-        row = tuple(part.integers().tolist())
+        row = tuple(integers(part, self.net.dtypes[-1]).tolist())
         height, width = row[:2]
         if min(height, width) < 1:
             raise CodecError(f"the payload tells of an image of {height}×{width} pixels: it is forged")

@@ -1,28 +1,22 @@
-"""What a device makes of latents: containers, each tied to the one before it in its payload."""
+"""What a device makes of latents, and what it checks of its codecs."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from splitlearn.codecs import Codec, CodecError, pack
-from splitlearn.models.receive import BYTE, Carrier
+from splitlearn.codecs import Codec, CodecError
 from splitlearn.outputs import init_args
+from splitlearn.quantizers import Quantizer
 
 
-def packed(tensor: Tensor, carrier: Carrier, contexts: Sequence[int]) -> list[bytes]:
-    """Return one container an image for one tensor that crosses."""
-    if carrier.quantizer is None:
-        rows = (np.ascontiguousarray(row).view(np.uint8) for row in tensor.cpu().numpy())
-        return [pack(row, BYTE, carrier.codec, (), context) for row, context in zip(rows, contexts, strict=True)]
-    symbols, floats = (t.cpu().numpy() for t in carrier.quantizer.quantize(tensor))
-    return [
-        pack(s, carrier.quantizer.levels, carrier.codec, f.tolist(), context)
-        for s, f, context in zip(symbols, floats, contexts, strict=True)
-    ]
+def stored(tensor: Tensor, quantizer: Quantizer | None) -> list[tuple[NDArray[np.uint8], list[float]]]:
+    """Return what crosses of one tensor, for each image: symbols and floats, or the bytes of integers."""
+    if quantizer is None:
+        return [(np.ascontiguousarray(row).view(np.uint8), []) for row in tensor.cpu().numpy()]
+    symbols, floats = (t.cpu().numpy() for t in quantizer.quantize(tensor))
+    return list(zip(symbols, floats.tolist(), strict=True))
 
 
 def check_lossless(codec: Codec, symbols: NDArray[np.uint8], levels: int) -> None:

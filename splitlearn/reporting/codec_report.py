@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from itertools import groupby
 from math import log2
 from pathlib import Path
@@ -15,11 +14,18 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from splitlearn.analysis.codec_comparison import STATIC, CodecRow
-from splitlearn.files import whole_file, write_json
+from splitlearn.analysis.table_transfer import TableTransfer
+from splitlearn.files import write_json
+from splitlearn.reporting.csv_files import write_records
+from splitlearn.reporting.figures import MARKERS, figure_file
+from splitlearn.reporting.markdown import markdown_table
 from splitlearn.reporting.terminal import print_whole
 
 Results = Mapping[str, Sequence[CodecRow]]
-"""Rows by the name of what was coded."""
+"""Rows by the name of the source."""
+
+Moves = Mapping[tuple[str, str], Sequence[TableTransfer]]
+"""Rows by the source of the static tables and the source of the latents."""
 
 COLUMNS = (
     "levels",
@@ -56,26 +62,44 @@ def codec_table(rows: Sequence[CodecRow], title: str) -> Table:
 
 
 def print_codecs(rows: Sequence[CodecRow], title: str) -> None:
-    """Print the rows as a table whole: a narrow terminal wraps its lines, but no figure is lost."""
+    """Print the rows as a table; a narrow terminal wraps its lines, but cuts nothing off."""
     print_whole(codec_table(rows, title))
 
 
 def codec_markdown(rows: Sequence[CodecRow]) -> str:
     """Return the rows as a Markdown table."""
-    lines = [f"| {' | '.join(COLUMNS)} |", "|--:|---" + "|--:" * (len(COLUMNS) - 2) + "|"]
-    lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
-    return "\n".join(lines) + "\n"
+    return markdown_table(COLUMNS, map(_cells, rows), "rlr")
 
 
 def sizes_markdown(results: Results) -> str:
-    """Return bytes an image, in brackets over order-0 entropy, as a Markdown table with a column for each alphabet."""
+    """Return bytes per image, in brackets over order-0 entropy, as a Markdown table with a column for each alphabet."""
     levels = sorted({row.levels for rows in results.values() for row in rows})
-    lines = [f"| source | codec | {' | '.join(f'{n} levels' for n in levels)} |", "|---|---|" + "--:|" * len(levels)]
+    table = []
     for source, rows in results.items():
         for label in dict.fromkeys(row.codec for row in rows):
             sizes = {r.levels: f"{r.bytes_per_image:,.0f} ({_cells(r)[RATIO]})" for r in rows if r.codec == label}
-            lines.append(f"| {source} | {label} | {' | '.join(sizes.get(n, '–') for n in levels)} |")
-    return "\n".join(lines) + "\n"
+            table.append([source, label, *(sizes.get(n, "–") for n in levels)])
+    return markdown_table(["source", "codec", *(f"{n} levels" for n in levels)], table, "llr")
+
+
+def transfer_markdown(moves: Moves) -> str:
+    """Return bytes per image, for each source of static tables and of latents, as a Markdown table."""
+    headings = ["codec", "coded", "tables from", "levels", "bytes", "tables from its own kind", "loss %", "from itself"]
+    rows = [
+        [
+            row.codec,
+            coded,
+            origin,
+            row.levels,
+            f"{row.foreign_bytes:,.1f}",
+            f"{row.fitted_bytes:,.1f}",
+            f"{row.loss_percent:.2f}",
+            f"{row.seen_bytes:,.1f}",
+        ]
+        for (origin, coded), several in moves.items()
+        for row in several
+    ]
+    return markdown_table(headings, rows, "lllr")
 
 
 def write_codecs(results: Results, folder: Path, name: str, title: str, about: Mapping[str, Any]) -> None:
@@ -86,61 +110,53 @@ def write_codecs(results: Results, folder: Path, name: str, title: str, about: M
         folder: made if absent.
         name: of the files.
         title: heading of the plot.
-        about: data, machine, versions, command, date: what it takes to read and repeat the figures.
+        about: data, machine, versions, command, date: whatever is needed to read and repeat the figures.
     """
     sources = {source: [asdict(row) for row in rows] for source, rows in results.items()}
     write_json(folder / f"{name}.json", {**about, "columns": LEGEND.replace("\n", " "), "sources": sources})
-    with whole_file(folder / f"{name}.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["source", *(field.name for field in fields(CodecRow))])
-        writer.writeheader()
-        writer.writerows({"source": source, **row} for source, rows in sources.items() for row in rows)
+    write_records(folder / f"{name}.csv", results)
     plot_codecs(results, folder / f"{name}.png", title)
 
 
 def plot_codecs(results: Results, path: Path, title: str) -> None:
-    """Draw, for each source, bytes over bits of a symbol and throughput over size at 8 levels, or what is nearest."""
-    import matplotlib.pyplot as plt  # slow to import, and only needed here
-
-    figure, grid = plt.subplots(
-        len(results), 2, figsize=(13, 1 + 4.6 * len(results)), layout="constrained", squeeze=False
-    )
+    """Draw for each source bytes over bits per symbol, and throughput over size at the alphabet nearest to 8 levels."""
     labels = list(dict.fromkeys(row.codec for rows in results.values() for row in rows))
     styles = {label: _style(label, labels) for label in labels}
-    for (source, rows), (sizes, speeds) in zip(results.items(), grid, strict=True):
-        chosen = min({row.levels for row in rows}, key=lambda levels: abs(levels - 8))
-        for label in labels:
-            mine = sorted((row for row in rows if row.codec == label), key=lambda row: row.levels)
-            bits = [log2(row.levels) for row in mine]
-            sizes.plot(bits, [row.bytes_per_image for row in mine], **styles[label], linewidth=1)
-            for row in mine:
-                if row.levels == chosen and row.entropy_ratio is not None:
-                    speeds.plot(row.entropy_ratio, row.encode_gbps, **styles[label], linestyle="none")
-        sizes.set_xticks(sorted({log2(row.levels) for row in rows}))
-        sizes.xaxis.set_major_formatter("{x:.3g}")
-        sizes.set(title=source, xlabel="bits of a symbol, n", ylabel="code (bytes per image, log scale)", yscale="log")
-        speeds.set(
-            title=f"{source}, {chosen} levels",
-            xlabel="bytes over order-0 entropy (log scale)",
-            ylabel="encode, from float32 (GB/s, log scale)",
-            xscale="log",
-            yscale="log",
-        )
-        speeds.axvline(1, color="black", linewidth=0.8, linestyle=":")
-        for axis in (sizes.yaxis, speeds.xaxis, speeds.yaxis):
-            axis.set_major_formatter("{x:,.9g}")
-            axis.set_minor_formatter(_few)
-        for axes in (sizes, speeds):
-            axes.grid(visible=True, which="both", alpha=0.3)
-    handles, names = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", fontsize=9)
-    figure.suptitle(title)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=130)
-    plt.close(figure)
+    size = 13, 1 + 4.6 * len(results)
+    with figure_file(path, 2 * len(results), 2, size, title) as (figure, grid):
+        for (source, rows), sizes, speeds in zip(results.items(), grid[::2], grid[1::2], strict=True):
+            chosen = min({row.levels for row in rows}, key=lambda levels: abs(levels - 8))
+            for label in labels:
+                mine = sorted((row for row in rows if row.codec == label), key=lambda row: row.levels)
+                bits = [log2(row.levels) for row in mine]
+                sizes.plot(bits, [row.bytes_per_image for row in mine], **styles[label], linewidth=1)
+                for row in mine:
+                    if row.levels == chosen and row.entropy_ratio is not None:
+                        speeds.plot(row.entropy_ratio, row.encode_gbps, **styles[label], linestyle="none")
+            sizes.set_xticks(sorted({log2(row.levels) for row in rows}))
+            sizes.xaxis.set_major_formatter("{x:.3g}")
+            sizes.set(
+                title=source, xlabel="bits per symbol, n", ylabel="code (bytes per image, log scale)", yscale="log"
+            )
+            speeds.set(
+                title=f"{source}, {chosen} levels",
+                xlabel="bytes over order-0 entropy (log scale)",
+                ylabel="encode, from float32 (GB/s, log scale)",
+                xscale="log",
+                yscale="log",
+            )
+            speeds.axvline(1, color="black", linewidth=0.8, linestyle=":")
+            for axis in (sizes.yaxis, speeds.xaxis, speeds.yaxis):
+                axis.set_major_formatter("{x:,.9g}")
+                axis.set_minor_formatter(_few)
+            for axes in (sizes, speeds):
+                axes.grid(visible=True, which="both", alpha=0.3)
+        handles, names = grid[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside right upper", fontsize=9)
 
 
 def processor() -> str:
-    """Return the name of this machine's processor, as far as it tells."""
+    """Return the name of this machine's processor, or of its architecture if the name is unknown."""
     about = Path("/proc/cpuinfo")
     lines = about.read_text().splitlines() if about.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -173,12 +189,12 @@ def _style(label: str, labels: Sequence[str]) -> dict[str, Any]:
     families = list(dict.fromkeys(name.removesuffix(STATIC) for name in labels))
     number = families.index(label.removesuffix(STATIC))
     colour = colormaps["tab20"](2 * number % 20 + number // 10 % 2)
-    marker = "osD^vP*X<>ph"[number % 12]
+    marker = MARKERS[number % len(MARKERS)]
     filled = "none" if label.endswith(STATIC) else colour
     return {"label": label, "color": colour, "marker": marker, "markerfacecolor": filled, "markersize": 8}
 
 
-def _few(value: float, position: int) -> str:
+def _few(value: float, position: float) -> str:
     """Label 2 and 5 of each decade besides its beginning."""
     leading = f"{value:e}"[0]
     return f"{value:,.9g}" if leading in "25" else ""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from splitlearn.analysis.exit_evaluation import THRESHOLDS, Evaluation
-from splitlearn.analysis.exit_scores import CODECS, Point
+from splitlearn.analysis.exit_scores import CODECS, ThresholdPoint
 from splitlearn.files import whole_file, write_json
 from splitlearn.reporting.rate_plots import Panel, plot_panels
 from splitlearn.reporting.terminal import print_whole
@@ -60,7 +60,7 @@ def _sizes_table(found: Evaluation) -> Table:
     return table
 
 
-def _points_table(points: Sequence[Point]) -> Table:
+def _points_table(points: Sequence[ThresholdPoint]) -> Table:
     table = Table("T_c", "accuracy %", "left early %", *(f"{name} KB" for name in CODECS), title="over the threshold")
     for p in points:
         sizes = (f"{p.bytes_per_image[name] / KB:.2f}" for name in CODECS)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from splitlearn.analysis.profile import ModuleProfile
-from splitlearn.files import whole_file
+from splitlearn.reporting.figures import figure_file
 from splitlearn.reporting.log_ticks import plain_log_ticks
 
 WHOLE = "(output)"
@@ -36,26 +36,21 @@ def plot_parameters(networks: Mapping[str, Sequence[ModuleProfile]], path: Path)
     _plot(networks, lambda p: p.cumulative_parameters / 1e6, "parameters until then (millions)", path, log=False)
 
 
-def label(profile: ModuleProfile) -> str:
+def _label(profile: ModuleProfile) -> str:
     """Return the last part of a module's name."""
     return profile.name.rpartition(".")[2] or WHOLE
 
 
 def _plot(networks: Mapping[str, Sequence[ModuleProfile]], value: Value, quantity: str, path: Path, log: bool) -> None:
-    import matplotlib.pyplot as plt  # slow to import, and only needed here
-
-    labels = list(dict.fromkeys(label(p) for profiles in networks.values() for p in profiles))
-    figure, axes = plt.subplots(figsize=(min(max(6, 0.4 * len(labels)), 20), 4), layout="constrained")
-    for name, profiles in networks.items():
-        axes.plot([labels.index(label(p)) for p in profiles], list(map(value, profiles)), marker=".", label=name)
-    if log:
-        axes.set_yscale("log")
-        axes.axhline(1, color="black", linewidth=0.8, linestyle=":", label="input")
-        plain_log_ticks(axes.yaxis)
-    axes.set(ylabel=quantity)
-    axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=8)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    plt.close(figure)
+    labels = list(dict.fromkeys(_label(p) for profiles in networks.values() for p in profiles))
+    with figure_file(path, size=(min(max(6, 0.4 * len(labels)), 20), 4)) as (_, (axes,)):
+        for name, profiles in networks.items():
+            axes.plot([labels.index(_label(p)) for p in profiles], list(map(value, profiles)), marker=".", label=name)
+        if log:
+            axes.set_yscale("log")
+            axes.axhline(1, color="black", linewidth=0.8, linestyle=":", label="input")
+            plain_log_ticks(axes.yaxis)
+        axes.set(ylabel=quantity)
+        axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=8)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)

@@ -1,4 +1,4 @@
-"""Scores and rates of many quantizers and codecs, as a table and as a plot."""
+"""Scores and rates of many quantizers and codecs, as a Markdown table and as a plot."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from splitlearn.analysis.rate_points import RatePoint
-from splitlearn.files import whole_file
+from splitlearn.reporting.figures import figure_file, line_style
 from splitlearn.reporting.log_ticks import plain_log_ticks
+from splitlearn.reporting.markdown import markdown_table
 
 SHOWN = 0.2  # plots leave out what scores further below the unsplit network
 
@@ -19,14 +20,20 @@ def rates_markdown(points: Sequence[RatePoint], score: str) -> str:
         points: in the order of the rows.
         score: heading of that column, e.g. "top-1 %".
     """
-    lines = [f"| method | setting | codec | {score} | bytes/image | bits/element | tables, once |"]
-    lines.append("|---|---|---|--:|--:|--:|--:|")
-    lines += [
-        f"| {p.method} | {p.setting} | {p.codec} | {100 * p.score:.2f} | {p.bytes_per_image:,.0f} "
-        f"| {p.bits_per_element:.3f} | {p.table_bytes or '–'} |"
+    headings = ["method", "setting", "codec", score, "bytes/image", "bits/element", "tables, once"]
+    rows = [
+        [
+            p.method,
+            p.setting,
+            p.codec,
+            f"{100 * p.score:.2f}",
+            f"{p.bytes_per_image:,.0f}",
+            f"{p.bits_per_element:.3f}",
+            p.table_bytes or "–",
+        ]
         for p in points
     ]
-    return "\n".join(lines) + "\n"
+    return markdown_table(headings, rows, "lllr")
 
 
 def plot_rates(
@@ -37,7 +44,7 @@ def plot_rates(
     score: str,
     rate: str = "payload (bytes per image, log scale)",
 ) -> None:
-    """Draw score against rate, a line a curve, and the score of the unsplit network with a point below it.
+    """Draw score against rate, one line per curve, and the score of the unsplit network with a point below it.
 
     Args:
         curves: (rate, score 0…1) by label.
@@ -47,24 +54,18 @@ def plot_rates(
         score: what is scored, with its unit, e.g. "top-1 accuracy (%)".
         rate: likewise what is sent.
     """
-    import matplotlib.pyplot as plt  # slow to import, and only needed here
-
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for number, (label, curve) in enumerate(curves.items()):
-        points = sorted(curve)
-        seen = label if any(y > unsplit - SHOWN for _, y in points) else f"{label} (below)"
-        style = {"marker": "osD^vP*X"[number % 8], "markersize": 4.5, "color": f"C{number}"}
-        axes.plot([x for x, _ in points], [100 * y for _, y in points], label=seen, **style)
-    axes.axhline(100 * unsplit, color="black", linewidth=1, label="unsplit")
-    axes.axhline(100 * unsplit - 1, color="black", linewidth=0.8, linestyle=":", label="one point below")
     shown = [(x, y) for curve in curves.values() for x, y in curve if y > unsplit - SHOWN]
     lowest = min((y for _, y in shown), default=unsplit)
-    axes.set(xscale="log", xlabel=rate, ylabel=score, title=title, ylim=(100 * lowest - 2, 100 * unsplit + 2))
-    if rates := [x for x, _ in shown if x > 0]:
-        axes.set_xlim(min(rates) / 1.2, max(rates) * 1.2)
-    plain_log_ticks(axes.xaxis)
-    axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend(fontsize=8)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    plt.close(figure)
+    with figure_file(path) as (_, (axes,)):
+        for number, (label, curve) in enumerate(curves.items()):
+            points = sorted(curve)
+            seen = label if any(y > unsplit - SHOWN for _, y in points) else f"{label} (below)"
+            axes.plot([x for x, _ in points], [100 * y for _, y in points], label=seen, **line_style(number))
+        axes.axhline(100 * unsplit, color="black", linewidth=1, label="unsplit")
+        axes.axhline(100 * unsplit - 1, color="black", linewidth=0.8, linestyle=":", label="one point below")
+        axes.set(xscale="log", xlabel=rate, ylabel=score, title=title, ylim=(100 * lowest - 2, 100 * unsplit + 2))
+        if rates := [x for x, _ in shown if x > 0]:
+            axes.set_xlim(min(rates) / 1.2, max(rates) * 1.2)
+        plain_log_ticks(axes.xaxis)
+        axes.grid(visible=True, which="both", alpha=0.3)
+        axes.legend(fontsize=8)

@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule
 from torch import Tensor, nn
 
 from splitlearn.losses import FactorizedRate, RateLoss
-from splitlearn.models import CompressionModel, Normalize, SplitModel, check_name, freeze, thaw
+from splitlearn.models import CompressionModel, Normalize, check_name, freeze, thaw
 from splitlearn.models.cutting import is_detector
 from splitlearn.models.images import like
 from splitlearn.models.layer_outputs import Kept, changed_output, in_order, layer_outputs, watched
@@ -295,8 +295,8 @@ def _check_not_shared(teacher: nn.Module, model: nn.Module, trains: Sequence[str
 
 def _begin(rate_loss: RateLoss, model: nn.Module) -> None:
     """Tell a rate loss what a `SplitModel` sends; of no other student is this known before it runs."""
-    if isinstance(model, SplitModel):
-        rate_loss.begin(model.coder.latent_shapes, model.coder.quantizers)
+    if (coder := getattr(model, "coder", None)) is not None:
+        rate_loss.begin(coder.latent_shapes, coder.quantizers)
     elif isinstance(rate_loss, FactorizedRate) and not rate_loss.levels:
         raise ValueError(
             f"FactorizedRate must know the latent's channels and step, and a {type(model).__name__} does not tell "

@@ -6,7 +6,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from splitlearn.codecs import RANS
 from splitlearn.losses import FactorizedRate
-from splitlearn.models import SplitModel
+from splitlearn.models import FeatureCoder
 
 
 class LearntTables(Callback):
@@ -26,17 +26,17 @@ class LearntTables(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the model a codec with the density's tables."""
-        model, codec, rate = _parts(pl_module)
-        model.coder.codecs = (codec.with_counts(rate.tables()),)
-        pl_module.log("val/table_bytes", float(model.table_bytes))
+        coder, codec, rate = _parts(pl_module)
+        coder.codecs = (codec.with_counts(rate.tables()),)
+        pl_module.log("val/table_bytes", float(coder.table_bytes))
 
 
-def _parts(module: LightningModule) -> tuple[SplitModel, RANS, FactorizedRate]:
-    model, rate = getattr(module, "model", None), getattr(module, "rate_loss", None)
-    if isinstance(model, SplitModel) and isinstance(rate, FactorizedRate):
-        (codec,) = model.coder.codecs
+def _parts(module: LightningModule) -> tuple[FeatureCoder, RANS, FactorizedRate]:
+    coder, rate = getattr(getattr(module, "model", None), "coder", None), getattr(module, "rate_loss", None)
+    if coder is not None and isinstance(rate, FactorizedRate):
+        (codec,) = coder.codecs
         if isinstance(codec, RANS) and codec.per_channel:
-            return model, codec, rate
+            return coder, codec, rate
     raise ValueError(
         "LearntTables needs a SplitModel that was trained with FactorizedRate, coded by RANS(per_channel=True): "
         "set rate_loss and codec so, or take StaticTables"

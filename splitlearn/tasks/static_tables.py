@@ -8,7 +8,7 @@ import numpy as np
 from lightning import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
-from splitlearn.models import SplitModel
+from splitlearn.models import FeatureCoder
 from splitlearn.tasks.training import TrainingTask
 
 
@@ -35,7 +35,7 @@ class StaticTables(Callback):
             ValueError: if the model is no `SplitModel`, or the task no `TrainingTask`.
         """
         if stage in ("fit", "validate"):
-            _split_model(pl_module)
+            _coder(pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last epoch's symbols."""
@@ -58,24 +58,24 @@ class StaticTables(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the model codecs of the same classes with tables for these symbols."""
-        model = _split_model(pl_module)
+        coder = _coder(pl_module)
         codecs = tuple(
             codec.fitted((image for batch in batches for image in batch), quantizer.levels)
             for codec, quantizer, batches in zip(
-                model.coder.codecs, model.coder.quantizers, zip(*self._symbols, strict=True), strict=True
+                coder.codecs, coder.quantizers, zip(*self._symbols, strict=True), strict=True
             )
         )
-        model.coder.codecs = trainer.strategy.broadcast(codecs)  # every process has seen other images
-        pl_module.log("val/table_bytes", float(model.table_bytes), sync_dist=True)
+        coder.codecs = trainer.strategy.broadcast(codecs)  # every process has seen other images
+        pl_module.log("val/table_bytes", float(coder.table_bytes), sync_dist=True)
 
 
-def _split_model(module: LightningModule) -> SplitModel:
-    model = getattr(module, "model", None)
-    if not isinstance(model, SplitModel):
+def _coder(module: LightningModule) -> FeatureCoder:
+    coder: FeatureCoder | None = getattr(getattr(module, "model", None), "coder", None)
+    if coder is None:
         raise ValueError("StaticTables needs a task whose model is a SplitModel: nothing else has a codec of symbols")
     if not isinstance(module, TrainingTask):
         raise ValueError(
             f"StaticTables learns from the symbols that a ClassificationTask, say, makes in validation, and a "
             f"{type(module).__name__} makes none: leave StaticTables out; payloads then bring their tables along"
         )
-    return model
+    return coder

@@ -14,7 +14,7 @@ from torchmetrics import MetricCollection
 from splitlearn.codecs import RANS
 from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.metrics import EstimatedBits
-from splitlearn.models import CompressionModel, SplitModel
+from splitlearn.models import CompressionModel, FeatureCoder
 from splitlearn.tasks.checks import check_weights
 from splitlearn.tasks.payload import PayloadTask
 from splitlearn.tasks.schedules import LRSchedulerCallable, OptimizerCallable, schedule
@@ -72,12 +72,12 @@ class TrainingTask(PayloadTask):
         super().__init__(model)
         check_weights(rate_weight=rate_weight, distillation_weight=distillation_weight)
         self.rate_loss, self.rate_weight = rate_loss, rate_weight
-        if rate_loss is not None and isinstance(model, SplitModel):
+        if rate_loss is not None and model.coder is not None:
             rate_loss.begin(model.coder.latent_shapes, model.coder.quantizers)
         self.distillation, self.distillation_weight = distillation, distillation_weight
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.val_scores, self.test_scores = scores.clone(prefix="val/"), scores.clone(prefix="test/")
-        self.estimated_bits = _estimated_bits(model)
+        self.estimated_bits = _estimated_bits(model.coder)
 
     @abstractmethod
     def logits_of(self, prediction: Any, targets: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class TrainingTask(PayloadTask):
         self.val_scores.update(logits, targets)
         self.log_dict(self.val_scores, prog_bar=True, batch_size=size)
         symbols: list[Tensor] = []
-        if isinstance(self.model, SplitModel) and self.estimated_bits is not None:
+        if self.model.coder is not None and self.estimated_bits is not None:
             symbols = self.model.coder.symbols(output.latents)
             self.estimated_bits.update(symbols)
             self.log("val/estimated_bits", self.estimated_bits, prog_bar=True, batch_size=size)
@@ -155,7 +155,7 @@ class TrainingTask(PayloadTask):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log scores and sizes of images that went through their payloads."""
         images, targets = batch
-        logits = self.logits_of(self.measured(images), targets)
+        logits = self.logits_of(self.predict_and_log_sizes(images), targets)
         self.check_targets(targets)
         self.test_scores.update(logits, targets)
         self.log_dict(self.test_scores, batch_size=len(targets))
@@ -169,14 +169,14 @@ class TrainingTask(PayloadTask):
         return optimizers(self, self.optimizer, self.lr_scheduler, "val/task_loss")
 
 
-def _estimated_bits(model: CompressionModel) -> EstimatedBits | None:
-    """Count symbols as the model's codecs do: for each channel where they have tables of their own."""
-    if not isinstance(model, SplitModel):
+def _estimated_bits(coder: FeatureCoder | None) -> EstimatedBits | None:
+    """Count symbols as the codecs do: for each channel where they have tables of their own."""
+    if coder is None:
         return None
-    split = [isinstance(codec, RANS) and codec.per_channel for codec in model.coder.codecs]
-    shapes = model.coder.latent_shapes if any(split) else [()] * len(split)
+    split = [isinstance(codec, RANS) and codec.per_channel for codec in coder.codecs]
+    shapes = coder.latent_shapes if any(split) else [()] * len(split)
     channels = [shape[0] if each else 1 for shape, each in zip(shapes, split, strict=True)]
-    return EstimatedBits([q.levels for q in model.coder.quantizers], channels)
+    return EstimatedBits([q.levels for q in coder.quantizers], channels)
 
 
 def optimizers(

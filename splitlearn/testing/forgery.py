@@ -29,9 +29,8 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs import CodecError, tagged
 from splitlearn.codecs.container import next_context, pack_code
+from splitlearn.codecs.message import Carrier, join_parts, split_parts
 from splitlearn.models import SplitModel, TiledFeatures
-from splitlearn.models.message import join_parts, split_parts
-from splitlearn.models.receive import Carrier, read_parts
 from splitlearn.testing.damage import damaged, resealed
 
 Shape = tuple[int, ...]
@@ -92,7 +91,7 @@ class Forger:
         return way, self._tagged(whole, rng.choice((*self.tags, rng.randrange(8))) if way == "tag" else self.tags[0])
 
     def _taken_apart(self, payload: bytes) -> list[Piece]:
-        parts = read_parts(payload, self.model.coder.carriers, self.model.coder.context)
+        parts = self.model.coder.payload_coder.read(payload)
         headers = [(part, part.header) for part in parts]
         return [Piece(p.carrier, h.shape, h.levels, h.floats, p.payload[h.body :]) for p, h in headers]
 
@@ -111,13 +110,13 @@ class Forger:
 
     def _exchanged(self, payload: bytes, donor: bytes, number: int) -> bytes:
         """Return a payload with one part of another image, its check sum as it was there."""
-        count = len(self.model.coder.carriers)
+        count = len(self.model.coder.payload_coder.carriers)
         parts = split_parts(payload, count)
         parts[number] = split_parts(donor, count)[number]
         return self._tagged(join_parts(parts), self.tags[0])
 
     def _tagged(self, payload: bytes, tag: int) -> bytes:
-        count = len(self.model.coder.carriers)
+        count = len(self.model.coder.payload_coder.carriers)
         try:
             first, *others = split_parts(payload, count)
             return join_parts([tagged(first, tag), *others])
@@ -157,7 +156,7 @@ def _coded(piece: Piece, symbols: NDArray[np.uint8]) -> bytes:
 
 def forged_integers(piece: Piece, rng: random.Random) -> bytes:
     """Return the bytes of other integers: impossible ones, ones that contradict each other, and consistent ones."""
-    size = piece.carrier.dtype.itemsize
+    size = piece.carrier.itemsize
     kept = np.frombuffer(piece.code[: len(piece.code) // size * size], f"<i{size}")
     if size < 4 or not kept.size:
         return rng.randbytes(len(piece.code))

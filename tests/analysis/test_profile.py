@@ -13,11 +13,12 @@ from torchvision.models import resnet50, resnet152, vgg16
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.models.segmentation import deeplabv3_resnet50
 
-from splitlearn.analysis import ModuleProfile, advice, core_modules, count_macs, profile_model
+from splitlearn.analysis import ModuleProfile, core_modules, profile_model
 from splitlearn.analysis.profile import smaller_cut
 from splitlearn.commands.profile import profile
-from splitlearn.models import CutError, backbone, crossing_shapes, keypoint_rcnn, resnet20
+from splitlearn.models import CutError, backbone, count_macs, crossing_shapes, keypoint_rcnn, resnet20
 from splitlearn.reporting import plot_parameters, plot_sizes
+from splitlearn.reporting.advice import advice
 
 IMAGE = (3, 224, 224)
 

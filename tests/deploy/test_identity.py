@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import googlenet, resnet50
 
 from splitlearn.codecs import Huffman
 from splitlearn.deploy import ExportError, answers, export_bottleneck, load_bottleneck, read_export, weights_id
 from splitlearn.deploy.bottleneck_file import tensors_id
 from splitlearn.deploy.identity import agree, unordered_weights_id
-from splitlearn.models import DepthwiseSeparable, SplitModel, split
+from splitlearn.models import Bottleneck, DepthwiseSeparable, SplitModel, split
 from splitlearn.quantizers import MinMax
 from tests.networks import SHAPE, datta, digits, network
 
@@ -83,7 +83,7 @@ def test_the_same_weights_in_other_layers_are_another_network(export: Path, chan
     before = weights_id(split(net, "layer2", SHAPE))
     change(net)
     assert weights_id(split(net, "layer2", SHAPE)) == before
-    with pytest.raises(ExportError, match=r"computes something else from them .*: build the network as it was"):
+    with pytest.raises(ExportError, match=r"computes something else from them .*: build it as it was"):
         load_bottleneck(export, net)
 
 
@@ -135,18 +135,71 @@ def test_answers_missing_from_a_file_are_no_answers(export: Path, tmp_path: Path
     save_file(old, path, {"manifest": json.dumps(manifest | {"tensors_id": tensors_id(old)})})
     with pytest.raises(ExportError, match="computes something else"):
         load_bottleneck(path, network())
-    assert tensors.keys() - old.keys() == {"answers.0", "answers.1"}
+    assert tensors.keys() - old.keys() == {
+        *("answers.network.0", "answers.network.1", "answers.bottlenecks.0", "answers.bottlenecks.1")
+    }
 
 
 def test_answers_do_not_depend_on_mode_or_precision_around_them() -> None:
-    net = split(network(), "layer2", SHAPE)
-    first = answers(net)
-    net.head.train()
+    model = datta()
+    first = answers(model)
+    model.coder.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        second = answers(net)
-    assert net.head.training
+        second = answers(model)
+    assert model.coder.training
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
-    assert [len(tensor) for tensor in first.values()] == [256, 10]
+    assert [len(tensor) for tensor in first.values()] == [256, 10, 256, 256]
+
+
+class Scale(nn.Module):
+    """Scales by a number that only a constructor's argument or nothing keeps."""
+
+    hidden: Tensor
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+        self.register_buffer("hidden", torch.ones(1), persistent=False)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        scaled: Tensor = latent * self.gain * self.hidden
+        return scaled
+
+
+class Scaled(Bottleneck):
+    """The features themselves, scaled when they are restored."""
+
+    def __init__(self, shape: Sequence[int], gain: float = 1.0) -> None:
+        super().__init__()
+        self.shape, self.gain = tuple(shape), gain
+        self.encoder, self.decoder = nn.Identity(), Scale(gain)
+
+
+def with_gain(unit: Any) -> None:
+    unit.decoder.gain = 3.0
+
+
+def with_argument(unit: Any) -> None:
+    unit.gain = 2.0
+
+
+def with_buffer(unit: Any) -> None:
+    unit.decoder.hidden.fill_(2.5)
+
+
+def with_hook(unit: Any) -> None:
+    unit.encoder.register_forward_hook(lambda _, __, output: 2 * output)
+
+
+@pytest.mark.parametrize("change", [with_gain, with_argument, with_buffer, with_hook])
+def test_a_bottleneck_whose_state_is_not_in_the_file_is_refused(tmp_path: Path, change: Callable[[Any], None]) -> None:
+    model = SplitModel(split(network(), "layer2", SHAPE), MinMax(6), Huffman(), Scaled).eval()
+    path = export_bottleneck(model, tmp_path / "b.safetensors")
+    assert torch.equal(load_bottleneck(path, network())(digits(2)), model(digits(2)))
+    change(model.coder.bottlenecks[0])
+    changed = export_bottleneck(model, tmp_path / "c.safetensors")
+    with pytest.raises(ExportError, match=r"its bottleneck computes something else .* keep what it learns"):
+        load_bottleneck(changed, network())
 
 
 @pytest.mark.parametrize(("noise", "same"), [(1e-6, True), (1e-2, False)])

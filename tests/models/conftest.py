@@ -8,7 +8,7 @@ from urllib.error import URLError
 import pytest
 
 # by its full name: the package exports the function `backbone`
-module = importlib.import_module("splitlearn.models.backbone")
+module = importlib.import_module("splitlearn.models.networks.backbone")
 
 
 @pytest.fixture

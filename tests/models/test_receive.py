@@ -16,14 +16,15 @@ from torchvision.models import resnet18
 
 from splitlearn.codecs import Codec, CodecError, Huffman, Raw, RunLength, pack
 from splitlearn.codecs.container import next_context, pack_code
+from splitlearn.codecs.message import join_parts, split_parts
 from splitlearn.models import (
     DepthwiseSeparable,
     EarlyExitModel,
     FeatureCoder,
     ImageFile,
     InputModel,
+    OperatingPoint,
     Pixels,
-    RatePoint,
     SplitModel,
     TiledFeatures,
     VariableRateModel,
@@ -32,8 +33,6 @@ from splitlearn.models import (
     resnet8,
     split,
 )
-from splitlearn.models.message import join_parts, split_parts
-from splitlearn.models.receive import read_parts
 from splitlearn.quantizers import Clipped, MinMax, Step
 from tests.networks import SHAPE, carra, datta, digits, network
 
@@ -43,7 +42,7 @@ Lie = dict[str, Any]
 def forged(model: SplitModel | TiledFeatures, payload: bytes, *lies: Lie) -> bytes:
     """Return a payload whose parts differ from an honest one's by what `lies` say, with every check sum made right."""
     parts, context = [], model.coder.context
-    for part, lie in zip(read_parts(payload, model.coder.carriers, model.coder.context), lies, strict=True):
+    for part, lie in zip(model.coder.payload_coder.read(payload), lies, strict=True):
         header = part.header
         code, shape = lie.get("code", part.payload[header.body :]), lie.get("shape", header.shape)
         levels, floats = lie.get("levels", header.levels), lie.get("floats", header.floats)
@@ -108,7 +107,7 @@ def test_bounds_are_of_the_cut_whatever_is_sent_from_it() -> None:
     net.max_growth = 1
     single = SplitModel(net, Step(0.1), Huffman())
     for model in (
-        VariableRateModel.of([single], [RatePoint(0.5, 1.0)]),
+        VariableRateModel.of([single], [OperatingPoint(0.5, 1.0)]),
         TiledFeatures(net, MinMax(8), ImageFile("PNG")),
     ):
         assert model.net is net
@@ -243,7 +242,7 @@ class Unpooled(nn.Module):
 @pytest.mark.parametrize("values", [[-1], [2**40], [2**63 - 1], [-(2**63)]])
 def test_integers_that_the_network_cannot_use_are_refused(values: list[int]) -> None:
     model = SplitModel(split(Unpooled(), "pool", SHAPE), MinMax(4), RunLength()).eval()
-    number = next(i for i, carrier in enumerate(model.coder.carriers) if carrier.quantizer is None)
+    number = next(i for i, carrier in enumerate(model.coder.payload_coder.carriers) if carrier.quantizer is None)
     (payload,) = model.compress(digits(1))
     lies: list[Lie] = [{}, {}]
     lies[number] = {"code": np.full((3, 16, 16), values, np.int64).tobytes()}
@@ -267,7 +266,7 @@ def test_integers_that_the_network_cannot_use_are_refused(values: list[int]) -> 
 )
 def test_integers_of_another_form_are_refused(lie: Lie) -> None:
     model = SplitModel(split(Unpooled(), "pool", SHAPE), MinMax(4), RunLength()).eval()
-    number = next(i for i, carrier in enumerate(model.coder.carriers) if carrier.quantizer is None)
+    number = next(i for i, carrier in enumerate(model.coder.payload_coder.carriers) if carrier.quantizer is None)
     (payload,) = model.compress(digits(1))
     lies: list[Lie] = [{}, {}]
     lies[number] = lie
@@ -346,7 +345,7 @@ def test_a_bank_refuses_what_its_models_refuse() -> None:
     members = [
         SplitModel(net, MinMax(bits), RunLength(), lambda shape: DepthwiseSeparable(shape, 4)).eval() for bits in (3, 4)
     ]
-    model = VariableRateModel.of(members, [RatePoint(0.5, 1.0), RatePoint(0.6, 2.0)]).eval()
+    model = VariableRateModel.of(members, [OperatingPoint(0.5, 1.0), OperatingPoint(0.6, 2.0)]).eval()
     (payload,) = members[0].compress(digits(1))
     assert model.decompress([payload, np.frombuffer(payload, np.int8)]).shape == (2, 10)
     for lie in ({"shape": (4, 2**20, 5)}, {"levels": 4}, {"floats": (0.0, float("inf"))}):

@@ -14,7 +14,7 @@ from torchvision.models import get_model
 
 from splitlearn.models import WeightsError, backbone, crossing_shapes, load_weights
 
-module = importlib.import_module("splitlearn.models.backbone")
+module = importlib.import_module("splitlearn.models.networks.backbone")
 WIDE, ASPP = (2048, 65, 65), (256, 65, 65)
 
 

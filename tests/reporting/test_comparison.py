@@ -4,7 +4,7 @@ from pathlib import Path
 from PIL import Image
 from rich.console import Console
 
-from splitlearn.reporting import Comparison, comparison_table, markdown_table, write_comparison
+from splitlearn.reporting import Comparison, comparison_markdown, comparison_table, write_comparison
 
 METRICS = {
     "test/accuracy": 0.875,
@@ -32,7 +32,7 @@ def test_terminal_table_shows_every_figure() -> None:
 
 
 def test_markdown_table_has_a_line_for_each_point() -> None:
-    lines = markdown_table(POINTS).splitlines()
+    lines = comparison_markdown(POINTS).splitlines()
     assert lines[2] == "| ours | low | 87.50 | 581.6 | 4.544 | 256 |"
     assert lines[3].endswith("| – |")
     assert len({line.count("|") for line in lines}) == 1

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from splitlearn.models.coder import FeatureCoder
+from splitlearn.models.complexity import Complexity
 from splitlearn.outputs import SplitOutput
 
 
@@ -21,13 +23,24 @@ class CompressionModel(nn.Module, ABC):
 
     Attributes:
         settles_early: whether the device may settle an image by itself, whose payload is then empty and tells nothing.
+        coder: what stands between the tensors that cross and the payload; None if no tensors cross, or if there are
+            several coders to choose from.
     """
 
     settles_early: ClassVar[bool] = False
+    coder: FeatureCoder | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coder = None
 
     @property
     def table_bytes(self) -> int | None:
         """Size of what both sides must share beside weights, sent once: tables and levels; None without a coder."""
+        return None
+
+    def complexity(self) -> Complexity | None:
+        """Return what bottlenecks add to the network, for one image; None without a coder."""
         return None
 
     @abstractmethod

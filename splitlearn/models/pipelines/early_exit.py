@@ -15,6 +15,7 @@ from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.models.bottlenecks.bottleneck import BottleneckFactory, Identity
 from splitlearn.models.cutting import Split
 from splitlearn.models.images import check_values, like, sent
+from splitlearn.models.modes import deployed, evaluating
 from splitlearn.models.networks.weight_files import is_safetensors
 from splitlearn.models.networks.weights import WeightsError, checked_weights
 from splitlearn.models.pipelines.base import Normalize
@@ -105,6 +106,13 @@ class EarlyExitModel(SplitModel):
     def _prepared(net: Split) -> Split:
         return net
 
+    def _device_layers(self) -> list[tuple[nn.Module, str]]:
+        return [(group, name) for group in (self.steps, self.exits) for name, _ in group.named_children()]
+
+    def take_images_of(self, model: Self) -> None:
+        """Take the images that `model` takes, whose steps have been replaced here by others of the same outputs."""
+        self.proof, self.net.head = model.proof, self.steps
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Leave temperatures their type when the model is cast: they say who leaves."""
         temperatures = self.temperatures
@@ -173,7 +181,8 @@ class EarlyExitModel(SplitModel):
             ValueError: if these are no images in [0, 1], or the cut or an exit refuses their size.
         """
         check_values(images)
-        return self._decided(images)
+        with evaluating(self):
+            return self._decided(images)
 
     def _decided(self, images: Tensor) -> Decisions:
         tensors: tuple[Tensor, ...] = (self._normalized(images),)
@@ -207,7 +216,7 @@ class EarlyExitModel(SplitModel):
         confidence: Tensor = self.confidence(logits.float() / self.temperatures[number])
         return confidence > threshold if threshold > 0 else torch.ones_like(confidence, dtype=torch.bool)
 
-    @torch.inference_mode()
+    @deployed
     def compress(self, images: Tensor | Sequence[Tensor] | Features) -> list[bytes]:
         """Return one payload an image, empty for an image that left through an exit.
 
@@ -220,7 +229,7 @@ class EarlyExitModel(SplitModel):
         batches = sent(images, self.net.input_shape)
         return [payload for batch in batches for payload in self.payloads(self._decided(batch))]
 
-    @torch.inference_mode()
+    @deployed
     def payloads(self, decisions: Decisions) -> list[bytes]:
         """Return one payload an image, empty for an image that left through an exit.
 
@@ -230,7 +239,7 @@ class EarlyExitModel(SplitModel):
         full = iter(self.coder.compress(decisions.features) if decisions.features else ())
         return [next(full) if sent else b"" for sent in decisions.sent.tolist()]
 
-    @torch.inference_mode()
+    @deployed
     def decompress(self, payloads: Sequence[Payload]) -> Tensor:
         """Return the final logits `(B, num_classes)`; NaN for empty payloads, of which the edge server knows nothing.
 

@@ -15,6 +15,7 @@ from splitlearn.codecs import CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.models.cutting import is_detector
 from splitlearn.models.images import like, sent, taken
+from splitlearn.models.modes import deployed
 from splitlearn.models.pipelines.base import CompressionModel, Normalize
 from splitlearn.models.pipelines.image_codec import ImageCodec, Pixels
 from splitlearn.models.receive import codec_errors, too_many_pixels
@@ -62,7 +63,7 @@ class InputModel(CompressionModel):
         prediction = self.network(typed if self.normalize is None else self.normalize(typed))
         return SplitOutput(prediction, features=(), latents=(), features_hat=())
 
-    @torch.inference_mode()
+    @deployed
     def compress(self, images: Tensor | Sequence[Tensor]) -> list[bytes]:
         """Return one payload an image, from its pixels rounded to eight bits.
 
@@ -85,7 +86,7 @@ class InputModel(CompressionModel):
         pixels = [(image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0) for image in images]
         return [self.codec.encode(np.ascontiguousarray(_picture(image.cpu().numpy()))) for image in pixels]
 
-    @torch.inference_mode()
+    @deployed
     def decompress(self, payloads: Sequence[Payload]) -> Any:
         """Return the network's output on the decoded images.
 

@@ -16,7 +16,6 @@ from torch.utils._pytree import tree_leaves
 
 from splitlearn.models.bottlenecks.bottleneck import Bottleneck
 from splitlearn.models.bottlenecks.transposed import DepthwiseTransposed
-from splitlearn.models.pipelines.early_exit import EarlyExitModel
 from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.quantizers import Affine, Quantizer
 from splitlearn.shortage import brief, of_machine
@@ -65,8 +64,7 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
     """
     _check_can_be_quantized(model)
     twin = copy.deepcopy(model).cpu().float().eval()
-    if isinstance(twin, EarlyExitModel) and isinstance(model, EarlyExitModel):
-        twin.proof = model.proof  # what images are taken is the network's own affair
+    twin.take_images_of(model)
     for module in twin.modules():
         if isinstance(module, DepthwiseTransposed):
             module.__class__ = nn.ConvTranspose2d  # type: ignore[assignment]  # in eval mode it is; FX looks at the class
@@ -85,10 +83,7 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
         if not prepared:
             raise Int8Error("there are no images to calibrate INT8 with: give some of the validation set")
         _convert(twin)
-    if isinstance(twin, EarlyExitModel):
-        twin.net.head = twin.steps
-    else:
-        twin.net.guard(model.net.proof)
+    twin.take_images_of(model)
     twin.coder.quantizers = tuple(each.affine() for each in watching)
     from torch.ao.nn.quantized.modules.utils import WeightedQuantizedModule
 
@@ -151,25 +146,13 @@ def _engine() -> Iterator[str]:
         torch.backends.quantized.engine = before
 
 
-def _parts(model: SplitModel) -> list[tuple[nn.Module, str]]:
-    """Return where the modules stand that are quantized, in the order in which they run."""
-    parts: list[tuple[nn.Module, str]] = []
-    if isinstance(model, EarlyExitModel):
-        parts += [(group, name) for group in (model.steps, model.exits) for name, _ in group.named_children()]
-    else:
-        parts.append((model.net, "head"))
-    for unit in model.coder.bottlenecks:
-        parts += [(unit, name) for name in ("encoder", "decoder") if list(getattr(unit, name).parameters())]
-    return [*parts, (model.net, "tail")]
-
-
 def _prepare(model: SplitModel, images: Tensor, backend: str) -> None:
     """Put observers into all parts, in place."""
     from torch.ao.quantization import get_default_qconfig_mapping
     from torch.ao.quantization.quantize_fx import prepare_fx
 
     inputs: dict[int, tuple[Tensor, ...]] = {}
-    modules = [getattr(owner, name) for owner, name in _parts(model)]
+    modules = [getattr(owner, name) for owner, name in model.layers()]
     handles = [m.register_forward_pre_hook(lambda m, given: inputs.update({id(m): given})) for m in modules]
     output = model.run(images)
     for handle in handles:
@@ -178,7 +161,7 @@ def _prepare(model: SplitModel, images: Tensor, backend: str) -> None:
     if not all(bool(t.isfinite().all()) for t in made):
         raise Int8Error(f"{model.net.name} computes NaN or infinity: its training diverged, or its weights are damaged")
     mapping = get_default_qconfig_mapping(backend)
-    for (owner, name), module in zip(_parts(model), modules, strict=True):
+    for (owner, name), module in zip(model.layers(), modules, strict=True):
         try:
             setattr(owner, name, prepare_fx(module, mapping, inputs[id(module)]))
         except Exception as error:  # tracing other people's code may fail in any way
@@ -191,7 +174,7 @@ def _prepare(model: SplitModel, images: Tensor, backend: str) -> None:
 
 
 def _check_can_be_quantized(model: Any) -> None:
-    if not isinstance(model, SplitModel):
+    if not getattr(model, "layers", None):
         raise Int8Error(
             f"INT8 is for a SplitModel or an EarlyExitModel, and this is a {type(model).__name__}: cut it first"
         )
@@ -209,7 +192,7 @@ def _convert(model: SplitModel) -> None:
     """Turn all parts into INT8, in place."""
     from torch.ao.quantization.quantize_fx import convert_fx
 
-    for owner, name in _parts(model):
+    for owner, name in model.layers():
         setattr(owner, name, convert_fx(getattr(owner, name)))
 
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
-import torch
-from torch import Tensor
+from torch import nn
 
 from splitlearn.codecs import Codec
-from splitlearn.codecs.base import Payload
 from splitlearn.models.bottlenecks.bottleneck import BottleneckFactory, Identity
-from splitlearn.models.coder import FeatureCoder, renamed
+from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
 from splitlearn.models.pipelines.base import Normalize
-from splitlearn.models.pipelines.cut_model import CutModel
-from splitlearn.outputs import Features, SplitOutput
+from splitlearn.models.pipelines.cut_model import CoderModel
 from splitlearn.quantizers import Quantizer
 
 
-class SplitModel(CutModel):
+class SplitModel(CoderModel):
     """A frozen network with trainable bottlenecks at its cut.
 
         images → normalize → head → encoder → quantize → encode ═ payload ═ decode → dequantize → decoder → tail
@@ -67,59 +62,15 @@ class SplitModel(CutModel):
         """Return the network as it is kept here: frozen."""
         return freeze(net)
 
-    @property
-    def table_bytes(self) -> int:
-        """Size of what both sides must share beside weights; see `FeatureCoder.table_bytes`."""
-        return self.coder.table_bytes
+    def layers(self) -> list[tuple[nn.Module, str]]:
+        """Return owner and name of each module that computes, in the order in which they run."""
+        units = [(unit, name) for unit in self.coder.bottlenecks for name in ("encoder", "decoder")]
+        trained = [(unit, name) for unit, name in units if list(getattr(unit, name).parameters())]
+        return [*self._device_layers(), *trained, (self.net, "tail")]
 
-    def run(self, images: Tensor | Features) -> SplitOutput:
-        """Return the differentiable pass; the graph starts at the bottleneck's encoder."""
-        return self.run_from(self.features(images))
+    def _device_layers(self) -> list[tuple[nn.Module, str]]:
+        return [(self.net, "head")]
 
-    def run_from(self, features: tuple[Tensor, ...]) -> SplitOutput:
-        """Return the differentiable pass from crossing tensors that the head has made before."""
-        return self._run(self.coder, features)
-
-    def coded_by(self, quantizers: Sequence[Quantizer], codecs: Sequence[Codec]) -> Self:
-        """Return a model with these quantizers and codecs that shares network and bottlenecks with this one."""
-        model = copy.copy(self)
-        model._modules, model._buffers = dict(self._modules), dict(self._buffers)
-        model.coder = self.coder.coded_by(quantizers, codecs)
-        return model
-
-    @torch.inference_mode()
-    def symbols(self, images: Tensor | Features) -> list[Tensor]:
-        """Return the uint8 symbols `(B, …)` of each float tensor that crosses: what the codec is given."""
-        return self.coder.symbols(self.coder.latents(self.features(images)))
-
-    @torch.inference_mode()
-    def compress(self, images: Tensor | Sequence[Tensor] | Features) -> list[bytes]:
-        """Return one payload per image: a container for each tensor that crosses.
-
-        Args:
-            images: a batch `(B, C, H, W)`, or what the head has made of it; for a detector also B images `(C, H, W)` of
-                any sizes.
-
-        Raises:
-            ValueError: if these are no images in [0, 1], a latent holds NaN or infinity, or the cut refuses their size.
-        """
-        return [payload for batch in self._batches(images) for payload in self.coder.compress(self.features(batch))]
-
-    @torch.inference_mode()
-    def check_lossless(self, images: Tensor | Sequence[Tensor] | Features) -> None:
-        """Refuse codecs that give back other symbols than they were given.
-
-        Raises:
-            CodecError: if one does.
-        """
-        for batch in self._batches(images):
-            self.coder.check_lossless(self.features(batch))
-
-    @torch.inference_mode()
-    def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
-        """Return the tensors that the tail is given for a batch of payloads, each `(B, …)`; raises as `decompress`."""
-        return self.coder.decompress(payloads)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        renamed(state_dict, [prefix + name for name in self.state_dict()])
-        super()._load_from_state_dict(state_dict, prefix, *others)
+    def take_images_of(self, model: Self) -> None:
+        """Take the images that `model` takes, whose layers have been replaced here by others of the same outputs."""
+        self.net.guard(model.net.proof)

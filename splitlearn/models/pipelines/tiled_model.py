@@ -8,25 +8,23 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from splitlearn.codecs import Codec, CodecError
-from splitlearn.codecs.base import Payload
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
 from splitlearn.models.pipelines.base import Normalize
-from splitlearn.models.pipelines.cut_model import CutModel
+from splitlearn.models.pipelines.cut_model import CoderModel
 from splitlearn.models.pipelines.image_codec import ImageCodec
 from splitlearn.numpy_quantizers import EvenGrid
-from splitlearn.outputs import Features, SplitOutput
+from splitlearn.outputs import Features
 from splitlearn.quantizers import Quantizer
 
 
-class TiledFeatures(CutModel):
+class TiledFeatures(CoderModel):
     """A frozen network cut in two, whose features cross as one grey picture in a lossy image format.
 
         images → normalize → head → quantize → tile → image file ═ payload ═ image file → untile → dequantize → tail
@@ -70,29 +68,8 @@ class TiledFeatures(CutModel):
             codec = [_Mosaic(image_codec, _ranking(each)) for each in quantizer]
         self.coder = FeatureCoder(net, quantizer, codec)
 
-    @property
-    def table_bytes(self) -> int:
-        """Size of what both sides must share beside weights: levels of calibrated quantizers."""
-        return self.coder.table_bytes
-
-    def run(self, images: Tensor | Features) -> SplitOutput:
-        """Return the differentiable pass: the quantizer's loss, without that of the image format."""
-        return self._run(self.coder, self.features(images))
-
-    @torch.inference_mode()
-    def compress(self, images: Tensor | Sequence[Tensor] | Features) -> list[bytes]:
-        """Return one payload per image: a container with a picture for each float tensor that crosses.
-
-        Raises:
-            ValueError: if a feature is NaN or infinite, the cut refuses these images' size, or the format holds no
-                picture as large as the mosaic.
-        """
-        return [payload for batch in self._batches(images) for payload in self.coder.compress(self.features(batch))]
-
-    @torch.inference_mode()
-    def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
-        """Return the tensors that the tail is given for a batch of payloads, each `(B, …)`; raises as `decompress`."""
-        return self.coder.decompress(payloads)
+    def check_lossless(self, images: Tensor | Sequence[Tensor] | Features) -> None:
+        """Take the image format as it is: it may lose, and what is sent shows what it loses."""
 
 
 class _Mosaic(Codec):

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.codecs.container import TAGS
+from splitlearn.codecs.message import tag_message, untag_message
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
-from splitlearn.models.message import tag_message, untag_message
+from splitlearn.models.modes import deployed
 from splitlearn.models.pipelines.base import Normalize
 from splitlearn.models.pipelines.cut_model import CutModel
 from splitlearn.models.pipelines.split_model import SplitModel
@@ -27,8 +28,8 @@ class BudgetError(ValueError):
 
 
 @dataclass(frozen=True)
-class RatePoint:
-    """What was measured at one rate.
+class OperatingPoint:
+    """Score and size that a test has measured at one rate of a bank.
 
     Attributes:
         score: accuracy, mean average precision, or whatever the rates are weighed by: the higher, the better.
@@ -74,7 +75,7 @@ class VariableRateModel(CutModel):
         self,
         net: Split,
         coders: Sequence[FeatureCoder],
-        points: Sequence[RatePoint],
+        points: Sequence[OperatingPoint],
         rate: int | None = None,
         budget: int | None = None,
         normalize: Normalize | None = None,
@@ -95,7 +96,7 @@ class VariableRateModel(CutModel):
     def of(
         cls,
         models: Sequence[SplitModel],
-        points: Sequence[RatePoint],
+        points: Sequence[OperatingPoint],
         rate: int | None = None,
         budget: int | None = None,
     ) -> Self:
@@ -116,7 +117,7 @@ class VariableRateModel(CutModel):
         features, coder = self.features(images), self._coders()[self._best if self.rate is None else self.rate]
         return self._run(coder, features)
 
-    @torch.inference_mode()
+    @deployed
     def compress(
         self, images: Tensor | Sequence[Tensor] | Features, rate: int | None = None, budget: int | None = None
     ) -> list[bytes]:
@@ -143,7 +144,7 @@ class VariableRateModel(CutModel):
             payloads += self._at(chosen, features) if budget is None else self._within(budget, features)
         return payloads
 
-    @torch.inference_mode()
+    @deployed
     def check_lossless(self, images: Tensor | Sequence[Tensor] | Features) -> None:
         """Refuse codecs that give back other symbols than they were given, at any rate.
 
@@ -155,7 +156,7 @@ class VariableRateModel(CutModel):
             for coder in self._coders():
                 coder.check_lossless(features)
 
-    @torch.inference_mode()
+    @deployed
     def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
         """Return the tensors that the tail is given for payloads of any rates, in their order, each `(B, …)`.
 

@@ -3,8 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splitlearn.analysis import count_macs
-from splitlearn.models import DepthwiseSeparable, Identity, NormalizedSeparable
+from splitlearn.models import DepthwiseSeparable, Identity, NormalizedSeparable, count_macs
 
 
 @settings(max_examples=60, deadline=None)

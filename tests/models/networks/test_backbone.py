@@ -18,7 +18,7 @@ from splitlearn.models import WeightsError, backbone, load_weights, mobilenet_v2
 from splitlearn.models.networks.resnet_cifar import CifarResNet
 
 # `import … as` would give the function of that name, which the package exports
-module = importlib.import_module("splitlearn.models.backbone")
+module = importlib.import_module("splitlearn.models.networks.backbone")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])

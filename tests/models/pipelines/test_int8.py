@@ -29,7 +29,7 @@ from splitlearn.quantizers import Affine, MinMax
 from tests.codecs.test_real_activations import cifar_images
 from tests.networks import SHAPE, carra, digits
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @cache

@@ -1,0 +1,257 @@
+"""The payload of an image: one container for each tensor that crosses. It needs no torch.
+
+Containers are chained: each but the first has the check sum of the one before in its own context, so that parts of two
+payloads cannot be exchanged. A check sum finds damage, but anybody can make it right. So every header is compared with
+what the sender can have meant before anything is decoded: levels, floats, and the shape, which is fixed, or bounded for
+networks that take images of several sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.codecs.base import Codec, CodecError, Payload, as_bytes
+from splitlearn.codecs.container import (
+    Header,
+    decode_body,
+    next_context,
+    pack,
+    read_header,
+    read_varint,
+    tagged,
+    untagged,
+    varint,
+)
+from splitlearn.codecs.latents import check_quantizer
+from splitlearn.codecs.raw import Raw
+from splitlearn.numpy_quantizers import Grid
+
+BYTE = 256
+RAW: Codec = Raw()
+
+
+class Quantized(Protocol):
+    """What a receiver knows of a quantizer, of torch or of numpy."""
+
+    levels: int
+
+    @property
+    def floats_per_image(self) -> int:
+        """How many floats travel beside the symbols of an image."""
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """How one tensor crosses.
+
+    Attributes:
+        codec: symbols to bytes.
+        quantizer: floats to symbols; None for integers, which cross as their bytes.
+        itemsize: bytes of one integer.
+        is_scalar: whether an image has one integer, which then crosses as an array of one.
+    """
+
+    codec: Codec = RAW
+    quantizer: Quantized | None = None
+    itemsize: int = 1
+    is_scalar: bool = False
+
+    @property
+    def levels(self) -> int:
+        """Size of the alphabet."""
+        return BYTE if self.quantizer is None else self.quantizer.levels
+
+    def shape_of(self, header: Header) -> tuple[int, ...]:
+        """Return the shape of an image's tensor, given the header of its container.
+
+        Raises:
+            CodecError: if it cannot come from this quantizer, or cannot be integers of this size.
+        """
+        if self.quantizer is not None:
+            check_quantizer(header, self.quantizer.levels, self.quantizer.floats_per_image, self.quantizer)
+            return header.shape
+        size = self.itemsize
+        if header.levels != BYTE or header.floats or not header.shape or header.shape[-1] % size:
+            raise CodecError(f"the payload holds no integers of {size} bytes: it is forged, or of another model")
+        return (*header.shape[:-1], header.shape[-1] // size)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One container of a payload, whose check sum is right.
+
+    Attributes:
+        payload: the container.
+        header: what it says.
+        carrier: how its tensor crosses.
+        shape: shape of its tensor.
+    """
+
+    payload: bytes
+    header: Header
+    carrier: Carrier
+    shape: tuple[int, ...]
+
+    def decoded(self) -> NDArray[np.uint8]:
+        """Return the symbols, or the bytes of integers."""
+        return decode_body(self.payload, self.header, self.carrier.codec)
+
+
+@dataclass(frozen=True)
+class PayloadCoder:
+    """Symbols or latents of all tensors that cross ↔ the payload of an image: the numpy half of a feature coder.
+
+    Attributes:
+        carriers: how each tensor crosses, in their order. Latents need quantizers of numpy (`Grid`).
+        context: what both sides must share besides codecs, 32 bits; see `FeatureCoder.context`.
+        shapes: of the tensors of one image of the example's size; None bounds nothing, and trusts the sender.
+        varying: which dimensions of each of these follow the size of the image.
+        max_growth: how many times as many elements as the example's a tensor may have then.
+    """
+
+    carriers: tuple[Carrier, ...]
+    context: int
+    shapes: tuple[tuple[int, ...], ...] | None = None
+    varying: tuple[tuple[bool, ...], ...] = ()
+    max_growth: float = 1.0
+
+    def pack(self, tensors: Sequence[tuple[NDArray[np.uint8], Sequence[float]]]) -> bytes:
+        """Return the payload of one image.
+
+        Args:
+            tensors: symbols, or the bytes of integers, and the floats of the quantizer, for each tensor.
+
+        Raises:
+            ValueError: if symbols or floats do not fit their carrier.
+        """
+        parts, context = [], self.context
+        for (symbols, floats), carrier in zip(tensors, self.carriers, strict=True):
+            parts.append(pack(symbols, carrier.levels, carrier.codec, floats, context))
+            context = next_context(parts[-1], context)
+        return join_parts(parts)
+
+    def read(self, payload: Payload) -> list[Part]:
+        """Return the containers of a payload, in order, with their headers checked; nothing is decoded.
+
+        Raises:
+            CodecError: on any damage, or if the payload cannot come from these quantizers and codecs, or holds tensors
+                of other shapes.
+        """
+        parts, context = [], self.context
+        for container, carrier in zip(split_parts(as_bytes(payload), len(self.carriers)), self.carriers, strict=True):
+            header = read_header(container, carrier.codec, context)
+            parts.append(Part(container, header, carrier, carrier.shape_of(header)))
+            context = next_context(container, context)
+        if self.shapes is not None:
+            for part, known, varying in zip(parts, self.shapes, self.varying, strict=True):
+                check_shape(part.shape, known, varying, self.max_growth)
+        return parts
+
+    def unpack(self, payload: Payload) -> list[tuple[NDArray[np.uint8], tuple[float, ...]]]:
+        """Return symbols, or the bytes of integers, and floats of each tensor; raises as `read`."""
+        return [(part.decoded(), part.header.floats) for part in self.read(payload)]
+
+    def encode(self, latents: Sequence[NDArray[np.generic]]) -> bytes:
+        """Return the payload of one image's latents: float32 arrays, and integer arrays that cross as they are.
+
+        Raises:
+            ValueError: if a latent is not float32 or holds NaN or infinity, or its quantizer is none of numpy.
+        """
+        tensors = []
+        for latent, carrier in zip(latents, self.carriers, strict=True):
+            if carrier.quantizer is None:
+                tensors.append((np.ascontiguousarray(latent).view(np.uint8), ()))
+            else:
+                tensors.append(_grid(carrier).quantize(latent))  # type: ignore[arg-type]
+        return self.pack(tensors)
+
+    def decode(self, payload: Payload) -> list[NDArray[np.generic]]:
+        """Return the dequantized latents, float32, and the bytes of integer arrays.
+
+        Raises:
+            CodecError: as `read`.
+            ValueError: if a quantizer is none of numpy.
+        """
+        return [
+            part.decoded() if part.carrier.quantizer is None else _grid(part.carrier).dequantize(part.decoded(), floats)
+            for part, floats in ((part, part.header.floats) for part in self.read(payload))
+        ]
+
+
+def _grid(carrier: Carrier) -> Grid:
+    if not isinstance(carrier.quantizer, Grid):
+        raise ValueError(f"{carrier.quantizer} has no twin in numpy: quantize with torch, and pack the symbols")
+    return carrier.quantizer
+
+
+def check_shape(found: tuple[int, ...], known: tuple[int, ...], varying: Sequence[bool], max_growth: float) -> None:
+    """Raise CodecError unless a tensor has the example's shape, but for those dimensions that follow the image's size.
+
+    Args:
+        found: shape that a payload tells.
+        known: that of the example's.
+        varying: which dimensions may differ.
+        max_growth: how many times as many elements it may have then.
+    """
+    if found == known:
+        return
+    fits = (a == b or (free and a > 0) for a, b, free in zip(found, known, varying, strict=False))
+    if len(found) != len(known) or not all(fits):
+        raise CodecError(
+            f"the payload holds a tensor of shape {found}, and {known} crosses this cut: another model made it, or it "
+            "is of an image of another size"
+        )
+    if math.prod(found) > max_growth * math.prod(known):
+        raise CodecError(too_large(found, known, max_growth))
+
+
+def too_large(found: tuple[int, ...], known: tuple[int, ...], max_growth: float) -> str:
+    """Return the message on a tensor that has too many elements."""
+    return (
+        f"a tensor of shape {found} has more than {max_growth:g} times the elements of the example's, {known}: set the "
+        "cut's max_growth higher, or split the network with a larger example"
+    )
+
+
+def join_parts(parts: Sequence[bytes]) -> bytes:
+    """Return one payload that holds `parts`, in order. A single part is the payload itself: no byte is added."""
+    return b"".join(varint(len(part)) + part for part in parts[:-1]) + parts[-1]
+
+
+def split_parts(payload: bytes, count: int) -> list[bytes]:
+    """Return the `count` parts that `join_parts` put together.
+
+    Raises:
+        CodecError: if the payload ends inside a part.
+    """
+    parts, start = [], 0
+    for _ in range(count - 1):
+        length, start = read_varint(payload, start)
+        if start + length > len(payload):
+            raise CodecError(f"payload of {len(payload)} bytes ends inside one of its {count} tensors: it is truncated")
+        parts.append(payload[start : start + length])
+        start += length
+    return [*parts, payload[start:]]
+
+
+def tag_message(payload: bytes, count: int, tag: int) -> bytes:
+    """Return a payload of `count` containers, the first of which carries a tag; it grows by nothing."""
+    first, *others = split_parts(payload, count)
+    return join_parts([tagged(first, tag), *others])
+
+
+def untag_message(payload: bytes, count: int) -> tuple[int, bytes]:
+    """Return the tag of a payload of `count` containers, and the payload without it.
+
+    Raises:
+        CodecError: if the payload ends inside a part, or does not begin with a container.
+    """
+    first, *others = split_parts(payload, count)
+    tag, plain = untagged(first)
+    return tag, join_parts([plain, *others])

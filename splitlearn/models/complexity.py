@@ -1,0 +1,31 @@
+"""Arithmetic and parameters of layers, counted without values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What bottlenecks add to a network, for one image (Datta et al. 2022, Table III).
+
+    Attributes:
+        parameters: of encoders and decoders.
+        encoder_macs: multiply–accumulates on the device.
+        decoder_macs: multiply–accumulates on the server.
+    """
+
+    parameters: int
+    encoder_macs: int
+    decoder_macs: int
+
+
+def count_macs(module: nn.Module, *inputs: Tensor) -> int:
+    """Return the multiply–accumulates of one call: convolutions, linear layers, matrix products and attention."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    return int(counter.get_total_flops()) // 2

@@ -1,0 +1,43 @@
+"""Eval mode for the length of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+import torch
+from torch import nn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound=nn.Module)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network in eval mode, and leave each of its modules in the mode that it had.
+
+    What is sent must not depend on the mode that training has left: batch norm in training mode would tell of the other
+    images in the batch, and learn from them.
+    """
+    training = [module for module in network.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def deployed(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
+    """Let a method of a model compute as device and edge server do: in eval mode, and without gradients."""
+
+    @wraps(method)
+    def in_eval_mode(model: M, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with evaluating(model), torch.inference_mode():
+            return method(model, *args, **kwargs)
+
+    return in_eval_mode

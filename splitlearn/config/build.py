@@ -158,7 +158,7 @@ def _parser(sections: Sequence[str]) -> ArgumentParser:
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
+    if isinstance(value, Mapping) and value:
         for name, each in value.items():
             yield from _flat(path if name == "init_args" else f"{path}.{name}", each)
     else:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 
+from splitlearn.config.build import flat_settings
 from splitlearn.models import frozen_tensors
 from splitlearn.tasks import CheckpointError
 from splitlearn.tasks.loading import CONFIG_KEY, check_architecture
@@ -29,7 +30,8 @@ def check_named_weights(
     Raises:
         CheckpointError: if the frozen network would silently become another one, or the checkpoint does not fit at all.
     """
-    named = _weights(settings)
+    flat = flat_settings({"model": settings})
+    named = {name: value for name, value in flat.items() if name.endswith("weights") and isinstance(value, str)}
     if not named:
         return
     check_architecture(task, content, path)
@@ -37,32 +39,13 @@ def check_named_weights(
     frozen = frozen_tensors(task)
     for name, tensor in frozen.items():
         if name in state and not torch.equal(tensor.detach().cpu(), state[name].to(tensor.dtype)):
-            told = ", ".join(named.values())
             raise CheckpointError(
-                f"the frozen network in {path} has other weights than {told}, which the config names and which it "
-                "would replace: name those that it was trained with, or leave --ckpt_path out"
+                f"the frozen network in {path} has other weights than {', '.join(named.values())}, which the config "
+                "names and which it would replace: name those that it was trained with, or leave --ckpt_path out"
             )
+    told = content.get(CONFIG_KEY)
+    trained_with = flat_settings(told) if isinstance(told, Mapping) else {}
     for name, value in named.items():
-        before = _told(content.get(CONFIG_KEY), name)
+        before = trained_with.get(name)
         if not frozen and isinstance(before, str) and before != value:
             print(f"warning: {path} brings all weights, so that {name} {value} has no effect", file=sys.stderr)
-
-
-def _weights(settings: Any, path: str = "model") -> dict[str, str]:
-    """Return the names of weights in a config, by the path of the setting."""
-    found: dict[str, str] = {}
-    for name, value in settings.items() if isinstance(settings, Mapping) else ():
-        inside = path if name == "init_args" else f"{path}.{name}"
-        if str(name).endswith("weights") and isinstance(value, str):
-            found[inside] = value
-        found |= _weights(value, inside)
-    return found
-
-
-def _told(config: Any, path: str) -> Any:
-    """Return what a config says at the path of a setting; None if it says nothing there."""
-    for name in path.split("."):
-        inner = config.get("init_args") if isinstance(config, Mapping) else None
-        outer = config if isinstance(config, Mapping) and name in config else inner
-        config = outer.get(name) if isinstance(outer, Mapping) else None
-    return config

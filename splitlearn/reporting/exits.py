@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from rich.table import Table
 
 from splitlearn.analysis.exit_evaluation import THRESHOLDS, Evaluation
 from splitlearn.analysis.exit_scores import CODECS, ThresholdPoint
-from splitlearn.files import whole_file, write_json
+from splitlearn.files import write_json
+from splitlearn.reporting.csv_files import write_csv
 from splitlearn.reporting.rate_plots import Panel, plot_panels
 from splitlearn.reporting.terminal import print_whole
 
@@ -39,10 +39,9 @@ def report_exits(
     for accuracy, each in cheapest.items():
         console.print(_cheapest_words(float(accuracy), each), soft_wrap=True)
     write_json(out / "exits.json", {**about, **summary, "cheapest": cheapest})
-    with whole_file(out / "exits.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["threshold", "accuracy", "exit_share", *(f"{name}_bytes" for name in CODECS)])
-        writer.writerows([[p.threshold, p.accuracy, p.exit_share, *p.bytes_per_image.values()] for p in points])
+    headings = ["threshold", "accuracy", "exit_share", *(f"{name}_bytes" for name in CODECS)]
+    rows = ([p.threshold, p.accuracy, p.exit_share, *p.bytes_per_image.values()] for p in points)
+    write_csv(out / "exits.csv", headings, rows)
     curves = {
         name: [(p.bytes_per_image[name] / KB, 100 * p.accuracy) for p in points] for name in CODECS if name != "CSR"
     }

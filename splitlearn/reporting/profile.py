@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
 from torch import nn
 
 from splitlearn.analysis.profile import ModuleProfile
-from splitlearn.files import whole_file
 from splitlearn.models.cutting import is_detector
+from splitlearn.reporting.csv_files import write_csv
+from splitlearn.reporting.figures import figure_file
 from splitlearn.reporting.layer_plots import WHOLE
 from splitlearn.reporting.log_ticks import plain_log_ticks
 
@@ -57,41 +57,33 @@ def profile_table(profiles: Sequence[ModuleProfile], title: str) -> Table:
 
 def write_profile(profiles: Sequence[ModuleProfile], title: str, folder: Path) -> None:
     """Write profile.csv and profile.png to `folder`, which is made if absent."""
-    with whole_file(folder / "profile.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(ModuleProfile)])
-        writer.writeheader()
-        for p in profiles:
-            shape = "x".join(map(str, p.output_shape))
-            writer.writerow(asdict(p) | {"name": p.name or WHOLE, "output_shape": shape})
+    rows = [asdict(p) | {"name": p.name or WHOLE, "output_shape": "x".join(map(str, p.output_shape))} for p in profiles]
+    write_csv(folder / "profile.csv", list(rows[0]), (row.values() for row in rows))
     _plot(profiles, title, folder / "profile.png")
 
 
 def _plot(profiles: Sequence[ModuleProfile], title: str, path: Path) -> None:
     """Bars: what a cut would carry; lines: the work before it, and below the parameters."""
-    import matplotlib.pyplot as plt  # slow to import, and only needed here
-
     width = min(max(7, 0.28 * len(profiles)), 20)
-    figure, (axes, weights) = plt.subplots(
-        2, figsize=(width, 7), height_ratios=(2, 1), sharex=True, layout="constrained"
-    )
-    positions = range(len(profiles))
-    sizes = [p.relative_size if p.relative_crossing is None else p.relative_crossing for p in profiles]
-    axes.bar(positions, sizes, color="tab:blue", label="crossing tensors")
-    axes.axhline(1, color="black", linewidth=0.8, linestyle=":", label="size of the input")
-    axes.set(
-        yscale="log", ylabel="elements across the cut / elements of the input", title=title, xlim=(-1, len(profiles))
-    )
-    parameters = [p.cumulative_parameters / 1e6 for p in profiles]
-    weights.plot(positions, parameters, color="tab:green", marker=".", label="M parameters on device")
-    weights.set(ylabel="parameters before the cut (millions)", ylim=(0, None))
-    weights.set_xticks(positions, [p.name or WHOLE for p in profiles], rotation=90, fontsize=7)
-    plain_log_ticks(axes.yaxis)
-    work = axes.twinx()
-    work.plot(
-        positions, [p.cumulative_macs / 1e6 for p in profiles], color="tab:red", marker=".", label="M MAC on device"
-    )
-    work.set(ylabel="multiply–accumulates before the cut (millions)", ylim=(0, None))
-    figure.legend(loc="outside upper right", ncols=4, fontsize=8)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    plt.close(figure)
+    with figure_file(path, 2, size=(width, 7), sharex=True, heights=(2, 1)) as (figure, (axes, weights)):
+        positions = range(len(profiles))
+        sizes = [p.relative_size if p.relative_crossing is None else p.relative_crossing for p in profiles]
+        axes.bar(positions, sizes, color="tab:blue", label="crossing tensors")
+        axes.axhline(1, color="black", linewidth=0.8, linestyle=":", label="size of the input")
+        axes.set(
+            yscale="log",
+            ylabel="elements across the cut / elements of the input",
+            title=title,
+            xlim=(-1, len(profiles)),
+        )
+        parameters = [p.cumulative_parameters / 1e6 for p in profiles]
+        weights.plot(positions, parameters, color="tab:green", marker=".", label="M parameters on device")
+        weights.set(ylabel="parameters before the cut (millions)", ylim=(0, None))
+        weights.set_xticks(positions, [p.name or WHOLE for p in profiles], rotation=90, fontsize=7)
+        plain_log_ticks(axes.yaxis)
+        work = axes.twinx()
+        work.plot(
+            positions, [p.cumulative_macs / 1e6 for p in profiles], color="tab:red", marker=".", label="M MAC on device"
+        )
+        work.set(ylabel="multiply–accumulates before the cut (millions)", ylim=(0, None))
+        figure.legend(loc="outside upper right", ncols=4, fontsize=8)

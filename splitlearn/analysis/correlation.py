@@ -18,11 +18,11 @@ AXES = {"row": 3, "column": 2, "channel": 1}
 
 @dataclass(frozen=True)
 class AxisCorrelation:
-    """What neighbours along one axis have in common.
+    """Correlation of neighbours along one axis.
 
     Attributes:
         axis: "row", "column", "channel" or "frame".
-        pairs: how many neighbours were compared.
+        pairs: number of compared neighbours.
         range_ratio: range of an image's differences over the range of its coefficients, mean over images; of values in
             0…M, differences may range over −M…M, so 2 is possible. None if every image is constant.
         std_ratio: standard deviation of the differences over that of the coefficients, all images together; below 1 if
@@ -81,10 +81,10 @@ def difference_distributions(features: Tensor, axis: str, samples: int = 4) -> l
 
 
 def axis_correlation(features: Tensor, axis: str) -> AxisCorrelation:
-    """Return what neighbours along an axis have in common.
+    """Return the correlation of neighbours along an axis.
 
-    The paper looks at ranges. A range tells little, for one outlier makes it; the correlation tells what a linear
-    prediction from the neighbour would take away: 1 − ρ² of the variance is left.
+    The paper compares ranges, which single outliers determine; the correlation ρ gives the gain of a linear
+    prediction from the neighbour, which leaves 1 − ρ² of the variance.
 
     Args:
         features: `(B, C, H, W)`, finite; along "frame" `(B, …)`.

@@ -1,4 +1,4 @@
-"""What a cut after each module of a network would cost: bytes across, work before."""
+"""Profile of a network: for a cut after each module, elements that cross, parameters and work before the cut."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Complexity:
-    """What bottlenecks add to a network, for one image.
+    """Parameters and work of the bottlenecks of a network, per image.
 
     Attributes:
         parameters: of encoders and decoders.
@@ -190,7 +190,7 @@ def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, T
 
 @contextmanager
 def _without_log() -> Iterator[None]:
-    """Keep fake tensors from logging tracebacks of what is tried in another way next."""
+    """Silence the tracebacks that fake tensors log where another way is tried next."""
     log = logging.getLogger("torch._subclasses.fake_tensor")
     before, log.disabled = log.disabled, True
     try:
@@ -222,7 +222,7 @@ def _on_cpu(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor
 
 
 def _run(model: nn.Module, image: Tensor) -> list[_Row]:
-    """Run the model once and note what every module returns, and what has run and been computed by then."""
+    """Run the model once and note for every module its output and the parameters and work until then."""
     rows: dict[str, _Row] = {}
     seen: dict[int, int] = {}
 

@@ -1,4 +1,4 @@
-"""Sizes as torchmetrics: they add up over batches and processes like any other metric."""
+"""Payload sizes as torchmetrics, which are summed over batches and processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from splitlearn.outputs import Features, pixels_of
 
 
 class BytesPerImage(Metric):
-    """Mean payload size: what crossed the cut, header and tables in the payload included, over all images.
+    """Mean payload size over all images, with headers and tables in the payloads.
 
     An image that left through an early exit counts with an empty payload.
     """
@@ -29,12 +29,12 @@ class BytesPerImage(Metric):
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, payloads: Sequence[bytes]) -> None:
-        """Count the payloads of a batch, one an image."""
+        """Count the payloads of a batch, one per image."""
         self.total_bytes += sum(map(len, payloads))
         self.images += len(payloads)
 
     def compute(self) -> Tensor:
-        """Return the mean number of bytes an image."""
+        """Return the mean number of bytes per image."""
         return ratio(self.total_bytes, self.images)
 
 
@@ -71,7 +71,7 @@ class EstimatedBits(Metric):
 
     Args:
         levels: size of the symbol alphabet of each tensor that crosses the cut.
-        channels: how many codes each tensor has: 1, or its channels.
+        channels: number of separate codes per tensor: 1, or its number of channels.
     """
 
     full_state_update = False
@@ -95,7 +95,7 @@ class EstimatedBits(Metric):
         self.images += len(symbols[0])
 
     def compute(self) -> Tensor:
-        """Return the estimated bits an image."""
+        """Return the estimated bits per image."""
         counts = self.counts.cpu().double()  # not every device has float64
         totals = counts.sum(1, keepdim=True)
         probabilities = counts / totals.clamp(min=1)

@@ -1,4 +1,4 @@
-"""Means of counts: whole numbers until they are divided, whatever precision a Trainer computes in."""
+"""Shares computed from integer counts, exact at any precision of the Trainer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torchmetrics import Metric
 
 
 class Share(Metric):
-    """Share of cases that are so; casting a model to bfloat16 would stop a mean of floats at 256 of them."""
+    """Share of cases with a property; as integers, since bfloat16 counts no further than 256."""
 
     full_state_update = False
     so: Tensor

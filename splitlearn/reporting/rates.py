@@ -49,10 +49,10 @@ def plot_rates(
     Args:
         curves: (rate, score 0…1) by label.
         unsplit: score of the network that is not split, 0…1.
-        path: of the picture.
-        title: its heading.
-        score: what is scored, with its unit, e.g. "top-1 accuracy (%)".
-        rate: likewise what is sent.
+        path: of the image file.
+        title: of the plot.
+        score: label of the score axis with its unit, e.g. "top-1 accuracy (%)".
+        rate: label of the rate axis with its unit.
     """
     shown = [(x, y) for curve in curves.values() for x, y in curve if y > unsplit - SHOWN]
     lowest = min((y for _, y in shown), default=unsplit)

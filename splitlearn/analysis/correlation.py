@@ -99,6 +99,7 @@ def axis_correlation(features: Tensor, axis: str) -> AxisCorrelation:
     features = _checked(features, axis)
     found = differences(features, axis)
     spread = float(features.std(correction=0)) if features.min() < features.max() else 0.0
+    others = [d for d in range(features.ndim) if d != 1]
     floor = 1e-12 * float(features.abs().max()) ** 2  # what rounding leaves of a constant's variance is less
     return AxisCorrelation(
         axis=axis,
@@ -106,7 +107,7 @@ def axis_correlation(features: Tensor, axis: str) -> AxisCorrelation:
         range_ratio=_range_ratio(found, features),
         std_ratio=float(found.std(correction=0)) / spread if spread and found.numel() else None,
         correlation=_pearson(features - features.mean(), axis, floor),
-        correlation_in_channel=_pearson(_without_channel_means(features), axis, floor),
+        correlation_in_channel=_pearson(features - features.mean(others, keepdim=True), axis, floor),
     )
 
 
@@ -133,11 +134,6 @@ def _range_ratio(found: Tensor, features: Tensor) -> float | None:
     of_differences, of_coefficients = (each.max - each.min for each in ranges)
     varied = of_coefficients > 0
     return float((of_differences[varied] / of_coefficients[varied]).mean()) if varied.any() else None
-
-
-def _without_channel_means(features: Tensor) -> Tensor:
-    dims = [d for d in range(features.ndim) if d != 1]
-    return features - features.mean(dims, keepdim=True)
 
 
 def _pearson(centred: Tensor, axis: str, floor: float) -> float | None:

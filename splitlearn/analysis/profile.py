@@ -76,7 +76,11 @@ def profile_model(
     rows = _run(running, image)
     if idle := set(at or ()) - {row.name for row in rows}:
         raise ValueError(f"module {min(idle)!r} of {type(model).__name__} never runs: name one that does")
-    chosen = [row for row in rows if (row.name and _shallow(row.name, depth) if at is None else row.name in at)]
+    chosen = [
+        row
+        for row in rows
+        if (row.name and (depth is None or row.name.count(".") <= depth) if at is None else row.name in at)
+    ]
     return [_profile(running, image, row, rows[-1].macs) for row in chosen]
 
 
@@ -249,10 +253,6 @@ def _run(model: nn.Module, image: Tensor) -> list[_Row]:
 def _of_image(shape: Sequence[int]) -> tuple[int, ...]:
     """Return a shape without the batch, which is of one image; detectors' regions and objects have no batch."""
     return tuple(shape[1:] if shape and shape[0] == 1 else shape)
-
-
-def _shallow(name: str, depth: int | None) -> bool:
-    return depth is None or name.count(".") <= depth
 
 
 def _numel(shape: Sequence[int]) -> int:

@@ -66,7 +66,9 @@ class ObjectScores(MeanAveragePrecision):
     def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
         """Gather what all processes have counted; torchmetrics would need as many images in each."""
         names = list(self._defaults)
-        mine = {name: _on_the_cpu(getattr(self, name)) for name in names}
+        mine = {
+            name: [each.cpu() if isinstance(each, Tensor) else each for each in getattr(self, name)] for name in names
+        }
         found: list[Any] = [None] * torch.distributed.get_world_size(process_group)
         torch.distributed.all_gather_object(found, mine, process_group)
         for name in names:
@@ -86,7 +88,3 @@ class ObjectScores(MeanAveragePrecision):
         if boxes.masks is None:
             raise ValueError(f"masks cannot be scored, as {reason}: leave `masks` out, or take others that have them")
         return boxes.masks
-
-
-def _on_the_cpu(counted: Sequence[Any]) -> list[Any]:
-    return [each.cpu() if isinstance(each, Tensor) else each for each in counted]

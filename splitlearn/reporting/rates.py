@@ -21,19 +21,12 @@ def rates_markdown(points: Sequence[RatePoint], score: str) -> str:
         score: heading of that column, e.g. "top-1 %".
     """
     headings = ["method", "setting", "codec", score, "bytes/image", "bits/element", "tables, once"]
-    rows = [
-        [
-            p.method,
-            p.setting,
-            p.codec,
-            f"{100 * p.score:.2f}",
-            f"{p.bytes_per_image:,.0f}",
-            f"{p.bits_per_element:.3f}",
-            p.table_bytes or "–",
-        ]
-        for p in points
-    ]
-    return markdown_table(headings, rows, "lllr")
+
+    def row(p: RatePoint) -> tuple[object, ...]:
+        sizes = f"{p.bytes_per_image:,.0f}", f"{p.bits_per_element:.3f}", p.table_bytes or "–"
+        return p.method, p.setting, p.codec, f"{100 * p.score:.2f}", *sizes
+
+    return markdown_table(headings, map(row, points), "lllr")
 
 
 def plot_rates(

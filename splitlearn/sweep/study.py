@@ -143,7 +143,8 @@ class Study:
             StudyError: if the sweep was never created.
         """
         if self._found is None:
-            raise StudyError(f"the storage holds no sweep {self.name!r}: it holds {self._others() or 'none'}")
+            others = ", ".join(name for name in optuna.get_all_study_names(self._storage) if name != self.name)
+            raise StudyError(f"the storage holds no sweep {self.name!r}: it holds {others or 'none'}")
         return self._found
 
     @cached_property
@@ -320,9 +321,6 @@ class Study:
         earlier = (t for t in others if t.number < taken.number)
         finished = any(t.state is TrialState.COMPLETE for t in others)
         return not finished and not any(t.state is TrialState.RUNNING and _lives(t) for t in earlier)
-
-    def _others(self) -> str:
-        return ", ".join(name for name in optuna.get_all_study_names(self._storage) if name != self.name)
 
 
 def _shortages(attempts: Sequence[FrozenTrial]) -> int:

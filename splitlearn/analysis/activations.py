@@ -1,4 +1,4 @@
-"""Activations to compare codecs on, and files of them."""
+"""Files of activations on which codecs are compared."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ActivationsError(ValueError):
 
 @dataclass(frozen=True)
 class Activations:
-    """Latents to compare codecs on.
+    """Latents on which codecs are compared.
 
     Attributes:
         latents: float32 `(B, …)` with B at least 2.

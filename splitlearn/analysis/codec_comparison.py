@@ -1,4 +1,4 @@
-"""Codecs side by side on the same latents: exactness, bytes, throughput."""
+"""Comparison of codecs on the same latents: losslessness, bytes, throughput."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class CodecRow:
 
     Attributes:
         codec: label of the codec.
-        tables: "static" if tables were agreed on beforehand; "own" if all that decoding needs rides in each payload.
+        tables: "static" if tables are sent beforehand; "own" if each payload carries its tables.
         levels: size of the alphabet.
-        images: how many latents were coded.
-        rounds: how often each was; its best time counts.
-        bytes_per_image: mean size of the bare code, tables in it counted. What a container adds is the same for all.
-        table_bytes: static tables, sent once, out of band.
-        entropy_ratio: `bytes_per_image` over the mean order-0 entropy of an image; None if that is 0.
-        encode_gbps: 10⁹ bytes of float32 latent a second, from latent to code, quantization included.
+        images: number of latents.
+        rounds: number of times each latent was coded; its best time counts.
+        bytes_per_image: mean size of the code with its tables; the container, the same for all codecs, is not counted.
+        table_bytes: size of static tables, sent once, out of band.
+        entropy_ratio: `bytes_per_image` over the mean order-0 entropy per image; None if that is 0.
+        encode_gbps: throughput from latent to code in 10⁹ bytes of float32 latent per second, quantization included.
         decode_gbps: likewise from code to latent.
         encode_by_zlib1: `encode_gbps` over that of the codec labelled zlib-1; None if there is none.
         decode_by_zlib1: likewise for `decode_gbps`.
@@ -97,18 +97,18 @@ def compare_codecs(
     code decodes exactly.
 
     Args:
-        latents: float32 arrays, one an image; many different ones, for a repeated one is learnt by the processor.
+        latents: float32 arrays, one per image; many different ones, since branch prediction learns a repeated one.
         grid: quantizes them.
         codecs: by label. Static tables must come from other latents (`with_static_tables`).
-        rounds: how often each latent is coded.
-        patience: seconds that a codec may take for its rounds after the first; a slow one gets fewer.
-        in_full: labels of codecs that get all rounds however slow they are.
+        rounds: number of times each latent is coded.
+        patience: time limit in seconds for the rounds of a codec after the first; a slow codec gets fewer rounds.
+        in_full: labels of codecs that get all rounds even if they are slow.
 
     Returns:
-        One row a codec, in their order.
+        One row per codec, in the given order.
 
     Raises:
-        CodecError: if a code does not decode to what was encoded.
+        CodecError: if a codec is not lossless.
         ValueError: if there are no latents or rounds, or a latent cannot be quantized.
     """
     if not latents or rounds < 1:
@@ -130,14 +130,14 @@ def compare_codecs(
 
 
 def entropy_bytes(symbols: NDArray[np.uint8]) -> float:
-    """Return the order-0 entropy of all of an image's symbols together, in bytes."""
+    """Return the order-0 entropy of the symbols of an image in bytes."""
     counts = np.bincount(symbols.reshape(-1))
     counts = counts[counts > 0]
     return float((counts * np.log2(symbols.size / counts)).sum() / 8)
 
 
 class _Trial:
-    """A codec, and what was measured of it so far."""
+    """A codec and its measurements so far."""
 
     def __init__(self, label: str, codec: Codec, latents: Sequence[NDArray[np.float32]], grid: Grid) -> None:
         self.label, self.codec, self.latents, self.grid = label, codec, latents, grid
@@ -149,7 +149,7 @@ class _Trial:
         decode_latent(code, latents[0].shape, floats, grid, codec)
 
     def run(self, latents_hat: Sequence[NDArray[np.float32]] | None) -> float:
-        """Encode and decode all latents once, compare with what is expected, and return the seconds that coding took.
+        """Encode and decode all latents once, check the result, and return the time in seconds.
 
         Raises:
             CodecError: if one comes back changed.

@@ -1,4 +1,4 @@
-"""How the coefficients at a cut are distributed, and how many are zero."""
+"""Distribution of the coefficients at a cut, and share of zeros after quantization."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALL_IMAGES = "all images"
 
 @dataclass(frozen=True)
 class QuantizedZeros:
-    """What min–max quantization leaves for a code of zeros to feed on.
+    """Shares of zeros and of the commonest symbol after min–max quantization.
 
     Attributes:
         bits: n of the quantizer.

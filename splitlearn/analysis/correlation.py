@@ -18,11 +18,11 @@ AXES = {"row": 3, "column": 2, "channel": 1}
 
 @dataclass(frozen=True)
 class AxisCorrelation:
-    """What neighbours along one axis have in common.
+    """Correlation of neighbours along one axis.
 
     Attributes:
         axis: "row", "column", "channel" or "frame".
-        pairs: how many neighbours were compared.
+        pairs: number of compared neighbours.
         range_ratio: range of an image's differences over the range of its coefficients, mean over images; of values in
             0…M, differences may range over −M…M, so 2 is possible. None if every image is constant.
         std_ratio: standard deviation of the differences over that of the coefficients, all images together; below 1 if
@@ -81,10 +81,10 @@ def difference_distributions(features: Tensor, axis: str, samples: int = 4) -> l
 
 
 def axis_correlation(features: Tensor, axis: str) -> AxisCorrelation:
-    """Return what neighbours along an axis have in common.
+    """Return the correlation of neighbours along an axis.
 
-    The paper looks at ranges. A range tells little, for one outlier makes it; the correlation tells what a linear
-    prediction from the neighbour would take away: 1 − ρ² of the variance is left.
+    The paper compares ranges, which single outliers determine; the correlation ρ gives the gain of a linear
+    prediction from the neighbour, which leaves 1 − ρ² of the variance.
 
     Args:
         features: `(B, C, H, W)`, finite; along "frame" `(B, …)`.
@@ -99,6 +99,7 @@ def axis_correlation(features: Tensor, axis: str) -> AxisCorrelation:
     features = _checked(features, axis)
     found = differences(features, axis)
     spread = float(features.std(correction=0)) if features.min() < features.max() else 0.0
+    others = [d for d in range(features.ndim) if d != 1]
     floor = 1e-12 * float(features.abs().max()) ** 2  # what rounding leaves of a constant's variance is less
     return AxisCorrelation(
         axis=axis,
@@ -106,7 +107,7 @@ def axis_correlation(features: Tensor, axis: str) -> AxisCorrelation:
         range_ratio=_range_ratio(found, features),
         std_ratio=float(found.std(correction=0)) / spread if spread and found.numel() else None,
         correlation=_pearson(features - features.mean(), axis, floor),
-        correlation_in_channel=_pearson(_without_channel_means(features), axis, floor),
+        correlation_in_channel=_pearson(features - features.mean(others, keepdim=True), axis, floor),
     )
 
 
@@ -133,11 +134,6 @@ def _range_ratio(found: Tensor, features: Tensor) -> float | None:
     of_differences, of_coefficients = (each.max - each.min for each in ranges)
     varied = of_coefficients > 0
     return float((of_differences[varied] / of_coefficients[varied]).mean()) if varied.any() else None
-
-
-def _without_channel_means(features: Tensor) -> Tensor:
-    dims = [d for d in range(features.ndim) if d != 1]
-    return features - features.mean(dims, keepdim=True)
 
 
 def _pearson(centred: Tensor, axis: str, floor: float) -> float | None:

@@ -1,4 +1,4 @@
-"""R-CNN detectors without arithmetic: as many regions and objects as they can have, whatever is on the image."""
+"""R-CNN detectors without arithmetic, with the maximum number of regions and objects for any image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_rcnn(model: nn.Module) -> bool:
 def core_modules(model: nn.Module) -> list[str]:
     """Return the names of an R-CNN detector's core modules: of its backbone, pyramid, RPN, RoI heads, and of itself.
 
-    What it gives itself are objects on the whole image, as the RoI heads' masks are not.
+    The detector's own output are objects in image coordinates; masks of the RoI heads are not.
 
     Reference:
         Matsubara & Levorato 2020, Fig. 1.

@@ -1,4 +1,4 @@
-"""Empirical distributions, small enough to keep: what all analyses of features hand out."""
+"""Empirical distributions as quantiles, which the analyses of features return."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 STEPS = 500
 SHARES = tuple(step / STEPS for step in range(STEPS + 1))
-"""At which shares a `Distribution` holds quantiles."""
+"""The shares of the quantiles of a `Distribution`."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Distribution:
     """Empirical distribution of some values.
 
     Attributes:
-        name: of what.
-        count: how many values.
+        name: of the values.
+        count: number of values.
         zeros: share of values that are exactly 0.
         minimum: smallest value.
         maximum: largest value.
@@ -49,7 +49,7 @@ def distribution(values: Tensor, name: str) -> Distribution:
 
     Args:
         values: floats of any shape; computed in float32, mean and deviation summed in float64.
-        name: what they are.
+        name: of the values.
 
     Raises:
         ValueError: if there are no values, or one is NaN or infinite.
@@ -76,7 +76,7 @@ def checked_features(features: Tensor, spatial: bool = False) -> Tensor:
     """Return features as float32, on the CPU and without a graph.
 
     Args:
-        features: `(B, …)`, one row an image.
+        features: `(B, …)`, one row per image.
         spatial: whether rows and columns are needed.
 
     Raises:

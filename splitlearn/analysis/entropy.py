@@ -1,4 +1,4 @@
-"""What a code could gain from a symbol's neighbours: entropies under contexts, honestly estimated."""
+"""Conditional entropies of symbols given their neighbours, estimated by cross-validation."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class ContextEntropy:
     """Cross-entropy of symbols under one context.
 
     Attributes:
-        quantizer: what made the symbols.
+        quantizer: label of the quantizer.
         levels: size of the alphabet.
-        context: what the code knows before a symbol: "none", "channel" (its number), "left", "upper", "left and upper",
-            or "channel before" (the symbol at the same position there).
+        context: known to the decoder before the symbol: "none", "channel" (its number), "left", "upper", "left and
+            upper", or "channel before" (the symbol at the same position there).
         bits_per_element: mean −log2 of the probability that the other half of the images gives each symbol.
     """
 
@@ -47,13 +47,13 @@ def context_entropies(symbols: Tensor, levels: int, quantizer: str = "") -> list
     let it look free. Without context a symbol has probability (n_s + ½) / (N + levels/2); under a context c
     (n_cs + levels/2 · p_s) / (n_c + levels/2) with p the prediction of the next smaller context: the weight of ½ a
     symbol, but spread so that rare contexts fall back on what is known without them. Still, large
-    alphabets have more contexts than a few images can teach, and more images give fewer bits. What lies beyond the
-    border of an image counts as one more symbol.
+    alphabets have more contexts than a few images can teach, and more images give fewer bits. Positions beyond
+    the border of an image count as one more symbol.
 
     Args:
         symbols: uint8 `(B, C, H, W)`, or `(B, C, …)`, for which only "none" and "channel" are known; B at least 2.
         levels: size of the alphabet, 2…256.
-        quantizer: goes into the records.
+        quantizer: its label, for the records.
 
     Raises:
         ValueError: if there are fewer than two images, no symbols in them, or symbols that are not below `levels`.
@@ -117,7 +117,7 @@ class _Tables:
                 np.add.at(self.counts[name].reshape(-1), context * self.levels + image.reshape(-1), 1)
 
     def bits(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the bits that an image would take under each context."""
+        """Return the bits of an image under each context."""
         if not self.totals:
             self.totals = {name: counts.sum(1, dtype=np.int32) for name, counts in self.counts.items()}
         flat, strength = image.reshape(-1), self.levels / 2

@@ -1,4 +1,4 @@
-"""What a network with exits reaches at any threshold, from one pass over the images."""
+"""Accuracy and bytes of a network with early exits at any threshold, from one pass over the images."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ CODECS: dict[str, Codec] = {
     "RANS": RANS(),
     "ContextRANS": ContextRANS(),
 }
-"""Those of the paper, and ours."""
+"""The codecs of the paper, and ours."""
 COLLAPSED = 1.5  # times the accuracy of a guess
 
 
 @dataclass(frozen=True)
 class ThresholdPoint:
-    """What comes out at one threshold.
+    """Accuracy and bytes at one threshold.
 
     Attributes:
         threshold: T_c.
-        accuracy: share of images whose class is right, at whatever exit they left through.
+        accuracy: top-1, each image at the exit that it left through, 0…1.
         exit_share: share of images that left early.
         bytes_per_image: mean payload by codec; an image that left early counts as 0.
     """
@@ -46,15 +46,15 @@ class ThresholdPoint:
 
 @dataclass(frozen=True)
 class ExitScores:
-    """What all exits say of all images, and what each image would cost if it were sent.
+    """Logits and confidences of all exits for all images, and the payload size of each image.
 
     Attributes:
         logits: `(N, E + 1, num_classes)` of E early exits and the final one.
-        confidences: `(N, E)`, how sure each early exit is.
+        confidences: `(N, E)`, confidence of each early exit.
         labels: int64 `(N,)`.
-        sizes: payload in bytes of each image by codec, `(N,)`, header and check sum included.
-        entropy_bits: order-0 entropy of the symbols, in bits each, all images together.
-        values: how many symbols an image has.
+        sizes: payload size of each image in bytes, by codec, `(N,)`, header and checksum included.
+        entropy_bits: order-0 entropy in bits per symbol, all images together.
+        values: number of symbols per image.
     """
 
     logits: Tensor
@@ -66,17 +66,17 @@ class ExitScores:
 
     @property
     def accuracies(self) -> list[float]:
-        """Share of images that each exit classifies correctly, if all are left to it; the final one last."""
+        """Accuracy of each exit on all images; the final exit is the last."""
         hits: list[float] = self._correct().double().mean(0).tolist()
         return hits
 
     @property
     def collapsed(self) -> bool:
-        """Whether the final exit hardly does better than guessing, as with too large a rate weight."""
+        """Whether the accuracy of the final exit is near chance, as with too large a rate weight."""
         return self.accuracies[-1] < COLLAPSED / self.logits.shape[2]
 
     def at(self, threshold: float) -> ThresholdPoint:
-        """Return what comes out if images leave above one threshold for all exits.
+        """Return accuracy and bytes with one confidence threshold for all exits.
 
         Raises:
             ValueError: if the threshold is not in [0, 1].
@@ -96,8 +96,8 @@ class ExitScores:
 
         Args:
             accuracy: share of images, 0…1.
-            codec: whose bytes count.
-            steps: how many thresholds to try, at quantiles of the confidences.
+            codec: the codec whose bytes count.
+            steps: number of thresholds to try, at quantiles of the confidences.
         """
         quantiles = np.quantile(self.confidences.numpy(), np.linspace(0, 1, steps))
         points = map(self.at, [0.0, *np.unique(quantiles).clip(0, 1).tolist(), 1.0])
@@ -118,11 +118,11 @@ class ExitScores:
 
 
 def static_codecs(model: EarlyExitModel, batches: Iterable[Tensor]) -> dict[str, list[Codec]]:
-    """Return all codecs of `CODECS`, with static tables learnt from images: one for each float tensor that crosses.
+    """Return all codecs of `CODECS` with static tables fitted to images: one per float tensor that crosses.
 
     Args:
         model: in eval mode.
-        batches: images in [0, 1], none that are to be measured.
+        batches: images in [0, 1], none of them test images.
     """
     symbols = [model.symbols(images) for images in batches]
     arrays = [torch.cat(parts).cpu().numpy() for parts in zip(*symbols, strict=True)]
@@ -134,7 +134,7 @@ def static_codecs(model: EarlyExitModel, batches: Iterable[Tensor]) -> dict[str,
 
 @torch.inference_mode()
 def score_exits(model: EarlyExitModel, batches: Batches, codecs: Mapping[str, Sequence[Codec]]) -> ExitScores:
-    """Run all images through all exits; code the symbols of each one, decode them and compare.
+    """Run all images through all exits; encode, decode and check the symbols of each image.
 
     Args:
         model: in eval mode.
@@ -142,7 +142,7 @@ def score_exits(model: EarlyExitModel, batches: Batches, codecs: Mapping[str, Se
         codecs: by name, one for each float tensor that crosses the cut.
 
     Raises:
-        RuntimeError: if what was decoded is not what was coded.
+        RuntimeError: if decoded symbols differ from the encoded ones.
     """
     logits, labels = [], []
     counts = torch.zeros(len(model.coder.quantizers), 256, dtype=torch.long)

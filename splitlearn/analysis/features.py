@@ -15,10 +15,10 @@ from splitlearn.models import SplitModel
 
 @dataclass(frozen=True)
 class CutFeatures:
-    """What crosses the cut for some images.
+    """The crossing tensors of some images.
 
     Attributes:
-        crossing: every crossing tensor, `(B, …)`, as the head makes it.
+        crossing: every crossing tensor, `(B, …)`, as output by the head.
         symbols: for each float tensor, the uint8 symbols of its latent, which is the tensor itself if no bottleneck
             is in between.
         labels: int64 class of each image `(B,)`; None if the images have no such labels.
@@ -30,18 +30,18 @@ class CutFeatures:
 
     @property
     def floats(self) -> tuple[Tensor, ...]:
-        """The float tensors, which analyses are about."""
+        """The float tensors, which are analysed."""
         return tuple(t for t in self.crossing if t.is_floating_point())
 
 
 @torch.no_grad()
 def cut_features(model: SplitModel, batches: Iterable[Any], images: int) -> CutFeatures:
-    """Run the head on images and keep what it makes, on the CPU.
+    """Run the head on images and keep its outputs on the CPU.
 
     Args:
         model: in eval mode.
-        batches: (images in [0, 1], labels, …); what else a batch brings is left.
-        images: how many at most.
+        batches: (images in [0, 1], labels, …); further items are ignored.
+        images: maximum number.
 
     Raises:
         ValueError: if there are no images, or a feature is NaN or infinite.

@@ -1,4 +1,4 @@
-"""What device and edge server must hold and compute when a network with exits is cut."""
+"""Weights and multiply–accumulates of device and edge server for a network with early exits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from splitlearn.models import Bottleneck, EarlyExitModel, count_macs
 
 @dataclass(frozen=True)
 class Partition:
-    """How weights and work are shared, for an image that leaves through no early exit.
+    """Weights and work of both sides, for an image that leaves through no early exit.
 
     Weights are those of convolutions and linear layers; biases and batch norm, which folds into them, are not counted.
     Bottlenecks count, their encoders on the device, their decoders on the edge server.
@@ -28,7 +28,7 @@ class Partition:
         device_macs: multiply–accumulates on the device, those of exits included.
         exit_macs: those of exits alone.
         edge_macs: multiply–accumulates on the edge server.
-        values: elements that cross the cut, an image; as many bytes uncoded in INT8.
+        values: elements that cross the cut per image, and so bytes per image in INT8 without a codec.
     """
 
     device_weights: int
@@ -41,7 +41,7 @@ class Partition:
 
 
 def partition(model: EarlyExitModel) -> Partition:
-    """Return how a model's weights and work are shared between device and edge server.
+    """Return the weights and the work of device and edge server.
 
     Reference:
         Beysens et al. 2023, Table II.

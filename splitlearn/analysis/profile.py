@@ -1,4 +1,4 @@
-"""What a cut after each module of a network would cost: bytes across, work before."""
+"""Profile of a network: for a cut after each module, elements that cross, parameters and work before the cut."""
 
 from __future__ import annotations
 
@@ -76,7 +76,11 @@ def profile_model(
     rows = _run(running, image)
     if idle := set(at or ()) - {row.name for row in rows}:
         raise ValueError(f"module {min(idle)!r} of {type(model).__name__} never runs: name one that does")
-    chosen = [row for row in rows if (row.name and _shallow(row.name, depth) if at is None else row.name in at)]
+    chosen = [
+        row
+        for row in rows
+        if (row.name and (depth is None or row.name.count(".") <= depth) if at is None else row.name in at)
+    ]
     return [_profile(running, image, row, rows[-1].macs) for row in chosen]
 
 
@@ -155,7 +159,7 @@ def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, T
 
 @contextmanager
 def _without_log() -> Iterator[None]:
-    """Keep fake tensors from logging tracebacks of what is tried in another way next."""
+    """Silence the tracebacks that fake tensors log where another way is tried next."""
     log = logging.getLogger("torch._subclasses.fake_tensor")
     before, log.disabled = log.disabled, True
     try:
@@ -187,7 +191,7 @@ def _on_cpu(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor
 
 
 def _run(model: nn.Module, image: Tensor) -> list[_Row]:
-    """Run the model once and note what every module returns, and what has run and been computed by then."""
+    """Run the model once and note for every module its output and the parameters and work until then."""
     rows: dict[str, _Row] = {}
     seen: dict[int, int] = {}
 
@@ -214,10 +218,6 @@ def _run(model: nn.Module, image: Tensor) -> list[_Row]:
 def _of_image(shape: Sequence[int]) -> tuple[int, ...]:
     """Return a shape without the batch, which is of one image; detectors' regions and objects have no batch."""
     return tuple(shape[1:] if shape and shape[0] == 1 else shape)
-
-
-def _shallow(name: str, depth: int | None) -> bool:
-    return depth is None or name.count(".") <= depth
 
 
 def _numel(shape: Sequence[int]) -> int:

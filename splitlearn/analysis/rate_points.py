@@ -1,4 +1,4 @@
-"""What a network that is not retrained scores and sends under many quantizers and codecs, in one pass over features."""
+"""Scores and bytes of a network without retraining, for many quantizers and codecs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Score = Callable[[Iterable[Any]], float]
 
 @dataclass(frozen=True)
 class RatePoint:
-    """One quantizer and codec on one set of images.
+    """Score and bytes of one quantizer and codec on one set of images.
 
     Attributes:
-        method: what the points of one curve share.
-        setting: what tells this point from the others of its method.
+        method: name of the curve that the point belongs to.
+        setting: distinguishes the points of one method.
         codec: label of the codec; `ENTROPY` for the estimate that no payload reaches exactly.
         levels: size of the alphabet.
         score: accuracy or mean average precision, 0…1, of images through this quantizer.
-        bytes_per_image: mean payload, everything in it counted.
+        bytes_per_image: mean payload size, headers included.
         bits_per_element: payload bits over the elements of the float tensors that cross.
-        table_bytes: levels and static tables, sent once.
+        table_bytes: size of levels and static tables, sent once.
     """
 
     method: str
@@ -50,7 +50,7 @@ def measure_rates(
     batches: Iterable[tuple[Tensor, ...]],
     score: Score,
 ) -> list[RatePoint]:
-    """Return one point a codec, preceded by the order-0 entropy of each image's symbols.
+    """Return one point per codec, preceded by the order-0 entropy of each image's symbols.
 
     The score is that of the differentiable pass, to which decoded payloads are equal bit for bit; for the first batch
     this is checked.
@@ -63,7 +63,7 @@ def measure_rates(
         score: of the predictions.
 
     Raises:
-        CodecError: if a payload does not decode to what was encoded.
+        CodecError: if a codec is not lossless.
         ValueError: if there are no images, or a latent cannot be quantized.
     """
     first = next(iter(models.values()))

@@ -1,4 +1,4 @@
-"""Which coefficients matter for a classification, and what values they have."""
+"""Relevance of coefficients for a classification, and distribution of the relevant ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Relevance:
 def class_gradients(tail: nn.Module, crossing: Sequence[Tensor], batch_size: int = 16) -> list[Tensor]:
     """Return, for each float tensor that crosses, the gradient of the predicted class's score.
 
-    The score y is the softmax of the class c that the tail predicts. What is returned is the gradient of its logit
+    The score y is the softmax of the class c that the tail predicts. Returned is the gradient of its logit
     log(y / (1 − y)) = z_c − log Σ_{k≠c} exp z_k: ∂y/∂x is y·(1−y) times that, a positive factor for each image, so the
     order of its coefficients is the same, and a confident prediction does not round to zero.
 
@@ -125,7 +125,7 @@ def relevance(
     Args:
         features: `(B, C, H, W)`, finite.
         gradient: of the predicted class's score, shaped like `features`, from `class_gradients`.
-        share: how many of an image's coefficients are relevant.
+        share: of the coefficients of each image that counts as relevant.
         measures: by name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is left of the accuracy if only the low frequencies of the features are sent."""
+"""Accuracy with the low frequencies of the features alone."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ KEPT = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class SpectrumPoint:
-    """Accuracy after all but the lowest frequencies were dropped.
+    """Accuracy with the lowest frequencies alone.
 
     Attributes:
-        order: how the tensor was made a vector.
-        share: of the frequencies, and so of the floats, that was kept.
-        energy: share of the sum of squares that they hold.
-        accuracy: share of images whose top-1 is right, 0…1.
-        images: how many there were.
+        order: of the dimensions in the vector; the last changes fastest.
+        share: of the frequencies kept, and so of the floats.
+        energy: share of the sum of squares in these frequencies.
+        accuracy: top-1, 0…1.
+        images: number of images.
     """
 
     order: str
@@ -44,8 +44,8 @@ def truncate_spectrum(features: Tensor, share: float, order: str = "CHW") -> Ten
 
     Args:
         features: `(B, C, H, W)`.
-        share: how much is kept, above 0 and at most 1; the mean, at frequency 0, always is.
-        order: one of `ORDERS`.
+        share: of the frequencies to keep, above 0 and at most 1; the mean, at frequency 0, always is.
+        order: of the dimensions, one of `ORDERS`.
 
     Returns:
         Shaped like `features`, float32.

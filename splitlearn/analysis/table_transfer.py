@@ -1,4 +1,4 @@
-"""What static tables cost on latents of another kind than those they were learnt from."""
+"""Cost of static tables that were fitted to latents of another kind."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class TableTransfer:
     Attributes:
         codec: label of the codec.
         levels: size of the alphabet.
-        fitted_bytes: mean bytes an image with tables of other latents of the same kind.
-        foreign_bytes: likewise with tables of another kind.
-        seen_bytes: likewise with tables of the very latents that are coded: a bound that no use attains.
+        fitted_bytes: bytes per image with tables fitted to other latents of the same kind.
+        foreign_bytes: bytes per image with tables fitted to latents of another kind.
+        seen_bytes: bytes per image with tables fitted to the coded latents themselves: a lower bound.
     """
 
     codec: str
@@ -35,19 +35,19 @@ class TableTransfer:
 
     @property
     def loss_percent(self) -> float:
-        """How much larger codes get by foreign tables."""
+        """Increase of the code size by foreign tables, in per cent."""
         return 100 * (self.foreign_bytes / self.fitted_bytes - 1)
 
 
 def transfer_tables(
     latents: Latents, fitted: Latents, foreign: Latents, grid: Grid, codecs: Mapping[str, Codec]
 ) -> list[TableTransfer]:
-    """Return what static tables cost elsewhere, for each codec that has any.
+    """Return code sizes with static tables of three origins, for each codec that has static tables.
 
     Args:
-        latents: what is coded, one array an image.
-        fitted: other latents of the same kind, to learn tables from.
-        foreign: latents of another kind, of another network say, to learn tables from.
+        latents: the latents to encode, one array per image.
+        fitted: other latents of the same kind, to fit tables to.
+        foreign: latents of another kind, such as of another network, to fit tables to.
         grid: quantizes all of them.
         codecs: self-contained codecs, by label.
     """

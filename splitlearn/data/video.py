@@ -67,7 +67,7 @@ def _matrix(frame: Any) -> tuple[int, ...]:
 
 
 def _upright(pixels: Tensor, matrix: tuple[int, ...], path: str | Path) -> Tensor:
-    """Return pixels `(H, W, 3)` as they are shown: phones store a turned picture and say by how much."""
+    """Return pixels `(H, W, 3)` upright: phones store a rotated picture and its rotation."""
     a, b, c, d = matrix
     if a and d and not (b or c):
         along, down = a, d

@@ -1,4 +1,4 @@
-"""How many bytes cross the cut, measured and estimated; how well pixels are classified and objects found."""
+"""Metrics: bytes that cross the cut, measured and estimated; scores of segmentation and detection."""
 
 from splitlearn.metrics.objects import ObjectScores
 from splitlearn.metrics.pixels import PixelAccuracy, pixel_scores

@@ -1,4 +1,4 @@
-"""How well objects are found, as COCO scores it."""
+"""COCO's scores of object detection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES_WITH_MASKS = {
 class ObjectScores(MeanAveragePrecision):
     """COCO's mean average precision of boxes, and of masks.
 
-    | key | mean over the classes that occur, of the best 100 detections an image, at IoU |
+    | key | mean over the classes that occur, of the best 100 detections per image, at IoU |
     |---|---|
     | `map` | 0.50, 0.55, … 0.95, of boxes |
     | `map_50` | 0.50, of boxes |
@@ -50,7 +50,7 @@ class ObjectScores(MeanAveragePrecision):
         self.warn_on_many_detections = False  # of a detector's 300, COCO's metric takes the best 100
 
     def update(self, found: Sequence[Boxes], truth: Sequence[Boxes]) -> None:  # type: ignore[override]
-        """Count images: what was found on each, with scores, and what is there.
+        """Count images: predictions with scores, and ground truth.
 
         Raises:
             ValueError: if masks are scored, and a record has none.
@@ -66,7 +66,9 @@ class ObjectScores(MeanAveragePrecision):
     def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
         """Gather what all processes have counted; torchmetrics would need as many images in each."""
         names = list(self._defaults)
-        mine = {name: _on_the_cpu(getattr(self, name)) for name in names}
+        mine = {
+            name: [each.cpu() if isinstance(each, Tensor) else each for each in getattr(self, name)] for name in names
+        }
         found: list[Any] = [None] * torch.distributed.get_world_size(process_group)
         torch.distributed.all_gather_object(found, mine, process_group)
         for name in names:
@@ -86,7 +88,3 @@ class ObjectScores(MeanAveragePrecision):
         if boxes.masks is None:
             raise ValueError(f"masks cannot be scored, as {reason}: leave `masks` out, or take others that have them")
         return boxes.masks
-
-
-def _on_the_cpu(counted: Sequence[Any]) -> list[Any]:
-    return [each.cpu() if isinstance(each, Tensor) else each for each in counted]

@@ -1,4 +1,4 @@
-"""Scores of segmentations, all taken from one confusion matrix over a whole set of images."""
+"""Scores of semantic segmentation from one confusion matrix over all images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from splitlearn.outputs import IGNORED
 
 
 class PixelAccuracy(MulticlassConfusionMatrix):
-    """Share of pixels that are given their class, of those that have one."""
+    """Pixel accuracy over the labelled pixels."""
 
     def compute(self) -> Tensor:
         """Return the trace of the confusion matrix over its sum."""

@@ -1,4 +1,4 @@
-"""Sizes as torchmetrics: they add up over batches and processes like any other metric."""
+"""Payload sizes as torchmetrics, which are summed over batches and processes."""
 
 from __future__ import annotations
 
@@ -9,59 +9,33 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from splitlearn.metrics.share import ratio
+from splitlearn.metrics.share import Quotient
 from splitlearn.outputs import Features, pixels_of
 
 
-class BytesPerImage(Metric):
-    """Mean payload size: what crossed the cut, header and tables in the payload included, over all images.
+class BytesPerImage(Quotient):
+    """Mean payload size over all images, with headers and tables in the payloads.
 
     An image that left through an early exit counts with an empty payload.
     """
 
-    full_state_update = False
-    total_bytes: Tensor
-    images: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total_bytes", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
-
     def update(self, payloads: Sequence[bytes]) -> None:
-        """Count the payloads of a batch, one an image."""
-        self.total_bytes += sum(map(len, payloads))
-        self.images += len(payloads)
-
-    def compute(self) -> Tensor:
-        """Return the mean number of bytes an image."""
-        return ratio(self.total_bytes, self.images)
+        """Count the payloads of a batch, one per image."""
+        self.counted += sum(map(len, payloads))
+        self.cases += len(payloads)
 
 
-class BitsPerPixel(Metric):
+class BitsPerPixel(Quotient):
     """Payload bits over pixels of the network's input, all images together.
 
     Reference:
         Datta et al. 2022, Sec. IV.
     """
 
-    full_state_update = False
-    total_bytes: Tensor
-    pixels: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total_bytes", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("pixels", torch.tensor(0), dist_reduce_fx="sum")
-
     def update(self, payloads: Sequence[bytes], images: Tensor | Sequence[Tensor] | Features) -> None:
         """Count a batch: its payloads and the network's input, `(B, C, H, W)` or a list, or the features made of it."""
-        self.total_bytes += sum(map(len, payloads))
-        self.pixels += pixels_of(images)
-
-    def compute(self) -> Tensor:
-        """Return bits per pixel."""
-        return ratio(8 * self.total_bytes, self.pixels)
+        self.counted += 8 * sum(map(len, payloads))
+        self.cases += pixels_of(images)
 
 
 class EstimatedBits(Metric):
@@ -71,7 +45,7 @@ class EstimatedBits(Metric):
 
     Args:
         levels: size of the symbol alphabet of each tensor that crosses the cut.
-        channels: how many codes each tensor has: 1, or its channels.
+        channels: number of separate codes per tensor: 1, or its number of channels.
     """
 
     full_state_update = False
@@ -95,7 +69,7 @@ class EstimatedBits(Metric):
         self.images += len(symbols[0])
 
     def compute(self) -> Tensor:
-        """Return the estimated bits an image."""
+        """Return the estimated bits per image."""
         counts = self.counts.cpu().double()  # not every device has float64
         totals = counts.sum(1, keepdim=True)
         probabilities = counts / totals.clamp(min=1)

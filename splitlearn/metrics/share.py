@@ -1,4 +1,4 @@
-"""Means of counts: whole numbers until they are divided, whatever precision a Trainer computes in."""
+"""Shares computed from integer counts, exact at any precision of the Trainer."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-class Share(Metric):
-    """Share of cases that are so; casting a model to bfloat16 would stop a mean of floats at 256 of them."""
+class Quotient(Metric):
+    """Quotient of two integer counts, which are summed over batches and processes."""
 
     full_state_update = False
-    so: Tensor
+    counted: Tensor
     cases: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("so", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("cases", torch.tensor(0), dist_reduce_fx="sum")
+        for name in ("counted", "cases"):
+            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+
+    def compute(self) -> Tensor:
+        """Return the quotient as a float64 scalar."""
+        return ratio(self.counted, self.cases)
+
+
+class Share(Quotient):
+    """Share of cases with a property, 0…1; as integers, since bfloat16 counts no further than 256."""
 
     def update(self, so: Tensor) -> None:
         """Count a batch of cases, bool `(B,)`."""
-        self.so += so.sum().to(self.so.device)
+        self.counted += so.sum().to(self.counted.device)
         self.cases += so.numel()
-
-    def compute(self) -> Tensor:
-        """Return the share, 0…1."""
-        return ratio(self.so, self.cases)
 
 
 def ratio(count: Tensor, cases: Tensor) -> Tensor:

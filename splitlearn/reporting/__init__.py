@@ -1,10 +1,9 @@
-"""Tables, plots and files of what was measured: the only room that draws and writes Markdown, CSV and HTML."""
+"""Tables, plots and files of results: the only room that draws and writes Markdown, CSV and HTML."""
 
 from splitlearn.reporting.advice import advice
 from splitlearn.reporting.codec_report import (
     Moves,
     codec_markdown,
-    codec_table,
     plot_codecs,
     print_codecs,
     processor,
@@ -15,7 +14,6 @@ from splitlearn.reporting.comparison import (
     Comparison,
     comparison_markdown,
     comparison_table,
-    plot_comparison,
     write_comparison,
 )
 from splitlearn.reporting.csv_files import write_csv, write_quantiles, write_records
@@ -39,7 +37,6 @@ __all__ = [
     "Moves",
     "advice",
     "codec_markdown",
-    "codec_table",
     "comparison_markdown",
     "comparison_table",
     "figure_file",
@@ -49,7 +46,6 @@ __all__ = [
     "live_table",
     "markdown_table",
     "plot_codecs",
-    "plot_comparison",
     "plot_distributions",
     "plot_entropies",
     "plot_parameters",

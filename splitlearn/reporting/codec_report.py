@@ -46,24 +46,17 @@ float32 input, quantization included, one thread; × zlib-1, × zstd-1: encode /
 how often each image was coded, its best time counts."""
 
 
-def codec_table(rows: Sequence[CodecRow], title: str) -> Table:
-    """Return the rows as a table for the terminal, one section for each size of the alphabet."""
+def print_codecs(rows: Sequence[CodecRow], title: str) -> None:
+    """Print the rows as a table, one section for each alphabet; a narrow terminal wraps lines, but cuts nothing off."""
     table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     for name in COLUMNS:
-        table.add_column(
-            name.replace(", ", "\n").replace("/i", "\n/i").replace(" ", "\n"), justify="right", no_wrap=True
-        )
-    table.columns[1].justify = "left"
+        heading = name.replace(", ", "\n").replace("/i", "\n/i").replace(" ", "\n")
+        table.add_column(heading, justify="left" if name == "codec" else "right", no_wrap=True)
     for _, group in groupby(rows, key=lambda row: row.levels):
         for row in group:
             table.add_row(*_cells(row))
         table.add_section()
-    return table
-
-
-def print_codecs(rows: Sequence[CodecRow], title: str) -> None:
-    """Print the rows as a table; a narrow terminal wraps its lines, but cuts nothing off."""
-    print_whole(codec_table(rows, title))
+    print_whole(table)
 
 
 def codec_markdown(rows: Sequence[CodecRow]) -> str:
@@ -85,21 +78,12 @@ def sizes_markdown(results: Results) -> str:
 def transfer_markdown(moves: Moves) -> str:
     """Return bytes per image, for each source of static tables and of latents, as a Markdown table."""
     headings = ["codec", "coded", "tables from", "levels", "bytes", "tables from its own kind", "loss %", "from itself"]
-    rows = [
-        [
-            row.codec,
-            coded,
-            origin,
-            row.levels,
-            f"{row.foreign_bytes:,.1f}",
-            f"{row.fitted_bytes:,.1f}",
-            f"{row.loss_percent:.2f}",
-            f"{row.seen_bytes:,.1f}",
-        ]
-        for (origin, coded), several in moves.items()
-        for row in several
-    ]
-    return markdown_table(headings, rows, "lllr")
+
+    def cells(row: TableTransfer, origin: str, coded: str) -> list[object]:
+        sizes = f"{row.foreign_bytes:,.1f}", f"{row.fitted_bytes:,.1f}", f"{row.loss_percent:.2f}"
+        return [row.codec, coded, origin, row.levels, *sizes, f"{row.seen_bytes:,.1f}"]
+
+    return markdown_table(headings, (cells(row, *move) for move, rows in moves.items() for row in rows), "lllr")
 
 
 def write_codecs(results: Results, folder: Path, name: str, title: str, about: Mapping[str, Any]) -> None:

@@ -78,10 +78,10 @@ def write_comparison(points: Sequence[Comparison], folder: Path, title: str, abo
         about: data, seed, machine, command, date: whatever is needed to read and repeat the figures.
     """
     write_json(folder / "results.json", {**about, "points": [asdict(p) for p in points]})
-    plot_comparison(points, folder / "rate_accuracy.png", title)
+    _plot(points, folder / "rate_accuracy.png", title)
 
 
-def plot_comparison(points: Sequence[Comparison], path: Path, title: str) -> None:
+def _plot(points: Sequence[Comparison], path: Path, title: str) -> None:
     """Draw accuracy against bytes per image, one line for each method."""
     with figure_file(path) as (_, (axes,)):
         for number, method in enumerate(dict.fromkeys(p.method for p in points)):

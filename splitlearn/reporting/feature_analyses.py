@@ -1,4 +1,4 @@
-"""The analyses of features that `splitlearn analyze` makes: each computes, writes CSV files and a plot, and prints."""
+"""Reports of `splitlearn analyze`: for each analysis of features CSV files, a plot and a table in the terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ from splitlearn.reporting.terminal import decimal, percent, print_table
 
 @dataclass(frozen=True)
 class FeatureRun:
-    """What an analysis works on, and where it leaves its results."""
+    """The features of one run of `splitlearn analyze`, and the folder of its results.
+
+    Attributes:
+        model: the network, whose tail some analyses run.
+        features: at its cut.
+        out: folder for CSV files and plots.
+        amount: number and kind of images, for titles.
+    """
 
     model: SplitModel
     features: CutFeatures
@@ -43,11 +50,11 @@ class FeatureRun:
 
     @property
     def spatial(self) -> dict[str, Tensor]:
-        """Those of them that have channels, rows and columns."""
+        """The float tensors with channels, rows and columns, by name."""
         return {name: t for name, t in self.sources.items() if t.ndim == 4}
 
     def title(self, text: str) -> str:
-        """Say what was analysed of which cut."""
+        """Return a title that names network, cut and images."""
         return f"{text} · {self.model.net.name} at {self.model.net.at}, {self.amount}"
 
 
@@ -120,7 +127,7 @@ def _entropy(run: FeatureRun) -> None:
         )
     }
     write_records(run.out / "entropy.csv", {source: found[source] + own[source] for source in found})
-    plot_entropies(found, run.out / "entropy.png", run.title("What contexts save"))
+    plot_entropies(found, run.out / "entropy.png", run.title("Entropy under contexts"))
     contexts = list(dict.fromkeys(row.context for rows in found.values() for row in rows))
     lines = []
     for source in found:

@@ -1,4 +1,4 @@
-"""Layer by layer, several networks side by side: sizes of outputs, parameters and work until then."""
+"""Layer-by-layer plots of several networks: sizes of outputs and cumulative parameters."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Value = Callable[[ModuleProfile], float]
 
 
 def plot_sizes(networks: Mapping[str, Sequence[ModuleProfile]], path: Path) -> None:
-    """Plot what each module gives, in elements of the input.
+    """Plot the output size of each module relative to the input.
 
     Args:
-        networks: profiles by name; modules that have the same last name share a place.
-        path: of the picture.
+        networks: profiles by name of the network; modules with the same last part of their names share an x position.
+        path: of the image file.
 
     Reference:
         Matsubara & Levorato 2020, Fig. 2.
@@ -33,7 +33,7 @@ def plot_parameters(networks: Mapping[str, Sequence[ModuleProfile]], path: Path)
     Reference:
         Matsubara & Levorato 2020, Figs. 3 and 4.
     """
-    _plot(networks, lambda p: p.cumulative_parameters / 1e6, "parameters until then (millions)", path, log=False)
+    _plot(networks, lambda p: p.cumulative_parameters / 1e6, "cumulative parameters (millions)", path, log=False)
 
 
 def _label(profile: ModuleProfile) -> str:

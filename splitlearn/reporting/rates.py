@@ -21,19 +21,12 @@ def rates_markdown(points: Sequence[RatePoint], score: str) -> str:
         score: heading of that column, e.g. "top-1 %".
     """
     headings = ["method", "setting", "codec", score, "bytes/image", "bits/element", "tables, once"]
-    rows = [
-        [
-            p.method,
-            p.setting,
-            p.codec,
-            f"{100 * p.score:.2f}",
-            f"{p.bytes_per_image:,.0f}",
-            f"{p.bits_per_element:.3f}",
-            p.table_bytes or "–",
-        ]
-        for p in points
-    ]
-    return markdown_table(headings, rows, "lllr")
+
+    def row(p: RatePoint) -> tuple[object, ...]:
+        sizes = f"{p.bytes_per_image:,.0f}", f"{p.bits_per_element:.3f}", p.table_bytes or "–"
+        return p.method, p.setting, p.codec, f"{100 * p.score:.2f}", *sizes
+
+    return markdown_table(headings, map(row, points), "lllr")
 
 
 def plot_rates(
@@ -49,10 +42,10 @@ def plot_rates(
     Args:
         curves: (rate, score 0…1) by label.
         unsplit: score of the network that is not split, 0…1.
-        path: of the picture.
-        title: its heading.
-        score: what is scored, with its unit, e.g. "top-1 accuracy (%)".
-        rate: likewise what is sent.
+        path: of the image file.
+        title: of the plot.
+        score: label of the score axis with its unit, e.g. "top-1 accuracy (%)".
+        rate: label of the rate axis with its unit.
     """
     shown = [(x, y) for curve in curves.values() for x, y in curve if y > unsplit - SHOWN]
     lowest = min((y for _, y in shown), default=unsplit)

@@ -1,4 +1,4 @@
-"""Sweeps: points drawn from a space, each trained and measured, and the frontier of those that no other beats."""
+"""Sweeps: points drawn from a search space, trained and measured in parallel, and their Pareto frontier."""
 
 from splitlearn.sweep.frontiers import (
     Axes,

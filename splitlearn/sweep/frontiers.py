@@ -187,7 +187,7 @@ def read_baseline(path: Path, axes: Axes, by: str | None = None) -> Baseline:
     Args:
         path: of the file.
         axes: names of the two columns.
-        by: column whose values get points of their own beside those of all rows; left out if there is no such column.
+        by: column whose values get points of their own, beside the points of all rows; ignored if there is none.
 
     Raises:
         FileNotFoundError: if there is none.

@@ -1,4 +1,4 @@
-"""Which trials no other trial beats, and how far one set of trials is ahead of another."""
+"""Pareto frontiers, hypervolume and BD-rate."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def hypervolume(points: ArrayLike, worst_rate: float, worst_accuracy: float) -> 
 
     Args:
         points: `(n, 2)`, rate and accuracy.
-        worst_rate: what lies beyond this rate does not count.
-        worst_accuracy: nor what lies below this accuracy.
+        worst_rate: points beyond this rate do not count.
+        worst_accuracy: points below this accuracy do not count.
 
     Raises:
         ValueError: if the points are not `(n, 2)`.
@@ -70,7 +70,7 @@ def hypervolume(points: ArrayLike, worst_rate: float, worst_accuracy: float) -> 
 
 
 def bd_rate(points: ArrayLike, baseline: ArrayLike) -> float:
-    """Return how much less rate the same accuracy takes than with a baseline, in per cent: −40 is 40 % less.
+    """Return the BD-rate against a baseline in per cent: −40 is 40 % less rate at the same accuracy.
 
     The mean difference of log rate between the two frontiers over the accuracies that both reach, each interpolated
     through its points by a monotone cubic.
@@ -103,7 +103,8 @@ def bd_rate(points: ArrayLike, baseline: ArrayLike) -> float:
 def rate_at(points: ArrayLike, accuracy: float) -> float:
     """Return the rate at which a frontier reaches an accuracy; NaN if it does not.
 
-    Between two points log rate is taken to be linear in accuracy; below the first, its rate is what is needed.
+    Between two points log rate is interpolated linearly in accuracy; below the lowest accuracy, the rate is that of its
+    point.
 
     Args:
         points: `(n, 2)`, rate above zero and accuracy.
@@ -121,14 +122,14 @@ def rate_at(points: ArrayLike, accuracy: float) -> float:
 
 
 def evenly_spaced_rates(rates: ArrayLike, count: int) -> list[int]:
-    """Return which of some rates, `count` at most, are spread most evenly over their logarithm, both ends among them.
+    """Return a choice of rates that are spaced as evenly as possible on a log scale, both ends included.
 
-    It is the choice with the least sum of squared steps between neighbours. Of equal rates the first is taken; a single
-    one is the highest.
+    It is the choice with the least sum of squared steps between neighbours. Of equal rates the first is taken; if one
+    rate is wanted, it is the highest.
 
     Args:
         rates: `(n,)`, above zero.
-        count: how many; all that differ if there are no more.
+        count: number of rates; if there are fewer different ones, all of these are returned.
 
     Returns:
         Their indices, by rising rate.

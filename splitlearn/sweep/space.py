@@ -1,4 +1,4 @@
-"""What a sweep draws from: a parameter of the config each, with its distribution."""
+"""Search space of a sweep: parameters of the config and their distributions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SpaceError(ValueError):
 
 
 class ParameterDistribution(ABC):
-    """How one parameter is drawn."""
+    """Distribution of one parameter."""
 
     @abstractmethod
     def draw(self, random: np.random.Generator) -> Value:
@@ -34,7 +34,7 @@ class ParameterDistribution(ABC):
 
     @abstractmethod
     def holds(self, value: Any) -> bool:
-        """Return whether it could have drawn a value."""
+        """Return whether a value lies in the support of the distribution."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _check_range(low: float, high: float) -> None:
 class _Loader(yaml.SafeLoader):
     """YAML whose decimal numbers are numbers, 1e-3 too; all else is text, which the config's parser reads as it does.
 
-    YAML 1.1 takes 1e-3 for text, 010 for eight, and `no` for false, whatever the parameter is.
+    YAML 1.1 reads 1e-3 as text, 010 as eight and `no` as false, for any parameter.
     """
 
     def number(self, node: yaml.ScalarNode) -> int | float:

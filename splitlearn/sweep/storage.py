@@ -1,4 +1,4 @@
-"""Where trials are kept: a journal that a kill cannot spoil, or a database."""
+"""Storages of trials: a journal file that survives any kill, or a database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 
 class _JournalLock:
-    """A lock that the system lets go when its process is killed; Optuna's own are left behind.
+    """A lock that the system releases when its process is killed; Optuna's own locks stay behind.
 
     Whoever gets it cuts off the half line that a kill may have left.
     """
@@ -40,7 +40,7 @@ def _ends_with_a_line(path: Path) -> bool:
 
 
 def open_storage(storage: str) -> BaseStorage:
-    """Return what Optuna keeps trials in: a journal at a path, made if absent, or the database of an address."""
+    """Return the storage of Optuna: a journal at a path, made if absent, or the database of an address."""
     if "://" in storage:
         return RDBStorage(storage, engine_kwargs={"poolclass": NullPool})  # no connection outlives what it is for
     path = Path(storage)

@@ -1,4 +1,4 @@
-"""The trials of a sweep, in a storage that processes and machines share and that no kill can spoil."""
+"""The trials of a sweep in a storage that processes and machines share and that survives any kill."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Claim:
     Attributes:
         number: of the point.
         values: of its parameters.
-        attempt: what stands for it in the storage.
+        attempt: the trial in the storage.
     """
 
     number: int
@@ -128,7 +128,7 @@ class Study:
             self._enqueue(number, space.point(seed, number))
 
     def _load(self) -> optuna.Study | None:
-        """Return what Optuna holds under this name; nothing is written."""
+        """Return the study of this name in Optuna; nothing is written."""
         sampler = optuna.samplers.RandomSampler(seed=0)  # never asked: all points are drawn beforehand
         try:
             return optuna.load_study(storage=self._storage, study_name=self.name, sampler=sampler)
@@ -137,13 +137,14 @@ class Study:
 
     @property
     def _study(self) -> optuna.Study:
-        """What Optuna holds.
+        """The study in Optuna.
 
         Raises:
             StudyError: if the sweep was never created.
         """
         if self._found is None:
-            raise StudyError(f"the storage holds no sweep {self.name!r}: it holds {self._others() or 'none'}")
+            others = ", ".join(name for name in optuna.get_all_study_names(self._storage) if name != self.name)
+            raise StudyError(f"the storage holds no sweep {self.name!r}: it holds {others or 'none'}")
         return self._found
 
     @cached_property
@@ -152,7 +153,7 @@ class Study:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What the sweep was created with.
+        """The settings that the sweep was created with.
 
         Raises:
             StudyError: if it was never created.
@@ -191,7 +192,7 @@ class Study:
         return [trial for trial in short if _shortages(by_point[trial.number]) < SHORTAGES]
 
     def _point(self, told: Mapping[str, Any]) -> tuple[int, dict[str, Value]]:
-        """Return number and values of an attempt: whoever writes a journal chooses among the points of the space alone.
+        """Return number and values of an attempt, checked: anybody may have written the journal.
 
         Raises:
             StudyError: if they are no such point.
@@ -211,7 +212,7 @@ class Study:
         """Take a waiting trial for this process to run; None if none waits.
 
         Args:
-            worker: a name of its own for what runs it, by which `revive` can be told that it is gone.
+            worker: unique name of the worker, under which `revive` is told that it has ended.
         """
         while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             taken = self._study.ask({name: _distribution(each) for name, each in self._space.parameters.items()})
@@ -268,14 +269,14 @@ class Study:
             self._study.tell(claim.attempt, state=TrialState.FAIL, skip_if_finished=True)
 
     def revive(self, gone: Collection[str] = ()) -> int:
-        """Enqueue again what was running in processes that are gone; return how many trials that were.
+        """Enqueue the trials of ended processes again; return their number.
 
         A process is gone if this machine has none of its number, or if it gave no sign of life for five minutes. A
         trial that has lost five processes since this study was opened has failed, and so has one that lacked room three
         times in all; what did so less often, before it was opened, is enqueued.
 
         Args:
-            gone: names of workers that are known to have ended, on whatever machine.
+            gone: names of workers that are known to have ended, on any machine.
         """
         for frozen in self._attempts():
             is_gone = frozen.user_attrs.get(WORKER) in gone or not _lives(frozen)
@@ -321,16 +322,13 @@ class Study:
         finished = any(t.state is TrialState.COMPLETE for t in others)
         return not finished and not any(t.state is TrialState.RUNNING and _lives(t) for t in earlier)
 
-    def _others(self) -> str:
-        return ", ".join(name for name in optuna.get_all_study_names(self._storage) if name != self.name)
-
 
 def _shortages(attempts: Sequence[FrozenTrial]) -> int:
     return sum(told_shortage(attempt.user_attrs.get(ERROR, "")) != "" for attempt in attempts)
 
 
 def _lives(frozen: FrozenTrial) -> bool:
-    """Return whether the process of a running trial exists, as far as can be told from here."""
+    """Return whether the process of a running trial exists, or may exist on another machine."""
     host, pid, beat = (frozen.user_attrs.get(name) for name in (HOST, PID, BEAT))
     if not isinstance(beat, (int, float)) or not isinstance(
         pid, int

@@ -1,4 +1,4 @@
-"""A point of a sweep, and what has become of it."""
+"""Trials of a sweep and their states."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from splitlearn.sweep.space import Value
 
 
 class State(Enum):
-    """What has become of a trial."""
+    """State of a trial."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -19,14 +19,14 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of a sweep, and what has become of it.
+    """One point of a sweep with its state and results.
 
     Attributes:
         number: of the point, 0…N−1.
         values: of the parameters, by path.
-        state: see there.
-        metrics: what was measured, by name; empty unless it is finished. `test/…` are there once it was tested.
-        error: why it failed, in a sentence; empty unless it did.
+        state: waiting, running, finished or failed.
+        metrics: measured values by name; empty unless the trial is finished; with `test/…` once it was tested.
+        error: reason of the failure in a sentence; empty unless the trial failed.
         seconds: from start to end; NaN unless it has ended.
     """
 

@@ -45,15 +45,15 @@ def run_sweep(
 ) -> list[Trial]:
     """Run all waiting trials in workers, and return all trials once none waits or runs here.
 
-    A worker that is killed is replaced and its trial run again. Trials of other sweeps that share the storage are left
-    to them, unless they fall silent.
+    A worker that is killed is replaced and its trial run again. Trials that other launches of the
+    sweep are running are left to them, unless they give no sign of life.
 
     Args:
         storage: of the study, which has been created.
         name: of the study.
         run: runs one trial.
-        workers: how many there are at a time.
-        logs: folder for what they print, a file each.
+        workers: number of workers at a time.
+        logs: folder for their output, one file per worker.
         watch: called every second with all trials.
         launcher: starts workers, and is closed in the end; by default processes of one thread.
 
@@ -96,7 +96,7 @@ def run_sweep(
 
 @dataclass(frozen=True)
 class _Work:
-    """What a worker does: run trials until none waits."""
+    """The work of one worker: run trials until none waits."""
 
     storage: str
     name: str
@@ -146,7 +146,7 @@ class _Work:
 
 @contextmanager
 def _signs_of_life(study: Study, claim: Claim) -> Iterator[None]:
-    """Tell other machines that a trial is being run."""
+    """Send signs of life of a running trial, for other machines."""
     ended = threading.Event()
 
     def beat() -> None:

@@ -69,7 +69,7 @@ def test_counts_do_not_stop_in_a_cast_task() -> None:
     sizes = BytesPerImage().to(torch.bfloat16)
     sizes.update([b"x" * 16_777_217, b"", b""])
     assert sizes.compute() == 16_777_217 / 3
-    assert Share().so.dtype == torch.long
+    assert Share().counted.dtype == torch.long
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -1,4 +1,4 @@
-"""Where the workers of a sweep run: processes of this machine, or a Ray cluster."""
+"""Launchers of a sweep's workers: processes on this machine, or a Ray cluster."""
 
 from splitlearn.sweep.launchers.base import Launcher, LauncherError, Worker
 from splitlearn.sweep.launchers.processes import Processes

@@ -1,4 +1,4 @@
-"""What a sweep asks of whatever starts its workers."""
+"""Base classes of the launchers of a sweep's workers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ class LauncherError(RuntimeError):
 
 
 class Worker(ABC):
-    """A process, here or elsewhere, that has been asked to run trials until none waits."""
+    """A process, on this or another machine, that runs trials until none waits."""
 
     @abstractmethod
     def has_ended(self) -> bool:
-        """Return whether it is gone, in peace, by an error or by a kill."""
+        """Return whether the process has ended, normally, with an error or by a signal."""
 
     @abstractmethod
     def error(self) -> str:
-        """Return in a few words what made it end; empty if it ended in peace or was killed."""
+        """Return the error that ended the process; empty if it ended normally or was killed."""
 
 
 class Launcher(ABC):
-    """Starts workers and notices their end; the trials themselves are kept by the study.
+    """Starts workers and notices when they end; the study keeps the trials.
 
     A new launcher is one class in a file of its own, named by import path: `--launcher my_package.Slurm`.
 
@@ -54,4 +54,4 @@ class Launcher(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End all workers that are left, whatever they are doing."""
+        """End all remaining workers, also those that run a trial."""

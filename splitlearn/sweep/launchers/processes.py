@@ -20,7 +20,7 @@ class Processes(Launcher):
 
     Args:
         cpus: threads that a worker computes with.
-        gpus: GPUs that a worker sees; 0.5 lets two share one. Without it, all see what the sweep sees.
+        gpus: GPUs that a worker sees; 0.5 lets two share one. By default all see the GPUs of the sweep.
 
     Raises:
         LauncherError: if a worker is to have more GPUs than there are.
@@ -48,7 +48,7 @@ class Processes(Launcher):
         return _Process(process)
 
     def close(self) -> None:
-        """Kill all processes that are left, with those that they have started: a sweep goes on after any kill."""
+        """Kill all remaining processes with their child processes: a sweep goes on after any kill."""
         for process in self._started:
             if process.pid is not None:
                 with suppress(ProcessLookupError, PermissionError):  # it is gone, or leads no group yet
@@ -84,7 +84,7 @@ def _run(work: Callable[[], None], parent: int) -> None:
 
 @contextmanager
 def _visible(gpus: str | None) -> Iterator[None]:
-    """Give processes that start meanwhile the GPUs named; None changes nothing."""
+    """Let processes that are started meanwhile see these GPUs; None changes nothing."""
     before = os.environ.get(GPUS)
     if gpus is not None:
         os.environ[GPUS] = gpus

@@ -90,7 +90,7 @@ class _Task(Worker):
 
 
 def _keep_to_itself() -> None:
-    """Keep a cluster of one's own from sending statistics, and from leaving its token in the home directory.
+    """Keep a local cluster from sending statistics and from writing its token into the home directory.
 
     Ray reads this from the environment when it is imported.
     """
@@ -100,7 +100,7 @@ def _keep_to_itself() -> None:
 
 
 def _run(work: Callable[[], None], folder: str, arguments: list[str]) -> None:
-    """Work where the sweep was launched, and under its command, which results tell."""
+    """Run in the folder of the sweep and with its command line, which results record."""
     if not Path(folder).is_dir():
         raise LauncherError(f"{socket.gethostname()} has no {folder}: launch from a folder that all machines share")
     os.chdir(folder)

@@ -43,14 +43,13 @@ from splitlearn.analysis import (
     with_static_tables,
 )
 from splitlearn.analysis.codec_comparison import STATIC
-from splitlearn.analysis.table_transfer import Moves, transfer_markdown
 from splitlearn.codecs import Codec, Raw, pack_latents
 from splitlearn.codecs.container import read_varint, varint
 from splitlearn.data.images import CentreCrop
 from splitlearn.files import whole_file, write_json
 from splitlearn.models import mobilenet_v2_same, resnet20, resnet32, split
 from splitlearn.numpy_quantizers import Grid, MinMaxGrid
-from splitlearn.reporting import codec_markdown, plot_codecs, print_codecs, processor
+from splitlearn.reporting import Moves, codec_markdown, plot_codecs, print_codecs, processor, transfer_markdown
 from splitlearn.reporting.codec_report import LEGEND, Results, sizes_markdown
 from splitlearn.tasks import quieten, run_record
 

@@ -22,8 +22,8 @@ from splitlearn.models import (
     EarlyExitModel,
     ImageFile,
     InputModel,
+    OperatingPoint,
     Pixels,
-    RatePoint,
     SplitModel,
     TiledFeatures,
     VariableRateModel,
@@ -165,7 +165,7 @@ def bank() -> Subject:
         SplitModel(net, MinMax(bits), coder, partial(DepthwiseSeparable, channels=channels)).eval()
         for bits, coder, channels in ((4, codecs.RANS(), 4), (6, codecs.TruncatedUnary(), 8), (8, codecs.Raw(), 16))
     ]
-    points = [RatePoint(0.5 + rate / 10, 100.0 * rate) for rate in range(3)]
+    points = [OperatingPoint(0.5 + rate / 10, 100.0 * rate) for rate in range(3)]
     model = VariableRateModel.of(members, points).eval()
     found = [of_split(member) for member in members]
     forgers = [Forger(m, f.honest, (n, n, 0, 1, 2)) for n, (m, f) in enumerate(zip(members, found, strict=True))]

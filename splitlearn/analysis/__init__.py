@@ -1,14 +1,13 @@
-"""Looking at a network before and after cutting it, and at methods and codecs side by side."""
+"""Analyses of networks, of features at a cut, and of codecs and exits: numbers only."""
 
 from splitlearn.analysis.activations import Activations, ActivationsError, read_activations
-from splitlearn.analysis.advice import advice
 from splitlearn.analysis.codec_comparison import CodecRow, compare_codecs, package_codecs, with_static_tables
 from splitlearn.analysis.coefficients import QuantizedZeros, coefficients, quantized_zeros
 from splitlearn.analysis.correlation import AxisCorrelation, axis_correlation, difference_distributions, differences
 from splitlearn.analysis.detector_profile import core_modules
 from splitlearn.analysis.distribution import Distribution, distribution
 from splitlearn.analysis.entropy import ContextEntropy, context_entropies, min_max_entropies
-from splitlearn.analysis.exit_scores import ExitScores, Point, score_exits, static_codecs
+from splitlearn.analysis.exit_scores import ExitScores, ThresholdPoint, score_exits, static_codecs
 from splitlearn.analysis.features import CutFeatures, cut_features
 from splitlearn.analysis.partition import Partition, partition
 from splitlearn.analysis.profile import Complexity, ModuleProfile, complexity, count_macs, profile_model
@@ -16,7 +15,6 @@ from splitlearn.analysis.rate_points import RatePoint, measure_rates
 from splitlearn.analysis.relevance import Relevance, class_gradients, most_relevant, relevance
 from splitlearn.analysis.spectrum import SpectrumPoint, spectrum_accuracy, truncate_spectrum
 from splitlearn.analysis.table_transfer import TableTransfer, transfer_tables
-from splitlearn.analysis.video import VideoError, read_video
 
 __all__ = [
     "Activations",
@@ -30,14 +28,12 @@ __all__ = [
     "ExitScores",
     "ModuleProfile",
     "Partition",
-    "Point",
     "QuantizedZeros",
     "RatePoint",
     "Relevance",
     "SpectrumPoint",
     "TableTransfer",
-    "VideoError",
-    "advice",
+    "ThresholdPoint",
     "axis_correlation",
     "class_gradients",
     "coefficients",
@@ -58,7 +54,6 @@ __all__ = [
     "profile_model",
     "quantized_zeros",
     "read_activations",
-    "read_video",
     "relevance",
     "score_exits",
     "spectrum_accuracy",

@@ -28,7 +28,7 @@ COLLAPSED = 1.5  # times the accuracy of a guess
 
 
 @dataclass(frozen=True)
-class Point:
+class ThresholdPoint:
     """What comes out at one threshold.
 
     Attributes:
@@ -75,7 +75,7 @@ class ExitScores:
         """Whether the final exit hardly does better than guessing, as with too large a rate weight."""
         return self.accuracies[-1] < COLLAPSED / self.logits.shape[2]
 
-    def at(self, threshold: float) -> Point:
+    def at(self, threshold: float) -> ThresholdPoint:
         """Return what comes out if images leave above one threshold for all exits.
 
         Raises:
@@ -89,9 +89,9 @@ class ExitScores:
         hits = self._correct().gather(1, left[:, None]).double().mean()
         sent = (left == self.confidences.shape[1]).double()
         mean_sizes = {name: float((sent * sizes).mean()) for name, sizes in self.sizes.items()}
-        return Point(threshold, float(hits), 1 - float(sent.mean()), mean_sizes)
+        return ThresholdPoint(threshold, float(hits), 1 - float(sent.mean()), mean_sizes)
 
-    def cheapest(self, accuracy: float, codec: str, steps: int = 1000) -> Point | None:
+    def cheapest(self, accuracy: float, codec: str, steps: int = 1000) -> ThresholdPoint | None:
         """Return the point that reaches an accuracy with the fewest bytes; None if none does.
 
         Args:

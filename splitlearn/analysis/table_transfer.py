@@ -39,10 +39,6 @@ class TableTransfer:
         return 100 * (self.foreign_bytes / self.fitted_bytes - 1)
 
 
-Moves = Mapping[tuple[str, str], Sequence[TableTransfer]]
-"""Rows by where the tables come from and what is coded with them."""
-
-
 def transfer_tables(
     latents: Latents, fitted: Latents, foreign: Latents, grid: Grid, codecs: Mapping[str, Codec]
 ) -> list[TableTransfer]:
@@ -63,19 +59,6 @@ def transfer_tables(
         )
         for label in labels
     ]
-
-
-def transfer_markdown(moves: Moves) -> str:
-    """Return a Markdown table of bytes an image, for each origin of tables and what is coded with them."""
-    lines = ["| codec | coded | tables from | levels | bytes | tables from its own kind | loss % | from itself |"]
-    lines += ["|---|---|---|--:|--:|--:|--:|--:|"]
-    lines += [
-        f"| {row.codec} | {coded} | {origin} | {row.levels} | {row.foreign_bytes:,.1f} | {row.fitted_bytes:,.1f} "
-        f"| {row.loss_percent:.2f} | {row.seen_bytes:,.1f} |"
-        for (origin, coded), rows in moves.items()
-        for row in rows
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def mean_bytes(codec: Codec, latents: Latents, grid: Grid) -> float:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from splitlearn.analysis.features import CutFeatures, cut_features
 from splitlearn.analysis.spectrum import class_logits
-from splitlearn.analysis.video import read_video
+from splitlearn.data.video import read_video
 from splitlearn.files import write_json
 from splitlearn.models import SplitModel
 from splitlearn.reporting.feature_analyses import RUNS, FeatureRun

@@ -53,8 +53,8 @@ def bank(
 
     from splitlearn.commands.bank_files import bank_command
     from splitlearn.deploy import BankError, read_export
-    from splitlearn.reporting import CHOSEN_BY_TEST, Axes
-    from splitlearn.sweep import Study, StudyError, spread
+    from splitlearn.reporting import CHOSEN_BY_TEST
+    from splitlearn.sweep import Axes, Study, StudyError, evenly_spaced_rates
     from splitlearn.tasks import check_settings, quieten, run_record
     from splitlearn.tasks.results import read_results
 
@@ -67,7 +67,7 @@ def bank(
     frontier = axes.frontier(_those(study.trials(), where))
     if not frontier:
         raise UsageError(f"no trial of {sweep} has finished: splitlearn sweep goes on where it was")
-    chosen = [frontier[i] for i in spread([trial.metrics[axes.rate] for trial in frontier], rates)]
+    chosen = [frontier[i] for i in evenly_spaced_rates([trial.metrics[axes.rate] for trial in frontier], rates)]
     folders = [sweep / "trials" / f"{trial.number:03}" for trial in chosen]
     exports = [folder / "bottleneck.safetensors" for folder in folders]
     for path in (*exports, *(folder / "results.json" for folder in folders)):

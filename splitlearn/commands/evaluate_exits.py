@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from splitlearn.analysis.exit_scores import CODECS, ExitScores, Point, score_exits, static_codecs
+from splitlearn.analysis.exit_scores import CODECS, ExitScores, ThresholdPoint, score_exits, static_codecs
 from splitlearn.analysis.partition import Partition, partition
 from splitlearn.data import ImageDataModule
 from splitlearn.files import whole_file, write_json
@@ -165,7 +165,7 @@ def _sizes_table(found: Evaluation) -> Table:
     return table
 
 
-def _points_table(points: Sequence[Point]) -> Table:
+def _points_table(points: Sequence[ThresholdPoint]) -> Table:
     table = Table("T_c", "accuracy %", "left early %", *(f"{name} KB" for name in CODECS), title="over the threshold")
     for p in points:
         sizes = (f"{p.bytes_per_image[name] / KB:.2f}" for name in CODECS)

@@ -169,9 +169,9 @@ def analyze(
     """
     if images < 1:
         raise UsageError(f"--images must be at least 1, got {images}")
-    from splitlearn.analysis import VideoError
     from splitlearn.commands.analyze import ANALYSES, AnalysisError, analyze_command
     from splitlearn.config.images import config_images
+    from splitlearn.data.video import VideoError
     from splitlearn.tasks import run_record
 
     names = None if what is None else what.split(",")

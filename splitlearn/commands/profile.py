@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from splitlearn.analysis.advice import advice
 from splitlearn.analysis.detector_profile import core_modules, is_rcnn
 from splitlearn.analysis.profile import ModuleProfile, profile_model, smaller_cut
 from splitlearn.files import whole_file
 from splitlearn.models import backbone
 from splitlearn.models.cutting import is_detector
+from splitlearn.reporting.advice import advice
 from splitlearn.reporting.layer_plots import WHOLE
 from splitlearn.reporting.log_ticks import plain_log_ticks
 from splitlearn.reporting.terminal import print_whole

@@ -12,8 +12,7 @@ from splitlearn.config.precheck import check_trainer_arguments, example
 
 if TYPE_CHECKING:
     from splitlearn.config.sweep_trial import ConfigTrial
-    from splitlearn.reporting import Report
-    from splitlearn.sweep import Study, Trial
+    from splitlearn.sweep import Frontiers, Study, Trial
 
 CACHES = ("float16", "float32", "uint8", "none")
 RATE, SCORE = "val/bits_per_pixel", "val/accuracy"
@@ -88,10 +87,10 @@ def sweep(
     from splitlearn.config.sweep_trial import ConfigTrial, settings_of
     from splitlearn.data import DataError
     from splitlearn.data.held_out import HeldOutImages
-    from splitlearn.reporting import Axes, live_table, write_report
+    from splitlearn.reporting import live_table, write_report
     from splitlearn.reporting.terminal import print_whole
     from splitlearn.shortage import ShortageError
-    from splitlearn.sweep import Launcher, Space, SpaceError, State, Study, StudyError, launchers, run_sweep
+    from splitlearn.sweep import Axes, Launcher, Space, SpaceError, State, Study, StudyError, launchers, run_sweep
     from splitlearn.tasks import TrainingTask, run_record
 
     try:
@@ -152,7 +151,7 @@ def sweep(
         raise UsageError(f"no trial has finished: {found[0].error}")
 
 
-def _test_frontiers(study: Study, run: ConfigTrial, report: Report, trials: list[Trial]) -> str:
+def _test_frontiers(study: Study, run: ConfigTrial, report: Frontiers, trials: list[Trial]) -> str:
     """Test once what is on the frontiers and was not tested yet, once no trial is left; return what could not be."""
     from rich.progress import track
 
@@ -209,15 +208,13 @@ def pareto(
 
     from splitlearn.reporting import (
         CHOSEN_BY_TEST,
-        Axes,
         figures_table,
         frontier_table,
-        read_baseline,
         write_interactive,
         write_report,
     )
     from splitlearn.reporting.terminal import print_whole
-    from splitlearn.sweep import Study, StudyError
+    from splitlearn.sweep import Axes, Study, StudyError, read_baseline
     from splitlearn.tasks import run_record
 
     try:

@@ -11,6 +11,7 @@ from splitlearn.data.images import DataError, read_photos
 from splitlearn.data.objects import CocoObjects, ObjectsDataModule, PennFudan, YoloObjects
 from splitlearn.data.segmentation import FolderSegmentation, SegmentationDataModule, VocSegmentation
 from splitlearn.data.transforms import CropFlip
+from splitlearn.data.video import VideoError, read_video
 
 __all__ = [
     "CacheInfo",
@@ -30,9 +31,11 @@ __all__ = [
     "ObjectsDataModule",
     "PennFudan",
     "SegmentationDataModule",
+    "VideoError",
     "VocSegmentation",
     "YoloDetection",
     "YoloObjects",
     "cache_features",
     "read_photos",
+    "read_video",
 ]

@@ -8,7 +8,7 @@ from splitlearn.deploy.bottleneck_file import (
     load_bottleneck,
     read_export,
 )
-from splitlearn.deploy.calibration import Calibration, CalibrationSettings, Trial, calibrate, prediction_distance
+from splitlearn.deploy.calibration import Calibration, CalibrationSettings, StretchTrial, calibrate, prediction_distance
 from splitlearn.deploy.early_exit_file import export_early_exit
 from splitlearn.deploy.identity import answers, weights_id
 from splitlearn.deploy.record import write_record
@@ -18,7 +18,7 @@ __all__ = [
     "Calibration",
     "CalibrationSettings",
     "ExportError",
-    "Trial",
+    "StretchTrial",
     "answers",
     "calibrate",
     "export_bank",

@@ -23,7 +23,7 @@ from splitlearn.deploy.bottleneck_file import (
     read_manifest,
     rebuild,
 )
-from splitlearn.models import RatePoint, VariableRateModel
+from splitlearn.models import OperatingPoint, VariableRateModel
 from splitlearn.models.tensor_file import save_tensors
 from splitlearn.tasks.trust import may_be_named
 
@@ -109,7 +109,7 @@ def load_bank(
         net = cut_for(exports[0][0], backbone, path)
         models = [rebuild(manifest, tensors, net) for manifest, tensors in exports]
         rate_name = rate_beside(score)
-        points = [RatePoint(_figure(manifest, score), _figure(manifest, rate_name)) for manifest, _ in exports]
+        points = [OperatingPoint(_figure(manifest, score), _figure(manifest, rate_name)) for manifest, _ in exports]
         VariableRateModel.of(models, points)
     return VariableRateModel.of(models, points, rate, budget).eval()
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from splitlearn.analysis import complexity
 from splitlearn.codecs import Codec
 from splitlearn.deploy.identity import agree, answers, unordered_weights_id, weights_id
-from splitlearn.deploy.parts import PartError, described, rebuilt, rebuilt_module
+from splitlearn.deploy.parts import PartError, part_settings, rebuilt, rebuilt_module
 from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, crossing_shapes, split
 from splitlearn.models.images import like
 from splitlearn.models.tensor_file import DamagedFileError, bytes_of, read_tensors, save_tensors
@@ -69,9 +69,9 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         "weights_id": weights_id(model.net),
         "split": model.net.at,
         "input_shape": model.net.input_shape,
-        "bottlenecks": [described(unit) for unit in model.coder.bottlenecks],
-        "quantizers": [described(quantizer) for quantizer in model.coder.quantizers],
-        "codecs": [described(codec) for codec in model.coder.codecs],
+        "bottlenecks": [part_settings(unit) for unit in model.coder.bottlenecks],
+        "quantizers": [part_settings(quantizer) for quantizer in model.coder.quantizers],
+        "codecs": [part_settings(codec) for codec in model.coder.codecs],
         "tensors_id": tensors_id(tensors),
         "complexity": asdict(complexity(model)),
         "metrics": dict(metrics or {}),

@@ -69,7 +69,7 @@ class CalibrationSettings:
 
 
 @dataclass(frozen=True)
-class Trial:
+class StretchTrial:
     """One stretch of the limits, as tried on the calibration images.
 
     Attributes:
@@ -99,8 +99,8 @@ class Calibration:
     """
 
     model: SplitModel
-    trials: tuple[Trial, ...]
-    chosen: Trial
+    trials: tuple[StretchTrial, ...]
+    chosen: StretchTrial
     images: int
 
 
@@ -133,7 +133,7 @@ def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) 
             "every latent of the calibration images holds one repeated value, so there is nothing to quantize: "
             "check the weights, or cut at another module"
         )
-    found: list[tuple[Trial, SplitModel]] = []
+    found: list[tuple[StretchTrial, SplitModel]] = []
     for stretch in track(settings.stretches, "Calibrating", transient=True):
         quantizers = [_quantizer(counted, stretch, settings) for counted in statistics]
         quantizers = [quantizer.to(t.device) for quantizer, t in zip(quantizers, latents, strict=True)]
@@ -146,7 +146,7 @@ def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) 
         )
         bits = 8 * size / sum(t[0].numel() for t in latents)
         distance = _distance(coded, features)
-        trial = Trial(stretch, distance, size, bits, distance + settings.rate_weight * bits)
+        trial = StretchTrial(stretch, distance, size, bits, distance + settings.rate_weight * bits)
         found.append((trial, coded))
     chosen, coded = min(found, key=lambda pair: pair[0].cost)
     return Calibration(coded.eval(), tuple(trial for trial, _ in found), chosen, len(images))

@@ -20,7 +20,7 @@ class PartError(ValueError):
     """A description of a part that no export has."""
 
 
-def described(instance: object) -> dict[str, Any]:
+def part_settings(instance: object) -> dict[str, Any]:
     """Return class and arguments of a part, for a manifest."""
     return {
         "class_path": public_path(type(instance)),

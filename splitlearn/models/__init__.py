@@ -48,7 +48,7 @@ from splitlearn.models.pipelines.int8 import Int8, Int8Error, to_int8
 from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.models.pipelines.tiled_model import TiledFeatures
 from splitlearn.models.pipelines.unfrozen_split_model import UnfrozenSplitModel
-from splitlearn.models.pipelines.variable_rate import BudgetError, RatePoint, VariableRateModel
+from splitlearn.models.pipelines.variable_rate import BudgetError, OperatingPoint, VariableRateModel
 
 __all__ = [
     "Bottleneck",
@@ -78,8 +78,8 @@ __all__ = [
     "MaximumSoftmax",
     "Normalize",
     "NormalizedSeparable",
+    "OperatingPoint",
     "Pixels",
-    "RatePoint",
     "RedesignedLayer1",
     "Split",
     "SplitModel",

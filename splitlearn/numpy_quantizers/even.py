@@ -10,19 +10,33 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from splitlearn.jit import njit
 from splitlearn.numpy_quantizers.base import TINY, Floats, Grid, Symbols, checked_integer, flat_latent
 
-Plan = tuple[int, float, int, int]
-
 _EACH = np.arange(256).astype(np.uint8)
 ROUNDER = np.float32(1.5 * 2**23)  # x + ROUNDER − ROUNDER is the integer nearest to x, ties to even, for |x| < 2²²
 MAGNITUDE = 2**31 - 1
 EVEN, ZIGZAG = 0, 1  # how levels are numbered: upwards, or 0, −1, 1, −2, 2, …
+
+
+class Plan(NamedTuple):
+    """How compiled code numbers the levels of a quantizer.
+
+    Attributes:
+        numbering: EVEN or ZIGZAG.
+        factor: inverse of the step; 0 if each image has its own step.
+        lowest: lowest level.
+        levels: size of the alphabet.
+    """
+
+    numbering: int
+    factor: float
+    lowest: int
+    levels: int
 
 
 class EvenGrid(Grid):
@@ -31,7 +45,7 @@ class EvenGrid(Grid):
     @property
     @abstractmethod
     def plan(self) -> Plan:
-        """How `apply_plan` numbers levels: kind, inverse of the step (0: each image has its own), lowest, levels."""
+        """How `apply_plan` numbers levels."""
 
     @abstractmethod
     def _spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
@@ -98,7 +112,7 @@ class MinMaxGrid(EvenGrid):
 
     @cached_property
     def plan(self) -> Plan:  # noqa: D102
-        return EVEN, 0.0, 0, self.levels
+        return Plan(EVEN, 0.0, 0, self.levels)
 
     def _spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
         return floats[0], (floats[1] - floats[0]) / (self.levels - 1)
@@ -128,7 +142,7 @@ class StepGrid(EvenGrid):
 
     @cached_property
     def plan(self) -> Plan:  # noqa: D102
-        return ZIGZAG, float(1 / np.float32(self.step)), -(self.levels // 2), self.levels
+        return Plan(ZIGZAG, float(1 / np.float32(self.step)), -(self.levels // 2), self.levels)
 
     def _spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
         return 0.0, float(np.float32(self.step))
@@ -160,7 +174,7 @@ class AffineGrid(EvenGrid):
 
     @cached_property
     def plan(self) -> Plan:  # noqa: D102
-        return EVEN, float(1 / np.float32(self.scale)), -self.zero_point, self.levels
+        return Plan(EVEN, float(1 / np.float32(self.scale)), -self.zero_point, self.levels)
 
     def _spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
         return 0.0, float(np.float32(self.scale))
@@ -185,14 +199,14 @@ def apply_plan(latent: Floats, plan: Plan, symbols: Symbols) -> tuple[float, flo
 def scaling(plan: Plan, ends: tuple[float, float]) -> tuple[np.float32, np.float32, np.float32]:
     """Return scale, offset and factor with which (x · scale − offset) · factor is 0 at level 0 and 1 at level 1."""
     lowest, highest = ends
-    factor, scale, offset = np.float32(plan[1]), np.float32(1), np.float32(0)
+    factor, scale, offset = np.float32(plan.factor), np.float32(1), np.float32(0)
     if factor == 0:
         # A power of two brings the range to 1…2, so that neither the range nor its inverse leaves float32.
         half_range = max(highest / 2 - lowest / 2, TINY)
         scale = np.float32(math.ldexp(1.0, -min(math.frexp(half_range)[1], 126)))
         offset = np.float32(lowest) * scale
         span = np.float32(highest) * scale - offset
-        factor = np.float32(plan[3] - 1) / span if span > 0 else np.float32(0)
+        factor = np.float32(plan.levels - 1) / span if span > 0 else np.float32(0)
     return scale, offset, factor
 
 
@@ -200,8 +214,8 @@ def scaling(plan: Plan, ends: tuple[float, float]) -> tuple[np.float32, np.float
 def number(latent: Floats, plan: Plan, how: tuple[np.float32, np.float32, np.float32], symbols: Symbols) -> None:
     """Write the symbols of some values, given the `scaling` of the image that they are part of."""
     scale, offset, factor = how
-    low, high = plan[2], plan[2] + plan[3] - 1
-    if plan[0] == EVEN:
+    low, high = plan.lowest, plan.lowest + plan.levels - 1
+    if plan.numbering == EVEN:
         to_symbols(latent, scale, offset, factor, low, high, symbols)
     else:
         to_zigzag(latent, factor, low, high, symbols)
@@ -258,8 +272,8 @@ def to_zigzag(latent: Floats, factor: np.float32, low: int, high: int, symbols: 
 def undo_plan(symbols: Symbols, plan: Plan, spacing: tuple[float, float], latent: Floats) -> None:
     """Write origin + q · step for the level q of each symbol, computed in double precision and rounded once."""
     origin, step = spacing
-    if plan[0] == EVEN:
-        low = np.int32(plan[2])
+    if plan.numbering == EVEN:
+        low = np.int32(plan.lowest)
         for i in range(symbols.size):
             latent[i] = np.float32(origin + np.float64(np.int32(symbols[i]) + low) * step)
         return

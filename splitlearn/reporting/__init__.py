@@ -1,11 +1,14 @@
 """Tables, plots and files of what was measured: the only room that draws and writes Markdown, CSV and HTML."""
 
+from splitlearn.reporting.advice import advice
 from splitlearn.reporting.codec_report import (
+    Moves,
     codec_markdown,
     codec_table,
     plot_codecs,
     print_codecs,
     processor,
+    transfer_markdown,
     write_codecs,
 )
 from splitlearn.reporting.comparison import (
@@ -15,39 +18,30 @@ from splitlearn.reporting.comparison import (
     plot_comparison,
     write_comparison,
 )
+from splitlearn.reporting.csv_files import write_csv, write_quantiles, write_records
 from splitlearn.reporting.feature_plots import plot_distributions, plot_entropies, plot_spectrum
-from splitlearn.reporting.feature_report import write_quantiles, write_records
 from splitlearn.reporting.figures import figure_file, line_style
 from splitlearn.reporting.layer_plots import plot_parameters, plot_sizes
 from splitlearn.reporting.markdown import markdown_table
 from splitlearn.reporting.rates import plot_rates, rates_markdown
 from splitlearn.reporting.sweep import (
     CHOSEN_BY_TEST,
-    Axes,
-    Curve,
-    Figures,
-    Report,
-    curves_of,
     figures_table,
     frontier_table,
     live_table,
-    read_baseline,
     write_interactive,
     write_report,
 )
 
 __all__ = [
     "CHOSEN_BY_TEST",
-    "Axes",
     "Comparison",
-    "Curve",
-    "Figures",
-    "Report",
+    "Moves",
+    "advice",
     "codec_markdown",
     "codec_table",
     "comparison_markdown",
     "comparison_table",
-    "curves_of",
     "figure_file",
     "figures_table",
     "frontier_table",
@@ -65,9 +59,10 @@ __all__ = [
     "print_codecs",
     "processor",
     "rates_markdown",
-    "read_baseline",
+    "transfer_markdown",
     "write_codecs",
     "write_comparison",
+    "write_csv",
     "write_interactive",
     "write_quantiles",
     "write_records",

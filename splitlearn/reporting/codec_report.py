@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from itertools import groupby
 from math import log2
 from pathlib import Path
@@ -15,13 +14,18 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from splitlearn.analysis.codec_comparison import STATIC, CodecRow
-from splitlearn.files import whole_file, write_json
+from splitlearn.analysis.table_transfer import TableTransfer
+from splitlearn.files import write_json
+from splitlearn.reporting.csv_files import write_records
 from splitlearn.reporting.figures import MARKERS, figure_file
 from splitlearn.reporting.markdown import markdown_table
 from splitlearn.reporting.terminal import print_whole
 
 Results = Mapping[str, Sequence[CodecRow]]
 """Rows by the name of the source."""
+
+Moves = Mapping[tuple[str, str], Sequence[TableTransfer]]
+"""Rows by the source of the static tables and the source of the latents."""
 
 COLUMNS = (
     "levels",
@@ -78,6 +82,26 @@ def sizes_markdown(results: Results) -> str:
     return markdown_table(["source", "codec", *(f"{n} levels" for n in levels)], table, "llr")
 
 
+def transfer_markdown(moves: Moves) -> str:
+    """Return bytes per image, for each source of static tables and of latents, as a Markdown table."""
+    headings = ["codec", "coded", "tables from", "levels", "bytes", "tables from its own kind", "loss %", "from itself"]
+    rows = [
+        [
+            row.codec,
+            coded,
+            origin,
+            row.levels,
+            f"{row.foreign_bytes:,.1f}",
+            f"{row.fitted_bytes:,.1f}",
+            f"{row.loss_percent:.2f}",
+            f"{row.seen_bytes:,.1f}",
+        ]
+        for (origin, coded), several in moves.items()
+        for row in several
+    ]
+    return markdown_table(headings, rows, "lllr")
+
+
 def write_codecs(results: Results, folder: Path, name: str, title: str, about: Mapping[str, Any]) -> None:
     """Leave `NAME.json`, `NAME.csv` and `NAME.png` in `folder`.
 
@@ -90,10 +114,7 @@ def write_codecs(results: Results, folder: Path, name: str, title: str, about: M
     """
     sources = {source: [asdict(row) for row in rows] for source, rows in results.items()}
     write_json(folder / f"{name}.json", {**about, "columns": LEGEND.replace("\n", " "), "sources": sources})
-    with whole_file(folder / f"{name}.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["source", *(field.name for field in fields(CodecRow))])
-        writer.writeheader()
-        writer.writerows({"source": source, **row} for source, rows in sources.items() for row in rows)
+    write_records(folder / f"{name}.csv", results)
     plot_codecs(results, folder / f"{name}.png", title)
 
 

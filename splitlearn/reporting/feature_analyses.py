@@ -17,8 +17,9 @@ from splitlearn.analysis.features import CutFeatures
 from splitlearn.analysis.relevance import class_gradients, relevance
 from splitlearn.analysis.spectrum import KEPT, spectrum_accuracy
 from splitlearn.models import SplitModel
+from splitlearn.reporting.csv_files import write_quantiles, write_records
 from splitlearn.reporting.feature_plots import plot_distributions, plot_entropies, plot_spectrum
-from splitlearn.reporting.feature_report import number, percent, print_table, write_quantiles, write_records
+from splitlearn.reporting.terminal import decimal, percent, print_table
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _coefficients(run: FeatureRun) -> None:
 
 
 def _spread(one: Distribution) -> list[str]:
-    return [number(one.minimum), number(one.maximum), number(one.std)]
+    return [decimal(one.minimum), decimal(one.maximum), decimal(one.std)]
 
 
 def _differences(run: FeatureRun) -> None:
@@ -102,7 +103,7 @@ def _write_correlations(
         [
             source,
             row.axis,
-            *map(number, (row.range_ratio, row.std_ratio, row.correlation, row.correlation_in_channel)),
+            *map(decimal, (row.range_ratio, row.std_ratio, row.correlation, row.correlation_in_channel)),
         ]
         for source, records in found.items()
         for row in records
@@ -125,7 +126,7 @@ def _entropy(run: FeatureRun) -> None:
     for source in found:
         for _, group in groupby(found[source] + own[source], key=lambda row: row.quantizer):
             rows = list(group)
-            bits = {row.context: number(row.bits_per_element) for row in rows}
+            bits = {row.context: decimal(row.bits_per_element) for row in rows}
             lines.append([source, rows[0].quantizer, *(bits.get(context, "–") for context in contexts)])
     title = run.title("Bits per element under a context, learnt from the other half of the images")
     print_table(title, ["", "quantizer", *contexts], lines)
@@ -153,7 +154,7 @@ def _relevance(run: FeatureRun) -> None:
     title = run.title("Most relevant 10 % of each image's coefficients")
     plot_distributions(everything, run.out / "relevance.png", title)
     rows = [
-        [source, one.name, percent(one.zeros), number(one.mean), *_spread(one)]
+        [source, one.name, percent(one.zeros), decimal(one.mean), *_spread(one)]
         for source, several in everything.items()
         for one in several
     ]

@@ -36,16 +36,16 @@ def plot_parameters(networks: Mapping[str, Sequence[ModuleProfile]], path: Path)
     _plot(networks, lambda p: p.cumulative_parameters / 1e6, "parameters until then (millions)", path, log=False)
 
 
-def label(profile: ModuleProfile) -> str:
+def _label(profile: ModuleProfile) -> str:
     """Return the last part of a module's name."""
     return profile.name.rpartition(".")[2] or WHOLE
 
 
 def _plot(networks: Mapping[str, Sequence[ModuleProfile]], value: Value, quantity: str, path: Path, log: bool) -> None:
-    labels = list(dict.fromkeys(label(p) for profiles in networks.values() for p in profiles))
+    labels = list(dict.fromkeys(_label(p) for profiles in networks.values() for p in profiles))
     with figure_file(path, size=(min(max(6, 0.4 * len(labels)), 20), 4)) as (_, (axes,)):
         for name, profiles in networks.items():
-            axes.plot([labels.index(label(p)) for p in profiles], list(map(value, profiles)), marker=".", label=name)
+            axes.plot([labels.index(_label(p)) for p in profiles], list(map(value, profiles)), marker=".", label=name)
         if log:
             axes.set_yscale("log")
             axes.axhline(1, color="black", linewidth=0.8, linestyle=":", label="input")

@@ -1,8 +1,12 @@
-"""Tables in terminals of any width."""
+"""Tables and figures for terminals of any width."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
+from rich.table import Table
 
 WIDEST = 200
 
@@ -13,3 +17,31 @@ def print_whole(*tables: RenderableType) -> None:
     options = console.options.update_width(WIDEST)
     console.width = max(console.width, *(console.measure(table, options=options).maximum for table in tables))
     console.print(*tables)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table whose first column is text; a narrow terminal wraps its lines, but cuts nothing off.
+
+    Args:
+        title: above the table.
+        columns: headings.
+        rows: cells; a first cell equal to the one above is left empty.
+    """
+    table, console, last = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0)), Console(), ""
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="right" if position else "left", no_wrap=True)
+    for first, *others in rows:
+        table.add_row("" if first == last else first, *others)
+        last = first
+    console.print(f"\n{title}", soft_wrap=True, highlight=False)
+    print_whole(table)
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """Return a number for a table; a dash if there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float) -> str:
+    """Return a share in percent."""
+    return f"{100 * value:.1f}"

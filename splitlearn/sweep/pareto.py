@@ -120,7 +120,7 @@ def rate_at(points: ArrayLike, accuracy: float) -> float:
     return float(np.exp(np.interp(accuracy, front[:, 1], np.log(front[:, 0]))))
 
 
-def spread(rates: ArrayLike, count: int) -> list[int]:
+def evenly_spaced_rates(rates: ArrayLike, count: int) -> list[int]:
     """Return which of some rates, `count` at most, are spread most evenly over their logarithm, both ends among them.
 
     It is the choice with the least sum of squared steps between neighbours. Of equal rates the first is taken; a single

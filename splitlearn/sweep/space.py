@@ -25,7 +25,7 @@ class SpaceError(ValueError):
     """A space that cannot be drawn from; the message names parameter and remedy."""
 
 
-class Distribution(ABC):
+class ParameterDistribution(ABC):
     """How one parameter is drawn."""
 
     @abstractmethod
@@ -38,7 +38,7 @@ class Distribution(ABC):
 
 
 @dataclass(frozen=True)
-class Choice(Distribution):
+class Choice(ParameterDistribution):
     """One of several values, all equally likely.
 
     Attributes:
@@ -65,7 +65,7 @@ class Choice(Distribution):
 
 
 @dataclass(frozen=True)
-class Uniform(Distribution):
+class Uniform(ParameterDistribution):
     """A number, every one between two ends equally likely.
 
     Attributes:
@@ -89,7 +89,7 @@ class Uniform(Distribution):
 
 
 @dataclass(frozen=True)
-class LogUniform(Distribution):
+class LogUniform(ParameterDistribution):
     """A positive number whose logarithm is uniform: every order of magnitude equally likely.
 
     Attributes:
@@ -153,7 +153,7 @@ class Space:
         SpaceError: if there are none.
     """
 
-    parameters: Mapping[str, Distribution]
+    parameters: Mapping[str, ParameterDistribution]
 
     def __post_init__(self) -> None:
         if not self.parameters:
@@ -175,7 +175,7 @@ class Space:
             raise SpaceError(str(error)) from None
         if not isinstance(content, dict):
             raise SpaceError(f"{path} holds no parameters: write one a line, PATH: {{choice: [1, 2]}}")
-        found: dict[str, Distribution] = {}
+        found: dict[str, ParameterDistribution] = {}
         for name, description in content.items():
             try:
                 found[str(name)] = _distribution(description)
@@ -187,7 +187,7 @@ class Space:
     def from_description(cls, description: Mapping[str, Any]) -> Space:
         """Return the space that `describe` has described."""
         kinds: dict[str, Any] = {kind.__name__: kind for kind in (Choice, Uniform, LogUniform)}
-        found: dict[str, Distribution] = {}
+        found: dict[str, ParameterDistribution] = {}
         for name, each in description.items():
             ((kind, settings),) = each.items()
             found[name] = kinds[kind](**{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()})
@@ -209,7 +209,7 @@ class Space:
         return {name: {type(each).__name__: asdict(each)} for name, each in self.parameters.items()}  # type: ignore[call-overload]
 
 
-def _distribution(description: Any) -> Distribution:
+def _distribution(description: Any) -> ParameterDistribution:
     if not isinstance(description, dict) or len(description) != 1 or next(iter(description)) not in KINDS:
         raise SpaceError(f"takes one of {', '.join(KINDS)}, e.g. {{choice: [1, 2]}}; got {description}")
     kind, given = next(iter(description.items()))

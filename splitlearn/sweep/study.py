@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from splitlearn.addresses import check_address, without_passwords, without_those_of
 from splitlearn.shortage import brief, told_shortage
-from splitlearn.sweep.space import Choice, Distribution, LogUniform, Space, Uniform, Value
+from splitlearn.sweep.space import Choice, LogUniform, ParameterDistribution, Space, Uniform, Value
 from splitlearn.sweep.storage import open_storage
 from splitlearn.sweep.trial import State, Trial
 
@@ -376,7 +376,7 @@ def _trial(frozen: FrozenTrial, tested: Mapping[str, float]) -> Trial:
     return Trial(told[POINT], told[VALUES], state, {n: float(m) for n, m in metrics.items()}, str(error), duration)
 
 
-def _distribution(each: Distribution) -> BaseDistribution:
+def _distribution(each: ParameterDistribution) -> BaseDistribution:
     match each:
         case Choice(values):
             return CategoricalDistribution(values)

@@ -59,7 +59,7 @@ class DetectionTask(PayloadTask):
         images, truth = batch
         check_labels(truth, self.num_classes)
         with full_precision(self.device):
-            found = self.detector.decode(self.measured(images), self.num_classes)
+            found = self.detector.decode(self.predict_and_log_sizes(images), self.num_classes)
         self.scores.update(found, truth)
 
     def on_test_epoch_end(self) -> None:

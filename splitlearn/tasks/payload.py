@@ -78,8 +78,8 @@ class PayloadTask(LightningModule):
 
     on_predict_batch_start = on_test_batch_start
 
-    def measured(self, images: Tensor | Sequence[Tensor]) -> Any:
-        """Return the prediction of images that went through their payloads, and log the sizes of these."""
+    def predict_and_log_sizes(self, images: Tensor | Sequence[Tensor]) -> Any:
+        """Send images through their payloads, log the sizes of these and return the predictions."""
         prediction, payloads = self.by_payloads(images)
         self.log_sizes(payloads, images)
         return prediction

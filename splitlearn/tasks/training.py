@@ -155,7 +155,7 @@ class TrainingTask(PayloadTask):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log scores and sizes of images that went through their payloads."""
         images, targets = batch
-        logits = self.logits_of(self.measured(images), targets)
+        logits = self.logits_of(self.predict_and_log_sizes(images), targets)
         self.check_targets(targets)
         self.test_scores.update(logits, targets)
         self.log_dict(self.test_scores, batch_size=len(targets))

@@ -16,10 +16,9 @@ from PIL import Image
 from splitlearn import codecs as room
 from splitlearn.analysis import CodecRow, compare_codecs, package_codecs, transfer_tables, with_static_tables
 from splitlearn.analysis.codec_comparison import entropy_bytes
-from splitlearn.analysis.table_transfer import transfer_markdown
 from splitlearn.codecs import Codec, CodecError, Huffman, Raw, encode_latent
 from splitlearn.numpy_quantizers import MinMaxGrid, StepGrid
-from splitlearn.reporting import codec_markdown, print_codecs, processor, write_codecs
+from splitlearn.reporting import codec_markdown, print_codecs, processor, transfer_markdown, write_codecs
 from splitlearn.reporting.codec_report import sizes_markdown
 
 GRID = MinMaxGrid(3)

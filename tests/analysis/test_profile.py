@@ -13,11 +13,9 @@ from torchvision.models import resnet50, resnet152, vgg16
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.models.segmentation import deeplabv3_resnet50
 
-from splitlearn.analysis import ModuleProfile, advice, core_modules, count_macs, profile_model
-from splitlearn.analysis.profile import smaller_cut
+from splitlearn.analysis import ModuleProfile, core_modules, count_macs, profile_model
 from splitlearn.commands.profile import profile_command
 from splitlearn.models import CutError, backbone, crossing_shapes, keypoint_rcnn, resnet20
-from splitlearn.reporting import plot_parameters, plot_sizes
 
 IMAGE = (3, 224, 224)
 
@@ -324,15 +322,6 @@ def test_core_modules_of_a_detector_are_shown_with_advice(tmp_path: Path, capsys
     assert "a bottleneck belongs before the end of backbone.body.layer1" in printed
 
 
-def test_advice_on_networks_that_narrow() -> None:
-    text = advice(profile_model(resnet20(), (3, 32, 32), depth=0))
-    assert text.startswith(
-        "of these cuts only avgpool (0.02 of its elements, behind 100.0 % of the work) sends less than"
-    )
-    assert "branches" not in text
-    assert "is not known" in advice(profile_model(NeedsValues(), (3, 8, 8)))
-
-
 def test_advice_on_named_modules_speaks_of_no_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of ResNet-18's cuts, layer1 sends 1.33 of the input and layer2 0.67."""
     with torch.device("meta"):
@@ -344,31 +333,6 @@ def test_advice_on_named_modules_speaks_of_no_others(tmp_path: Path, capsys: pyt
     assert (
         "with a bottleneck a cut sends less from relu on, behind 6.5 % of the work: there, with 11 of 64 ch" in printed
     )
-
-
-def test_advice_where_a_bottleneck_helps_before_any_cut() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 2, 3, padding=1), nn.Conv2d(2, 9, 3, padding=1))
-    profiles = profile_model(network, (3, 8, 8))
-    text = advice(profiles)
-    assert text.startswith("of these cuts only 1 (0.67 of its elements, ")
-    assert "with a bottleneck a cut sends less from 0 on" in text
-    assert "with 2 of 8 channels" in text
-    assert "bottleneck" not in advice(profiles[1:])  # nothing is sent before the cut that sends least by itself
-    assert smaller_cut(network, (3, 8, 8), ["0", "2"]) == profiles[1]
-    assert smaller_cut(network, (3, 8, 8), ["1"]) is None
-
-
-def test_a_map_as_large_as_the_image_takes_no_bottleneck_without_stride() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1))
-    assert "bottleneck" not in advice(profile_model(network, (1, 8, 8)))
-
-
-def test_networks_are_plotted_side_by_side(tmp_path: Path) -> None:
-    networks = {name: profile_model(net, (3, 8, 8)) for name, net in (("around", Around()), ("idle", Idle()))}
-    for plot in (plot_sizes, plot_parameters):
-        plot(networks, tmp_path / f"{plot.__name__}.png")
-        with Image.open(tmp_path / f"{plot.__name__}.png") as picture:
-            assert min(picture.size) > 300
 
 
 def test_a_network_without_modules_is_told() -> None:

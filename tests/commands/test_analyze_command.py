@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from splitlearn.config.images import _batches
-from tests.analysis.test_video import write_video
 from tests.commands.conftest import Run
+from tests.data.test_video import write_video
 
 FILES = {
     "coefficients": {"coefficients.csv", "coefficients_cdf.csv", "coefficients_zeros.csv", "coefficients.png"},

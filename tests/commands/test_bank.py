@@ -15,8 +15,7 @@ from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.deploy import export_bottleneck, load_bank
 from splitlearn.models import SplitModel, resnet8, split
 from splitlearn.quantizers import MinMax
-from splitlearn.reporting import Axes
-from splitlearn.sweep import Space, Study, Trial
+from splitlearn.sweep import Axes, Space, Study, Trial
 from splitlearn.tasks import write_results
 from tests.commands.conftest import Run
 

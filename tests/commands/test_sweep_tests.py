@@ -19,8 +19,7 @@ from splitlearn.data.base import Batch
 from splitlearn.deploy import load_bottleneck
 from splitlearn.deploy.bottleneck_file import read_export
 from splitlearn.models import resnet8
-from splitlearn.reporting import Axes
-from splitlearn.sweep import Space, State, Study, Trial
+from splitlearn.sweep import Axes, Space, State, Study, Trial
 from splitlearn.sweep.space import Value
 from tests.commands.conftest import Run
 from tests.commands.test_bank import CONFIGS, ROOT, SHORT, SPACE, TRIALS

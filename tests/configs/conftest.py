@@ -81,11 +81,11 @@ def object_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
     """Model and images of every test batch that a run measures."""
     found: Measured = []
-    measure = PayloadTask.measured
+    measure = PayloadTask.predict_and_log_sizes
 
     def note(task: PayloadTask, images: Any) -> object:
         found.append((task.model, images))
         return measure(task, images)
 
-    monkeypatch.setattr(PayloadTask, "measured", note)
+    monkeypatch.setattr(PayloadTask, "predict_and_log_sizes", note)
     return found

@@ -37,7 +37,7 @@ from splitlearn.models import (
     DepthwiseSeparable,
     Normalize,
     NormalizedSeparable,
-    RatePoint,
+    OperatingPoint,
     Split,
     SplitModel,
     VariableRateModel,
@@ -103,7 +103,7 @@ def bank(exports: list[Path]) -> Path:
 
 def test_each_rate_is_its_export(exports: list[Path], bank: Path) -> None:
     model, images = load_bank(bank, backbone()), digits(3)
-    assert model.points == (RatePoint(0.5, 60.0), RatePoint(0.8, 300.0), RatePoint(0.9, 900.0))
+    assert model.points == (OperatingPoint(0.5, 60.0), OperatingPoint(0.8, 300.0), OperatingPoint(0.9, 900.0))
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
     for rate, name in enumerate(("bare", "normed", "untrained")):

@@ -12,7 +12,7 @@ from splitlearn.models import (
     CompressionModel,
     EarlyExitModel,
     InputModel,
-    RatePoint,
+    OperatingPoint,
     SplitModel,
     VariableRateModel,
     resnet8,
@@ -31,7 +31,7 @@ def model_of(kind: str) -> CompressionModel:
     if kind == "exit":
         return EarlyExitModel(net, Step(0.1), Huffman(), exits=["layer1"]).eval()
     model = SplitModel(net, Step(0.1), Huffman()).eval()
-    return model if kind == "split" else VariableRateModel.of([model], [RatePoint(0.5, 1.0)]).eval()
+    return model if kind == "split" else VariableRateModel.of([model], [OperatingPoint(0.5, 1.0)]).eval()
 
 
 @pytest.mark.parametrize("kind", ["split", "bank", "exit", "input"])

@@ -22,8 +22,8 @@ from splitlearn.models import (
     FeatureCoder,
     ImageFile,
     InputModel,
+    OperatingPoint,
     Pixels,
-    RatePoint,
     SplitModel,
     TiledFeatures,
     VariableRateModel,
@@ -108,7 +108,7 @@ def test_bounds_are_of_the_cut_whatever_is_sent_from_it() -> None:
     net.max_growth = 1
     single = SplitModel(net, Step(0.1), Huffman())
     for model in (
-        VariableRateModel.of([single], [RatePoint(0.5, 1.0)]),
+        VariableRateModel.of([single], [OperatingPoint(0.5, 1.0)]),
         TiledFeatures(net, MinMax(8), ImageFile("PNG")),
     ):
         assert model.net is net
@@ -346,7 +346,7 @@ def test_a_bank_refuses_what_its_models_refuse() -> None:
     members = [
         SplitModel(net, MinMax(bits), RunLength(), lambda shape: DepthwiseSeparable(shape, 4)).eval() for bits in (3, 4)
     ]
-    model = VariableRateModel.of(members, [RatePoint(0.5, 1.0), RatePoint(0.6, 2.0)]).eval()
+    model = VariableRateModel.of(members, [OperatingPoint(0.5, 1.0), OperatingPoint(0.6, 2.0)]).eval()
     (payload,) = members[0].compress(digits(1))
     assert model.decompress([payload, np.frombuffer(payload, np.int8)]).shape == (2, 10)
     for lie in ({"shape": (4, 2**20, 5)}, {"levels": 4}, {"floats": (0.0, float("inf"))}):

@@ -9,9 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from splitlearn.reporting import Axes, figures_table, frontier_table, read_baseline, write_report
-from splitlearn.reporting.sweep import points_on_test_images
-from splitlearn.sweep import State, Trial
+from splitlearn.reporting import figures_table, frontier_table, write_report
+from splitlearn.sweep import Axes, State, Trial, read_baseline
 
 AXES = Axes("bytes", "accuracy")
 
@@ -101,5 +100,5 @@ def test_test_figures_stand_beside_those_that_choose(tmp_path: Path) -> None:
     rows = [line.split(",") for line in (tmp_path / "frontier.csv").read_text().splitlines()]
     assert rows[0][-4:] == ["test/accuracy", "test/bytes", "val/accuracy", "val/bytes"]
     assert [row[-4:] for row in rows[1:]] == [["0.4", "11.0", "0.5", "10"], ["", "", "0.9", "30"]]
-    assert points_on_test_images(frontier, axes) == [(11.0, 0.4)]
-    assert points_on_test_images(frontier, Axes("test/bytes", "test/accuracy")) == []
+    assert axes.points_on_test_images(frontier) == [(11.0, 0.4)]
+    assert Axes("test/bytes", "test/accuracy").points_on_test_images(frontier) == []

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splitlearn.sweep import bd_rate, frontier_of, hypervolume, pareto_frontier, rate_at, spread
+from splitlearn.sweep import bd_rate, evenly_spaced_rates, frontier_of, hypervolume, pareto_frontier, rate_at
 
 numbers = st.one_of(st.integers(0, 4).map(float), st.floats(width=32))
 
@@ -82,7 +82,7 @@ def test_shapes_are_checked() -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=9), st.integers(1, 8))
 def test_spread_is_as_even_as_brute_force_finds(rates: list[float], count: int) -> None:
-    chosen = [rates[i] for i in spread(rates, count)]
+    chosen = [rates[i] for i in evenly_spaced_rates(rates, count)]
     different = sorted(set(rates))
     if count == 1:
         assert chosen == [different[-1]]
@@ -101,7 +101,7 @@ def steps(rates: Sequence[float]) -> float:
 
 
 def test_spread_is_of_positive_numbers() -> None:
-    assert spread([8, 1, 2, 4, 16], 3) == [1, 3, 4]
+    assert evenly_spaced_rates([8, 1, 2, 4, 16], 3) == [1, 3, 4]
     for rates, count in (([1.0, 0.0], 1), ([1.0, math.nan], 2), ([1.0], 0)):
         with pytest.raises(ValueError, match="must be positive"):
-            spread(rates, count)
+            evenly_spaced_rates(rates, count)

@@ -15,7 +15,7 @@ from splitlearn.models import (
     EarlyExitModel,
     ImageFile,
     InputModel,
-    RatePoint,
+    OperatingPoint,
     SplitModel,
     TiledFeatures,
     VariableRateModel,
@@ -38,7 +38,7 @@ class Loses(Raw):
 def bank() -> CompressionModel:
     net = split(resnet8(), "layer2", SHAPE)
     models = [SplitModel(net, MinMax(4), codec) for codec in (Huffman(), Loses())]
-    return VariableRateModel.of(models, [RatePoint(0.5, 10), RatePoint(0.4, 20)])
+    return VariableRateModel.of(models, [OperatingPoint(0.5, 10), OperatingPoint(0.4, 20)])
 
 
 @pytest.mark.parametrize("work", ["test", "predict"])

@@ -23,11 +23,11 @@ from splitlearn.analysis import (
     difference_distributions,
     min_max_entropies,
     quantized_zeros,
-    read_video,
     relevance,
     spectrum_accuracy,
 )
 from splitlearn.analysis.correlation import AXES, FRAME
+from splitlearn.data import read_video
 from splitlearn.reporting import markdown_table, plot_distributions, plot_entropies, write_quantiles, write_records
 from splitlearn.reporting.rate_plots import Panel, plot_panels
 

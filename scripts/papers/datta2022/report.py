@@ -15,11 +15,11 @@ from scripts.papers.common.page import about, record, write_page
 from splitlearn.analysis import profile_model
 from splitlearn.files import write_json
 from splitlearn.models import resnet20
-from splitlearn.reporting import Axes, Comparison, Curve, curves_of, markdown_table
+from splitlearn.reporting import Comparison, markdown_table
 from splitlearn.reporting.figures import figure_file
 from splitlearn.reporting.log_ticks import plain_log_ticks
 from splitlearn.reporting.sweep import short_name, write_trials
-from splitlearn.sweep import Study, Trial, bd_rate, frontier_of, rate_at
+from splitlearn.sweep import Axes, Curve, Study, Trial, bd_rate, curves_of, frontier_of, rate_at
 
 RUNS, OUT = Path("runs/datta2022"), Path("docs/results/datta2022")
 CUT = "model.model.net.at"

@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 
 from splitlearn.analysis import ModuleProfile, profile_model
-from splitlearn.analysis.advice import advice
 from splitlearn.analysis.detector_profile import core_modules
 from splitlearn.files import whole_file
 from splitlearn.models import RedesignedLayer1, faster_rcnn, keypoint_rcnn, mask_rcnn
-from splitlearn.reporting import markdown_table, plot_parameters, plot_sizes
+from splitlearn.reporting import advice, markdown_table, plot_parameters, plot_sizes
 
 INPUT = (3, 800, 800)
 DETECTORS = {"Faster R-CNN": faster_rcnn, "Mask R-CNN": mask_rcnn, "Keypoint R-CNN": keypoint_rcnn}

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
-from splitlearn.models.cutting.graph import Halves, partition
+from splitlearn.models.cutting.graph import Halves, divide
 from splitlearn.models.cutting.traced import Entry, use_own_names
 
 
@@ -67,5 +67,5 @@ def cut_exported(model: nn.Module, at: str, batches: Sequence[Tensor]) -> Halves
     graph = fx.Graph()
     graph.output(graph.graph_copy(root.graph, {}))
     use_own_names(graph)
-    halves = partition(root, graph, at, batches)
+    halves = divide(root, graph, at, batches)
     return Halves(halves.head, Unflatten(halves.tail, structure))

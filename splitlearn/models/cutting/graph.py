@@ -84,7 +84,7 @@ def path_of(node: fx.Node) -> str:
     return path.split("@")[0]  # export marks the second call of a module as name@1
 
 
-def partition(root: nn.Module, graph: fx.Graph, at: str, batches: Sequence[Tensor]) -> Halves:
+def divide(root: nn.Module, graph: fx.Graph, at: str, batches: Sequence[Tensor]) -> Halves:
     """Cut `graph` after the last value that the module `at` makes of the images.
 
     Args:

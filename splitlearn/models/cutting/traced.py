@@ -17,7 +17,7 @@ import torch
 import torchvision
 from torch import Tensor, fx, nn
 
-from splitlearn.models.cutting.graph import Halves, copy_with_ancestors, partition, training_mode
+from splitlearn.models.cutting.graph import Halves, copy_with_ancestors, divide, training_mode
 
 
 class Entry(nn.Module):
@@ -63,7 +63,7 @@ def cut_traced(model: nn.Module, at: str, batches: Sequence[Tensor], open_all: b
         if node.op in ("call_module", "get_attr"):
             node.target = node.target.removeprefix(PREFIX)
     use_own_names(graph)
-    return partition(model, graph, at, batches)
+    return divide(model, graph, at, batches)
 
 
 STACKS: dict[type[nn.Module], int] = {nn.TransformerEncoder: 1, nn.TransformerDecoder: 2}

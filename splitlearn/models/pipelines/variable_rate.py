@@ -27,8 +27,8 @@ class BudgetError(ValueError):
 
 
 @dataclass(frozen=True)
-class RatePoint:
-    """What was measured at one rate.
+class OperatingPoint:
+    """Score and size that a test has measured at one rate of a bank.
 
     Attributes:
         score: accuracy, mean average precision, or whatever the rates are weighed by: the higher, the better.
@@ -74,7 +74,7 @@ class VariableRateModel(CutModel):
         self,
         net: Split,
         coders: Sequence[FeatureCoder],
-        points: Sequence[RatePoint],
+        points: Sequence[OperatingPoint],
         rate: int | None = None,
         budget: int | None = None,
         normalize: Normalize | None = None,
@@ -95,7 +95,7 @@ class VariableRateModel(CutModel):
     def of(
         cls,
         models: Sequence[SplitModel],
-        points: Sequence[RatePoint],
+        points: Sequence[OperatingPoint],
         rate: int | None = None,
         budget: int | None = None,
     ) -> Self:

@@ -17,7 +17,7 @@ from splitlearn.models import (
     BudgetError,
     DepthwiseSeparable,
     Normalize,
-    RatePoint,
+    OperatingPoint,
     Split,
     SplitModel,
     VariableRateModel,
@@ -54,7 +54,7 @@ def models_of(net: Split) -> list[SplitModel]:
 @cache
 def bank() -> VariableRateModel:
     models = models_of(cut("layer2"))
-    return VariableRateModel.of(models, [RatePoint(s, 100.0 + i) for i, s in enumerate(SCORES)]).eval()
+    return VariableRateModel.of(models, [OperatingPoint(s, 100.0 + i) for i, s in enumerate(SCORES)]).eval()
 
 
 def member(rate: int) -> SplitModel:
@@ -83,7 +83,7 @@ def test_a_payload_is_the_bottlenecks_own_but_for_three_bits(rate: int) -> None:
 
 def test_a_single_rate_needs_no_bits() -> None:
     model = member(3)
-    single = VariableRateModel.of([model], [RatePoint(0.5, 100.0)])
+    single = VariableRateModel.of([model], [OperatingPoint(0.5, 100.0)])
     assert single.compress(digits(4)) == model.compress(digits(4))
     assert torch.equal(single.decompress(single.compress(digits(4))), model(digits(4)))
     with pytest.raises(CodecError, match="names rate 1 of 1"):
@@ -230,7 +230,7 @@ def test_every_tensor_that_crosses_is_in_a_payload() -> None:
     net = split(resnet18(num_classes=10), "layer1.0.conv1", SHAPE)
     quantizers: list[Quantizer] = [MinMax(2), MinMax(4), MinMax(6)]
     models = [SplitModel(net, quantizer, RunLength()).eval() for quantizer in quantizers]
-    model = VariableRateModel.of(models, [RatePoint(i, i) for i in range(3)])
+    model = VariableRateModel.of(models, [OperatingPoint(i, i) for i in range(3)])
     images = digits(3)
     sent = [model.compress(images, rate=rate) for rate in range(3)]
     for rate in range(3):
@@ -250,7 +250,7 @@ def test_detectors_have_rates_too() -> None:
     detector = faster_rcnn("resnet18", 3, min_size=64, max_size=96, pyramid=16, box_width=32)
     net = split(detector, "backbone.body.layer1", (3, 48, 64))
     models = [SplitModel(net, MinMax(bits), RunLength()).eval() for bits in (2, 8)]
-    model, images = VariableRateModel.of(models, [RatePoint(i, i) for i in range(2)]), torch.rand(2, 3, 48, 64)
+    model, images = VariableRateModel.of(models, [OperatingPoint(i, i) for i in range(2)]), torch.rand(2, 3, 48, 64)
     for found, expected in zip(
         model.decompress(model.compress(images)), models[1].decompress(models[1].compress(images)), strict=True
     ):
@@ -262,7 +262,7 @@ def test_detectors_have_rates_too() -> None:
 def test_payloads_of_several_sizes_are_refused() -> None:
     net = cut("layer1")
     models = [SplitModel(net, MinMax(bits), RunLength()).eval() for bits in (2, 4)]
-    model = VariableRateModel.of(models, [RatePoint(i, i) for i in range(2)])
+    model = VariableRateModel.of(models, [OperatingPoint(i, i) for i in range(2)])
     sent = [model.compress(torch.rand(1, 3, size, 32), rate=i)[0] for i, size in enumerate((32, 48))]
     with pytest.raises(ValueError, match="different sizes"):
         model.decompress(sent)
@@ -306,7 +306,7 @@ def test_normalization_may_be_shared() -> None:
     twin = Normalize([0.5, 0.4, 0.3], [0.2, 0.25, 0.3])
     net = member(0).net
     models = [SplitModel(net, MinMax(bits), RunLength(), normalize=n).eval() for bits, n in ((2, normalize), (4, twin))]
-    model = VariableRateModel.of(models, [RatePoint(i, i) for i in range(2)])
+    model = VariableRateModel.of(models, [OperatingPoint(i, i) for i in range(2)])
     assert torch.equal(model.decompress(model.compress(digits(2), rate=0)), models[0](digits(2)))
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from splitlearn.analysis import VideoError, axis_correlation, read_video
+from splitlearn.analysis import axis_correlation
+from splitlearn.data import VideoError, read_video
 
 av = pytest.importorskip("av")
 

@@ -100,9 +100,8 @@ def _check_trained_with(settings: Mapping[str, Any], content: Mapping[str, Any],
     from splitlearn.tasks.loading import CONFIG_KEY
 
     given, trained = _model(settings), _model(with_current_paths(content.get(CONFIG_KEY)))
-    if trained and (
-        names := [name for name in sorted({*given, *trained}) if _differ(given.get(name), trained.get(name))]
-    ):
+    names = [name for name in sorted(trained) if name not in FILES and _differ(given.get(name), trained[name])]
+    if names:
         raise ValueError(
             f"{ckpt_path} was trained with another {', '.join(names)} of the model than the config says: give the "
             "config.yaml of its own run"
@@ -110,9 +109,9 @@ def _check_trained_with(settings: Mapping[str, Any], content: Mapping[str, Any],
 
 
 def _differ(given: Any, trained: Any) -> bool:
-    """Return whether two settings differ, but for the names of files and folders."""
+    """Return whether settings differ from those of a training, but for defaults and the names of files and folders."""
     if isinstance(given, Mapping) and isinstance(trained, Mapping):
-        return any(_differ(given.get(name), trained.get(name)) for name in {*given, *trained} - FILES)
+        return any(_differ(given.get(name), value) for name, value in trained.items() if name not in FILES)
     return bool(given != trained)
 
 

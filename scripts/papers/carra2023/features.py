@@ -27,7 +27,7 @@ from splitlearn.analysis import (
     spectrum_accuracy,
 )
 from splitlearn.analysis.correlation import AXES, FRAME
-from splitlearn.data.video import read_video
+from splitlearn.data import read_video
 from splitlearn.reporting import markdown_table, plot_distributions, plot_entropies, write_quantiles, write_records
 from splitlearn.reporting.rate_plots import Panel, plot_panels
 

@@ -9,7 +9,7 @@ from typing import Any
 from lightning import LightningModule
 
 from splitlearn.config.build import task_from
-from splitlearn.shortage import brief, of_machine
+from splitlearn.shortage import ShortageError, brief, of_machine, shortage
 from splitlearn.tasks.loading import (
     REMEDY,
     CheckpointError,
@@ -33,6 +33,7 @@ def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Li
     Raises:
         FileNotFoundError: if there is no checkpoint.
         CheckpointError: if it cannot be read, was not written by the command line, or belongs to other settings.
+        ShortageError: if its own settings ask for more memory than there is.
         UntrustedError: if its own settings are to be taken, and name other classes.
     """
     content = read_checkpoint(path)
@@ -45,6 +46,11 @@ def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Li
         except (OSError, ImportError):  # weights or a library that are not here
             raise
         except Exception as error:  # a forged config may fail in any way
+            if shortage(error) == "memory":
+                raise ShortageError(
+                    f"the settings in {path} ask for more memory than there is ({_innermost(error)}): make room, or "
+                    "take another checkpoint if these sizes cannot be right"
+                ) from error
             if of_machine(error):
                 raise
             raise CheckpointError(f"{path} holds settings that cannot be used: {_innermost(error)}") from error

@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be used say why; the command line's own come back whole (see tests/cli)."""
+"""Checkpoints that cannot be used say why; the command line's own come back whole (see tests/commands)."""
 
 from __future__ import annotations
 

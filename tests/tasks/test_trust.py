@@ -17,9 +17,11 @@ import yaml
 import splitlearn.deploy  # its loaders may be named once it is here
 from splitlearn.config.build import task_from
 from splitlearn.config.loading import load_task
+from splitlearn.shortage import ShortageError
 from splitlearn.tasks import CheckpointError, UntrustedError, check_settings
 from splitlearn.tasks.loading import CONFIG_KEY, bounded, config_of, read_checkpoint
 from splitlearn.tasks.trust import known
+from splitlearn.testing.verdict import address_space
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = str(ROOT / "checkpoints" / "resnet8_digits.safetensors")
@@ -182,6 +184,16 @@ def test_forged_sizes_are_refused_before_they_are_filled(tmp_path: Path) -> None
         put(*names, value=big if value is None else value)(found)
         with pytest.raises(CheckpointError, match="asks for far more weights than it holds"):
             load_task(checkpoint(tmp_path, found))
+
+
+def test_sizes_that_no_machine_has_are_told_in_one_line(tmp_path: Path) -> None:
+    found = settings()
+    put("model", "bottleneck", "channels", value=2**31 - 1)(found)
+    path = checkpoint(tmp_path, found)
+    refused = pytest.raises(ShortageError, match=r"last.ckpt ask for more memory than there is .*: make room")
+    with address_space(2**34), refused as told:
+        load_task(path)
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("tensor", [torch.zeros(1).expand(2**40), torch.empty(2**40, device="meta")])

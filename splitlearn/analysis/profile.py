@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -207,12 +208,32 @@ def _run(model: nn.Module, image: Tensor) -> list[_Row]:
 
     handles = [module.register_forward_hook(hook(name)) for name, module in model.named_modules()]
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter, _UsedParameters(model, seen):
             model(image)
     finally:
         for handle in handles:
             handle.remove()
     return list(rows.values())
+
+
+class _UsedParameters(TorchFunctionMode):
+    """Notes a parameter when it is used: a module may own some beside its layers, and use them before it is done.
+
+    Args:
+        model: whose parameters.
+        seen: gets the number of elements of each that is used, by identity.
+    """
+
+    def __init__(self, model: nn.Module, seen: dict[int, int]) -> None:
+        super().__init__()
+        self.sizes, self.seen = {id(p): p.numel() for p in model.parameters()}, seen
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") != "__get__":  # reading a shape, say, is no use of the values
+            for each in pytree.tree_leaves((args, kwargs)):
+                if id(each) in self.sizes:
+                    self.seen[id(each)] = self.sizes[id(each)]
+        return func(*args, **(kwargs or {}))
 
 
 def _of_image(shape: Sequence[int]) -> tuple[int, ...]:

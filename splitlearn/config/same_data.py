@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,7 @@ def check_same_data(data: Any, settings: Any, content: Mapping[str, Any], path: 
     """
     if not isinstance(data, ImageDataModule):
         return
-    before, now = _arguments(_section(content.get(CONFIG_KEY))), _arguments(settings)
-    if before and _folder(before) == _folder(now):
-        for name in data.drawn_by:
-            if before.get(name) != now.get(name):
-                raise CheckpointError(
-                    f"{path} was trained on images that were drawn with {name} {before.get(name)}, and with {name} "
-                    f"{now.get(name)} it would be tested on some of these: set --data.{name} {before.get(name)}"
-                )
+    check_same_draw(data.drawn_by, settings, content, path)
     names, classes = content.get(CLASSES_KEY), list(data.class_names)
     if isinstance(names, list) and len(names) == len(classes) and names != classes:
         number = next(i for i, (a, b) in enumerate(zip(names, classes, strict=True)) if a != b)
@@ -42,6 +35,29 @@ def check_same_data(data: Any, settings: Any, content: Mapping[str, Any], path: 
             f"it {classes[number]!r}: if their order differs too, rename the classes, or scores mean nothing",
             file=sys.stderr,
         )
+
+
+def check_same_draw(names: Sequence[str], settings: Any, content: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse data of the same folder that are drawn by other settings than those that a checkpoint was trained on.
+
+    Args:
+        names: of the settings that decide the draw, where the data have them.
+        settings: the config's section `data`.
+        content: of the checkpoint.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: if one of the settings differs.
+    """
+    before, now = _arguments(_section(content.get(CONFIG_KEY))), _arguments(settings)
+    if not before or _folder(before) != _folder(now):
+        return
+    for name in names:
+        if before.get(name) != now.get(name):
+            raise CheckpointError(
+                f"{path} was trained on images that were drawn with {name} {before.get(name)}, and with {name} "
+                f"{now.get(name)} it would be tested on some of these: set --data.{name} {before.get(name)}"
+            )
 
 
 def _section(config: Any) -> Any:

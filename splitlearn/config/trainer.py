@@ -24,7 +24,7 @@ from splitlearn.config.monitors import check_monitors
 from splitlearn.config.named_weights import check_named_weights
 from splitlearn.config.precheck import TRAINER_COMMANDS
 from splitlearn.config.run_folder import RunFolder, experiment_folder, newest_checkpoint
-from splitlearn.config.same_data import check_same_data
+from splitlearn.config.same_data import check_same_data, check_same_draw
 from splitlearn.data import ImageDataModule
 from splitlearn.discovery import with_current_paths
 from splitlearn.files import whole_file
@@ -178,8 +178,10 @@ class SplitCLI(LightningCLI):
         return Path(path) if Path(path).is_file() else None
 
     def before_fit(self) -> None:
-        """Refuse a checkpoint of another architecture before anything runs."""
-        self._load_checkpoint()
+        """Refuse a checkpoint of another architecture, or of another draw of validation images, before anything runs."""
+        if (content := self._load_checkpoint()) is not None:
+            settings = self.settings[self.subcommand]
+            check_same_draw(("seed", "val_size"), settings["data"], content, settings["ckpt_path"])
 
     def _load_checkpoint(self) -> dict[str, Any] | None:
         """Return the content of the checkpoint that the settings name, once the model has taken its weights."""

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torchvision.models import resnet50, resnet152, vgg16
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.models.segmentation import deeplabv3_resnet50
+from torchvision.models.vision_transformer import VisionTransformer
 
 from splitlearn.analysis import ModuleProfile, core_modules, profile_model
 from splitlearn.commands.profile import profile
-from splitlearn.models import CutError, backbone, count_macs, crossing_shapes, keypoint_rcnn, resnet20
+from splitlearn.models import CutError, backbone, count_macs, crossing_shapes, keypoint_rcnn, resnet20, split
 
 IMAGE = (3, 224, 224)
 
@@ -147,6 +148,41 @@ def test_parameters_add_up_in_the_order_in_which_layers_run() -> None:
     assert [p.cumulative_parameters for p in profiles] == [112, 112, 112, 112 + 1450]
     assert [p.cumulative_macs for p in profiles] == [4 * 36 * 27] * 3 + [4 * 36 * 27 + 1440]
     assert [p.output_shape for p in profiles] == [(4, 6, 6), (4, 6, 6), (144,), (10,)]
+
+
+class OwnWeights(nn.Module):
+    """Parameters beside layers: a kernel and a token of its own, and one that nothing uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.kernel = nn.Parameter(torch.zeros(4, 8, 3, 3))
+        self.token = nn.Parameter(torch.zeros(4, 1, 1))
+        self.unused = nn.Parameter(torch.zeros(1000))
+        self.act, self.head = nn.ReLU(), nn.Linear(4, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.act(nn.functional.conv2d(self.conv(images), self.kernel))
+        logits: torch.Tensor = self.head((features + self.token).mean((2, 3)))
+        return logits
+
+
+def test_parameters_beside_layers_count_where_they_are_used() -> None:
+    network = OwnWeights()
+    found = {p.name: p.cumulative_parameters for p in profile_model(network, (3, 16, 16))}
+    conv, head = 3 * 8 * 9 + 8, 4 * 5 + 5
+    assert found["conv"] == conv
+    assert found["act"] == conv + 4 * 8 * 9
+    assert found["head"] == conv + 4 * 8 * 9 + 4 + head
+    vit = torchvision_vit()
+    halves = split(vit, "encoder.layers.encoder_layer_0", (3, 32, 32))
+    (row,) = profile_model(vit, (3, 32, 32), at=["encoder.layers.encoder_layer_0"])
+    assert row.cumulative_parameters == sum(p.numel() for p in halves.head.parameters())
+
+
+def torchvision_vit() -> nn.Module:
+    network: nn.Module = VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=10).eval()
+    return network
 
 
 def test_macs_of_a_convolution() -> None:

@@ -39,6 +39,16 @@ def test_images_that_were_trained_on_are_not_tested(fit: Run, run: Run) -> None:
     assert run(*words, "--data.root", "elsewhere").status == 0  # other images, as far as anybody can tell
 
 
+def test_a_run_goes_on_with_the_same_validation_images(fit: Run, run: Run) -> None:
+    assert fit().status == 0
+    words = ["fit", "--config", "small.yaml", *CKPT, "--trainer.max_epochs", "2"]
+    for changed, name in ((["--data.seed", "1"], "seed"), (["--data.val_size", "100"], "val_size")):
+        outcome = run(*words, *changed)
+        assert outcome.status == 1
+        assert f"was trained on images that were drawn with {name}" in outcome.error
+    assert run(*words).status == 0
+
+
 def folders(root: Path, names: list[str]) -> None:
     for part in ("train", "test"):
         for number, name in enumerate(names):

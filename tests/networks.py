@@ -76,7 +76,8 @@ class NarrowLinear(nn.Linear):
     """A linear layer with 64 features where VGG's classifier has 4,096."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(*(64 if features == 4096 else features for features in (in_features, out_features)))
+        narrow = {4096: 64}
+        super().__init__(narrow.get(in_features, in_features), narrow.get(out_features, out_features))
 
 
 def narrow_classifier(patch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,8 @@ def narrow_vgg16() -> nn.Module:
     """Return a VGG16 whose classifier, behind all cuts, has a hundredth of the weights."""
     with pytest.MonkeyPatch.context() as patch:
         narrow_classifier(patch)
-        return tv.vgg16()
+        network: nn.Module = tv.vgg16()
+        return network
 
 
 BUILDERS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {

@@ -1,7 +1,12 @@
-"""What every test shares: one torch thread, a fixed seed, and the way to the real data."""
+"""What every test shares: one torch thread, a fixed seed, little memory, and the way to the real data."""
 
+import ctypes
+import gc
 import os
+import resource
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +17,50 @@ SHARED = Path(os.environ.get("SPLITLEARN_SHARED", Path(__file__).parents[2] / "s
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what the code does now")
+
+
+PEAKS: dict[str, float] = {}  # MiB by process
+GROWTH = 128  # MiB that a process may grow by before what tests left behind is freed
+resident = 0.0  # MiB after that was last done
+
+
+def memory() -> float:
+    """Return how many MiB this process holds now; 0 where the system does not tell."""
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * resource.getpagesize() / 2**20 if pages.exists() else 0.0
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay to the end: no collection of garbage looks at them again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    """Free networks that lie in cycles (a trainer and its module): Python does it late, and keeps their pages."""
+    global resident
+    if memory() > resident + GROWTH:
+        gc.collect()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)
+        resident = memory()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    gc.unfreeze()  # at exit all is freed
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    output: dict[str, Any] = getattr(session.config, "workeroutput", {})
+    output["peak"] = PEAKS["this process"] = peak
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    PEAKS[node.gateway.id] = getattr(node, "workeroutput", {}).get("peak", 0.0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    told = ", ".join(f"{process} {peak:.0f} MiB" for process, peak in PEAKS.items())
+    terminalreporter.write_line(f"peak of memory: {told}")
 
 
 @pytest.fixture(autouse=True)

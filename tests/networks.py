@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -68,3 +70,16 @@ class Colours(nn.Module):
     def forward(self, images: Tensor) -> Any:
         logits = self.classifier(self.features(images))
         return OrderedDict(out=logits) if self.as_dict else logits
+
+
+class NarrowLinear(nn.Linear):
+    """A linear layer with 64 features where VGG's classifier has 4,096."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        narrow = {4096: 64}
+        super().__init__(narrow.get(in_features, in_features), narrow.get(out_features, out_features))
+
+
+def narrow_classifier(patch: pytest.MonkeyPatch) -> None:
+    """Let networks of torchvision's VGG family take 70 MB, not half a gigabyte: no cut lies in their classifier."""
+    patch.setattr("torchvision.models.vgg.nn", SimpleNamespace(**vars(nn) | {"Linear": NarrowLinear}))

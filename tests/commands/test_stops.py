@@ -69,7 +69,7 @@ def test_a_stopped_fit_is_no_success_and_goes_on(
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_any_command_ends_so(run: Run, monkeypatch: pytest.MonkeyPatch, signum: int, status: int) -> None:
-    monkeypatch.setattr("splitlearn.config.loading.load_task", lambda *_: signal.raise_signal(signum))
+    monkeypatch.setattr("splitlearn.tasks.loading.read_checkpoint", lambda *_: signal.raise_signal(signum))
     outcome = run("export", "--ckpt_path", "x", "--out", "y")
     assert outcome.status == status
     assert outcome.error in ("interrupted", "terminated")

@@ -337,7 +337,7 @@ def test_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("splitlearn.config.loading.load_task", interrupted)
+    monkeypatch.setattr("splitlearn.tasks.loading.read_checkpoint", interrupted)
     outcome = run("export", "--ckpt_path", "a", "--out", "b")
     assert (outcome.status, outcome.error) == (130, "interrupted")
 

@@ -16,6 +16,7 @@ from splitlearn.models import CompressionModel, EarlyExitModel, SplitModel, spli
 from splitlearn.sweep import Space
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
 from tests.configs.runs import BASE, CONFIGS, EXPERIMENTS, ONE_STEP, RCNNS, ROOT, Measured, check_results, name, run
+from tests.networks import narrow_classifier
 
 DETECTORS = [p for p in EXPERIMENTS if "DetectionTask" in p.read_text() and p not in RCNNS]
 SEGMENTERS = [p for p in EXPERIMENTS if "SegmentationTask" in p.read_text()]
@@ -56,6 +57,7 @@ def test_experiment_runs_and_is_lossless(
 def test_network_for_imagenet_runs_on_small_images(
     path: Path, tmp_path: Path, image_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    narrow_classifier(monkeypatch)
     small = tmp_path / "small.yaml"
     small.write_text(SMALL_NETWORK.replace("weights: null", "weights: null, num_classes: 10"))
     classes = ["--model.num_classes", "10"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from torchvision import models as tv
 from torchvision.models import detection, segmentation
 
 from splitlearn.models import CutError, Split, freeze, split
+from tests.networks import narrow_classifier
 
 Shape = tuple[int, ...]
 
@@ -41,10 +42,18 @@ def assert_exact(net: Split, model: nn.Module, images: Tensor) -> None:
         assert torch.equal(a, b)
 
 
+def narrow_vgg16() -> nn.Module:
+    """Return a VGG16 whose classifier, behind all cuts, has a hundredth of the weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        narrow_classifier(patch)
+        network: nn.Module = tv.vgg16()
+        return network
+
+
 BUILDERS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     "resnet18": (tv.resnet18, (3, 64, 64)),
     "resnet50": (tv.resnet50, (3, 64, 64)),
-    "vgg16": (tv.vgg16, (3, 32, 32)),
+    "vgg16": (narrow_vgg16, (3, 32, 32)),
     "mobilenet_v2": (tv.mobilenet_v2, (3, 64, 64)),
     "deeplabv3": (lambda: segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None), (3, 32, 48)),
     "densenet121": (tv.densenet121, (3, 64, 64)),
@@ -88,7 +97,7 @@ CUTS: list[tuple[str, str, tuple[Shape, ...]]] = [
 ]
 
 
-@cache
+@lru_cache(maxsize=1)  # the cuts of a network follow each other
 def built(name: str) -> nn.Module:
     torch.manual_seed(0)
     return BUILDERS[name][0]().eval()

@@ -37,12 +37,11 @@ def test_fit_changes_the_bottleneck_and_nothing_else(make_trainer: MakeTrainer, 
 
 
 def test_a_little_training_is_enough_to_learn_something(make_trainer: MakeTrainer, data: Digits) -> None:
-    """All of a small network, a few seconds: far above the tenth of a guess."""
-    task = ClassificationTask(
-        InputModel(network().train(), Pixels()), 10, optimizer=partial(torch.optim.Adam, lr=0.003)
-    )
-    trainer = make_trainer(max_epochs=2, limit_train_batches=1.0)
-    torch.manual_seed(1)  # the first of all tests that makes a network has drawn more numbers than the others
+    """All of a small network, one epoch: far above the tenth of a guess."""
+    torch.manual_seed(1)
+    task = ClassificationTask(InputModel(resnet8().train(), Pixels()), 10, optimizer=partial(torch.optim.Adam, lr=0.01))
+    trainer = make_trainer(limit_train_batches=1.0)
+    torch.manual_seed(1)
     trainer.fit(task, data)
     assert trainer.callback_metrics["val/accuracy"] > 0.4
     assert "val/estimated_bits" not in trainer.callback_metrics  # pixels have no symbols

@@ -184,7 +184,7 @@ class SplitCLI(LightningCLI):
         return Path(path) if Path(path).is_file() else None
 
     def before_fit(self) -> None:
-        """Refuse a checkpoint of another architecture, or of another draw of validation images, before anything runs."""
+        """Refuse a checkpoint of another architecture or another draw of validation images before anything runs."""
         if (content := self._load_checkpoint()) is not None:
             settings = self.settings[self.subcommand]
             check_same_draw(("seed", "val_size"), settings["data"], content, settings["ckpt_path"])

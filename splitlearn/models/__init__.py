@@ -1,4 +1,4 @@
-"""Networks that run without Lightning: any model cut in two, bottlenecks, and the composed line."""
+"""Models without Lightning: networks cut in two, bottlenecks, and complete compression models."""
 
 from splitlearn.models.bottlenecks.bottleneck import (
     Bottleneck,

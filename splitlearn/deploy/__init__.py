@@ -1,4 +1,4 @@
-"""What leaves the training machine: exported bottlenecks, banks of them, and calibrated quantizers."""
+"""Deployment files: exported bottlenecks, banks of them, and calibrated quantizers."""
 
 from splitlearn.deploy.bank import BankError, export_bank, load_bank, read_bank
 from splitlearn.deploy.bottleneck_file import (

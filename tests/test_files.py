@@ -78,7 +78,7 @@ def test_sizes_are_told_in_the_unit_that_shows_them() -> None:
         (b"[" * 20_000, "is not valid YAML: "),
         (b"\0", "is not valid YAML: "),
         (b"a: 1" + b"0" * 5000, "is not valid YAML: "),
-        (b"a: &a\n  b: *a\n", "holds more than 100,000 values, by its aliases maybe"),
+        (b"a: &a\n  b: *a\n", "holds more than 100,000 values, perhaps through aliases"),
         (b"".join(b"- &%d [%s]\n" % (i, b"*%d, *%d" % (i - 1, i - 1) if i else b"1") for i in range(40)), "holds more"),
         (b"!!python/object/apply:os.getcwd []", "is not valid YAML: could not determine a constructor"),
     ],

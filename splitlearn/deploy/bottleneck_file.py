@@ -146,7 +146,9 @@ def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) 
     """
     shape, at, owner = manifest["input_shape"], manifest["split"], manifest["backbone"]
     if not _is_shape(shape) or math.prod(shape) > MOST_PIXELS or not isinstance(at, str):
-        raise ExportError(f"{path} has an impossible input_shape {str(shape)[:60]}: copy or export it again")
+        raise ExportError(
+            f"{path} has an impossible input_shape {str(shape)[:60]} or split {str(at)[:60]}: export again"
+        )
     _check_shapes(manifest, backbone, path)
     try:
         net = split(backbone, at, tuple(shape))

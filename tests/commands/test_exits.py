@@ -137,7 +137,7 @@ def test_what_a_folder_tells_of_a_stage_is_read_alone(
     )
     folder, words = Path("runs/small"), ["--config", "small.yaml", "--trainer.limit_val_batches", "0"]
     _check_settings(words, folder)
-    with pytest.raises(UsageError, match=r"runs/small was started with another model\.model\.quantizer\.step: launch it"):
+    with pytest.raises(UsageError, match=r"runs/small was started with another model\.model\.quantizer\.step: launch"):
         _check_settings([*words, "--model.model.quantizer.step", "0.25"], folder)
     (tmp_path / "stranger.py").write_text("from pathlib import Path\nPath('made').touch()\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -88,7 +88,7 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def told_size(size: float) -> str:
+def size_text(size: float) -> str:
     """Return a number of bytes in the unit that shows it: `512.0 bytes`, `3.2 MB`, `24.0 GB`."""
     power = min(int(math.log(max(size, 1), 1000)), 3)
     return f"{size / 1000**power:,.1f} {('bytes', 'kB', 'MB', 'GB')[power]}"

@@ -24,14 +24,14 @@ class ShortageError(Exception):
     """A lack of disk space or memory; the message says how to continue."""
 
 
-def told_shortage(text: str) -> str:
+def shortage_in(text: str) -> str:
     """Return "disk" or "memory" if an error's text reports a lack of it, otherwise an empty string."""
     return "disk" if DISK.search(text) else "memory" if MEMORY.search(text) else ""
 
 
 def shortage(error: BaseException) -> str:
     """Return "disk" or "memory" if an error or its cause is due to a lack of it, otherwise an empty string."""
-    return next(filter(None, (told_shortage(_text(each)) for each in origins(error))), "")
+    return next(filter(None, (shortage_in(_text(each)) for each in origins(error))), "")
 
 
 def of_machine(error: BaseException) -> bool:
@@ -47,7 +47,7 @@ def described(error: BaseException) -> str:
     """Return class and message of an error on one line, with a note if a shortage caused it."""
     text = _text(error)
     words = {"disk": " (the disk is full)", "memory": " (out of memory)", "": ""}
-    return text if told_shortage(text) else text + words[shortage(error)]
+    return text if shortage_in(text) else text + words[shortage(error)]
 
 
 def brief(error: BaseException) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from splitlearn.data import DataError, ImageDataModule
 from splitlearn.data.feature_cache import EXACT, MEASURED
-from splitlearn.deploy import answers, weights_id
+from splitlearn.deploy import sample_outputs, weights_id
 from splitlearn.models import CoderModel
 from splitlearn.outputs import init_args
 from splitlearn.tasks.predictions import image_names
@@ -52,7 +52,7 @@ def feature_key(model: CoderModel, data: ImageDataModule, precision: str, views:
     normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
     facts = [
         weights_id(model.net),
-        [f"{float(tensor.norm()):.4g}" for name, tensor in answers(model).items() if name.startswith("network.")],
+        [f"{float(t.norm()):.4g}" for name, t in sample_outputs(model).items() if name.startswith("network.")],
         model.net.at,
         list(model.net.shapes),
         normalize,

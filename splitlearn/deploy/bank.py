@@ -17,8 +17,8 @@ from splitlearn.deploy.bottleneck_file import (
     below,
     check_export,
     check_version,
-    contradictions_told,
     cut_for,
+    export_errors,
     read_export,
     read_manifest,
     rebuild,
@@ -105,7 +105,7 @@ def load_bank(
         ValueError: if rate and budget are out of range or both given.
     """
     score, exports = read_bank(path)
-    with contradictions_told(path):
+    with export_errors(path):
         net = cut_for(exports[0][0], backbone, path)
         models = [rebuild(manifest, tensors, net) for manifest, tensors in exports]
         rate_name = rate_beside(score)
@@ -127,7 +127,7 @@ def read_bank(path: str | Path) -> tuple[str, list[Export]]:
     if not isinstance(content, dict) or content.get("format") != BANK_FORMAT:
         raise ExportError(f"{path} holds no bank: it was not written by splitlearn bank")
     check_version(content.get("format_version", 0), (BANK_VERSION,), "write the bank again", path)
-    with contradictions_told(path):
+    with export_errors(path):
         if not isinstance(content["score"], str):
             raise ExportError(f"{path} names no metric that its rates are weighed by: write the bank again")
         exports = [(manifest, below(f"{i}.", tensors)) for i, manifest in enumerate(content["rates"])]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec
-from splitlearn.deploy.identity import agree, answers, unordered_weights_id, weights_id
+from splitlearn.deploy.identity import agree, sample_outputs, unordered_weights_id, weights_id
 from splitlearn.deploy.parts import PartError, part_settings, rebuilt, rebuilt_module
 from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, crossing_shapes, split
 from splitlearn.models.images import like
@@ -61,7 +61,7 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         tensors |= {f"codecs.{index}.{name}": torch.tensor(table) for name, table in codec.tables().items()}
     if model.normalize is not None:
         tensors |= {f"normalize.{name}": getattr(model.normalize, name).cpu() for name in ("mean", "std")}
-    tensors |= {f"answers.{name}": tensor for name, tensor in answers(model).items()}
+    tensors |= {f"answers.{name}": tensor for name, tensor in sample_outputs(model).items()}
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -119,12 +119,12 @@ def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
         ExportError: if the file is not an export, has another format, or belongs to another network or other weights.
     """
     manifest, tensors = read_export(path)
-    with contradictions_told(path):
+    with export_errors(path):
         return rebuild(manifest, tensors, cut_for(manifest, backbone, path))
 
 
 @contextmanager
-def contradictions_told(path: str | Path) -> Iterator[None]:
+def export_errors(path: str | Path) -> Iterator[None]:
     """Turn all errors of an incomplete or contradictory manifest into ExportError, except for machine errors."""
     try:
         yield
@@ -212,7 +212,7 @@ def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Spl
     """Return the trained model of a manifest and its tensors around a cut network, in eval mode.
 
     Raises:
-        Exception: any error on a contradictory manifest; call it within `contradictions_told`.
+        Exception: any error on a contradictory manifest; call it within `export_errors`.
     """
     units, quantizers, codecs = (list(manifest[name]) for name in ("bottlenecks", "quantizers", "codecs"))
     owners = [f"bottlenecks.{i}." for i in range(len(units))] + [f"quantizers.{i}." for i in range(len(quantizers))]
@@ -240,12 +240,12 @@ def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Spl
     model = model.to(like(net).device).eval()
     _check_coders(model)
     if manifest["format_version"] > 2:
-        _check_answers(model, below("answers.", tensors))
+        _check_sample_outputs(model, below("answers.", tensors))
     return model
 
 
-def _check_answers(model: SplitModel, expected: Mapping[str, Tensor]) -> None:
-    found, dtype = answers(model), like(model.net).dtype
+def _check_sample_outputs(model: SplitModel, expected: Mapping[str, Tensor]) -> None:
+    found, dtype = sample_outputs(model), like(model.net).dtype
     network, bottlenecks = (below(f"{part}.", found) for part in ("network", "bottlenecks"))
     if not agree(network, below("network.", expected), dtype):
         raise PartError(

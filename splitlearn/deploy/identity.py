@@ -36,7 +36,7 @@ def unordered_weights_id(net: Split) -> str:
 
 
 @torch.no_grad()
-def answers(model: CoderModel) -> dict[str, Tensor]:
+def sample_outputs(model: CoderModel) -> dict[str, Tensor]:
     """Return sample outputs of a network and its bottlenecks for one fixed image.
 
     They distinguish networks of equal weights with different strides, dilations, activations, constants of norms or

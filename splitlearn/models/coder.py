@@ -22,7 +22,7 @@ from splitlearn.models.cutting import Split
 from splitlearn.models.images import like, typed
 from splitlearn.models.modes import evaluating
 from splitlearn.models.receive import codec_errors, dequantized, integers, too_many_pixels
-from splitlearn.models.send import check_lossless, codec_name, stored
+from splitlearn.models.send import check_lossless, codec_name, container_contents
 from splitlearn.outputs import init_args
 from splitlearn.quantizers import Quantizer
 
@@ -147,7 +147,7 @@ class FeatureCoder(nn.Module):
         """
         latents = self.encoded(features)
         self._check_sent(latents)
-        columns = [stored(latent, quantizer) for latent, quantizer in zip(latents, self._quantized_by(), strict=True)]
+        columns = [container_contents(t, quantizer) for t, quantizer in zip(latents, self._quantized_by(), strict=True)]
         coder = self.payload_coder
         return [coder.pack(tensors) for tensors in zip(*columns, strict=True)]
 
@@ -316,7 +316,7 @@ class FeatureCoder(nn.Module):
         return cast("list[Bottleneck]", list(self.bottlenecks))
 
 
-def renamed(state_dict: dict[str, Any], names: Iterable[str]) -> None:
+def rename_former_keys(state_dict: dict[str, Any], names: Iterable[str]) -> None:
     """Rename the entries of a splitlearn 0.1 checkpoint to the current names, in place.
 
     In 0.1, bottlenecks, quantizers and tables were parts of the model itself, not of its coder.

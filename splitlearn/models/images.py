@@ -42,7 +42,7 @@ def check_one_size(images: Sequence[Tensor]) -> None:
         )
 
 
-def taken(
+def as_input(
     images: Tensor | Sequence[Tensor], weight: Tensor, shape: Sequence[int] | None = None, by_image: bool = False
 ) -> Any:
     """Return images on the device and in the dtype of a network; values are not checked.
@@ -59,13 +59,15 @@ def taken(
     if by_image and isinstance(images, (Tensor, list, tuple)) and not len(images):
         raise ValueError("there are no images, and a detector needs one or more: leave empty batches out")
     if by_image and isinstance(images, (list, tuple)):
-        return [taken(_batch(image), weight, shape)[0] for image in images]
+        return [as_input(_batch(image), weight, shape)[0] for image in images]
     check_form(images, shape)
     assert isinstance(images, Tensor)
     return images.to(weight)
 
 
-def sent(images: Tensor | Sequence[Tensor], shape: Sequence[int] | None = None, by_image: bool = False) -> list[Tensor]:
+def device_batches(
+    images: Tensor | Sequence[Tensor], shape: Sequence[int] | None = None, by_image: bool = False
+) -> list[Tensor]:
     """Return images as the batches that a device compresses: a batch unchanged, a list as batches of one image.
 
     The batch size affects rounding in the last bit, and a payload may show it. Images of a list are therefore

@@ -11,7 +11,7 @@ from splitlearn.outputs import init_args
 from splitlearn.quantizers import Quantizer
 
 
-def stored(tensor: Tensor, quantizer: Quantizer | None) -> list[tuple[NDArray[np.uint8], list[float]]]:
+def container_contents(tensor: Tensor, quantizer: Quantizer | None) -> list[tuple[NDArray[np.uint8], list[float]]]:
     """Return the content of one tensor's container for each image: symbols and floats, or the bytes of integers."""
     if quantizer is None:
         return [(np.ascontiguousarray(row).view(np.uint8), []) for row in tensor.cpu().numpy()]

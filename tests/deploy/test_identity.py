@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import googlenet, resnet50
 
 from splitlearn.codecs import Huffman
-from splitlearn.deploy import ExportError, answers, export_bottleneck, load_bottleneck, read_export, weights_id
+from splitlearn.deploy import ExportError, export_bottleneck, load_bottleneck, read_export, sample_outputs, weights_id
 from splitlearn.deploy.bottleneck_file import tensors_id
 from splitlearn.deploy.identity import agree, unordered_weights_id
 from splitlearn.models import Bottleneck, DepthwiseSeparable, SplitModel, split
@@ -142,10 +142,10 @@ def test_answers_missing_from_a_file_are_no_answers(export: Path, tmp_path: Path
 
 def test_answers_do_not_depend_on_mode_or_precision_around_them() -> None:
     model = datta()
-    first = answers(model)
+    first = sample_outputs(model)
     model.coder.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        second = answers(model)
+        second = sample_outputs(model)
     assert model.coder.training
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     assert [len(tensor) for tensor in first.values()] == [256, 10, 256, 256]

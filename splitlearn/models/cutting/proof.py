@@ -88,9 +88,9 @@ class Proof:
         self._share_buffers()
         with _undisturbed(self._modules()), torch.no_grad(), _full_precision(self._device):
             noise = self._noise(shape, dtype)
-            with _told_as(lambda error: ValueError(f"{self._name} refuses {_told(noise)}: {_first_line(error)}")):
+            with _raised_as(lambda error: ValueError(f"{self._name} refuses {_kind(noise)}: {_first_line(error)}")):
                 reference = run_reference(self.model, self.at, noise)
-            with _told_as(lambda _: ValueError(self._other_kind(noise))):  # a wrong size may fail in any layer
+            with _raised_as(lambda _: ValueError(self._other_kind(noise))):  # a wrong size may fail in any layer
                 verify(Halves(self.head, self.tail), noise, reference)
         self.taken.add((shape, dtype))
 
@@ -103,9 +103,9 @@ class Proof:
             if any(alone.get(id(module), True) != module.training for module in self.model.modules()):
                 raise CutError(self._untrainable())
             images = self._noise(self.shape, None)
-            with _told_as(lambda error: CutError(f"{self._name} cannot train in two halves: {_first_line(error)}")):
+            with _raised_as(lambda error: CutError(f"{self._name} cannot train in two halves: {_first_line(error)}")):
                 whole = self._learnt(self.model, images)
-            with _told_as(lambda _: CutError(self._untrainable())):
+            with _raised_as(lambda _: CutError(self._untrainable())):
                 parts = self._learnt(lambda given: self.tail(*self.head(given)), images)
         if not same(whole, parts):
             raise CutError(self._untrainable())
@@ -159,7 +159,7 @@ class Proof:
         known, found = self.shape, tuple(images.shape[1:])
         if len(known) != 3 or len(found) != 3 or known[0] != found[0] or known == found:
             return (
-                f"this cut takes images like its example, of shape {known}, not {_told(images)}: split again with these"
+                f"this cut takes images like its example, of shape {known}, not {_kind(images)}: split again with these"
             )
         return (
             f"this cut fixes the input at {known[1]}×{known[2]} pixels, the images have {found[1]}×{found[2]}: "
@@ -174,7 +174,7 @@ class Proof:
         )
 
 
-def _told(images: Tensor) -> str:
+def _kind(images: Tensor) -> str:
     return f"images of shape {tuple(images.shape[1:])} and type {str(images.dtype).removeprefix('torch.')}"
 
 
@@ -194,14 +194,14 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 @contextmanager
-def _told_as(told: Callable[[Exception], Exception]) -> Iterator[None]:
-    """Convert errors by `told`, except for lack of memory."""
+def _raised_as(convert: Callable[[Exception], Exception]) -> Iterator[None]:
+    """Convert errors by `convert`, except for lack of memory."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
-        raise told(error) from error
+        raise convert(error) from error
 
 
 @contextmanager

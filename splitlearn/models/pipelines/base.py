@@ -22,11 +22,11 @@ class CompressionModel(nn.Module, ABC):
     `decompress` the edge server; only payloads pass between them.
 
     Attributes:
-        settles_early: whether the device may classify an image by itself; the payload of such an image is empty.
+        exits_early: whether the device may classify an image by itself; the payload of such an image is empty.
         coder: the feature coder; None if images cross as files, or if there are several coders.
     """
 
-    settles_early: ClassVar[bool] = False
+    exits_early: ClassVar[bool] = False
     coder: FeatureCoder | None
 
     def __init__(self) -> None:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from splitlearn.codecs import Codec
 from splitlearn.codecs.base import Payload
-from splitlearn.models.coder import FeatureCoder, renamed
+from splitlearn.models.coder import FeatureCoder, rename_former_keys
 from splitlearn.models.complexity import Complexity
 from splitlearn.models.cutting import Split
-from splitlearn.models.images import like, sent, taken, typed
+from splitlearn.models.images import as_input, device_batches, like, typed
 from splitlearn.models.modes import deployed
 from splitlearn.models.pipelines.base import CompressionModel, Normalize
 from splitlearn.models.receive import codec_errors
@@ -51,7 +51,7 @@ class CutModel(CompressionModel):
 
     def _normalized(self, images: Tensor) -> Tensor:
         """Return normalized images in the dtype of the head's weights."""
-        given: Tensor = taken(images, like(self.net), self.net.input_shape, self.net.by_image)
+        given: Tensor = as_input(images, like(self.net), self.net.input_shape, self.net.by_image)
         return given if self.normalize is None else self.normalize(given)
 
     def _run(self, coder: FeatureCoder, features: tuple[Tensor, ...]) -> SplitOutput:
@@ -63,7 +63,9 @@ class CutModel(CompressionModel):
 
     def _batches(self, images: Tensor | Sequence[Tensor] | Features) -> Sequence[Tensor | Features]:
         """Return the batches for the head."""
-        return [images] if isinstance(images, Features) else sent(images, self.net.input_shape, self.net.by_image)
+        if isinstance(images, Features):
+            return [images]
+        return device_batches(images, self.net.input_shape, self.net.by_image)
 
     @deployed
     def decompress(self, payloads: Sequence[Payload]) -> Any:
@@ -159,5 +161,5 @@ class CoderModel(CutModel):
         return self.coder.decompress(payloads)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        renamed(state_dict, [prefix + name for name in self.state_dict()])
+        rename_former_keys(state_dict, [prefix + name for name in self.state_dict()])
         super()._load_from_state_dict(state_dict, prefix, *others)

@@ -14,7 +14,7 @@ from splitlearn.codecs import Codec, CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.models.bottlenecks.bottleneck import BottleneckFactory, Identity
 from splitlearn.models.cutting import Split
-from splitlearn.models.images import check_values, like, sent
+from splitlearn.models.images import check_values, device_batches, like
 from splitlearn.models.modes import deployed, evaluating
 from splitlearn.models.networks.weight_files import is_safetensors
 from splitlearn.models.networks.weights import WeightsError, checked_weights
@@ -71,7 +71,7 @@ class EarlyExitModel(SplitModel):
         Beysens et al. 2023, Secs. III-A and III-B.
     """
 
-    settles_early: ClassVar[bool] = True
+    exits_early: ClassVar[bool] = True
     temperatures: Tensor
 
     def __init__(
@@ -222,7 +222,7 @@ class EarlyExitModel(SplitModel):
         """
         if isinstance(images, Features):
             raise _out_of_date()
-        batches = sent(images, self.net.input_shape)
+        batches = device_batches(images, self.net.input_shape)
         return [payload for batch in batches for payload in self.payloads(self._decided(batch))]
 
     @deployed

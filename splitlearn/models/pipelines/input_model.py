@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.models.cutting import is_detector
-from splitlearn.models.images import like, sent, taken
+from splitlearn.models.images import as_input, device_batches, like
 from splitlearn.models.modes import deployed
 from splitlearn.models.pipelines.base import CompressionModel, Normalize
 from splitlearn.models.pipelines.image_codec import ImageCodec, Pixels
@@ -59,7 +59,7 @@ class InputModel(CompressionModel):
 
     def run(self, images: Tensor) -> SplitOutput:
         """Return the differentiable pass: the network on the original images, without compression."""
-        typed = taken(images, like(self.network), by_image=is_detector(self.network))
+        typed = as_input(images, like(self.network), by_image=is_detector(self.network))
         prediction = self.network(typed if self.normalize is None else self.normalize(typed))
         return SplitOutput(prediction, features=(), latents=(), features_hat=())
 
@@ -73,7 +73,7 @@ class InputModel(CompressionModel):
         Raises:
             ValueError: if images are not in [0, 1], have other channels, or have more than the codec's `max_pixels`.
         """
-        images = [batch[0].float() for batch in sent(images, by_image=True)]
+        images = [batch[0].float() for batch in device_batches(images, by_image=True)]
         for image in images:
             if len(image) != self.channels:
                 raise ValueError(

@@ -81,10 +81,12 @@ class Forger:
             return way, self._exchanged(payload, donor, number)
         if way == "integers":  # mostly image sizes
             number = next((i for i, p in enumerate(pieces) if p.carrier.quantizer is None), number)
-        pieces[number] = forged(pieces[number], way, rng)
+        pieces[number] = forged_piece(pieces[number], way, rng)
         if way != "honest" and rng.random() < 0.15:  # a second change
             other = rng.randrange(len(pieces))
-            pieces[other] = forged(pieces[other], rng.choice(("shape", "levels", "floats", "code", "integers")), rng)
+            pieces[other] = forged_piece(
+                pieces[other], rng.choice(("shape", "levels", "floats", "code", "integers")), rng
+            )
         header = number if way == "header" else None
         whole = self._put_together(pieces, header, rng)
         return way, self._tagged(whole, rng.choice((*self.tags, rng.randrange(8))) if way == "tag" else self.tags[0])
@@ -123,13 +125,13 @@ class Forger:
             return payload
 
 
-def forged(piece: Piece, way: str, rng: random.Random) -> Piece:
+def forged_piece(piece: Piece, way: str, rng: random.Random) -> Piece:
     """Return a container's content with one change, as in the docstring of this module."""
     if way == "shape":
-        return replace(piece, shape=other_shape(piece.shape, rng))
+        return replace(piece, shape=forged_shape(piece.shape, rng))
     if way == "bomb":
         symbol = np.full(rng.choice((1, 9, 600)), rng.randrange(piece.levels), np.uint8)
-        return replace(piece, shape=other_shape(piece.shape, rng), code=_coded(piece, symbol))
+        return replace(piece, shape=forged_shape(piece.shape, rng), code=_coded(piece, symbol))
     if way == "levels":
         return replace(piece, levels=rng.choice((2, 3, 255, 256, rng.randint(2, 256))))
     if way == "floats":
@@ -174,7 +176,7 @@ def forged_integers(piece: Piece, rng: random.Random) -> bytes:
     return np.array([min(max(value, least), most) for value in values], kept.dtype).tobytes()
 
 
-def other_shape(shape: Shape, rng: random.Random) -> Shape:
+def forged_shape(shape: Shape, rng: random.Random) -> Shape:
     """Return another shape: near, permuted, of another rank, empty or huge."""
     sizes, at = list(shape), rng.randrange(max(len(shape), 1))
     kind = rng.randrange(7)

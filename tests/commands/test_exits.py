@@ -143,7 +143,7 @@ def test_what_a_folder_tells_of_a_stage_is_read_alone(
     monkeypatch.syspath_prepend(tmp_path)
     config = folder / "version_0/config.yaml"
     config.write_text(config.read_text().replace("splitlearn.quantizers.Step", "stranger.Step"))
-    with pytest.raises(UsageError, match="begun with another model"):
+    with pytest.raises(UsageError, match="started with another model"):
         _check_settings(words, folder)
     assert not Path("made").exists()
     for text in ("{", "[1]", "a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]"):

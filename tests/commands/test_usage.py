@@ -242,7 +242,7 @@ def test_help_of_a_section_names_its_classes(run: Run) -> None:
     tasks, data = run("fit", "--model.help"), run("test", "--data.help")
     assert (tasks.status, data.status) == (0, 0)
     assert "splitlearn.tasks.ClassificationTask\n      Train what is inserted" in tasks.out
-    assert "splitlearn fit --model.help CLASS tells" in tasks.out
+    assert "splitlearn fit --model.help CLASS shows" in tasks.out
     assert "splitlearn.data.ImageFolder\n" in data.out
 
 

@@ -1,6 +1,6 @@
-"""Cut a network between a device and an edge server and make what crosses the cut small.
+"""Split a network between a device and an edge server, and compress the features at the cut.
 
-Importing this package loads nothing heavy: take what you need from its rooms, `splitlearn.models` say.
+Importing this package loads no heavy dependency; import from its subpackages, such as `splitlearn.models`.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""New classes found by themselves: a file in a room is enough."""
+"""Discovery of classes in a package, and their import paths across versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-MOVED = {  # what is no longer where version 0.1 had it, apart from modules that now lie deeper in their room
+MOVED = {  # import paths of version 0.1, apart from modules that are now deeper in the same package
     "splitlearn.grids": "splitlearn.numpy_quantizers",
     "splitlearn.cli": "splitlearn.config",
     "splitlearn.tasks.load_task": "splitlearn.config.loading.load_task",
@@ -20,12 +20,7 @@ PATH = re.compile(r"(|--[\w.+]+=)(splitlearn(?:\.\w+){2,})")  # alone, or as the
 
 
 def concrete_classes(room: ModuleType, base: type[T]) -> list[type[T]]:
-    """Return the classes under `base` that the modules of a package define and that can be made, by name.
-
-    Args:
-        room: the package, e.g. `splitlearn.codecs`; all its modules are imported.
-        base: their base class.
-    """
+    """Return the concrete subclasses of `base` in a package, sorted by name; imports all modules of the package."""
     found: dict[str, type[T]] = {}
     for info in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
         for name, value in vars(importlib.import_module(info.name)).items():
@@ -36,9 +31,9 @@ def concrete_classes(room: ModuleType, base: type[T]) -> list[type[T]]:
 
 
 def loaded_classes(base: type[T]) -> dict[str, type[T]]:
-    """Return the classes under `base` that can be made, by import path; those of a room also by its name for them.
+    """Return the concrete subclasses of `base` by import path, and by public path; imports nothing.
 
-    Nothing is imported to find them: a class of your own is among them once its module was imported.
+    A user's own class is included once its module has been imported.
     """
     found: dict[str, type[T]] = {}
     waiting = [base]
@@ -52,24 +47,20 @@ def loaded_classes(base: type[T]) -> dict[str, type[T]]:
 
 
 def public_path(cls: type) -> str:
-    """Return the import path that users know a class by: that of its room if the room offers it, else its module's."""
+    """Return the public import path of a class: that of its package if it is exported there, else of its module."""
     room = ".".join(cls.__module__.split(".")[:2])
     is_offered = getattr(sys.modules.get(room), cls.__name__, None) is cls
     return f"{room}.{cls.__name__}" if is_offered else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def moved_path(path: str) -> str:
-    """Return the public path of a class of splitlearn that is named by the module it lies in, or has once lain in."""
+    """Return the public path of a splitlearn class from the path of its current or former module."""
     parts = path.split(".")
     return ".".join([*parts[:2], parts[-1]]) if parts[0] == "splitlearn" and len(parts) > 3 else path
 
 
 def current_path(path: str) -> str:
-    """Return the import path by which something of splitlearn is found today; the path itself if nothing is found.
-
-    Args:
-        path: of a class, function or module, as a version from 0.1 on may have named it.
-    """
+    """Return the current import path of a splitlearn class, function or module since 0.1; `path` if not found."""
     if not path.startswith("splitlearn."):
         return path
     moved = [new + path.removeprefix(old) for old, new in MOVED.items() if f"{path}.".startswith(f"{old}.")]
@@ -80,10 +71,10 @@ def current_path(path: str) -> str:
 
 
 def with_current_paths(settings: Any) -> Any:
-    """Return settings or words of a command line with import paths of earlier versions replaced by those of today.
+    """Return settings or command-line words with import paths of earlier versions replaced by current ones.
 
     Args:
-        settings: plain data, as YAML has them. What a path of splitlearn names is imported to see whether it is there.
+        settings: plain data, as from YAML. Modules of splitlearn in it are imported to check paths.
     """
     if isinstance(settings, dict):
         return {name: with_current_paths(value) for name, value in settings.items()}

@@ -1,4 +1,4 @@
-"""The one place that knows how kernels are compiled."""
+"""Compilation of kernels."""
 
 from __future__ import annotations
 
@@ -13,21 +13,18 @@ R = TypeVar("R")
 
 
 def njit(kernel: Callable[P, R]) -> Callable[P, R]:
-    """Return `kernel` compiled on its first call, its machine code kept on disk.
+    """Return `kernel` compiled on its first call, without the global interpreter lock and with a cache on disk.
 
-    numba ships no types, so the decorator is wrapped once here and kernels stay typed. A cached kernel is not rebuilt
-    when a kernel that it calls *in another file* changes: after editing `_bits.py`, delete `__pycache__`.
-
-    Args:
-        kernel: function of numpy arrays and scalars; it holds no lock on the interpreter while it runs.
+    numba has no type hints, so this typed wrapper is used for all kernels. A change of a called kernel *in another
+    file* does not invalidate the cache: after editing `_bits.py`, delete `__pycache__`.
     """
     compiled: Callable[P, R]
     try:
         compiled = numba.njit(cache=True, nogil=True)(kernel)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written to
+    except RuntimeError:  # neither the package's folder nor the user's cache is writable
         warnings.warn(
-            "compiled kernels cannot be kept on disk, so every process compiles them anew, for seconds: "
-            "set NUMBA_CACHE_DIR to a folder that can be written to",
+            "compiled kernels cannot be kept on disk, so every process compiles them again, for seconds: "
+            "set NUMBA_CACHE_DIR to a writable folder",
             stacklevel=2,
         )
         compiled = numba.njit(nogil=True)(kernel)

@@ -1,4 +1,4 @@
-"""Processes: where they look for users' classes, who stops them, and whom they must not outlive."""
+"""Processes: stop signals, dependence on a parent process, and imports from the working directory."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from types import FrameType
 from typing import Any
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 3.0  # seconds that a process may take to stop
-PARENT = "SPLITLEARN_PARENT"  # number of the process that one started by it must not outlive
+PATIENCE = 3.0  # largest time of a process to stop, in seconds
+PARENT = "SPLITLEARN_PARENT"  # process id of the parent; a child ends with it
 RANK = "LOCAL_RANK"
 
 Handler = Callable[[int, FrameType | None], Any]
 
 
 class Stopped(BaseException):
-    """A signal has told this process to stop; no Exception, so that nothing takes it for a fault and goes on.
+    """A signal requested this process to stop; not an Exception, so that no handler takes it for an error.
 
-    Its notes say how to go on.
+    Its notes say how to resume.
 
     Attributes:
-        signum: of the signal.
-        status: what the process ends with.
+        signum: number of the signal.
+        status: exit status of the process.
     """
 
     def __init__(self, signum: int) -> None:
@@ -38,10 +38,10 @@ class Stopped(BaseException):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise `Stopped` where SIGINT or SIGTERM come; whatever follows from it is `Stopped` too.
+    """Raise `Stopped` on SIGINT and SIGTERM; errors that follow from it become `Stopped` too.
 
-    A process that has not ended after three seconds, since something has swallowed the exception or waits for a process
-    that is gone, ends nevertheless. Signals that are ignored or have a handler of their own stay as they are.
+    The process is ended after three seconds in any case, for instance if the exception was caught or it waits for a
+    process that no longer exists. Ignored signals and signals with another handler stay unchanged.
     """
     told: list[int] = []
 
@@ -72,9 +72,9 @@ def stoppable() -> Iterator[None]:
 
 
 def follow_first_rank() -> None:
-    """Let a process that a run has started as one of its ranks end with that run alone, and not by signals of its own.
+    """Let further ranks of a run end only with its first process, and ignore signals.
 
-    A terminal sends them to all processes: if the others end before the first, it fails, waiting for them.
+    A terminal sends signals to all processes; the first process would fail if the others ended before it.
     """
     if int(os.environ.get(RANK) or 0) and PARENT in os.environ:
         _handle(lambda signum, frame: None)
@@ -82,12 +82,9 @@ def follow_first_rank() -> None:
 
 
 def end_with(parent: int) -> None:
-    """End this process as soon as its parent is gone: what is launched again must not find it still at work.
+    """End this process, and the group that it leads, as soon as the process with id `parent` has ended.
 
-    A process that leads a group takes all of it along.
-
-    Args:
-        parent: number of the process that must live.
+    A new launch thus never meets a running process of the previous one.
     """
 
     def watch() -> None:
@@ -101,10 +98,9 @@ def end_with(parent: int) -> None:
 
 
 def find_own_classes() -> None:
-    """Make classes in the working directory importable, whatever directory a parser changes to meanwhile.
+    """Make classes in the working directory importable, which a console script does not search by default.
 
-    A console script does not search it. Its absolute name is searched, since parsers change to the folder of a config
-    that they read.
+    The absolute path is used, because parsers temporarily change to the folder of a config.
     """
     folder = os.getcwd()
     if folder not in sys.path[:1]:
@@ -112,7 +108,7 @@ def find_own_classes() -> None:
 
 
 def _handle(handler: Handler) -> dict[signal.Signals, signal.Handlers | Handler]:
-    """Set a handler for signals that have none, in this process not in forked ones; return what was set."""
+    """Set a handler for signals without one, in this process but not in forks; return the previous handlers."""
     owner = os.getpid()
 
     def handle(signum: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Errors that come of too little disk or memory: there may be enough another time."""
+"""Errors due to a lack of disk space or memory, which may be temporary."""
 
 from __future__ import annotations
 
@@ -17,48 +17,47 @@ MEMORY = re.compile(
     r"|DataLoader worker .*(killed by signal|exited unexpectedly)",
     re.IGNORECASE,
 )
-BRIEF = 300  # characters of a message that is told in another
+BRIEF = 300  # characters of a message that is quoted in another
 
 
 class ShortageError(Exception):
-    """Something that has not been done for want of disk or memory; the message says how to go on."""
+    """A lack of disk space or memory; the message says how to continue."""
 
 
-def told_shortage(text: str) -> str:
-    """Return "disk" or "memory" if an error's text tells that there was too little of it; or else nothing."""
+def shortage_in(text: str) -> str:
+    """Return "disk" or "memory" if an error's text reports a lack of it, otherwise an empty string."""
     return "disk" if DISK.search(text) else "memory" if MEMORY.search(text) else ""
 
 
 def shortage(error: BaseException) -> str:
-    """Return "disk" or "memory" if an error, or one that led to it, came of too little of it; or else nothing."""
-    return next(filter(None, (told_shortage(_text(each)) for each in origins(error))), "")
+    """Return "disk" or "memory" if an error or its cause is due to a lack of it, otherwise an empty string."""
+    return next(filter(None, (shortage_in(_text(each)) for each in origins(error))), "")
 
 
 def of_machine(error: BaseException) -> bool:
-    """Return whether an error is the machine's: too little disk or memory, or a disk that fails.
+    """Return whether an error is due to the machine: lack of disk space or memory, or a disk failure.
 
-    It tells nothing of the file that was being read, say: whoever makes a sentence about that of other errors raises
-    such a one as it is.
+    Such an error does not mean that the file being read is damaged, and should be raised unchanged.
     """
     fails = (isinstance(each, OSError) and each.errno == errno.EIO for each in origins(error))
     return shortage(error) != "" or any(fails)
 
 
 def described(error: BaseException) -> str:
-    """Return class and message of an error on one line, which tells of a shortage if one led to it."""
+    """Return class and message of an error on one line, with a note if a shortage caused it."""
     text = _text(error)
     words = {"disk": " (the disk is full)", "memory": " (out of memory)", "": ""}
-    return text if told_shortage(text) else text + words[shortage(error)]
+    return text if shortage_in(text) else text + words[shortage(error)]
 
 
 def brief(error: BaseException) -> str:
-    """Return the start of an error's message on one line, or else its class, to be told in the message of another."""
+    """Return the start of an error's message on one line, or its class, to be quoted in another message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= BRIEF else f"{text[:BRIEF]} …"
 
 
 def origins(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, and those that led to it."""
+    """Yield an error and its causes."""
     seen: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and not any(following is each for each in seen):

@@ -1,4 +1,4 @@
-"""Modules that keep the precision of their tensors, whatever the model around them is cast to."""
+"""Modules with tensors that are never cast."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class Uncast(nn.Module):
-    """A module whose parameters and buffers move with the model, but are never cast.
+    """A module with parameters and buffers that move with the model but keep their dtype.
 
-    `half()`, `double()`, `to(dtype)`, a Trainer's `bf16-true` and state dicts of other types leave their types as they
-    are: levels and limits are what two sides agree on, and the same whatever either computes with.
+    `half()`, `double()`, `to(dtype)`, a Trainer's `bf16-true` and state dicts of other dtypes do not change them,
+    because both sides must agree on levels and limits, independent of their precision.
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -29,7 +29,7 @@ class Uncast(nn.Module):
 
 
 def keep_types(state_dict: dict[str, Any], mine: Mapping[str, Any]) -> None:
-    """Bring those tensors of a state dict that a module has, by name, to the types that they have in it."""
+    """Cast tensors of a state dict, in place, to the dtypes of a module's tensors of the same names."""
     for name, own in mine.items():
         given = state_dict.get(name)
         if isinstance(given, Tensor) and given.dtype != own.dtype:
@@ -37,10 +37,10 @@ def keep_types(state_dict: dict[str, Any], mine: Mapping[str, Any]) -> None:
 
 
 def moved_alone(tensor: Tensor, found: Tensor) -> Tensor:
-    """Return what a module's `_apply` has found for a tensor, moved, but not cast."""
+    """Return the result of a module's `_apply` for a tensor, moved but not cast."""
     return found if found.dtype == tensor.dtype else tensor.to(found.device)
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """Return a tensor in float32 if its floats are narrower, as sums and squares of these overflow or are rounded."""
+    """Return a tensor in float32 if it is in half precision, because sums and squares could overflow."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

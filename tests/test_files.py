@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from splitlearn.files import read_yaml, told_size, whole_file, write_json
+from splitlearn.files import read_yaml, size_text, whole_file, write_json
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_json_takes_what_it_does_not_know_as_text(tmp_path: Path) -> None:
 def test_sizes_are_told_in_the_unit_that_shows_them() -> None:
     sizes = [0, 512, 40_000, 3_200_000, 24e9, 5e12]
     told = ["0.0 bytes", "512.0 bytes", "40.0 kB", "3.2 MB", "24.0 GB", "5,000.0 GB"]
-    assert [told_size(size) for size in sizes] == told
+    assert [size_text(size) for size in sizes] == told
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_sizes_are_told_in_the_unit_that_shows_them() -> None:
         (b"[" * 20_000, "is not valid YAML: "),
         (b"\0", "is not valid YAML: "),
         (b"a: 1" + b"0" * 5000, "is not valid YAML: "),
-        (b"a: &a\n  b: *a\n", "holds more than 100,000 values, by its aliases maybe"),
+        (b"a: &a\n  b: *a\n", "holds more than 100,000 values, perhaps through aliases"),
         (b"".join(b"- &%d [%s]\n" % (i, b"*%d, *%d" % (i - 1, i - 1) if i else b"1") for i in range(40)), "holds more"),
         (b"!!python/object/apply:os.getcwd []", "is not valid YAML: could not determine a constructor"),
     ],

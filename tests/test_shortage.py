@@ -18,7 +18,7 @@ from splitlearn.data.checks import tried
 from splitlearn.data.decoding import decode_rgb, shown_shape
 from splitlearn.data.masks import read_ids
 from splitlearn.data.text import read_text
-from splitlearn.deploy.bottleneck_file import contradictions_told
+from splitlearn.deploy.bottleneck_file import export_errors
 from splitlearn.files import whole_file
 from splitlearn.models import load_weights
 from splitlearn.models.networks.weight_files import read_pickled_modules
@@ -106,7 +106,7 @@ def read_weights(path: Path) -> None:
 
 
 def rebuild(path: Path) -> None:
-    with contradictions_told(path):
+    with export_errors(path):
         path.read_bytes()
 
 

@@ -41,7 +41,7 @@ from splitlearn.models import (
 from splitlearn.quantizers import Clipped, Step
 from splitlearn.tasks.loading import CONFIG_KEY
 from splitlearn.tasks.trust import known
-from splitlearn.testing.forged import Forgery
+from splitlearn.testing.forged_files import Forgery
 from splitlearn.testing.verdict import MIB, address_space, forget_peak, resident
 
 SHAPE = (3, 32, 32)

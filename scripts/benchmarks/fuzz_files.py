@@ -32,7 +32,7 @@ from scripts.benchmarks.file_kinds import KINDS, Kind, Outcomes, examine, prepar
 from scripts.benchmarks.fuzzing import parser_of, progress_bar, report
 from splitlearn.tasks import quieten
 from splitlearn.testing.damage import damaged
-from splitlearn.testing.forged import forged
+from splitlearn.testing.forged_files import forged
 
 
 def fuzz(kind: Kind, files: int, seed: int, folder: Path, step: Progress | None = None) -> Outcomes:

@@ -1,7 +1,7 @@
 """Throw forged payloads, their check sums made right, at whole models: a hundred thousand by default.
 
 Whatever the bytes, `decompress` gives a prediction or raises CodecError (what is done to them: see
-splitlearn/testing/forgery.py; models: payload_models.py). Nothing else is raised, no part of another image's
+splitlearn/testing/forged_payloads.py; models: payload_models.py). Nothing else is raised, no part of another image's
 payload is taken, no decode takes long, and none makes the process larger than twice what the largest honest payload
 takes, and 64 MiB. No payload makes anything be imported. Each model is tried in a process of its own: one that dies is
 a violation like others, and the payload at fault is found in a file that was written before each decode.

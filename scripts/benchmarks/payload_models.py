@@ -37,7 +37,7 @@ from splitlearn.models.pipelines.image_codec import ImageCodec
 from splitlearn.models.pipelines.int8 import to_int8
 from splitlearn.quantizers import Affine, Clipped, MinMax, Step
 from splitlearn.testing.damage import damaged
-from splitlearn.testing.forgery import Forger
+from splitlearn.testing.forged_payloads import Forger
 
 SHAPE = (3, 32, 32)
 SIDE = 96  # pixels: of the largest square image that InputModel and detectors take here

@@ -1,4 +1,4 @@
-"""Codecs: symbols to bytes and back, losslessly. Nothing in this room imports torch."""
+"""Lossless codecs between symbols and bytes, without torch."""
 
 from splitlearn.codecs.base import Codec, CodecError
 from splitlearn.codecs.compressed_sparse_row import CompressedSparseRow

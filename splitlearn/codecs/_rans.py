@@ -1,4 +1,4 @@
-"""What the codecs of range asymmetric numeral systems share: a model of the symbols, and the coder that follows it."""
+"""Shared parts of the rANS codecs: a model of the symbols, and coding with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAMAGED = "the payload is truncated, has trailing bytes or is damaged"
 
 
 def lanes_for(count: int) -> int:
-    """Return how many states code `count` symbols: each costs three bytes, and eight keep a processor busy."""
+    """Return the number of states for `count` symbols: each costs three bytes, and eight keep a processor busy."""
     return 1 << min(3, max(0, count.bit_length() - 11))
 
 
@@ -45,7 +45,7 @@ def plane_layout(shape: tuple[int, ...], channels: int = 1) -> Layout:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Frequencies for classes of symbols, and how neighbours choose the class.
+    """Frequencies for classes of symbols, and the choice of the class by neighbours.
 
     Attributes:
         frequencies: uint16 `(classes, levels)`; each row adds up to 2ˢ.
@@ -70,7 +70,7 @@ class Model:
         return int(self.frequencies.max())
 
     def encode(self, symbols: NDArray[np.uint8], layout: Layout, before: bytes = b"") -> bytes:
-        """Return `before` and the code of flat symbols; the layout plays no part if there is one class."""
+        """Return `before` and the code of flat symbols; the layout only matters with several classes."""
         levels = self.frequencies.shape[1]
         indexes: NDArray[np.uint8] | NDArray[np.uint32]
         if len(self.frequencies) == 1:
@@ -84,10 +84,10 @@ class Model:
         return before + payload[start:].tobytes()
 
     def decode(self, payload: NDArray[np.uint8], position: int, layout: Layout) -> NDArray[np.uint8]:
-        """Return the flat symbols whose code stands from `position` to the end of `payload`.
+        """Return the flat symbols of the code from `position` to the end of `payload`.
 
         Raises:
-            CodecError: if it is damaged, or cannot hold so many symbols.
+            CodecError: if it is damaged, or too short for the number of symbols.
         """
         levels, lanes = self.frequencies.shape[1], layout.lanes
         if len(self.frequencies) == 1:
@@ -112,5 +112,5 @@ class Model:
 
 
 def no_neighbours(frequencies: NDArray[np.uint16]) -> Model:
-    """Return the model in which neighbours play no part."""
+    """Return the model without neighbours."""
     return Model(frequencies, np.zeros(frequencies.shape[1], np.uint8), np.zeros(BUCKETS**2, np.uint16))

@@ -1,4 +1,4 @@
-"""The contract of a codec: symbols to bytes and back, losslessly."""
+"""Base class of lossless codecs between symbols and bytes, and checks of their arguments."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class CodecError(ValueError):
 class Codec(ABC):
     """Lossless code for arrays of small integers.
 
-    A codec holds its constructor's arguments, each under its own name, and at most static tables: `Codec()` is
-    self-contained (whatever tables it needs ride in each payload), `Codec.fit(samples, levels)` carries tables out of
-    band. Nothing about a codec changes by using it.
+    A codec holds its constructor arguments, as attributes of the same names, and optional static tables. `Codec()` is
+    self-contained: each payload includes the tables it needs. `Codec.fit(samples, levels)` has static tables, which
+    payloads do not include. Codecs are immutable.
 
-    A new codec is one file with one subclass that fills in `_encode` and `_decode`; arguments and results are checked
-    here. The tests find it by walking the package.
+    A new codec is one file with a subclass that implements `_encode` and `_decode`. Arguments and results are checked
+    in this class, and the contract tests find the subclass automatically.
     """
 
     def encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
@@ -64,9 +64,9 @@ class Codec(ABC):
             A new uint8 array of that shape, every value below `levels`.
 
         Raises:
-            CodecError: where damage shows: truncated, trailing bytes, impossible codes.
+            CodecError: if damage is detected: truncation, trailing bytes, impossible codes.
             ValueError: if `levels` is out of range, a dimension is negative, the shape has too many elements, or the
-                payload is no bytes.
+                payload is not a bytes object.
         """
         return self._decode_checked(as_array(payload), checked_shape(shape), checked_levels(levels))
 
@@ -78,15 +78,12 @@ class Codec(ABC):
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         """Return the symbols of an array of `shape` as a new array, or raise CodecError.
 
-        It may be flat; `decode` gives it its shape and compares it with `levels`. A `shape` that `payload` cannot hold
-        is to be refused before anything of that size is allocated. It has at least one element.
+        The array may be flat; `decode` reshapes it and checks it against `levels`. A `shape` that `payload` cannot hold
+        must be refused before memory of that size is allocated. `shape` has at least one element.
         """
 
     def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
-        """Return the code of a latent, not empty, and the floats of its quantization.
-
-        Codecs for which a second call from Python counts do both in one.
-        """
+        """Return the code of a non-empty latent and the floats of its quantization; fast codecs fuse both steps."""
         symbols, floats = grid.quantize(latent)
         symbols.flags.writeable = False
         return self._encode(symbols, grid.levels), floats
@@ -99,7 +96,7 @@ class Codec(ABC):
         grid: Grid,
         out: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
-        """Return the latent that `_encode_latent` coded, in `out` if there is one; raise CodecError as `_decode`."""
+        """Return the latent of a code of `_encode_latent`, in `out` if given; raise CodecError as `_decode`."""
         return grid.dequantize(self._decode_checked(payload, shape, grid.levels), floats, out)
 
     def _decode_checked(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
@@ -114,21 +111,19 @@ class Codec(ABC):
 
     @classmethod
     def fit(cls, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
-        """Return `cls().fitted(samples, levels)`: a codec with static tables learnt from `samples`."""
+        """Return `cls().fitted(samples, levels)`: a codec with static tables fitted to `samples`."""
         return cls().fitted(samples, levels)
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return `cls().with_tables(tables)`: the codec whose `tables()` these are."""
+        """Return `cls().with_tables(tables)`: a codec with these static tables."""
         return cls().with_tables(tables)
 
     def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
-        """Return a codec like this one with static tables learnt from `samples`.
-
-        A code without tables has nothing to learn and is returned as it is; it does not look at the samples.
+        """Return a copy of this codec with static tables fitted to `samples`; itself if it has no tables.
 
         Args:
-            samples: symbol arrays like those to be coded.
+            samples: representative symbol arrays.
             levels: size of the alphabet, 2…256.
 
         Raises:
@@ -139,10 +134,10 @@ class Codec(ABC):
 
     @cached_property
     def identity(self) -> int:
-        """A 32-bit number that codecs of one class name share if arguments and static tables are the same.
+        """32-bit check sum of class name, arguments and static tables.
 
         Raises:
-            TypeError: if an argument is not a plain number, text or flag, whose text would tell it from any other.
+            TypeError: if an argument is not a number, text, flag or None.
         """
         arguments = sorted(init_args(self).items())
         for name, value in arguments:
@@ -163,11 +158,11 @@ class Codec(ABC):
         return f"{type(self).__name__}({arguments}){tables}"
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
-        """Return the static tables by name, as `with_tables` takes them; empty if the codec is self-contained."""
+        """Return the static tables by name, for `with_tables`; empty if the codec is self-contained."""
         return {}
 
     def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return a codec like this one with these static tables, or with none.
+        """Return a copy of this codec with these static tables, or with none.
 
         Raises:
             ValueError: if they are not tables of this codec.
@@ -181,7 +176,7 @@ def checked_tables(codec: Codec, tables: Mapping[str, NDArray[np.generic]], *nam
     """Return the static tables of these names, in this order.
 
     Raises:
-        ValueError: if they are others, or no numpy arrays.
+        ValueError: if the names differ, or a table is not a numpy array.
     """
     if set(tables) != set(names) or not all(isinstance(tables[name], np.ndarray) for name in names):
         wanted = ", ".join(map(repr, names))
@@ -190,10 +185,10 @@ def checked_tables(codec: Codec, tables: Mapping[str, NDArray[np.generic]], *nam
 
 
 def checked_counts(counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """Return how often each symbol occurs, as 64-bit integers.
+    """Return counts of symbols as 64-bit integers.
 
     Raises:
-        ValueError: if they are not integers `(levels,)` for 2…256 levels, none negative and none over 2³⁸.
+        ValueError: if they are not integers `(levels,)` in 0…2³⁸ for 2…256 levels.
     """
     counts = np.asarray(counts)
     if counts.ndim != 1 or not 2 <= counts.size <= 256 or not np.issubdtype(counts.dtype, np.integer):
@@ -206,24 +201,24 @@ def checked_counts(counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
 
 
 def symbol_bits(levels: int) -> int:
-    """Return how many bits one symbol takes in a fixed-width code: ⌈log₂ levels⌉."""
+    """Return the bits per symbol of a fixed-width code: ⌈log₂ levels⌉."""
     return int(levels - 1).bit_length()
 
 
 def checked_levels(levels: int) -> int:
-    """Return `levels` as Python's own integer; one of numpy with 8 bits would overflow in sums.
+    """Return `levels` as a Python integer, because 8-bit numpy integers would overflow.
 
     Raises:
-        ValueError: if it is not the size of an alphabet, an integer in 2…256.
+        ValueError: if it is not an integer in 2…256.
     """
     return checked_integer("levels", levels, 2, MAX_LEVELS)
 
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of an array as a tuple of Python's own integers; products of numpy's small ones would overflow.
+    """Return a shape as a tuple of Python integers, because products of small numpy integers would overflow.
 
     Raises:
-        ValueError: if it is no sequence of integers, a dimension is negative or there are more than 2³¹−1 elements.
+        ValueError: if it is not a sequence of integers, a dimension is negative or there are more than 2³¹−1 elements.
     """
     sizes = checked_dimensions(shape)
     if math.prod(sizes) > MAX_ELEMENTS:
@@ -232,10 +227,10 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def checked_dimensions(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the dimensions of an array, of however many elements, as Python's own integers.
+    """Return a shape as a tuple of Python integers, without a limit on elements.
 
     Raises:
-        ValueError: if they are no sequence of integers, or one is negative.
+        ValueError: if it is not a sequence of integers, or a dimension is negative.
     """
     try:
         sizes = tuple(map(operator.index, shape))
@@ -247,15 +242,15 @@ def checked_dimensions(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def as_bytes(payload: Payload) -> bytes:
-    """Return the bytes of a payload, whatever holds them.
+    """Return a payload as bytes.
 
     Raises:
-        ValueError: if it is no bytes and no array or view of 8-bit integers.
+        ValueError: if it is neither bytes nor an array or view of 8-bit integers.
     """
     if isinstance(payload, bytes):
         return payload
     if isinstance(payload, (bytearray, memoryview, np.ndarray)):
-        view = memoryview(cast("bytes", payload))  # mypy knows arrays as no buffers
+        view = memoryview(cast("bytes", payload))  # for mypy, arrays are not buffers
         if view.itemsize == 1 and view.format in ("B", "b", "c"):
             return view.tobytes()
     given = f"an array of {payload.dtype}" if isinstance(payload, np.ndarray) else f"a {type(payload).__name__} object"
@@ -263,7 +258,7 @@ def as_bytes(payload: Payload) -> bytes:
 
 
 def as_array(payload: Payload) -> NDArray[np.uint8]:
-    """Return the bytes as a read-only array, so that kernels see one type whatever holds them; raises as `as_bytes`."""
+    """Return a payload as a read-only array, the only type for kernels; raises as `as_bytes`."""
     is_plain = isinstance(payload, bytearray) or (
         isinstance(payload, memoryview) and payload.c_contiguous and payload.format == "B"
     )
@@ -273,7 +268,7 @@ def as_array(payload: Payload) -> NDArray[np.uint8]:
 
 
 def checked_symbols(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
-    """Return `symbols` contiguous and read-only; a view of them where possible.
+    """Return `symbols` contiguous and read-only, as a view if possible.
 
     Raises:
         ValueError: if they are not a uint8 array of at most 2³¹−1 values below `levels`, or `levels` is out of range.

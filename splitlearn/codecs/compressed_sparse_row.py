@@ -1,4 +1,4 @@
-"""Compressed sparse rows: the non-zero symbols and where they stand."""
+"""Compressed sparse rows: the non-zero symbols and their positions."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ MAX_WIDTH = 65_535  # columns of a row: one more, and a full row would look like
 class CompressedSparseRow(Codec):
     """Row pointers, columns and values of a sparse matrix: 2(P+1) + 3R bytes for P rows and R non-zero symbols.
 
-    The rows of an array are those of its first axis (the channels of a feature map), all other axes are columns; an
-    array of one axis or none is a single row. A row of more than 65,535 columns is cut into
-    the fewest rows of equal width (the last may be narrower). Little-endian::
+    The first axis of an array (the channels of a feature map) gives the rows, all other axes are columns; an array of
+    one axis or none is a single row. A row of more than 65,535 columns is divided into the fewest rows of equal width
+    (the last may be narrower). Little-endian::
 
-        2(P+1)  number of non-zero symbols before each row and in all, modulo 2¹⁶
+        2(P+1)  number of non-zero symbols before each row and in total, modulo 2¹⁶
         2R      column of each non-zero symbol, from 0 in each row
         R       its value
 
-    R follows from the size of the code, and no row holds 2¹⁶ entries, so the pointers are as good as whole numbers.
-    The code of an array is unique, and the decoder takes nothing else. It is shorter than one byte a symbol only where
-    fewer than a third of the symbols are not 0, and 4 to 10 times the order-0 entropy on activations: use it to compare
-    with the paper, or for maps with a handful of non-zero symbols.
+    R follows from the size of the code, and no row has 2¹⁶ entries, so pointers modulo 2¹⁶ are sufficient. The code of
+    an array is unique, and the decoder accepts no other. It is shorter than one byte per symbol only if less than a
+    third of the symbols are non-zero, and 4 to 10 times the order-0 entropy on activations: use it for comparison with
+    the paper, or for very sparse maps.
 
-    Symbol 0 is the zero of the matrix, unless `fit` has found another one to be commoner: the zero point of an affine
-    quantizer, say, whose latents have both signs. The two then change places.
+    Symbol 0 is the zero of the matrix, unless `fit` finds a more frequent symbol, such as the zero point of an affine
+    quantizer. The two symbols are then exchanged.
 
-    The paper doesn't say what its rows are. Channels give the sizes that Tables III (24 rows, at most 72.0 KB) and IV
-    (32 rows, at least 0.1 KB) print; 0.1 KB in Table V would need fewer rows than the 96 channels there.
+    The paper does not define its rows. Channels as rows reproduce the sizes of Tables III (24 rows, at most 72.0 KB)
+    and IV (32 rows, at least 0.1 KB); 0.1 KB in Table V would need fewer rows than its 96 channels.
 
     Reference: Beysens et al. 2023, Sec. III-C.
     """
@@ -44,7 +44,7 @@ class CompressedSparseRow(Codec):
         self._zero: int | None = None
 
     def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
-        """Return a code whose zero is the commonest symbol of `samples`; of several, or without samples, the least.
+        """Return a code with the most frequent symbol of `samples` as zero; the smallest one in case of ties.
 
         Raises:
             ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
@@ -56,11 +56,11 @@ class CompressedSparseRow(Codec):
         return self.with_tables({"zero": np.array([counts.argmax()], np.uint8)})
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
-        """Return the symbol that is the zero as `{"zero": uint8 (1,)}`, or nothing if it is symbol 0."""
+        """Return the zero symbol as `{"zero": uint8 (1,)}`, or nothing if it is symbol 0."""
         return {} if self._zero is None else {"zero": np.array([self._zero], np.uint8)}
 
     def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return the code with this zero, or with symbol 0.
+        """Return the code with this zero symbol, by default symbol 0.
 
         Raises:
             ValueError: if it is not one uint8 symbol.
@@ -74,11 +74,11 @@ class CompressedSparseRow(Codec):
         return codec
 
     def _swapped(self, symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
-        """Return symbols with 0 and the zero in each other's place."""
+        """Return symbols with 0 and the zero symbol exchanged."""
         if not self._zero:
             return symbols
         if self._zero >= levels:
-            raise ValueError(f"this code's zero is symbol {self._zero}, of which levels={levels} know nothing")
+            raise ValueError(f"this code's zero is symbol {self._zero}, which is not below levels={levels}")
         places = np.arange(levels, dtype=np.uint8)
         places[[0, self._zero]] = self._zero, 0
         swapped: NDArray[np.uint8] = places[symbols]

@@ -8,11 +8,11 @@ Layout, little-endian throughout::
     1  identity of the codec, low byte     …  bare code
     1  levels − 1
 
-The check sum is the CRC-32 of everything else, exclusive-or the codec's identity and the context. Any change of up to
-32 neighbouring bits is found with certainty, others but for one in 2³².
+The check sum is the CRC-32 of everything else, exclusive-or the codec's identity and the context. It detects every
+change within 32 neighbouring bits, and any other change with probability 1 − 2⁻³².
 
-The magic byte has bits to spare: its low three may carry a tag, a number 0…7 that costs no byte and that the check sum
-covers (`tagged`, `untagged`). Banks of rates name the rate of a payload there.
+The low three bits of the magic byte are spare: they may carry a tag, a number 0…7 that costs no byte and is covered by
+the check sum (`tagged`, `untagged`). Banks of rates store the rate of a payload there.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from splitlearn.codecs.base import (
 from splitlearn.numpy_quantizers import checked_integer
 
 MAGIC = 0xC5
-TAGS = 8  # numbers that the low three bits of the magic byte can carry
+TAGS = 8  # values of the low three bits of the magic byte
 VERSION = 1
-MAX_UNPACKED = 1 << 25  # symbols that a receiver takes who names no other bound; R-CNN's layer1 has half as many
+MAX_UNPACKED = 1 << 25  # default limit of symbols for a receiver, twice that of an R-CNN's layer1
 _CHECK = 5  # offset of the check sum
 _START = 9  # offset of the dimensions
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a container says about its content.
+    """Header of a container.
 
     Attributes:
         shape: shape of the symbol array.
@@ -63,14 +63,14 @@ class Header:
     body: int
 
     def check(self, shape: Sequence[int] | None, max_elements: int) -> None:
-        """Raise CodecError unless the array has this shape or, if none is given, at most so many elements."""
+        """Raise CodecError unless the array has this shape or, without one, at most `max_elements` elements."""
         if shape is not None:
             if self.shape != checked_shape(shape):
                 raise CodecError(f"the payload holds an array of shape {self.shape}, not of {tuple(shape)}")
         elif math.prod(self.shape) > max_elements:
             raise CodecError(
                 f"the payload claims to hold {math.prod(self.shape):,} symbols, and max_elements is {max_elements:,}: "
-                "give a larger one if you trust its sender"
+                "set a larger one if you trust its sender"
             )
 
 
@@ -83,15 +83,15 @@ def pack(
         symbols: uint8 array of at most 15 dimensions, every value below `levels`.
         levels: size of the alphabet, 2…256.
         codec: the codec; `unpack` needs one of the same class with the same static tables.
-        floats: at most 255 numbers that travel along, each rounded to single precision.
-        context: 32-bit number for what both sides must share besides the codec, the quantizer's settings say. It goes
-            into the check sum and costs nothing.
+        floats: at most 255 floats of the quantizer, each rounded to single precision.
+        context: 32-bit check sum of what both sides must share besides the codec, such as the quantizer's settings. It
+            enters the container's check sum and costs no byte.
 
     Returns:
         9 bytes, 2 for each dimension up to 16,383 (1 up to 127), 4 for each float, then the bare code.
 
     Raises:
-        ValueError: if the symbols don't fit `levels`, there are too many dimensions or floats, or a float passes the
+        ValueError: if the symbols do not fit `levels`, there are too many dimensions or floats, or a float exceeds the
             range of single precision.
     """
     return pack_code(codec.encode(symbols, levels), symbols.shape, levels, codec, floats, context)
@@ -100,7 +100,7 @@ def pack(
 def pack_code(
     code: bytes, shape: tuple[int, ...], levels: int, codec: Codec, floats: Sequence[float] = (), context: int = 0
 ) -> bytes:
-    """Return a container around `code`, which `codec` wrote for an array of `shape`; see `pack`."""
+    """Return a container for a code that `codec` wrote for an array of `shape`; other arguments as for `pack`."""
     levels, shape, context = checked_levels(levels), checked_dimensions(shape), operator.index(context)
     if max(shape, default=0) > MAX_ELEMENTS:
         raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {shape}")
@@ -119,10 +119,10 @@ def pack_code(
 
 
 def tagged(payload: Payload, tag: int) -> bytes:
-    """Return a container that carries a number 0…7 in the low bits of its first byte; it grows by nothing.
+    """Return a container of the same size with a number 0…7 in the low bits of its first byte.
 
-    The check sum covers the tag. A tag of 0 leaves a container as it is; with any other, `unpack` takes it only as
-    `untagged` gives it back.
+    The check sum covers the tag. A tag of 0 leaves a container unchanged; before `unpack`, other tags must be removed
+    by `untagged`.
 
     Args:
         payload: bytes written by `pack`.
@@ -130,22 +130,22 @@ def tagged(payload: Payload, tag: int) -> bytes:
 
     Raises:
         ValueError: if the number is out of range.
-        CodecError: if the payload is no container.
+        CodecError: if the payload is not a container.
     """
     tag = checked_integer("a tag", tag, 0, TAGS - 1)
     return _with_first_byte(untagged(payload)[1], MAGIC ^ tag)
 
 
 def untagged(payload: Payload) -> tuple[int, bytes]:
-    """Return the tag of a container, and the container without it, which `unpack` reads.
+    """Return the tag of a container, and the container without it for `unpack`.
 
-    A damaged payload stays one: its check sum is as wrong as it was, and `unpack` finds it, a damaged tag included.
+    A damaged payload keeps a wrong check sum, so `unpack` still detects the damage, also that of the tag.
 
     Args:
         payload: bytes written by `tagged` or `pack`.
 
     Raises:
-        CodecError: if the payload is no container.
+        CodecError: if the payload is not a container.
     """
     payload = as_bytes(payload)
     if len(payload) < _START or (tag := payload[0] ^ MAGIC) >= TAGS:
@@ -163,23 +163,22 @@ def unpack(
 ) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
     """Return the symbols and floats of a container.
 
-    A check sum finds damage, and is no signature: whoever knows the codec can write a payload of a few bytes that
-    stands for any number of symbols. So tell the shape where it is known.
+    A check sum detects damage but is not a signature: a forged payload of a few bytes can claim any number of symbols.
+    Pass the shape if it is known.
 
     Args:
         payload: bytes written by `pack`.
-        codec: a codec of the same class, arguments and static tables as the one that packed.
-        context: the number that it was packed with.
-        shape: the shape that the array must have; None takes any.
-        max_elements: most symbols that are decoded, if no shape is given.
+        codec: a codec of the same class, arguments and static tables as for `pack`.
+        context: the same number as for `pack`.
+        shape: required shape of the array; None for any.
+        max_elements: largest number of symbols, if no shape is given.
 
     Returns:
-        The symbols, a new array of the packed shape, and the floats that came along.
+        The symbols, a new array of the packed shape, and the floats.
 
     Raises:
-        CodecError: on any damage, if the payload was packed with another codec, other static tables or another
-            context, or holds another shape or more symbols than it may. All of it is checked before anything is
-            allocated.
+        CodecError: if the payload is damaged, was packed with another codec, static tables or context, or has another
+            shape or too many symbols. This is checked before memory is allocated.
     """
     payload = as_bytes(payload)
     header = read_header(payload, codec, context)
@@ -188,19 +187,19 @@ def unpack(
 
 
 def decode_body(payload: bytes, header: Header, codec: Codec) -> NDArray[np.uint8]:
-    """Return the symbols of a container whose header was read and checked; raise CodecError as `unpack` does."""
+    """Return the symbols of a container with a checked header; raise CodecError as `unpack`."""
     try:
         return codec.decode(memoryview(payload)[header.body :], header.shape, header.levels)
     except CodecError:
         raise
-    except ValueError as error:  # a codec refuses arguments that can only come from a forged header
+    except ValueError as error:  # only a forged header has arguments that a codec refuses
         raise CodecError(f"the header contradicts the codec: {error}") from error
 
 
 def next_context(payload: bytes, context: int) -> int:
-    """Return the context of the container that follows `payload` in a message, given its own.
+    """Return the context of the container after `payload` in a message, from the context of `payload`.
 
-    It holds the check sum of `payload`, so that containers of several messages cannot be exchanged unnoticed.
+    It contains the check sum of `payload`, so that an exchange of containers between messages is detected.
     """
     return zlib.crc32(payload[_CHECK:_START], context)
 
@@ -210,11 +209,11 @@ def read_header(payload: Payload, codec: Codec, context: int = 0) -> Header:
 
     Args:
         payload: bytes written by `pack`.
-        codec: a codec equal to the one that packed.
-        context: the number that it was packed with.
+        codec: a codec equal to that of `pack`.
+        context: the same number as for `pack`.
 
     Raises:
-        CodecError: on any damage or a foreign codec, as for `unpack`.
+        CodecError: as `unpack`.
     """
     payload, context = as_bytes(payload), operator.index(context)
     _verify(payload, codec.identity ^ context, type(codec).__name__)
@@ -235,7 +234,7 @@ def read_header(payload: Payload, codec: Codec, context: int = 0) -> Header:
 
 
 def _with_first_byte(payload: bytes, first: int) -> bytes:
-    """Return a container with another first byte, whose check sum is as right or as wrong as before."""
+    """Return a container with another first byte; a right check sum stays right, a wrong one wrong."""
     if payload[0] == first:
         return payload
     return _sealed(bytes((first,)) + payload[1:_CHECK], payload[_START:], _writer(payload))
@@ -248,19 +247,19 @@ def _sealed(start: bytes, rest: bytes, identity: int) -> bytes:
 
 
 def _writer(payload: bytes) -> int:
-    """Return the identity that the check sum of an undamaged container tells."""
+    """Return the identity in the check sum of an undamaged container."""
     view = memoryview(payload)
     check = int.from_bytes(view[_CHECK:_START], "little")
     return check ^ zlib.crc32(view[_START:], zlib.crc32(view[:_CHECK]))
 
 
 def _verify(payload: bytes, identity: int, name: str) -> None:
-    """Raise CodecError unless the payload is whole and was packed by a codec of this identity."""
+    """Raise CodecError unless the payload is undamaged and was packed by a codec of this identity."""
     if len(payload) < _START or payload[0] != MAGIC:
         raise CodecError("the payload is damaged, tagged, or not a splitlearn container")
     writer = _writer(payload)
     if writer != identity:
-        # An undamaged container of another codec shows that codec's identity, whose low byte the header repeats.
+        # The low byte of the identity is also in the header, which distinguishes another codec from damage.
         if writer & 255 == payload[3]:
             raise CodecError(
                 f"the payload was written by a foreign codec or quantizer: not by {name} with these tables"
@@ -271,7 +270,7 @@ def _verify(payload: bytes, identity: int, name: str) -> None:
 
 
 def varint(value: int) -> bytes:
-    """Return `value` in groups of 7 bits, low ones first, the high bit set on all but the last byte."""
+    """Return `value` as a LEB128 varint: groups of 7 bits, low ones first, high bit set on all but the last byte."""
     groups = []
     while value > 127:
         groups.append(value & 127 | 128)
@@ -280,7 +279,7 @@ def varint(value: int) -> bytes:
 
 
 def read_varint(payload: bytes, position: int) -> tuple[int, int]:
-    """Return the varint at `position` and the position behind it."""
+    """Return the varint at `position` and the next position."""
     value = shift = 0
     while position < len(payload) and value <= MAX_ELEMENTS:
         byte = payload[position]

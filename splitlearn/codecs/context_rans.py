@@ -1,4 +1,4 @@
-"""Range coding under the symbols to the left and above: the smallest code of feature maps."""
+"""Range coding with left and upper neighbours as context: the smallest code of feature maps."""
 
 from __future__ import annotations
 
@@ -27,29 +27,27 @@ from splitlearn.codecs._rans_tables import mantissa_bits, normalized, read_table
 from splitlearn.codecs.base import Codec, CodecError, checked_levels, checked_symbols, checked_tables, symbol_bits
 from splitlearn.codecs.rans import MOST_TABLE_BITS, checked_frequencies, is_constant
 
-OWN_CLASSES = 16  # most classes whose tables ride in a payload
-STATIC_CLASSES = 32  # most classes of static tables: their slots stay in the second-level cache
+OWN_CLASSES = 16  # largest number of classes with tables in a payload
+STATIC_CLASSES = 32  # largest number of static classes: their slots stay in the second-level cache
 EACH_PAIR = np.arange(BUCKETS**2).astype(np.uint16)
 SUMS = (EACH_PAIR // BUCKETS + EACH_PAIR % BUCKETS).astype(np.uint16)  # left bucket + upper bucket
 
 
 class ContextRANS(Codec):
-    """Range asymmetric numeral systems whose frequencies depend on the left and the upper neighbour.
+    """Range asymmetric numeral systems with frequencies that depend on the left and the upper neighbour.
 
-    Feature maps are smooth: what stands beside a symbol tells a third of it. On raw activations of 2 to 4 bits this is
-    a tenth to a half below the order-0 entropy that bounds Huffman codes and `RANS`; on strided latents that were
-    trained with a rate term 2 to 8 %. Encoding takes one and a half to twice, decoding two to three times as long as
-    with `RANS`.
+    Feature maps are smooth: neighbours predict about a third of a symbol's information. On raw activations of 2 to 4
+    bits, payloads are 10 to 50 % below the order-0 entropy, the lower bound of Huffman codes and `RANS`; on strided
+    latents trained with a rate term, 2 to 8 %. Encoding takes 1.5 to 2 times, decoding 2 to 3 times as long as `RANS`.
 
-    A neighbour counts by its bucket: each symbol up to 16 levels, 16 ranges of symbols beyond. `ContextRANS()` sends
-    tables for classes of left + upper bucket, as many as pay; `ContextRANS.fit` learns up to 32 classes of (left,
-    upper) pairs beforehand, which is smaller still, by the tables and a few per cent more, if it saw enough. Rows are
-    the last axis, planes the last two; what lies beyond the plane, or in another of the up to eight lanes that are
-    decoded in turn, counts as symbol 0. An earlier channel at the same position was tried as a third neighbour and
-    gained 0.1 %.
+    Neighbours are grouped into buckets: one per symbol up to 16 levels, 16 ranges of symbols above. `ContextRANS()`
+    sends tables for classes of left + upper bucket, as many as reduce the size. `ContextRANS.fit` learns up to 32
+    classes of (left, upper) pairs; with enough samples, payloads are smaller by the tables and a few per cent more.
+    Rows are the last axis, planes the last two. Neighbours outside the plane, or in another of the up to eight
+    interleaved lanes, count as symbol 0. An earlier channel at the same position as third neighbour gained only 0.1 %.
 
-    Reference: Duda 2013, "Asymmetric numeral systems"; against Carra & Neglia 2023, Sec. IV-B, which finds no spatial
-    correlation.
+    Reference: Duda 2013, "Asymmetric numeral systems"; in contrast to Carra & Neglia 2023, Sec. IV-B, who find no
+    spatial correlation.
     """
 
     def __init__(self) -> None:
@@ -112,15 +110,15 @@ class ContextRANS(Codec):
             raise ValueError(f"this code was fitted for levels={fitted}, not {levels}")
 
     def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
-        """Return a code with static tables learnt from `samples`.
+        """Return a code with static tables fitted to `samples`.
 
-        Each class counts 8 occurrences more, distributed as all symbols together, and pairs of neighbours that were
-        never seen share a class with that table. Learn from some ten arrays of 10,000 symbols or more: from less,
-        `RANS` may be smaller. Beyond 16 levels the first 256 samples decide on the buckets.
+        Each class has 8 additional counts, distributed as all symbols together; unseen pairs of neighbours share a
+        class with that distribution. Use at least ten arrays of 10,000 symbols; with fewer, `RANS` may be smaller.
+        Above 16 levels the first 256 samples determine the buckets.
 
         Args:
-            samples: symbol arrays like those to be coded, of any number; there may be none.
-            levels: size of the alphabet, 2…256; the code works for this one only.
+            samples: representative symbol arrays; may be empty.
+            levels: size of the alphabet, 2…256; the code works only for this size.
 
         Raises:
             ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
@@ -157,7 +155,7 @@ class ContextRANS(Codec):
         )
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
-        """Return the static tables, or nothing if tables ride in the payloads.
+        """Return the static tables, or nothing if payloads include their tables.
 
         `frequencies` uint16 `(classes, levels)`, `buckets` uint8 `(levels,)`, and `classes` uint16 `(256,)`.
         """
@@ -174,7 +172,7 @@ class ContextRANS(Codec):
         """Return the code with these static tables, or with none.
 
         Raises:
-            ValueError: if they do not fit together: see `tables` for their shapes.
+            ValueError: if they do not have the shapes of `tables`, or contradict each other.
         """
         codec = type(self)()
         if not tables:
@@ -190,12 +188,12 @@ class ContextRANS(Codec):
 
 
 def _sums(levels: int) -> int:
-    """Return how many sums of two buckets there are."""
+    """Return the number of different sums of two buckets."""
     return 2 * min(levels, BUCKETS) - 1
 
 
 def _own_model(frequencies: NDArray[np.uint16], buckets: NDArray[np.uint8], kinds: NDArray[np.uint16]) -> Model:
-    """Return the model in which the sum of the neighbours' buckets chooses the class."""
+    """Return the model with classes by the sum of the neighbours' buckets."""
     return Model(frequencies, buckets, kinds[np.minimum(SUMS, kinds.size - 1)])
 
 

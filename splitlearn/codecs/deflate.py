@@ -1,4 +1,4 @@
-"""zlib on one byte a symbol: the general-purpose baseline."""
+"""zlib on one byte per symbol: the general-purpose baseline."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs.base import Codec, CodecError
 
-MAX_RATIO = 1032  # bytes that one byte of a deflate stream can stand for: matches of 258 bytes at two bits each
+MAX_RATIO = 1032  # largest compression ratio of deflate: matches of 258 bytes at two bits each
 
 
 class Deflate(Codec):
     """Symbols as bytes in a zlib stream, check sum (Adler-32) included.
 
-    At effort 6 about the order-0 entropy of activations (0.75 to 1.15 times), at 1 a fifth more, at a tenth of the
-    speed of the codes made for them. Use it to compare.
+    At effort 6 about the order-0 entropy of activations (0.75 to 1.15 times), at effort 1 a fifth more, at a tenth of
+    the speed of codes for activations. Use it for comparison.
 
-    Two builds of zlib may write different bytes for the same symbols; each reads what the other wrote.
+    Builds of zlib may write different bytes for the same symbols, but can decode each other's payloads.
 
     Args:
         level: effort, 0 (stored) … 9 (smallest).
@@ -44,7 +44,7 @@ class Deflate(Codec):
             raise CodecError(f"the payload is truncated: {payload.size} bytes are too few for {count} symbols")
         stream = zlib.decompressobj()
         try:
-            # Room for one byte more shows what passes the shape, and lets zlib go on to the check sum.
+            # one byte more detects surplus symbols, and lets zlib read up to the check sum
             symbols = stream.decompress(payload.data, count + 1)
         except zlib.error as error:
             raise CodecError(f"the payload is no zlib stream: {error}") from error

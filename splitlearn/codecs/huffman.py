@@ -1,4 +1,4 @@
-"""Canonical Huffman code, its table in the payload or agreed on beforehand."""
+"""Canonical Huffman code with its table in the payload or static."""
 
 from __future__ import annotations
 
@@ -50,18 +50,17 @@ _PROBLEMS = (
 class Huffman(Codec):
     """Canonical Huffman code with codewords of at most 12 bits, optimal under that limit.
 
-    `Huffman()` puts a table of codeword lengths in front of every code, about 2 bits for each symbol of the used
-    alphabet; an array of one repeated symbol is that symbol alone. `Huffman.fit` learns the lengths beforehand; its
-    payloads carry no table, and every symbol below `levels` has a codeword whether it was seen or not.
+    `Huffman()` puts a table of codeword lengths before every code, about 2 bits for each symbol of the used alphabet;
+    an array of one repeated symbol is coded as that symbol alone. `Huffman.fit` has a static table: its payloads
+    include no table, and every symbol below `levels` has a codeword.
 
-    From 2¹⁴ symbols on the array is cut into four parts of equal size (the last takes the rest), coded one behind the
-    other: four chains of look-ups that don't wait for each other decode several times faster. The sizes in bytes of
-    the first three stand before them, after the table, from a byte boundary on. Parts end in zero bits up to a whole
-    byte.
+    An array of 2¹⁴ or more symbols is divided into four parts of equal size (the last takes the rest), coded one after
+    the other; four independent chains of look-ups decode several times faster. The sizes in bytes of the first three
+    parts are stored before them, byte-aligned after the table. Parts are padded with zero bits to a whole byte.
 
-    The mean codeword is shorter than H+1 bits, H being the entropy of the coded symbols (own table) in bits per
-    symbol. No codeword is shorter than one bit, so it costs 1.3 to 1.8 times the entropy on activations of 2 bits, 1.05
-    to 1.2 at 3 bits, 1.01 to 1.04 from 4 bits on. Use it where time counts: with static tables nothing here is faster.
+    The mean codeword is shorter than H+1 bits, where H is the entropy in bits per symbol (own table). No codeword is
+    shorter than one bit, so it costs 1.3 to 1.8 times the entropy on activations of 2 bits, 1.05 to 1.2 at 3 bits, 1.01
+    to 1.04 from 4 bits on. With static tables this is the fastest codec.
 
     Reference: Beysens et al. 2023 (canonical Huffman code of INT8 activations); Datta et al. 2022, Sec. II.
     """
@@ -128,7 +127,7 @@ class Huffman(Codec):
         return latent
 
     def _room(self, count: int) -> NDArray[np.uint8]:
-        """Return room for the code of `count` symbols, zero where a table may come, or a first bit."""
+        """Return a buffer for the code of `count` symbols, zero at the place of a table or a first bit."""
         table = TABLE_BITS // 8 if self._lengths is None else 1
         payload = np.empty(table + count * self._longest // 8 + 4 * SLACK, np.uint8)
         payload[:table] = 0
@@ -140,7 +139,7 @@ class Huffman(Codec):
 
     @cached_property
     def _codes(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], int]:
-        """Codewords of single symbols and of groups by the static table, and the size of a group."""
+        """Codewords of single symbols and of groups for the static table, and the size of a group."""
         assert self._lengths is not None
         bits = symbol_bits(self._lengths.size)
         size = _group_size(bits, MAX_ELEMENTS)
@@ -149,7 +148,7 @@ class Huffman(Codec):
 
     @cached_property
     def _look_ups(self) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
-        """Tables that decode one symbol and several by the static table."""
+        """Look-up tables of the static table for one symbol and for several."""
         assert self._lengths is not None
         single = lookup_table(self._lengths)
         return single, several_table(single, WIDEST)
@@ -159,13 +158,13 @@ class Huffman(Codec):
             raise ValueError(f"this Huffman code was fitted for levels={self._lengths.size}, not {levels}")
 
     def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
-        """Return a code with a static table learnt from `samples`.
+        """Return a code with a static table fitted to `samples`.
 
-        Every symbol counts half an occurrence more than was seen, so that all have a codeword.
+        Every symbol has half an additional count, so that all have a codeword.
 
         Args:
-            samples: symbol arrays like those to be coded; there may be none.
-            levels: size of the alphabet, 2…256; the code works for this one only.
+            samples: representative symbol arrays; may be empty.
+            levels: size of the alphabet, 2…256; the code works only for this size.
 
         Raises:
             ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
@@ -178,10 +177,10 @@ class Huffman(Codec):
 
     @classmethod
     def from_counts(cls, counts: NDArray[np.int64]) -> Self:
-        """Return a code with a static table for symbols that occur this often, counted on a GPU, say.
+        """Return a code with a static table for counts of symbols, for instance from a GPU.
 
         Args:
-            counts: `(levels,)`, none negative; each counts half an occurrence more, so that all have a codeword.
+            counts: `(levels,)`, none negative; half a count is added to each, so that all have a codeword.
 
         Raises:
             ValueError: if they are not 2…256 counts.
@@ -189,7 +188,7 @@ class Huffman(Codec):
         return cls().with_tables({"lengths": code_lengths(2 * checked_counts(counts) + 1)})
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
-        """Return the static table as `{"lengths": uint8 (levels,)}`, or nothing if tables ride in the payloads."""
+        """Return the static table as `{"lengths": uint8 (levels,)}`, or nothing if payloads include their tables."""
         return {} if self._lengths is None else {"lengths": self._lengths.copy()}
 
     def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
@@ -218,21 +217,21 @@ def _check_count(payload: NDArray[np.uint8], count: int) -> None:
 
 
 def _group_size(bits: int, count: int) -> int:
-    """Return how many symbols of n bits to look up at once: a table must pay for `count` symbols."""
+    """Return the number of symbols of n bits per look-up, for which a table is worth its cost at `count` symbols."""
     if bits <= 2 or (bits == 3 and count >= 1 << 16):
         return 4
     return 2 if bits <= 4 or (bits <= 6 and count >= 1 << 16) else 1
 
 
 def _size_bytes(count: int) -> int:
-    """Return how many bytes hold the size of one of four parts, 0 where a single part needs none."""
+    """Return the bytes of the size field of one of four parts; 0 for a single part."""
     if count < FOUR_STREAMS_FROM:
         return 0
     return ((count // 4 * LIMIT + 7) // 8).bit_length() // 8 + 1
 
 
 def _decode_lone_symbol(payload: NDArray[np.uint8], count: int, levels: int) -> NDArray[np.uint8]:
-    """Return `count` times the one symbol that the payload consists of."""
+    """Return `count` times the only symbol of the payload."""
     data, size = padded(payload), payload.size
     bits = 1 + symbol_bits(levels)
     symbol = peek(data, 1, bits - 1)

@@ -1,4 +1,4 @@
-"""Latents to payloads and back without torch: quantizer, codec and container in one call, many images at a time."""
+"""Latents to payloads and back without torch: quantizer, codec and container in one call, for many images."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, Payload, as_
 from splitlearn.codecs.container import MAX_UNPACKED, Header, pack_code, read_header
 from splitlearn.numpy_quantizers import Grid, check_latent, check_output
 
-Latents = Sequence[NDArray[np.float32]] | NDArray[np.float32]  # one array an image, or one with a batch axis
+Latents = Sequence[NDArray[np.float32]] | NDArray[np.float32]  # one array per image, or one with a batch axis
 A = TypeVar("A")
 B = TypeVar("B")
 
 
 def encode_latent(latent: NDArray[np.float32], grid: Grid, codec: Codec) -> tuple[bytes, tuple[float, ...]]:
-    """Return the bare code of one quantized latent and the floats that `decode_latent` needs.
+    """Return the bare code of one quantized latent and the floats for `decode_latent`.
 
-    The latent is read twice, for its extremes and for its symbols. The symbols are not checked once more, and codecs
-    that take microseconds do all of it in one compiled call.
+    Fast codecs quantize and encode in one compiled call.
 
     Args:
         latent: float32 array of any shape.
@@ -54,14 +53,14 @@ def decode_latent(
     Args:
         code: the bare code.
         shape: shape of the latent.
-        floats: what `encode_latent` returned beside the code.
+        floats: floats that `encode_latent` returned.
         grid: an equal quantizer.
         codec: an equal codec.
-        out: contiguous float32 array of that shape to write to; by default a new one. What it holds after an error is
-            undefined.
+        out: contiguous float32 array of that shape for the result; by default a new one. Its content after an error
+            is undefined.
 
     Raises:
-        CodecError: where damage of the code shows.
+        CodecError: if damage of the code is detected.
         ValueError: if `out` does not fit the shape, or floats are missing.
     """
     shape = checked_shape(shape)
@@ -74,14 +73,14 @@ def decode_latent(
 
 
 def pack_latents(latents: Latents, grid: Grid, codec: Codec, context: int = 0, threads: int = 1) -> list[bytes]:
-    """Return one container for each latent, as `pack` writes it.
+    """Return one container for each latent, in the format of `pack`.
 
     Args:
-        latents: float32 arrays, one an image, e.g. an array `(B, C, H, W)`.
-        grid: an even quantizer; its floats travel in the container.
+        latents: float32 arrays, one per image, e.g. an array `(B, C, H, W)`.
+        grid: an even quantizer; its floats are stored in the container.
         codec: symbols to bytes.
-        context: 32-bit number that `unpack_latents` must be given too (see `pack`).
-        threads: images coded at a time; the kernels hold no lock on the interpreter.
+        context: 32-bit number as for `pack`; `unpack_latents` needs the same.
+        threads: number of threads; the kernels release the global interpreter lock.
 
     Raises:
         ValueError: if a latent cannot be quantized or does not fit in a container.
@@ -106,23 +105,23 @@ def unpack_latents(
     shape: Sequence[int] | None = None,
     max_elements: int = MAX_UNPACKED,
 ) -> list[NDArray[np.float32]]:
-    """Return the latents of containers that `pack_latents` wrote, dequantized, one an image.
+    """Return the dequantized latents of containers of `pack_latents`, one per image.
 
     Args:
         payloads: the containers.
         grid: an equal quantizer.
         codec: an equal codec.
-        context: the number they were packed with.
-        threads: images decoded at a time.
-        out: float32 arrays to write to, one an image, e.g. an array `(B, C, H, W)`; by default new ones. What they hold
-            after an error is undefined.
-        shape: the shape that each latent must have, as for `unpack`; by default that of its array in `out`, or any.
-        max_elements: most elements of a latent, if neither `shape` nor `out` is given.
+        context: the same number as for `pack_latents`.
+        threads: number of threads.
+        out: float32 arrays for the results, one per image, e.g. an array `(B, C, H, W)`; by default new ones. Their
+            content after an error is undefined.
+        shape: required shape of each latent, as for `unpack`; by default that of its array in `out`, or any.
+        max_elements: largest number of elements of a latent, if neither `shape` nor `out` is given.
 
     Raises:
-        CodecError: on any damage, if a container was packed with another codec, grid or context, its shape is another
-            or it holds more than it may, or its floats are not finite.
-        ValueError: if `out` is no array to write to.
+        CodecError: if a container is damaged, was packed with another codec, grid or context, has another shape or too
+            many elements, or its floats are not finite.
+        ValueError: if `out` does not fit.
     """
     _check_parts(grid, codec)
     if out is not None and len(out) != len(payloads):
@@ -140,14 +139,14 @@ def unpack_latents(
             return decode_latent(memoryview(payload)[header.body :], header.shape, header.floats, grid, codec, room)
         except CodecError:
             raise
-        except ValueError as error:  # a codec refuses arguments that can only come from a forged header
+        except ValueError as error:  # only a forged header has arguments that a codec refuses
             raise CodecError(f"the header contradicts the codec: {error}") from error
 
     return _each(work, range(len(payloads)), threads)
 
 
 def check_quantizer(header: Header, levels: int, floats: int, name: object) -> None:
-    """Raise CodecError unless a container can come from a quantizer of so many levels and floats an image."""
+    """Raise CodecError unless a container can come from a quantizer with these numbers of levels and floats."""
     if header.levels != levels or len(header.floats) != floats:
         raise CodecError(
             f"the payload was not quantized by {name}: it has {header.levels} levels and {len(header.floats)} floats, "

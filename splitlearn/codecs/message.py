@@ -1,9 +1,9 @@
-"""The payload of an image: one container for each tensor that crosses. It needs no torch.
+"""Payload of an image: one container for each crossing tensor, without torch.
 
-Containers are chained: each but the first has the check sum of the one before in its own context, so that parts of two
-payloads cannot be exchanged. A check sum finds damage, but anybody can make it right. So every header is compared with
-what the sender can have meant before anything is decoded: levels, floats, and the shape, which is fixed, or bounded for
-networks that take images of several sizes.
+Containers are chained: the context of each but the first contains the check sum of the previous one, so that an
+exchange of parts between payloads is detected. A check sum does not protect against forgery. Therefore levels, floats
+and shape of every header are checked before anything is decoded. The shape is fixed, or bounded for networks that take
+images of several sizes.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ RAW: Codec = Raw()
 
 
 class Quantized(Protocol):
-    """What a receiver knows of a quantizer, of torch or of numpy."""
+    """Common properties of torch and numpy quantizers that a receiver needs."""
 
     levels: int
 
     @property
     def floats_per_image(self) -> int:
-        """How many floats travel beside the symbols of an image."""
+        """Number of floats beside the symbols of an image."""
 
 
 @dataclass(frozen=True)
 class Carrier:
-    """How one tensor crosses.
+    """Coding of one crossing tensor.
 
     Attributes:
         codec: symbols to bytes.
-        quantizer: floats to symbols; None for integers, which cross as their bytes.
-        itemsize: bytes of one integer.
-        is_scalar: whether an image has one integer, which then crosses as an array of one.
+        quantizer: floats to symbols; None for integers, which cross as raw bytes.
+        itemsize: bytes per integer.
+        is_scalar: whether an image has a single integer, which crosses as an array of one element.
     """
 
     codec: Codec = RAW
@@ -68,10 +68,10 @@ class Carrier:
         return BYTE if self.quantizer is None else self.quantizer.levels
 
     def shape_of(self, header: Header) -> tuple[int, ...]:
-        """Return the shape of an image's tensor, given the header of its container.
+        """Return the shape of a tensor from the header of its container.
 
         Raises:
-            CodecError: if it cannot come from this quantizer, or cannot be integers of this size.
+            CodecError: if the header does not fit this quantizer or integer size.
         """
         if self.quantizer is not None:
             check_quantizer(header, self.quantizer.levels, self.quantizer.floats_per_image, self.quantizer)
@@ -84,12 +84,12 @@ class Carrier:
 
 @dataclass(frozen=True)
 class Part:
-    """One container of a payload, whose check sum is right.
+    """One container of a payload, with a right check sum.
 
     Attributes:
         payload: the container.
-        header: what it says.
-        carrier: how its tensor crosses.
+        header: its header.
+        carrier: coding of its tensor.
         shape: shape of its tensor.
     """
 
@@ -105,14 +105,14 @@ class Part:
 
 @dataclass(frozen=True)
 class PayloadCoder:
-    """Symbols or latents of all tensors that cross ↔ the payload of an image: the numpy half of a feature coder.
+    """Conversion between symbols or latents and the payload of an image: the numpy half of a feature coder.
 
     Attributes:
-        carriers: how each tensor crosses, in their order. Latents need quantizers of numpy (`Grid`).
-        context: what both sides must share besides codecs, 32 bits; see `FeatureCoder.context`.
-        shapes: of the tensors of one image of the example's size; None bounds nothing, and trusts the sender.
-        varying: which dimensions of each of these follow the size of the image.
-        max_growth: how many times as many elements as the example's a tensor may have then.
+        carriers: coding of each crossing tensor, in order. Latents need numpy quantizers (`Grid`).
+        context: 32-bit check sum of cut and quantizers, as `FeatureCoder.context`.
+        shapes: shapes of the tensors for one image of the example's size; None for no check, with a trusted sender.
+        varying: whether each dimension of each shape depends on the image size.
+        max_growth: largest number of elements of such a tensor relative to the example.
     """
 
     carriers: tuple[Carrier, ...]
@@ -125,7 +125,7 @@ class PayloadCoder:
         """Return the payload of one image.
 
         Args:
-            tensors: symbols, or the bytes of integers, and the floats of the quantizer, for each tensor.
+            tensors: symbols (or bytes of integers) and floats of the quantizer, for each tensor.
 
         Raises:
             ValueError: if symbols or floats do not fit their carrier.
@@ -137,11 +137,10 @@ class PayloadCoder:
         return join_parts(parts)
 
     def read(self, payload: Payload) -> list[Part]:
-        """Return the containers of a payload, in order, with their headers checked; nothing is decoded.
+        """Return the containers of a payload, in order, with checked headers; nothing is decoded.
 
         Raises:
-            CodecError: on any damage, or if the payload cannot come from these quantizers and codecs, or holds tensors
-                of other shapes.
+            CodecError: if the payload is damaged, comes from other quantizers or codecs, or has other shapes.
         """
         parts, context = [], self.context
         for container, carrier in zip(split_parts(as_bytes(payload), len(self.carriers)), self.carriers, strict=True):
@@ -158,10 +157,10 @@ class PayloadCoder:
         return [(part.decoded(), part.header.floats) for part in self.read(payload)]
 
     def encode(self, latents: Sequence[NDArray[np.generic]]) -> bytes:
-        """Return the payload of one image's latents: float32 arrays, and integer arrays that cross as they are.
+        """Return the payload of one image's latents: float32 arrays to quantize, and integer arrays.
 
         Raises:
-            ValueError: if a latent is not float32 or holds NaN or infinity, or its quantizer is none of numpy.
+            ValueError: if a latent is not float32 or holds NaN or infinity, or its quantizer is not a numpy one.
         """
         tensors = []
         for latent, carrier in zip(latents, self.carriers, strict=True):
@@ -176,7 +175,7 @@ class PayloadCoder:
 
         Raises:
             CodecError: as `read`.
-            ValueError: if a quantizer is none of numpy.
+            ValueError: if a quantizer is not a numpy one.
         """
         return [
             part.decoded() if part.carrier.quantizer is None else _grid(part.carrier).dequantize(part.decoded(), floats)
@@ -191,13 +190,13 @@ def _grid(carrier: Carrier) -> Grid:
 
 
 def check_shape(found: tuple[int, ...], known: tuple[int, ...], varying: Sequence[bool], max_growth: float) -> None:
-    """Raise CodecError unless a tensor has the example's shape, but for those dimensions that follow the image's size.
+    """Raise CodecError unless a tensor has the example's shape, except for dimensions that depend on the image size.
 
     Args:
-        found: shape that a payload tells.
-        known: that of the example's.
-        varying: which dimensions may differ.
-        max_growth: how many times as many elements it may have then.
+        found: shape in a payload.
+        known: shape for the example.
+        varying: whether each dimension may differ.
+        max_growth: largest number of elements relative to the example.
     """
     if found == known:
         return
@@ -212,7 +211,7 @@ def check_shape(found: tuple[int, ...], known: tuple[int, ...], varying: Sequenc
 
 
 def too_large(found: tuple[int, ...], known: tuple[int, ...], max_growth: float) -> str:
-    """Return the message on a tensor that has too many elements."""
+    """Return the error message for a tensor with too many elements."""
     return (
         f"a tensor of shape {found} has more than {max_growth:g} times the elements of the example's, {known}: set the "
         "cut's max_growth higher, or split the network with a larger example"
@@ -220,12 +219,12 @@ def too_large(found: tuple[int, ...], known: tuple[int, ...], max_growth: float)
 
 
 def join_parts(parts: Sequence[bytes]) -> bytes:
-    """Return one payload that holds `parts`, in order. A single part is the payload itself: no byte is added."""
+    """Return the payload of `parts`, in order; a single part is returned unchanged."""
     return b"".join(varint(len(part)) + part for part in parts[:-1]) + parts[-1]
 
 
 def split_parts(payload: bytes, count: int) -> list[bytes]:
-    """Return the `count` parts that `join_parts` put together.
+    """Return the `count` parts of a payload of `join_parts`.
 
     Raises:
         CodecError: if the payload ends inside a part.
@@ -241,7 +240,7 @@ def split_parts(payload: bytes, count: int) -> list[bytes]:
 
 
 def tag_message(payload: bytes, count: int, tag: int) -> bytes:
-    """Return a payload of `count` containers, the first of which carries a tag; it grows by nothing."""
+    """Return a payload of `count` containers with a tag in the first one, at the same size."""
     first, *others = split_parts(payload, count)
     return join_parts([tagged(first, tag), *others])
 

@@ -1,4 +1,4 @@
-"""Order-0 range coding by interleaved states: within a few per cent of the entropy of each image."""
+"""Order-0 range coding with interleaved states: within a few per cent of the entropy of each image."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from splitlearn.codecs.base import (
     symbol_bits,
 )
 
-MOST_SLOTS = 1 << 20  # of tables that ride in a payload, a byte each, in arrays of less than half as many symbols
-MOST_TABLE_BITS = 26  # of one symbol: 8 for its number of digits, 10 behind the leading one, 8 for absent ones before
+MOST_SLOTS = 1 << 20  # slots of tables in a payload, one byte each, for arrays of less than half as many symbols
+MOST_TABLE_BITS = 26  # per symbol: 8 for the number of digits, 10 after the leading one, 8 for absent symbols before
 
 
 class RANS(Codec):
     """Range asymmetric numeral systems with one table of frequencies, or one for each channel.
 
-    Costs less than 1 % above order-0 entropy, and up to eight states of about 3 bytes and the table once an image: for
-    `RANS()`, 5 to 7 bits for each symbol of the used alphabet ride in the payload, and a constant array is its table
-    alone. `RANS.fit` learns the table beforehand. Use it where bytes count more than microseconds and neighbours tell
-    little, as in strided latents that were trained with a rate term; `ContextRANS` where they tell much.
+    Costs less than 1 % above the order-0 entropy, plus up to eight states of about 3 bytes and the table per image. In
+    payloads of `RANS()` the table takes 5 to 7 bits for each symbol of the used alphabet, and a constant array is coded
+    as its table alone. `RANS.fit` has a static table. Use it if size matters more than microseconds and neighbours are
+    weakly correlated, as in strided latents trained with a rate term; otherwise use `ContextRANS`.
 
-    The array is cut into 1 to 8 lanes that are decoded in turn. A payload is the table, if it rides along, the final
-    states, 4 bytes each, and 16-bit words; the decoder ends with the states the encoder began with, which shows damage.
+    The array is divided into 1 to 8 interleaved lanes. A payload consists of the table (unless static), the final
+    states of 4 bytes each, and 16-bit words. Damage is detected if the decoder does not end in the initial states.
 
     Args:
-        per_channel: one table for each index of the first axis instead of one for all. Pays for static tables, and for
-            large maps; so many channels that their tables would take more memory than the array share one after all,
-            unless tables are static.
+        per_channel: one table for each index of the first axis instead of one for all. Useful for static tables and
+            large maps. If tables of channels would take more memory than the array, all channels share one, unless
+            tables are static.
 
     Reference: Duda 2013, "Asymmetric numeral systems".
     """
@@ -88,7 +88,7 @@ class RANS(Codec):
         return shape[0] if self.per_channel and len(shape) > 1 else 1
 
     def _own_channels(self, shape: tuple[int, ...], levels: int) -> int:
-        """Return how many tables ride in a payload: one, if those of channels would take more memory than the array."""
+        """Return the number of tables in a payload: one if tables of channels would take more memory than the array."""
         channels = self._channels(shape)
         return channels if channels << scale_bits(levels) <= max(MOST_SLOTS, 2 * math.prod(shape)) else 1
 
@@ -109,15 +109,15 @@ class RANS(Codec):
             raise ValueError(f"this code was fitted for {channels} channels, not for shape {shape}")
 
     def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
-        """Return a code with static tables learnt from `samples`; every symbol counts half an occurrence more.
+        """Return a code with static tables fitted to `samples`; every symbol has half an additional count.
 
         Args:
-            samples: symbol arrays like those to be coded, of one number of channels if `per_channel`.
-            levels: size of the alphabet, 2…256; the code works for this one only.
+            samples: representative symbol arrays, with equal numbers of channels if `per_channel`.
+            levels: size of the alphabet, 2…256; the code works only for this size.
 
         Raises:
             ValueError: if a sample is not an array of symbols below `levels`, numbers of channels differ, `levels` is
-                out of range, or there is no sample though `per_channel`.
+                out of range, or `per_channel` is set without samples.
         """
         levels = checked_levels(levels)
         total = None if self.per_channel else np.zeros((1, levels), np.int64)
@@ -130,15 +130,15 @@ class RANS(Codec):
                 raise ValueError(f"samples have {len(total)} and {len(counts)} channels")
             total = counts if total is None else total + counts
         if total is None:
-            raise ValueError("tables for channels cannot be learnt without a sample")
+            raise ValueError("tables for channels cannot be fitted without a sample")
         return self.with_counts(total)
 
     @classmethod
     def from_counts(cls, counts: NDArray[np.int64]) -> Self:
-        """Return a code with static tables for symbols that occur this often, counted on a GPU, say.
+        """Return a code with static tables for counts of symbols, for instance from a GPU.
 
         Args:
-            counts: integers `(levels,)`; each counts half an occurrence more.
+            counts: integers `(levels,)`; half a count is added to each.
 
         Raises:
             ValueError: if they are not counts of 2…256 symbols.
@@ -146,7 +146,7 @@ class RANS(Codec):
         return cls().with_counts(checked_counts(counts)[None])
 
     def with_counts(self, counts: NDArray[np.int64]) -> Self:
-        """Return a code like this one with static tables for integer counts `(channels or 1, levels)`.
+        """Return a copy of this code with static tables for integer counts `(channels or 1, levels)`.
 
         Raises:
             ValueError: if they are not counts of 2…256 symbols.
@@ -159,7 +159,7 @@ class RANS(Codec):
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return the codec whose `tables()` these are, per channel if there are several."""
+        """Return the codec with these static tables, per channel if there are several."""
         return cls(per_channel=len(tables.get("frequencies", ())) > 1).with_tables(tables)
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
@@ -200,7 +200,7 @@ def checked_frequencies(frequencies: NDArray[np.generic]) -> NDArray[np.uint16]:
 
 
 def _counts(symbols: NDArray[np.uint8], channels: int, levels: int) -> NDArray[np.int64]:
-    """Return how often each symbol occurs in each channel, `(channels, levels)`."""
+    """Return the counts of symbols in each channel, `(channels, levels)`."""
     bits = symbol_bits(levels)
     if channels == 1:
         return count_symbols(symbols.reshape(-1), bits)[None, :levels]
@@ -208,5 +208,5 @@ def _counts(symbols: NDArray[np.uint8], channels: int, levels: int) -> NDArray[n
 
 
 def is_constant(frequencies: NDArray[np.uint16]) -> bool:
-    """Tell whether there is one table, and it holds one symbol."""
+    """Return whether there is a single table with a single symbol."""
     return len(frequencies) == 1 and np.count_nonzero(frequencies) == 1

@@ -1,4 +1,4 @@
-"""One byte a symbol: no compression."""
+"""One byte per symbol: no compression."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from splitlearn.codecs.base import Codec, CodecError
 
 
 class Raw(Codec):
-    """Symbols as they are, one byte each, 8 / H times the entropy: the yardstick, and the carrier of other integers."""
+    """Uncompressed symbols, one byte each: the baseline, and the code of integer tensors."""
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
         return symbols.tobytes()

@@ -1,4 +1,4 @@
-"""Zero run-length code with codewords of one width: little to compute, meant for devices."""
+"""Zero run-length code with codewords of equal width, for devices with little compute."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _PROBLEMS = (
 class RunLength(Codec):
     """Codewords of n+1 bits, n = ⌈log₂ levels⌉: flag 0 and a non-zero symbol, or flag 1 and (run of zeros − 1).
 
-    A run that is longer than 2ⁿ is split into full runs and the rest, so 20 zeros at n = 3 become 8, 8, 4; every zero
-    is part of a run, if only of one. Bits stand most significant first, zero bits fill the last byte, and there is no
-    header. The decoder also takes runs that were split earlier and zeros written as literals.
+    A run longer than 2ⁿ is split into full runs and the rest: 20 zeros at n = 3 become 8, 8, 4. Every zero is part of a
+    run, possibly of length one. Bits are stored most significant first, zero bits fill the last byte, and there is no
+    header. The decoder also accepts shorter runs and zeros written as literals.
 
-    Costs 1.4 to 1.9 times the order-0 entropy on activations of 2 to 4 bits, which makes it larger than zlib there; it
-    is fast, needs no table and next to no memory. Use it on the weakest devices, or where most symbols are zero.
+    Costs 1.4 to 1.9 times the order-0 entropy on activations of 2 to 4 bits, more than zlib. It is fast, needs no table
+    and little memory. Use it on the weakest devices, or if most symbols are zero.
 
     Reference: Carra & Neglia 2023, Sec. VI.
     """
@@ -77,7 +77,7 @@ class RunLength(Codec):
         bits, count = symbol_bits(grid.levels), math.prod(shape)
         if (
             not isinstance(grid, EvenGrid) or 1 << bits != grid.levels or bits > FUSED
-        ):  # a codeword may hold what is no symbol; tables would be large
+        ):  # codewords may hold invalid symbols, and tables would be large
             return super()._decode_latent(payload, shape, floats, grid, out)
         _check_size(payload.size, count, bits)
         latent = np.empty(shape, np.float32) if out is None else out
@@ -86,7 +86,7 @@ class RunLength(Codec):
         return latent
 
 
-FUSED = 4  # the largest n for which a table of floats is made for every latent
+FUSED = 4  # largest n with a table of floats for every latent
 SYMBOLS = np.arange(256).astype(np.uint8)
 
 
@@ -106,11 +106,11 @@ def _check(problem: int) -> None:
 
 @cache
 def _encode_tables(bits: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint8]]:
-    """Return the tables for n = `bits`, made once a process."""
+    """Return the tables of the encoder for n = `bits`, made once per process."""
     return group_table(bits), *run_tables(bits)
 
 
 @cache
 def _decode_tables(bits: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """Return the tables that decode symbols of n = `bits`, made once a process."""
+    """Return the tables of the decoder for n = `bits`, made once per process."""
     return pair_values(bits, SYMBOLS), pair_steps(bits)

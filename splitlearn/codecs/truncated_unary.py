@@ -11,21 +11,21 @@ from splitlearn.codecs._bits import padded
 from splitlearn.codecs._truncated_unary_kernels import OK, TRUNCATED, count_bits, decode_bins, encode_bins
 from splitlearn.codecs.base import Codec, CodecError, checked_symbols
 
-MAX_RATIO = 11_357  # symbols in a byte: 8 · ln 2 · 65536 / LEAST, the least probability of a bin being LEAST / 65536
+MAX_RATIO = 11_357  # symbols per byte: 8 · ln 2 · 65536 / LEAST, for the least probability LEAST / 65536 of a bin
 
 
 class TruncatedUnary(Codec):
-    """Symbol n as n ones and a zero, the last symbol without the zero; each bin coded by its adaptive probability.
+    """Symbol n as n ones and a zero (the last symbol without the zero), each bin coded with an adaptive probability.
 
-    With 4 levels the bins are 0, 10, 110 and 111. Each position of a bin has a context of its own, whose probability is
-    the mean of a fast and a slow running estimate; both begin by counting. So the code follows the statistics of the
-    array as they change, from channel to channel and along the rows, and needs no table. Probabilities and intervals
-    are integers (see `_truncated_unary_kernels`): the bytes are the same on every machine.
+    With 4 levels the bins are 0, 10, 110 and 111. Each position of a bin has its own context. Its probability is the
+    mean of a fast and a slow running estimate, which both start as plain averages. The code thus adapts to the
+    statistics of channels and rows, and needs no table. Probabilities and intervals are integers (see
+    `_truncated_unary_kernels`), so that bytes are the same on every machine.
 
-    A code is about one byte longer than the ideal size, or two. It is unique, and the decoder takes nothing else. On
-    feature maps it comes out 10 to 40 % below the order-0 entropy, since it follows the maps; independent symbols cost
-    3 to 6 % above. It is slow, bin by bin, the more so the more levels there are: use it up to some 8 levels, where
-    tables can neither be agreed on nor sent. `ContextRANS` is smaller and faster on maps.
+    A code is one or two bytes longer than the ideal size. It is unique, and the decoder accepts no other. Feature maps
+    take 10 to 40 % less than the order-0 entropy, because the code adapts; independent symbols take 3 to 6 % more. It
+    is slow, in proportion to the number of bins: use it for up to about 8 levels, if tables can be neither static nor
+    sent. `ContextRANS` is smaller and faster on maps.
 
     Reference: Cohen, Choi & Bajić 2020 (lightweight compression of intermediate features).
     """

@@ -1,4 +1,4 @@
-"""Zstandard on one byte a symbol: the fast general-purpose baseline."""
+"""Zstandard on one byte per symbol: the fast general-purpose baseline."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs.base import Codec, CodecError
 
-MAX_RATIO = 1 << 15  # bytes that one byte of a frame can stand for: blocks of 128 KiB in no less than 4 bytes
-MOST_IDLE = 8  # compressors of a level that are kept; each takes some 50 KB to 2 MB, more at high levels
-MAX_WINDOW = 1 << 27  # bytes; no level writes frames that need more to be decoded
+MAX_RATIO = 1 << 15  # largest compression ratio: blocks of 128 KiB in at least 4 bytes
+MOST_IDLE = 8  # largest number of cached compressors per level; each takes 50 KB to 2 MB, more at high levels
+MAX_WINDOW = 1 << 27  # bytes; frames of all levels can be decoded with it
 
 
 class Zstandard(Codec):
-    """Symbols as bytes in one Zstandard frame that tells its content size, without a check sum.
+    """Symbols as bytes in one Zstandard frame with its content size and without a check sum.
 
-    Around the order-0 entropy of activations (0.85 to 1.25 times at effort 3), two to three times as fast as zlib-1.
-    Use it to compare. Two releases of the library may write different bytes for the same symbols; each reads what the
-    other wrote.
+    About the order-0 entropy of activations (0.85 to 1.25 times at effort 3), two to three times as fast as zlib-1. Use
+    it for comparison. Releases of the library may write different bytes for the same symbols, but can decode each
+    other's payloads.
 
     Args:
         level: effort, 1 (fastest) … 22 (smallest).
@@ -49,14 +49,14 @@ class Zstandard(Codec):
         return compressed
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
-        import zstandard  # here, so that the room loads without it
+        import zstandard  # here, because it is optional
 
         count = math.prod(shape)
         if count > payload.size * MAX_RATIO:
             raise CodecError(f"the payload is truncated: {payload.size} bytes are too few for {count} symbols")
         frame = payload.tobytes()
         try:
-            # The library allocates the size that a frame claims, and no more: so that size comes first.
+            # the library allocates the size in a frame, so this size is checked first
             if zstandard.frame_content_size(frame) != count:
                 raise CodecError(f"the payload does not claim to hold {count} symbols")
             symbols = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompress(frame, allow_extra_data=False)
@@ -67,14 +67,11 @@ class Zstandard(Codec):
 
 @cache
 def _idle(level: int) -> deque[Any]:
-    """Compressors that no thread uses now: making one takes longer than coding a small array, and none may be shared.
-
-    There are never more than `MOST_IDLE`, however many threads there have been.
-    """
+    """Return the cache of idle compressors: creation takes longer than coding a small array, and threads share none."""
     return deque(maxlen=MOST_IDLE)
 
 
 def _compressor(level: int) -> Any:
-    import zstandard  # here, so that the room loads without it
+    import zstandard  # here, because it is optional
 
     return zstandard.ZstdCompressor(level=level)

@@ -1,7 +1,7 @@
-"""The command line: one file a command, which parses, calls and reports.
+"""Command line: one file per command, which parses, calls and reports.
 
-`import splitlearn.commands` loads nothing heavy, so that help and usage errors are instant; each command imports what
-it needs when it runs.
+`import splitlearn.commands` loads no heavy dependency, so that help and usage errors are instant; each command imports
+its dependencies when it runs.
 """
 
 from splitlearn.commands.command_line import main

@@ -24,18 +24,18 @@ def analyze(
     images: int = 100,
     out: Path = Path("runs/analyze"),
 ) -> None:
-    """Show what the features at a cut are like: zeros, correlation, entropy, spectrum, relevance, changes in a video.
+    """Analyze the features at a cut: zeros, correlation, entropy, spectrum, relevance, changes in a video.
 
     Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
 
     Args:
         words: these settings.
-        config: a config of splitlearn test, whose model is a SplitModel.
-        ckpt_path: checkpoint of the config's trained bottleneck; only the entropy of its own symbols depends on it.
+        config: a config of splitlearn test with a SplitModel.
+        ckpt_path: checkpoint of the config's trained bottleneck; affects only the entropy of its symbols.
         data_root: folder of images, in place of the config's data.root.
-        what: of coefficients,differences,entropy,spectrum,relevance,video; by default all that apply.
+        what: some of coefficients,differences,entropy,spectrum,relevance,video; by default all that apply.
         video: a video file, for differences between its frames.
-        images: how many test images, spread evenly over the test set, and frames to take at most.
+        images: largest number of test images, evenly spaced over the test set, and of frames.
         out: folder for CSV files, plots and analyze.json.
     """
     if images < 1:
@@ -82,10 +82,10 @@ def analyze(
 
 
 def _obstacle(name: str, model: SplitModel, features: CutFeatures | None, frames: CutFeatures | None) -> str | None:
-    """Return what an analysis needs and does not find, or None.
+    """Return the missing requirement of an analysis, or None.
 
-    Coefficients and entropy take any features; differences, spectrum and relevance need (C, H, W); spectrum and
-    relevance a classifier, spectrum its labels besides.
+    Coefficients and entropy take any features. Differences, spectrum and relevance need (C, H, W); spectrum and
+    relevance also need a classifier, and spectrum needs labels.
     """
     import torch
 
@@ -114,7 +114,7 @@ def _obstacle(name: str, model: SplitModel, features: CutFeatures | None, frames
 
 
 def _video_features(model: SplitModel, video: Path, frames: int) -> CutFeatures:
-    """Return the features of consecutive frames, scaled and cropped to the images that the network takes."""
+    """Return the features of consecutive frames, scaled and cropped to the network's input size."""
     import torch
 
     from splitlearn.analysis import cut_features

@@ -12,7 +12,7 @@ from splitlearn.discovery import with_current_paths
 
 HEADER = """# A bank of {count} rates, written by splitlearn bank.
 # Launch:  splitlearn test --config configs/trainer.yaml --config {path} --model.model.rate 0
-# Rates 0 … {last} by rising bytes; in place of a rate, --model.model.budget 64 allows no payload more bytes than that.
+# Rates 0 … {last} in ascending order of bytes; instead of a rate, --model.model.budget 64 limits payloads to 64 bytes.
 """
 REMEDY = "give the config of the sweep, --config FILE, or --trust true if the folder is yours"
 
@@ -32,21 +32,20 @@ def bank(
     config: Path | None = None,
     trust: bool = False,
 ) -> None:
-    """Write the frontier of a sweep as a bank: one file of up to eight rates for one network, switched image by image.
+    """Write the frontier of a sweep as a bank: one file of up to eight rates for one network, selectable per image.
 
-    What is on the frontier is what the sweep's validation images say; test/… stand beside it where it was tested.
+    The frontier is determined by validation images; metrics test/… are added for tested points.
 
     Args:
-        sweep: folder of the sweep, the --out that it was launched with; the trials' exported weights lie in it.
-        out: safetensors file; beside it appear a record, .json, and a config for splitlearn test, .yaml.
-        rates: how many points of the frontier at most, 1 to 8; they are spread evenly over the logarithm of the rate,
-            and the frontier's ends are among them.
-        where: PARAMETER=VALUE; only trials with this value count, e.g. model.model.net.at=layer3. A bank has one cut.
+        sweep: folder of the sweep (its --out), with the exported weights of its trials.
+        out: safetensors file; a record, .json, and a config for splitlearn test, .yaml, are written beside it.
+        rates: largest number of points, 1 to 8; evenly spaced in the logarithm of the rate, both ends included.
+        where: PARAMETER=VALUE; use only trials with this value, e.g. model.model.net.at=layer3. A bank has one cut.
         storage: file or database of the sweep; by default SWEEP/journal.log.
-        name: of the sweep, the last word of its --out; by default that of --sweep.
-        licence: licence of the weights, and whose they are; goes into the record.
-        config: of the sweep, in place of the one in the trials' results.json; needed if it names classes of your own.
-        trust: take the config of results.json whatever classes it names: they are imported and run.
+        name: name of the sweep, the last word of its --out; by default that of --sweep.
+        licence: licence of the weights, and their owner; goes into the record.
+        config: config of the sweep, in place of that in results.json; needed for classes of your own.
+        trust: accept the config of results.json with any classes: they are imported and run.
     """
     if not 1 <= rates <= 8:
         raise UsageError(f"--rates must lie in 1…8, since three bits name a payload's rate; got {rates}")
@@ -63,7 +62,7 @@ def bank(
     study, axes = opened_sweep(sweep, storage, name)
     frontier = axes.frontier(_those(study.trials(), where))
     if not frontier:
-        raise UsageError(f"no trial of {sweep} has finished: splitlearn sweep goes on where it was")
+        raise UsageError(f"no trial of {sweep} has finished: continue it with splitlearn sweep")
     chosen = [frontier[i] for i in evenly_spaced_rates([trial.metrics[axes.rate] for trial in frontier], rates)]
     folders = [sweep / "trials" / f"{trial.number:03}" for trial in chosen]
     exports = _exports(chosen, folders)
@@ -83,27 +82,23 @@ def bank(
 
 
 def _exports(trials: Sequence[Trial], folders: Sequence[Path]) -> list[Path]:
-    """Return the exported weights of trials, one file in each folder.
-
-    Raises:
-        UsageError: if files are missing or of other trials.
-    """
+    """Return the exported weights of trials; raise UsageError if files are missing or belong to other trials."""
     from splitlearn.deploy import read_export
 
     exports = [folder / "bottleneck.safetensors" for folder in folders]
     for path in (*exports, *(folder / "results.json" for folder in folders)):
         if not path.is_file():
-            raise UsageError(f"{path} is missing: copy the folder from the machine that has run this trial")
+            raise UsageError(f"{path} is missing: copy the folder from the machine that ran this trial")
     for trial, path in zip(trials, exports, strict=True):
         told = read_export(path)[0]["metrics"]
         differing = [metric for metric, value in told.items() if trial.metrics.get(metric, value) != value]
         if differing:
-            raise UsageError(f"{path} is of another trial, {differing[0]} differs: copy the folder of this sweep's own")
+            raise UsageError(f"{path} is of another trial, {differing[0]} differs: copy the folder of this sweep")
     return exports
 
 
 def _settings(results: Mapping[str, Any], file: Path, config: Path | None, trust: bool) -> Mapping[str, Any]:
-    """Return the settings of the sweep's trials: those of a config, or of results that may be taken."""
+    """Return the settings of the sweep's trials, from a config or from trusted results."""
     from splitlearn.config.build import config_settings
     from splitlearn.tasks import check_settings
 
@@ -118,7 +113,7 @@ def _settings(results: Mapping[str, Any], file: Path, config: Path | None, trust
 def _write(
     exports: Sequence[Path], out: Path, score: str, config: Mapping[str, Any], origin: Any, licence: str
 ) -> None:
-    """Write bank, record and config beside each other; print what a switch of rates costs."""
+    """Write bank, record and config beside each other; print the cost of a change of rate."""
     from rich.console import Console
 
     from splitlearn.config.build import task_from
@@ -148,7 +143,7 @@ def _write(
 
 
 def _those(trials: list[Trial], where: str | None) -> list[Trial]:
-    """Return the trials with a value of a parameter, `PARAMETER=VALUE`; all without one."""
+    """Return the trials that match `PARAMETER=VALUE`; all if it is None."""
     if where is None:
         return trials
     parameter, _, value = where.partition("=")
@@ -163,7 +158,7 @@ def _those(trials: list[Trial], where: str | None) -> list[Trial]:
 
 
 def _is(value: Value, text: str) -> bool:
-    """Return whether a value is written as this text; numbers may be written in several ways."""
+    """Return whether a value equals a text; numbers may be written in several ways."""
     try:
         return str(value) == text or (not isinstance(value, str) and float(text) == value)
     except ValueError:

@@ -36,24 +36,25 @@ def calibrate(
     ckpt_path: Path | None = None,
     data_root: Path | None = None,
 ) -> None:
-    """Learn clipped levels and code tables for a network from a few images without labels; nothing is retrained.
+    """Calibrate clipped levels and code tables for a network from a few images without labels; nothing is retrained.
 
     Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
 
     Args:
         words: these settings.
-        config: a config of splitlearn test, whose model is a SplitModel; its own quantizer and codec are replaced.
-        out: safetensors file for limits, levels and tables; beside it appears a config for splitlearn test, .yaml.
+        config: a config of splitlearn test with a SplitModel; its quantizer and codec are replaced.
+        out: safetensors file for limits, levels and tables; a config for splitlearn test, .yaml, is written beside it.
         levels: N of the quantizer, 2 to 256.
         limits: LeastError (measured), LaplaceLimits (model), ReluLimits (short cut), or an import path of your own.
-        slope: of the activation before the cut for negative inputs: 0 for ReLU, 0.1 for a leaky one; for LaplaceLimits.
-        per_channel: limits for each channel, instead of one pair for a tensor.
-        stretch: factors on the limits to try, e.g. 0.7,1,1.4,2; the best in distance + rate_weight * bits is taken.
-        rate_weight: what a bit an element is worth in distance between predictions.
+        slope: for LaplaceLimits, slope of the activation before the cut for negative inputs: 0 for ReLU, e.g. 0.1 for
+            leaky ReLU.
+        per_channel: limits for each channel, instead of one pair per tensor.
+        stretch: candidate factors on the limits, e.g. 0.7,1,1.4,2; the best in distance + rate_weight * bits is chosen.
+        rate_weight: weight of bits per element, in units of the distance between predictions.
         entropy_weight: weight of the entropy-constrained design, e.g. 0.05; by default levels are uniform.
-        lengths: IdealLengths, TruncatedUnaryLengths, or an import path; for the entropy-constrained design.
-        codec: class of the codec that gets static tables, or an import path.
-        images: how many images to look at.
+        lengths: for the entropy-constrained design, IdealLengths, TruncatedUnaryLengths, or an import path.
+        codec: class of the codec to fit static tables for, or an import path.
+        images: number of images.
         photos: folder of images to calibrate with; by default the config's validation images.
         ckpt_path: checkpoint of the config's trained bottleneck.
         data_root: folder of images, in place of the config's data.root.
@@ -95,7 +96,7 @@ def calibrate(
 
 
 def _report(found: Calibration, out: Path, config: Mapping[str, Any]) -> None:
-    """Print what was tried; write the calibrated model, and beside it a config that tests it."""
+    """Print all trials; write the calibrated model and a config for its test."""
     from rich.console import Console
 
     from splitlearn.deploy import export_bottleneck
@@ -119,13 +120,13 @@ def _report(found: Calibration, out: Path, config: Mapping[str, Any]) -> None:
 
 
 def _config_beside(out: Path, config: Mapping[str, Any]) -> str:
-    """Write a config that tests the calibrated model; return what to tell of it."""
+    """Write a config for a test of the calibrated model; return a message about it."""
     from splitlearn.config.export_config import settings_to_test, write_config
 
     try:
         found = settings_to_test(config, "splitlearn.deploy.load_bottleneck", out, f"calibrated_{out.stem}")
     except ValueError as error:
-        return f"no config that tests it, since {error}: configs/cohen2020/resnet32_layer2.yaml is an example"
+        return f"no config for a test, since {error}: configs/cohen2020/resnet32_layer2.yaml is an example"
     launch = out.with_suffix(".yaml")
     write_config(launch, HEADER.format(path=launch), found)
-    return f"config that tests it: {launch}"
+    return f"config for a test: {launch}"

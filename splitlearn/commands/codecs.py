@@ -28,22 +28,22 @@ def codecs(
     codec: str | None = None,
     out: Path = Path("runs/codecs"),
 ) -> None:
-    """Compare all codecs on activations: bytes, bytes over entropy, throughput; each code is decoded and checked.
+    """Compare all codecs on activations: bytes, bytes relative to entropy, throughput; each payload is verified.
 
     Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
 
     Args:
         words: these settings.
-        activations: a .npy or .safetensors file of floats, (B, C, H, W) say; half of them fit static tables.
+        activations: a .npy or .safetensors file of floats, e.g. (B, C, H, W); half of the images fit static tables.
         key: name of the tensor in a safetensors file; needed only if there are several.
-        bits: n of the min–max quantizers that activations are tried with; by default 2,3,4,6,8.
-        config: in place of activations, a config of splitlearn test: its latents, through its own quantizer. For
-            several files and overrides together, the config.yaml that a run has left in its folder.
+        bits: bits n of the min–max quantizers of activations; by default 2,3,4,6,8.
+        config: in place of activations, a config of splitlearn test, for its latents and quantizer. To combine several
+            files and overrides, use the config.yaml in the folder of a run.
         ckpt_path: checkpoint of the config's trained bottleneck.
         data_root: folder of images, in place of the config's data.root.
-        images: how many to measure at most; as many more fit static tables.
-        rounds: how often each image is coded; its best time counts. Slow codecs get fewer.
-        codec: import path of a codec of your own, to be set beside the others.
+        images: largest number of measured images; as many others fit static tables.
+        rounds: repetitions per image for the best time; slow codecs get fewer.
+        codec: import path of your own codec, to compare with the others.
         out: folder for codecs.json, codecs.csv and codecs.png.
     """
     if (activations is None) == (config is None):
@@ -84,7 +84,7 @@ def codecs(
 
 
 def _of_file(file: Path, key: str | None, images: int, bits: Sequence[int]) -> dict[str, Activations]:
-    """Return the activations of a file, to be quantized by min–max of several numbers of bits."""
+    """Return the activations of a file, with min–max quantizers of several numbers of bits."""
     from splitlearn.analysis import Activations, ActivationsError, read_activations
     from splitlearn.numpy_quantizers import MinMaxGrid
 
@@ -95,7 +95,7 @@ def _of_file(file: Path, key: str | None, images: int, bits: Sequence[int]) -> d
 
 
 def _compared(source: Activations, images: int, rounds: int, own: Mapping[str, Codec]) -> list[CodecRow]:
-    """Measure every second image with all codecs; static tables are learnt from the others."""
+    """Measure every second image with all codecs; static tables are fitted to the others."""
     from rich.console import Console
 
     from splitlearn.analysis import compare_codecs, package_codecs, with_static_tables

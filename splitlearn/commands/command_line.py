@@ -1,7 +1,7 @@
-"""Entry point: which command runs, the list of commands, and errors as one sentence with a status.
+"""Entry point: dispatch of commands, the list of commands, and errors as one sentence with an exit status.
 
-`fit`, `validate`, `test` and `predict` are LightningCLI's, configured and not re-implemented (`config.trainer`); every
-other command is a typed function, whose docstring is its help.
+`fit`, `validate`, `test` and `predict` are commands of LightningCLI (`config.trainer`). Every other command is a typed
+function with its docstring as help.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ TRACEBACK = "SPLITLEARN_TRACEBACK"
 
 
 def main() -> int:
-    """Run this process's command line; return 0, 1 for a failure, 2 for wrong usage, 130 or 143 if told to stop."""
+    """Run this process's command line; return 0, 1 for an error, 2 for wrong usage, 130 or 143 after a stop signal."""
     arguments = sys.argv[1:]
     find_own_classes()
     follow_first_rank()
@@ -104,7 +104,7 @@ def _summaries() -> dict[str, str]:
 
 
 def _options(arguments: Sequence[str]) -> list[str]:
-    """Names that a command's own options may have."""
+    """Return the legal option names of a command."""
     return list(inspect.signature(COMMANDS[arguments[0]]).parameters) if arguments[0] in COMMANDS else list(KEYS)
 
 

@@ -17,16 +17,16 @@ def exits(
     at: str | None = None,
     out: Path = Path("runs/exits"),
 ) -> None:
-    """Show what a network with exits reaches at every threshold: in INT8, with all codecs, who leaves and what is sent.
+    """Evaluate a network with early exits in INT8 at all thresholds: accuracy, exit rates and bytes with all codecs.
 
     Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
 
     Args:
         words: these settings.
-        config: a config of splitlearn test, whose model is an EarlyExitModel.
-        ckpt_path: checkpoint that splitlearn fit left; not needed if the config names weights of trained exits.
+        config: a config of splitlearn test with an EarlyExitModel.
+        ckpt_path: checkpoint of splitlearn fit; not needed if the config sets weights of trained exits.
         data_root: folder of images, in place of the config's data.root.
-        at: accuracies for which the cheapest thresholds are looked up, e.g. 0.85,0.8.
+        at: accuracies for which to find the cheapest thresholds, e.g. 0.85,0.8.
         out: folder for exits.json, exits.csv and exits.png.
     """
     takes = "accuracies from 0 to 1, e.g. 0.85,0.8"

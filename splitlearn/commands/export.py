@@ -8,8 +8,8 @@ from typing import Any
 
 from splitlearn.discovery import with_current_paths
 
-FILES = {"weights", "path", "root"}  # settings that name files, which may have been moved since
-WHOLE = {"limit_test_batches": 1.0, "fast_dev_run": False}  # the trainer's settings of a test of all images
+FILES = {"weights", "path", "root"}  # settings with file names, which may have changed
+WHOLE = {"limit_test_batches": 1.0, "fast_dev_run": False}  # trainer settings for a test of all images
 
 
 def export(
@@ -20,15 +20,15 @@ def export(
     config: Path | None = None,
     trust: bool = False,
 ) -> None:
-    """Write what a checkpoint has trained, bottleneck or whole network, into one self-describing safetensors file.
+    """Write the trained part of a checkpoint, bottleneck or whole network, into one self-describing safetensors file.
 
     Args:
-        ckpt_path: checkpoint that `splitlearn fit` left.
+        ckpt_path: checkpoint of `splitlearn fit`.
         out: folder for bottleneck.safetensors, network.safetensors or student.safetensors, and its record.
-        results: results.json of a test run, whose metrics go into file and record.
-        licence: licence of the weights, and whose they are; goes into the record.
-        config: that it was trained with, such as the config.yaml of its run; needed if it names classes of your own.
-        trust: take the config that the checkpoint holds, whatever classes it names: they are imported and run.
+        results: results.json of a test run; its metrics go into file and record.
+        licence: licence of the weights, and their owner; goes into the record.
+        config: config of the training, such as the config.yaml of its run; needed for classes of your own.
+        trust: accept the config in the checkpoint with any classes: they are imported and run.
     """
     settings: Mapping[str, Any] | None = None
     if config is not None:
@@ -45,23 +45,23 @@ def export(
 def export_checkpoint(
     ckpt_path: Path, out: Path, results: Path | None, licence: str, config: Mapping[str, Any] | None = None
 ) -> None:
-    """Do what `export` does, with the settings of a run in place of a config file.
+    """Export a checkpoint as `export` does, with settings in place of a config file.
 
-    The file is `out/bottleneck.safetensors`, `out/early_exit.safetensors`, a fine-tuned or trained
-    `out/network.safetensors`, or `out/student.safetensors`, the modules that a distillation has trained.
+    The file is `out/bottleneck.safetensors`, `out/early_exit.safetensors`, `out/network.safetensors`, or
+    `out/student.safetensors` for the trained modules of a distillation.
 
     Args:
-        ckpt_path: see `export`, like `out`, `results` and `licence`.
-        out: made if absent.
-        results: whose `test/…` values go into file and record.
-        licence: for the record.
-        config: settings of the run that wrote the checkpoint; by default those that it holds, if they name no classes
-            but splitlearn's and torch's.
+        ckpt_path: checkpoint of `splitlearn fit`.
+        out: folder for the file; created if missing.
+        results: results.json with the metrics `test/…` for file and record.
+        licence: licence for the record.
+        config: settings of the training run; by default those in the checkpoint, if they only name classes of
+            splitlearn and torch.
 
     Raises:
-        FileNotFoundError: if checkpoint or results are absent.
-        UntrustedError: if there is no config, and that of the checkpoint names other classes.
-        ValueError: if the checkpoint holds nothing to export, or the results are not those of a test.
+        FileNotFoundError: if checkpoint or results are missing.
+        UntrustedError: if `config` is None, and the config in the checkpoint names other classes.
+        ValueError: if the checkpoint has nothing to export, or the results are not those of its test.
     """
     from rich.console import Console
     from torch import nn
@@ -92,35 +92,31 @@ def export_checkpoint(
 
 
 def _check_trained_with(settings: Mapping[str, Any], content: Mapping[str, Any], ckpt_path: Path) -> None:
-    """Refuse settings that describe another model than those that the checkpoint holds, but for where files lie.
-
-    Raises:
-        ValueError: if they do.
-    """
+    """Raise ValueError if settings describe another model than the checkpoint, apart from file names."""
     from splitlearn.tasks.loading import CONFIG_KEY
 
     given, trained = _model(settings), _model(with_current_paths(content.get(CONFIG_KEY)))
     names = [name for name in sorted(trained) if name not in FILES and _differ(given.get(name), trained[name])]
     if names:
         raise ValueError(
-            f"{ckpt_path} was trained with another {', '.join(names)} of the model than the config says: give the "
+            f"{ckpt_path} was trained with another {', '.join(names)} of the model than in the config: give the "
             "config.yaml of its own run"
         )
 
 
 def _differ(given: Any, trained: Any) -> bool:
-    """Return whether settings differ from those of a training, but for defaults and the names of files and folders."""
+    """Return whether settings differ from those of a training, apart from defaults and file names."""
     if isinstance(given, Mapping) and isinstance(trained, Mapping):
         return any(_differ(given.get(name), value) for name, value in trained.items() if name not in FILES)
     return bool(given != trained)
 
 
 def _metrics(results: Path, ckpt_path: Path, settings: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a test of this checkpoint has measured with these settings.
+    """Return the metrics of a test of this checkpoint with these settings.
 
     Raises:
-        FileNotFoundError: if there are no such results.
-        ValueError: if they are of something else.
+        FileNotFoundError: if the results do not exist.
+        ValueError: if they belong to another checkpoint, other settings, or a part of the test set.
     """
     from splitlearn.files import sha256_of
     from splitlearn.tasks.results import CONFIG, WEIGHTS, fingerprint, read_results
@@ -152,7 +148,7 @@ def _metrics(results: Path, ckpt_path: Path, settings: Mapping[str, Any]) -> dic
 
 
 def _model(settings: Any) -> dict[str, Any]:
-    """Return what a config says of the network, which alone counts in a test."""
+    """Return the settings of the model in a config, which alone affect a test."""
     try:
         model = settings["model"]["init_args"]["model"]
         return dict(model.get("init_args", {})) | {"class_path": model["class_path"]}

@@ -21,20 +21,20 @@ def pareto(
     html: bool = False,
     unsplit: float | None = None,
 ) -> None:
-    """Show the frontier of a sweep: CSV, JSON and plot, with hypervolume, rates at given scores and BD-rate.
+    """Show the Pareto frontier of a sweep: CSV, JSON and plot, with hypervolume, rates at given scores and BD-rate.
 
-    What was tested has its test/… beside the figures that it was chosen by.
+    Metrics test/… are added for tested points.
 
     Args:
         out: folder for the files.
         storage: file or database of the sweep; by default OUT/journal.log.
-        name: of the sweep, the last word of its --out; by default that of this --out.
+        name: name of the sweep, the last word of its --out; by default that of this --out.
         rate: metric to minimise; by default the sweep's.
         score: metric to maximise; by default the sweep's.
-        by: parameter whose values get a frontier each, e.g. model.model.net.at.
-        at: scores to give the rates of, e.g. 0.87,0.86; interpolated.
-        baseline: CSV file with columns of the same metrics, such as another sweep's trials.csv, to compare with; where
-            it has the column --by, each value with its own.
+        by: parameter with a separate frontier for each value, e.g. model.model.net.at.
+        at: scores for which to interpolate rates, e.g. 0.87,0.86.
+        baseline: CSV file with columns of the same metrics for comparison, such as another sweep's trials.csv; values
+            of a column --by are compared separately.
         html: also write pareto.html, an interactive plot; needs the extra viz.
         unsplit: score of the network without a cut, drawn as a line.
     """

@@ -16,19 +16,18 @@ def profile(
     depth: int | None = None,
     at: str | None = None,
 ) -> None:
-    """Show for every module of a network what a cut after it would send and what the device would compute.
+    """Show the bytes to send and the device's computation for a cut after every module of a network.
 
-    And whether one sends less than the image.
+    Also shows whether a cut sends less than the image.
 
     Args:
         model: resnet20, torchvision/resnet50, timm/…, ultralytics/yolov8n, faster_rcnn/resnet18, mask_rcnn/…, or
-            an import path of your own.
+            the import path of your own network.
         input: shape of one image, e.g. 3,224,224.
         weights: a weights file, or the library's name for its weights; the profile does not depend on them.
         out: folder for profile.csv and profile.png; by default runs/profile/MODEL.
-        depth: modules with more dots in their name than this are left out; by default the core modules of an R-CNN
-            detector are shown, and of other networks those with one dot at most.
-        at: names of modules to show in place of these, e.g. layer3.5,layer4.1.
+        depth: largest number of dots in names of shown modules; by default 1, and the core modules of R-CNN detectors.
+        at: names of modules to show instead, e.g. layer3.5,layer4.1.
     """
     takes = "the shape of one image as C,H,W, e.g. 3,224,224"
     shape = tuple(numbers("--input", input, takes, int, lambda sizes: len(sizes) == 3 and min(sizes) > 0))

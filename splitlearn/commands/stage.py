@@ -1,4 +1,4 @@
-"""One stage of `splitlearn stages`: `splitlearn fit` in a process of its own, which ends if that command is killed."""
+"""One stage of `splitlearn stages`: `splitlearn fit` in a separate process, which ends with its parent."""
 
 import os
 import sys
@@ -8,5 +8,5 @@ from splitlearn.processes import PARENT, end_with
 
 if __name__ == "__main__":
     end_with(int(os.environ[PARENT]))
-    sys.argv[0] = "splitlearn"  # what records of the run tell
+    sys.argv[0] = "splitlearn"  # for records of the run
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""`splitlearn sweep`, and how other commands open one."""
+"""`splitlearn sweep`, and access to existing sweeps for other commands."""
 
 from __future__ import annotations
 
@@ -41,32 +41,32 @@ def sweep(
     score: str = SCORE,
     by: str | None = None,
 ) -> None:
-    """Train points drawn from a space over a config, show the frontier that no other beats, and test what is on it.
+    """Train random points of a parameter space over a config, show the Pareto frontier, and test its points.
 
-    Points are chosen by images that are held out from training; test images are looked at once, in the end.
-    --config FILE and settings such as --data.root FOLDER are those of splitlearn fit. Launched again, a sweep goes on.
+    Points are selected by validation images; test images are used once, at the end. --config FILE and settings such as
+    --data.root FOLDER are those of splitlearn fit. A new launch continues an interrupted sweep.
 
     Args:
-        words: of the config's command line.
-        space: YAML file with a parameter of the config a line, e.g. model.rate_weight: {log_uniform: [0.01, 1]};
-            {uniform: [1, 16]} and {choice: [1, 2]} likewise.
-        trials: how many points; more than before lengthens a sweep.
-        workers: how many trials run at a time.
-        launcher: where they run: processes, of this machine; ray, on the cluster that RAY_ADDRESS names, or one that is
-            started here (needs the extra ray); or the import path of a splitlearn.sweep.Launcher of your own.
-        cpus: of a trial, and the threads that it computes with.
-        gpus: of a trial, 0.5 for two on each; by default processes see all GPUs, and Ray's workers none.
-        seed: of the points.
+        words: command-line words of the config.
+        space: YAML file with one parameter of the config per line, e.g. model.rate_weight: {log_uniform: [0.01, 1]};
+            also {uniform: [1, 16]} and {choice: [1, 2]}.
+        trials: number of points; a larger number than before extends a sweep.
+        workers: number of simultaneous trials.
+        launcher: processes for this machine; ray for the cluster at RAY_ADDRESS, or a new one on this machine (needs
+            the extra ray); or the import path of your own splitlearn.sweep.Launcher.
+        cpus: CPUs and threads per trial.
+        gpus: GPUs per trial, e.g. 0.5 for two trials per GPU; by default processes see all GPUs, Ray workers none.
+        seed: seed of the points.
         out: folder for tables, plot, and a folder with exported weights for each trial.
-        storage: file or database that holds the trials, e.g. postgresql+psycopg://USER@HOST/NAME for many machines; by
-            default OUT/journal.log. The name of --out tells several sweeps in one database apart.
-        cache: how features of the frozen head are kept: float16, float32, uint8, or none to make them every epoch;
-            those of validation and test images are always float32.
-        cache_dir: folder for them, shared by all sweeps.
-        views: how often each training image is augmented for the cache.
+        storage: file or database of the trials, e.g. postgresql+psycopg://USER@HOST/NAME for several machines; by
+            default OUT/journal.log. Sweeps in one database are distinguished by the name of --out.
+        cache: precision of cached features of the frozen head: float16, float32, uint8, or none to compute them in
+            every epoch; those of validation and test images are always float32.
+        cache_dir: folder for cached features, shared by all sweeps.
+        views: number of augmented versions of each training image in the cache.
         rate: metric to minimise, measured with real payloads on validation images.
-        score: metric to maximise, likewise; e.g. val/miou for segmentation.
-        by: parameter whose values get a frontier each, e.g. model.model.net.at.
+        score: metric to maximise, measured on validation images; e.g. val/miou for segmentation.
+        by: parameter with a separate frontier for each value, e.g. model.model.net.at.
     """
     if trials < 1 or workers < 1 or views < 1:
         raise UsageError(f"--trials, --workers and --views must be at least 1, got {trials}, {workers} and {views}")
@@ -117,17 +117,17 @@ def sweep(
 
 
 def _check_metrics(rate: str, score: str) -> None:
-    """Refuse metrics of test images, by which nothing may be chosen."""
+    """Raise UsageError for metrics of test images, which must not be used for selection."""
     for option, metric in (("--rate", rate), ("--score", score)):
         if metric.startswith("test/"):
             raise UsageError(
-                f"{option} {metric} would choose by test images, whose figures are then too good: take "
-                f"val/{metric.removeprefix('test/')}; what is on the frontier is tested in the end"
+                f"{option} {metric} would select by test images, which biases their results: use "
+                f"val/{metric.removeprefix('test/')}; the frontier is tested at the end"
             )
 
 
 def _check_score(task: Any, score: str) -> None:
-    """Refuse a score that validation of a task does not measure."""
+    """Raise UsageError if a task's validation does not measure the score."""
     from splitlearn.tasks import TrainingTask
 
     measured = [str(key) for key in task.val_scores] if isinstance(task, TrainingTask) else []
@@ -140,7 +140,7 @@ def _check_score(task: Any, score: str) -> None:
 
 @contextmanager
 def _shown(axes: Axes, console: Console) -> Iterator[Callable[[list[Trial]], None]]:
-    """Yield what shows trials as they are now: as a table, or how many have ended where there is no terminal."""
+    """Yield a display of the trials' states: a table, or the number of ended trials without a terminal."""
     from rich.live import Live
 
     from splitlearn.reporting import live_table
@@ -160,11 +160,11 @@ def _shown(axes: Axes, console: Console) -> Iterator[Callable[[list[Trial]], Non
 
 
 def _report(study: Study, run: ConfigTrial, found: list[Trial], axes: Axes, by: str | None) -> None:
-    """Test what is on the frontier, write all files, and print the trials.
+    """Test the frontier, write all files, and print the trials.
 
     Raises:
-        ShortageError: if trials lacked disk or memory.
-        UsageError: if none has finished.
+        ShortageError: if trials lacked disk space or memory.
+        UsageError: if no trial has finished.
     """
     from rich.console import Console
 
@@ -185,21 +185,21 @@ def _report(study: Study, run: ConfigTrial, found: list[Trial], axes: Axes, by: 
     if lacking := study.lacking():
         raise ShortageError(
             f"{len(lacking)} of {len(found)} trials lacked disk or memory ({lacking[0].error}): make room, and launch "
-            "the same command again, which runs these alone"
+            "the same command again, which runs only these"
         )
     if not report.curves[0].trials:
         raise UsageError(f"no trial has finished: {found[0].error}")
 
 
 def _test_frontiers(study: Study, run: ConfigTrial, report: Frontiers, trials: list[Trial]) -> str:
-    """Test once what is on the frontiers and was not tested yet, once no trial is left; return what could not be."""
+    """Test all untested points of the frontiers when no trial is left; return a message on points not tested."""
     from rich.progress import track
 
     from splitlearn.sweep import State
 
     if left := sum(trial.state in (State.WAITING, State.RUNNING) for trial in trials):
-        return f"{left} trials run on other machines: the frontier is tested by the launch that sees the last one end"
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # a word of each trainer about its devices
+        return f"{left} trials run on other machines: the launch that ends last tests the frontier"
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no message on devices for each trainer
     chosen = {trial.number: trial for curve in report.curves for trial in curve.frontier}
     untested = [t for t in chosen.values() if not any(name.startswith("test/") for name in t.metrics)]
     here = [trial for trial in untested if run.is_here(trial.number)]
@@ -208,27 +208,27 @@ def _test_frontiers(study: Study, run: ConfigTrial, report: Frontiers, trials: l
     away = [str(run.folder(trial.number)) for trial in untested if trial not in here]
     if not away:
         return ""
-    return f"{', '.join(away)} lie on other machines: launch again there, or here with copies, to test them"
+    return f"{', '.join(away)} are on other machines: launch again there, or here with copies, to test them"
 
 
 def opened_sweep(
     folder: Path, storage: str | None, name: str | None, rate: str | None = None, score: str | None = None
 ) -> tuple[Study, Axes]:
-    """Return a sweep that was launched, and the two metrics of its frontier.
+    """Return an existing sweep, and the two metrics of its frontier.
 
     Args:
-        folder: the --out that it was launched with.
+        folder: --out of the sweep.
         storage: its file or database; by default that in the folder.
         name: its name; by default the folder's.
-        rate: metric to minimise in place of the sweep's.
-        score: metric to maximise in place of the sweep's.
+        rate: metric to minimise instead of the sweep's.
+        score: metric to maximise instead of the sweep's.
 
     Raises:
         UsageError: if there is no such sweep.
     """
     address = storage or str(folder / JOURNAL)
     if "://" not in address and not Path(address).is_file():
-        raise UsageError(f"no sweep at {address}: name the --out that it was launched with, or its --storage")
+        raise UsageError(f"no sweep at {address}: give the --out of its launch, or its --storage")
     from splitlearn.sweep import Axes, Study, StudyError
 
     try:

@@ -1,1 +1,1 @@
-"""From YAML and command lines to objects, run folders and error messages: the only room that knows jsonargparse."""
+"""Configs and command lines: objects, run folders and error messages. Only this package uses jsonargparse."""

@@ -1,6 +1,6 @@
-"""From a config and the words of a command line to settings, and from settings to objects; scripts use it, too.
+"""Configs and command-line words to settings, and settings to objects; for commands and scripts.
 
-LightningCLI (`trainer`) parses for the commands that it runs; for all others, this is the only parser of configs.
+LightningCLI (`trainer`) parses for its own commands; this is the only parser of configs for all others.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from splitlearn.config.precheck import KEYS, check_trainer_arguments
 from splitlearn.discovery import with_current_paths
 from splitlearn.tasks import quieten
 
-ALL = ("trainer", "model", "data")  # sections that name classes
+ALL = ("trainer", "model", "data")  # sections with classes
 TASK = ("model", "data")
-CURRENT_PATHS = "splitlearn"  # mode of a parser that finds classes by the paths of earlier versions
+CURRENT_PATHS = "splitlearn"  # parser mode that accepts class paths of earlier versions
 
 _load_yaml = get_loader("yaml")
 
@@ -35,15 +35,15 @@ set_loader(CURRENT_PATHS, _with_current_paths, (yaml.YAMLError,))
 
 
 def build_task(config: Path, data_root: Path | None, overrides: Sequence[str] = ()) -> tuple[LightningModule, Any]:
-    """Return the task and the data module of a config; its other sections are read and left.
+    """Return the task and the data module of a config; other sections are ignored.
 
     Args:
-        config: what `splitlearn test` takes.
+        config: a config of `splitlearn test`.
         data_root: folder of the images, in place of the config's `data.root`.
-        overrides: further words of a command line, e.g. `--model.model.net.at`, `layer1`.
+        overrides: further command-line words, e.g. `--model.model.net.at`, `layer1`.
 
     Raises:
-        UsageError: if the config is absent, has unknown sections, or names what cannot be built.
+        UsageError: if the config is missing, has unknown sections, or cannot be built.
     """
     settings = _of_config(config, data_root, overrides)
     torch.manual_seed(seed_of(settings))
@@ -52,55 +52,47 @@ def build_task(config: Path, data_root: Path | None, overrides: Sequence[str] = 
 
 
 def config_settings(config: Path, data_root: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what `build_task` builds from, as plain data.
+    """Return the settings of `build_task` as plain data.
 
     Raises:
-        UsageError: if the config is absent or has unknown sections.
+        UsageError: if the config is missing or has unknown sections.
     """
     return plain(_of_config(config, data_root, overrides), TASK)
 
 
 def task_from(settings: Mapping[str, Any]) -> LightningModule:
-    """Return the task that the section `model` of a config describes: `class_path` and `init_args`."""
+    """Return the task of a config's section `model`: `class_path` and `init_args`."""
     parsed_settings = _parser(("model",)).parse_object({"model": with_current_paths(settings)})
     task: LightningModule = instantiated(parsed_settings, ("model",)).model
     return task
 
 
 def config_of_words(words: Sequence[str]) -> dict[str, Any]:
-    """Return the config that a command line of splitlearn fit comes to, as plain data, defaults included.
-
-    Raises:
-        UsageError: if the words do not fit.
-    """
+    """Return the config of a command line of splitlearn fit as plain data, defaults included; raises as `parsed`."""
     return plain(parsed(words))
 
 
 def settings_of(words: Sequence[str]) -> dict[str, Any]:
-    """Return the settings that a command line of splitlearn fit comes to, by their path, but for where the data lie.
-
-    Raises:
-        UsageError: if they do not fit.
-    """
+    """Return the settings of a command line of splitlearn fit by path, without `data.root`; raises as `parsed`."""
     return flat_settings(config_of_words(words))
 
 
 def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a config, by their path, but for where the data lie."""
+    """Return the settings of a config by dotted path, without `data.root`."""
     found = {path: value for name, each in config.items() for path, value in _flat(name, each)}
     found.pop("data.root", None)
     return found
 
 
 def parsed(words: Sequence[str], sections: Sequence[str] = ALL) -> Namespace:
-    """Return the settings that configs and words of a command line come to.
+    """Return the settings of command-line words and the configs in them.
 
     Args:
-        words: `--config FILE …` and settings; class paths of earlier versions are replaced by those of today.
-        sections: those whose classes are looked up and whose settings are checked; others are kept as they are.
+        words: `--config FILE …` and settings; class paths of earlier versions are replaced by current ones.
+        sections: sections to resolve and check; others are kept unchanged.
 
     Raises:
-        UsageError: if they do not fit.
+        UsageError: if the settings are invalid.
     """
     try:
         found: Namespace = _parser(sections).parse_args(with_current_paths(list(words)))
@@ -112,7 +104,7 @@ def parsed(words: Sequence[str], sections: Sequence[str] = ALL) -> Namespace:
 
 
 def instantiated(settings: Namespace, sections: Sequence[str] = ALL) -> Namespace:
-    """Return new objects, by section, in place of parsed settings."""
+    """Return new objects by section, built from parsed settings."""
     built: Namespace = _parser(sections).instantiate(settings)
     return built
 
@@ -131,7 +123,7 @@ def trainer_of(settings: Namespace) -> Trainer:
 
 
 def seed_of(settings: Namespace) -> int:
-    """Return the seed that settings name; 0 where they ask for none or for any."""
+    """Return the seed of settings; 0 if they set none or a random one."""
     return settings.seed_everything if type(settings.seed_everything) is int else 0
 
 

@@ -1,4 +1,4 @@
-"""Configs of `splitlearn test` beside files that a command has written."""
+"""Configs of `splitlearn test` for files that a command has written."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ TRAINING = ("rate_loss", "rate_weight", "distillation", "distillation_weight", "
 
 
 def settings_to_test(config: Mapping[str, Any], loader: str, path: Path, name: str) -> dict[str, Any]:
-    """Return what of a config a test needs, with what `loader` reads from a file in place of its model.
+    """Return the settings of a test: those of a config, with its model replaced by a loader of a file.
 
     Args:
         config: settings of a command that built the model.
         loader: import path of a function of `path` and `backbone`.
-        path: of the file.
-        name: of the test's experiment.
+        path: path of the file.
+        name: name of the test's experiment.
 
     Raises:
-        ValueError: if the config does not name its network where `splitlearn.models.split` or a loader takes it.
+        ValueError: if the config has no network at the place for `splitlearn.models.split` or a loader.
     """
     try:
         task = config["model"]["init_args"]

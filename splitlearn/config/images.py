@@ -1,4 +1,4 @@
-"""Model and images that a config describes, for commands that look at features."""
+"""Model and images of a config, for commands that analyze features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from splitlearn.models import SplitModel
 from splitlearn.numpy_quantizers import Grid
 from splitlearn.tasks.loading import load_weights_into, read_checkpoint
 
-BATCH = 16  # features of many large images would not fit in memory twice
+BATCH = 16  # limits the memory of features of large images
 
 
 def config_model(
@@ -30,14 +30,14 @@ def config_model(
     """Return a config's model in eval mode and its data module.
 
     Args:
-        config: what `splitlearn test` takes; of its sections only model and data count.
-        ckpt_path: checkpoint of a trained bottleneck; None leaves the model as the config builds it.
+        config: a config of `splitlearn test`; only its sections model and data are used.
+        ckpt_path: checkpoint of a trained bottleneck; None for the model of the config.
         data_root: folder of the images, in place of the config's `data.root`.
-        words: further settings of the config's command line, e.g. `--model.model.net.at`, `layer1`.
+        words: further command-line words, e.g. `--model.model.net.at`, `layer1`.
 
     Raises:
-        UsageError: if the config's model is no SplitModel.
-        OSError: if weights or checkpoint are absent.
+        UsageError: if the config's model is not a SplitModel.
+        OSError: if weights or checkpoint are missing.
     """
     task, data = build_task(config, data_root, words)
     model = getattr(task, "model", None)
@@ -52,14 +52,7 @@ def config_model(
 
 
 def spread_batches(data: Any, images: int) -> Iterator[Any]:
-    """Yield batches of test images, spread evenly over the test set; data are read when the first is asked for.
-
-    Test sets are often sorted by class: the first images would all be of one.
-
-    Args:
-        data: a data module of images.
-        images: how many at most.
-    """
+    """Yield batches of at most `images` test images, evenly spaced because test sets are often sorted by class."""
     data.prepare_data()
     data.setup("test")
     loader = data.test_dataloader()
@@ -71,14 +64,10 @@ def spread_batches(data: Any, images: int) -> Iterator[Any]:
 
 
 def validation_images(data: Any, images: int) -> Tensor:
-    """Return float images `(B, 3, H, W)` in [0, 1] that are held out for validation, spread evenly.
-
-    Args:
-        data: a data module of images.
-        images: how many at most.
+    """Return at most `images` evenly spaced validation images, float `(B, 3, H, W)` in [0, 1].
 
     Raises:
-        UsageError: if nothing is held out.
+        UsageError: if there is no validation set.
     """
     data.prepare_data()
     try:
@@ -92,19 +81,19 @@ def validation_images(data: Any, images: int) -> Tensor:
 
 
 def latents_of(model: SplitModel, batches: Iterable[Any]) -> dict[str, Activations]:
-    """Return the latents of each float tensor that crosses the cut, by name, with the grid of its quantizer.
+    """Return the latents of each crossing float tensor, by name, with the grid of its quantizer.
 
     Args:
-        model: in eval mode.
-        batches: (images in [0, 1], …).
+        model: a model in eval mode.
+        batches: tuples that begin with images in [0, 1].
 
     Raises:
-        UsageError: if the model cannot give latents for a codec, or there is one image alone.
+        UsageError: if a quantizer has no grid, or there are fewer than two images.
     """
     grids = [quantizer.grid for quantizer in model.coder.quantizers]
     if None in grids:
         kind = type(model.coder.quantizers[grids.index(None)]).__name__
-        raise UsageError(f"{kind} has no grid of numpy, on which codecs are compared: give it one, see Quantizer.grid")
+        raise UsageError(f"{kind} has no numpy grid, which a comparison of codecs needs: implement Quantizer.grid")
     with torch.no_grad():
         parts = [[t.float().cpu().numpy() for t in model.coder.latents(model.features(batch))] for batch, *_ in batches]
     latents = [np.concatenate(tensors) for tensors in zip(*parts, strict=True)]

@@ -1,4 +1,4 @@
-"""From a checkpoint of the command line to the task that it describes."""
+"""Tasks from checkpoints of the command line."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from splitlearn.tasks.trust import check_settings
 
 
 def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> LightningModule:
-    """Rebuild the task of a checkpoint that `splitlearn fit` wrote, weights and codec tables included, in eval mode.
+    """Rebuild the task of a checkpoint of `splitlearn fit` with weights and codec tables, in eval mode.
 
     Args:
         path: the checkpoint.
-        settings: section `model` of the config that it was trained with. By default the checkpoint's own, which may
-            name no classes but splitlearn's and torch's, and the loaders of splitlearn.deploy once that is imported;
-            `config_of` reads it from a checkpoint that is trusted.
+        settings: section `model` of the training config; by default that in the checkpoint. The latter may only name
+            classes of splitlearn and torch, and the loaders of splitlearn.deploy if that is imported; `config_of` reads
+            the settings of a trusted checkpoint.
 
     Raises:
-        FileNotFoundError: if there is no checkpoint.
+        FileNotFoundError: if the checkpoint does not exist.
         CheckpointError: if it cannot be read, was not written by the command line, or belongs to other settings.
-        ShortageError: if its own settings ask for more memory than there is.
-        UntrustedError: if its own settings are to be taken, and name other classes.
+        ShortageError: if its own settings need more memory than available.
+        UntrustedError: if its own settings name other classes.
     """
     content = read_checkpoint(path)
     if settings is None:
@@ -43,13 +43,13 @@ def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Li
         try:
             with bounded(content["state_dict"], path):
                 task = task_from(own)
-        except (OSError, ImportError):  # weights or a library that are not here
+        except (OSError, ImportError):  # missing weights or library
             raise
-        except Exception as error:  # a forged config may fail in any way
+        except Exception as error:  # forged configs may raise anything
             if shortage(error) == "memory":
                 raise ShortageError(
-                    f"the settings in {path} ask for more memory than there is ({_innermost(error)}): make room, or "
-                    "take another checkpoint if these sizes cannot be right"
+                    f"the settings in {path} need more memory than available ({_innermost(error)}): free memory, or "
+                    "use another checkpoint if these sizes are wrong"
                 ) from error
             if of_machine(error):
                 raise
@@ -61,7 +61,7 @@ def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Li
 
 
 def _innermost(error: BaseException) -> str:
-    """Return what an error was caused by in the first place, without what jsonargparse has put around it."""
+    """Return the message of an error's first cause, without the wrappers of jsonargparse."""
     while error.__cause__ is not None and not isinstance(error, CheckpointError):
         error = error.__cause__
     return brief(error)

@@ -1,7 +1,7 @@
 """Errors as one clear sentence.
 
-What jsonargparse finds wrong is read from its text: for a value that may be of several types, it joins what speaks
-against each as text, and there is no exception to ask.
+The errors of jsonargparse are parsed from their text: for values of several possible types, it joins the errors of all
+types as text and keeps no exceptions.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from splitlearn.shortage import origins, shortage
 
 
 class UsageError(Exception):
-    """A command line or a config that cannot mean anything; its text is shown as it is."""
+    """An invalid command line or config; the message is shown unchanged."""
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """Return `, did you mean …?` with the nearest candidates, or nothing if none is near."""
+    """Return `, did you mean …?` with similar candidates, or nothing if there are none."""
     near = difflib.get_close_matches(word, sorted(set(candidates)), n=3, cutoff=0.6)
     return f", did you mean {' or '.join(near)}?" if near else ""
 
@@ -35,11 +35,11 @@ NOT_IN_MODULE = re.compile(r"cannot import name '(\w+)' from '(splitlearn[\w.]*)
 
 
 def with_remedy_for_import(message: str, arguments: Iterable[str]) -> str:
-    """Return a message; one about a failed import also says where that which is missing lies.
+    """Return an error message; one about a failed import also names the location of the missing module.
 
     Args:
-        message: of any error.
-        arguments: of the command line; what they name may need a module that lies beside a config.
+        message: any error message.
+        arguments: words of the command line; a missing module may be beside a config in them.
     """
     if name := NOT_IN_MODULE.search(message):
         before = f"{name[2]}.{name[1]}"
@@ -50,20 +50,18 @@ def with_remedy_for_import(message: str, arguments: Iterable[str]) -> str:
     top, *rooms = missing[1].split(".")
     if top == "splitlearn" and rooms:
         room = f"{top}.{rooms[0]}"
-        return f"{message}; import what it held from {MOVED.get(room, room)}"
+        return f"{message}; import its contents from {MOVED.get(room, room)}"
     for folder in {Path(word.split("=")[-1]).parent for word in arguments if word.endswith((".yaml", ".yml"))}:
         if (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file():
             return f"{message}; it lies in {folder}, not in the working directory: set PYTHONPATH={folder}"
     return message
 
 
-NO_SUBTYPE = (
-    "Does not validate against any of the Union subtypes"  # jsonargparse's wrapper around an object's own error
-)
+NO_SUBTYPE = "Does not validate against any of the Union subtypes"  # jsonargparse's wrapper of an object's error
 
 
 def one_sentence(error: BaseException) -> str:
-    """Return an error's message on one line; an error that is not meant for users is named by its class."""
+    """Return an error's message on one line; errors that are not meant for users begin with their class."""
     text = " ".join(str(error).split())
     if shortage(error) == "disk" and not type(error).__module__.startswith("splitlearn."):
         names = (getattr(each, "filename", None) for each in origins(error))
@@ -82,13 +80,13 @@ def one_sentence(error: BaseException) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """Return ` (FILE, line N)` of a user's own code that an error comes from, or nothing if there is none.
+    """Return ` (FILE, line N)` of the user's code that raised an error, or nothing if there is none.
 
-    Own code is what lies neither in splitlearn nor where Python and packages are installed.
+    User's code is outside of splitlearn and of the folders of Python and installed packages.
     """
     chain = list(origins(error))
     if any(isinstance(each, SyntaxError) for each in chain):
-        return ""  # which tells file and line by itself
+        return ""  # the message has file and line already
     for each in chain:
         own = [step for step in traceback.extract_tb(each.__traceback__) if _is_own(step.filename)]
         if own:
@@ -125,11 +123,11 @@ REQUIRED = re.compile(r"the following arguments are required: (.*)")
 
 
 def shorten_parser_error(text: str, options: Iterable[str] = ()) -> str:
-    """Return what jsonargparse found wrong, without the way by which it got there.
+    """Return a jsonargparse error reduced to its cause.
 
     Args:
-        text: its message: nested, up to forty lines long.
-        options: legal names at the outermost level.
+        text: the nested message, up to forty lines long.
+        options: legal names at the top level.
     """
     text = " ".join(text.split())
     if unknown := UNKNOWN_KEY.search(text):
@@ -158,7 +156,7 @@ def shorten_parser_error(text: str, options: Iterable[str] = ()) -> str:
 
 
 def _parameters(path: str) -> list[str]:
-    """Return the parameters of a class or function that has been imported by now, those of base classes included."""
+    """Return the parameters of an imported class or function, base classes included."""
     module, _, name = path.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     owners = found.__mro__[:-1] if isinstance(found, type) else [found]
@@ -166,7 +164,7 @@ def _parameters(path: str) -> list[str]:
 
 
 def _class_names() -> list[str]:
-    """Return the classes that the imported rooms of splitlearn offer, and Lightning's and torch's commonest."""
+    """Return the public classes of imported splitlearn packages and of common Lightning and torch modules."""
     rooms = [module for path, module in list(sys.modules.items()) if path.startswith("splitlearn.")]
     rooms += [sys.modules[path] for path in LIBRARIES if path in sys.modules]
     return [name for room in rooms for name in getattr(room, "__all__", ()) if name[0].isupper()]

@@ -1,4 +1,4 @@
-"""What watches a metric watches it the right way round."""
+"""Check that callbacks monitor metrics with the right mode (min or max)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from splitlearn.tasks.monitors import better_mode
 
 
 def check_monitors(trainer: Any, checkpoint: Any = None) -> None:
-    """Refuse checkpoints that would keep the worst epoch, and callbacks that would take worse for better.
+    """Raise UsageError if checkpoints would keep the worst epoch, or a callback monitors with the wrong mode.
 
     Args:
-        trainer: its settings.
+        trainer: settings of the trainer.
         checkpoint: settings of ModelCheckpoint.
-
-    Raises:
-        UsageError: if there are such.
     """
     callbacks = trainer.get("callbacks") or []
     watchers = [("the checkpoint", "--checkpoint.mode {}", checkpoint)] if checkpoint is not None else []

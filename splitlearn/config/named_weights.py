@@ -1,4 +1,4 @@
-"""Weights that a config names and a checkpoint replaces."""
+"""Check of weights in a config against those in a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from splitlearn.tasks.loading import CONFIG_KEY, check_architecture
 def check_named_weights(
     task: LightningModule, settings: Mapping[str, Any], content: Mapping[str, Any], path: str | Path
 ) -> None:
-    """Refuse a checkpoint of a frozen network that is not the one whose weights a config names; else say what goes.
+    """Refuse a checkpoint with other frozen weights than the config; warn if other weights of the config are replaced.
 
     Args:
-        task: as the config builds it.
+        task: the task of the config.
         settings: the config's section `model`.
-        content: of the checkpoint.
-        path: of the checkpoint, for messages.
+        content: content of the checkpoint.
+        path: path of the checkpoint, for messages.
 
     Raises:
-        CheckpointError: if the frozen network would silently become another one, or the checkpoint does not fit at all.
+        CheckpointError: if frozen weights differ, or the checkpoint has another architecture.
     """
     flat = flat_settings({"model": settings})
     named = {name: value for name, value in flat.items() if name.endswith("weights") and isinstance(value, str)}
@@ -40,12 +40,12 @@ def check_named_weights(
     for name, tensor in frozen.items():
         if name in state and not torch.equal(tensor.detach().cpu(), state[name].to(tensor.dtype)):
             raise CheckpointError(
-                f"the frozen network in {path} has other weights than {', '.join(named.values())}, which the config "
-                "names and which it would replace: name those that it was trained with, or leave --ckpt_path out"
+                f"the frozen network in {path} has other weights than {', '.join(named.values())} in the config, and "
+                "would replace them: set the weights of its training in the config, or leave --ckpt_path out"
             )
     told = content.get(CONFIG_KEY)
     trained_with = flat_settings(told) if isinstance(told, Mapping) else {}
     for name, value in named.items():
         before = trained_with.get(name)
         if not frozen and isinstance(before, str) and before != value:
-            print(f"warning: {path} brings all weights, so that {name} {value} has no effect", file=sys.stderr)
+            print(f"warning: {path} contains all weights, so {name} {value} has no effect", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Options of a command: from the words of a command line to the arguments of a typed function."""
+"""Options of a command: command-line words to the arguments of a typed function."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ TRAINER_WORDS = ("--config", "--model", "--data", "--trainer", "--seed_everythin
 
 
 def run_function(function: Callable[..., None], arguments: list[str]) -> None:
-    """Call `function` with the options that follow the command's name.
+    """Call `function` with the options after the command's name.
 
-    A function with an argument `words` is given those that are meant for the trainer's config there.
+    If it has an argument `words`, it receives the options of the trainer's config there.
 
     Raises:
-        argparse.ArgumentError: if the options do not fit its signature.
+        argparse.ArgumentError: if the options do not fit the signature.
     """
     from jsonargparse import ArgumentParser
 
@@ -44,7 +44,7 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
 
 
 def _divide(options: Sequence[str], trainers_words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words that are meant for the trainer's config, with their values, and all others."""
+    """Return the options of the trainer's config with their values, and all other words."""
     trainers: list[str] = []
     others: list[str] = []
     mine = others
@@ -58,17 +58,17 @@ def _divide(options: Sequence[str], trainers_words: Sequence[str]) -> tuple[list
 def numbers(
     option: str, text: str | None, takes: str, kind: type[N], are_legal: Callable[[list[N]], bool] = lambda _: True
 ) -> list[N]:
-    """Return the numbers that an option lists, separated by commas.
+    """Return the comma-separated numbers of an option.
 
     Args:
-        option: its name, with dashes.
-        text: its value; None for an option that is not given, which lists none.
-        takes: what it takes, for the error.
+        option: name of the option, with dashes.
+        text: value of the option; None for an empty list.
+        takes: description of legal values, for the error.
         kind: int or float.
-        are_legal: whether the command can use these numbers, of which there is at least one.
+        are_legal: check of a non-empty list of numbers.
 
     Raises:
-        UsageError: if they are no numbers, or none that the command can use.
+        UsageError: if they are not numbers, or not legal.
     """
     if text is None:
         return []
@@ -82,11 +82,7 @@ def numbers(
 
 
 def make_folder(out: Path, file: bool = False) -> None:
-    """Make the folder that a command's --out names, or that the file which it names lies in.
-
-    Raises:
-        UsageError: if it cannot be made.
-    """
+    """Create the folder of a command's --out, or the parent folder if it is a file; raise UsageError on failure."""
     try:
         (out.parent if file else out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -94,10 +90,10 @@ def make_folder(out: Path, file: bool = False) -> None:
 
 
 def instance(option: str, path: str, room: ModuleType | None, base: type[T], **arguments: Any) -> T:
-    """Return a new object of the class at an import path; a name without dots is looked for in `room`.
+    """Return a new object of the class at an import path; a name without dots is searched in `room`.
 
     Raises:
-        UsageError: if there is no such class, or it does not take the arguments.
+        UsageError: if the class does not exist, or refuses the arguments.
     """
     module, _, name = current_path(path).rpartition(".")
     if not module and room is not None:
@@ -111,7 +107,7 @@ def instance(option: str, path: str, room: ModuleType | None, base: type[T], **a
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"--{option} {path} cannot be imported: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        owner = ".".join(base.__module__.split(".")[:2])  # where its room offers it
+        owner = ".".join(base.__module__.split(".")[:2])  # the package that exports it
         raise UsageError(
             f"--{option} takes the import path of a class derived from {owner}.{base.__name__}, got {path}"
         )

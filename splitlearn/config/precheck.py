@@ -1,4 +1,4 @@
-"""What can be seen wrong in a trainer command before the heavy imports."""
+"""Checks of trainer commands before the heavy imports."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ FLAGS = ("-h", "--help", "-c", "--print_config")
 
 
 def check_trainer_arguments(arguments: list[str]) -> None:
-    """Refuse unknown options, missing config files and unknown top-level keys at once.
+    """Check for unknown options, missing config files and unknown top-level keys.
 
     Args:
         arguments: command, then options.
 
     Raises:
-        UsageError: one sentence that names the word at fault and the nearest right one.
+        UsageError: one sentence with the wrong word and similar legal ones.
     """
     command, options = arguments[0], arguments[1:]
     if not options:
@@ -54,13 +54,13 @@ def check_trainer_arguments(arguments: list[str]) -> None:
 
 
 def _value(options: list[str], position: int) -> str:
-    """Return the value of an option, behind the equals sign or the next word; nothing if there is none."""
+    """Return the value of an option, after the equals sign or as the next word; nothing if there is none."""
     behind = "".join(options[position + 1 : position + 2])
     return options[position].partition("=")[2] or ("" if behind.startswith("-") else behind)
 
 
 def example(command: str) -> str:
-    """Return a command that runs, if the configs that it needs lie here."""
+    """Return an example of a command, with shipped configs if they exist in the working directory."""
     files = ("configs/trainer.yaml", "configs/quickstart.yaml")
     if not all(Path(file).is_file() for file in files):
         return ": --config FILE; those in the project's folder configs are examples"
@@ -85,12 +85,12 @@ def _check_config(path: Path) -> None:
 
 
 def _check_class_paths(settings: Any, path: Path) -> None:
-    """Refuse classes that are no words: what reads configs takes for granted that they are."""
+    """Check that all class paths are strings, as parsers of configs assume."""
     if isinstance(settings, dict):
         named = settings.get("class_path", "")
         if not isinstance(named, str):
             raise UsageError(
-                f"{path}: class_path takes the import path of a class, splitlearn.data.Digits say; got {named}"
+                f"{path}: class_path takes the import path of a class, e.g. splitlearn.data.Digits; got {named}"
             )
     if isinstance(settings, (dict, list)):
         for each in settings.values() if isinstance(settings, dict) else settings:

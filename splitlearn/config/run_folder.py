@@ -1,4 +1,4 @@
-"""Where a run lies, whatever logger it has: EXPERIMENT/version_N, with config, checkpoints and results."""
+"""Folder of a run, independent of its logger: EXPERIMENT/version_N with config, checkpoints and results."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from typing import Any
 from jsonargparse import Namespace
 
 CSV_LOGGER = "lightning.pytorch.loggers.CSVLogger"
-VERSIONED = ("CSVLogger", "TensorBoardLogger")  # these take the number of the run, and lie in its folder
+VERSIONED = ("CSVLogger", "TensorBoardLogger")  # loggers that use the number and the folder of the run
 SHARED = "SPLITLEARN_RUN_FOLDER"
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
 class RunFolderError(Exception):
-    """A run that would write where it must not or cannot; the message names the remedy."""
+    """A run must not or cannot write to its folder; the message names the remedy."""
 
 
 class RunFolder:
-    """The folder of one run and its checkpoints', which no other run writes to meanwhile.
+    """Folders of one run and of its checkpoints, locked against other runs.
 
-    Of a run's processes the first makes the folder; those that it starts read its name in the environment.
+    The first process of a run creates the folder; its child processes read the name from the environment.
 
     Attributes:
-        path: EXPERIMENT/version_N; it is there once `reserve` has been called.
-        checkpoints: where `fit` keeps its checkpoints.
-        is_first: whether this is the run's first process, as far as launchers tell.
+        path: EXPERIMENT/version_N; created by `reserve`.
+        checkpoints: folder of the checkpoints of `fit`.
+        is_first: whether this is the run's first process, by the launcher's environment variables.
     """
 
     def __init__(self) -> None:
@@ -42,18 +42,18 @@ class RunFolder:
         self._lock: int | None = None
 
     def reserve(self, trainer: Any) -> None:
-        """Make a new folder and let the loggers use it.
+        """Create a new folder and set it in the loggers.
 
         Args:
-            trainer: the trainer's settings, changed in place. A version that they name is taken unless there is such a
-                folder: it is of an earlier run.
+            trainer: settings of the trainer, changed in place. Their version is used unless its folder exists already,
+                from an earlier run.
 
         Raises:
-            RunFolderError: if no folder can be made there.
+            RunFolderError: if no folder can be created.
         """
         experiment = experiment_folder(trainer)
         if SHARED in os.environ and not self.is_first:
-            self.path = Path(os.environ[SHARED])  # what the first process has made
+            self.path = Path(os.environ[SHARED])  # created by the first process
         elif not self.is_first:
             self.path = next(path for path in _names(experiment, None) if not path.exists())
         else:
@@ -68,14 +68,14 @@ class RunFolder:
                 logger.init_args.version = int(number) if number.isdecimal() else self.path.name
 
     def keep_checkpoints(self, given: str | None, resumed: Path | None) -> None:
-        """Choose and lock the folder of checkpoints: those of a resumed run go on where they are.
+        """Choose and lock the folder of checkpoints; a resumed run keeps its folder.
 
         Args:
-            given: a folder that the settings name; one inside an earlier run of the experiment is not meant.
-            resumed: checkpoint that the run goes on from.
+            given: folder in the settings; ignored if it belongs to an earlier run of the experiment.
+            resumed: checkpoint that the run resumes from.
 
         Raises:
-            RunFolderError: if another run writes there, or has left checkpoints there.
+            RunFolderError: if another run writes to it, or has checkpoints in it.
         """
         going_on = None if resumed is None else resumed.parent
         if given is None or self._is_of_a_run(Path(given)):
@@ -95,24 +95,24 @@ class RunFolder:
             remains.unlink(missing_ok=True)
 
     def notes(self) -> list[str]:
-        """Return how a run of `fit` that was stopped can go on; nothing for other commands."""
+        """Return how to resume a stopped run of `fit`; nothing for other commands."""
         if self.checkpoints == Path():
             return []
         last = self.checkpoints / "last.ckpt"
         if not last.is_file():
-            return ["nothing was saved yet: the same command begins anew"]
+            return ["nothing was saved yet: the same command starts again"]
         with suppress(FileNotFoundError):
             if _same(newest_checkpoint(self.path.parent), last):
                 return [f"the same command with --ckpt_path last goes on from {last}"]
         return [f"the same command with --ckpt_path {last} goes on"]
 
     def release(self) -> None:
-        """Let others write, and leave no folder in which nothing lies."""
+        """Release the lock, and remove empty folders."""
         if not self.is_first or self.path == Path():
             return
         os.environ.pop(SHARED, None)
         for empty in (self.path / "checkpoints", self.path):
-            with suppress(OSError):  # it is not empty, or was never made
+            with suppress(OSError):  # not empty, or never created
                 empty.rmdir()
         if self._lock is not None:
             os.close(self._lock)
@@ -123,7 +123,7 @@ class RunFolder:
 
 
 def experiment_folder(trainer: Any) -> Path:
-    """Return where this experiment's runs lie: the logger's folder and name, or the trainer's root folder."""
+    """Return the folder of the experiment's runs: the logger's folder and name, or the trainer's root folder."""
     for logger in _loggers(trainer):
         if logger.init_args.get("save_dir"):
             return Path(logger.init_args.save_dir) / (logger.init_args.get("name") or "")
@@ -131,11 +131,7 @@ def experiment_folder(trainer: Any) -> Path:
 
 
 def newest_checkpoint(experiment: Path) -> Path:
-    """Return the last.ckpt below `experiment` that was written last.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
+    """Return the most recent last.ckpt below `experiment`; raise FileNotFoundError if there is none."""
     found = sorted(experiment.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise FileNotFoundError(f"no last.ckpt below {experiment}: nothing to resume, start without --ckpt_path")
@@ -143,7 +139,7 @@ def newest_checkpoint(experiment: Path) -> Path:
 
 
 def _make(experiment: Path, wanted: str | None) -> Path:
-    """Make a folder that was not there: whoever asks at the same time gets another one."""
+    """Create a new folder; concurrent processes get different ones."""
     try:
         experiment.mkdir(parents=True, exist_ok=True)
         for path in _names(experiment, wanted):
@@ -168,7 +164,7 @@ def _names(experiment: Path, wanted: str | None) -> Iterator[Path]:
 
 
 def _named_version(trainer: Any) -> str | None:
-    """Return the folder that the settings name for a run, if they do."""
+    """Return the folder of a run in the settings, if set."""
     for logger in _loggers(trainer):
         version = logger.init_args.get("version")
         if logger.class_path.endswith(VERSIONED) and version is not None:
@@ -177,16 +173,16 @@ def _named_version(trainer: Any) -> str | None:
 
 
 def _locked(folder: Path) -> int:
-    """Return a lock on a folder, which the system lets go when this process ends, however it does."""
+    """Return a lock on a folder, which the system releases when this process ends."""
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
         raise RunFolderError(
-            f"another process writes to {folder}: wait for its end, or start a run of its own without --ckpt_path"
+            f"another process writes to {folder}: wait for its end, or start a new run without --ckpt_path"
         ) from None
-    except OSError:  # a file system that locks no folders
+    except OSError:  # a file system without locks on folders
         pass
     return lock
 

@@ -1,4 +1,4 @@
-"""Data that a checkpoint is tested on, beside those that it was trained with."""
+"""Check of test data against the training data of a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from splitlearn.tasks.loading import CLASSES_KEY, CONFIG_KEY
 
 
 def check_same_data(data: Any, settings: Any, content: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse to test on images that a checkpoint was trained on; warn of classes with other names.
+    """Refuse to test on training images of a checkpoint; warn of different class names.
 
     Args:
-        data: as the config builds it; others than an `ImageDataModule` tell nothing and are not compared.
+        data: the data module of the config; only an `ImageDataModule` is compared.
         settings: the config's section `data`.
-        content: of the checkpoint.
-        path: of the checkpoint, for messages.
+        content: content of the checkpoint.
+        path: path of the checkpoint, for messages.
 
     Raises:
-        CheckpointError: if training and test images are drawn from the same ones, and by other settings than then.
+        CheckpointError: if training and test sets are drawn from the same images with different settings.
     """
     if not isinstance(data, ImageDataModule):
         return

@@ -1,4 +1,4 @@
-"""`--model.help` and `--data.help` without a class: that of the config, or which classes there are."""
+"""`--model.help` and `--data.help` without a class: help on the config's class, or a list of classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECTIONS = ("model", "data")
 
 
 def bare_help(options: Sequence[str]) -> str | None:
-    """Return the section of whose help no class is named, `model` or `data`; None if there is no such option."""
+    """Return the section, `model` or `data`, of a help option without a class; None if there is no such option."""
     for option, value in zip(options, [*options[1:], "--"], strict=True):
         section = option.removeprefix("--").removesuffix(".help")
         if option == f"--{section}.help" and section in SECTIONS and value.startswith("-"):
@@ -22,7 +22,7 @@ def bare_help(options: Sequence[str]) -> str | None:
 
 
 def with_class(options: Sequence[str], section: str) -> list[str] | None:
-    """Return the options that ask for help on the class that they or their configs name; None if they name none."""
+    """Return options for help on the class in the options or their configs; None if there is none."""
     named: str | None = None
     for option, value in zip(options, [*options[1:], ""], strict=True):
         key, _, told = option.partition("=")
@@ -39,7 +39,7 @@ def _class_in(config: Path, section: str) -> str | None:
 
 
 def _class_of(content: Any, folder: Path) -> str | None:
-    """Return the class that a section names: in a mapping, as a file of its own, or by its path alone."""
+    """Return the class of a section: in a mapping, in a separate file, or as its import path."""
     if isinstance(content, str) and (folder / content).is_file():
         content = read_yaml(folder / content)
     named = content.get("class_path") if isinstance(content, dict) else content
@@ -47,7 +47,7 @@ def _class_of(content: Any, folder: Path) -> str | None:
 
 
 def list_classes(command: str, section: str) -> None:
-    """Print the classes that a section of a config may name, those of splitlearn."""
+    """Print splitlearn's classes for a section of a config."""
     from lightning import LightningDataModule, LightningModule
 
     from splitlearn import data, tasks
@@ -58,4 +58,4 @@ def list_classes(command: str, section: str) -> None:
         found = getattr(room, name)
         if isinstance(found, type) and issubclass(found, base) and not inspect.isabstract(found):
             print(f"  {room.__name__}.{name}\n      {(found.__doc__ or '').splitlines()[0]}")
-    print(f"\nsplitlearn {command} --{section}.help CLASS tells the settings of one.")
+    print(f"\nsplitlearn {command} --{section}.help CLASS shows the settings of one.")

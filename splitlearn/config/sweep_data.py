@@ -1,4 +1,4 @@
-"""What tells data and features of a sweep from others."""
+"""Identity of a sweep's data and of its cached features."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import torch
 
 from splitlearn.data import DataError, ImageDataModule
 from splitlearn.data.feature_cache import EXACT, MEASURED
-from splitlearn.deploy import answers, weights_id
+from splitlearn.deploy import sample_outputs, weights_id
 from splitlearn.models import CoderModel
 from splitlearn.outputs import init_args
 from splitlearn.tasks.predictions import image_names
 
-UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that change no feature
+UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that do not affect features
 
 
 def facts_of(data: Any) -> dict[str, Any] | None:
-    """Return what tells data from others: number of images, classes, and names of the first and last files.
+    """Return the identity of data: number of images, classes, and names of the first and last files.
 
     Args:
-        data: of the first point of a sweep.
+        data: data of the first point of a sweep.
 
     Returns:
-        None for data that cannot be read, and for those that do not tell.
+        None for unreadable data, and for other classes than `ImageDataModule`.
     """
     if not isinstance(data, ImageDataModule):
         return None
@@ -35,7 +35,7 @@ def facts_of(data: Any) -> dict[str, Any] | None:
         data.prepare_data()
         data.setup()
     except DataError:
-        return None  # their trials fail, and say why
+        return None  # the trials report the error
     facts: dict[str, Any] = {part: data.size(part) for part in ("train", "val", "test")}
     for part, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
         ends = image_names([0, facts[part] - 1], loader.dataset, None) if facts[part] else []
@@ -44,15 +44,15 @@ def facts_of(data: Any) -> dict[str, Any] | None:
 
 
 def feature_key(model: CoderModel, data: ImageDataModule, precision: str, views: int) -> str:
-    """Return a name for what a head makes of data: another one if weights, layers, cut, data or augmentation differ.
+    """Return a cache key for features of data: a check sum of weights, layers, cut, data and augmentation.
 
-    Files below `root` are told apart by their number, sizes and the time of the newest change.
+    Files below `root` are identified by their number, total size and the time of the latest change.
     """
     arguments = {k: v for k, v in init_args(data).items() if k not in UNTOUCHED}
     normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
     facts = [
         weights_id(model.net),
-        [f"{float(tensor.norm()):.4g}" for name, tensor in answers(model).items() if name.startswith("network.")],
+        [f"{float(t.norm()):.4g}" for name, t in sample_outputs(model).items() if name.startswith("network.")],
         model.net.at,
         list(model.net.shapes),
         normalize,
@@ -68,7 +68,7 @@ def feature_key(model: CoderModel, data: ImageDataModule, precision: str, views:
 
 @cache
 def _signature(root: str) -> tuple[int, int, int]:
-    """Return number of files below a folder, their bytes, and when the newest was changed, in nanoseconds."""
+    """Return number and bytes of files below a folder, and the time of the latest change in nanoseconds."""
     found = [entry.stat() for entry in Path(root).expanduser().rglob("*") if entry.is_file()] if root else []
     return len(found), sum(f.st_size for f in found), max((f.st_mtime_ns for f in found), default=0)
 

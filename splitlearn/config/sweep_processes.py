@@ -1,7 +1,7 @@
-"""Trials whose trainers have several processes: `python -m splitlearn.config.sweep_processes` runs one of them.
+"""Trials with several training processes: `python -m splitlearn.config.sweep_processes` runs one trial.
 
-For a strategy such as ddp, Lightning runs the command of the first process once more for each of the others. In a
-worker of a sweep, that command would be the sweep's; so such a trial gets a command of its own.
+For strategies such as ddp, Lightning starts further processes with the command of the first one. In a sweep's worker
+this would be the command of the sweep, so such a trial needs its own command.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ POINT, METRICS = "point.json", "metrics.json"
 
 @dataclass(frozen=True)
 class SweepTrial:
-    """Runs points of a space as `ConfigTrial` does: in this process, or, if several train one, under a command for it.
+    """Runs a `ConfigTrial` in this process, or with its own command if it trains with several processes.
 
     Attributes:
-        trial: what to run.
+        trial: the trial to run.
     """
 
     trial: ConfigTrial
@@ -45,7 +45,7 @@ class SweepTrial:
         """Fit, measure and export one point; return its metrics.
 
         Raises:
-            RuntimeError: with what the first process that failed has to say.
+            RuntimeError: with the error of the first failed process.
             TrialLost: if a process was killed.
         """
         settings = self.trial.parse(values)
@@ -70,10 +70,10 @@ class SweepTrial:
 
 
 def main() -> None:
-    """Run the trial that the environment tells, as one of its processes."""
+    """Run the trial in the environment variables, as one of its processes."""
     end_with(int(os.environ[PARENT]))
-    os.environ[PARENT] = str(os.getpid())  # for processes that Lightning starts from here
-    sys.argv[0] = "splitlearn"  # the sweep's own command, which results tell
+    os.environ[PARENT] = str(os.getpid())  # for further processes of Lightning
+    sys.argv[0] = "splitlearn"  # the sweep's command, for records in results
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     folder, rank = Path(os.environ[FOLDER]), os.environ.get("LOCAL_RANK", "0")
     point = json.loads((folder / POINT).read_text())
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def _is_of_another(error: Exception) -> bool:
-    """Return whether an error tells that another process is gone: gloo has no class for it."""
+    """Return whether an error is due to the end of another process; gloo has no class for it."""
     return isinstance(error, DistError) or "gloo" in str(error)
 
 

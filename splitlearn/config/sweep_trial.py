@@ -1,4 +1,4 @@
-"""One trial of a sweep: a config with some parameters set, fitted, measured and exported; tested if it is chosen."""
+"""One trial of a sweep: a config with some parameters set, fitted, measured and exported; tested if selected."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
 
 @contextmanager
 def _wandb_run_of_its_own() -> Iterator[None]:
-    """End the run that wandb has begun meanwhile, or it would take what the next trial logs too."""
+    """End the wandb run of a trial, which would otherwise also receive the logs of the next trial."""
     status = 1
     try:
         yield
@@ -45,15 +45,15 @@ def _wandb_run_of_its_own() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ConfigTrial:
-    """Runs points of a space over a config of `splitlearn fit`; processes of a sweep are given it.
+    """Runs points of a space over a config of `splitlearn fit`; can be sent to other processes.
 
     Attributes:
-        words: of a command line: `--config FILE …`, and settings that all trials share.
-        out: folder of the sweep; each trial gets trials/NNN in it.
-        name: of the sweep: wandb's group.
-        features: folder for features of frozen heads; None passes images through the head in every epoch.
-        precision: of cached features.
-        views: how often each training image is augmented for the cache.
+        words: command-line words: `--config FILE …`, and common settings of all trials.
+        out: folder of the sweep, with a folder trials/NNN for each trial.
+        name: name of the sweep, and wandb's group.
+        features: folder for cached features of frozen heads; None to run the head in every epoch.
+        precision: precision of cached features.
+        views: number of augmented versions of each training image in the cache.
     """
 
     words: tuple[str, ...]
@@ -69,11 +69,10 @@ class ConfigTrial:
 
     @_wandb_run_of_its_own()
     def run(self, number: int, settings: Namespace) -> dict[str, float]:
-        """Do so with the settings of a point; where several processes train, the first alone measures and exports.
+        """Run a point with parsed settings; only the first of several training processes measures and exports.
 
-        What is returned as `val/…` was measured with real payloads on the images that are held out from training; what
-        only a validation while training logs, such as the estimate `val/estimated_bits`, is that of the last one. Test
-        images are not looked at.
+        Metrics `val/…` are measured with real payloads on validation images. Metrics that only the validation during
+        training logs, such as the estimate `val/estimated_bits`, are those of its last epoch. Test images are not used.
         """
         config = self._prepared(number, settings)
         task, data, trainer = self._built(settings)
@@ -100,18 +99,15 @@ class ConfigTrial:
         return metrics
 
     def test(self, number: int, values: Mapping[str, Value], metrics: Mapping[str, float]) -> dict[str, float]:
-        """Test a point that has been run; put what is found, `test/…`, beside its metrics in results.json and export.
+        """Test a finished point; return the metrics `test/…`, and add them to its results.json and export.
 
         Args:
-            number: of the point.
-            values: of its parameters.
-            metrics: what its trial has measured.
-
-        Returns:
-            What the test has found.
+            number: number of the point.
+            values: values of its parameters.
+            metrics: metrics of its trial.
 
         Raises:
-            FileNotFoundError: if its weights are not here.
+            FileNotFoundError: if its weights are not on this machine.
         """
         settings = self.parse(values)
         config = self._prepared(number, settings)
@@ -123,15 +119,15 @@ class ConfigTrial:
         return found
 
     def is_here(self, number: int) -> bool:
-        """Return whether a point was run on this machine, or its files were brought here."""
+        """Return whether the weights of a point are on this machine."""
         return (self.folder(number) / WEIGHTS).is_file()
 
     def folder(self, number: int) -> Path:
-        """Return where a point's files lie."""
+        """Return the folder of a point."""
         return self.out / "trials" / f"{number:03}"
 
     def _prepared(self, number: int, settings: Namespace) -> dict[str, Any]:
-        """Make the settings of a point those of its trial, and return its whole config."""
+        """Adapt the settings of a point to a trial, in place, and return the whole config."""
         quieten()
         folder = self.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +138,7 @@ class ConfigTrial:
         return plain(settings)
 
     def _built(self, settings: Namespace) -> tuple[Any, Any, Any]:
-        """Return task, data and trainer; a trial and the test of it build the same."""
+        """Return task, data and trainer, equal for a trial and its test."""
         seed_everything(seed_of(settings), verbose=False)
         built = instantiated(settings)
         return built.model, self.data_of(built.model.model, built.data), built.trainer
@@ -158,10 +154,10 @@ class ConfigTrial:
         """Return the settings of a point.
 
         Raises:
-            UsageError: if a parameter's path or value does not fit the config, a trial would need other
-                machines or forked processes, or watch a metric the wrong way round.
+            UsageError: if a parameter's path or value does not fit the config, or a trial would need several machines
+                or forked processes, or monitors a metric with the wrong mode.
         """
-        # in one word, since a value may begin with a minus
+        # name and value in one word, because a value may begin with a minus
         settings = parsed([*self.words, *(f"--{name}={value}" for name, value in values.items())])
         if settings.trainer.num_nodes > 1:
             raise UsageError("a trial runs on one machine, several share the sweep: leave --trainer.num_nodes at 1")
@@ -179,25 +175,25 @@ class ConfigTrial:
         return built.model, built.data
 
     def first(self, points: Sequence[Mapping[str, Value]]) -> tuple[LightningModule, Any]:
-        """Return task and data of the first point that can be built; those that cannot are trials that fail.
+        """Return task and data of the first point that can be built; points that cannot will be failed trials.
 
         Raises:
-            UsageError: if the space does not fit the config, or none of the points can be built.
+            UsageError: if the space does not fit the config, or no point can be built.
         """
         reason: Exception | None = None
         for values in points:
             self.parse(values)
             try:
                 return self.build(values)
-            except Exception as error:  # whatever a constructor raises
+            except Exception as error:  # constructors may raise anything
                 reason = error
         raise UsageError(f"none of the points drawn can be built: {one_sentence(reason or ValueError())}") from reason
 
     def data_of(self, model: Any, data: Any) -> Any:
-        """Return the data that a trial trains on: cached features, computed if they are not there, or the data given.
+        """Return the training data of a trial: cached features, computed if missing, or `data` without a cache.
 
         Raises:
-            UsageError: if there is to be a cache, and the model has no frozen head or the data no images.
+            UsageError: if a cache is set, but the model has no frozen head or the data are not images.
         """
         if self.features is None:
             return data
@@ -217,7 +213,7 @@ class ConfigTrial:
 
 
 def _measured(settings: Namespace, task: LightningModule, data: LightningDataModule, prefix: str) -> dict[str, float]:
-    """Return what a test of some images finds, as `prefix…`, in one process: shared out evenly, some count twice."""
+    """Return the metrics of a test as `prefix…`; in one process, because several would count some images twice."""
     settings = settings.clone()
     settings.trainer.logger = False
     trainer: Any = trainer_of(settings)
@@ -231,7 +227,7 @@ def _measured(settings: Namespace, task: LightningModule, data: LightningDataMod
 
 
 def _name_loggers(trainer: Any, folder: Path, group: str) -> None:
-    """Make loggers write into a trial's folder; those that know groups are told the sweep's name."""
+    """Set a trial's folder in its loggers, and the sweep's name as group of wandb."""
     loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
     for logger in loggers:
         if not hasattr(logger, "init_args"):

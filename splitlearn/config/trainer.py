@@ -1,4 +1,4 @@
-"""LightningCLI, configured."""
+"""Configuration of LightningCLI."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ConfigInCheckpoint(SaveConfigCallback):
         self.settings = settings
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Agree on the first process's folder, and save there."""
+        """Share the first process's folder with all processes, and save there."""
         self.run.path = Path(trainer.strategy.broadcast(str(self.run.path)))
         super().setup(trainer, pl_module, stage)
 
@@ -67,7 +67,7 @@ class ConfigInCheckpoint(SaveConfigCallback):
             temporary.write_text(yaml.safe_dump(self.settings, sort_keys=False))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at what was restored, whatever task it is."""
+        """Remove paths of another run from restored callbacks."""
         forget_others_files(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -79,10 +79,10 @@ class ConfigInCheckpoint(SaveConfigCallback):
 
 
 class SplitCLI(LightningCLI):
-    """Checkpoints that survive a kill, `--ckpt_path last` that finds them, and results.json after a test.
+    """LightningCLI with crash-safe checkpoints, `--ckpt_path last`, and results.json after a test.
 
     Args:
-        run: is given the folder of this run.
+        run: folder of this run.
     """
 
     def __init__(self, run: RunFolder) -> None:
@@ -110,14 +110,11 @@ class SplitCLI(LightningCLI):
         return {command: LightningCLI.subcommands()[command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Make the best checkpoints a section of their own; the newest is always kept, as last.ckpt."""
+        """Add a section for the best checkpoints; the latest is always kept as last.ckpt."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Refuse a damaged checkpoint, and a metric watched the wrong way round, before anything is built.
-
-        Class paths of earlier versions are replaced by those of today.
-        """
+        """Parse with current class paths; check monitored metrics and the checkpoint before anything is built."""
         self.config = parser.parse_args(with_current_paths(sys.argv[1:]))
         if self.config.subcommand == "fit":
             check_monitors(self.config.fit.trainer, self.config.fit.checkpoint)
@@ -126,16 +123,16 @@ class SplitCLI(LightningCLI):
             check_layout(read_checkpoint(path), path)
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the config alone: LightningCLI would let what a checkpoint calls hyper-parameters replace it."""
+        """Do nothing: LightningCLI would replace the config by hyper-parameters of the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
-        """Choose the run folder; resolve `--ckpt_path last`. A resumed run keeps its checkpoints where they are."""
+        """Choose the run folder and resolve `--ckpt_path last`; a resumed run keeps its folder of checkpoints."""
         config = self.config[self.subcommand]
-        config.checkpoint.save_last = False  # LastCheckpoint does so
+        config.checkpoint.save_last = False  # done by LastCheckpoint
         if config.get("ckpt_path") == "last":
             config.ckpt_path = str(newest_checkpoint(experiment_folder(config.trainer)))
         if self.subcommand == "predict":
-            config.return_predictions = False  # they are written, and not kept
+            config.return_predictions = False  # they are written to a file
         resumed = self._resumed()
         self.settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         again = self.settings[self.subcommand] | ({"ckpt_path": None} if self.subcommand == "fit" else {})
@@ -147,7 +144,7 @@ class SplitCLI(LightningCLI):
             self.trainer_defaults["callbacks"][0].dirpath = os.path.realpath(self.run.checkpoints)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Leave out what saves checkpoints, if there are to be none; Lightning refuses both."""
+        """Remove checkpoint callbacks if checkpoints are disabled, as Lightning refuses the combination."""
         if config.get("enable_checkpointing") is False:
             ours: list[Callback] = self.trainer_defaults["callbacks"]
             self.trainer_defaults["callbacks"] = [each for each in ours if not isinstance(each, Checkpoint)]
@@ -155,7 +152,7 @@ class SplitCLI(LightningCLI):
         return super()._instantiate_trainer(config, callbacks)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Name the checkpoint if what it holds of a run cannot be restored, or fits no optimizer's step."""
+        """Name the checkpoint in errors if its state cannot be restored, or does not fit the optimizer."""
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
@@ -163,23 +160,23 @@ class SplitCLI(LightningCLI):
             if path is None or not _came_of_restoring(error):
                 raise
             raise CheckpointError(
-                f"{path} does not fit this run ({type(error).__name__}: {' '.join(str(error).split())[:300]}): use the "
-                "config that it was trained with, or an earlier one of the same folder"
+                f"{path} does not fit this run ({type(error).__name__}: {' '.join(str(error).split())[:300]}): use its "
+                "training config, or an earlier checkpoint of the same folder"
             ) from error
 
     def _resumed(self) -> Path | None:
-        """Return the checkpoint that `fit` goes on from.
+        """Return the checkpoint that `fit` resumes from.
 
         Raises:
-            UsageError: if a config names it: what a run has left, its config too, is overwritten on demand alone.
+            UsageError: if a config sets it: a resumed run overwrites files, so the command line must ask for it.
         """
         path = self.config[self.subcommand].get("ckpt_path")
         if self.subcommand != "fit" or path is None:
             return None
         if not any(word.split("=")[0] == "--ckpt_path" for word in sys.argv):
             raise UsageError(
-                f"a config names the checkpoint {path}: a run goes on only where the command line says so, --ckpt_path "
-                f"{path}; with --ckpt_path null a new one begins"
+                f"a config sets the checkpoint {path}: to resume a run, give --ckpt_path {path} on the command line; "
+                "to start a new one, --ckpt_path null"
             )
         return Path(path) if Path(path).is_file() else None
 
@@ -190,7 +187,7 @@ class SplitCLI(LightningCLI):
             check_same_draw(("seed", "val_size"), settings["data"], content, settings["ckpt_path"])
 
     def _load_checkpoint(self) -> dict[str, Any] | None:
-        """Return the content of the checkpoint that the settings name, once the model has taken its weights."""
+        """Load the weights of the checkpoint in the settings into the model, and return its content."""
         path = self.config[self.subcommand].get("ckpt_path")
         if path is None or path in ("best", "hpc", "registry"):
             return None
@@ -200,7 +197,7 @@ class SplitCLI(LightningCLI):
         return content
 
     def before_test(self) -> None:
-        """Likewise, compare the data with those of training, and warn of an untrained bottleneck."""
+        """Load and check the checkpoint, compare its data with the config's, and warn of an untrained bottleneck."""
         if (content := self._load_checkpoint()) is not None:
             settings = self.settings[self.subcommand]
             check_same_data(self.datamodule, settings["data"], content, settings["ckpt_path"])
@@ -212,12 +209,12 @@ class SplitCLI(LightningCLI):
     before_validate = before_test
 
     def before_predict(self) -> None:
-        """Likewise, and have the predictions written while all processes are there."""
+        """Prepare as for a test, and add the writer of predictions, which needs all processes."""
         self.before_test()
         self.trainer.callbacks.append(PredictionWriter(self.run.path))  # type: ignore[attr-defined]
 
     def after_test(self) -> None:
-        """Leave results.json in the run folder."""
+        """Write results.json to the run folder."""
         metrics = dict(self.trainer.callback_metrics)
         model = self.model.model
         sizes = model.complexity() if isinstance(model, CompressionModel) else None
@@ -228,13 +225,13 @@ class SplitCLI(LightningCLI):
             print(f"results: {write_results(self.run.path, metrics, self.settings, tested)}")
 
     def after_predict(self) -> None:
-        """Say where they are."""
+        """Print the path of the predictions."""
         if self.trainer.is_global_zero:
             print(f"predictions: {self.run.path / 'predictions.csv'}")
 
 
 def _came_of_restoring(error: Exception) -> bool:
-    """Return whether Lightning or an optimizer could not do with what a checkpoint holds, and says so unclearly."""
+    """Return whether Lightning or an optimizer failed on the content of a checkpoint with an unclear message."""
     steps = traceback.extract_tb(error.__traceback__)
     if (
         shortage(error)
@@ -248,11 +245,11 @@ def _came_of_restoring(error: Exception) -> bool:
 
 
 def run_trainer_command() -> None:
-    """Run the subcommand of LightningCLI that this process's command line names."""
+    """Run the LightningCLI subcommand of this process's command line."""
     quieten()
     run = RunFolder()
     if run.is_first:
-        os.environ[PARENT] = str(os.getpid())  # for processes that Lightning starts
+        os.environ[PARENT] = str(os.getpid())  # for further processes of Lightning
     try:
         SplitCLI(run)
     except Stopped as stop:
@@ -261,7 +258,7 @@ def run_trainer_command() -> None:
         raise
     except OSError as error:
         if shortage(error) == "disk" and error.filename is None:
-            error.filename = str(run.path)  # of a log, say
+            error.filename = str(run.path)  # for instance of a log
         raise
     finally:
         run.release()

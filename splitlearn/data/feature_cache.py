@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from splitlearn.data.base import ImageDataModule, leaves_one
 from splitlearn.data.images import DataError
-from splitlearn.files import told_size, write_json
+from splitlearn.files import size_text, write_json
 from splitlearn.outputs import Features
 
 Head: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
@@ -159,8 +159,8 @@ class _Writer:
         free = shutil.disk_usage(self.folder).free
         if needed + SPARE > free:
             raise DataError(
-                f"the features of {sum(images.values()):,} images take {told_size(needed)}, {self.folder} has "
-                f"{told_size(free)} and {told_size(SPARE)} are left free: free some, name another folder, keep them as "
+                f"the features of {sum(images.values()):,} images take {size_text(needed)}, {self.folder} has "
+                f"{size_text(free)} and {size_text(SPARE)} are left free: free some, name another folder, keep them as "
                 "uint8, or take fewer views"
             ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
 

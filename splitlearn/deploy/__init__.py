@@ -1,4 +1,4 @@
-"""What leaves the training machine: exported bottlenecks, banks of them, and calibrated quantizers."""
+"""Deployment files: exported bottlenecks, banks of them, and calibrated quantizers."""
 
 from splitlearn.deploy.bank import BankError, export_bank, load_bank, read_bank
 from splitlearn.deploy.bottleneck_file import (
@@ -11,7 +11,7 @@ from splitlearn.deploy.bottleneck_file import (
 from splitlearn.deploy.calibration import Calibration, CalibrationSettings, StretchTrial, calibrate, prediction_distance
 from splitlearn.deploy.early_exit_file import export_early_exit
 from splitlearn.deploy.export import Exported, NothingToExportError, export_model
-from splitlearn.deploy.identity import answers, weights_id
+from splitlearn.deploy.identity import sample_outputs, weights_id
 from splitlearn.deploy.record import write_record
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Exported",
     "NothingToExportError",
     "StretchTrial",
-    "answers",
     "calibrate",
     "export_bank",
     "export_bottleneck",
@@ -34,6 +33,7 @@ __all__ = [
     "prediction_distance",
     "read_bank",
     "read_export",
+    "sample_outputs",
     "weights_id",
     "write_record",
 ]

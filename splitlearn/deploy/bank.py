@@ -1,4 +1,4 @@
-"""One safetensors file that holds the bottlenecks of several rates, for one network."""
+"""Bank: one safetensors file with the bottlenecks of several rates for one network."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from splitlearn.deploy.bottleneck_file import (
     below,
     check_export,
     check_version,
-    contradictions_told,
     cut_for,
+    export_errors,
     read_export,
     read_manifest,
     rebuild,
@@ -35,28 +35,28 @@ SHARED = {"backbone": "network", "weights_id": "set of weights", "split": "cut",
 
 
 class BankError(ExportError):
-    """Exports that make no bank, because they are too many or belong to several networks or cuts."""
+    """The exports cannot form a bank: there are too many, or they belong to several networks or cuts."""
 
 
 Export = tuple[dict[str, Any], dict[str, Tensor]]
 
 
 def export_bank(exports: Sequence[str | Path], path: str | Path, score: str | None = None) -> Path:
-    """Write exported bottlenecks of one network and cut into one file, by rising bytes an image.
+    """Write exported bottlenecks of one network and cut into one file, in ascending order of bytes per image.
 
     Args:
-        exports: one to eight files that `export_bottleneck` wrote, with the metrics of a sweep's trial or of a test.
-        path: file to write; it appears whole or not at all.
-        score: metric that the rates are weighed by, the higher the better; by default val/accuracy if all exports tell
-            it, or else test/accuracy. The bytes an image are those of the same images.
+        exports: one to eight files of `export_bottleneck`, with the metrics of a sweep's trial or of a test.
+        path: file to write; it appears complete or not at all.
+        score: metric of quality, higher is better; by default val/accuracy if all exports have it, otherwise
+            test/accuracy. Bytes per image are taken from the same images.
 
     Returns:
         The path written.
 
     Raises:
-        FileNotFoundError: if an export is absent.
+        FileNotFoundError: if an export is missing.
         BankError: if there are none or more than eight, or they differ in network, weights, cut or normalization.
-        ExportError: if a file is no export, is damaged, or lacks these metrics.
+        ExportError: if a file is not an export, is damaged, or lacks these metrics.
     """
     if not 1 <= len(exports) <= TAGS:
         raise BankError(f"a bank holds 1 to {TAGS} bottlenecks, got {len(exports)}: choose among them")
@@ -74,7 +74,7 @@ def export_bank(exports: Sequence[str | Path], path: str | Path, score: str | No
         if not _equal(below("normalize.", tensors), below("normalize.", its_tensors)):
             raise BankError(f"{file} and {first} normalize images differently: a bank shares one normalization")
         if missing := {score, rate} - other.get("metrics", {}).keys():
-            raise ExportError(f"{file} does not tell {' and '.join(sorted(missing))}: export it with --results")
+            raise ExportError(f"{file} has no {' and '.join(sorted(missing))}: export it with --results")
     found.sort(key=lambda each: (each[1]["metrics"][rate], each[1]["metrics"][score]))
     content = {
         "format": BANK_FORMAT,
@@ -91,21 +91,21 @@ def export_bank(exports: Sequence[str | Path], path: str | Path, score: str | No
 def load_bank(
     path: str | Path, backbone: nn.Module, rate: int | None = None, budget: int | None = None
 ) -> VariableRateModel:
-    """Rebuild the models of a bank around one backbone, in eval mode.
+    """Rebuild the model of a bank around its backbone, in eval mode.
 
     Args:
-        path: file that `export_bank` or `splitlearn bank` wrote.
-        backbone: the network that the bottlenecks were trained in, with the same weights.
-        rate: number of the rate that the model compresses at, 0 for the lowest; by default that of the highest score.
-        budget: in place of a rate, the bytes that no payload may pass.
+        path: file of `export_bank` or `splitlearn bank`.
+        backbone: the network of the bottlenecks, with the same weights as in their training.
+        rate: number of the rate for `compress`, 0 for the lowest; by default that of the highest score.
+        budget: instead of a rate, the largest payload in bytes.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ExportError: if the file is no bank, is damaged, or belongs to another network or other weights.
+        ExportError: if the file is not a bank, is damaged, or belongs to another network or other weights.
         ValueError: if rate and budget are out of range or both given.
     """
     score, exports = read_bank(path)
-    with contradictions_told(path):
+    with export_errors(path):
         net = cut_for(exports[0][0], backbone, path)
         models = [rebuild(manifest, tensors, net) for manifest, tensors in exports]
         rate_name = rate_beside(score)
@@ -115,11 +115,11 @@ def load_bank(
 
 
 def read_bank(path: str | Path) -> tuple[str, list[Export]]:
-    """Return the score's name, and manifest and tensors of each rate's export, without building anything.
+    """Return the name of the score, and manifest and tensors of each rate's export, without building a model.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ExportError: if the file is no bank, is damaged, or is of another format.
+        ExportError: if the file is not a bank, is damaged, or has another format.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no bank at {path}; write one with splitlearn bank")
@@ -127,7 +127,7 @@ def read_bank(path: str | Path) -> tuple[str, list[Export]]:
     if not isinstance(content, dict) or content.get("format") != BANK_FORMAT:
         raise ExportError(f"{path} holds no bank: it was not written by splitlearn bank")
     check_version(content.get("format_version", 0), (BANK_VERSION,), "write the bank again", path)
-    with contradictions_told(path):
+    with export_errors(path):
         if not isinstance(content["score"], str):
             raise ExportError(f"{path} names no metric that its rates are weighed by: write the bank again")
         exports = [(manifest, below(f"{i}.", tensors)) for i, manifest in enumerate(content["rates"])]
@@ -143,16 +143,12 @@ def read_bank(path: str | Path) -> tuple[str, list[Export]]:
 
 
 def rate_beside(score: str) -> str:
-    """Return the name of the mean payload of the images that a score is of: `val/…`, or `test/…`."""
+    """Return the metric of bytes per image on the same images as a score: `val/…` or `test/…`."""
     return f"{'val' if score.startswith('val/') else 'test'}/{RATE}"
 
 
 def _figure(manifest: Mapping[str, Any], name: str) -> float:
-    """Return what was measured.
-
-    Raises:
-        TypeError: if it is no number, and no rate either if it is to be one.
-    """
+    """Return a metric of a manifest; raise TypeError if it is not a number, or a negative rate."""
     figure = manifest["metrics"][name]
     if type(figure) not in (int, float) or not abs(figure) < 2**63 or (name.endswith(RATE) and figure < 0):
         raise TypeError(f"{name} is {str(figure)[:40]}")

@@ -1,4 +1,4 @@
-"""One safetensors file that holds a bottleneck and says what it belongs to."""
+"""Export of a bottleneck: one self-describing safetensors file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec
-from splitlearn.deploy.identity import agree, answers, unordered_weights_id, weights_id
+from splitlearn.deploy.identity import agree, sample_outputs, unordered_weights_id, weights_id
 from splitlearn.deploy.parts import PartError, part_settings, rebuilt, rebuilt_module
 from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, crossing_shapes, split
 from splitlearn.models.images import like
@@ -29,13 +29,13 @@ from splitlearn.shortage import brief, of_machine
 from splitlearn.tasks.trust import may_be_named
 
 FORMAT = "splitlearn-bottleneck"
-FORMAT_VERSION = 3  # 2: quantizers and codecs for each tensor that crosses; 3: weights in their places, answers
+FORMAT_VERSION = 3  # 2: quantizers and codecs for each crossing tensor; 3: ordered weights, sample outputs
 READABLE = (2, 3)
-MOST_PIXELS = 2**24  # values of an image that an export can be for; a larger size is no image's
+MOST_PIXELS = 2**24  # largest number of values of an image in an export
 
 
 class ExportError(ValueError):
-    """A file that is no bottleneck export, is of another format, or belongs to another network."""
+    """The file is not a bottleneck export, has another format, or belongs to another network."""
 
 
 def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
@@ -43,15 +43,15 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
 
     Args:
         model: a trained model.
-        path: file to write; it appears whole or not at all.
-        metrics: what a test measured, e.g. `test/accuracy` and `test/bytes_per_image`, for whoever reads the manifest.
+        path: file to write; it appears complete or not at all.
+        metrics: metrics of a test for the manifest, e.g. `test/accuracy` and `test/bytes_per_image`.
 
     Returns:
         The path written.
 
     Raises:
-        AttributeError: if a part does not keep its constructor arguments under their own names.
-        ValueError: if the network trains too: the file would belong to a network that nobody has.
+        AttributeError: if a part does not keep its constructor arguments as attributes of the same names.
+        ValueError: if the network also trains: a bottleneck alone would not fit the original network.
     """
     path = Path(path)
     if not model.frozen:
@@ -61,7 +61,7 @@ def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str,
         tensors |= {f"codecs.{index}.{name}": torch.tensor(table) for name, table in codec.tables().items()}
     if model.normalize is not None:
         tensors |= {f"normalize.{name}": getattr(model.normalize, name).cpu() for name in ("mean", "std")}
-    tensors |= {f"answers.{name}": tensor for name, tensor in answers(model).items()}
+    tensors |= {f"answers.{name}": tensor for name, tensor in sample_outputs(model).items()}
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -88,13 +88,13 @@ def export_network(
     metrics: Mapping[str, float] | None = None,
     parts: Sequence[str] | None = None,
 ) -> Path:
-    """Write a network's weights into a safetensors file that `load_weights` and `weights: FILE` in a config read.
+    """Write a network's weights into a safetensors file for `load_weights` and `weights: FILE` in a config.
 
     Args:
         network: any network.
-        path: file to write; it appears whole or not at all.
-        metrics: what a test measured, for whoever reads the metadata.
-        parts: names of the modules whose weights are written, all that `replaced` needs of a student; None means all.
+        path: file to write; it appears complete or not at all.
+        metrics: metrics of a test, for the metadata.
+        parts: names of the modules to write, such as those of a student for `replaced`; None for all.
 
     Returns:
         The path written.
@@ -108,49 +108,51 @@ def export_network(
 
 @may_be_named
 def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
-    """Rebuild the split model of an export around its backbone; its payloads are byte-identical to the exporter's.
+    """Rebuild the split model of an export around its backbone; payloads are byte-identical to the exported model's.
 
     Args:
-        path: file that `export_bottleneck` wrote.
-        backbone: the network that the bottleneck was trained in, with the same weights.
+        path: file of `export_bottleneck`.
+        backbone: the network of the bottleneck, with the same weights as in its training.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ExportError: if the file is no export, is of another format, or belongs to another network or other weights.
+        FileNotFoundError: if the file does not exist.
+        ExportError: if the file is not an export, has another format, or belongs to another network or other weights.
     """
     manifest, tensors = read_export(path)
-    with contradictions_told(path):
+    with export_errors(path):
         return rebuild(manifest, tensors, cut_for(manifest, backbone, path))
 
 
 @contextmanager
-def contradictions_told(path: str | Path) -> Iterator[None]:
-    """Make an ExportError of whatever a manifest causes that lacks something, or contradicts its tensors or the cut."""
+def export_errors(path: str | Path) -> Iterator[None]:
+    """Turn all errors of an incomplete or contradictory manifest into ExportError, except for machine errors."""
     try:
         yield
     except ExportError:
         raise
     except PartError as error:
         raise ExportError(f"{path} cannot be used: {error}") from error
-    except Exception as error:  # a forged manifest may fail in any way
+    except Exception as error:  # forged manifests may raise anything
         if of_machine(error):
             raise
         raise ExportError(f"{path} is incomplete or contradicts itself: {brief(error)}") from error
 
 
 def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> Split:
-    """Return the backbone cut as the bottleneck of a manifest needs it.
+    """Return the backbone with the cut of a manifest.
 
     Raises:
         ExportError: if the file at `path` belongs to another network or other weights.
     """
     shape, at, owner = manifest["input_shape"], manifest["split"], manifest["backbone"]
     if not _is_shape(shape) or math.prod(shape) > MOST_PIXELS or not isinstance(at, str):
-        raise ExportError(f"{path} is for no image that there is: its input_shape is {str(shape)[:60]}")
+        raise ExportError(
+            f"{path} has an impossible input_shape {str(shape)[:60]} or split {str(at)[:60]}: export again"
+        )
     _check_shapes(manifest, backbone, path)
     try:
         net = split(backbone, at, tuple(shape))
-    except Exception as error:  # whatever another network makes of such images
+    except Exception as error:  # another network may raise anything on such images
         if of_machine(error):
             raise
         raise _of_another(manifest, path, error) from error
@@ -158,8 +160,8 @@ def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) 
     if found != manifest["weights_id"]:
         raise ExportError(
             f"{path} belongs to {owner} with weights {str(manifest['weights_id'])[:12]}, but this "
-            f"{net.name} has weights {found[:12]}: load that network with the weights that it was trained with, and "
-            "cast it, if at all, when the bottleneck is in it"
+            f"{net.name} has weights {found[:12]}: load the network with its original weights, and cast it only after "
+            "the bottleneck is loaded"
         )
     return net
 
@@ -169,16 +171,16 @@ def _is_shape(value: Any) -> bool:
 
 
 def _check_shapes(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> None:
-    """Compare the cut with the bottlenecks' shapes, without arithmetic: a forged size shows before it takes memory."""
+    """Compare the cut with the bottlenecks' shapes on the meta device, to refuse forged sizes before allocation."""
     try:
         shapes = [unit["init_args"]["shape"] for unit in manifest["bottlenecks"]]
-    except (KeyError, TypeError):  # bottlenecks of one's own
+    except (KeyError, TypeError):  # user-defined bottlenecks
         return
     empty: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), False) for p in backbone.parameters()}
     empty |= {id(buffer): buffer.to("meta") for buffer in backbone.buffers()}
     try:
-        outline = copy.deepcopy(backbone, empty).eval()  # without values, so that they are not copied
-    except Exception:  # a network that holds what cannot be copied, a lock say; the cut is compared in any case
+        outline = copy.deepcopy(backbone, empty).eval()  # on the meta device, without a copy of values
+    except Exception:  # a network that cannot be copied, with a lock for instance; the cut is compared later anyway
         return
     found = crossing_shapes(outline, manifest["split"], torch.empty(1, *manifest["input_shape"], device="meta"))
     if found is None:
@@ -191,14 +193,14 @@ def _check_shapes(manifest: Mapping[str, Any], backbone: nn.Module, path: str | 
 
 
 def _try_without_memory(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> None:
-    """Refuse images that a network refuses, by one that is the same number everywhere and so takes no memory."""
+    """Check an image size with a constant image, which takes no memory."""
     try:
         with evaluating(backbone), torch.no_grad():
             backbone(like(backbone).new_zeros(()).expand(1, *manifest["input_shape"]))
-    except Exception as error:  # whatever another network makes of such images
+    except Exception as error:  # another network may raise anything on such images
         if of_machine(error):
             raise
-        if "single memory location" not in str(error):  # of a network that writes to its image
+        if "single memory location" not in str(error):  # raised by networks that write to their input
             raise _of_another(manifest, path, error) from error
 
 
@@ -207,16 +209,16 @@ def _of_another(manifest: Mapping[str, Any], path: str | Path, error: Exception)
 
 
 def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Split) -> SplitModel:
-    """Return the model of a manifest and its tensors around a cut network, in eval mode and trained.
+    """Return the trained model of a manifest and its tensors around a cut network, in eval mode.
 
     Raises:
-        Exception: if it contradicts its tensors or the cut; call it within `contradictions_told`.
+        Exception: any error on a contradictory manifest; call it within `export_errors`.
     """
     units, quantizers, codecs = (list(manifest[name]) for name in ("bottlenecks", "quantizers", "codecs"))
     owners = [f"bottlenecks.{i}." for i in range(len(units))] + [f"quantizers.{i}." for i in range(len(quantizers))]
     owners += [f"codecs.{i}." for i in range(len(codecs))] + ["normalize.", "answers."]
     if strangers := [name for name in tensors if not name.startswith(tuple(owners))]:
-        raise PartError(f"its tensor {strangers[0][:60]} belongs to nothing that it describes")
+        raise PartError(f"its tensor {strangers[0][:60]} belongs to no part in its manifest")
     model = SplitModel(
         net,
         quantizer=[rebuilt_module(q, Quantizer, below(f"quantizers.{i}.", tensors)) for i, q in enumerate(quantizers)],
@@ -234,33 +236,33 @@ def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Spl
     ]
     if [tuple(unit.shape) for unit in found] != shapes:
         raise PartError(f"its bottlenecks take {[tuple(unit.shape) for unit in found]}, and {shapes} cross the cut")
-    model.coder.bottlenecks = nn.ModuleList(found)  # they are trained; `requires_grad_()` lets them go on
+    model.coder.bottlenecks = nn.ModuleList(found)  # without gradients; `requires_grad_()` allows further training
     model = model.to(like(net).device).eval()
     _check_coders(model)
     if manifest["format_version"] > 2:
-        _check_answers(model, below("answers.", tensors))
+        _check_sample_outputs(model, below("answers.", tensors))
     return model
 
 
-def _check_answers(model: SplitModel, expected: Mapping[str, Tensor]) -> None:
-    found, dtype = answers(model), like(model.net).dtype
+def _check_sample_outputs(model: SplitModel, expected: Mapping[str, Tensor]) -> None:
+    found, dtype = sample_outputs(model), like(model.net).dtype
     network, bottlenecks = (below(f"{part}.", found) for part in ("network", "bottlenecks"))
     if not agree(network, below("network.", expected), dtype):
         raise PartError(
-            f"this {model.net.name} has the weights of the network that it was trained in, but computes something else "
-            "from them (strides, dilations, activations, constants of its norms, its input): build it as it was then"
+            f"this {model.net.name} has the original weights but computes other outputs from them (strides, dilations, "
+            "activations, constants of norms, input): build it as it was in training"
         )
     if not agree(bottlenecks, below("bottlenecks.", expected), dtype):
         raise PartError(
-            "its bottleneck computes something else than the one that was exported, which has a state beside its "
-            "tensors and the arguments of its constructor: keep what it learns in parameters and persistent buffers, "
-            "what is set in arguments, and export it again"
+            "its bottleneck computes other outputs than the exported one, which has state outside its tensors and "
+            "constructor arguments: keep learnt state in parameters and persistent buffers, settings in arguments, and "
+            "export it again"
         )
 
 
 @torch.no_grad()
 def _check_coders(model: SplitModel) -> None:
-    """Send empty features through bottlenecks, quantizers and codecs: levels, tables and shapes must fit each other."""
+    """Pass zero features through bottlenecks, quantizers and codecs, to check that levels, tables and shapes fit."""
     device = like(model.net).device
     kinds = list(zip(model.net.shapes, model.net.dtypes, strict=True))
     latents = model.coder.latents([torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in kinds])
@@ -268,17 +270,17 @@ def _check_coders(model: SplitModel) -> None:
     for unit, latent, quantizer, codec in zip(units, latents, model.coder.quantizers, model.coder.codecs, strict=True):
         restored = cast("Bottleneck", unit).decoder(quantizer(latent).to(latent.dtype))
         if tuple(restored.shape[1:]) != unit.shape:
-            raise PartError(f"its bottleneck restores {tuple(restored.shape[1:])} in place of {unit.shape}")
+            raise PartError(f"its bottleneck restores {tuple(restored.shape[1:])} instead of {unit.shape}")
         symbols = quantizer.quantize(latent)[0][0].cpu().numpy()
         codec.decode(codec.encode(symbols, quantizer.levels), symbols.shape, quantizer.levels)
 
 
 def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return manifest and tensors of an export, without building anything.
+    """Return manifest and tensors of an export, without building a model.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ExportError: if the file is no export, is damaged, or is of another format.
+        FileNotFoundError: if the file does not exist.
+        ExportError: if the file is not an export, is damaged, or has another format.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no export at {path}; write one with splitlearn export or splitlearn calibrate")
@@ -288,10 +290,10 @@ def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def read_manifest(path: str | Path) -> tuple[Any, dict[str, Tensor]]:
-    """Return the manifest and the tensors of a safetensors file; the manifest is `{}` if there is none.
+    """Return manifest (`{}` if missing) and tensors of a safetensors file.
 
     Raises:
-        ExportError: if it is no safetensors file, is damaged, or its manifest is no JSON.
+        ExportError: if it is not a safetensors file, is damaged, or its manifest is not JSON.
     """
     try:
         metadata, tensors = read_tensors(path)
@@ -302,11 +304,7 @@ def read_manifest(path: str | Path) -> tuple[Any, dict[str, Tensor]]:
 
 
 def check_version(written: Any, read: Sequence[int], again: str, path: str | Path) -> None:
-    """Refuse a file of another format.
-
-    Raises:
-        ExportError: if `written` is none of the formats that are read; it names the remedy.
-    """
+    """Raise ExportError with a remedy if `written` is not among the readable formats `read`."""
     if type(written) is not int or written not in read:
         remedy = "upgrade it" if isinstance(written, (int, float)) and written > max(read) else again
         formats = " and ".join(map(str, read))
@@ -314,11 +312,7 @@ def check_version(written: Any, read: Sequence[int], again: str, path: str | Pat
 
 
 def check_export(manifest: Any, tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Refuse what `export_bottleneck` has not written, or not in this format, or what is damaged.
-
-    Raises:
-        ExportError: then; it names the file at `path`.
-    """
+    """Raise ExportError unless manifest and tensors are an undamaged bottleneck export of a readable format."""
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ExportError(
             f"{path} holds no bottleneck: it was not written by splitlearn export or splitlearn calibrate"
@@ -338,7 +332,7 @@ def tensors_id(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _parts(model: SplitModel) -> nn.ModuleDict:
-    """The modules whose tensors are exported."""
+    """Return the modules with exported tensors."""
     return nn.ModuleDict({"bottlenecks": model.coder.bottlenecks, "quantizers": nn.ModuleList(model.coder.quantizers)})
 
 
@@ -353,5 +347,5 @@ def _normalize(tensors: Mapping[str, Tensor], channels: int) -> Normalize | None
     mean, std = (tensors[name].flatten() for name in ("mean", "std"))
     fits = len(tensors) == 2 and {len(mean), len(std)} <= {1, channels}
     if not fits or not bool(mean.isfinite().all() & std.isfinite().all() & (std != 0).all()):
-        raise PartError(f"it normalizes by {mean.tolist()[:4]} and {std.tolist()[:4]}, which no image can be")
+        raise PartError(f"its normalization by {mean.tolist()[:4]} and {std.tolist()[:4]} is impossible")
     return Normalize(mean.tolist(), std.tolist())

@@ -1,4 +1,4 @@
-"""Quantizers and code tables for a network that is not retrained, learnt from a few images without labels."""
+"""Calibration of quantizers and code tables for a trained network, from a few images without labels."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """How quantizers and tables are made.
+    """Settings of a calibration.
 
     Attributes:
         levels: N of every quantizer.
         limits: rule for the clipping limits.
-        per_channel: limits and levels for each channel, instead of one set for a tensor.
-        stretches: factors on the distance of the limits to the mean that are tried. The one with the least distance of
-            the predictions + rate_weight · bits per element is taken.
-        rate_weight: what a bit an element is worth, in units of that distance.
-        entropy_weight: λ of the entropy-constrained design over the latents' variance; None keeps levels uniform.
+        per_channel: limits and levels for each channel, instead of one set per tensor.
+        stretches: candidate factors on the distance of the limits to the mean. The factor with the smallest distance
+            of predictions + rate_weight · bits per element is chosen.
+        rate_weight: weight of bits per element, in units of the distance of predictions.
+        entropy_weight: λ of the entropy-constrained design over the latents' variance; None for uniform levels.
         lengths: code lengths of that design.
-        codec: gets static tables, if it has any.
+        codec: codec to fit static tables for, if it has any.
 
     Raises:
         ValueError: if a number is out of range.
@@ -70,13 +70,13 @@ class CalibrationSettings:
 
 @dataclass(frozen=True)
 class StretchTrial:
-    """One stretch of the limits, as tried on the calibration images.
+    """Result of one stretch of the limits on the calibration images.
 
     Attributes:
         stretch: factor on the distance of the limits to the mean.
-        distance: of the predictions to those of the unsplit network, see `prediction_distance`.
-        bytes_per_image: mean bare code of all float tensors that cross, with the tables learnt from the same images.
-        bits_per_element: these over the elements.
+        distance: `prediction_distance` to the predictions of the unsplit network.
+        bytes_per_image: mean bare code of all crossing float tensors, with tables fitted to the same images.
+        bits_per_element: the same in bits per element of the latents.
         cost: distance + rate_weight · bits_per_element.
     """
 
@@ -89,13 +89,13 @@ class StretchTrial:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What calibration found.
+    """Result of a calibration.
 
     Attributes:
-        model: the given model with new quantizers and codecs; it shares network and bottlenecks with it.
-        trials: all stretches, in the given order.
-        chosen: the trial that `model` is made of.
-        images: how many images were looked at.
+        model: the given model with new quantizers and codecs; network and bottlenecks are shared.
+        trials: results of all stretches, in the given order.
+        chosen: the trial of `model`.
+        images: number of calibration images.
     """
 
     model: SplitModel
@@ -106,21 +106,21 @@ class Calibration:
 
 @torch.no_grad()
 def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) -> Calibration:
-    """Return the model with clipped quantizers and static tables learnt from images; labels are not needed.
+    """Return the model with clipped quantizers and static tables fitted to images without labels.
 
-    Limits never leave the range of the latents, so where a rule puts the lower one at the smallest latent, as at zero
-    after ReLU, stretching by 1 or more moves the upper limit alone.
+    Limits stay within the range of the latents. If a rule puts the lower limit at the smallest latent, such as zero
+    after ReLU, stretches of 1 or more move only the upper limit.
 
     Args:
-        model: in eval mode; its own quantizers and codecs are not looked at.
-        images: float `(B, 3, H, W)` in [0, 1], like those to come, but none of those to be tested on.
-        settings: see there.
+        model: a model in eval mode; its quantizers and codecs are not used.
+        images: float `(B, 3, H, W)` in [0, 1], representative but not from the test set.
+        settings: settings of the calibration.
 
     Raises:
         ValueError: if there are no images, latents hold NaN or infinity or one repeated value, the rule for limits does
-            not fit them, or predictions are not finite or of changing shapes.
+            not fit them, or predictions are not finite or differ in shape.
 
-    Reference: Cohen, Choi & Bajić 2020; the choice by predictions is ours.
+    Reference: Cohen, Choi & Bajić 2020; the choice by predictions is new here.
     """
     if not len(images):
         raise ValueError("there are no images to calibrate with: give at least one")
@@ -154,17 +154,17 @@ def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) 
 
 @torch.no_grad()
 def prediction_distance(prediction: Any, reference: Any) -> float:
-    """Return how far predictions are from others of the same images.
+    """Return the distance between two predictions for the same images.
 
-    For logits `(B, C)` it is the mean Kullback–Leibler divergence of the two softmaxes in nats. For any other output it
-    is the mean, over all channels of its float tensors, of the squared error over the channel's variance: of no unit.
+    For logits `(B, C)` it is the mean Kullback–Leibler divergence of the two softmaxes in nats. For other outputs it is
+    the mean squared error of each channel relative to its variance, averaged over all channels of float tensors.
 
     Args:
         prediction: output of a network: a tensor, or tensors in lists, tuples and dicts.
-        reference: likewise, of the same structure.
+        reference: reference output of the same structure.
 
     Raises:
-        ValueError: if there are no floats to compare, or those of the two differ in shape.
+        ValueError: if there are no floats to compare, or their shapes differ.
     """
     found, wanted = _floats(prediction), _floats(reference)
     if not wanted or [t.shape for t in found] != [t.shape for t in wanted]:
@@ -181,13 +181,13 @@ def prediction_distance(prediction: Any, reference: Any) -> float:
 
 
 def _floats(tree: Any) -> list[Tensor]:
-    """Return the float tensors of an output that hold more than one number."""
+    """Return the float tensors of an output with more than one element."""
     leaves = pytree.tree_leaves(tree)
     return [t.float() for t in leaves if isinstance(t, Tensor) and t.is_floating_point() and t.numel() > 1]
 
 
 def _variance(channels: Tensor) -> Tensor:
-    """Return the variance of each channel, or of all together if each is one number, of vectors for one image say."""
+    """Return the variance of each channel, or of all together if channels have a single element."""
     return channels.var(1) if channels.shape[1] > 1 else channels.var()
 
 
@@ -196,7 +196,7 @@ def _by_channel(tensor: Tensor) -> Tensor:
 
 
 def _distance(model: SplitModel, features: tuple[Tensor, ...]) -> float:
-    """Return the mean distance of the predictions through quantized latents to those from the features themselves."""
+    """Return the mean distance between predictions from quantized latents and from unquantized features."""
     total, count = 0.0, len(features[0])
     for start in range(0, count, BATCH):
         batch = tuple(t[start : start + BATCH] for t in features)
@@ -207,7 +207,7 @@ def _distance(model: SplitModel, features: tuple[Tensor, ...]) -> float:
 
 
 def _symbols(quantizer: Clipped, latents: Tensor) -> NDArray[np.uint8]:
-    """Return the symbols of all images, a batch at a time: searching needs many times their memory."""
+    """Return the symbols of all images, in batches because the search needs many times their memory."""
     return np.concatenate([quantizer.quantize(batch)[0].cpu().numpy() for batch in torch.split(latents, BATCH)])
 
 

@@ -1,4 +1,4 @@
-"""The weights of a network with exits in one safetensors file."""
+"""Export of a network with early exits: one safetensors file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from splitlearn.models.tensor_file import save_tensors
 
 
 def export_early_exit(model: EarlyExitModel, path: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
-    """Write network and exits into a safetensors file: `weights` of an `EarlyExitModel` at any cut behind them.
+    """Write network and exits into a safetensors file: `weights` of an `EarlyExitModel` with any cut behind the exits.
 
-    Static tables of codecs go with them; a model that is given the same codecs takes them over.
+    The file includes static tables of codecs; a model with the same codecs loads them.
 
     Args:
         model: a trained model.
-        path: file to write; it appears whole or not at all.
-        metrics: what a test measured, for whoever reads the metadata.
+        path: file to write; it appears complete or not at all.
+        metrics: metrics of a test, for the metadata.
 
     Returns:
         The path written.

@@ -1,4 +1,4 @@
-"""What can be exported of a model, and into which file of a folder."""
+"""Export of the trained part of any model into a folder."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from splitlearn.models import EarlyExitModel, InputModel, SplitModel
 
 
 class Exported(NamedTuple):
-    """A file and the part of a model that it holds."""
+    """An exported file and the part of the model in it."""
 
     path: Path
     part: nn.Module
 
 
 class NothingToExportError(ExportError):
-    """A model that has no part of its own to export."""
+    """The model has no part to export."""
 
 
 @singledispatch
 def export_model(model: nn.Module, folder: Path, metrics: Mapping[str, float]) -> Exported:
-    """Write what a model has trained into a folder: its bottlenecks, its network, or network and exits.
+    """Write the trained part of a model into a folder: bottlenecks, network, or network and exits.
 
-    A model of another kind is exported by a function that is registered with this one (`functools.singledispatch`).
+    For other kinds of models, register a function (`functools.singledispatch`).
 
     Args:
         model: a trained model.
-        folder: made if absent; the file in it is called after what it holds.
-        metrics: what a test measured, for whoever reads the file.
+        folder: created if missing; the file in it is named after its content.
+        metrics: metrics of a test, for the file's metadata.
 
     Raises:
-        NothingToExportError: if nothing of such a model can be exported.
+        NothingToExportError: if this kind of model has no export.
         ValueError: as `export_bottleneck`.
     """
     raise NothingToExportError(f"nothing of a {type(model).__name__} can be exported")

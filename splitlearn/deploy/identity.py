@@ -1,4 +1,4 @@
-"""How a file knows network and bottleneck: by their weights, and by what they make of one image."""
+"""Identity of network and bottleneck in an export: check sums of weights, and sample outputs for one image."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from splitlearn.models.images import like
 from splitlearn.models.modes import evaluating
 from splitlearn.models.tensor_file import bytes_of
 
-SAMPLES = 256  # of each tensor, at most: a kilobyte tells layers, strides and activations apart
+SAMPLES = 256  # largest number per tensor; enough to distinguish layers, strides and activations
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def weights_id(net: Split) -> str:
-    """Return a fingerprint of a network's weights: SHA-256 over its tensors, each in its place, whatever its name."""
+    """Return a fingerprint of a network's weights: SHA-256 over its tensors in order, independent of names."""
     found = hashlib.sha256()
     for tensor in _tensors(net.network()):
         found.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -30,22 +30,22 @@ def weights_id(net: Split) -> str:
 
 
 def unordered_weights_id(net: Split) -> str:
-    """Return the fingerprint that exports of format 2 hold: of the same tensors, wherever they sit."""
+    """Return the fingerprint of export format 2: independent of the order of tensors."""
     hashes = {hashlib.sha256(bytes_of(tensor)).digest() for tensor in _tensors(net)}
     return hashlib.sha256(b"".join(sorted(hashes))).hexdigest()
 
 
 @torch.no_grad()
-def answers(model: CoderModel) -> dict[str, Tensor]:
-    """Return samples of what a network and its bottlenecks make of one image that is the same everywhere.
+def sample_outputs(model: CoderModel) -> dict[str, Tensor]:
+    """Return sample outputs of a network and its bottlenecks for one fixed image.
 
-    Networks of the same weights differ in them if they differ in strides, dilations, activations, constants of their
-    norms, or in what they do to their input. Of a detector only what crosses the cut is looked at: its boxes follow
-    thresholds, which may be set. Quantizers are left out, since a rounding error may tip a symbol over.
+    They distinguish networks of equal weights with different strides, dilations, activations, constants of norms or
+    input processing. For detectors only crossing tensors are used, because boxes depend on adjustable thresholds.
+    Quantizers are left out, because rounding errors may change symbols.
 
     Returns:
-        Up to 256 values at equal distances of each tensor of real numbers: `network.N` of those that cross and of the
-        output, `bottlenecks.N` of latents and reconstructions.
+        Up to 256 evenly spaced values of each float tensor: `network.N` of crossing tensors and output, `bottlenecks.N`
+        of latents and reconstructions.
     """
     net, coder = model.net, model.coder
     weight = like(net)
@@ -61,7 +61,7 @@ def answers(model: CoderModel) -> dict[str, Tensor]:
 
 
 def agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype) -> bool:
-    """Whether two networks of a precision give the same answers, but for the last bits, in which machines differ."""
+    """Return whether sample outputs agree, up to rounding differences between machines."""
     if found.keys() != expected.keys():
         return False
     tolerance = math.sqrt(torch.finfo(dtype).eps)

@@ -1,4 +1,4 @@
-"""Bottlenecks, quantizers and codecs as a manifest describes them, and back: only classes that are known are made."""
+"""Bottlenecks, quantizers and codecs to and from their description in a manifest; only imported classes are built."""
 
 from __future__ import annotations
 
@@ -13,29 +13,26 @@ from splitlearn.discovery import loaded_classes, moved_path, public_path
 from splitlearn.outputs import init_args
 
 T = TypeVar("T")
-LARGEST = 2**31 - 1  # of a number in a manifest; none that means anything is larger
+LARGEST = 2**31 - 1  # largest valid number in a manifest
 
 
 class PartError(ValueError):
-    """A description of a part that no export has."""
+    """Invalid description of a part."""
 
 
 def part_settings(instance: object) -> dict[str, Any]:
     """Return class and arguments of a part, for a manifest."""
-    return {
-        "class_path": public_path(type(instance)),
-        "init_args": init_args(instance),
-    }
+    return {"class_path": public_path(type(instance)), "init_args": init_args(instance)}
 
 
 def rebuilt(description: Any, base: type[T]) -> T:
-    """Return the part that a manifest describes, new.
+    """Return a new part from its description in a manifest.
 
-    Its class is looked up among those under `base` that have been imported: a file imports nothing.
+    Its class must be an imported subclass of `base`: a file cannot cause an import.
 
     Raises:
-        PartError: if it describes none, or its class is not known.
-        Exception: what the class makes of its arguments.
+        PartError: if the description is invalid, or its class is not known.
+        Exception: any error of the class on its arguments.
     """
     cls, arguments = _read(description, base)
     return cls(**arguments)
@@ -44,19 +41,19 @@ def rebuilt(description: Any, base: type[T]) -> T:
 def rebuilt_module(
     description: Any, base: type[T], tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
 ) -> T:
-    """Return the module that a manifest describes, with its tensors and without gradients, in eval mode.
+    """Return a module from its description in a manifest, with its tensors, without gradients and in eval mode.
 
-    Of splitlearn's own classes an outline is made first, which takes no memory: forged sizes show in its tensors.
+    Classes of splitlearn are first built on the meta device, to detect forged sizes before memory is allocated.
 
     Args:
         description: `class_path` and `init_args`.
-        base: what its class must be derived from.
-        tensors: by name.
-        dtype: float type of the module; by default that of its class.
+        base: base class of the module.
+        tensors: tensors by name.
+        dtype: float dtype of the module; by default that of its class.
 
     Raises:
-        PartError: if it describes none, its class is not known, or these are not its tensors.
-        Exception: what the class makes of its arguments.
+        PartError: if the description is invalid, its class is not known, or the tensors do not fit.
+        Exception: any error of the class on its arguments.
     """
     cls, arguments = _read(description, base)
     if cls.__module__.startswith("splitlearn."):
@@ -81,7 +78,7 @@ def _read(description: Any, base: type[T]) -> tuple[type[T], dict[str, Any]]:
         )
     arguments = description.get("init_args", {})
     if not isinstance(arguments, dict) or not all(map(_is_plain, arguments.values())):
-        raise PartError(f"the arguments of {path} are no plain numbers and texts")
+        raise PartError(f"the arguments of {path} are not plain numbers and texts")
     return cls, arguments
 
 

@@ -1,4 +1,4 @@
-"""A record beside each weights file: where it comes from and how to tell that it is whole."""
+"""Record beside each weights file: its origin and check sum."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def write_record(weights: Path, metrics: Mapping[str, float], config: Any, licen
 
     Args:
         weights: the weights file.
-        metrics: what a test measured.
+        metrics: metrics of a test.
         config: settings of the training, data included, or the command that repeats it.
-        licence: licence of the weights, with the name of whose they are.
+        licence: licence of the weights, with the name of the owner.
     """
     record = {
         "file": weights.name,

@@ -1,4 +1,4 @@
-"""Networks that run without Lightning: any model cut in two, bottlenecks, and the composed line."""
+"""Models without Lightning: networks cut in two, bottlenecks, and complete compression models."""
 
 from splitlearn.models.bottlenecks.bottleneck import (
     Bottleneck,
@@ -8,7 +8,7 @@ from splitlearn.models.bottlenecks.bottleneck import (
     NormalizedSeparable,
 )
 from splitlearn.models.bottlenecks.redesigned_layer import RedesignedLayer1, replaced
-from splitlearn.models.coder import FeatureCoder, renamed
+from splitlearn.models.coder import FeatureCoder, rename_former_keys
 from splitlearn.models.complexity import Complexity, count_macs
 from splitlearn.models.cutting import (
     CutError,
@@ -110,7 +110,7 @@ __all__ = [
     "mobilenet_v2_cifar",
     "mobilenet_v2_same",
     "one_size",
-    "renamed",
+    "rename_former_keys",
     "replaced",
     "resnet8",
     "resnet20",

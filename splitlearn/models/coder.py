@@ -1,4 +1,4 @@
-"""The feature coder: all that stands between the tensors that cross a cut and the payload of an image."""
+"""Feature coder: conversion between the crossing tensors of a cut and payloads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from splitlearn.models.cutting import Split
 from splitlearn.models.images import like, typed
 from splitlearn.models.modes import evaluating
 from splitlearn.models.receive import codec_errors, dequantized, integers, too_many_pixels
-from splitlearn.models.send import check_lossless, codec_name, stored
+from splitlearn.models.send import check_lossless, codec_name, container_contents
 from splitlearn.outputs import init_args
 from splitlearn.quantizers import Quantizer
 
@@ -36,20 +36,20 @@ class FeatureCoder(nn.Module):
         payload ═ decode → symbols → dequantize → latent_hat → decoder → crossing tensors
 
     Each float tensor has a bottleneck, a quantizer and a codec; integer tensors (image sizes, say) cross as they are.
-    All of it goes into one payload per image. What is exported, put into a bank and packaged for a device is this.
+    Everything goes into one payload per image. Exports, banks and device packages contain this object.
 
     Args:
-        net: the cut network whose tensors cross; the coder refers to it, and holds none of its weights.
+        net: the cut network; referenced only, its weights are not part of the coder.
         quantizer: floats to symbols; one for all float tensors, or a list with one for each.
-        codec: symbols to bytes; likewise.
-        bottleneck: makes a bottleneck from the shape of the features; by default the features themselves are sent.
+        codec: symbols to bytes; one for all float tensors, or a list with one for each.
+        bottleneck: factory of bottlenecks, called with the shape of the features; by default features are sent as is.
 
     Attributes:
-        bottlenecks: one for each tensor that crosses, in their order.
-        codecs: one for each float tensor that crosses, in their order.
+        bottlenecks: one for each crossing tensor, in order.
+        codecs: one for each crossing float tensor, in order.
 
     Raises:
-        ValueError: if there are not as many quantizers or codecs as float tensors that cross.
+        ValueError: if the number of quantizers or codecs differs from the number of crossing float tensors.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class FeatureCoder(nn.Module):
         bottleneck: BottleneckFactory = Identity,
     ) -> None:
         super().__init__()
-        self._net = (net,)  # in a tuple, which makes it no part of this module: its weights belong to the model
+        self._net = (net,)  # a tuple, so that the network is not registered as a submodule
         self._known: tuple[list[nn.Module], list[FeatureShape]] | None = None
         floats = sum(dtype.is_floating_point for dtype in net.dtypes)
         self.quantizers = tuple(_one_each(quantizer, floats, "quantizers", net.at))
@@ -76,7 +76,7 @@ class FeatureCoder(nn.Module):
 
     @property
     def quantizers(self) -> tuple[Quantizer, ...]:
-        """One for each float tensor that crosses, in their order."""
+        """One for each crossing float tensor, in order."""
         return tuple(cast("list[Quantizer]", list(self._quantizers)))
 
     @quantizers.setter
@@ -84,20 +84,20 @@ class FeatureCoder(nn.Module):
         self._quantizers = nn.ModuleList(quantizers)
 
     def coded_by(self, quantizers: Sequence[Quantizer], codecs: Sequence[Codec]) -> Self:
-        """Return a coder with these quantizers and codecs that shares the bottlenecks with this one."""
+        """Return a coder with other quantizers and codecs and the same bottleneck objects."""
         coder = type(self)(self.net, list(quantizers), list(codecs))
         coder.bottlenecks = self.bottlenecks
         return coder.train(self.training)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return the crossing tensors as the tail is given them, without bytes; differentiable."""
+        """Return the reconstructed crossing tensors, the input of the tail, without making bytes; differentiable."""
         return self.restored(self.quantized(self.encoded(features)))
 
     def encoded(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return the latents of crossing tensors; integers are latents as they are.
+        """Return the latents of crossing tensors; integer tensors pass unchanged.
 
         Raises:
-            ValueError: if a bottleneck takes features of another shape.
+            ValueError: if features do not have the shape that a bottleneck needs.
         """
         for unit, tensor in zip(self._units(), features, strict=True):
             if not unit.takes_any_shape and tensor.shape[1:] != unit.shape:
@@ -108,22 +108,22 @@ class FeatureCoder(nn.Module):
         return [unit.encoder(tensor) for unit, tensor in zip(self._units(), features, strict=True)]
 
     def quantized(self, latents: Sequence[Tensor]) -> list[Tensor]:
-        """Return latents as they come back: floats quantized, with straight-through gradients; integers as they are."""
+        """Return quantized latents, with straight-through gradients; integer tensors pass unchanged."""
         quantizers = iter(self.quantizers)
         return [next(quantizers)(t) if t.is_floating_point() else t for t in latents]
 
     def restored(self, latents_hat: Iterable[Tensor]) -> tuple[Tensor, ...]:
-        """Return the crossing tensors that the decoders make of latents."""
+        """Return the crossing tensors that the decoders reconstruct from latents."""
         pairs = zip(self._units(), latents_hat, strict=True)
         return tuple(unit.decoder(typed(latent, self.net)) for unit, latent in pairs)
 
     def latents(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return the float latents of crossing tensors: what the quantizers are given."""
+        """Return the float latents of crossing tensors: the input of the quantizers."""
         return [t for t in self.encoded(features) if t.is_floating_point()]
 
     @property
     def latent_shapes(self) -> list[FeatureShape]:
-        """Shape of the latents of one image, one for each float tensor that crosses."""
+        """Shape of one image's latents, for each crossing float tensor."""
         shapes = zip(self.net.shapes, self.net.dtypes, strict=True)
         device = like(self.net).device
         with evaluating(self), torch.no_grad():
@@ -132,45 +132,40 @@ class FeatureCoder(nn.Module):
 
     @torch.inference_mode()
     def symbols(self, latents: Sequence[Tensor]) -> list[Tensor]:
-        """Return the uint8 symbols `(B, …)` of float latents: what the codecs are given."""
+        """Return the uint8 symbols `(B, …)` of float latents: the input of the codecs."""
         return [q.quantize(latent)[0] for q, latent in zip(self.quantizers, latents, strict=True)]
 
     @torch.inference_mode()
     def compress(self, features: Sequence[Tensor]) -> list[bytes]:
-        """Return one payload per image: a container for each tensor that crosses.
+        """Return one payload per image, with a container for each crossing tensor.
 
         Args:
             features: the crossing tensors, each `(B, …)`.
 
         Raises:
-            ValueError: if a latent holds NaN or infinity, or is larger than `decompress` takes.
+            ValueError: if a latent holds NaN or infinity, or is larger than `decompress` accepts.
         """
         latents = self.encoded(features)
         self._check_sent(latents)
-        columns = [stored(latent, quantizer) for latent, quantizer in zip(latents, self._quantized_by(), strict=True)]
+        columns = [container_contents(t, quantizer) for t, quantizer in zip(latents, self._quantized_by(), strict=True)]
         coder = self.payload_coder
         return [coder.pack(tensors) for tensors in zip(*columns, strict=True)]
 
     @torch.inference_mode()
     def decompress(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
-        """Return the tensors that the tail is given for a batch of payloads, each `(B, …)`.
-
-        Raises:
-            CodecError: as `latents_hat`.
-            ValueError: likewise.
-        """
+        """Return the reconstructed crossing tensors of a batch of payloads, each `(B, …)`; raises as `latents_hat`."""
         return self.restored(self.latents_hat(payloads))
 
     @torch.inference_mode()
     def latents_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
-        """Return the dequantized latents of a batch of payloads: bit for bit `quantized` of what was sent.
+        """Return the dequantized latents of a batch of payloads, bit for bit equal to the sender's `quantized`.
 
-        Whatever a payload claims is compared with what this coder can have sent before anything is decoded.
+        Shapes and sizes in a payload are checked against those that this coder can send before anything is decoded.
 
         Raises:
-            CodecError: if a payload is damaged, was written by another codec or quantizer, or cannot come from this
-                coder; or if the payloads are of images of different sizes.
-            ValueError: if there are no payloads, or one is no bytes.
+            CodecError: if a payload is damaged, comes from another coder, codec or quantizer, or payloads have
+                different image sizes.
+            ValueError: if there are no payloads, or one is not a bytes object.
         """
         if not payloads:
             raise ValueError("there are no payloads to decompress")
@@ -191,18 +186,14 @@ class FeatureCoder(nn.Module):
 
     @torch.inference_mode()
     def check_lossless(self, features: Sequence[Tensor]) -> None:
-        """Refuse codecs that give back other symbols than they were given.
-
-        Raises:
-            CodecError: if one does.
-        """
+        """Raise CodecError if a codec does not decode its own payload to the same symbols."""
         symbols = self.symbols(self.latents(features))
         for each, quantizer, codec in zip(symbols, self.quantizers, self.codecs, strict=True):
             for image in each.cpu().numpy():
                 check_lossless(codec, image, quantizer.levels)
 
     def complexity(self) -> Complexity:
-        """Return parameters and multiply–accumulates of the bottlenecks, for one image."""
+        """Return parameters and multiply–accumulates of the bottlenecks per image."""
         encoder_macs = decoder_macs = 0
         for unit in cast("list[Bottleneck]", list(copy.deepcopy(self.bottlenecks).to("meta").float().eval())):
             features = torch.zeros(1, *unit.shape, device="meta", dtype=torch.float32)
@@ -214,17 +205,14 @@ class FeatureCoder(nn.Module):
 
     @property
     def table_bytes(self) -> int:
-        """Size of what both sides must share beside weights: static tables of codecs, levels of calibrated quantizers.
-
-        It is sent once, with the weights; 0 if all tables ride in payloads.
-        """
+        """Size in bytes of static code tables and calibrated levels: sent once, beside the weights; not in payloads."""
         tables = [table for codec in dict.fromkeys(self.codecs) for table in codec.tables().values()]
         levels = [t for quantizer in dict.fromkeys(self.quantizers) for t in quantizer.state_dict().values()]
         return sum(int(t.nbytes) for t in [*tables, *levels])
 
     @property
     def context(self) -> int:
-        """What both sides must share besides codecs, as 32 bits: the cut, and the quantizers' settings and levels."""
+        """32-bit check sum of the cut and the quantizers' settings and levels, which both sides must share."""
         shared = [repr((self.net.name, self.net.at)).encode()]
         for quantizer in self.quantizers:
             shared.append(repr((type(quantizer).__qualname__, sorted(init_args(quantizer).items()))).encode())
@@ -233,12 +221,12 @@ class FeatureCoder(nn.Module):
 
     @property
     def payload_coder(self) -> PayloadCoder:
-        """What makes payloads of symbols, with the quantizers of this coder; it bounds shapes, but for detectors."""
+        """Conversion between symbols and payloads, with this coder's quantizers; bounds shapes except for detectors."""
         return self._payload_coder(self.quantizers)
 
     @property
     def numpy_half(self) -> PayloadCoder:
-        """What makes the same payloads of latents or symbols, and these of payloads, without torch."""
+        """Conversion between latents or symbols and the same payloads without torch."""
         return self._payload_coder([quantizer.grid or quantizer for quantizer in self.quantizers])
 
     def _payload_coder(self, quantizers: Sequence[Quantized]) -> PayloadCoder:
@@ -254,20 +242,20 @@ class FeatureCoder(nn.Module):
         return PayloadCoder(carriers, self.context, shapes, tuple(free), self.net.max_growth)
 
     def _quantized_by(self) -> list[Quantizer | None]:
-        """Return the quantizer of each tensor that crosses; None for integers."""
+        """Return the quantizer of each crossing tensor; None for integer tensors."""
         quantizers = iter(self.quantizers)
         return [next(quantizers) if dtype.is_floating_point else None for dtype in self.net.dtypes]
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return the codecs' static tables, so that a checkpoint holds all that its payloads need."""
+        """Return the codecs' static tables, which a checkpoint needs to decode its payloads."""
         tables = [{name: torch.from_numpy(np.array(t)) for name, t in codec.tables().items()} for codec in self.codecs]
         return {"codecs": list(map(codec_name, self.codecs)), "tables": tables}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take the tables of a checkpoint, unless this coder was given other codecs than those that were saved.
+        """Load the static tables of a checkpoint; they are ignored if this coder has different codecs.
 
         Raises:
-            ValueError: if the checkpoint is of an early version, which kept one codec for all tensors.
+            ValueError: if the checkpoint comes from an early version with a single codec for all tensors.
         """
         if "codecs" not in state:
             raise ValueError(
@@ -282,7 +270,7 @@ class FeatureCoder(nn.Module):
 
     @property
     def _known_shapes(self) -> list[FeatureShape]:
-        """Shape of each tensor that a payload of the example's size holds; computed once for these bottlenecks."""
+        """Shape of each tensor in a payload for the example's size; computed once per set of bottlenecks."""
         units = list(self.bottlenecks)
         if self._known is None or self._known[0] != units:
             latents = iter(self.latent_shapes)
@@ -292,18 +280,18 @@ class FeatureCoder(nn.Module):
         return self._known[1]
 
     def _check_detected(self, parts: Sequence[Part]) -> None:
-        """Raise CodecError unless the tensors of a detector's payload have shapes that this coder can have sent."""
+        """Raise CodecError unless the tensors of a detector's payload have shapes that this coder can send."""
         shapes = self._detected_shapes(parts[-1], self._known_shapes)
         for part, shape in zip(parts, shapes, strict=True):
             check_shape(part.shape, shape, [False] * len(shape), 1)
 
     def _detected_shapes(self, part: Part, known: Sequence[FeatureShape]) -> list[FeatureShape]:
-        """Return the shapes that go with the image sizes in a detector's payload, which must go with each other."""
+        """Return the tensor shapes for the image sizes in a detector's payload; raise CodecError if sizes conflict."""
         check_shape(part.shape, known[-1], [False] * len(known[-1]), 1)
         row = tuple(integers(part, self.net.dtypes[-1]).tolist())
         height, width = row[:2]
         if min(height, width) < 1:
-            raise CodecError(f"the payload tells of an image of {height}×{width} pixels: it is forged")
+            raise CodecError(f"the payload claims an image of {height}×{width} pixels: it is forged")
         if height * width > self.net.max_pixels:
             raise CodecError(too_many_pixels(height, width, self.net.max_pixels))
         with codec_errors(f"an image of {height}×{width} pixels"):
@@ -314,7 +302,7 @@ class FeatureCoder(nn.Module):
         return [shape if unit.takes_any_shape else fixed for unit, shape, fixed in own]
 
     def _check_sent(self, latents: Sequence[Tensor]) -> None:
-        """Raise ValueError if an edge server refuses tensors as large as these."""
+        """Raise ValueError if an edge server would refuse tensors of this size."""
         if self.net.by_image:
             for height, width in latents[-1][:, :2].tolist():
                 if height * width > self.net.max_pixels:
@@ -328,14 +316,14 @@ class FeatureCoder(nn.Module):
         return cast("list[Bottleneck]", list(self.bottlenecks))
 
 
-def renamed(state_dict: dict[str, Any], names: Iterable[str]) -> None:
-    """Give what a checkpoint of splitlearn 0.1 holds the names that it has now, in place.
+def rename_former_keys(state_dict: dict[str, Any], names: Iterable[str]) -> None:
+    """Rename the entries of a splitlearn 0.1 checkpoint to the current names, in place.
 
-    Then, bottlenecks, quantizers and tables were parts of the model itself, not of its coder.
+    In 0.1, bottlenecks, quantizers and tables were parts of the model itself, not of its coder.
 
     Args:
-        state_dict: of the checkpoint.
-        names: of what is to be loaded.
+        state_dict: state dict of the checkpoint.
+        names: current names of the entries to load.
     """
     for name in names:
         old = re.sub(r"(^|(?<=\.))coder\.", "", name, count=1)
@@ -344,12 +332,11 @@ def renamed(state_dict: dict[str, Any], names: Iterable[str]) -> None:
 
 
 def _weights_type(dtype: torch.dtype) -> torch.dtype | None:
-    """Return the type of a bottleneck's weights for features of a type; None for what has no weights."""
+    """Return the dtype of a bottleneck's weights for features of a dtype; None for integer features."""
     return dtype if dtype.is_floating_point else None
 
 
 def _one_each(parts: T | list[T], count: int, name: str, at: str) -> list[T]:
-    """Return one part for each of `count` tensors."""
     if not isinstance(parts, (list, tuple)):
         return [parts] * count
     if len(parts) != count:

@@ -1,4 +1,4 @@
-"""Arithmetic and parameters of layers, counted without values."""
+"""Parameters and multiply–accumulates of layers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True)
 class Complexity:
-    """What bottlenecks add to a network, for one image (Datta et al. 2022, Table III).
+    """Cost of bottlenecks per image (Datta et al. 2022, Table III).
 
     Attributes:
-        parameters: of encoders and decoders.
+        parameters: number of parameters of encoders and decoders.
         encoder_macs: multiply–accumulates on the device.
         decoder_macs: multiply–accumulates on the server.
     """

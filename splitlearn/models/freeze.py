@@ -1,4 +1,4 @@
-"""Keep a module as it is: in eval for good, and without gradients."""
+"""Freezing of modules: permanent eval mode and no gradients."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class StayInEval:
-    """Takes the place of a module's `train` method and leaves the module in eval mode.
+    """Replacement of a module's `train` method that leaves the module in eval mode.
 
-    An object rather than a method or a closure: copies and pickles of the module then get one that belongs to them.
-
-    Args:
-        module: the module that is to stay as it is.
+    An object rather than a closure, so that copies and pickles of the module refer to their own module.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -27,16 +24,10 @@ class StayInEval:
 
 
 def freeze(module: Module) -> Module:
-    """Freeze `module` in place: `train()` on it, or on what holds it, no longer wakes batch norm or dropout.
+    """Freeze `module` in place and return it: no gradients, and `train()` no longer has an effect.
 
-    Freezing by `requires_grad` alone would leave batch norm counting. The module's class, its names in state dicts and
-    its place in other modules stay what they are, because only `train` is replaced, on every module inside.
-
-    Args:
-        module: any module; its parameters need no gradient afterwards and drop the one they have.
-
-    Returns:
-        The same module.
+    Setting `requires_grad` alone would let batch norm update its statistics. Only the `train` method of every submodule
+    is replaced, so classes and state dict names stay the same. Gradients of parameters are dropped.
     """
     module.eval()
     for part in module.modules():
@@ -48,14 +39,7 @@ def freeze(module: Module) -> Module:
 
 
 def thaw(module: Module) -> Module:
-    """Undo `freeze` in place: `train()` works again, and floating-point parameters take gradients.
-
-    Args:
-        module: a module that was frozen; it stays in eval mode until somebody calls `train()`.
-
-    Returns:
-        The same module.
-    """
+    """Undo `freeze` in place and return the module, which stays in eval mode until `train()` is called."""
     for part in module.modules():
         if isinstance(part.__dict__.get("train"), StayInEval):
             del part.train
@@ -65,7 +49,7 @@ def thaw(module: Module) -> Module:
 
 
 def frozen_modules(module: nn.Module) -> list[str]:
-    """Return the names of all modules in `module`, itself included, that were frozen."""
+    """Return the names of all frozen modules in `module`, itself included."""
     return [
         name
         for name, part in module.named_modules(remove_duplicate=False)
@@ -74,7 +58,7 @@ def frozen_modules(module: nn.Module) -> list[str]:
 
 
 def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers of the frozen modules in `module`, by their names in its state dict."""
+    """Return parameters and buffers of all frozen modules in `module`, by their names in its state dict."""
     found: dict[str, Tensor] = {}
     for path in frozen_modules(module):
         part = module.get_submodule(path)

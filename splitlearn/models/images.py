@@ -1,4 +1,4 @@
-"""What networks are given: images, looked at before anything is computed from them."""
+"""Checks of input images before any computation."""
 
 from __future__ import annotations
 
@@ -11,25 +11,21 @@ from torch import Tensor, nn
 from splitlearn.outputs import BEYOND
 
 PICTURES = (1, 3)
-"""Channels of pictures; what other numbers of channels measure may have another range."""
+"""Numbers of channels of pictures; values of other images need not lie in [0, 1]."""
 
 
 def like(network: nn.Module) -> Tensor:
-    """Return a tensor of the device and the floating-point type that a network computes with."""
+    """Return a tensor with the device and the floating-point dtype of a network."""
     return next((p for p in network.parameters() if p.is_floating_point()), torch.zeros((), dtype=torch.float32))
 
 
 def typed(tensor: Tensor, network: nn.Module) -> Tensor:
-    """Return a tensor in the type of a network's weights, float32 unless it was cast; integers as they are."""
+    """Return a tensor in the dtype of a network's weights; integer tensors unchanged."""
     return tensor.to(like(network).dtype) if tensor.is_floating_point() else tensor
 
 
 def one_size(images: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return images as a batch.
-
-    Raises:
-        ValueError: if they are of several sizes, or there are none.
-    """
+    """Return images as a batch; raise ValueError if there are none, or they differ in size."""
     if isinstance(images, Tensor):
         return images
     check_one_size(images)
@@ -37,11 +33,7 @@ def one_size(images: Tensor | Sequence[Tensor]) -> Tensor:
 
 
 def check_one_size(images: Sequence[Tensor]) -> None:
-    """Refuse images of several sizes, and none.
-
-    Raises:
-        ValueError: then.
-    """
+    """Raise ValueError if there are no images, or they differ in size."""
     sizes = sorted({tuple(image.shape) for image in images})
     if len(sizes) != 1:
         raise ValueError(
@@ -50,43 +42,45 @@ def check_one_size(images: Sequence[Tensor]) -> None:
         )
 
 
-def taken(
+def as_input(
     images: Tensor | Sequence[Tensor], weight: Tensor, shape: Sequence[int] | None = None, by_image: bool = False
 ) -> Any:
-    """Return images as a network takes them, on its device and in its type; what they hold is not looked at.
+    """Return images on the device and in the dtype of a network; values are not checked.
 
     Args:
         images: a batch `(B, C, H, W)`; of a detector also B images `(C, H, W)`.
-        weight: of the network, see `like`.
-        shape: of one image that the network was split with, if that is known.
-        by_image: whether the network is a detector of torchvision's.
+        weight: tensor with the network's device and dtype, from `like`.
+        shape: shape of one example image of the network, if known.
+        by_image: whether the network is a torchvision detector.
 
     Raises:
-        ValueError: if these are no float images, have another number of channels, or a detector is given none.
+        ValueError: if these are not float images, have the wrong number of channels, or a detector gets no images.
     """
     if by_image and isinstance(images, (Tensor, list, tuple)) and not len(images):
         raise ValueError("there are no images, and a detector needs one or more: leave empty batches out")
     if by_image and isinstance(images, (list, tuple)):
-        return [taken(_batch(image), weight, shape)[0] for image in images]
+        return [as_input(_batch(image), weight, shape)[0] for image in images]
     check_form(images, shape)
     assert isinstance(images, Tensor)
     return images.to(weight)
 
 
-def sent(images: Tensor | Sequence[Tensor], shape: Sequence[int] | None = None, by_image: bool = False) -> list[Tensor]:
-    """Return images as the batches in which a device makes payloads of them: a batch as it is, a list one by one.
+def device_batches(
+    images: Tensor | Sequence[Tensor], shape: Sequence[int] | None = None, by_image: bool = False
+) -> list[Tensor]:
+    """Return images as the batches that a device compresses: a batch unchanged, a list as batches of one image.
 
-    Sums over a batch of another size are rounded otherwise in the last bit, and an image's payload may show it. Images
-    of a list have no company.
+    The batch size affects rounding in the last bit, and a payload may show it. Images of a list are therefore
+    independent of each other.
 
     Args:
         images: a batch `(B, C, H, W)`, or B images `(C, H, W)`.
-        shape: of one image that the network was split with, if that is known.
-        by_image: whether images may be of any sizes and are taken one by one.
+        shape: shape of one example image of the network, if known.
+        by_image: whether images may have different sizes and are compressed one by one.
 
     Raises:
-        ValueError: if these are no float images, have another number of channels or several sizes, hold NaN or
-            infinity, or are pictures whose values do not lie in [0, 1].
+        ValueError: if these are not float images, have the wrong number of channels or several sizes, hold NaN or
+            infinity, or are pictures with values outside [0, 1].
     """
     if not isinstance(images, (Tensor, list, tuple)):
         raise ValueError(f"images are a tensor (B, C, H, W) or a list of tensors (C, H, W), not {_kind(images)}")
@@ -102,11 +96,7 @@ def sent(images: Tensor | Sequence[Tensor], shape: Sequence[int] | None = None, 
 
 
 def check_form(images: Any, shape: Sequence[int] | None = None) -> None:
-    """Refuse what is no batch of float images with the channels that a network takes.
-
-    Raises:
-        ValueError: then; it says what to do.
-    """
+    """Raise ValueError unless `images` is a batch of float images with the network's number of channels."""
     if not isinstance(images, Tensor):
         raise ValueError(f"images are a tensor (B, C, H, W) of floats in [0, 1], not {_kind(images)}")
     if not images.is_floating_point():
@@ -129,13 +119,9 @@ def check_form(images: Any, shape: Sequence[int] | None = None) -> None:
 
 
 def check_values(images: Any) -> None:
-    """Refuse images that hold NaN or infinity, and pictures whose values lie well beyond [0, 1].
-
-    Raises:
-        ValueError: then; it says what to do.
-    """
+    """Raise ValueError if images hold NaN or infinity, or pictures have values well outside [0, 1]."""
     if not isinstance(images, Tensor) or not images.is_floating_point() or not images.numel():
-        return  # `check_form` says so
+        return  # `check_form` reports these
     if images.is_meta:
         raise ValueError("images are on the device 'meta' and hold no values: move them to a real device")
     least, most = (float(end) for end in torch.aminmax(images.detach()))

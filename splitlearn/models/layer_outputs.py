@@ -1,4 +1,4 @@
-"""What named layers of a network give, without running what lies behind them."""
+"""Outputs of named layers of a network, without running later layers."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from splitlearn.models.cutting import check_name
 __all__ = ["Kept", "changed_output", "layer_outputs", "watched"]
 
 
-class _Enough(Exception):
-    """All layers have been seen."""
+class _AllFound(Exception):
+    """The outputs of all layers are known."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a layer has given, and whether it is still that: layers that work in place overwrite their input.
+    """Output of a layer, with a check that no later in-place layer has overwritten it.
 
     Attributes:
-        layer: its name.
-        output: what it has given.
-        version: how often torch had seen that memory change by then.
+        layer: name of the layer.
+        output: output of the layer.
+        version: torch's version counter of the tensor at the time of the output.
     """
 
     layer: str
@@ -34,21 +34,17 @@ class Kept:
 
     @classmethod
     def of(cls, layer: str, output: Any) -> Kept:
-        """Keep an output that has just been made; a copy in inference mode, where torch counts no changes.
+        """Keep a new output; as a copy in inference mode, where torch does not count changes.
 
         Raises:
-            ValueError: it is no tensor.
+            ValueError: if it is not a tensor.
         """
         if not isinstance(output, Tensor):
             raise ValueError(f"{layer} gives a {type(output).__name__}, and a tensor is needed: name a layer inside it")
         return cls(layer, output.clone(), 0) if output.is_inference() else cls(layer, output, output._version)
 
     def unchanged(self) -> Tensor:
-        """Return the output.
-
-        Raises:
-            ValueError: it was overwritten.
-        """
+        """Return the output; raise ValueError if it was overwritten."""
         if not self.output.is_inference() and self.output._version != self.version:
             raise ValueError(
                 f"the output of {self.layer} is overwritten by a layer behind it that works in place, such as "
@@ -58,27 +54,22 @@ class Kept:
 
 
 def layer_outputs(model: nn.Module, layers: Sequence[str], images: Any) -> list[Tensor]:
-    """Run a network as far as it takes to know the outputs of some of its layers.
-
-    Of a detector only the backbone runs, if the layers lie there.
+    """Return the outputs of layers, in the order of their names; the network stops as soon as all are known.
 
     Args:
         model: any network.
-        layers: dotted names; each gives a tensor. Of a layer that runs more than once, the first output counts.
-        images: what the network takes.
-
-    Returns:
-        Their outputs, in the order of the names.
+        layers: dotted names; each output is a tensor. If a layer runs more than once, its first output counts.
+        images: input of the network.
 
     Raises:
-        CutError: there is no such layer; the message names the nearest ones.
-        ValueError: a layer takes no part in the pass, gives no tensor, or one that a later layer overwrites.
+        CutError: if a layer does not exist; the message names similar ones.
+        ValueError: if a layer does not run, or its output is not a tensor or is overwritten by a later layer.
     """
     with watched(model, layers) as found:
         stops = [model.get_submodule(name).register_forward_hook(_stop_if_all(found, layers)) for name in set(layers)]
         try:
             model(images)
-        except _Enough:
+        except _AllFound:
             pass
         finally:
             for stop in stops:
@@ -87,10 +78,10 @@ def layer_outputs(model: nn.Module, layers: Sequence[str], images: Any) -> list[
 
 
 def in_order(found: dict[str, Kept], layers: Sequence[str]) -> list[Tensor]:
-    """Return the outputs that `watched` has found, in the order of names.
+    """Return the outputs that `watched` has recorded, in the order of `layers`.
 
     Raises:
-        ValueError: a layer took no part in the pass, or its output was overwritten.
+        ValueError: if a layer did not run, or its output was overwritten.
     """
     if absent := [name for name in layers if name not in found]:
         raise ValueError(f"{absent[0]} takes no part in the network's pass, so it has no output: name another layer")
@@ -99,14 +90,10 @@ def in_order(found: dict[str, Kept], layers: Sequence[str]) -> list[Tensor]:
 
 @contextmanager
 def watched(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Kept]]:
-    """Keep the outputs of layers in a dict, by name, while a network runs; `in_order` reads them.
-
-    Args:
-        model: any network.
-        layers: dotted names; each gives a tensor.
+    """Record the outputs of layers by name while a network runs; read them with `in_order`.
 
     Raises:
-        CutError: there is no such layer.
+        CutError: if a layer does not exist.
     """
     for name in layers:
         check_name(model, name)
@@ -121,15 +108,10 @@ def watched(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Kept]
 
 @contextmanager
 def changed_output(model: nn.Module, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Give what lies behind a layer another output than it has made, while a network runs.
-
-    Args:
-        model: any network.
-        layer: dotted name.
-        change: makes the output that is passed on.
+    """Replace a layer's output by `change(output)` while a network runs.
 
     Raises:
-        CutError: there is no such layer.
+        CutError: if the layer does not exist.
     """
     check_name(model, layer)
     hook = model.get_submodule(layer).register_forward_hook(lambda _, __, output: change(output))
@@ -150,6 +132,6 @@ def _keep(found: dict[str, Kept], name: str) -> Callable[[nn.Module, Any, Any], 
 def _stop_if_all(found: dict[str, Kept], layers: Sequence[str]) -> Callable[[nn.Module, Any, Any], None]:
     def stop(module: nn.Module, inputs: Any, output: Any) -> None:
         if found.keys() >= set(layers):
-            raise _Enough
+            raise _AllFound
 
     return stop

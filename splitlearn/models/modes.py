@@ -1,4 +1,4 @@
-"""Eval mode for the length of a block."""
+"""Temporary eval mode."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ M = TypeVar("M", bound=nn.Module)
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network in eval mode, and leave each of its modules in the mode that it had.
+    """Put a network in eval mode, and restore the mode of each module afterwards.
 
-    What is sent must not depend on the mode that training has left: batch norm in training mode would tell of the other
-    images in the batch, and learn from them.
+    Payloads must not depend on the training mode: batch norm would mix in the other images of the batch and update its
+    statistics.
     """
     training = _training(network)
     for module in training:
@@ -44,7 +44,7 @@ def _training(network: nn.Module) -> list[nn.Module]:
 
 
 def deployed(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
-    """Let a method of a model compute as device and edge server do: in eval mode, and without gradients."""
+    """Run a method of a model as on the device and the edge server: in eval mode and without gradients."""
 
     @wraps(method)
     def in_eval_mode(model: M, /, *args: P.args, **kwargs: P.kwargs) -> R:

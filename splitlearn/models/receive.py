@@ -1,4 +1,4 @@
-"""What an edge server makes of the containers of a payload, and of networks that fail on what they hold."""
+"""Edge server side of the feature coder: tensors from the containers of a payload, errors of networks on them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ from splitlearn.quantizers import Quantizer
 
 
 def integers(part: Part, dtype: torch.dtype) -> Tensor:
-    """Return the integers that a container holds.
-
-    Raises:
-        CodecError: if they are to be truth values, and are others than 0 and 1.
-    """
+    """Return the integer tensor of a container; raise CodecError if a bool is neither 0 nor 1."""
     stored = torch.from_numpy(part.decoded())
     if dtype is torch.bool and bool((stored > 1).any()):
         raise CodecError("the payload holds truth values that are neither 0 nor 1: it is forged")
@@ -36,16 +32,16 @@ def dequantized(parts: Sequence[Part], quantizer: Quantizer, device: torch.devic
 
 @contextmanager
 def codec_errors(what: str) -> Iterator[None]:
-    """Turn whatever a network raises on something that a payload holds into a CodecError; lack of memory stays."""
+    """Turn errors of a network on the contents of a payload into CodecError, except for lack of memory."""
     try:
         yield
     except (CodecError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CodecError(f"the network fails on {what}, which a payload holds: {said}") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CodecError(f"the network fails on {what}, which a payload holds: {reason}") from error
 
 
 def too_many_pixels(height: int, width: int, max_pixels: int) -> str:
-    """Return what is said of an image that has too many pixels."""
+    """Return the error message for an image with too many pixels."""
     return f"an image of {height}×{width} pixels is larger than {max_pixels:,} in all: set max_pixels higher"

@@ -1,4 +1,4 @@
-"""What a device makes of latents, and what it checks of its codecs."""
+"""Device side of the feature coder: symbols from latents, and the check of codecs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from splitlearn.outputs import init_args
 from splitlearn.quantizers import Quantizer
 
 
-def stored(tensor: Tensor, quantizer: Quantizer | None) -> list[tuple[NDArray[np.uint8], list[float]]]:
-    """Return what crosses of one tensor, for each image: symbols and floats, or the bytes of integers."""
+def container_contents(tensor: Tensor, quantizer: Quantizer | None) -> list[tuple[NDArray[np.uint8], list[float]]]:
+    """Return the content of one tensor's container for each image: symbols and floats, or the bytes of integers."""
     if quantizer is None:
         return [(np.ascontiguousarray(row).view(np.uint8), []) for row in tensor.cpu().numpy()]
     symbols, floats = (t.cpu().numpy() for t in quantizer.quantize(tensor))
@@ -20,7 +20,7 @@ def stored(tensor: Tensor, quantizer: Quantizer | None) -> list[tuple[NDArray[np
 
 
 def check_lossless(codec: Codec, symbols: NDArray[np.uint8], levels: int) -> None:
-    """Raise CodecError if a codec gives back other symbols than it was given."""
+    """Raise CodecError if a codec does not decode its own payload to the same symbols."""
     got = codec.decode(codec.encode(symbols, levels), symbols.shape, levels)
     if wrong := int((got != symbols).sum()):
         raise CodecError(
@@ -30,5 +30,5 @@ def check_lossless(codec: Codec, symbols: NDArray[np.uint8], levels: int) -> Non
 
 
 def codec_name(codec: Codec) -> str:
-    """Return class and arguments of a codec, by which saved tables are known to be its own."""
+    """Return class and arguments of a codec, which identify its saved tables."""
     return f"{type(codec).__qualname__}{init_args(codec) or ''}"

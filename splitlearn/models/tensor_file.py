@@ -1,4 +1,4 @@
-"""safetensors files that tell by themselves whether they are whole: one check over tensors, names and metadata."""
+"""safetensors files with a check sum over tensors, names and metadata."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from splitlearn.files import whole_file
 from splitlearn.shortage import of_machine
 
 CHECK = "sha256"
-"""Key of the metadata that holds the SHA-256 of the file, its own 64 digits taken as zeros."""
+"""Metadata key of the file's SHA-256, computed with zeros in place of its own 64 digits."""
 
 BLANK = b"0" * 64
-SEAL = re.compile(rb'"sha256":"([^"\\]{64})"')  # quotes inside of texts are escaped: it stands there once
+SEAL = re.compile(rb'"sha256":"([^"\\]{64})"')  # unique: quotes inside texts are escaped
 DIGITS = re.compile(rb'":"[0-9a-f]{64}"')
 MOST_HEADER = 100_000_000  # bytes, safetensors' own limit
 PART = 1 << 20
 
 
 class DamagedFileError(ValueError):
-    """A file of tensors that is not what was written, or no such file; the message names it."""
+    """A tensor file that is damaged or not a tensor file; the message names it."""
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata with a check over both; the file appears whole or not at all.
+    """Write tensors and metadata with a check sum; the file appears complete or not at all.
 
-    Tensors that share memory, as tied weights do, are written once for each name.
+    Tensors that share memory, such as tied weights, are written once per name.
     """
     content = bytearray(save(_apart(tensors), {**metadata, CHECK: BLANK.decode()}))
     seal = SEAL.search(content)
@@ -46,11 +46,11 @@ def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapp
 def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Return metadata and tensors of a safetensors file.
 
-    A file without a check of its own is compared with the record beside it, `NAME.json`, if that tells its SHA-256.
+    A file without a check sum is compared with the SHA-256 in the record beside it, `NAME.json`, if there is one.
 
     Raises:
         OSError: if it cannot be read.
-        DamagedFileError: if it is no safetensors file, or not what was written.
+        DamagedFileError: if it is damaged or not a safetensors file.
     """
     path = Path(path)
     try:
@@ -86,7 +86,7 @@ def bytes_of(tensor: Tensor) -> bytes:
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return contiguous tensors, no two of which share memory; only those that do are copied."""
+    """Return contiguous tensors without shared memory; only those that share memory are copied."""
     seen: set[int] = set()
     apart = {}
     for name, tensor in tensors.items():
@@ -97,7 +97,7 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _recorded(path: Path) -> str | None:
-    """Return the SHA-256 that the record beside a file tells of it; None if there is no such record."""
+    """Return the SHA-256 of a file from the record beside it; None if there is no such record."""
     try:
         record = json.loads(path.with_suffix(".json").read_bytes())
     except (OSError, ValueError, RecursionError) as error:  # another file of that name

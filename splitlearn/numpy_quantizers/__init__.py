@@ -1,4 +1,4 @@
-"""Quantizers of numpy arrays, for devices without torch; `splitlearn.quantizers` are their torch twins, bit for bit."""
+"""Quantizers of numpy arrays, for devices without torch; bit-exact twins of `splitlearn.quantizers`."""
 
 from splitlearn.numpy_quantizers.base import TINY, Grid, check_latent, check_output, checked_integer, flat_latent
 from splitlearn.numpy_quantizers.clipped import ClippedGrid

@@ -1,4 +1,4 @@
-"""The contract of a quantizer of numpy arrays: what a device without torch runs."""
+"""Base class of quantizers of numpy arrays, and checks of their arguments."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Symbols = NDArray[np.uint8]
-TINY = 2.0**-126  # the smallest float32 with all its digits
+TINY = 2.0**-126  # the smallest normal float32
 
 
 class Grid(ABC):
-    """Maps the latent of one image to symbols 0…levels−1 and back, bit for bit as its torch twin does."""
+    """Quantizer of one image's latent to symbols 0…levels−1 and back, bit-exact with its torch twin."""
 
     levels: int
     floats_per_image: ClassVar[int]
 
     def quantize(self, latent: Floats, out: Symbols | None = None) -> tuple[Symbols, tuple[float, ...]]:
-        """Return the symbols of one image and the floats that `dequantize` needs.
+        """Return the symbols of one image and the floats for `dequantize`.
 
         Args:
             latent: float32 array of any shape.
-            out: contiguous uint8 array of that shape to write to; by default a new one.
+            out: contiguous uint8 array of that shape for the result; by default a new one.
 
         Raises:
             ValueError: if the latent is not float32 or holds NaN or infinity, or `out` does not fit.
@@ -38,18 +38,18 @@ class Grid(ABC):
 
     @abstractmethod
     def _quantize(self, latent: Floats, symbols: Symbols) -> tuple[float, ...]:
-        """Write the symbols of `latent` to a flat array and return the floats; both are checked already."""
+        """Write the symbols of `latent` to a flat array and return the floats; arguments are already checked."""
 
     def dequantize(self, symbols: Symbols, floats: tuple[float, ...] = (), out: Floats | None = None) -> Floats:
         """Return the float32 latent of one image.
 
         Args:
             symbols: uint8 array of any shape, values below `levels`.
-            floats: what `quantize` returned beside the symbols.
-            out: contiguous float32 array of that shape to write to; by default a new one.
+            floats: floats that `quantize` returned.
+            out: contiguous float32 array of that shape for the result; by default a new one.
 
         Raises:
-            ValueError: if there are not `floats_per_image` floats, or `out` does not fit.
+            ValueError: if the number of floats is not `floats_per_image`, or `out` does not fit.
         """
         latent = np.empty(symbols.shape, np.float32) if out is None else out
         if out is not None:
@@ -60,12 +60,12 @@ class Grid(ABC):
 
     @abstractmethod
     def _dequantize(self, symbols: Symbols, floats: tuple[float, ...], latent: Floats) -> None:
-        """Write the latent of `symbols` to a flat array; all are checked already."""
+        """Write the latent of `symbols` to a flat array; arguments are already checked."""
 
     def check_floats(self, floats: tuple[float, ...]) -> None:
-        """Raise ValueError if there are not `floats_per_image` floats."""
+        """Raise ValueError unless the number of floats is `floats_per_image`."""
         if len(floats) != self.floats_per_image:
-            raise ValueError(f"{type(self).__name__} needs {self.floats_per_image} floats an image, got {len(floats)}")
+            raise ValueError(f"{type(self).__name__} needs {self.floats_per_image} floats per image, got {len(floats)}")
 
     @abstractmethod
     def empty_floats(self) -> tuple[float, ...]:
@@ -73,10 +73,10 @@ class Grid(ABC):
 
 
 def checked_integer(name: str, value: int, least: int, most: int) -> int:
-    """Return an integer of any kind as Python's own: numpy's small ones overflow in sums and products.
+    """Return an integer of any type as a Python integer, because small numpy integers overflow in sums and products.
 
     Raises:
-        ValueError: if it is no integer, or not in `least`…`most`.
+        ValueError: if it is not an integer in `least`…`most`.
     """
     try:
         number = operator.index(value)
@@ -95,7 +95,7 @@ def check_latent(latent: Floats) -> None:
 
 
 def flat_latent(latent: Floats) -> Floats:
-    """Return a latent as a flat, contiguous array; a view where possible."""
+    """Return a latent as a flat, contiguous array; a view if possible."""
     return latent.reshape(-1) if latent.flags.c_contiguous else np.ascontiguousarray(latent).reshape(-1)
 
 

@@ -1,4 +1,4 @@
-"""Levels at any distances, of their own in each channel, between limits found by calibration."""
+"""Quantizer with arbitrary levels for each channel, found by calibration."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from splitlearn.numpy_quantizers.even import extremes
 class ClippedGrid(Grid):
     """Symbols by comparison with thresholds, values from a table; twin of `quantizers.Clipped`.
 
+    The first axis of a latent is its channels; a table with one row applies to all elements.
+
     Args:
         thresholds: float32 `(channels, levels − 1)`, ascending: a symbol is the number of thresholds below a value.
-        values: float32 `(channels, levels)`: what each symbol stands for.
-
-    The first axis of a latent is its channels; with one row, all elements share it.
+        values: float32 `(channels, levels)`: the dequantized value of each symbol.
 
     Raises:
-        ValueError: if shapes or types don't fit, or thresholds are not ascending.
+        ValueError: if shapes or types do not fit, or thresholds are not ascending.
 
     Reference: Cohen, Choi & Bajić 2020.
     """
@@ -37,7 +37,7 @@ class ClippedGrid(Grid):
             )
         if not 2 <= values.shape[1] <= 256 or thresholds.shape != (len(values), values.shape[1] - 1):
             raise ValueError(f"{thresholds.shape} thresholds do not go with {values.shape} values")
-        ascending = bool((thresholds[:, 1:] >= thresholds[:, :-1]).all())  # false where one is not a number
+        ascending = bool((thresholds[:, 1:] >= thresholds[:, :-1]).all())  # False with NaN
         if not np.isfinite(values).all() or np.isnan(thresholds[:, 0]).any() or not ascending:
             raise ValueError("values must be finite, and thresholds ascending in each channel")
         self.thresholds, self.table = np.ascontiguousarray(thresholds), np.ascontiguousarray(values)
@@ -67,9 +67,9 @@ class ClippedGrid(Grid):
 
 @njit
 def count_below(latent: Floats, thresholds: NDArray[np.float32], symbols: Symbols) -> bool:
-    """Write how many thresholds of its channel lie below each value; return whether all values are finite.
+    """Write the number of thresholds of its channel below each value; return whether all values are finite.
 
-    One pass a threshold over a part that stays in the nearest cache: comparisons become vector code, searches don't.
+    One pass per threshold over a part that fits into the nearest cache: comparisons are vectorized, unlike searches.
     """
     lowest, highest = extremes(latent)
     if latent.size == 0 or not math.isfinite(highest - lowest):
@@ -90,7 +90,7 @@ def count_below(latent: Floats, thresholds: NDArray[np.float32], symbols: Symbol
 
 @njit
 def look_up(symbols: Symbols, table: NDArray[np.float32], latent: Floats) -> None:
-    """Write the value of each symbol in its channel."""
+    """Write the value of each symbol from the table of its channel."""
     channels = len(table)
     if symbols.size == 0:
         return

@@ -1,7 +1,7 @@
-"""Quantizers with levels at even distances.
+"""Quantizers with evenly spaced levels.
 
-An image is quantized in two passes, one for its extremes (which also finds what is not a number) and one for its
-symbols; either is limited by memory, not by arithmetic.
+An image is quantized in two passes, one for its extremes (which also detects NaN) and one for its symbols. Both are
+limited by memory bandwidth, not by arithmetic.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from splitlearn.numpy_quantizers.base import TINY, Floats, Grid, Symbols, checke
 _EACH = np.arange(256).astype(np.uint8)
 ROUNDER = np.float32(1.5 * 2**23)  # x + ROUNDER − ROUNDER is the integer nearest to x, ties to even, for |x| < 2²²
 MAGNITUDE = 2**31 - 1
-EVEN, ZIGZAG = 0, 1  # how levels are numbered: upwards, or 0, −1, 1, −2, 2, …
+EVEN, ZIGZAG = 0, 1  # numbering of levels: ascending, or 0, −1, 1, −2, 2, …
 
 
 class Plan(NamedTuple):
-    """How compiled code numbers the levels of a quantizer.
+    """Parameters of an evenly spaced quantizer for compiled code.
 
     Attributes:
         numbering: EVEN or ZIGZAG.
@@ -40,16 +40,16 @@ class Plan(NamedTuple):
 
 
 class EvenGrid(Grid):
-    """Levels at even distances, described by a plan that compiled codecs follow while they code."""
+    """Quantizer with evenly spaced levels, with a plan for compiled codecs that also quantize."""
 
     @property
     @abstractmethod
     def plan(self) -> Plan:
-        """How `apply_plan` numbers levels."""
+        """Parameters for `apply_plan`."""
 
     @abstractmethod
     def _spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
-        """Return where level 0 lies and the distance of two levels."""
+        """Return the position of level 0 and the step."""
 
     def _quantize(self, latent: Floats, symbols: Symbols) -> tuple[float, ...]:
         return self.side_floats(apply_plan(flat_latent(latent), self.plan, symbols))
@@ -58,12 +58,12 @@ class EvenGrid(Grid):
         undo_plan(np.ascontiguousarray(symbols).reshape(-1), self.plan, self._spacing(floats), latent)
 
     def side_floats(self, extremes: tuple[float, float]) -> tuple[float, ...]:
-        """Return the floats that go along with the symbols of an image with these extremes.
+        """Return the floats beside the symbols of an image with these extremes.
 
         Raises:
             ValueError: if the extremes are not finite.
         """
-        if not math.isfinite(extremes[1] - extremes[0]):  # of finite singles a difference in double precision is finite
+        if not math.isfinite(extremes[1] - extremes[0]):  # in double precision, finite for all finite float32
             raise ValueError("the latent holds NaN or infinity and cannot be quantized")
         return extremes[: self.floats_per_image]
 
@@ -71,17 +71,13 @@ class EvenGrid(Grid):
         return self.side_floats((0.0, 0.0))
 
     def values(self, floats: tuple[float, ...] = ()) -> Floats:
-        """Return what each symbol stands for, float32 `(levels,)`, in an image with these floats."""
+        """Return the dequantized value of each symbol, float32 `(levels,)`, for an image with these floats."""
         values = np.empty(self.levels, np.float32)
         undo_plan(_EACH[: self.levels], self.plan, self.spacing(floats), values)
         return values
 
     def spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
-        """Return where level 0 lies and the distance of two levels, for `undo_plan`.
-
-        Raises:
-            ValueError: if there are not `floats_per_image` floats.
-        """
+        """Return the position of level 0 and the step, for `undo_plan`; raises as `check_floats`."""
         self.check_floats(floats)
         return self._spacing(floats)
 
@@ -91,7 +87,7 @@ class MinMaxGrid(EvenGrid):
     """2^bits levels from the smallest to the largest value of each image; twin of `quantizers.MinMax`.
 
     Args:
-        bits: n, bits of a symbol, 2…8.
+        bits: n, bits per symbol, 2…8.
 
     Raises:
         ValueError: if `bits` is not in 2…8.
@@ -123,11 +119,11 @@ class StepGrid(EvenGrid):
     """Multiples of one fixed step, zero in the middle, numbered by zig-zag; twin of `quantizers.Step`.
 
     Args:
-        step: Q, the distance of two levels.
+        step: Q, the distance between levels.
         levels: size of the alphabet, 2…256.
 
     Raises:
-        ValueError: if the step is not positive, 256 steps pass the range of float32, or `levels` is out of range.
+        ValueError: if the step is not positive, 256 steps exceed the range of float32, or `levels` is out of range.
 
     Reference: Datta et al. 2022, Sec. II.
     """
@@ -150,16 +146,16 @@ class StepGrid(EvenGrid):
 
 @dataclass(frozen=True)
 class AffineGrid(EvenGrid):
-    """Levels (s − zero_point) · scale, fixed by calibration: INT8 activations of torch; twin of `quantizers.Affine`.
+    """Levels (s − zero_point) · scale of INT8 activations in torch, from calibration; twin of `quantizers.Affine`.
 
     Args:
-        scale: distance of two levels.
-        zero_point: symbol that stands for 0.
+        scale: distance between levels.
+        zero_point: symbol of the value 0.
         levels: size of the alphabet, 2…256.
 
     Raises:
-        ValueError: if the scale is not positive, 256 of it pass the range of float32, `zero_point` is no symbol, or
-            `levels` is out of range.
+        ValueError: if the scale is not positive, 256 · scale exceeds the range of float32, or `zero_point` or `levels`
+            is out of range.
     """
 
     scale: float = 1.0
@@ -181,7 +177,7 @@ class AffineGrid(EvenGrid):
 
 
 def _checked_scale(name: str, scale: float) -> float:
-    """Return the distance of two levels as Python's own number."""
+    """Return the distance between levels as a Python float."""
     if not (math.isfinite(scale) and TINY <= scale <= float(np.finfo(np.float32).max) / 256):
         raise ValueError(f"{name} must be positive and lie in the range of float32, got {scale}")
     return float(scale)
@@ -189,7 +185,7 @@ def _checked_scale(name: str, scale: float) -> float:
 
 @njit
 def apply_plan(latent: Floats, plan: Plan, symbols: Symbols) -> tuple[float, float]:
-    """Write the symbols of a flat latent and return its extremes; values that are not finite show in them."""
+    """Write the symbols of a flat latent and return its extremes, which are not finite if a value is not."""
     ends = extremes(latent)
     number(latent, plan, scaling(plan, ends), symbols)
     return ends
@@ -197,7 +193,7 @@ def apply_plan(latent: Floats, plan: Plan, symbols: Symbols) -> tuple[float, flo
 
 @njit
 def scaling(plan: Plan, ends: tuple[float, float]) -> tuple[np.float32, np.float32, np.float32]:
-    """Return scale, offset and factor with which (x · scale − offset) · factor is 0 at level 0 and 1 at level 1."""
+    """Return scale, offset and factor such that (x · scale − offset) · factor is 0 at level 0 and 1 at level 1."""
     lowest, highest = ends
     factor, scale, offset = np.float32(plan.factor), np.float32(1), np.float32(0)
     if factor == 0:
@@ -212,7 +208,7 @@ def scaling(plan: Plan, ends: tuple[float, float]) -> tuple[np.float32, np.float
 
 @njit
 def number(latent: Floats, plan: Plan, how: tuple[np.float32, np.float32, np.float32], symbols: Symbols) -> None:
-    """Write the symbols of some values, given the `scaling` of the image that they are part of."""
+    """Write the symbols of values, given the `scaling` of their image."""
     scale, offset, factor = how
     low, high = plan.lowest, plan.lowest + plan.levels - 1
     if plan.numbering == EVEN:
@@ -223,16 +219,16 @@ def number(latent: Floats, plan: Plan, how: tuple[np.float32, np.float32, np.flo
 
 @njit
 def extremes(latent: Floats) -> tuple[float, float]:
-    """Return the smallest and largest value of a flat array, (0, 0) if it is empty; NaN shows as one of them.
+    """Return the smallest and largest value of a flat array, (0, 0) if it is empty; one of them is NaN if any value is.
 
-    Bit patterns of floats, those of negative numbers turned round, are ordered like integers, and integers are compared
-    many at a time. Patterns of NaN lie beyond those of infinity.
+    Bit patterns of floats, inverted for negative numbers, are ordered like integers, whose comparison is vectorized.
+    Patterns of NaN lie beyond those of infinity.
     """
     if latent.size == 0:
         return 0.0, 0.0
     patterns = latent.view(np.int32)
     least, most = np.int32(MAGNITUDE), np.int32(-MAGNITUDE - 1)
-    for i in range(patterns.size):  # by index: only that becomes vector code
+    for i in range(patterns.size):  # by index, which is vectorized
         pattern = patterns[i]
         order = np.int32(pattern ^ np.int32(np.int32(pattern >> np.int32(31)) & np.int32(MAGNITUDE)))
         least = np.int32(min(least, order))

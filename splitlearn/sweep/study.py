@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from splitlearn.addresses import check_address, without_passwords, without_those_of
-from splitlearn.shortage import brief, told_shortage
+from splitlearn.shortage import brief, shortage_in
 from splitlearn.sweep.space import Choice, LogUniform, ParameterDistribution, Space, Uniform, Value
 from splitlearn.sweep.storage import open_storage
 from splitlearn.sweep.trial import State, Trial
@@ -187,7 +187,7 @@ class Study:
 
     def lacking(self) -> list[Trial]:
         """Return the trials that lacked disk or memory and that another launch runs again."""
-        short = (trial for trial in self.trials() if trial.state is State.FAILED and told_shortage(trial.error))
+        short = (trial for trial in self.trials() if trial.state is State.FAILED and shortage_in(trial.error))
         by_point = self._by_point()
         return [trial for trial in short if _shortages(by_point[trial.number]) < SHORTAGES]
 
@@ -290,7 +290,7 @@ class Study:
 
     def _is_lost(self, attempt: FrozenTrial) -> bool:
         error = attempt.user_attrs.get(ERROR)  # none if it was killed
-        again = error is None or (attempt.number in self._before and told_shortage(error) != "")
+        again = error is None or (attempt.number in self._before and shortage_in(error) != "")
         return attempt.state is TrialState.FAIL and again
 
     def _may_try_again(self, attempts: Sequence[FrozenTrial]) -> bool:
@@ -324,7 +324,7 @@ class Study:
 
 
 def _shortages(attempts: Sequence[FrozenTrial]) -> int:
-    return sum(told_shortage(attempt.user_attrs.get(ERROR, "")) != "" for attempt in attempts)
+    return sum(shortage_in(attempt.user_attrs.get(ERROR, "")) != "" for attempt in attempts)
 
 
 def _lives(frozen: FrozenTrial) -> bool:

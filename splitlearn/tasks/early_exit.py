@@ -61,7 +61,7 @@ class EarlyExitTask(ClassificationTask):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(model, num_classes, rate_loss, rate_weight, optimizer=optimizer, lr_scheduler=lr_scheduler)
-        if not model.settles_early:
+        if not model.exits_early:
             raise ValueError(f"a {type(model).__name__} has no exits to train: take a ClassificationTask")
         if num_classes != model.num_classes:
             raise ValueError(

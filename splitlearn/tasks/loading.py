@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
 from splitlearn.files import check_zip, holds_few
-from splitlearn.models import renamed
+from splitlearn.models import rename_former_keys
 from splitlearn.shortage import brief, of_machine
 from splitlearn.tasks.keep_frozen import FrozenError, check_frozen
 
@@ -85,7 +85,7 @@ def check_architecture(task: LightningModule, content: Mapping[str, Any], path: 
     mine, theirs = task.state_dict(), dict(content["state_dict"])
     if not all(isinstance(name, str) for name in theirs):
         raise CheckpointError(f"{path} is no checkpoint: its weights have no names")
-    renamed(theirs, mine)
+    rename_former_keys(theirs, mine)
     wrong = theirs.keys() ^ mine.keys()
     wrong |= {name for name in theirs.keys() & mine.keys() if _shape(mine[name]) != _shape(theirs[name])}
     if wrong:

@@ -46,7 +46,7 @@ class PayloadTask(LightningModule):
         name, kind = type(self).__name__, type(model).__name__
         if not isinstance(model, CompressionModel):
             raise TypeError(f"a {name} takes a SplitModel, say, or InputModel(network), and this is a {kind}: wrap it")
-        if model.settles_early and not self.lets_exits_answer:
+        if model.exits_early and not self.lets_exits_answer:
             raise ValueError(
                 f"a {kind} settles images on the device, which a {name} neither trains nor counts: take an "
                 "EarlyExitTask, or a SplitModel of the same cut"

@@ -1,4 +1,4 @@
-"""Contract tests for new codecs and quantizers: subclass one, say how to make the object, and pytest runs them all.
+"""Contract tests for new codecs and quantizers: define `make` in a subclass, and pytest runs all tests.
 
     class TestMine(CodecContract):
         def make(self) -> Codec:
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the quantizers' contract on demand: it needs torch, and who tests a codec may have none."""
+    """Import the contract of quantizers on demand, because it needs torch, unlike that of codecs."""
     if name != "QuantizerContract":
         raise AttributeError(f"module {__name__} has no attribute {name}")
     from splitlearn.testing.quantizer import QuantizerContract

@@ -1,4 +1,4 @@
-"""What every codec must do, and the arrays that it is tried on."""
+"""Contract tests of codecs, and their test arrays."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from splitlearn.numpy_quantizers import ClippedGrid, Grid, MinMaxGrid, StepGrid
 
 Symbols = NDArray[np.uint8]
 ALPHABETS = (2, 3, 8, 100, 256)
-UNEVEN = ClippedGrid(  # for latents of five channels, the last without a threshold
+UNEVEN = ClippedGrid(  # for latents of five channels, the last one without thresholds
     np.array([[-1.0, 0.1], [0.0, 0.2], [-0.3, np.inf], [-np.inf, 1.0], [np.inf, np.inf]], np.float32),
     np.array([[-2.0, 0.0, 2.5], [-1.0, 0.1, 1.0], [-1, 0.5, 0.5], [-3, -2, 4], [1, 1, 1]], np.float32),
 )
 
-# One function runs in many subclasses, compiled kernels are slow once, and the suite draws the same cases each time.
+# Tests run in many subclasses, the first call compiles kernels, and test cases must be reproducible.
 PROPERTY = settings(
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.differing_executors]
 )
@@ -30,7 +30,7 @@ PROPERTY = settings(
 
 @st.composite
 def symbol_arrays(draw: st.DrawFn, max_size: int = 400) -> tuple[Symbols, int]:
-    """Draw an array of 0 to 3 dimensions, from flat to steep in its distribution, and the size of its alphabet."""
+    """Draw an array of 0 to 3 dimensions with a flat to steep distribution, and the size of its alphabet."""
     levels = draw(st.sampled_from(ALPHABETS) | st.integers(2, 256))
     shape = tuple(draw(st.lists(st.integers(0, 12), max_size=3)))
     if draw(st.booleans()):
@@ -40,14 +40,14 @@ def symbol_arrays(draw: st.DrawFn, max_size: int = 400) -> tuple[Symbols, int]:
 
 
 def random_symbols(shape: tuple[int, ...], levels: int, zeros: float, seed: int) -> Symbols:
-    """Return geometrically distributed symbols of which a further share `zeros` is set to 0."""
+    """Return geometrically distributed symbols, with an additional share `zeros` set to 0."""
     rng = np.random.default_rng(seed)
     symbols = np.minimum(rng.geometric(rng.choice((0.05, 0.4, 0.9)), shape) - 1, levels - 1)
     return np.where(rng.random(shape) < zeros, 0, symbols).astype(np.uint8)
 
 
 def edge_cases(levels: int) -> dict[str, Symbols]:
-    """Return the arrays that break codecs, by name."""
+    """Return edge cases for codecs, by name."""
     top = levels - 1
     spike = np.zeros(5000, np.uint8)
     spike[2048] = top
@@ -77,25 +77,21 @@ def _fibonacci(count: int) -> list[int]:
 
 
 def mutations(payload: bytes, masks: tuple[int, ...] = (1, 0x80, 0xFF)) -> list[bytes]:
-    """Return copies of `payload` with one byte changed, each byte in turn by each mask."""
-    changed = []
-    for position in range(len(payload)):
-        for mask in masks:
-            changed.append(payload[:position] + bytes((payload[position] ^ mask,)) + payload[position + 1 :])
-    return changed
+    """Return copies of `payload` with one byte changed, for each byte and each mask."""
+    return [payload[:i] + bytes((payload[i] ^ mask,)) + payload[i + 1 :] for i in range(len(payload)) for mask in masks]
 
 
 class CodecContract:
-    """What every codec must do. Subclass it and define `make`; with `fitted` overridden, static tables are tested too.
+    """Contract tests of a codec: subclass it and define `make`. Static tables are tested if the codec has any.
 
     Attributes:
-        max_levels: largest alphabet that the codec takes; larger ones are not tried.
+        max_levels: largest alphabet of the codec; larger ones are skipped.
     """
 
     max_levels: int = 256
 
     def within(self, case: tuple[Symbols, int]) -> tuple[Symbols, int]:
-        """Return an array and the size of its alphabet, both cut to `max_levels`."""
+        """Return an array and the size of its alphabet, both limited to `max_levels`."""
         levels = min(case[1], self.max_levels)
         return np.asarray(np.minimum(case[0], np.uint8(levels - 1))), levels
 
@@ -109,7 +105,7 @@ class CodecContract:
         raise NotImplementedError
 
     def both(self, levels: int) -> list[Codec]:
-        """Return the self-contained codec and, if the class learns tables, one with tables."""
+        """Return the self-contained codec and, if the class has static tables, a fitted one."""
         codec = self.make()
         fitted = codec.fitted([random_symbols((2000,), levels, 0.3, 7)], levels)
         return [codec, fitted] if fitted.tables() else [codec]
@@ -127,7 +123,7 @@ class CodecContract:
     @PROPERTY
     @given(symbol_arrays())
     def test_round_trip(self, case: tuple[Symbols, int]) -> None:
-        """Symbols and floats come back, bare and in a container."""
+        """Symbols and floats are restored, from bare codes and containers."""
         symbols, levels = self.within(case)
         for codec in self.both(levels):
             decoded = codec.decode(codec.encode(symbols, levels), symbols.shape, levels)
@@ -138,7 +134,7 @@ class CodecContract:
 
     @pytest.mark.parametrize("levels", ALPHABETS)
     def test_edge_cases(self, levels: int) -> None:
-        """The arrays that break codecs come back."""
+        """Edge cases are restored."""
         self.check_size(levels)
         for codec in self.both(levels):
             for name, symbols in edge_cases(levels).items():
@@ -147,7 +143,7 @@ class CodecContract:
 
     @pytest.mark.parametrize("levels", ALPHABETS)
     def test_truncated_and_trailing_bytes(self, levels: int) -> None:
-        """Any payload that is cut short or goes on is refused."""
+        """Truncated payloads and trailing bytes are refused."""
         self.check_size(levels)
         for codec in self.both(levels):
             for name, symbols in edge_cases(levels).items():
@@ -171,7 +167,7 @@ class CodecContract:
 
     @pytest.mark.parametrize("levels", ALPHABETS)
     def test_large_damage_never_leaves_shape_or_alphabet(self, levels: int) -> None:
-        """The same where fast loops run, with everything behind some byte damaged."""
+        """The same for large arrays in fast loops, with everything after some byte damaged."""
         self.check_size(levels)
         symbols = edge_cases(levels)["large"]
         rng = np.random.default_rng(0)
@@ -200,7 +196,7 @@ class CodecContract:
                     unpack(other, codec)
 
     def test_same_bytes_every_time(self) -> None:
-        """Copies of the codec write the same bytes and leave the symbols alone."""
+        """Copies of the codec write the same bytes and do not change the symbols."""
         symbols = random_symbols((4, 30, 31), 16, 0.3, 3)
         before = symbols.copy()
         for codec in self.both(16):
@@ -212,7 +208,7 @@ class CodecContract:
 
     @pytest.mark.parametrize("levels", [16, 100])
     def test_levels_may_be_any_integer(self, levels: int) -> None:
-        """A numpy integer, of few bits too, means what Python's means."""
+        """Numpy integers, also of few bits, are equivalent to Python's."""
         self.check_size(levels)
         symbols = random_symbols((8, 24, 25), levels, 0.3, 6)
         for codec in self.both(levels):
@@ -221,7 +217,7 @@ class CodecContract:
             np.testing.assert_array_equal(codec.decode(payload, symbols.shape, np.uint8(levels)), symbols)  # type: ignore[arg-type]
 
     def test_tables_are_the_callers_own(self) -> None:
-        """Changing what `tables` returned changes nothing in the codec."""
+        """A change of the arrays of `tables` does not affect the codec."""
         symbols = random_symbols((4, 30, 31), 16, 0.3, 3)
         for codec in self.both(16):
             payload = codec.encode(symbols, 16)
@@ -233,7 +229,7 @@ class CodecContract:
 
     @pytest.mark.parametrize("grid", [MinMaxGrid(2), MinMaxGrid(4), StepGrid(0.3, 13), UNEVEN], ids=repr)
     def test_latents_decode_as_symbols_do(self, grid: Grid) -> None:
-        """Quantizing and coding in one equals one after the other, on damage too, and nothing beside `out` changes."""
+        """Fused quantization and coding equals the separate steps, also on damage, and writes only to `out`."""
         latents = np.random.default_rng(0).normal(size=(6, 5, 24, 30)).astype(np.float32)
         symbols, floats = grid.quantize(latents[0])
         codec = self.make()
@@ -259,7 +255,7 @@ class CodecContract:
                 assert np.all(room[[0, 2]] == 7)
 
     def test_any_memory_layout(self) -> None:
-        """Read-only, column-major and strided arrays are coded alike; the result is the caller's own."""
+        """Read-only, column-major and strided arrays give the same bytes; the result is a new array."""
         symbols = random_symbols((6, 10, 12), 8, 0.3, 4)
         read_only = symbols.copy()
         read_only.flags.writeable = False
@@ -286,7 +282,7 @@ class CodecContract:
         ],
     )
     def test_refuses_wrong_arguments(self, symbols: Any, levels: int) -> None:
-        """What is not a symbol array of this alphabet is a ValueError."""
+        """Anything but a symbol array of this alphabet is a ValueError."""
         for codec in self.both(8):
             with pytest.raises(ValueError, match=r"symbol|levels"):
                 codec.encode(symbols, levels)
@@ -295,7 +291,7 @@ class CodecContract:
         ("shape", "levels"), [((3,), 1), ((3,), 257), ((-1,), 8), ((-2, -3), 8), ((2**20, 2**11), 8)]
     )
     def test_refuses_wrong_shapes(self, shape: tuple[int, ...], levels: int) -> None:
-        """Impossible shapes and alphabets are a ValueError when decoding."""
+        """Impossible shapes and alphabets are a ValueError in decoding."""
         for codec in self.both(8):
             with pytest.raises(ValueError, match=r"shape|levels"):
                 codec.decode(b"", shape, levels)

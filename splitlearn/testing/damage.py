@@ -1,4 +1,4 @@
-"""Damaged payloads for `fuzz_codecs`, whose head says what they are and what may come of them."""
+"""Damaged payloads for `fuzz_codecs`, which documents their kinds and legal outcomes."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ Symbols = NDArray[np.uint8]
 Shape = tuple[int, ...]
 
 LEVELS = (2, 3, 4, 8, 16, 17, 100, 255, 256)
-WAYS = {"code": 40, "elsewhere": 12, "container": 20, "forged code": 16, "forged header": 10, "huge": 2}  # how often
+WAYS = {"code": 40, "elsewhere": 12, "container": 20, "forged code": 16, "forged header": 10, "huge": 2}  # weights
 CHANGES = (
     *("bits", "bits", "bytes", "bytes", "start", "tail", "truncated", "extended"),
     *("deleted", "repeated", "swapped", "spliced", "foreign", "noise"),
 )
-CEILING = 1 << 24  # symbols: a tiny code may stand for any number of equal ones, and is not read with more of them
+CEILING = 1 << 24  # largest number of symbols to decode; a tiny code can claim any number of equal ones
 CEILINGS = ((CEILING,), (4096, 4096), (CEILING, 1), (1, CEILING), (2, 4, CEILING // 8))
 HUGE = ((2**31 - 1,), (1, 2**31 - 1), (2**31 - 1, 1), (46_340, 46_340), (2**15, 2**8, 2**8 - 1), (3, 2**29))
-MANY_CHANNELS = ((600, 1, 1), (2048, 1, 1), (1280, 4, 4))  # what a table for each channel is dear for
+MANY_CHANNELS = ((600, 1, 1), (2048, 1, 1), (1280, 4, 4))  # shapes with expensive tables per channel
 FLOATS = (-0.5, 3.0, 0.25)
-SMALL_CODE = 4096  # bytes: no code of several symbols that is so short stands for as many as `HUGE`
+SMALL_CODE = 4096  # bytes; a shorter code of several different symbols cannot claim as many symbols as `HUGE`
 
 
 @dataclass(frozen=True)
 class Source:
-    """An array and what a codec made of it.
+    """An array and its payloads.
 
     Attributes:
-        codec: what coded it.
+        codec: codec of the payloads.
         symbols: the array.
-        levels: its alphabet.
-        grid: a quantizer with this alphabet whose floats `floats` are, if the array is to be read as a latent too.
-        floats: those of the container.
+        levels: size of its alphabet.
+        grid: a quantizer with this alphabet and `floats`, if the array is also read as a latent.
+        floats: floats in the container.
         code: the bare code.
         container: the code in a container.
     """
@@ -60,18 +60,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Case:
-    """One payload to be decoded.
+    """One payload to decode.
 
     Attributes:
-        source: what the payload was made of.
-        way: what it is, see the head of this file.
-        change: what was done to it.
+        source: origin of the payload.
+        way: kind of payload, one of `WAYS` or `whole`.
+        change: kind of damage.
         payload: the bytes.
-        shape: the shape of a bare code, and what the header of a container says unless that is damaged.
-        levels: the alphabet likewise.
-        is_container: whether `unpack` reads it, or `decode`; in the case of a latent `unpack_latents` or
-            `decode_latent`.
-        grid: the quantizer of a latent.
+        shape: shape of a bare code, or in an undamaged header of a container.
+        levels: size of the alphabet of a bare code, or in an undamaged header of a container.
+        is_container: whether it is a container (`unpack`, `unpack_latents`) or a bare code (`decode`, `decode_latent`).
+        grid: quantizer, if the payload is read as a latent.
     """
 
     source: Source
@@ -85,30 +84,30 @@ class Case:
 
     @property
     def kind(self) -> str:
-        """Return what outcomes are counted under: the way, and whether the payload is read as a latent."""
+        """Return the category for counts of outcomes: the way, and whether the payload is read as a latent."""
         return self.way if self.grid is None else f"latent {self.way}"
 
     def read_as_latent(self) -> Case:
         """Return the same payload for `decode_latent` or `unpack_latents`."""
         grid = self.source.grid
         if not self.is_container and grid is not None and grid.levels != self.levels:
-            grid = StepGrid(0.5, self.levels)  # needs no floats, so those of the source do not matter
+            grid = StepGrid(0.5, self.levels)  # without floats, so those of the source do not matter
         return replace(self, grid=grid)
 
     def record(self) -> dict[str, Any]:
-        """Return what it takes to decode the payload again."""
+        """Return the data for a repetition."""
         details = {key: getattr(self, key) for key in ("way", "change", "shape", "levels", "is_container")}
         return {**details, "grid": repr(self.grid), "payload": self.payload.hex()}
 
 
 @cache
 def edges(levels: int) -> list[Symbols]:
-    """Return the arrays that break codecs."""
+    """Return edge cases for codecs."""
     return list(edge_cases(levels).values())
 
 
 def draw_symbols(rng: random.Random, is_bulk: bool) -> tuple[Symbols, int]:
-    """Return an array and its alphabet: mostly small, now and then large enough for the fast loops."""
+    """Return an array and its alphabet: mostly small, sometimes large enough for the fast loops."""
     levels, seed, kind = rng.choice(LEVELS), rng.getrandbits(32), rng.random()
     zeros = rng.choice((0.0, 0.5, 0.95, 0.999, 1.0))
     if is_bulk:
@@ -135,7 +134,7 @@ def draw_grid(levels: int, rng: random.Random) -> Grid:
 
 
 def damaged(payload: bytes, donor: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Return what was done to `payload`, maybe with pieces of `donor`, and the result."""
+    """Return the kind of damage and a damaged copy of `payload`, sometimes with pieces of `donor`."""
     data = bytearray(payload or b"\0")
     change = rng.choice(CHANGES) if payload else rng.choice(("extended", "foreign", "noise"))
     at, size = rng.randrange(len(data)), rng.choice((1, 2, 4, rng.randint(1, len(data))))
@@ -146,7 +145,7 @@ def damaged(payload: bytes, donor: bytes, rng: random.Random) -> tuple[str, byte
         case "bytes":
             for _ in range(rng.choice((1, 1, 2, 5))):
                 data[rng.randrange(len(data))] = rng.choice((0, 1, 127, 128, 254, 255, rng.randrange(256)))
-        case "start":  # where tables and sizes stand
+        case "start":  # tables and sizes
             data[rng.randrange(min(len(data), 4))] ^= rng.randrange(1, 256)
         case "tail":
             data[at:] = rng.randbytes(len(data) - at)
@@ -172,7 +171,7 @@ def damaged(payload: bytes, donor: bytes, rng: random.Random) -> tuple[str, byte
 
 
 def other_shape(source: Source, rng: random.Random) -> Shape:
-    """Return a shape that the array does not have, but by chance."""
+    """Return a shape that usually differs from that of the array."""
     shape, size = source.symbols.shape, source.symbols.size
     if rng.random() < 0.01:
         return rng.choice(CEILINGS)
@@ -182,13 +181,13 @@ def other_shape(source: Source, rng: random.Random) -> Shape:
 
 
 def forged_header(source: Source, donor: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Return a container with a damaged header whose check sum, and mostly its version, `unpack` accepts."""
+    """Return a container with a damaged header, but with a right check sum and mostly a right version."""
     change, header = damaged(source.container[: -len(source.code) or None], donor, rng)
     return change, resealed(header.ljust(9, b"\0") + source.code, source.container, source.codec.identity, rng)
 
 
 def resealed(changed: bytes, container: bytes, identity: int, rng: random.Random) -> bytes:
-    """Return a changed container with magic byte, identity and check sum made right, and mostly its version."""
+    """Return a changed container with right magic byte, identity and check sum, and mostly a right version."""
     changed = changed.ljust(9, b"\0")
     version = changed[1] if rng.random() < 0.2 else container[1] & 0xF0 | changed[1] & 0x0F
     start = bytes((MAGIC, version, changed[2], identity & 255, changed[4]))
@@ -197,12 +196,12 @@ def resealed(changed: bytes, container: bytes, identity: int, rng: random.Random
 
 
 def draw_case(source: Source, donors: tuple[Sequence[bytes], Sequence[bytes]], rng: random.Random) -> Case:
-    """Return one payload made of `source` and of other codes and containers, the donors."""
+    """Return one payload from `source` and from other codes and containers, the donors."""
     shape, levels = source.symbols.shape, source.levels
     (way,) = rng.choices(tuple(WAYS), tuple(WAYS.values()))
     if way == "container":
         change, payload = damaged(source.container, rng.choice(donors[1]), rng)
-        is_whole = payload == donors[1][0]  # the container of another array, which would tell nothing
+        is_whole = payload == donors[1][0]  # an undamaged container of another array is no test
         return Case(source, way, change, payload[is_whole:], shape, levels, True)
     if way == "forged header":
         return Case(source, way, *forged_header(source, rng.choice(donors[1]), rng), shape, levels, True)
@@ -226,12 +225,12 @@ def draw_case(source: Source, donors: tuple[Sequence[bytes], Sequence[bytes]], r
 def draw_cases(
     make: Callable[[int, int], Codec | None], others: Sequence[type[Codec]], rng: random.Random, is_bulk: bool
 ) -> Iterator[Case]:
-    """Yield payloads without end, array after array: whole, then damaged.
+    """Yield payloads endlessly: for each array first undamaged, then damaged ones.
 
     Args:
-        make: returns the codec for so many levels and channels; None if there is none.
-        others: classes whose codes are to be taken for those of the codec.
-        rng: source of all chance.
+        make: returns the codec for numbers of levels and channels; None if there is none.
+        others: classes of foreign codecs.
+        rng: random generator.
         is_bulk: whether to start with an array of a million symbols.
     """
     previous = (b"", b"")

@@ -1,4 +1,4 @@
-"""What every quantizer must do."""
+"""Contract tests of quantizers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from splitlearn.quantizers import Quantizer
 
 
 class QuantizerContract:
-    """What every quantizer must do. Subclass it and define `make`."""
+    """Contract tests of a quantizer: subclass it and define `make`."""
 
     def make(self) -> Quantizer:
         """Return the quantizer."""
         raise NotImplementedError
 
     def latents(self) -> list[torch.Tensor]:
-        """Return batches of latents to try: plain, sparse, constant, tiny and extreme ones."""
+        """Return test batches of latents: normal, sparse, constant, tiny and extreme ones."""
         plain = torch.randn(3, 4, 5, 6)
         huge = torch.tensor([[3e38, -3e38, 0.0], [1e-45, -1e-45, 0.0], [0.0, -0.0, 0.0]])
         ties = torch.tensor([[0.5, 1.5, -0.5, -1.5, 2.5, -2.5, 127.5, -128.5]])
@@ -35,14 +35,14 @@ class QuantizerContract:
             latent_hat = quantizer.dequantize(symbols, floats)
             assert latent_hat.dtype == torch.float32
             assert latent_hat.isfinite().all()
-            # Bit patterns, so that a negative zero shows.
+            # bit patterns, to distinguish negative zeros
             assert torch.equal(quantizer(latent).view(torch.int32), latent_hat.view(torch.int32))
 
     def test_grid_is_the_same_quantizer(self) -> None:
         """The numpy twin gives the same symbols, floats and values, bit for bit."""
         quantizer = self.make()
         if quantizer.grid is None:
-            pytest.skip("its levels are not even: there is no grid")
+            pytest.skip("this quantizer has no grid")
         for latent in self.latents():
             symbols, floats = quantizer.quantize(latent)
             latent_hat = quantizer.dequantize(symbols, floats)
@@ -64,7 +64,7 @@ class QuantizerContract:
                 assert torch.equal(alone_floats[0], floats[index])
 
     def test_reconstructions_are_fixed_points(self) -> None:
-        """A restored latent has the symbols it was restored from."""
+        """A dequantized latent is quantized to the same symbols again."""
         quantizer = self.make()
         symbols, floats = quantizer.quantize(torch.randn(2, 3, 8, 8))
         again, _ = quantizer.quantize(quantizer.dequantize(symbols, floats))
@@ -80,7 +80,7 @@ class QuantizerContract:
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
     def test_other_types_come_back_as_float32(self, dtype: torch.dtype) -> None:
-        """Half and double precision lose nothing to the type of their input, under autocast neither."""
+        """Half and double precision inputs give float32 results, also under autocast."""
         quantizer = self.make()
         latent = torch.randn(2, 30).to(dtype)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -90,7 +90,7 @@ class QuantizerContract:
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
     def test_not_a_number_is_refused_and_seen_in_training(self, value: float) -> None:
-        """NaN and infinity are refused at test time and stay visible in training."""
+        """NaN and infinity are refused in `quantize` and propagate in training."""
         quantizer = self.make()
         latent = torch.randn(2, 5)
         latent[1, 2] = value
@@ -100,7 +100,7 @@ class QuantizerContract:
         assert quantizer(latent)[0].isfinite().all()
 
     def test_attributes_rebuild_it(self) -> None:
-        """The constructor arguments are kept as attributes and rebuild the quantizer."""
+        """The constructor arguments are attributes from which the quantizer can be rebuilt."""
         quantizer = self.make()
         twin = type(quantizer)(**init_args(quantizer))
         twin.load_state_dict(quantizer.state_dict())

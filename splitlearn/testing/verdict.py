@@ -1,4 +1,4 @@
-"""What may come of a payload of `splitlearn.testing.damage`, and how much time and memory it may take."""
+"""Legal outcomes, time and memory of decoding payloads of `splitlearn.testing.damage`."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from splitlearn.testing.damage import CEILING, Case, Shape
 Floats = NDArray[np.float32]
 
 MIB = 1 << 20
-UNSEEN = 8 * MIB  # growth of the address space beyond what is allowed, for the sake of allocators
-SLOW = 10  # seconds of processor time that a decode may take
-MANY = 256  # channels from which on the memory of every decode is measured
-GUARD = 1024  # floats before and behind the latent that nobody may write to
-PATTERN = 0xDEADBEEF  # what they hold
+UNSEEN = 8 * MIB  # additional growth of the address space, for allocators
+SLOW = 10  # limit of processor time per decode, in seconds
+MANY = 256  # number of channels from which memory is measured in every decode
+GUARD = 1024  # floats of each guard zone before and after a latent
+PATTERN = 0xDEADBEEF  # content of guard zones
 
 
 @dataclass
 class Tally:
-    """What came of payloads.
+    """Outcomes of payloads.
 
     Attributes:
-        outcomes: how many of each `way: outcome`, the outcomes being refused, other symbols, and exact.
-        slowest_ms: most processor time of one decode.
-        memory_ratio: most memory that a decode held, over the size of its symbols if those take a mebibyte or more.
-        violation: the first payload that broke a rule.
+        outcomes: counts of each `way: outcome`, with outcomes refused, other (symbols) and exact.
+        slowest_ms: largest processor time of one decode.
+        memory_ratio: largest memory of a decode relative to its symbols, if those take a mebibyte or more.
+        violation: the first payload that violated a rule.
     """
 
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Tally:
     violation: dict[str, Any] | None = None
 
     def add(self, other: Tally) -> None:
-        """Take in the tally of another batch."""
+        """Add the tally of another batch."""
         for key, number in other.outcomes.items():
             self.outcomes[key] = self.outcomes.get(key, 0) + number
         self.slowest_ms = max(self.slowest_ms, other.slowest_ms)
@@ -57,7 +57,7 @@ class Tally:
         self.violation = self.violation or other.violation
 
     def count(self, outcome: str = "") -> int:
-        """Return how many payloads had this outcome, or any."""
+        """Return the number of payloads with this outcome, by default of all."""
         return sum(number for key, number in self.outcomes.items() if key.endswith(outcome))
 
 
@@ -65,11 +65,11 @@ Decoded = tuple[NDArray[Any], tuple[float, ...]]  # symbols or a latent, and flo
 
 
 class ViolationError(Exception):
-    """A decoder did what none may do."""
+    """A decoder violated a rule."""
 
 
 def promise(case: Case) -> tuple[Shape, int] | None:
-    """Return the shape and the alphabet that the symbols must have; None if there may be none."""
+    """Return the required shape and alphabet of the symbols; None if the payload must be refused."""
     if case.way != "forged header":
         return case.shape, case.levels
     with suppress(CodecError):
@@ -79,10 +79,10 @@ def promise(case: Case) -> tuple[Shape, int] | None:
 
 
 def decode(case: Case) -> Decoded | None:
-    """Return symbols and floats, or in the case of a latent the latent and no floats; None if they are refused.
+    """Return symbols and floats, or a latent without floats; None if the payload is refused.
 
     Raises:
-        ViolationError: if a latent is written elsewhere than where it was to be.
+        ViolationError: if a latent is written to a wrong place.
     """
     try:
         if case.grid is not None:
@@ -99,11 +99,11 @@ def decode(case: Case) -> Decoded | None:
 
 
 def decode_as_latent(case: Case, grid: Grid) -> Floats:
-    """Return the latent of a payload; that of a bare code is written between two guard zones.
+    """Return the latent of a payload; latents of bare codes are written between two guard zones.
 
     Raises:
-        CodecError: if it is refused.
-        ViolationError: if a guard zone is written to, or the latent to another array.
+        CodecError: if the payload is refused.
+        ViolationError: if a guard zone is changed, or the latent is another array.
     """
     codec = case.source.codec
     if case.is_container:
@@ -120,12 +120,12 @@ def decode_as_latent(case: Case, grid: Grid) -> Floats:
         if np.any(room[:GUARD] != PATTERN) or np.any(room[-GUARD:] != PATTERN):
             raise ViolationError("it writes to memory before or behind the latent")
     if latent is not out:
-        raise ViolationError("the latent is not in the array that it was to be written to")
+        raise ViolationError("the latent is not in the array out")
     return latent
 
 
 def is_codable(case: Case) -> bool:
-    """Tell whether such arrays can be coded at all: reading a code as another kind of array is no damage."""
+    """Return whether the codec supports arrays of this shape and alphabet; if not, a ValueError is legal."""
     if case.way == "huge":
         return False
     try:
@@ -136,17 +136,17 @@ def is_codable(case: Case) -> bool:
 
 
 def timed(case: Case) -> tuple[Decoded | None, float]:
-    """Return what `decode` does and the milliseconds of processor time that it takes."""
+    """Return the result of `decode` and its processor time in milliseconds."""
     start = time.thread_time()
     found = decode(case)
     return found, (time.thread_time() - start) * 1e3
 
 
 def judge(case: Case, found: Decoded | None, promised: tuple[Shape, int] | None) -> str:
-    """Return `refused`, `other` or `exact`.
+    """Return the outcome `refused`, `other` or `exact`.
 
     Raises:
-        ViolationError: if it is not what the head of this file allows.
+        ViolationError: if the outcome is illegal.
     """
     if found is None:
         if case.way == "whole":
@@ -166,17 +166,17 @@ def judge(case: Case, found: Decoded | None, promised: tuple[Shape, int] | None)
 
 
 def check_latent(case: Case, grid: Grid, levels: int, symbols: Decoded | None, latent: Decoded | None) -> None:
-    """Raise ViolationError unless a latent is what the symbols of the same payload stand for, or both are refused.
+    """Raise ViolationError unless a latent equals the dequantized symbols of the same payload, or both are refused.
 
     Args:
         case: the payload.
         grid: the quantizer.
-        levels: the alphabet of the symbols.
-        symbols: what came of the payload read as symbols.
-        latent: what came of it read as a latent.
+        levels: size of the alphabet of the symbols.
+        symbols: result of the payload read as symbols.
+        latent: result of the payload read as a latent.
     """
     if symbols and case.is_container and (levels, len(symbols[1])) != (grid.levels, grid.floats_per_image):
-        symbols = None  # they are of another quantizer
+        symbols = None  # of another quantizer
     if symbols is None or latent is None:
         if symbols is not latent:
             raise ViolationError(f"only as {'symbols' if symbols is None else 'a latent'} the payload is refused")
@@ -186,21 +186,20 @@ def check_latent(case: Case, grid: Grid, levels: int, symbols: Decoded | None, l
         raise ViolationError(f"the latent is no float32 array of shape {expected.shape}")
     is_same = (found.view(np.int32) == expected.view(np.int32)) | (np.isnan(found) & np.isnan(expected))
     if not is_same.all():
-        raise ViolationError("the latent is not what its symbols stand for")
+        raise ViolationError("the latent differs from its dequantized symbols")
 
 
 def allowed_bytes(case: Case, size: int) -> int:
-    """Return how much memory may be held to decode `size` symbols.
+    """Return the memory limit for a decode of `size` symbols.
 
-    That is 2 bytes a symbol and 4 more in a latent, a copy of the code, one more where it is cut out of a container,
-    and a mebibyte of tables.
+    It is 2 bytes per symbol (6 for latents), a copy of the code (two for containers) and a mebibyte of tables.
     """
     return (2 if case.grid is None else 6) * size + (1 + case.is_container) * len(case.payload) + MIB
 
 
 @contextmanager
 def address_space(growth: int) -> Iterator[None]:
-    """Let this process map no more than `growth` bytes, on Linux."""
+    """Limit the growth of this process's address space to `growth` bytes, on Linux."""
     if sys.platform != "linux":
         yield
         return
@@ -214,7 +213,7 @@ def address_space(growth: int) -> Iterator[None]:
 
 
 def resident(line: str) -> int:
-    """Return the memory that this process holds, `VmRSS`, or the most since `forget_peak`, `VmHWM`, in bytes."""
+    """Return the memory of this process in bytes: `VmRSS` for current, `VmHWM` for the peak since `forget_peak`."""
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     status = Path("/proc/self/status").read_text()
@@ -222,17 +221,17 @@ def resident(line: str) -> int:
 
 
 def forget_peak() -> int:
-    """Let the peak of memory be what is held now; return that."""
+    """Reset the peak of memory to the current memory, and return it."""
     if sys.platform == "linux":
         Path("/proc/self/clear_refs").write_text("5")
     return resident("VmRSS")
 
 
 def peak_bytes(case: Case, size: int, was_refused: bool) -> int:
-    """Decode once more and return the most memory that was held meanwhile.
+    """Decode again and return the peak of memory.
 
     Raises:
-        ViolationError: if it is more than `allowed_bytes`, or with no more than these the outcome is another.
+        ViolationError: if it exceeds `allowed_bytes`, or the outcome changes under this limit.
     """
     allowed = allowed_bytes(case, size)
     with address_space(allowed + UNSEEN):
@@ -250,17 +249,13 @@ def peak_bytes(case: Case, size: int, was_refused: bool) -> int:
 
 
 def examine(case: Case, tally: Tally, is_sample: bool) -> None:
-    """Decode one payload and count what comes of it.
-
-    Raises:
-        Exception: whatever is wrong with it.
-    """
+    """Decode one payload and count its outcome; raise an exception on any violation."""
     promised = promise(case)
     size = math.prod(promised[0]) if promised else 0
     if size > CEILING and case.way != "huge":
         return
     found, ms = timed(case)
-    if ms > tally.slowest_ms:  # the first time a kernel was compiled, maybe
+    if ms > tally.slowest_ms:  # repeated, because the first call may include compilation
         tally.slowest_ms = max(tally.slowest_ms, min(ms, timed(case)[1]))
     if tally.slowest_ms > 1e3 * SLOW:
         raise ViolationError(f"a decode takes {ms:.0f} ms")

@@ -152,7 +152,7 @@ def test_bounds_can_be_set() -> None:
     payload = bomb((30, 40))
     assert unpack(payload, Huffman(), max_elements=1200)[0].shape == (30, 40)
     assert unpack(payload, Huffman(), shape=(30, 40), max_elements=1)[0].shape == (30, 40)
-    with pytest.raises(CodecError, match="max_elements is 1,199: give a larger one"):
+    with pytest.raises(CodecError, match="max_elements is 1,199: set a larger one"):
         unpack(payload, Huffman(), max_elements=1199)
     assert unpack_latents([payload], MinMaxGrid(3), Huffman(), shape=(30, 40))[0].shape == (30, 40)
     with pytest.raises(CodecError, match="max_elements is 7"):

@@ -157,7 +157,7 @@ def test_a_bank_has_one_cut(tmp_path: Path, run: Run) -> None:
         (["--where", "model.model.net.at=layer1"], "in this sweep model.model.net.at is layer"),
         (["--out", "bank"], "--out is given more than once"),
         (["--name", "other"], "holds no sweep 'other': it holds small"),
-        (["--storage", "nowhere.log"], "no sweep at nowhere.log: name the --out that it was launched with"),
+        (["--storage", "nowhere.log"], "no sweep at nowhere.log: give the --out of its launch"),
     ],
 )
 def test_what_makes_no_bank_is_told(sweep: Path, tmp_path: Path, run: Run, more: list[str], message: str) -> None:
@@ -176,7 +176,7 @@ def test_missing_weights_are_told(sweep: Path, tmp_path: Path, run: Run) -> None
     shutil.copy(sweep / "journal.log", copy)
     outcome = run(*words(copy, tmp_path / "bank.safetensors", "--where", "model.model.net.at=layer3"))
     assert outcome.status == 2
-    assert "bottleneck.safetensors is missing: copy the folder from the machine that has run" in outcome.error
+    assert "bottleneck.safetensors is missing: copy the folder from the machine that ran" in outcome.error
     outcome = run(*words(copy, tmp_path / "bank", "--where", "model.model.net.at=layer3"))
     assert (outcome.status, outcome.error.startswith("--out must be the name of a .safetensors file")) == (2, True)
 
@@ -198,7 +198,7 @@ def test_a_sweep_that_has_only_begun_is_told(tmp_path: Path, run: Run) -> None:
     path.write_text("a: {choice: [1]}")
     study.create(Space.read(path), 1, 0, {"rate": AXES.rate, "score": AXES.score})
     outcome = run(*words(tmp_path / "begun", tmp_path / "bank.safetensors"))
-    assert (outcome.status, "begun has finished: splitlearn sweep goes on" in outcome.error) == (2, True)
+    assert (outcome.status, "begun has finished: continue it with splitlearn sweep" in outcome.error) == (2, True)
 
 
 def test_numbers_of_where_may_be_written_in_several_ways() -> None:

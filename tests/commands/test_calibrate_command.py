@@ -73,7 +73,7 @@ def test_the_file_is_the_calibrated_model(calibrate: Run) -> None:
 def test_the_config_beside_it_tests_it(calibrate: Run, run: Run) -> None:
     words = (*PLAIN, "--levels", "5", "--model.num_classes", "10", "--data.batch_size", "8")
     outcome = calibrate(*words, "--out", "out/c.safetensors")
-    assert "config that tests it: out/c.yaml" in outcome.out
+    assert "config for a test: out/c.yaml" in outcome.out
     written = yaml.safe_load(Path("out/c.yaml").read_text())
     assert written["data"]["init_args"]["batch_size"] == 8
     assert "rate_weight" not in written["model"]["init_args"]

@@ -130,7 +130,7 @@ def test_damaged_files(run: Run, name: str, content: bytes) -> None:
             ("--config", "pixels.yaml"),
             "model.model in pixels.yaml is InputModel: only a SplitModel has features at a cut",
         ),
-        (("--config", "odd.yaml"), "Odd has no grid of numpy, on which codecs are compared"),
+        (("--config", "odd.yaml"), "Odd has no numpy grid, which a comparison of codecs needs"),
         (("--config", "misspelt.yaml"), "splitlearn.quantizers.Step has no setting 'stepp', did you mean step?"),
     ],
 )

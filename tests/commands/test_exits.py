@@ -99,7 +99,7 @@ def test_exits_takes_accuracies(configs: Run) -> None:
     [
         ("vanilla.yaml,absent.yaml", "no config file 'absent.yaml'"),
         (",", "--stages takes config files"),
-        ("early.yaml,early.yaml", "a trainer.logger.name of its own"),
+        ("early.yaml,early.yaml", "give each its own trainer.logger.name"),
     ],
 )
 def test_stages_refuses_before_anything_runs(configs: Run, files: str, message: str) -> None:
@@ -137,18 +137,18 @@ def test_what_a_folder_tells_of_a_stage_is_read_alone(
     )
     folder, words = Path("runs/small"), ["--config", "small.yaml", "--trainer.limit_val_batches", "0"]
     _check_settings(words, folder)
-    with pytest.raises(UsageError, match=r"runs/small was begun with another model\.model\.quantizer\.step: launch it"):
+    with pytest.raises(UsageError, match=r"runs/small was started with another model\.model\.quantizer\.step: launch"):
         _check_settings([*words, "--model.model.quantizer.step", "0.25"], folder)
     (tmp_path / "stranger.py").write_text("from pathlib import Path\nPath('made').touch()\n")
     monkeypatch.syspath_prepend(tmp_path)
     config = folder / "version_0/config.yaml"
     config.write_text(config.read_text().replace("splitlearn.quantizers.Step", "stranger.Step"))
-    with pytest.raises(UsageError, match="begun with another model"):
+    with pytest.raises(UsageError, match="started with another model"):
         _check_settings(words, folder)
     assert not Path("made").exists()
     for text in ("{", "[1]", "a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]"):
         config.write_text(text)
-        with pytest.raises(UsageError, match=r"config\.yaml is not valid YAML|was begun with another"):
+        with pytest.raises(UsageError, match=r"config\.yaml is not valid YAML|was started with another"):
             _check_settings(words, folder)
 
 
@@ -168,6 +168,6 @@ def test_three_stages_each_from_the_best_of_the_last(configs: Run) -> None:
     assert configs(*words).status == 0
     assert sorted(Path("runs").rglob("version_*")) == before  # nothing ran again
     other = configs(*words, "--model.num_classes", "11")
-    assert (other.status, "runs/vanilla was begun with another model.num_classes" in other.error) == (2, True)
+    assert (other.status, "runs/vanilla was started with another model.num_classes" in other.error) == (2, True)
     task = load_task(next(Path("runs/regularised").rglob("best.ckpt")))
     assert isinstance(task.model, EarlyExitModel)

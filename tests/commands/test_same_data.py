@@ -79,4 +79,4 @@ def test_a_config_of_another_run_is_not_exported(fit: Run, run: Run) -> None:
     )
     outcome = run(*words, "other.yaml")
     assert outcome.status == 1
-    assert "was trained with another quantizer of the model than the config says: give the config.yaml" in outcome.error
+    assert "was trained with another quantizer of the model than in the config: give the config.yaml" in outcome.error

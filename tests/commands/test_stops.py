@@ -52,7 +52,7 @@ def test_a_stopped_fit_is_no_success_and_goes_on(
     outcome = fit("--trainer.max_epochs", "3")
     assert (outcome.status, outcome.error) == (
         status,
-        f"{word}; nothing was saved yet: the same command begins anew",
+        f"{word}; nothing was saved yet: the same command starts again",
     )
     stop_in(2)
     outcome = fit("--trainer.max_epochs", "3")

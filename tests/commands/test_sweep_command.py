@@ -161,9 +161,9 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
         (
             SPACE,
             ["--score", "test/accuracy"],
-            "would choose by test images, whose figures are then too good: take val",
+            "would select by test images, which biases their results: use val",
         ),
-        (SPACE, ["--rate", "test/bytes_per_image"], "take val/bytes_per_image; what is on the frontier is tested in"),
+        (SPACE, ["--rate", "test/bytes_per_image"], "use val/bytes_per_image; the frontier is tested at"),
         (SPACE, ["--data.val_size", "0", "--trials", "1"], "batch_size and val_size must be at least 1"),
         (
             SPACE,

@@ -167,7 +167,7 @@ def test_what_was_run_elsewhere_is_named(folder: Path, run: Run) -> None:
     (folder / f"out/trials/{frontier[0]:03}/trained.ckpt").unlink()
     outcome = run(*launch(folder))
     assert outcome.status == 0, outcome.error
-    assert f"out/trials/{frontier[0]:03} lie on other machines: launch again there" in outcome.out
+    assert f"out/trials/{frontier[0]:03} are on other machines: launch again there" in outcome.out
     assert sorted(numbers_with_a_test(folder)) == sorted(frontier[1:])
 
 
@@ -176,7 +176,7 @@ def test_nothing_is_tested_while_a_trial_is_left(folder: Path, run: Run, monkeyp
     left = [replace(first, state=State.RUNNING, metrics={}), *others]
     monkeypatch.setattr("splitlearn.sweep.run_sweep", lambda *_: left)
     outcome = run(*launch(folder))
-    assert "1 trials run on other machines: the frontier is tested by the launch" in outcome.out
+    assert "1 trials run on other machines: the launch that ends last tests the frontier" in outcome.out
     assert numbers_with_a_test(folder) == []
 
 
@@ -195,7 +195,7 @@ def test_a_trial_that_lacks_memory_keeps_no_other_from_its_test(
     for _ in range(2):
         assert run(*longer).error == (
             f"1 of {TRIALS + 1} trials lacked disk or memory (RuntimeError: out of memory): make room, and launch the "
-            "same command again, which runs these alone"
+            "same command again, which runs only these"
         )
         assert sorted(numbers_with_a_test(folder)) == sorted(frontier_in(folder))
     assert run(*longer).status == 0

@@ -94,7 +94,7 @@ def test_configs_that_are_near_are_named(run: Run) -> None:
         ("1: {}\n", "bad.yaml has an unknown key 1"),
         (
             "data: {class_path: 7}\n",
-            "bad.yaml: class_path takes the import path of a class, splitlearn.data.Digits say",
+            "bad.yaml: class_path takes the import path of a class, e.g. splitlearn.data.Digits",
         ),
         ("trainer: {callbacks: [{class_path: [a]}]}\n", "bad.yaml: class_path takes the import path of a class"),
         ("seed_everything: 1" + "0" * 5000, "bad.yaml is not valid YAML: Exceeds the limit"),
@@ -242,7 +242,7 @@ def test_help_of_a_section_names_its_classes(run: Run) -> None:
     tasks, data = run("fit", "--model.help"), run("test", "--data.help")
     assert (tasks.status, data.status) == (0, 0)
     assert "splitlearn.tasks.ClassificationTask\n      Train what is inserted" in tasks.out
-    assert "splitlearn fit --model.help CLASS tells" in tasks.out
+    assert "splitlearn fit --model.help CLASS shows" in tasks.out
     assert "splitlearn.data.ImageFolder\n" in data.out
 
 

@@ -99,8 +99,8 @@ def test_a_sweep_of_before_makes_a_bank_of_today(config: Path) -> None:
 @pytest.mark.parametrize(
     ("message", "remedy"),
     [
-        ("No module named 'splitlearn.models.bottleneck'", "import what it held from splitlearn.models"),
-        ("No module named 'splitlearn.grids'", "import what it held from splitlearn.numpy_quantizers"),
+        ("No module named 'splitlearn.models.bottleneck'", "import its contents from splitlearn.models"),
+        ("No module named 'splitlearn.grids'", "import its contents from splitlearn.numpy_quantizers"),
         (
             "cannot import name 'load_task' from 'splitlearn.tasks' (x.py)",
             "it is now splitlearn.config.loading.load_task",

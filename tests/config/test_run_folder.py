@@ -196,7 +196,7 @@ def test_a_run_goes_on_only_where_the_command_says_so(fit: Run, run: Run) -> Non
     assert torch.load("runs/small/version_2/checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
     Path("named.yaml").write_text("ckpt_path: runs/small/version_0/checkpoints/last.ckpt")
     refused = fit("--config", "named.yaml", "--trainer.max_epochs", "5")
-    assert (refused.status, "only where the command line says so, --ckpt_path" in refused.error) == (2, True)
+    assert (refused.status, "to resume a run, give --ckpt_path" in refused.error) == (2, True)
     assert fit("--config", "named.yaml", "--ckpt_path", "null").status == 0
     assert contents(SMALL_RUNS / "version_0") == before
 

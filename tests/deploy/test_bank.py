@@ -199,11 +199,9 @@ def test_another_normalization_is_refused(tmp_path: Path, exports: list[Path]) -
 def test_rates_must_have_been_measured(tmp_path: Path, exports: list[Path]) -> None:
     net = split(backbone(), "layer2", SHAPE)
     path = exported(tmp_path, SplitModel(net, MinMax(4), Huffman()).eval(), **{"val/accuracy": 0.5})
-    with pytest.raises(
-        ExportError, match=r"does not tell test/accuracy and test/bytes_per_image: export it with --results"
-    ):
+    with pytest.raises(ExportError, match=r"has no test/accuracy and test/bytes_per_image: export it with --results"):
         export_bank([*exports, path], tmp_path / "bank.safetensors")
-    with pytest.raises(ExportError, match=r"untrained.safetensors does not tell test/map"):
+    with pytest.raises(ExportError, match=r"untrained.safetensors has no test/map"):
         export_bank(exports, tmp_path / "bank.safetensors", score="test/map")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import googlenet, resnet50
 
 from splitlearn.codecs import Huffman
-from splitlearn.deploy import ExportError, answers, export_bottleneck, load_bottleneck, read_export, weights_id
+from splitlearn.deploy import ExportError, export_bottleneck, load_bottleneck, read_export, sample_outputs, weights_id
 from splitlearn.deploy.bottleneck_file import tensors_id
 from splitlearn.deploy.identity import agree, unordered_weights_id
 from splitlearn.models import Bottleneck, DepthwiseSeparable, SplitModel, split
@@ -83,7 +83,7 @@ def test_the_same_weights_in_other_layers_are_another_network(export: Path, chan
     before = weights_id(split(net, "layer2", SHAPE))
     change(net)
     assert weights_id(split(net, "layer2", SHAPE)) == before
-    with pytest.raises(ExportError, match=r"computes something else from them .*: build it as it was"):
+    with pytest.raises(ExportError, match=r"computes other outputs from them .*: build it as it was"):
         load_bottleneck(export, net)
 
 
@@ -109,7 +109,7 @@ def test_arguments_without_weights_count(
     same, changed = make().eval(), make(**other).eval()
     same.load_state_dict(net.state_dict()), changed.load_state_dict(net.state_dict())
     load_bottleneck(path, same)
-    with pytest.raises(ExportError, match="computes something else from them"):
+    with pytest.raises(ExportError, match="computes other outputs from them"):
         load_bottleneck(path, changed)
 
 
@@ -133,7 +133,7 @@ def test_answers_missing_from_a_file_are_no_answers(export: Path, tmp_path: Path
     old = {name: tensor for name, tensor in load_file(export).items() if not name.startswith("answers.")}
     path = tmp_path / "old.safetensors"
     save_file(old, path, {"manifest": json.dumps(manifest | {"tensors_id": tensors_id(old)})})
-    with pytest.raises(ExportError, match="computes something else"):
+    with pytest.raises(ExportError, match="computes other outputs"):
         load_bottleneck(path, network())
     assert tensors.keys() - old.keys() == {
         *("answers.network.0", "answers.network.1", "answers.bottlenecks.0", "answers.bottlenecks.1")
@@ -142,10 +142,10 @@ def test_answers_missing_from_a_file_are_no_answers(export: Path, tmp_path: Path
 
 def test_answers_do_not_depend_on_mode_or_precision_around_them() -> None:
     model = datta()
-    first = answers(model)
+    first = sample_outputs(model)
     model.coder.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        second = answers(model)
+        second = sample_outputs(model)
     assert model.coder.training
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     assert [len(tensor) for tensor in first.values()] == [256, 10, 256, 256]
@@ -198,7 +198,7 @@ def test_a_bottleneck_whose_state_is_not_in_the_file_is_refused(tmp_path: Path, 
     assert torch.equal(load_bottleneck(path, network())(digits(2)), model(digits(2)))
     change(model.coder.bottlenecks[0])
     changed = export_bottleneck(model, tmp_path / "c.safetensors")
-    with pytest.raises(ExportError, match=r"its bottleneck computes something else .* keep what it learns"):
+    with pytest.raises(ExportError, match=r"its bottleneck computes other outputs .* keep learnt state"):
         load_bottleneck(changed, network())
 
 

@@ -70,7 +70,7 @@ def test_no_images_make_no_payloads(kind: str) -> None:
 def test_an_exit_says_which_size_it_takes() -> None:
     with pytest.raises(ValueError, match=r"the exit at 'layer1' takes features .* send images of shape \(3, 32, 32\)"):
         model_of("exit").compress(torch.rand(1, 3, 48, 48))
-    with pytest.raises(ValueError, match="the exits are to tell 0 classes apart"):
+    with pytest.raises(ValueError, match="the exits have 0 classes"):
         EarlyExitModel(split(resnet8(), "layer2", (3, 32, 32)), Step(), Huffman(), num_classes=0)
 
 

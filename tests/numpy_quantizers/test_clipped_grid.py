@@ -95,7 +95,7 @@ def test_other_channels_and_types_are_refused() -> None:
             grid.dequantize(np.zeros(shape, np.uint8))
     with pytest.raises(ValueError, match="float32 numpy array, got an array of float64"):
         grid.quantize(np.zeros((3, 2)))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="needs 0 floats an image, got 1"):
+    with pytest.raises(ValueError, match="needs 0 floats per image, got 1"):
         grid.dequantize(np.zeros((3, 2), np.uint8), (1.0,))
 
 

@@ -62,7 +62,7 @@ def test_exits_tell_as_many_classes_apart_as_the_network() -> None:
     assert EarlyExitTask(model, 5).num_classes == 5
     with pytest.raises(ValueError, match="num_classes is 10, and network and exits tell 5 classes apart"):
         EarlyExitTask(model, 10)
-    with pytest.raises(ValueError, match="the exits are to tell 10 classes apart, and CifarResNet tells 5: leave"):
+    with pytest.raises(ValueError, match="the exits have 10 classes, and CifarResNet has 5: leave"):
         exiting(5, num_classes=10)
     net = split(Colours(), "features", SHAPE)
     with pytest.raises(ValueError, match=r"logits \(B, classes\), that of Colours is \(1, 4, 16, 16\)"):

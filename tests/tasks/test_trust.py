@@ -190,7 +190,7 @@ def test_sizes_that_no_machine_has_are_told_in_one_line(tmp_path: Path) -> None:
     found = settings()
     put("model", "bottleneck", "channels", value=2**31 - 1)(found)
     path = checkpoint(tmp_path, found)
-    refused = pytest.raises(ShortageError, match=r"last.ckpt ask for more memory than there is .*: make room")
+    refused = pytest.raises(ShortageError, match=r"last.ckpt need more memory than available .*: free memory")
     with address_space(2**28), refused as told:
         load_task(path)
     assert "\n" not in str(told.value)

@@ -1,4 +1,4 @@
-"""Bottleneck units: small encoder–decoder pairs put at the cut, the only thing that is trained.
+"""Bottleneck units: small trainable encoder–decoder pairs at the cut.
 
 features (C, H, W) → encoder → latent (C_r, H_r, W_r) ═ quantize, code, send ═ latent_hat → decoder → features_hat
 """
@@ -25,7 +25,7 @@ class Bottleneck(nn.Module, ABC):
         shape: `(C, H, W)` of one image's features; the decoder restores exactly this.
         encoder: features `(B, C, H, W)` → latent.
         decoder: latent → features.
-        takes_any_shape: whether it takes features of other shapes than `shape` too.
+        takes_any_shape: whether features of shapes other than `shape` are accepted.
     """
 
     takes_any_shape: ClassVar[bool] = False
@@ -40,17 +40,17 @@ class Bottleneck(nn.Module, ABC):
 
 
 BottleneckFactory = Callable[[FeatureShape], Bottleneck]
-"""What a config or `functools.partial` gives: everything but the feature shape, which the cut knows."""
+"""A bottleneck class with all arguments set except the feature shape, which the cut determines."""
 
 
 class DepthwiseSeparable(Bottleneck):
-    """The unit of Datta et al.: one depthwise-separable convolution, and its mirror.
+    """Unit of Datta et al.: one depthwise-separable convolution and its mirror.
 
         encoder: 3×3 depthwise, stride S → 1×1 to C_r        (C, H, W) → (C_r, ⌈H/S⌉, ⌈W/S⌉)
         decoder: 1×1 to C → 3×3 depthwise transposed, stride S           → (C, H, W)
 
-    No normalization, no non-linearity, as printed. For S > 3 the mirrored kernel does not reach every output position;
-    those hold the bias alone.
+    As in the paper, there is no normalization and no non-linearity. For S > 3 the mirrored kernel does not reach every
+    output position; unreached positions hold only the bias.
 
     Args:
         shape: `(C, H, W)` of the features at the cut.
@@ -76,17 +76,17 @@ class DepthwiseSeparable(Bottleneck):
 
 
 class NormalizedSeparable(Bottleneck):
-    """The unit of Datta et al. with batch norm and a ReLU inside each half.
+    """Unit of Datta et al. with batch norm and a ReLU inside each half.
 
         encoder: K×K depthwise, stride S → norm, ReLU → 1×1 to C_r → norm with a learnt gain
         decoder: 1×1 to C → norm, ReLU → K×K depthwise transposed, stride S → PReLU
 
-    K is 3 for strides 1 and 2. Beyond, where a 3×3 kernel would pass over parts of the map, it is S: every feature is
-    seen once. Such a map is padded with zeros below and on the right to a multiple of S.
+    K is 3 for strides 1 and 2. For larger strides a 3×3 kernel would skip parts of the map, so K is S and the map is
+    padded with zeros below and on the right to a multiple of S.
 
-    The norm before quantization is what makes training work at any cut: it keeps the latent at the scale of the
-    quantizer's step, where the bare unit's latents start at nearly zero. At test time the encoder's norms fold into its
-    convolutions, so the device pays nothing for them. The PReLU learns whether the features may be negative.
+    The norm before quantization makes training work at any cut: it keeps the latent at the scale of the quantizer's
+    step, whereas latents of the unit without norms start close to zero. At test time the encoder's norms fold into its
+    convolutions and cost the device nothing. The PReLU learns whether features may be negative.
 
     Args:
         shape: `(C, H, W)` of the features at the cut.
@@ -142,7 +142,7 @@ def _upsampling(shape: FeatureShape, stride: int) -> DepthwiseTransposed:
 
 
 def _resampling(shape: FeatureShape, stride: int) -> tuple[list[nn.Module], list[nn.Module]]:
-    """Return depthwise layers from H×W to ⌈H/S⌉×⌈W/S⌉ that see every feature, and back."""
+    """Return depthwise layers from H×W to ⌈H/S⌉×⌈W/S⌉ and back; every feature is covered."""
     features, height, width = shape
     if stride <= 2:
         narrow = nn.Conv2d(features, features, 3, stride, padding=1, groups=features, bias=False)
@@ -156,7 +156,7 @@ def _resampling(shape: FeatureShape, stride: int) -> tuple[list[nn.Module], list
 
 
 class Identity(Bottleneck):
-    """No bottleneck: the latent is the features themselves, and nothing is trained.
+    """No bottleneck: the latent is the features themselves, without trainable parameters.
 
     Args:
         shape: shape of one image's features, of any rank.

@@ -1,4 +1,4 @@
-"""A first block with a bottleneck inside, and the way to put it into a network that has learnt another."""
+"""First block of a detector with a bottleneck inside, and its insertion into a trained network."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ __all__ = ["RedesignedLayer1", "replaced"]
 
 
 class RedesignedLayer1(nn.Module):
-    """Takes the place of a detector's `layer1`, with few channels in its middle, where the network is cut.
+    """Replacement of a detector's `layer1` with few channels at its middle, where the network is cut.
 
         stem (in, H, W) → encoder → latent (C, H + 4, W + 4) ═ quantize, code, send ═ decoder → (out, H, W) → layer2
                           2×2: in → w → 4w → w → C                    2×2: C → w → 2w → 4w → out
 
-    Each of the encoder's convolutions grows the map by one row and column, each of the decoder's takes one away. The
-    latent has no norm and no ReLU: both stand at the decoder's beginning. It has H/4 + 4 rows for an image of H, as the
+    Each convolution of the encoder adds one row and column to the map, each of the decoder removes one. The latent has
+    no norm and no ReLU: both are at the start of the decoder. It has H/4 + 4 rows for an image of height H, because the
     stem divides by four. Cut behind the encoder: `split(student, at="backbone.body.layer1.encoder", …)`.
 
     Args:
-        in_channels: of what the stem gives: 64 in ResNets.
+        in_channels: channels of the stem's output: 64 in ResNets.
         channels: C, channels of the latent: 3, 6, 9, 12 or 15 in the paper.
-        out_channels: of what is replaced: 256 in ResNet-50 and deeper, 64 in ResNet-18 and 34.
+        out_channels: channels of the replaced layer's output: 256 in ResNet-50 and deeper, 64 in ResNet-18 and 34.
         width: w, channels of the narrowest hidden layers.
-        rectified: whether the replaced layer ends in a ReLU, as ResNets' do; MobileNetV2's blocks do not.
+        rectified: whether the replaced layer ends in a ReLU, as in ResNets but not in MobileNetV2.
 
     Raises:
         ValueError: if a number is not positive.
 
     Reference:
-        Matsubara & Levorato 2020, Sec. 4; with a width of 64 and 256 channels out, the layers are those of the authors'
-        published code for ResNet-50.
+        Matsubara & Levorato 2020, Sec. 4; with a width of 64 and 256 output channels, the layers are those of the
+        authors' published code for ResNet-50.
     """
 
     def __init__(
@@ -80,24 +80,19 @@ def _layer(inputs: int, outputs: int, padding: int) -> list[nn.Module]:
 
 
 def replaced(model: nn.Module, at: str, by: nn.Module, weights: str | Path | None = None) -> nn.Module:
-    """Return `model` with another module in place of one of its own: the student of a distillation.
-
-    All other modules, and what they have learnt, stay.
+    """Replace one module of `model` in place and return the model: the student of a distillation.
 
     Args:
-        model: any network; changed in place.
+        model: any network; all other modules keep their weights.
         at: dotted name of the module to replace.
-        by: what takes its place.
-        weights: file of what was trained, under the names that it has in the whole network: all of `by`, and any other
-            parts; None leaves `by` as it is.
-
-    Returns:
-        The same network.
+        by: the new module.
+        weights: file of trained weights by their names in the whole network: all of `by`, optionally other parts; None
+            leaves `by` unchanged.
 
     Raises:
-        CutError: there is no such module; the message names the nearest ones.
-        FileNotFoundError: there is no such file.
-        WeightsError: the file is damaged, lacks a part of `by`, or belongs to another network.
+        CutError: if the module does not exist; the message names similar ones.
+        FileNotFoundError: if the file does not exist.
+        WeightsError: if the file is damaged, lacks a part of `by`, or belongs to another network.
     """
     check_name(model, at)
     model.set_submodule(at, by.train(model.training))
@@ -107,7 +102,7 @@ def replaced(model: nn.Module, at: str, by: nn.Module, weights: str | Path | Non
 
 
 def _load_part(model: nn.Module, at: str, weights: str | Path) -> None:
-    """Load a file that holds the module `at` and any others of a network."""
+    """Load a weights file that contains the module `at`, and possibly other modules, of a network."""
     expected = model.state_dict()
     found = checked_weights(expected, weights, type(model).__name__, partial=True)
     needed = [name for name in expected if name.startswith(f"{at}.") and not name.endswith("num_batches_tracked")]
@@ -115,6 +110,6 @@ def _load_part(model: nn.Module, at: str, weights: str | Path) -> None:
     if missing:
         raise WeightsError(
             f"{weights} lacks {missing[0]} ({len(missing)} of {len(needed)} tensors of {at}): "
-            "take the file that the training of this student has left"
+            "use the file that the training of this student wrote"
         )
     model.load_state_dict(found, strict=False)

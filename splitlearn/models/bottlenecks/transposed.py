@@ -1,4 +1,4 @@
-"""A transposed depthwise convolution whose training step on a CPU takes half as long as torch's."""
+"""Transposed depthwise convolution with a CPU training step twice as fast as torch's."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _gradients = torch.ops.aten.convolution_backward
 
 
 class DepthwiseTransposed(nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` of one channel each: the same weights and, but for rounding, the same values and gradients.
+    """Depthwise `nn.ConvTranspose2d`: the same weights and, except for rounding, the same values and gradients.
 
-    A transposed convolution is the gradient of a convolution with respect to its input. torch has fast kernels for
-    depthwise convolutions on CPUs and their gradients, if channels come last, but not for their transpose; so training
-    on a CPU goes by the former. In eval mode, on GPUs and when exported it is torch's own.
+    A transposed convolution is the gradient of a convolution with respect to its input. On CPUs, torch has fast kernels
+    for channels-last depthwise convolutions and their gradients, but not for the transpose. Training on a CPU therefore
+    uses the gradient; eval mode, GPUs and exports use torch's own layer.
 
     Args:
         channels: C, of input `(B, C, H, W)` and output.
         kernel: side of the kernel.
         stride: S.
-        padding: by which a convolution in the other direction would be padded.
-        output_padding: rows and columns that such a convolution would have left over.
+        padding: as in `nn.ConvTranspose2d`.
+        output_padding: as in `nn.ConvTranspose2d`.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class DepthwiseTransposed(nn.ConvTranspose2d):
         super().__init__(channels, channels, kernel, stride, padding, output_padding, groups=channels)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Return `(B, C, H·S, W·S)`, or what kernel and paddings make of it."""
+        """Return `(B, C, H', W')`, where H' and W' follow from stride, kernel and paddings."""
         fast = self.training and input.device.type == "cpu" and input.dtype == self.weight.dtype
         if not fast or output_size is not None or torch.compiler.is_compiling():
             return super().forward(input, output_size)
@@ -45,7 +45,7 @@ class DepthwiseTransposed(nn.ConvTranspose2d):
 
 
 class _Transposed(torch.autograd.Function):
-    """The sum above, by the gradients of a depthwise convolution."""
+    """Transposed convolution computed as the input gradient of a depthwise convolution."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, size: Any, stride: Any, padding: Any) -> Tensor:
@@ -53,7 +53,7 @@ class _Transposed(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.settings = stride, padding
         shape = (*x.shape[:2], *size)
-        like = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)  # only its form is looked at
+        like = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)  # only its shape matters
         made: Tensor = _gradients(
             x, like, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), (True, False, False)
         )[0]

@@ -1,4 +1,4 @@
-"""Cut any network at a named module into a head and a tail that agree with it bit for bit."""
+"""Cut any network at a named module into a head and a tail with bit-exact results."""
 
 from splitlearn.models.cutting.cut import Split, crossing_shapes, crossing_tensors, split
 from splitlearn.models.cutting.detector import is_detector

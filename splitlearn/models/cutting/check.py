@@ -1,4 +1,4 @@
-"""Proof that two halves are the model: bit for bit, on more than one batch size, with the image gone."""
+"""Bit-exact comparison of two halves with the uncut model."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from splitlearn.models.cutting.names import CutError, inside
 
 @dataclass(frozen=True)
 class Reference:
-    """What the uncut model makes of some images.
+    """Result of the uncut model for some images.
 
     Attributes:
         output: the model's output.
-        at_cut: output of the module at the cut, or None if it is never called itself (as a ModuleList is not).
+        at_cut: output of the module at the cut; None if it is not called itself, such as a ModuleList.
         called: names of the modules that ran.
         ran: whether the module at the cut, or one inside it, ran.
     """
@@ -33,7 +33,7 @@ class Reference:
 
 
 def run_reference(model: nn.Module, at: str, images: Tensor) -> Reference:
-    """Run the uncut model and note which modules run and what the one named `at` returns."""
+    """Run the uncut model; record the modules that run and the output of the module `at`."""
     called: set[str] = set()
     at_cut: list[Any] = [None]
     names = {module: name for name, module in model.named_modules() if name}
@@ -57,7 +57,7 @@ def run_reference(model: nn.Module, at: str, images: Tensor) -> Reference:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two nested outputs hold equal tensors, bit for bit, and equal other values."""
+    """Return whether two nested outputs hold bit-exact tensors and equal other values."""
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and a.dtype == b.dtype and bool(torch.equal(a, b))
     if isinstance(a, dict):
@@ -70,17 +70,14 @@ def same(a: Any, b: Any) -> bool:
 
 
 def verify(halves: Halves, images: Tensor, reference: Reference) -> tuple[Tensor, ...]:
-    """Run both halves on `images` and compare with the model.
-
-    Returns:
-        The crossing tensors.
+    """Run both halves on `images`, compare with the model, and return the crossing tensors.
 
     Raises:
-        CutError: if the halves do not give exactly what the model gives.
+        CutError: if the result of the halves differs from that of the model.
     """
     images = images.clone()
     tensors = tuple(tensor.clone() for tensor in halves.head(images))
-    images.zero_()  # a tail that still sees the image would only look exact
+    images.zero_()  # a tail with hidden access to the image must fail
     if isinstance(reference.at_cut, Tensor) and not same(tensors[0], reference.at_cut):
         raise CutError("the first crossing tensor is not the output of the module")
     if not same(halves.tail(*tensors), reference.output):
@@ -89,7 +86,7 @@ def verify(halves: Halves, images: Tensor, reference: Reference) -> tuple[Tensor
 
 
 def make_safe(halves: Halves, images: Tensor) -> Halves:
-    """Let the tail copy those crossing tensors that it would otherwise change in place, and only those."""
+    """Let the tail copy the crossing tensors that it would otherwise change in place."""
     tensors: Sequence[Tensor] = [tensor.clone() for tensor in halves.head(images.clone())]
     versions = [tensor._version for tensor in tensors]
     halves.tail(*tensors)

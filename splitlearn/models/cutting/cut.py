@@ -1,4 +1,4 @@
-"""`split`: the network as a head and a tail, proven on an example before it is handed out."""
+"""`split`: division of a network into a head and a tail, proven exact on an example."""
 
 from __future__ import annotations
 
@@ -23,10 +23,7 @@ Method = Callable[[nn.Module, str, Sequence[Tensor]], Halves]
 
 
 class _Guard:
-    """Asks a proof about what a head is about to take.
-
-    An object that knows no `Split`: a head may then be copied or pickled by itself, and its guard with it.
-    """
+    """Hook that checks the input of a head; independent of `Split`, so that a head can be copied by itself."""
 
     def __init__(self, proof: Proof, by_image: bool) -> None:
         self.proof, self.by_image = proof, by_image
@@ -41,26 +38,26 @@ class Split(nn.Module):
     ```
     images → head → crossing tensors → tail → the model's output
     ```
-    Both halves are differentiable. Get one from `split`, which has proven that the halves agree with the model. The
-    head refuses what the model refuses, shapes of images for which the halves are not the model, and training mode if
-    they would not train as the model does.
+    Both halves are differentiable. `split` makes this object after it has proven that the halves agree with the model.
+    The head refuses images that the model refuses, image shapes for which the halves are not exact, and training mode
+    if the halves would train differently from the model.
 
     Args:
         name: class of the network.
-        at: name of the module that the cut lies behind.
+        at: name of the module before the cut.
         head: images `(B, C, H, W)` → tuple of crossing tensors; the first is the output of the module `at`.
         tail: crossing tensors → the model's output.
         shapes: shape of each crossing tensor for one image of the example, without the batch.
         dtypes: type of each crossing tensor, in the same order.
         input_shape: `(C, H, W)` of the example.
         method: how the cut was made.
-        by_image: whether each image keeps a size of its own, so that images cross one by one: torchvision's detectors.
-        proof: that the halves are the model, for images of other shapes and in training.
+        by_image: whether images have individual sizes and cross one by one, as in torchvision detectors.
+        proof: check that the halves are exact for other image shapes and in training.
 
     Attributes:
-        max_growth: how many times as many elements as the example's a tensor that crosses may have, where the network
-            takes images of several sizes; may be set. More are neither sent nor decoded.
-        max_pixels: of an image that a detector is to look at, likewise.
+        max_growth: largest number of elements of a crossing tensor relative to the example, for networks that take
+            several image sizes; may be set. Larger tensors are neither sent nor decoded.
+        max_pixels: largest number of pixels of an image for a detector; may be set.
     """
 
     def __init__(
@@ -92,39 +89,39 @@ class Split(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Any:
-        """Return the model's output for `images`, computed by the tail from the head's tensors alone."""
+        """Return the model's output for `images`, computed by the tail from the crossing tensors."""
         return self.tail(*self.head(images))
 
     def guard(self, proof: Proof) -> None:
-        """Let the head ask `proof` about what it is given; it must be told again of another head."""
+        """Check the input of the current head with `proof`; call it again after a change of head."""
         self.proof = proof
         self.head.register_forward_pre_hook(_Guard(proof, self.by_image))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.head._forward_pre_hooks.clear()  # a graph's copies have none, other modules' copies have this one
+        self.head._forward_pre_hooks.clear()  # copies of graphs lose this hook, copies of other modules keep it
         self.guard(self.proof)
 
     def network(self) -> nn.Module:
-        """Return the uncut network, which shares its tensors with the halves."""
+        """Return the uncut network, with tensors shared with the halves."""
         return self.proof.network()
 
     def expected(self, height: int, width: int) -> tuple[tuple[int, ...], tuple[FeatureShape, ...]]:
-        """Return what crosses of a detector's image of this size: its row of sizes, and the shapes of feature maps.
+        """Return the row of sizes and the feature map shapes of a detector's image of this size.
 
         Raises:
-            ValueError: if the cut does not hold for images of this size.
+            ValueError: if the cut is not exact for images of this size.
         """
         return cast("DetectorHead", self.head).expected(height, width)
 
     @cached_property
     def varying(self) -> list[tuple[bool, ...]]:
-        """Whether each dimension of each crossing tensor follows the image's size; all are False if that is fixed."""
+        """Whether each dimension of each crossing tensor depends on the image size; False everywhere if it is fixed."""
         found = varying_sizes(self.head, self.input_shape, self.shapes)
         return found if self._takes_other_sizes() else [(False,) * len(shape) for shape in self.shapes]
 
     def _takes_other_sizes(self) -> bool:
-        """Whether the halves are the model for smaller or larger images too; where there are none, any shape may do."""
+        """Whether the halves are exact for smaller or larger images; True for inputs that are not images."""
         if len(self.input_shape) != 3:
             return True
         channels, height, width = self.input_shape
@@ -141,21 +138,22 @@ class Split(nn.Module):
 def split(model: nn.Module, at: str, example: Tensor | tuple[int, ...] | list[int]) -> Split:
     """Cut `model` behind the module named `at`.
 
-    Any torchvision, timm, ultralytics or own module will do. All that the tail needs and the head has made, the image
-    itself included, crosses the cut. The halves are compared with the model, bit for bit, on three batch sizes, the
-    tail running after the image is gone. The model is put in eval mode and shares its parameters with the halves.
+    Works with any module, for instance of torchvision, timm or ultralytics. Every tensor of the head that the tail
+    needs crosses the cut, the image itself included. The halves are compared with the model, bit for bit, on three
+    batch sizes, and the image is erased before the tail runs. The model is put in eval mode and shares its parameters
+    with the halves.
 
     Args:
-        model: maps a batch of images to anything made of tensors.
+        model: network from a batch of images to any structure of tensors.
         at: dotted name of a module, as in `model.named_modules()`.
-        example: images `(B, C, H, W)`, or the shape `(C, H, W)` of one, from which noise in [0, 1] is made.
+        example: images `(B, C, H, W)`, or the shape `(C, H, W)` of one image for noise in [0, 1].
 
     Returns:
-        The two halves. The head refuses images of a shape that the model refuses; and others than the example's, if the
-        tail needs their sizes.
+        The two halves. The head refuses image shapes that the model refuses, and all but the example's if the tail
+        contains its size as a constant.
 
     Raises:
-        CutError: if there is no such module, or no method gives exact halves; the message names cuts that are near.
+        CutError: if the module does not exist, or no method gives exact halves; the message names similar cuts.
     """
     check_name(model, at)
     if torch.get_default_device().type == "meta" or any(t.is_meta for t in (*model.parameters(), *model.buffers())):
@@ -175,7 +173,7 @@ def split(model: nn.Module, at: str, example: Tensor | tuple[int, ...] | list[in
         for name, method in methods.items():
             try:
                 return _attempt(model, at, batches, references, name, method)
-            except Exception as error:  # tracing other people's code may fail in any way
+            except Exception as error:  # tracing of third-party code may raise anything
                 failures.append(f"{name}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
     near = alternatives(model, at, references[0].called)
     raise CutError(
@@ -195,7 +193,7 @@ DETECTOR_METHODS: dict[str, Method] = {
 
 
 def make_batches(model: nn.Module, example: Tensor | tuple[int, ...] | list[int]) -> list[Tensor]:
-    """Return one batch of two images and one of three others, on the model's device."""
+    """Return a batch of two images and a batch of three others, on the model's device."""
     if not isinstance(example, Tensor):
         shape = (2, *example)
         noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
@@ -212,7 +210,7 @@ def make_batches(model: nn.Module, example: Tensor | tuple[int, ...] | list[int]
 def _attempt(
     model: nn.Module, at: str, batches: Sequence[Tensor], references: Sequence[Reference], kind: str, method: Method
 ) -> Split:
-    """Cut by one method and prove the result, or raise."""
+    """Cut by one method and prove the result exact."""
     halves = make_safe(method(model, at, batches), batches[0])
     for batch, reference in zip([*batches, batches[0][:1]], references, strict=True):
         tensors = verify(halves, batch, reference)
@@ -225,15 +223,15 @@ def _attempt(
 
 
 def crossing_shapes(model: nn.Module, at: str, image: Tensor) -> list[tuple[int, ...]] | None:
-    """Return the shapes, for one image, of what `crossing_tensors` returns."""
+    """Return the shapes of `crossing_tensors` for one image."""
     tensors = crossing_tensors(model, at, image)
     return None if tensors is None else [tuple(tensor.shape[1:]) for tensor in tensors]
 
 
 def crossing_tensors(model: nn.Module, at: str, image: Tensor) -> tuple[Tensor, ...] | None:
-    """Return the tensors, of two images, that a cut at `at` would carry; None if tracing cannot tell.
+    """Return the crossing tensors of a cut at `at`, for a batch of two images; None if tracing fails.
 
-    Nothing is proven, unlike in `split`, so the model may lie on the meta device, where it costs no arithmetic.
+    Unlike in `split` nothing is proven, so the model may be on the meta device, without arithmetic.
 
     Args:
         model: the network, in eval mode.
@@ -242,11 +240,11 @@ def crossing_tensors(model: nn.Module, at: str, image: Tensor) -> tuple[Tensor, 
     """
     batches = [image.expand(count, *image.shape[1:]).clone() for count in (2, 3)]
     methods = DETECTOR_METHODS if is_detector(model) else METHODS
-    for method in list(methods.values())[:2]:  # torch.export takes seconds a cut
+    for method in list(methods.values())[:2]:  # torch.export takes seconds per cut
         try:
             with torch.no_grad():
                 tensors: tuple[Tensor, ...] = method(model, at, batches).head(batches[0])
                 return tensors
-        except Exception:  # tracing other people's code may fail in any way
+        except Exception:  # tracing of third-party code may raise anything
             continue
     return None

@@ -1,4 +1,4 @@
-"""Cut torchvision's detectors inside their backbone; the image sizes cross as one small tensor."""
+"""Cuts of torchvision detectors inside their backbone; image sizes cross as one small tensor."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from splitlearn.models.cutting.sizes import FeatureShape, shapes_on_meta
 from splitlearn.models.cutting.traced import cut_traced
 from splitlearn.models.images import like
 
-KNOWN_SIZES = 256  # of padded images whose feature maps' shapes a head remembers
+KNOWN_SIZES = 256  # cache size for feature map shapes of padded image sizes
 
 
 def is_detector(model: nn.Module) -> bool:
-    """Whether `model` is built as torchvision's detectors are: a transform, a backbone, and layers behind it."""
+    """Return whether `model` has the structure of a torchvision detector: a transform and a backbone."""
     return isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform) and hasattr(model, "backbone")
 
 
 class _Backbone(nn.Module):
-    """The backbone alone, under the name that it has in the detector."""
+    """The backbone alone, under its name in the detector."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -40,12 +40,12 @@ class _Backbone(nn.Module):
 
 
 class DetectorHead(nn.Module):
-    """Resizes and pads the images and runs the first part of the backbone.
+    """Resizing and padding of images, and the first part of the backbone.
 
     Args:
         transform: the detector's resizing and padding.
         backbone: first part of the backbone: padded images → tuple of feature maps.
-        proof: of the cut backbone, if it holds for some sizes of padded images alone.
+        proof: check of the cut backbone, if it is exact only for some padded image sizes.
     """
 
     def __init__(self, transform: nn.Module, backbone: nn.Module, proof: Proof | None = None) -> None:
@@ -56,16 +56,12 @@ class DetectorHead(nn.Module):
         self._known: dict[tuple[int, int], tuple[FeatureShape, ...]] = {}
 
     def expected(self, height: int, width: int) -> tuple[tuple[int, ...], tuple[FeatureShape, ...]]:
-        """Return what crosses of an image of this size: its row of sizes, and the shapes of the feature maps.
+        """Return the row of sizes and the feature map shapes of an original image of `height` × `width` pixels.
 
-        Both are found without values: the row is that of `forward`, and nothing of the image's size is allocated.
-
-        Args:
-            height: of the original image, in pixels.
-            width: likewise.
+        Both are computed on the meta device, without memory for the image.
 
         Raises:
-            ValueError: if the cut does not hold for images of this size.
+            ValueError: if the cut is not exact for images of this size.
         """
         dtype = like(self.backbone).dtype
         channels = len(self.transform.image_mean)  # type: ignore[arg-type]
@@ -98,7 +94,7 @@ class DetectorHead(nn.Module):
 
 
 class _Given(nn.Module):
-    """Stands in for the backbone: returns features that are there already."""
+    """Replacement of the backbone: returns given features."""
 
     def __init__(self, features: Any) -> None:
         super().__init__()
@@ -109,7 +105,7 @@ class _Given(nn.Module):
 
 
 class _Resized(nn.Module):
-    """Stands in for the transform: the images are resized already, only their sizes are known."""
+    """Replacement of the transform: returns images that are resized already."""
 
     def __init__(self, transform: nn.Module, images: ImageList) -> None:
         super().__init__()
@@ -121,7 +117,7 @@ class _Resized(nn.Module):
 
 
 class DetectorTail(nn.Module):
-    """Runs the rest of the backbone, the layers behind it, and scales the boxes back to the original images.
+    """Rest of the backbone, layers behind it, and scaling of boxes to the original images.
 
     Args:
         detector: the whole detector.
@@ -134,22 +130,22 @@ class DetectorTail(nn.Module):
         self.detector = _with_modules(detector, backbone=nn.Identity())
 
     def forward(self, *tensors: Tensor) -> Any:
-        """Return the detector's output, one dict an image, from feature maps `(B, …)` and sizes `(B, 6)`."""
+        """Return the detector's output, one dict per image, from feature maps `(B, …)` and sizes `(B, 6)`."""
         *features, sizes = tensors
         rows = sizes.tolist()
-        nothing = features[0].new_zeros(())  # only the shapes and the device of the images are looked at
+        nothing = features[0].new_zeros(())  # only shapes and device of the images matter
         images = [nothing.expand(3, row[0], row[1]) for row in rows]
         padded = nothing.expand(len(rows), 3, *rows[0][4:])
         resized = ImageList(padded, [(row[2], row[3]) for row in rows])
         pyramid = OrderedDict(self.backbone(*features))
         transform = self.detector.get_submodule("transform")
         detector = _with_modules(self.detector, backbone=_Given(pyramid), transform=_Resized(transform, resized))
-        detector.eval()  # not chained: a frozen module's eval() returns the module that was copied
+        detector.eval()  # not chained: eval() of a frozen module returns the original, not this copy
         return detector(images)
 
 
 def _with_modules(module: nn.Module, **modules: nn.Module) -> nn.Module:
-    """Return a shallow copy of `module` with other submodules in place of some; the rest is shared."""
+    """Return a shallow copy of `module` with some submodules replaced; the rest is shared."""
     changed = copy.copy(module)
     changed._modules = {**module._modules, **modules}
     return changed

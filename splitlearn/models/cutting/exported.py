@@ -1,4 +1,4 @@
-"""Cut by torch.export, for models that symbolic tracing cannot follow; sizes become constants without a word."""
+"""Cuts by torch.export, for models that symbolic tracing cannot follow; sizes silently become constants."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from splitlearn.models.cutting.traced import Entry, use_own_names
 
 
 class Unflatten(nn.Module):
-    """Gives the outputs of an exported graph, a flat list, the structure that the model's output has."""
+    """Conversion of an exported graph's flat outputs to the structure of the model's output."""
 
     def __init__(self, flat: nn.Module, structure: pytree.TreeSpec) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Unflatten(nn.Module):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep export's warnings and logged graphs to itself: where it fails, the caller's message says why."""
+    """Suppress warnings and logs of torch.export; the caller reports its errors."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -53,10 +53,10 @@ def cut_exported(model: nn.Module, at: str, batches: Sequence[Tensor]) -> Halves
         batches: example images `(B, C, H, W)` with different B.
 
     Raises:
-        CutError: if something must cross that cannot.
-        Exception: whatever export meets in a model that it cannot follow.
+        CutError: if a value must cross that is neither a tensor nor a size.
+        Exception: any error of torch.export.
     """
-    # a copy that shares all tensors: layers that keep state in attributes (YOLO's anchors) are left untouched
+    # a copy with shared tensors, so that layers with state in attributes (YOLO's anchors) stay unchanged
     tensors = [*model.parameters(), *model.buffers()]
     entry = Entry(copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}))
     with _quiet(), torch.no_grad():

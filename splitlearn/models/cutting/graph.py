@@ -1,6 +1,6 @@
-"""Cut a traced graph after one node: which values cross, and the two halves as modules.
+"""Division of a traced graph after one node: crossing values and the two halves as modules.
 
-Shared by every way of tracing; a node belongs to the modules in its `nn_module_stack`.
+Shared by all tracing methods; a node belongs to the modules in its `nn_module_stack`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Halves:
     Attributes:
         head: images → tuple of crossing tensors.
         tail: crossing tensors → the model's output.
-        baked: whether the tail holds sizes of the example as constants.
+        baked: whether the tail contains sizes of the example as constants.
     """
 
     head: nn.Module
@@ -34,11 +34,11 @@ class Halves:
 
 
 CHECKS = (torch._assert, torch._assert_async, torch.ops.aten._assert_async.msg, torch.ops.aten._assert_async.default)
-"""Functions that a network refuses values by."""
+"""Functions by which a network checks values."""
 
 
 class TrainingMode(nn.Module):
-    """Tells functions in a graph, dropout say, whether the half that they are in is in training mode."""
+    """Training mode of a half, as an input of functions in its graph, such as dropout."""
 
     def forward(self) -> bool:
         """Return the mode."""
@@ -46,12 +46,12 @@ class TrainingMode(nn.Module):
 
 
 def training_mode() -> bool:
-    """Stand in a traced graph for the mode of the module that was traced; halves have `TrainingMode` in its place."""
+    """Placeholder in a traced graph for the mode of the traced module; halves contain `TrainingMode` instead."""
     return False
 
 
 class HalfGraph(fx.GraphModule):
-    """A graph as a module whose copies keep what was set on it, as a frozen module's `train`; torch's drop that."""
+    """Graph module with copies that keep instance attributes, such as a frozen module's `train`; torch drops them."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HalfGraph:
         copied = super().__deepcopy__(memo)
@@ -62,7 +62,7 @@ class HalfGraph(fx.GraphModule):
 
 
 def half_of(root: nn.Module, graph: fx.Graph, name: str) -> HalfGraph:
-    """Return a graph as a module that knows its mode, where the graph asks for it."""
+    """Return a graph as a module, with its training mode in place of `training_mode`."""
     half = HalfGraph(root, graph, name)
     asking = half.graph.find_nodes(op="call_function", target=training_mode)
     if asking:
@@ -76,7 +76,7 @@ def half_of(root: nn.Module, graph: fx.Graph, name: str) -> HalfGraph:
 
 
 def path_of(node: fx.Node) -> str:
-    """Return the dotted name of the module that `node` was recorded in; empty for the model itself."""
+    """Return the dotted name of the module of `node`; empty for the model itself."""
     stack = node.meta.get("nn_module_stack")
     if not stack:
         return ""
@@ -85,22 +85,22 @@ def path_of(node: fx.Node) -> str:
 
 
 def divide(root: nn.Module, graph: fx.Graph, at: str, batches: Sequence[Tensor]) -> Halves:
-    """Cut `graph` after the last value that the module `at` makes of the images.
+    """Cut `graph` after the last value that the module `at` computes from the images.
 
     Args:
-        root: module that the graph's targets are looked up in; its parameters are shared, not copied.
+        root: module with the graph's targets; its parameters are shared, not copied.
         graph: one placeholder, the images; nodes carry `nn_module_stack`.
-        at: name of the module whose output crosses first.
-        batches: example images `(B, C, H, W)`, with different B: what varies with B is told from what is constant.
+        at: name of the module before the cut; its output crosses first.
+        batches: example images `(B, C, H, W)` with different B, to distinguish batch sizes from constants.
 
     Raises:
-        CutError: if a value must cross that is neither a tensor with one row an image nor a size.
+        CutError: if a value must cross that is neither a tensor with one row per image nor a size.
     """
     return _Partition(root, graph, at, batches).halves()
 
 
 def copy_with_ancestors(wanted: Iterable[fx.Node], into: fx.Graph) -> dict[fx.Node, fx.Node]:
-    """Copy nodes and all they depend on into a graph, in their order; return old node → new node."""
+    """Copy nodes and their dependencies into a graph, in order; return old node → new node."""
     needed: set[fx.Node] = set()
     stack = list(wanted)
     while stack:
@@ -116,7 +116,7 @@ def copy_with_ancestors(wanted: Iterable[fx.Node], into: fx.Graph) -> dict[fx.No
 
 
 class _Partition:
-    """One cut in the making. Every node is one of: early (the head computes it), free (needs no image), or late."""
+    """State of one division. A node is early (computed by the head), free (independent of the image) or late."""
 
     def __init__(self, root: nn.Module, graph: fx.Graph, at: str, batches: Sequence[Tensor]) -> None:
         self.root, self.graph = root, graph
@@ -125,7 +125,7 @@ class _Partition:
         self.free = self._find_free()
         self.last = self._find_last(at)
         self.early = self._find_early()
-        self.crossing: list[tuple[fx.Node, tuple[Any, ...]]] = []  # node and the keys that lead into its value
+        self.crossing: list[tuple[fx.Node, tuple[Any, ...]]] = []  # node and the keys into its value
         self.placeholders: dict[tuple[fx.Node, tuple[Any, ...]], fx.Node] = {}
         self.baked = False
         self.tail = fx.Graph()
@@ -135,7 +135,7 @@ class _Partition:
         return has_tensor(self.runs[0][node])
 
     def _find_free(self) -> set[fx.Node]:
-        """Values made of weights and sizes alone. They never cross: the tail makes them again."""
+        """Return values that depend only on weights and sizes; they never cross, the tail computes them again."""
         free: set[fx.Node] = set()
         for node in self.graph.nodes:
             made_of_free = node.op != "placeholder" and all(n in free for n in node.all_input_nodes)
@@ -158,13 +158,13 @@ class _Partition:
             if node not in early:
                 early.add(node)
                 stack.extend(node.all_input_nodes)
-        for node in self.graph.nodes:  # items of what the head makes, so that only the items in use cross
+        for node in self.graph.nodes:  # items of containers, so that only the items in use cross
             if node.op == "placeholder" or self._picks(node, early):
                 early.add(node)
         return early
 
     def _picks(self, node: fx.Node, containers: set[fx.Node]) -> bool:
-        """Whether `node` takes an item out of a tuple, list or dict among `containers`."""
+        """Return whether `node` takes an item out of a tuple, list or dict among `containers`."""
         if node.target is not operator.getitem or node.args[0] not in containers:
             return False
         return not isinstance(self.runs[0][node.all_input_nodes[0]], Shape)
@@ -189,14 +189,14 @@ class _Partition:
         return Halves(self._head(), half_of(self.root, self.tail, "Tail"), self.baked)
 
     def _checks(self, after: bool) -> list[fx.Node]:
-        """Return where the network checks values that it has made before, or after, the last one before the cut."""
+        """Return the network's checks of values after or before the cut."""
         nodes = list(self.graph.nodes)
         place = nodes.index(self.last)
         checks = nodes[place:] if after else nodes[:place]
         return [n for n in checks if n.target in CHECKS and n.all_input_nodes and self._is_tensor(n.all_input_nodes[0])]
 
     def _choose(self, node: fx.Node) -> None:
-        """Note every tensor of `node`'s value as crossing."""
+        """Add every tensor of `node`'s value to the crossing tensors."""
         for keys in tensor_keys(self.runs[0][node]):
             if (node, keys) not in self.crossing:
                 self._check_batch(node, keys)
@@ -222,18 +222,18 @@ class _Partition:
         return half_of(self.root, graph, "Head")
 
     def _argument(self, node: fx.Node) -> Any:
-        """Return what stands for `node` in the tail."""
+        """Return the replacement of `node` in the tail."""
         if node not in self.env:
             if node in self.early and node not in self.free:
                 self.env[node] = self._carried(node, self.runs[0][node], ())
-            elif self._can_be_made_again(node):
+            elif self._can_be_recomputed(node):
                 self.env[node] = self.tail.node_copy(node, self._argument)
             else:
                 self.env[node] = self._constant(node, *(run[node] for run in self.runs))
         return self.env[node]
 
     def _carried(self, node: fx.Node, value: Any, keys: tuple[Any, ...]) -> Any:
-        """Rebuild a carried value, a tensor or a container of tensors, from the crossing tensors."""
+        """Rebuild a crossing value, a tensor or a container of tensors, from the crossing tensors."""
         if isinstance(value, Shape):
             return self.placeholders[node, keys]
         if isinstance(value, dict):
@@ -242,14 +242,14 @@ class _Partition:
             return tuple(self._carried(node, item, (*keys, i)) for i, item in enumerate(value))
         return self._constant(node, *(item_at(run[node], keys) for run in self.runs))
 
-    def _can_be_made_again(self, node: fx.Node) -> bool:
-        """Whether the tail can compute a free value: from weights, late values and tensors that cross anyway."""
+    def _can_be_recomputed(self, node: fx.Node) -> bool:
+        """Return whether the tail can compute a free value from weights, late values and crossing tensors."""
         if node not in self.free:
             return node not in self.early or (node, ()) in self.placeholders
-        return self._is_tensor(node) or all(self._can_be_made_again(n) for n in node.all_input_nodes)
+        return self._is_tensor(node) or all(self._can_be_recomputed(n) for n in node.all_input_nodes)
 
     def _constant(self, node: fx.Node, *values: Any) -> Any:
-        """Return a value that is no tensor as a constant, or read again what follows the batch or the device."""
+        """Return a value other than a tensor as a constant; batch size and device are read from a crossing tensor."""
         first = next(iter(self.placeholders.values()))
         if isinstance(values[0], tuple):
             return tuple(self._constant(node, *items) for items in zip(*values, strict=True))

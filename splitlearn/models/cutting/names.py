@@ -1,4 +1,4 @@
-"""The names a network can be cut at, and the error that tells them."""
+"""Names of modules at which a network can be cut, and the error for illegal ones."""
 
 from __future__ import annotations
 
@@ -10,30 +10,26 @@ from torch.jit._trace import TopLevelTracedModule
 
 
 class CutError(ValueError):
-    """A network cannot be cut as asked; the message says why and names cuts that are near."""
+    """A network cannot be cut at a module; the message gives the reason and names similar cuts."""
 
 
 def legal_cuts(model: nn.Module) -> list[str]:
-    """Return the dotted names of all modules of `model`, outermost first: the candidates for `split`'s `at`."""
+    """Return the dotted names of all modules of `model`, outermost first: candidates for the argument `at`."""
     return [name for name, _ in model.named_modules() if name]
 
 
 def inside(path: str, at: str) -> bool:
-    """Whether the module named `path` is the module named `at` or one of its descendants."""
+    """Return whether the module `path` is the module `at` or one of its descendants."""
     return path == at or path.startswith(f"{at}.")
 
 
 def nearest(at: str, names: list[str], count: int = 5) -> str:
-    """Return up to `count` of `names` that look most like `at`, best first, as words for a message."""
+    """Return up to `count` of `names` most similar to `at`, best first, as text for a message."""
     return ", ".join(difflib.get_close_matches(at, names, n=count, cutoff=0.0))
 
 
 def check_name(model: nn.Module, at: str) -> None:
-    """Refuse a name that no module of `model` has.
-
-    Raises:
-        CutError: if there is no such module, and the message names the nearest ones; or if TorchScript is inside.
-    """
+    """Raise CutError, with similar names, if `model` has no module `at`; also if it contains TorchScript."""
     if scripted := [name for name, m in model.named_modules() if isinstance(m, (ScriptModule, TopLevelTracedModule))]:
         where = f"its module {scripted[0]!r} is" if scripted[0] else "is"
         raise CutError(
@@ -49,11 +45,11 @@ def check_name(model: nn.Module, at: str) -> None:
 
 
 def alternatives(model: nn.Module, at: str, called: set[str]) -> str:
-    """Name cuts to try instead of `at`: the modules around it that run, then those whose names are nearest.
+    """Return alternatives to the cut `at`, as text: running parent modules, then running modules of similar names.
 
     Args:
         model: the network.
-        at: name of the module that could not be the cut.
+        at: name of the module that cannot be cut.
         called: names of the modules that ran on the example.
     """
     parts = at.split(".")

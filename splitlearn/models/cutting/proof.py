@@ -1,4 +1,4 @@
-"""What an example has not shown is proven when it comes: images of other shapes or types, and training mode."""
+"""Proof that halves are exact for other image shapes and dtypes and in training mode, on first use."""
 
 from __future__ import annotations
 
@@ -16,22 +16,19 @@ from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError
 from splitlearn.models.images import like
 
-_ONE_AT_A_TIME = RLock()  # a proof sets modes and takes hooks away for a moment
+_ONE_AT_A_TIME = RLock()  # a proof temporarily changes modes and hooks
 
 
 class Proof:
-    """The uncut network beside its halves, so that these take what it takes, and give and learn what it does.
+    """Comparison of the halves with the uncut network, which shares their tensors.
 
-    Images of a new shape or type are refused unless network and halves give the same for noise of that kind: checks
-    that a network makes in Python are no part of a traced graph, and sizes may have become constants in it. Halves in
-    training mode are refused unless a training pass through them is that of the network: mode, where the code asks for
-    it, may have become a constant too.
-
-    It is no module and holds no tensors of its own: what it compares shares them.
+    Images of a new shape or dtype are refused unless network and halves agree on noise of that kind, because a traced
+    graph has no Python checks and may contain sizes as constants. Training mode is refused unless a training pass
+    through the halves equals one through the network, because the mode may also have become a constant.
 
     Args:
         model: the network.
-        at: name of the module that the cut lies behind.
+        at: name of the module before the cut.
         head: images → tuple of crossing tensors.
         tail: crossing tensors → the network's output.
         example: images `(B, …)` for which the halves are proven already.
@@ -45,26 +42,26 @@ class Proof:
         self.proving = False
 
     def network(self) -> nn.Module:
-        """Return the uncut network, with the tensors that the halves have now."""
+        """Return the uncut network with the current tensors of the halves."""
         self._share_buffers()
         return self.model
 
     def behind(self, head: nn.Module) -> Proof:
-        """Return a proof of the same cut whose head is another module, which gives the same."""
+        """Return a proof of the same cut with an equivalent head."""
         other = Proof(self.model, self.at, head, self.tail, torch.empty(1, *self.shape))
         other.taken = set(self.taken)
         return other
 
     def check(self, images: Any, training: bool) -> None:
-        """Refuse images that the network refuses, or for which the halves are not the network.
+        """Raise an error unless the halves are exact for images of this kind and mode.
 
         Args:
-            images: what the head is about to take; anything but a tensor of values is let pass.
-            training: whether it is in training mode.
+            images: input of the head; anything but a tensor with values passes.
+            training: whether the head is in training mode.
 
         Raises:
-            ValueError: if the images are refused.
-            CutError: if the halves would not train as the network does.
+            ValueError: if the network refuses the images, or the halves are not exact for them.
+            CutError: if the halves would train differently from the network.
         """
         if torch.compiler.is_compiling():
             return
@@ -73,11 +70,11 @@ class Proof:
             if kind not in self.taken:
                 self._once(lambda: self._prove_images(*kind))
         if training and not self.trains:
-            with torch.inference_mode(False):  # which gives no gradients, whatever is enabled inside
+            with torch.inference_mode(False):  # inference mode would prevent gradients
                 self._once(self._prove_training)
 
     def _once(self, prove: Callable[[], None]) -> None:
-        """Prove, unless it is a proof that asks."""
+        """Run a proof, unless called from within a proof."""
         with _ONE_AT_A_TIME:
             if self.proving:
                 return
@@ -91,9 +88,9 @@ class Proof:
         self._share_buffers()
         with _undisturbed(self._modules()), torch.no_grad(), _full_precision(self._device):
             noise = self._noise(shape, dtype)
-            with _told_as(lambda error: ValueError(f"{self._name} refuses {_told(noise)}: {_first_line(error)}")):
+            with _raised_as(lambda error: ValueError(f"{self._name} refuses {_kind(noise)}: {_first_line(error)}")):
                 reference = run_reference(self.model, self.at, noise)
-            with _told_as(lambda _: ValueError(self._other_kind(noise))):  # a wrong size may fail in any layer
+            with _raised_as(lambda _: ValueError(self._other_kind(noise))):  # a wrong size may fail in any layer
                 verify(Halves(self.head, self.tail), noise, reference)
         self.taken.add((shape, dtype))
 
@@ -102,23 +99,23 @@ class Proof:
         with _undisturbed(self._modules()), _full_precision(self._device):
             self.head.train(), self.tail.train()
             alone = {id(m): m.training for half in (self.head, self.tail) for m in half.modules()}
-            self.model.train()  # which may do something of its own: keep a norm in eval mode, say
+            self.model.train()  # may be overridden, for instance to keep a norm in eval mode
             if any(alone.get(id(module), True) != module.training for module in self.model.modules()):
                 raise CutError(self._untrainable())
             images = self._noise(self.shape, None)
-            with _told_as(lambda error: CutError(f"{self._name} cannot train in two halves: {_first_line(error)}")):
+            with _raised_as(lambda error: CutError(f"{self._name} cannot train in two halves: {_first_line(error)}")):
                 whole = self._learnt(self.model, images)
-            with _told_as(lambda _: CutError(self._untrainable())):
+            with _raised_as(lambda _: CutError(self._untrainable())):
                 parts = self._learnt(lambda given: self.tail(*self.head(given)), images)
         if not same(whole, parts):
             raise CutError(self._untrainable())
         self.trains = True
 
     def _learnt(self, network: Callable[[Tensor], Any], images: Tensor) -> tuple[Any, list[Tensor], list[bool]]:
-        """Return output and buffers after a training pass, and which parameters it gives a gradient; undo the pass."""
+        """Return output and buffers of a training pass and whether each parameter gets a gradient; undo the pass."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         modules = self._modules()
-        with _dice(self._device), _restored(modules), torch.enable_grad():
+        with _fixed_seed(self._device), _restored(modules), torch.enable_grad():
             output = network(images.clone())
             buffers = [b.detach().clone() for module in modules for b in module.buffers(recurse=False)]
             ends = [t.float().sum() for t in _tensors(output) if t.requires_grad]
@@ -126,13 +123,13 @@ class Proof:
             return output, buffers, [gradient is not None for gradient in found]
 
     def _share_buffers(self) -> None:
-        """Give the network the buffers of its halves: moved or loaded, an opened module's have others than it had."""
+        """Give the network the current buffers of its halves, which may have been moved or loaded."""
         for half in (self.head, self.tail):
             for name, buffer in half.named_buffers():
                 path, _, leaf = name.rpartition(".")
                 try:
                     owner = self.model.get_submodule(path)
-                except AttributeError:  # of a graph that torch.export has made
+                except AttributeError:  # in a graph of torch.export
                     continue
                 if leaf in owner._buffers:
                     owner._buffers[leaf] = buffer
@@ -141,7 +138,7 @@ class Proof:
         return list({id(m): m for part in (self.model, self.head, self.tail) for m in part.modules()}.values())
 
     def _noise(self, shape: Sequence[int], dtype: torch.dtype | None) -> Tensor:
-        """Return two images of noise in [0, 1], or 0…255 if they are integers; None is the network's own type."""
+        """Return two images of noise in [0, 1], or 0…255 for integers; None for the network's dtype."""
         noise = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
         dtype = self._like.dtype if dtype is None else dtype
         return (noise if dtype.is_floating_point else noise * 255).to(self._device, dtype)
@@ -162,7 +159,7 @@ class Proof:
         known, found = self.shape, tuple(images.shape[1:])
         if len(known) != 3 or len(found) != 3 or known[0] != found[0] or known == found:
             return (
-                f"this cut takes images like its example, of shape {known}, not {_told(images)}: split again with these"
+                f"this cut takes images like its example, of shape {known}, not {_kind(images)}: split again with these"
             )
         return (
             f"this cut fixes the input at {known[1]}×{known[2]} pixels, the images have {found[1]}×{found[2]}: "
@@ -177,7 +174,7 @@ class Proof:
         )
 
 
-def _told(images: Tensor) -> str:
+def _kind(images: Tensor) -> str:
     return f"images of shape {tuple(images.shape[1:])} and type {str(images.dtype).removeprefix('torch.')}"
 
 
@@ -197,19 +194,19 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 @contextmanager
-def _told_as(told: Callable[[Exception], Exception]) -> Iterator[None]:
-    """Raise what `told` makes of an error; that memory has run out says nothing about a network."""
+def _raised_as(convert: Callable[[Exception], Exception]) -> Iterator[None]:
+    """Convert errors by `convert`, except for lack of memory."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
-        raise told(error) from error
+        raise convert(error) from error
 
 
 @contextmanager
 def _undisturbed(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Take the forward hooks of others off `modules`, set eval mode, and leave both as they were."""
+    """Remove forward hooks of `modules` and set eval mode; restore both afterwards."""
     hooks = [(m, m._forward_hooks, m.training) for m in modules]
     for module in modules:
         module._forward_hooks, module.training = type(module._forward_hooks)(), False
@@ -222,7 +219,7 @@ def _undisturbed(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def _restored(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Leave the buffers of `modules` as they were."""
+    """Restore the buffers of `modules` afterwards."""
     places = [(m, name, b, b.clone()) for m in modules for name, b in m._buffers.items() if b is not None]
     try:
         yield
@@ -234,8 +231,8 @@ def _restored(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def _dice(device: torch.device) -> Iterator[None]:
-    """Draw the same random numbers every time, and leave the generators as they were."""
+def _fixed_seed(device: torch.device) -> Iterator[None]:
+    """Set a fixed seed; restore the random generators afterwards."""
     state = random.getstate()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)

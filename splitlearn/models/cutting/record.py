@@ -1,4 +1,4 @@
-"""What the values of a traced graph are on an example, with tensors reduced to their shapes."""
+"""Values of a traced graph's nodes on an example, with tensors reduced to shapes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 @dataclass(frozen=True)
 class Shape:
-    """Stands for a tensor in a recorded value, so that no activation is kept alive."""
+    """Shape of a tensor, recorded in its place so that no activation stays in memory."""
 
     sizes: tuple[int, ...]
 
@@ -24,7 +24,7 @@ def record(root: nn.Module, graph: fx.Graph, images: Tensor) -> dict[fx.Node, An
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps every node's value, tensors reduced to their shapes."""
+    """Interpreter that keeps the value of every node, with tensors reduced to shapes."""
 
     def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
         super().__init__(root, graph=graph)
@@ -48,7 +48,7 @@ def _summary(value: Any) -> Any:
 
 
 def has_tensor(value: Any) -> bool:
-    """Whether a recorded value is a tensor or contains one."""
+    """Return whether a recorded value is a tensor or contains one."""
     items = value.values() if isinstance(value, dict) else value
     return isinstance(value, Shape) or (isinstance(value, (dict, tuple)) and any(map(has_tensor, items)))
 

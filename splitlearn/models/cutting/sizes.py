@@ -1,4 +1,4 @@
-"""What sizes tensors have, found out on the meta device: without values, and next to nothing to compute."""
+"""Tensor shapes computed on the meta device, without values."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 FeatureShape = tuple[int, ...]
-MAX_PIXELS = 1 << 24  # of an image whose size a payload tells: 4096 × 4096
-MAX_GROWTH = 16  # elements of a tensor over those of the example's, where its size follows the image's
+MAX_PIXELS = 1 << 24  # of an image whose size is in a payload: 4096 × 4096
+MAX_GROWTH = 16  # elements of a crossing tensor relative to the example, if its size depends on the image
 
 
 def shapes_on_meta(module: nn.Module, images: Sequence[int]) -> tuple[FeatureShape, ...]:
-    """Return the shapes, for one image, of the tuple of tensors that `module` makes of images of a shape `(C, H, W)`.
+    """Return the shapes per image of a module's output tensors for images of shape `(C, H, W)`.
 
     Raises:
-        Exception: whatever the module raises: it refuses this size, or cannot do without values.
+        Exception: any error of the module, which may refuse this size or need values.
     """
     named = chain(module.named_parameters(), module.named_buffers())
     tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
@@ -30,19 +30,19 @@ def shapes_on_meta(module: nn.Module, images: Sequence[int]) -> tuple[FeatureSha
 
 
 def varying_sizes(head: nn.Module, image: FeatureShape, shapes: Sequence[FeatureShape]) -> list[tuple[bool, ...]]:
-    """Return, for each dimension of each crossing tensor, whether it follows the size of the image.
+    """Return for each dimension of each crossing tensor whether it depends on the image size.
 
-    If the head cannot be run without values, all may.
+    If the head cannot run on the meta device, all dimensions count as varying.
 
     Args:
         head: images → crossing tensors.
         image: shape `(C, H, W)` of the example.
-        shapes: what crosses then.
+        shapes: shapes of the crossing tensors of the example.
     """
     try:
         if len(image) != 3 or shapes_on_meta(head, image) != tuple(shapes):
             return [(True,) * len(shape) for shape in shapes]
-    except Exception:  # of other people's layers, on a device without values
+    except Exception:  # third-party layers may raise anything on the meta device
         return [(True,) * len(shape) for shape in shapes]
     varying = [[False] * len(shape) for shape in shapes]
     channels, height, width = image

@@ -1,7 +1,7 @@
-"""Cut by symbolic tracing (torch.fx), opening only the modules on the way to the cut.
+"""Cuts by symbolic tracing (torch.fx) of only the modules on the path to the cut.
 
-Everything else stays one node that calls the model's own module, so nothing in it can be mistraced, no size in it
-becomes a constant, and the halves keep the original module names and classes.
+Every other module stays a single node that calls the original. Tracing errors and constant sizes cannot occur inside
+it, and the halves keep the original module names and classes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from splitlearn.models.cutting.graph import Halves, copy_with_ancestors, divide,
 
 
 class Entry(nn.Module):
-    """Calls a model with images alone, so that optional arguments of its `forward` keep their defaults."""
+    """Wrapper that calls a model with images alone, so that optional arguments of `forward` keep their defaults."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ PREFIX = "model."  # of names inside an Entry
 
 
 def use_own_names(graph: fx.Graph) -> None:
-    """Name the modules that the nodes of a traced `Entry` lie in as the model itself names them."""
+    """Replace module names of a traced `Entry` by those of the model."""
     for node in graph.nodes:
         stack = node.meta.get("nn_module_stack", {})
         node.meta["nn_module_stack"] = {
@@ -51,12 +51,11 @@ def cut_traced(model: nn.Module, at: str, batches: Sequence[Tensor], open_all: b
         model: the network, in eval mode.
         at: dotted module name.
         batches: example images `(B, C, H, W)` with different B.
-        open_all: open all modules but torch's own: for a closed one whose output is more than a tensor to the code
-            around it.
+        open_all: trace into all modules but torch's own, for code that needs more of a module's output than a tensor.
 
     Raises:
-        CutError: if something must cross that cannot.
-        Exception: whatever the tracer meets in a model that it cannot follow.
+        CutError: if a value must cross that is neither a tensor nor a size.
+        Exception: any error of the tracer.
     """
     graph = _Tracer(at, batches[0], open_all).trace(Entry(model))
     for node in graph.nodes:
@@ -67,41 +66,41 @@ def cut_traced(model: nn.Module, at: str, batches: Sequence[Tensor], open_all: b
 
 
 STACKS: dict[type[nn.Module], int] = {nn.TransformerEncoder: 1, nn.TransformerDecoder: 2}
-"""Torch's stacks of layers, and how many tensors they are given when there are no masks."""
+"""Torch's stacks of layers, and their number of inputs without masks."""
 
 
 def _layer_by_layer(stack: nn.Module, first: Any, *memory: Any) -> Any:
-    """Do what one of torch's stacks does without masks; its own code looks at values that a trace does not have."""
+    """Run one of torch's stacks without masks; its own code needs values that a trace does not have."""
     for layer in stack.layers:  # type: ignore[union-attr]
         first = layer(first, *memory)
     return first if stack.norm is None else stack.norm(first)  # type: ignore[operator]
 
 
 class _Mode(int):
-    """The eval mode of a module that is being traced, which leaves a trace where it is handed to a function."""
+    """Eval mode of a traced module; becomes a node of the graph if it is passed to a function."""
 
 
 class _Proxy(fx.Proxy):
-    """A traced value that knows how many items it has where that is not the batch size."""
+    """A traced value with a length, unless that is the batch size."""
 
     tracer: _Tracer
 
     def __len__(self) -> int:
-        """Return the length of a traced tuple or list; `list(x)` and `*x` ask for it."""
+        """Return the length of a traced tuple or list, for `list(x)` and `*x`."""
         value = self.tracer.value(self.node)
         if isinstance(value, Tensor):
             raise TypeError("len() of a traced tensor would fix the batch size; use x.shape[0]")
         return len(value)
 
     def __getattr__(self, k: str) -> Any:
-        """Return a traced attribute; a shape at once as a value of its own, so that it too has a length."""
+        """Return a traced attribute; a shape becomes a separate value with a length."""
         if k == "shape":
             return self.tracer.create_proxy("call_function", getattr, (self, k), {})
         return super().__getattr__(k)
 
 
 class _Tracer(fx.Tracer):
-    """Opens the ancestors of the cut, and can iterate over values whose length the example tells."""
+    """Tracer that opens only the parents of the cut and iterates over values with a length known from the example."""
 
     def __init__(self, at: str, example: Tensor, open_all: bool) -> None:
         # as torchvision's feature extraction: its operators are one node each
@@ -114,13 +113,13 @@ class _Tracer(fx.Tracer):
         self.evaluating = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module stays closed: all but the way from the model to the cut."""
+        """Return whether a module stays a single node: all but those on the path to the cut."""
         if self.at.startswith(f"{module_qualified_name}."):
             return False
         return not self.open_all or super().is_leaf_module(m, module_qualified_name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """Return what stands for `node` while the model's code runs."""
+        """Return the proxy of `node` while the model's code runs."""
         return _Proxy(node, self)
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
@@ -128,7 +127,7 @@ class _Tracer(fx.Tracer):
         return iter([operator.getitem(obj, i) for i in range(len(self.value(obj.node)))])
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Record a call, unless the example is being run; or open a module, which then hands on its mode."""
+        """Record a call or trace into the module, which passes on its mode; run it directly on the example."""
         if self.evaluating:
             return forward(*args, **kwargs)
         if type(m) in STACKS and len(args) == STACKS[type(m)] and not kwargs:
@@ -141,17 +140,17 @@ class _Tracer(fx.Tracer):
             m.training = mode
 
     def create_arg(self, a: Any) -> Any:
-        """Return what stands for an argument: of a mode, a node that asks for it."""
-        return (
-            self.create_node("call_function", training_mode, (), {}) if isinstance(a, _Mode) else super().create_arg(a)
-        )
+        """Return the representation of an argument in the graph; a mode becomes a node."""
+        if isinstance(a, _Mode):
+            return self.create_node("call_function", training_mode, (), {})
+        return super().create_arg(a)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
-        """Record a use of a parameter, unless the example is being run."""
+        """Record a use of a parameter; return it directly on the example."""
         return attr_val if self.evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def value(self, node: fx.Node) -> Any:
-        """Return the value that `node` has on the example."""
+        """Return the value of `node` on the example."""
         graph = fx.Graph()
         graph.output(copy_with_ancestors([node, *node.graph.find_nodes(op="placeholder")], graph)[node])
         self.evaluating = True

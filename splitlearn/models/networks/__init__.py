@@ -1,1 +1,1 @@
-"""Networks to cut, their weights, and what makes boxes of the outputs of detectors."""
+"""Networks, their weights, and box decoders of detectors."""

@@ -1,4 +1,4 @@
-"""Networks by name, with weights from local files or from the library that a network comes from."""
+"""Networks by name, with weights from local files or published by their library."""
 
 import difflib
 import importlib
@@ -27,36 +27,36 @@ __all__ = ["backbone", "mobilenet_v2_same"]
 
 T = TypeVar("T")
 DETECTORS = ("faster_rcnn", "mask_rcnn", "keypoint_rcnn")
-AUXILIARY = "aux_classifier"  # second head of torchvision's segmentation networks, for their own training alone
+AUXILIARY = "aux_classifier"  # second head of torchvision's segmentation networks, used only in their training
 
 
 def backbone(name: str, weights: str | None = None, num_classes: int | None = None) -> nn.Module:
-    """Return a network by name, with random weights, those of a local file, or those that its library publishes.
+    """Return a network by name, with random weights, weights of a local file, or published weights of its library.
 
     | name | network | weights, besides a local file |
     |---|---|---|
     | torchvision/resnet50 | of torchvision | IMAGENET1K_V2, DEFAULT, … |
     | timm/vit_tiny_patch16_224 | of timm | pretrained, or the name of a tag |
     | ultralytics/yolov8n | of ultralytics | pretrained |
-    | my_package.MyNet | of your own: a class or a function; the working directory is searched as well | |
+    | my_package.MyNet | your own class or function; the working directory is also searched | |
     | faster_rcnn/resnet18 | `faster_rcnn`, `mask_rcnn` or `keypoint_rcnn` with that backbone | COCO_V1 (resnet50) |
-    | resnet20 | the first of that name among splitlearn's CIFAR networks, torchvision's and timm's | as there |
+    | resnet20 | first match among splitlearn's CIFAR networks, torchvision and timm | as in its library |
 
-    Segmentation networks of torchvision come without the auxiliary head that their weights bring: it has no part in
-    what they predict, and what it is given would have to cross a cut behind it.
+    The auxiliary head of torchvision's segmentation networks is removed: it does not affect predictions, and its input
+    would have to cross the cut.
 
     Args:
-        name: see above.
-        weights: None, the path of a file that `load_weights` reads, or a name as above, which downloads. A network of
-            your own that has an argument `weights` is given either as it is.
-        num_classes: width of the classifier; None keeps the library's. Where published weights have another number of
-            classes, the layers that depend on it start at random, and so must be trained.
+        name: name as above.
+        weights: None, the path of a file for `load_weights`, or a name as above, which downloads. If your own network
+            has an argument `weights`, it receives the value unchanged.
+        num_classes: width of the classifier; None keeps the library's. If published weights have another number of
+            classes, the layers that depend on it start at random and must be trained.
 
     Raises:
-        ValueError: there is no such network; the message names the nearest ones.
-        FileNotFoundError: `weights` is the path of a file that is not there.
-        WeightsError: the weights do not fit or cannot be downloaded.
-        ImportError: the library is not installed.
+        ValueError: if the network does not exist; the message names similar ones.
+        FileNotFoundError: if `weights` is the path of a missing file.
+        WeightsError: if the weights do not fit or cannot be downloaded.
+        ImportError: if the library is not installed.
     """
     if num_classes is not None:
         check_num_classes(num_classes)
@@ -64,15 +64,15 @@ def backbone(name: str, weights: str | None = None, num_classes: int | None = No
 
 
 def mobilenet_v2_same(weights: str | Path | None = None, num_classes: int = 1000) -> nn.Module:
-    """Return torchvision's MobileNetV2 with SAME padding, for weights converted from TensorFlow (Coral's, say).
+    """Return torchvision's MobileNetV2 with SAME padding, for weights converted from TensorFlow, such as Coral's.
 
     Args:
-        weights: path of a safetensors file with torchvision's keys; None leaves the network randomly initialised.
+        weights: path of a safetensors file with torchvision's keys; None for random weights.
         num_classes: width of the classifier.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: the file belongs to another architecture.
+        FileNotFoundError: if the file does not exist.
+        WeightsError: if the file belongs to another architecture.
 
     Reference: Sandler et al. 2018.
     """
@@ -108,7 +108,7 @@ def _builder(name: str) -> Builder:
 
 
 def _with_files(build: Builder) -> Builder:
-    """Return a builder that takes files of weights too."""
+    """Return a builder that also accepts weights files."""
 
     def built(weights: str | None, num_classes: int | None) -> nn.Module:
         if weights is None or not is_path(weights):
@@ -162,7 +162,7 @@ def _torchvision(name: str, weights: str | None, num_classes: int | None) -> nn.
 
 
 def _of_torchvision(path: str) -> str | None:
-    """Return torchvision's name for the builder at an import path, whose `weights` are no files; None for others."""
+    """Return torchvision's name for a builder's import path; None for other paths."""
     from torchvision.models import list_models
 
     package, _, name = path.rpartition(".")
@@ -220,10 +220,10 @@ def _ultralytics(name: str, weights: str | None, num_classes: int | None) -> nn.
 
 
 def _activate_pooling(model: Any) -> None:
-    """Give the pooling layer of YOLOv5u, v8 and 11 the activation that their weights were trained with.
+    """Restore the activation of the pooling layer in YOLOv5u, v8 and 11, with which their weights were trained.
 
-    YOLO26 took it away, and some releases of ultralytics 8.4 take it away from older networks too, which costs YOLOv8n
-    half a point of mAP. In a network's yaml, rows of the new layer say more than width and kernel.
+    YOLO26 removed it, and some releases of ultralytics 8.4 also remove it from older networks, which costs YOLOv8n half
+    a point of mAP. In a network's yaml, rows of the new layer have more arguments than width and kernel.
     """
     rows = [*model.yaml["backbone"], *model.yaml["head"]]
     for (_, _, kind, arguments), layer in zip(rows, model.model, strict=True):
@@ -260,7 +260,7 @@ def _made(path: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -
 
 
 def _signature(target: Callable[..., Any]) -> inspect.Signature:
-    """Return what a callable takes; nothing, where it does not tell, as some built-in ones."""
+    """Return the signature of a callable; an empty one if unknown, as for some built-in functions."""
     try:
         return inspect.signature(target)
     except ValueError:
@@ -280,7 +280,7 @@ def _imported(path: str) -> Callable[..., Any]:
 
 
 def _cifar_networks() -> dict[str, str]:
-    """Map the name of each builder in a module `…_cifar` beside this one to its import path."""
+    """Return the import path of each builder in the modules `*_cifar` of this package, by name."""
     package = __name__.rpartition(".")[0]
     files = pkgutil.iter_modules([str(Path(__file__).parent)])
     modules = [importlib.import_module(f"{package}.{f.name}") for f in files if f.name.endswith("_cifar")]
@@ -288,12 +288,12 @@ def _cifar_networks() -> dict[str, str]:
 
 
 def _downloaded(load: Callable[[], T], address: str, cached: bool) -> T:
-    """Load published weights, having made sure that somebody answers: the libraries wait or retry for minutes."""
+    """Load published weights after a check of the connection, because libraries wait or retry for minutes."""
     try:
         if not cached:
             urlopen(address.partition(" ")[0], timeout=5).close()
         return load()
-    except OSError as error:  # every failure of a connection is one
+    except OSError as error:  # base class of all connection errors
         if of_machine(error):
             raise
         raise WeightsError(
@@ -308,5 +308,5 @@ def _unknown(name: str, known: Iterable[str]) -> ValueError:
 
 
 def is_path(weights: str) -> bool:
-    """Return whether this names a file, there or not, and no weights that a library publishes."""
+    """Return whether this names a file, existing or not, rather than published weights."""
     return Path(weights).suffix in SUFFIXES or os.sep in weights or Path(weights).is_file()

@@ -1,4 +1,4 @@
-"""What a detector's output says, as boxes."""
+"""Base class of box decoders."""
 
 from __future__ import annotations
 
@@ -11,29 +11,22 @@ from splitlearn.outputs import Boxes
 
 
 class BoxDecoder(ABC):
-    """Turns what a detector's last layer gives into boxes, one record an image.
+    """Conversion of a detector's output to boxes, one record per image.
 
-    A detector of another kind takes one class with this method; configs name it by import path.
+    A new kind of detector needs one subclass; configs name it by import path.
     """
 
     def check_network(self, network: nn.Module) -> None:  # noqa: B027, most read any network
-        """Refuse a network whose output means something else; by default any will do.
-
-        Args:
-            network: with bytes in its middle, or its parts.
-
-        Raises:
-            ValueError: if it is such.
-        """
+        """Raise ValueError if this class cannot decode the network's output; by default every network passes."""
 
     @abstractmethod
     def decode(self, output: Any, num_classes: int) -> list[Boxes]:
-        """Return the objects found in each image, best first, with scores.
+        """Return the detected objects of each image with scores, in descending order of score.
 
         Args:
             output: the network's output on a batch, in eval mode.
-            num_classes: how many classes the network is to tell apart.
+            num_classes: number of classes.
 
         Raises:
-            ValueError: if the output has another form, or another number of classes.
+            ValueError: if the output has another structure or number of classes.
         """

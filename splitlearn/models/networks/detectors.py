@@ -1,4 +1,4 @@
-"""torchvision's R-CNN detectors on any of the backbones that their pyramids were built for."""
+"""torchvision's R-CNN detectors with any supported backbone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from splitlearn.models.networks.weights import WeightsError, load_weights
 
 __all__ = ["faster_rcnn", "keypoint_rcnn", "mask_rcnn"]
 
-PYRAMID, BOX_WIDTH, CANDIDATES = 256, 1024, 1000  # torchvision's: channels, features of a box, regions of a level
-MASK_WIDTH, MASK_LAYERS = 256, 4  # its convolutions of a mask
+PYRAMID, BOX_WIDTH, CANDIDATES = 256, 1024, 1000  # torchvision's channels, features per box, regions per level
+MASK_WIDTH, MASK_LAYERS = 256, 4  # torchvision's mask convolutions
 RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
 MOBILENET_LAYERS = ("3", "6", "13", "17")  # the last blocks at 1/4, 1/8, 1/16 and 1/32 of the image
 MOBILENETS = ("mobilenet_v2", "mobilenet_v2_same")
@@ -33,34 +33,34 @@ def faster_rcnn(
     box_width: int = 1024,
     proposals: int = 1000,
 ) -> nn.Module:
-    """Return torchvision's Faster R-CNN: boxes.
+    """Return torchvision's Faster R-CNN, which predicts boxes.
 
-    | backbone | layers that the pyramid takes |
+    | backbone | input layers of the feature pyramid |
     |---|---|
-    | resnet18, resnet50 or any other ResNet of torchvision | `backbone.body.layer1` … `backbone.body.layer4` |
+    | resnet18, resnet50 or any other torchvision ResNet | `backbone.body.layer1` … `backbone.body.layer4` |
     | mobilenet_v2 | `backbone.body.` and 3, 6, 13, 17 |
     | mobilenet_v2_same: with SAME padding, for weights from TensorFlow | as above |
 
-    Batch norms of a backbone that has weights are frozen for good (`FrozenBatchNorm2d`), as in torchvision.
+    Batch norms of a backbone with weights are replaced by `FrozenBatchNorm2d`, as in torchvision.
 
     Args:
-        backbone: see above.
-        num_classes: of the objects, and the background: torchvision counts it in, as class 0.
-        weights: of the whole detector: the path of a file that `load_weights` reads, or torchvision's name for those
-            that it publishes (`COCO_V1`, resnet50 alone), which downloads. A file of torchvision's that was downloaded
-            elsewhere is best put into `~/.cache/torch/hub/checkpoints` and named `COCO_V1`: its norms have no epsilon.
-        backbone_weights: of the backbone alone, a classifier's: a path, or torchvision's name, such as
+        backbone: name of the backbone, as above.
+        num_classes: number of object classes plus one for the background (class 0), as in torchvision.
+        weights: weights of the whole detector: the path of a file for `load_weights`, or torchvision's name of
+            published weights (`COCO_V1`, only for resnet50), which downloads. Put a torchvision file from elsewhere
+            into `~/.cache/torch/hub/checkpoints` and name it `COCO_V1`, because its norms have no epsilon.
+        backbone_weights: weights of a classifier for the backbone alone: a path, or torchvision's name, such as
             `IMAGENET1K_V1`.
-        min_size: shorter side, in pixels, that images are brought to.
-        max_size: longer side that they may have then.
-        pyramid: channels of the feature pyramid; fewer make a small detector, as do the next two.
-        box_width: features that boxes are classified by.
-        proposals: regions that are looked at in an image when the detector is used, at most.
+        min_size: shorter side of resized images, in pixels.
+        max_size: largest longer side of resized images, in pixels.
+        pyramid: channels of the feature pyramid; smaller values make a smaller detector.
+        box_width: width of the box classifier; smaller values make a smaller detector.
+        proposals: largest number of regions per image in eval mode.
 
     Raises:
-        ValueError: there is no such backbone.
-        FileNotFoundError: weights are the path of a file that is not there.
-        WeightsError: the weights do not fit, are not published or cannot be downloaded.
+        ValueError: if the backbone does not exist.
+        FileNotFoundError: if `weights` is the path of a missing file.
+        WeightsError: if the weights do not fit, are not published or cannot be downloaded.
 
     Reference:
         Ren et al. 2015; Lin et al. 2017.
@@ -83,9 +83,10 @@ def mask_rcnn(
     proposals: int = 1000,
     mask_width: int = 256,
 ) -> nn.Module:
-    """Return torchvision's Mask R-CNN: boxes and masks. Arguments and errors are those of `faster_rcnn`, but for one.
+    """Return torchvision's Mask R-CNN, which predicts boxes and masks; arguments and errors as for `faster_rcnn`.
 
-    `mask_width` is the channels of the layers that draw masks: with the usual 256 they take most of a training's time.
+    In addition, `mask_width` is the number of channels of the mask layers. With the usual 256 they take most of the
+    training time.
 
     Reference:
         He et al. 2017.
@@ -107,21 +108,21 @@ def keypoint_rcnn(
     box_width: int = 1024,
     proposals: int = 1000,
 ) -> nn.Module:
-    """Return torchvision's Keypoint R-CNN: boxes and 17 joints of persons. Otherwise as `faster_rcnn`.
+    """Return torchvision's Keypoint R-CNN, which predicts boxes and 17 joints of persons; else as `faster_rcnn`.
 
     Reference:
         He et al. 2017, Sec. 5.
     """
     from torchvision.models.detection import KeypointRCNN
 
-    # sides are given although they are the default: torchvision's own are several, drawn from in training
+    # sizes are passed although they are the defaults: torchvision draws from several sizes in training
     sizes = Sizes(num_classes, min_size, max_size, pyramid, box_width, proposals)
     return _detector(KeypointRCNN, "keypointrcnn", backbone, sizes, weights, backbone_weights)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the builders have in common; see `faster_rcnn`."""
+    """Common arguments of the builders, as in `faster_rcnn`."""
 
     num_classes: int
     min_size: int
@@ -196,7 +197,7 @@ def _published(kind: str, backbone: str, sizes: Sizes, weights: str) -> nn.Modul
 
 
 def _body(name: str, weights: str | None) -> tuple[nn.Module, Sequence[str], list[int]]:
-    """Return layers, the names of those that the pyramid takes, and their channels."""
+    """Return the backbone's layers, the names of the pyramid's inputs, and their channels."""
     if name in MOBILENETS:
         net = mobilenet_v2_same(weights) if name.endswith("same") else whole_backbone(f"torchvision/{name}", weights)
         features: Any = net.get_submodule("features")
@@ -210,7 +211,7 @@ def _body(name: str, weights: str | None) -> tuple[nn.Module, Sequence[str], lis
 
 
 def _freeze_norms(model: nn.Module) -> None:
-    """Replace batch norms by ones that neither count nor train."""
+    """Replace batch norms by frozen ones."""
     from torchvision.ops import FrozenBatchNorm2d
 
     for parent in list(model.modules()):

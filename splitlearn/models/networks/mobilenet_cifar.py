@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from splitlearn.models.networks.weights import load_weights
+from splitlearn.models.networks.weights import with_weights
 from splitlearn.outputs import check_num_classes
 
 __all__ = ["CifarMobileNetV2", "mobilenet_v2_cifar"]
 
-STAGES = (  # expansion, channels, blocks, stride of the first; that of the 24 channels is 2 in the original
+STAGES = (  # expansion, channels, blocks, stride of the first block; the original has stride 2 at 24 channels
     (1, 16, 1, 1),
     (6, 24, 2, 1),
     (6, 32, 3, 2),
@@ -30,16 +30,16 @@ class CifarMobileNetV2(nn.Module):
                        → blocks.6 … blocks.12 (B,96,8,8) → blocks.13 … blocks.16 (B,320,4,4) → last → pool → linear
     ```
 
-    Stem and first stage of 24 channels have stride 1, so that an image of 32 pixels keeps its size up to `blocks.2`.
-    A block consists of `expansion` (C1 of Beysens et al.), `depthwise` (C2), both with ReLU, and `compression` (C3),
-    without; `blocks.0` has no expansion. All of them can be cut or left at by name.
+    Stem and the stage of 24 channels have stride 1, so that 32-pixel images keep their size up to `blocks.2`. A block
+    consists of `expansion` (C1 of Beysens et al.) and `depthwise` (C2), both with ReLU, and `compression` (C3) without;
+    `blocks.0` has no expansion. Cuts and exits can be placed at each of them by name.
 
     Args:
         num_classes: width of the classifier.
 
     Attributes:
-        exits: names of the places where Beysens et al. attach exits, by their numbers: the ends of stem and parts of
-            blocks, and of whole blocks with a shortcut. `exits[5]` is `blocks.1.compression`.
+        exits: module names of the exits of Beysens et al., by number: stem, parts of blocks, and whole blocks with a
+            shortcut. `exits[5]` is `blocks.1.compression`.
 
     Reference: Sandler et al. 2018, Tables 1 and 2; Beysens et al. 2023, Table I and Fig. 3.
     """
@@ -68,14 +68,7 @@ class CifarMobileNetV2(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            images: `(B, 3, H, W)`, normalised; H and W are 32 in the paper and may be anything.
-
-        Returns:
-            Logits, `(B, num_classes)`.
-        """
+        """Return logits `(B, num_classes)` of normalized images `(B, 3, H, W)`, 32 × 32 in the paper."""
         features = self.last(self.blocks(self.stem(images)))
         logits: Tensor = self.linear(torch.flatten(self.pool(features), 1))
         return logits
@@ -84,22 +77,13 @@ class CifarMobileNetV2(nn.Module):
 def mobilenet_v2_cifar(num_classes: int = 10, weights: str | Path | None = None) -> CifarMobileNetV2:
     """Return MobileNetV2 of width 1.0 for 32 x 32 images: 2.2 M parameters, 88 M multiply-accumulates.
 
-    Args:
-        num_classes: width of the classifier.
-        weights: path of a safetensors file; None leaves the network randomly initialised.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: the file belongs to another architecture.
+    Arguments and errors are those of `resnet20`.
     """
-    model = CifarMobileNetV2(num_classes)
-    if weights is not None:
-        load_weights(model, weights)
-    return model
+    return with_weights(CifarMobileNetV2(num_classes), weights)
 
 
 class _Block(nn.Module):
-    """An inverted residual: widen, filter each channel, narrow."""
+    """Inverted residual block: expansion, depthwise convolution, compression."""
 
     def __init__(self, channels_in: int, channels: int, stride: int, expansion: int) -> None:
         super().__init__()

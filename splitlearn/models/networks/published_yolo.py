@@ -1,7 +1,7 @@
-"""YOLO of ultralytics by name: its designs and its weights, and nothing that lies in the working directory.
+"""Designs and weights of ultralytics' YOLO networks by name, without reading the working directory.
 
-Ultralytics looks into the working directory first, evaluates text in the designs and unpickles the weights that it
-finds there. So designs are taken from the installed package alone, and weights are read as data.
+Ultralytics first searches the working directory, where it evaluates text in designs and unpickles weights. For safety,
+designs are read only from the installed package, and weights are read as data.
 """
 
 from __future__ import annotations
@@ -20,17 +20,13 @@ from torch import Tensor, nn
 from splitlearn.models.networks.weight_files import WeightsError, read_pickled_modules
 from splitlearn.models.networks.weights import misfits
 
-OF_CLASSES = r"model\.{head}\.((one2one_)?cv3|linear)\."  # layers whose shapes the number of classes decides
+OF_CLASSES = r"model\.{head}\.((one2one_)?cv3|linear)\."  # layers with a shape that depends on the number of classes
 WHERE = "https://github.com/ultralytics/assets"
 
 
 def import_ultralytics() -> None:
-    """Make sure that the package is there, and that it installs nothing by itself.
-
-    Raises:
-        ImportError: if it is not.
-    """
-    os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # it would install packages when it meets a damaged image, say
+    """Disable automatic installations by ultralytics, and raise ImportError if it is not installed."""
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # it would install packages, for instance on a damaged image
     try:
         import ultralytics  # noqa: F401
     except ModuleNotFoundError as error:
@@ -38,7 +34,7 @@ def import_ultralytics() -> None:
 
 
 def yolo(name: str) -> Any:
-    """Return the network that ultralytics' own design of that name describes, with random weights.
+    """Return ultralytics' network of that name with random weights.
 
     Raises:
         FileNotFoundError: if the package has no such design.
@@ -47,7 +43,7 @@ def yolo(name: str) -> Any:
 
     design = _design(name)
     with TemporaryDirectory() as folder:
-        named = Path(folder) / f"{_plain(name)}.yaml"  # the name tells the scale
+        named = Path(folder) / f"{_plain(name)}.yaml"  # the file name sets the scale
         shutil.copyfile(design, named)
         model: Any = YOLO(str(named)).model
     model.yaml["yaml_file"] = f"{name}.yaml"
@@ -62,15 +58,15 @@ def published_names() -> frozenset[str]:
 
 
 def load_published(model: nn.Module, name: str, ask: Callable[[Callable[[], Path], str, bool], Path]) -> None:
-    """Load the published weights of that name; layers for another number of classes stay as they are.
+    """Load published weights into a network; layers for another number of classes stay unchanged.
 
     Args:
         model: the network.
-        name: of the weights.
-        ask: calls a function that downloads, given an address and whether the file is there already.
+        name: name of the weights.
+        ask: calls a download function, given also its address and whether the file is cached.
 
     Raises:
-        WeightsError: if they cannot be had, or are not those of this network.
+        WeightsError: if the weights cannot be downloaded, or belong to another network.
     """
     file = Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.pt"
     state = _network_in(read_pickled_modules(ask(lambda: _download(file), f"{WHERE} ({file.name})", file.is_file())))
@@ -86,7 +82,7 @@ def load_published(model: nn.Module, name: str, ask: Callable[[Callable[[], Path
 
 
 def _plain(name: str) -> str:
-    """Return a name without the u of YOLOv3u and YOLOv5u, whose designs lack it."""
+    """Return a name without the u of YOLOv3u and YOLOv5u, which file names of designs lack."""
     return re.sub(r"^(yolov[35].*)u$", r"\1", name)
 
 
@@ -110,7 +106,7 @@ def _download(file: Path) -> Path:
 
 
 def _network_in(content: Any) -> dict[str, Tensor]:
-    """Return the tensors of the network in a checkpoint of ultralytics, averaged ones where it has them."""
+    """Return the tensors of the network in an ultralytics checkpoint, averaged ones if available."""
     found = content if isinstance(content, Mapping) else {}
     return dict(_tensors(found.get("ema") or found.get("model")))
 

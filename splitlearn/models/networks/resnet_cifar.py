@@ -1,4 +1,4 @@
-"""The small residual networks of He et al. for 32 x 32 images."""
+"""Small residual networks of He et al. for 32 x 32 images."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splitlearn.models.networks.weights import load_weights
+from splitlearn.models.networks.weights import with_weights
 
 __all__ = ["CifarResNet", "resnet8", "resnet20", "resnet32", "resnet44", "resnet56"]
 
@@ -19,8 +19,8 @@ class CifarResNet(nn.Module):
                        → avgpool → linear → logits (B,num_classes)
     ```
 
-    Shortcuts have no parameters (the paper's option A). Every activation is a module of its own, so that the network
-    can be cut at any of them by name, `layer2.0.relu1` say.
+    Shortcuts have no parameters (the paper's option A). Every activation is a separate module, so that the network can
+    be cut at it by name, for instance at `layer2.0.relu1`.
 
     Args:
         blocks: residual blocks per stage; the network then has 6 · blocks + 2 layers with weights.
@@ -48,14 +48,7 @@ class CifarResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            images: `(B, 3, H, W)`, normalised; H and W are 32 in the paper and may be anything from 4 up.
-
-        Returns:
-            Logits, `(B, num_classes)`.
-        """
+        """Return logits `(B, num_classes)` of normalized images `(B, 3, H, W)`, at least 4 × 4."""
         features = self.relu(self.bn1(self.conv1(images)))
         features = self.layer3(self.layer2(self.layer1(features)))
         logits: Tensor = self.linear(torch.flatten(self.avgpool(features), 1))
@@ -63,17 +56,11 @@ class CifarResNet(nn.Module):
 
 
 def resnet8(num_classes: int = 10, weights: str | Path | None = None) -> CifarResNet:
-    """Return the smallest of the family, 8 layers: 0.08 M parameters, 12 M multiply-accumulates; for demonstrations.
+    """Return the CIFAR ResNet of 8 layers, for demonstrations: 0.08 M parameters, 12 M multiply-accumulates.
 
-    Args:
-        num_classes: width of the classifier.
-        weights: path of a safetensors file; None leaves the network randomly initialised.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: the file belongs to another architecture.
+    Arguments and errors are those of `resnet20`.
     """
-    return _resnet(1, num_classes, weights)
+    return with_weights(CifarResNet(1, num_classes), weights)
 
 
 def resnet20(num_classes: int = 10, weights: str | Path | None = None) -> CifarResNet:
@@ -81,59 +68,41 @@ def resnet20(num_classes: int = 10, weights: str | Path | None = None) -> CifarR
 
     Args:
         num_classes: width of the classifier.
-        weights: path of a safetensors file; None leaves the network randomly initialised.
+        weights: path of a safetensors file; None for random weights.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: the file belongs to another architecture.
+        FileNotFoundError: if the file does not exist.
+        WeightsError: if the file belongs to another architecture.
     """
-    return _resnet(3, num_classes, weights)
+    return with_weights(CifarResNet(3, num_classes), weights)
 
 
 def resnet32(num_classes: int = 10, weights: str | Path | None = None) -> CifarResNet:
     """Return the CIFAR ResNet of 32 layers: 0.46 M parameters, 69 M multiply-accumulates.
 
-    Args:
-        num_classes: width of the classifier.
-        weights: path of a safetensors file; None leaves the network randomly initialised.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: the file belongs to another architecture.
+    Arguments and errors are those of `resnet20`.
     """
-    return _resnet(5, num_classes, weights)
+    return with_weights(CifarResNet(5, num_classes), weights)
 
 
 def resnet44(num_classes: int = 10, weights: str | Path | None = None) -> CifarResNet:
     """Return the CIFAR ResNet of 44 layers: 0.66 M parameters, 97 M multiply-accumulates.
 
-    Args:
-        num_classes: width of the classifier.
-        weights: path of a safetensors file; None leaves the network randomly initialised.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: the file belongs to another architecture.
+    Arguments and errors are those of `resnet20`.
     """
-    return _resnet(7, num_classes, weights)
+    return with_weights(CifarResNet(7, num_classes), weights)
 
 
 def resnet56(num_classes: int = 10, weights: str | Path | None = None) -> CifarResNet:
     """Return the CIFAR ResNet of 56 layers: 0.85 M parameters, 125 M multiply-accumulates.
 
-    Args:
-        num_classes: width of the classifier.
-        weights: path of a safetensors file; None leaves the network randomly initialised.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: the file belongs to another architecture.
+    Arguments and errors are those of `resnet20`.
     """
-    return _resnet(9, num_classes, weights)
+    return with_weights(CifarResNet(9, num_classes), weights)
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut."""
+    """Residual block of two 3 x 3 convolutions."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -153,7 +122,7 @@ class _Block(nn.Module):
 
 
 class _Shortcut(nn.Module):
-    """Option A: take every second pixel and add channels of zeros, half before and half after."""
+    """Shortcut of option A: subsampling and zero channels, half before and half after."""
 
     def __init__(self, channels_added: int, stride: int) -> None:
         super().__init__()
@@ -169,10 +138,3 @@ class _Shortcut(nn.Module):
 def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
     first = _Block(channels_in, channels, stride)
     return nn.Sequential(first, *(_Block(channels, channels, 1) for _ in range(blocks - 1)))
-
-
-def _resnet(blocks: int, num_classes: int, weights: str | Path | None) -> CifarResNet:
-    model = CifarResNet(blocks, num_classes)
-    if weights is not None:
-        load_weights(model, weights)
-    return model

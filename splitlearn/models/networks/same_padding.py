@@ -1,4 +1,4 @@
-"""Convolutions padded as TensorFlow does, for weights that were trained there."""
+"""Convolutions with TensorFlow's padding, for weights that were trained there."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,9 +7,9 @@ __all__ = ["SameConv2d", "same_padding"]
 
 
 class SameConv2d(nn.Conv2d):
-    """A strided convolution with TensorFlow's SAME padding: the odd row and column go below and to the right.
+    """Strided convolution with TensorFlow's SAME padding: the odd row and column go below and to the right.
 
-    The input's height and width must be multiples of the stride, as in every usual network at its usual image size.
+    The input's height and width must be multiples of the stride.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -21,16 +21,10 @@ class SameConv2d(nn.Conv2d):
 
 
 def same_padding(model: nn.Module) -> nn.Module:
-    """Replace every padded, strided convolution by a `SameConv2d` with the same parameters.
+    """Replace every padded, strided convolution of `model` by a `SameConv2d`, in place, and return the model.
 
-    With a 3 × 3 kernel and stride 2, torch pads one pixel on all four sides and TensorFlow pads right and bottom only,
-    so that weights from there see every image shifted: MobileNetV2 loses ten points. Keys of the state dict stay.
-
-    Args:
-        model: network; changed in place.
-
-    Returns:
-        The same network.
+    With a 3 × 3 kernel and stride 2, torch pads one pixel on all four sides, TensorFlow only right and bottom. With
+    torch's padding, weights from TensorFlow see shifted images: MobileNetV2 loses ten points. State dict keys stay.
     """
     for parent in list(model.modules()):
         for name, conv in list(parent.named_children()):

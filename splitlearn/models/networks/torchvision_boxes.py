@@ -1,4 +1,4 @@
-"""Boxes and masks from the output of torchvision's detectors, which have made them already."""
+"""Box decoder of torchvision detectors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from splitlearn.outputs import Boxes
 
 
 class TorchvisionBoxes(BoxDecoder):
-    """Read what torchvision's detectors return: a dict an image, of boxes, labels, scores and perhaps masks.
+    """Decode the output of torchvision detectors: a dict per image with boxes, labels, scores and optional masks.
 
-    Their class 0 is the background, so label n is class n − 1 here. Detectors that torchvision has trained on COCO keep
-    its category ids, 1 … 90, ten of which no object has: with `unused: [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]` the
-    other 80 become the classes 0 … 79 of `CocoDetection`.
+    Their class 0 is the background, so label n is class n − 1 here. torchvision's COCO detectors use the category ids
+    1 … 90 with ten unused ones: with `unused: [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]` the other 80 become the classes
+    0 … 79 of `CocoDetection`.
 
     Args:
-        unused: labels of the detector that no object has.
-        threshold: chance above which a pixel belongs to an object's mask.
+        unused: unused labels of the detector.
+        threshold: probability above which a pixel belongs to an object's mask.
     """
 
     def __init__(self, unused: list[int] | None = None, threshold: float = 0.5) -> None:
@@ -32,15 +32,15 @@ class TorchvisionBoxes(BoxDecoder):
         self.unused, self.threshold = unused, threshold
 
     def decode(self, output: Any, num_classes: int) -> list[Boxes]:
-        """Return the objects found in each image, best first; any that has an unused label is left out.
+        """Return the detected objects of each image, in descending order of score, without unused labels.
 
         Args:
-            output: one dict an image: `boxes` `(N, 4)`, `labels` `(N,)`, `scores` `(N,)` and perhaps `masks`
+            output: one dict per image: `boxes` `(N, 4)`, `labels` `(N,)`, `scores` `(N,)` and optional `masks`
                 `(N, 1, H, W)`.
-            num_classes: how many classes there are, background and unused labels not counted.
+            num_classes: number of classes, without background and unused labels.
 
         Raises:
-            ValueError: if the output has another form, or a label beyond the last class.
+            ValueError: if the output has another structure, or a label beyond the last class.
         """
         if not isinstance(output, Sequence) or not all(
             isinstance(found, dict) and {"boxes", "labels", "scores"} <= found.keys() for found in output

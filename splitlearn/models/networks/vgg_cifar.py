@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from splitlearn.models.networks.weights import load_weights
+from splitlearn.models.networks.weights import with_weights
 from splitlearn.outputs import check_num_classes
 
 __all__ = ["CifarVgg", "vgg19_cifar"]
@@ -21,8 +21,8 @@ class CifarVgg(nn.Module):
                        → blocks.4 (B,512,1,1) → linear → logits (B,num_classes)
     ```
 
-    The three wide layers of the original classifier are one, as is customary at this size; batch norm, which the
-    original predates, makes the network train from scratch. Beysens et al. regularise the output of `blocks.1`.
+    The three wide layers of the original classifier are one, as usual at this size. Batch norm, which is newer than the
+    original, allows training from scratch. Beysens et al. regularise the output of `blocks.1`.
 
     Args:
         num_classes: width of the classifier.
@@ -50,14 +50,7 @@ class CifarVgg(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            images: `(B, 3, H, W)`, normalised; H and W are 32 in the paper and may be anything from 32 up.
-
-        Returns:
-            Logits, `(B, num_classes)`.
-        """
+        """Return logits `(B, num_classes)` of normalized images `(B, 3, H, W)`, at least 32 × 32."""
         logits: Tensor = self.linear(torch.flatten(self.pool(self.blocks(images)), 1))
         return logits
 
@@ -65,15 +58,6 @@ class CifarVgg(nn.Module):
 def vgg19_cifar(num_classes: int = 10, weights: str | Path | None = None) -> CifarVgg:
     """Return VGG-19 for 32 x 32 images, with batch norm: 20 M parameters, 398 M multiply-accumulates.
 
-    Args:
-        num_classes: width of the classifier.
-        weights: path of a safetensors file; None leaves the network randomly initialised.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: the file belongs to another architecture.
+    Arguments and errors are those of `resnet20`.
     """
-    model = CifarVgg(num_classes)
-    if weights is not None:
-        load_weights(model, weights)
-    return model
+    return with_weights(CifarVgg(num_classes), weights)

@@ -1,4 +1,4 @@
-"""Files of weights: read as data, in whatever format and wrapper; nothing in them is executed."""
+"""Reading of weights files as data, in many formats and wrappers, without executing code in them."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from splitlearn.models.tensor_file import DamagedFileError, read_tensors
 from splitlearn.shortage import of_machine
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar", ".pkl")
-UNWRAPPED = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # of parallel, compiled, …
+UNWRAPPED = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # wrappers of torch
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace
 ]  # settings that scripts save beside weights
-DEPTH = 3  # of mappings inside each other
-MOST_ENTRIES = 1_000_000  # of all mappings together, one that several refer to as often as they do
+DEPTH = 3  # of nested mappings
+MOST_ENTRIES = 1_000_000  # of all mappings together, shared ones counted repeatedly
 OBJECT = re.compile(r"GLOBAL ([\w.]+)")
 
 
 class WeightsError(ValueError):
-    """Weights cannot be read, cannot be had, or belong to another architecture."""
+    """Weights cannot be read or downloaded, or belong to another architecture."""
 
 
 def is_safetensors(path: Path) -> bool:
-    """Return whether a file is of the safetensors format, whatever its name."""
+    """Return whether a file has the safetensors format, independent of its name."""
     with path.open("rb") as file:
         start = file.read(9)
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") + 8 <= path.stat().st_size
 
 
 def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Return all sets of tensors in a file, by the keys that lead to them; a plain state dict is at the empty one.
+    """Return all state dicts in a file by their dotted keys; a plain state dict has the empty key.
 
     Args:
-        path: of a file of safetensors, or of one that `torch.save` wrote: a state dict, or dicts that hold some.
+        path: path of a safetensors file, or of a `torch.save` file with a state dict or nested dicts of them.
 
     Raises:
-        OSError: if there is no such file, or it cannot be opened.
-        WeightsError: if it is damaged, or holds no tensors or anything but plain data.
+        OSError: if the file does not exist or cannot be opened.
+        WeightsError: if it is damaged, has no tensors, or contains anything but plain data.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path.absolute()} is a folder: name the weights file in it")
@@ -62,7 +62,7 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
 
 
 class Inert:
-    """What stands for an object that a file names: it keeps what the file says of it, and does nothing."""
+    """Inert replacement of an object in a file: keeps its data and runs no code."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -72,12 +72,12 @@ class Inert:
 
 
 def read_pickled_modules(path: Path) -> Any:
-    """Return what `torch.save` wrote of whole modules, as data: each object is an `Inert` with its attributes.
+    """Return a `torch.save` file of whole modules as data: each object is an `Inert` with its attributes.
 
-    No class in the file is looked up, so nothing of it runs.
+    No class in the file is imported, so no code of it runs.
 
     Raises:
-        WeightsError: if it cannot be read like that.
+        WeightsError: if it cannot be read as data.
     """
     try:
         check_zip(path)
@@ -85,14 +85,14 @@ def read_pickled_modules(path: Path) -> Any:
         stand_ins: list[Any] = [(type("Inert", (Inert,), {}), name) for name in names]
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # half a file may fail in any way
+    except Exception as error:  # damaged files may raise anything
         if of_machine(error):
             raise
         raise WeightsError(f"{path} cannot be read as data: delete it, or give a safetensors file") from error
 
 
 def unwrapped(name: str) -> str:
-    """Return a tensor's name without what DataParallel, torch.compile and their like put between its words."""
+    """Return a tensor's name without the wrappers of DataParallel, torch.compile and others."""
     return ".".join(word for word in name.split(".") if word not in UNWRAPPED)
 
 
@@ -108,13 +108,13 @@ def _content(path: Path) -> Any:
                     raise ValueError("TorchScript")
             check_zip(path)
         with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
-            warnings.simplefilter("ignore")  # of other pickle protocols; what comes of it is checked
+            warnings.simplefilter("ignore")  # about other pickle protocols; the content is checked
             return torch.load(file, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
     except DamagedFileError as error:
         raise WeightsError(str(error)) from error
-    except Exception as error:  # half a file may fail in any way
+    except Exception as error:  # damaged files may raise anything
         if of_machine(error):
             raise
         raise WeightsError(f"{path} {_reason(str(error))}") from error
@@ -132,7 +132,7 @@ def _reason(text: str) -> str:
 
 
 def _tensors_in(content: Any, path: Path) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield each mapping of names to tensors, with the keys that lead to it."""
+    """Yield each mapping of names to tensors with its dotted key."""
     waiting: list[tuple[tuple[str, ...], Any]] = [((), content)]
     seen = 0
     while waiting:

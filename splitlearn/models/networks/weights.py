@@ -1,60 +1,65 @@
-"""Weights from local files, which cannot run code."""
+"""Loading of weights from local files, without executing code in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from splitlearn.models.networks.weight_files import WeightsError, read_state_dicts, unwrapped
 
-__all__ = ["WeightsError", "checked_weights", "load_weights"]
+__all__ = ["WeightsError", "checked_weights", "load_weights", "with_weights"]
 
-# names under which training scripts keep a network beside other modules, a loss say
+Network = TypeVar("Network", bound=nn.Module)
+
+# names of the network beside other modules, such as a loss, in checkpoints of training scripts
 OWNERS = {"model", "net", "network", "backbone", "encoder", "student", "teacher", "ema", "ema_model", "model_ema"}
-COUNTERS = "num_batches_tracked"  # absent from many exports; only matters for batch norm without momentum
-AVERAGED = "n_averaged"  # torch's AveragedModel keeps it beside the network
+COUNTERS = "num_batches_tracked"  # absent from many exports; only used by batch norm without momentum
+AVERAGED = "n_averaged"  # counter of torch's AveragedModel
 
 
 def load_weights(model: nn.Module, weights: str | Path, unused: str | None = None) -> None:
-    """Load the weights of a local file into a model, in place, cast to the model's own dtypes.
+    """Load the weights of a local file into a model, in place, cast to the model's dtypes.
 
-    Reading the file cannot run code: safetensors, or a state dict saved by torch. What training scripts put around it
-    is taken away: a dict that holds it beside other things, such as `{"state_dict": …}`, `{"model": …}` or a checkpoint
-    of Lightning, and names that begin with `module.`, `_orig_mod.`, `model.` and the like.
+    Reading cannot run code: the file is safetensors, or a state dict saved by torch. Wrappers of training scripts are
+    removed: dicts such as `{"state_dict": …}`, `{"model": …}` or a Lightning checkpoint, and name prefixes such as
+    `module.`, `_orig_mod.` and `model.`.
 
     Args:
-        model: network whose state dict has the keys and shapes of the file.
-        weights: path of the file, whatever it is called.
-        unused: what names of tensors begin with that the file may hold and the model has no place for.
+        model: network with the keys and shapes of the file.
+        weights: path of the file, with any name.
+        unused: name prefix of tensors in the file that the model does not need.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: the file has another format, is damaged, holds several networks that differ, or the weights of
+        FileNotFoundError: if the file does not exist.
+        WeightsError: if the file has another format, is damaged, contains several different networks, or weights of
             another architecture.
     """
     model.load_state_dict(checked_weights(model.state_dict(), weights, type(model).__name__, unused), strict=False)
 
 
+def with_weights(model: Network, weights: str | Path | None) -> Network:
+    """Return `model` with the weights of a local file, if one is given; raises as `load_weights`."""
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
 def checked_weights(
     expected: Mapping[str, Tensor], weights: str | Path, owner: str, unused: str | None = None, partial: bool = False
 ) -> dict[str, Tensor]:
-    """Return the tensors of a local file if they have the names and shapes that are expected.
+    """Return the tensors of a local file if they have the expected names and shapes; raises as `load_weights`.
 
     Args:
         expected: tensors by name.
         weights: path of the file.
-        owner: what these are the weights of, for messages.
-        unused: what names of tensors begin with that the file may hold besides; they are left out.
-        partial: whether the file need not hold all that is expected.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: the file has another format, is damaged, holds several networks that differ, or the weights of
-            another architecture.
+        owner: name of the network, for messages.
+        unused: name prefix of additional tensors in the file, which are left out.
+        partial: whether expected tensors may be missing.
     """
     path = Path(weights).expanduser()
     found = [
@@ -81,12 +86,12 @@ def checked_weights(
 
 @dataclass(frozen=True)
 class _Candidate:
-    """One way to read a file.
+    """One interpretation of a file.
 
     Attributes:
-        name: under which the file holds the tensors.
-        state: tensors, by the names that are expected where there are such.
-        problems: what does not fit.
+        name: key and prefix of the tensors in the file.
+        state: tensors by expected name, if there is one.
+        problems: mismatches with the expected tensors.
     """
 
     name: str
@@ -97,9 +102,9 @@ class _Candidate:
 def _readings(
     expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], unused: str | None
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield what all names, or those that may be of a whole network, begin with, and the tensors without it.
+    """Yield possible name prefixes of the network, and its tensors without the prefix.
 
-    A beginning is taken if all names have it, or if it says that what stands beside it is no part of the network.
+    A prefix is possible if all names have it, or if it consists of names that training scripts give to a network.
     """
     mine, theirs = _by_plain_name(expected), _by_plain_name(tensors)
     if AVERAGED not in mine:
@@ -113,7 +118,7 @@ def _readings(
 
 
 def _by_plain_name(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Map names without wrappers to names; names to themselves where two would become one."""
+    """Map names without wrappers to full names; full names to themselves if names would collide."""
     plain = {unwrapped(name): name for name in tensors}
     return plain if len(plain) == len(tensors) else {name: name for name in tensors}
 
@@ -123,12 +128,12 @@ def _left_out(name: str, unused: str | None) -> bool:
 
 
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], partial: bool = False) -> list[str]:
-    """Say what differs: first shapes, which tell the most, then missing keys, then surplus ones.
+    """Return descriptions of all mismatches: shapes and dtypes first, then missing and additional names.
 
     Args:
         expected: tensors by name.
         found: tensors by name.
-        partial: whether some may be missing.
+        partial: whether expected tensors may be missing.
     """
     both = [(key, found[key], tensor) for key, tensor in expected.items() if key in found]
     wrong = [
@@ -155,14 +160,14 @@ def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], partial
 
 
 def _tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Map each name of a tensor that has had another name before to that name: tied weights."""
+    """Map each further name of a tied weight to its first name."""
     first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
     places = [(name, (t.data_ptr(), t.shape, t.stride())) for name, t in tensors.items() if not t.is_meta and t.numel()]
     return {name: known for name, place in places if (known := first.setdefault(place, name)) != name}
 
 
 def _can_be_cast(found: Tensor, expected: Tensor) -> bool:
-    """Return whether one kind of number becomes the other: integers in place of floats lack their scale."""
+    """Return whether a dtype can be cast to the expected one; integers cannot replace floats, as they lack a scale."""
     if found.is_meta or found.is_quantized or found.layout is not torch.strided or found.is_complex():
         return _kind(found) == _kind(expected)
     return found.is_floating_point() or not expected.is_floating_point()

@@ -1,4 +1,4 @@
-"""Boxes from the raw output of ultralytics' YOLO: YOLOv5u, YOLOv8, YOLO11."""
+"""Box decoder of ultralytics' YOLOv5u, YOLOv8 and YOLO11."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torchvision.ops import batched_nms, box_convert
 from splitlearn.models.networks.box_decoder import BoxDecoder
 from splitlearn.outputs import Boxes
 
-OTHER_HEADS = {"Segment", "Pose", "OBB", "Classify", "RTDETRDecoder"}  # of ultralytics, and what derives from them
-MOST_CANDIDATES = 30_000  # per image, the best; what ultralytics gives to its suppression
+OTHER_HEADS = {"Segment", "Pose", "OBB", "Classify", "RTDETRDecoder"}  # of ultralytics, subclasses included
+MOST_CANDIDATES = 30_000  # best candidates per image before suppression, as in ultralytics
 
 
 class YoloBoxes(BoxDecoder):
-    """Keep, class by class, the best of boxes that overlap.
+    """Decode raw YOLO output by non-maximum suppression for each class.
 
-        (B, 4 + C, A) → each class of each box above the confidence → non-maximum suppression, class by class → the best
+        (B, 4 + C, A) → classes of boxes above the confidence → non-maximum suppression for each class → the best
 
-    The defaults are those with which ultralytics measures mAP; to look at detections, take a confidence of 0.25.
+    The defaults are those of ultralytics for mAP; for visualization, use a confidence of 0.25.
 
     Args:
-        confidence: a class below this score is no detection.
-        iou: of two boxes of a class whose intersection over union is larger, only the better one stays.
-        most: detections an image at most.
+        confidence: lowest score of a detection.
+        iou: largest intersection over union of two detections of the same class.
+        most: largest number of detections per image.
     """
 
     def __init__(self, confidence: float = 0.001, iou: float = 0.7, most: int = 300) -> None:
@@ -36,11 +36,7 @@ class YoloBoxes(BoxDecoder):
         self.confidence, self.iou, self.most = confidence, iou, most
 
     def check_network(self, network: nn.Module) -> None:
-        """Refuse heads of ultralytics that tell more than upright boxes, or have suppressed some themselves.
-
-        Raises:
-            ValueError: if the network has one.
-        """
+        """Raise ValueError for ultralytics heads with other outputs than upright boxes, or with own suppression."""
         for module in network.modules():
             kinds = {cls.__name__ for cls in type(module).__mro__ if cls.__module__.startswith("ultralytics.")}
             if kinds & OTHER_HEADS or ("Detect" in kinds and getattr(module, "end2end", False)):
@@ -51,15 +47,15 @@ class YoloBoxes(BoxDecoder):
                 )
 
     def decode(self, output: Any, num_classes: int) -> list[Boxes]:
-        """Return the objects found in each image, best first.
+        """Return the detected objects of each image, in descending order of score.
 
         Args:
             output: `(B, 4 + C, A)`, centre x, centre y, width, height in pixels and C scores in [0, 1] for each of A
-                boxes; or a tuple that begins with it, which is what ultralytics' networks give in eval mode.
+                boxes; or a tuple that begins with it, as of ultralytics networks in eval mode.
             num_classes: C.
 
         Raises:
-            ValueError: if the output has another form, or another number of classes.
+            ValueError: if the output has another structure or number of classes.
         """
         raw = output[0] if isinstance(output, (tuple, list)) and len(output) else output
         if not isinstance(raw, Tensor) or raw.ndim != 3 or raw.shape[1] < 5:

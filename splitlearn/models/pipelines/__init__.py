@@ -1,1 +1,1 @@
-"""Whole models from image to payload to prediction, each a cut and one or several coders."""
+"""Complete models from image to payload to prediction: a cut network and one or several feature coders."""

@@ -1,4 +1,4 @@
-"""What every network with bytes in its middle can do, whatever crosses."""
+"""Base class of all compression models, and image normalization."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from splitlearn.outputs import SplitOutput
 
 
 class CompressionModel(nn.Module, ABC):
-    """A network whose input reaches its last layers as bytes.
+    """A network with a payload of bytes between device and edge server.
 
-    Images are float `(B, C, H, W)` with the channels that the network takes, 3 mostly; pictures lie in [0, 1], and
-    normalization belongs to the model. `run` is differentiable and counts no
-    bytes; `compress` and `decompress` are the device and the edge server, between which only payloads pass.
+    Images are float `(B, C, H, W)` with the network's number of channels, usually 3. Pictures lie in [0, 1];
+    normalization is part of the model. `run` is differentiable and makes no bytes. `compress` is the device and
+    `decompress` the edge server; only payloads pass between them.
 
     Attributes:
-        settles_early: whether the device may settle an image by itself, whose payload is then empty and tells nothing.
-        coder: what stands between the tensors that cross and the payload; None if no tensors cross, or if there are
-            several coders to choose from.
+        exits_early: whether the device may classify an image by itself; the payload of such an image is empty.
+        coder: the feature coder; None if images cross as files, or if there are several coders.
     """
 
-    settles_early: ClassVar[bool] = False
+    exits_early: ClassVar[bool] = False
     coder: FeatureCoder | None
 
     def __init__(self) -> None:
@@ -36,11 +35,11 @@ class CompressionModel(nn.Module, ABC):
 
     @property
     def table_bytes(self) -> int | None:
-        """Size of what both sides must share beside weights, sent once: tables and levels; None without a coder."""
+        """Size in bytes of code tables and calibrated levels, sent once; None without a coder."""
         return None
 
     def complexity(self) -> Complexity | None:
-        """Return what bottlenecks add to the network, for one image; None without a coder."""
+        """Return the cost of the bottlenecks per image; None without a coder."""
         return None
 
     @abstractmethod
@@ -53,26 +52,20 @@ class CompressionModel(nn.Module, ABC):
 
     @abstractmethod
     def compress(self, images: Tensor | Sequence[Tensor]) -> list[bytes]:
-        """Return one payload an image: everything that the edge server gets.
+        """Return one payload per image: all data that the edge server receives.
 
-        The same images give the same bytes again on the same machine. In a batch of another size the network's sums may
-        be rounded otherwise in the last bit, which payloads may show; images of a list are coded one by one, each as
-        if it were alone.
+        The same images give the same bytes on the same machine. The batch size affects the network's rounding in the
+        last bit, and a payload may show it; images of a list are compressed one by one, independently of each other.
 
         Args:
-            images: a batch, or a list of images `(3, H, W)`: of one size, or of any if the network is a detector of
-                torchvision's.
+            images: a batch, or a list of images `(C, H, W)`: of one size, or of any sizes for torchvision detectors.
 
         Raises:
-            ValueError: if these are no images as said above; the message says what to do.
+            ValueError: if these are not valid images; the message names the remedy.
         """
 
     def check_lossless(self, images: Tensor | Sequence[Tensor]) -> None:
-        """Refuse codecs of symbols that give back others than they were given, on a batch of images.
-
-        Raises:
-            CodecError: if one does.
-        """
+        """Raise CodecError if a codec does not decode its own payload of these images to the same symbols."""
 
     @abstractmethod
     def decompress(self, payloads: Sequence[bytes]) -> Any:
@@ -84,11 +77,11 @@ class CompressionModel(nn.Module, ABC):
 
 
 class Normalize(nn.Module):
-    """Subtract a mean and divide by a standard deviation, channel by channel.
+    """Subtract a mean and divide by a standard deviation for each channel.
 
     Args:
-        mean: one value a channel, for images in [0, 1].
-        std: one value a channel.
+        mean: one value per channel, for images in [0, 1].
+        std: one value per channel.
     """
 
     mean: Tensor
@@ -103,7 +96,7 @@ class Normalize(nn.Module):
         """Return the normalized images, shaped like `images`.
 
         Raises:
-            ValueError: if the images have other channels, which would be spread over all of these without a word.
+            ValueError: if the number of channels differs, which torch would silently broadcast.
         """
         channels = len(self.mean)
         if images.ndim < 3 or channels not in (1, images.shape[-3]):

@@ -1,4 +1,4 @@
-"""How sure an exit is of an image: the rule by which images leave early, and what makes it honest."""
+"""Confidence measures of exits, and their calibration."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch.nn import functional
 
 
 class Confidence(nn.Module, ABC):
-    """Maps the logits of an exit to numbers in [0, 1], the larger the surer; an image leaves above a threshold."""
+    """Confidence measure of an exit: a number in [0, 1] per image; images above a threshold exit early."""
 
     @abstractmethod
     def forward(self, logits: Tensor) -> Tensor:
-        """Return how sure each image's class is, `(B,)` in [0, 1], from logits `(B, num_classes)`."""
+        """Return the confidence of each image's class, `(B,)` in [0, 1], from logits `(B, num_classes)`."""
 
 
 class MaximumSoftmax(Confidence):
-    """The probability of the likeliest class.
+    """Probability of the most likely class.
 
     Reference:
         Beysens et al. 2023, Sec. III-B.
@@ -30,10 +30,10 @@ class MaximumSoftmax(Confidence):
 
 
 class LowEntropy(Confidence):
-    """One less the entropy of the class probabilities over its largest value, log num_classes.
+    """One minus the entropy of the class probabilities, relative to its maximum log num_classes.
 
     Reference:
-        Teerapittayanon et al. 2016, "BranchyNet", Sec. III (which leaves below an entropy).
+        Teerapittayanon et al. 2016, "BranchyNet", Sec. III (with a threshold on the entropy itself).
     """
 
     def forward(self, logits: Tensor) -> Tensor:  # noqa: D102
@@ -44,7 +44,7 @@ class LowEntropy(Confidence):
 
 
 class Margin(Confidence):
-    """How much likelier the likeliest class is than the second."""
+    """Difference between the probabilities of the most and the second most likely class."""
 
     def forward(self, logits: Tensor) -> Tensor:  # noqa: D102
         first, second = functional.pad(logits.softmax(1), (0, 1)).topk(2).values.unbind(1)  # a lone class has no second
@@ -53,12 +53,13 @@ class Margin(Confidence):
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Return the temperature T for which softmax(logits / T) fits the labels best, in cross-entropy.
+    """Return the temperature T that minimizes the cross-entropy of softmax(logits / T).
 
-    The cross-entropy is convex in 1/T, whose root is found by bisection. Above 1, the exit had been too sure of itself.
+    The cross-entropy is convex in 1/T, so bisection of its slope finds the minimum. T > 1 means that the exit was
+    overconfident.
 
     Args:
-        logits: `(N, num_classes)`, of images that were not trained on.
+        logits: `(N, num_classes)`, of images outside the training set.
         labels: int64 `(N,)`.
 
     Raises:
@@ -80,15 +81,15 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def calibration_error(confidences: Tensor, correct: Tensor, bins: int = 15) -> float:
-    """Return the mean distance of confidence and accuracy over bins of equal width, weighted by their images.
+    """Return the expected calibration error: mean |confidence − accuracy| over bins of equal width, weighted by size.
 
     Args:
         confidences: `(N,)` in [0, 1].
-        correct: bool `(N,)`, whether the class is right.
+        correct: bool `(N,)`, whether the predicted class is correct.
         bins: number of bins.
 
     Reference:
-        Guo et al. 2017, eq. 3 (expected calibration error).
+        Guo et al. 2017, eq. 3.
     """
     if not len(confidences):
         return math.nan

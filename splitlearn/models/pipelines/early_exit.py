@@ -1,4 +1,4 @@
-"""A cut network that trains as a whole, with exits on the device through which easy images leave."""
+"""Cut network with early exits on the device, trained as a whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from splitlearn.codecs import Codec, CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.models.bottlenecks.bottleneck import BottleneckFactory, Identity
 from splitlearn.models.cutting import Split
-from splitlearn.models.images import check_values, like, sent
+from splitlearn.models.images import check_values, device_batches, like
 from splitlearn.models.modes import deployed, evaluating
 from splitlearn.models.networks.weight_files import is_safetensors
 from splitlearn.models.networks.weights import WeightsError, checked_weights
@@ -31,47 +31,47 @@ from splitlearn.uncast import keep_types, moved_alone
 
 
 class EarlyExitModel(SplitModel):
-    """A network whose device part may settle an image by itself; what it is not sure of is sent.
+    """A cut network with early exits: images with a confident exit are classified on the device, others are sent.
 
-        images → normalize → step → exit sure? ─ no → step → exit sure? ─ no → encode ═ payload ═ decode → tail
-                                    └─ yes: its class, 0 bytes  └─ yes: its class, 0 bytes
+        images → normalize → step → confident? ─ no → step → confident? ─ no → encode ═ payload ═ decode → tail
+                                    └─ yes: its class, 0 bytes └─ yes: its class, 0 bytes
 
-    An exit is a small classifier behind a module of the head, several of them if need be. Where it is sure of
-    an image, the image goes no further: the rest of head and tail run on those that are left, and it costs no bytes.
+    An exit is a small classifier behind a module of the head; there may be several. An image with a confident exit
+    stops there and costs no bytes. The rest of head and tail run on the remaining images.
 
-    All of it trains, network and exits: `run` in training mode gives the logits of all exits for all images, without
-    quantization (the paper quantizes after training); in eval mode its final logits are those of quantized features.
+    Network and exits train together. In training mode `run` gives the logits of all exits for all images, without
+    quantization (the paper quantizes after training). In eval mode its final logits are those of quantized features.
 
     Args:
         net: the cut network, from `splitlearn.models.split`; it is not frozen.
-        quantizer: floats to symbols; one for all float tensors that cross, or a list with one for each.
-        codec: symbols to bytes; likewise.
-        exits: names of modules of the head, in any order; None is one exit, at the cut.
-        num_classes: number of classes; None is as many as the network's own output tells apart.
-        threshold: T_c, how sure an exit must be; one for all exits or one for each. At 0 all images leave through the
-            first exit, at 1 none leaves early. May be set at any time.
-        confidence: how sure an exit is; by default the probability of the likeliest class.
-        branch: makes an exit's classifier from the shape of the features and the number of classes.
-        bottleneck: makes a bottleneck from the shape of the features; by default these themselves are sent.
-        normalize: applied to images in [0, 1] before the head; None if the network takes them so.
+        quantizer: floats to symbols; one for all crossing float tensors, or a list with one for each.
+        codec: symbols to bytes; one for all crossing float tensors, or a list with one for each.
+        exits: names of modules of the head, in any order; None for one exit at the cut.
+        num_classes: number of classes; None for that of the network's output.
+        threshold: T_c, minimum confidence of an early exit; one for all exits or one for each. At 0 all images leave
+            through the first exit, at 1 no image exits early. May be set at any time.
+        confidence: confidence measure; by default the probability of the most likely class.
+        branch: factory of exit classifiers, called with the shape of the features and the number of classes.
+        bottleneck: factory of bottlenecks, called with the shape of the features; by default features are sent as is.
+        normalize: applied to images in [0, 1] before the head; None for no normalization.
         weights: file of `splitlearn export` with the weights of network, exits and bottlenecks.
 
     Attributes:
-        steps: parts of the head; each but perhaps the last one ends at an exit.
-        exits: classifiers, in the order in which images come to them.
-        exit_names: of the modules that they stand behind.
-        temperatures: by which the logits of each exit are divided before its confidence is taken; 1 unless calibrated.
+        steps: parts of the head; each ends at an exit, except possibly the last one.
+        exits: classifiers, in order of execution.
+        exit_names: names of the modules before the exits.
+        temperatures: divisor of each exit's logits before its confidence; 1 unless calibrated.
 
     Raises:
-        CutError: if there is no module of an exit's name, or it lies behind the cut.
-        ValueError: if an exit cannot stand there, a threshold is not in [0, 1], or the network's own output is not
-            logits of as many classes.
+        CutError: if the module of an exit does not exist or lies behind the cut.
+        ValueError: if an exit cannot be placed there, a threshold is not in [0, 1], or the network's output is not
+            logits of `num_classes` classes.
 
     Reference:
         Beysens et al. 2023, Secs. III-A and III-B.
     """
 
-    settles_early: ClassVar[bool] = True
+    exits_early: ClassVar[bool] = True
     temperatures: Tensor
 
     def __init__(
@@ -110,11 +110,11 @@ class EarlyExitModel(SplitModel):
         return [(group, name) for group in (self.steps, self.exits) for name, _ in group.named_children()]
 
     def take_images_of(self, model: Self) -> None:
-        """Take the images that `model` takes, whose steps have been replaced here by others of the same outputs."""
+        """Accept the same images as `model`, the original of this copy with replaced steps."""
         self.proof, self.net.head = model.proof, self.steps
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Leave temperatures their type when the model is cast: they say who leaves."""
+        """Keep the dtype of temperatures when the model is cast, because they decide which images exit early."""
         temperatures = self.temperatures
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.temperatures = moved_alone(temperatures, self.temperatures)
@@ -126,7 +126,7 @@ class EarlyExitModel(SplitModel):
 
     @property
     def threshold(self) -> float | list[float]:
-        """T_c: one for all exits, or one for each."""
+        """T_c, minimum confidence of an early exit: one for all exits, or one for each."""
         return self._threshold
 
     @threshold.setter
@@ -140,10 +140,10 @@ class EarlyExitModel(SplitModel):
         self._thresholds = each
 
     def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
-        """Return the crossing tensors of all images in [0, 1], whether they would leave early or not.
+        """Return the crossing tensors of all images in [0, 1], including those that would exit early.
 
         Raises:
-            ValueError: if given features that were made before: the head trains, they would be out of date.
+            ValueError: if given cached features, which are out of date because the head trains.
         """
         if isinstance(images, Features):
             raise _out_of_date()
@@ -151,11 +151,7 @@ class EarlyExitModel(SplitModel):
         return crossing
 
     def run(self, images: Tensor | Features) -> ExitOutput:
-        """Return the differentiable pass: all images through all exits.
-
-        Raises:
-            ValueError: if given features that were made before.
-        """
+        """Return the differentiable pass, with all images through all exits; raises as `features`."""
         features, exits = self._head(images)
         latents = self.coder.encoded(features)
         features_hat = self.coder.restored(latents if self.training else self.coder.quantized(latents))
@@ -163,9 +159,9 @@ class EarlyExitModel(SplitModel):
         return ExitOutput(self.net.tail(*features_hat), features, floats, features_hat, tuple(exits))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits `(B, num_classes)` of the exit that each image leaves through, without making bytes.
+        """Return the logits `(B, num_classes)` of each image's exit or of the tail, without making bytes.
 
-        Who leaves has no gradient: `run` is the differentiable pass.
+        The exit decision has no gradient: `run` is the differentiable pass.
         """
         decisions = self.decide(images)
         if not decisions.features:
@@ -175,10 +171,10 @@ class EarlyExitModel(SplitModel):
 
     @torch.no_grad()
     def decide(self, images: Tensor) -> Decisions:
-        """Return what the device makes of images: the rest of the head runs for those alone that no exit is sure of.
+        """Return the device's exit decisions; later steps of the head run only on images that have not exited.
 
         Raises:
-            ValueError: if these are no images in [0, 1], or the cut or an exit refuses their size.
+            ValueError: if images are not in [0, 1], or the cut or an exit refuses their size.
         """
         check_values(images)
         with evaluating(self):
@@ -206,11 +202,11 @@ class EarlyExitModel(SplitModel):
         return Decisions(logits, exits, exits == len(self.exits), tensors)
 
     def sure(self, logits: Tensor, number: int) -> Tensor:
-        """Return which images an exit is sure enough of, bool `(B,)`.
+        """Return whether an exit's confidence is above its threshold, bool `(B,)`.
 
         Args:
-            logits: of the exit, `(B, num_classes)`.
-            number: of the exit, from 0.
+            logits: output of the exit, `(B, num_classes)`.
+            number: index of the exit, from 0.
         """
         threshold = self._thresholds[number]
         confidence: Tensor = self.confidence(logits.float() / self.temperatures[number])
@@ -218,36 +214,31 @@ class EarlyExitModel(SplitModel):
 
     @deployed
     def compress(self, images: Tensor | Sequence[Tensor] | Features) -> list[bytes]:
-        """Return one payload an image, empty for an image that left through an exit.
+        """Return one payload per image, empty if it exited early.
 
         Raises:
-            ValueError: if these are no images in [0, 1], a latent holds NaN or infinity, or the cut or an exit refuses
+            ValueError: if images are not in [0, 1], a latent holds NaN or infinity, or the cut or an exit refuses
                 their size.
         """
         if isinstance(images, Features):
             raise _out_of_date()
-        batches = sent(images, self.net.input_shape)
+        batches = device_batches(images, self.net.input_shape)
         return [payload for batch in batches for payload in self.payloads(self._decided(batch))]
 
     @deployed
     def payloads(self, decisions: Decisions) -> list[bytes]:
-        """Return one payload an image, empty for an image that left through an exit.
-
-        Raises:
-            ValueError: if a latent holds NaN or infinity.
-        """
+        """Return one payload per image, empty if it exited early; raise ValueError if a latent is not finite."""
         full = iter(self.coder.compress(decisions.features) if decisions.features else ())
         return [next(full) if sent else b"" for sent in decisions.sent.tolist()]
 
     @deployed
     def decompress(self, payloads: Sequence[Payload]) -> Tensor:
-        """Return the final logits `(B, num_classes)`; NaN for empty payloads, of which the edge server knows nothing.
+        """Return the final logits `(B, num_classes)`; NaN for empty payloads, whose images exited early.
 
         Raises:
-            CodecError: if a payload is damaged, was written by another codec or quantizer, or cannot come from this
-                model; if the payloads are of images of different sizes; or if one that is not empty makes the network
-                compute NaN, which would look as if it were.
-            ValueError: if there are no payloads, or one is no bytes.
+            CodecError: if a payload is damaged, or comes from another model, codec or quantizer; if payloads have
+                different image sizes; or if the network computes NaN for a payload that is not empty.
+            ValueError: if there are no payloads, or one is not a bytes object.
         """
         places = [i for i, payload in enumerate(payloads) if len(as_bytes(payload))]
         found = super().decompress([payloads[i] for i in places]) if places or not payloads else None
@@ -265,7 +256,7 @@ class EarlyExitModel(SplitModel):
         return logits
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all weights by name, those of the network under the names that it has without exits and cut."""
+        """Return all weights by name, those of the network under the names of the uncut network."""
         found = {f"network.{name}": t for half in (self.net.head, self.net.tail) for name, t in _tensors(half)}
         for part, units in (("exits", self.exits), ("bottlenecks", self.coder.bottlenecks)):
             found |= {f"{part}.{name}": t for name, t in _tensors(units)}
@@ -298,7 +289,7 @@ class EarlyExitModel(SplitModel):
         return tensors, logits
 
     def _classified(self, number: int, features: Tensor) -> Tensor:
-        """Return the logits of an exit; most exits fix the size of the features, and with it that of the images."""
+        """Return the logits of an exit; raise ValueError if it does not accept features of this size."""
         try:
             logits: Tensor = self.exits[number](features)
         except RuntimeError as error:
@@ -313,10 +304,10 @@ class EarlyExitModel(SplitModel):
 
 
 class Steps(nn.ModuleList):
-    """The parts of a head, one behind the other."""
+    """The parts of a head, run in sequence."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the tensors that cross the cut."""
+        """Return the crossing tensors."""
         tensors: tuple[Tensor, ...] = (images,)
         for step in self:
             tensors = step(*tensors)
@@ -324,10 +315,10 @@ class Steps(nn.ModuleList):
 
 
 def _with_tables(codecs: Sequence[Codec], weights: Path) -> tuple[Codec, ...]:
-    """Return codecs with the static tables that were exported with them; others as they are.
+    """Return codecs with the static tables of an export; unchanged if it has other codecs.
 
     Raises:
-        WeightsError: if the file's tables are not those of the codecs that it names.
+        WeightsError: if the file's tables do not fit its codecs.
     """
     metadata, tensors = read_tensors(weights)
     try:
@@ -340,11 +331,11 @@ def _with_tables(codecs: Sequence[Codec], weights: Path) -> tuple[Codec, ...]:
                 tables[range(len(codecs))[int(number)]][table] = tensor.numpy()
         return tuple(codec.with_tables(own) if own else codec for codec, own in zip(codecs, tables, strict=True))
     except (ValueError, TypeError, IndexError, RecursionError, ArithmeticError) as error:
-        raise WeightsError(f"{weights} holds no tables of the codecs that it names: {error}") from error
+        raise WeightsError(f"{weights} holds no valid tables of its codecs, export again: {error}") from error
 
 
 def _classes(net: Split, wanted: int | None) -> int:
-    """Return how many classes the network's own output tells apart, which all exits must do too."""
+    """Return the number of classes of the network's output, which all exits share; check that of the config."""
     device = like(net).device
     with torch.no_grad():
         facts = zip(net.shapes, net.dtypes, strict=True)
@@ -354,8 +345,8 @@ def _classes(net: Split, wanted: int | None) -> int:
         raise ValueError(f"exits need a network whose output is logits (B, classes), that of {net.name} is {form}")
     if wanted not in (None, output.shape[1]):
         raise ValueError(
-            f"the exits are to tell {wanted} classes apart, and {net.name} tells {output.shape[1]}: leave the exits' "
-            "num_classes out, or give both the same"
+            f"the exits have {wanted} classes, and {net.name} has {output.shape[1]}: leave the exits' num_classes out, "
+            "or give both the same"
         )
     return int(output.shape[1])
 

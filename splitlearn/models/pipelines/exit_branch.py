@@ -1,4 +1,4 @@
-"""A classifier beside the network, from the features of one layer."""
+"""Classifier of an early exit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ExitBranch(nn.Module):
         num_classes: number of classes.
 
     Raises:
-        ValueError: if the features are no maps of at least 3 × 3, or there are no classes.
+        ValueError: if the features are not maps of at least 3 × 3, or `num_classes` is not positive.
 
     Reference:
         Beysens et al. 2023, Sec. III-B.
@@ -50,4 +50,4 @@ class ExitBranch(nn.Module):
 
 
 BranchFactory = Callable[[FeatureShape, int], nn.Module]
-"""What makes an exit's classifier from the shape of the features and the number of classes, as `ExitBranch` does."""
+"""Makes an exit's classifier from the shape of the features and the number of classes, as `ExitBranch` does."""

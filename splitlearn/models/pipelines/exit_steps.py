@@ -1,4 +1,4 @@
-"""The head of a cut network, divided at its exits: each part is proven like the cut itself."""
+"""Division of a cut network's head at its exits; each part is proven exact like the cut itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from splitlearn.models.cutting.names import nearest
 def divide(net: Split, exits: Sequence[str]) -> tuple[list[str], list[nn.Module], list[tuple[int, ...]]]:
     """Cut the head at exits; return their names in order, the parts, and the shape of the features at each.
 
-    There is one part more than exits if the cut lies behind the last one.
+    If the cut lies behind the last exit, there is one more part than exits.
     """
     if not exits or len(set(exits)) != len(exits):
         raise ValueError(f"name one exit or several, each once; got {list(exits)}")
@@ -27,17 +27,17 @@ def divide(net: Split, exits: Sequence[str]) -> tuple[list[str], list[nn.Module]
             continue
         cut = split(head, name, net.input_shape)
         head = cut.head
-        head._forward_pre_hooks.clear()  # the model asks for all of its parts at once
+        head._forward_pre_hooks.clear()  # the model checks its images once for all parts
         shapes.append(cut.shapes[0])
         steps.append(cut.tail)
     return names, [head, *reversed(steps)], shapes[::-1]
 
 
 def _in_order(net: Split, exits: Sequence[str]) -> list[str]:
-    """Return names of exits in the order in which images come to them.
+    """Return names of exits in order of execution.
 
     Raises:
-        CutError: if there is no such module before the cut, or it never runs.
+        CutError: if a module does not exist before the cut, or never runs.
     """
     before, behind = legal_cuts(net.head), legal_cuts(net.tail)
     for name in exits:

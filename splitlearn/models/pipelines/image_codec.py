@@ -1,4 +1,4 @@
-"""Eight-bit images to bytes and back: pixels as they are, or the file formats that cameras write."""
+"""Codecs of 8-bit images: raw pixels and image file formats."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ JPEG_2000 = "JPEG2000"
 
 
 class ImageCodec(ABC):
-    """Eight-bit images to bytes and back.
+    """Codec of 8-bit images.
 
-    A codec keeps each constructor argument under its own name: `TiledFeatures` tells payloads of different codecs by
-    them.
+    A codec keeps each constructor argument as an attribute of the same name; `TiledFeatures` identifies codecs by them.
 
     Attributes:
-        max_pixels: of an image, in all; may be set. A payload that claims more is refused before it is decoded.
+        max_pixels: largest number of pixels of an image; may be set. A payload that claims more is not decoded.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -42,16 +41,16 @@ class ImageCodec(ABC):
 
     @abstractmethod
     def decode(self, payload: bytes) -> NDArray[np.uint8]:
-        """Return the image of one payload, `(H, W, 3)` or `(H, W)`; raise CodecError if it is damaged or too large."""
+        """Return the image `(H, W, 3)` or `(H, W)` of one payload; raise CodecError if it is damaged or too large."""
 
     def limited(self, pixels: int) -> Self:
-        """Return a codec like this one that decodes images of at most so many pixels."""
+        """Return a copy of this codec with another limit `max_pixels`."""
         other = copy.copy(self)
         other.max_pixels = pixels
         return other
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise CodecError unless an image has pixels, and no more than `max_pixels`."""
+        """Raise CodecError unless an image has between 1 and `max_pixels` pixels."""
         if min(height, width) < 1:
             raise CodecError(f"the payload holds an image of {height}×{width} pixels")
         if height * width > self.max_pixels:
@@ -62,14 +61,14 @@ class ImageCodec(ABC):
 
 
 class Pixels(ImageCodec):
-    """The pixels themselves, uncompressed: what an unsplit network on the edge server is sent at worst."""
+    """Uncompressed pixels: the upper bound of the payload of an unsplit network."""
 
     def encode(self, image: NDArray[np.uint8]) -> bytes:
         """Return the pixels in a container."""
         return pack(image, 256, Raw())
 
     def decode(self, payload: bytes) -> NDArray[np.uint8]:
-        """Return the pixels, exactly."""
+        """Return the exact pixels."""
         payload = as_bytes(payload)
         header = read_header(payload, Raw())
         if len(header.shape) not in (2, 3) or header.shape[2:] not in ((), (3,)) or header.levels != 256:
@@ -79,31 +78,31 @@ class Pixels(ImageCodec):
 
 
 class ImageFile(ImageCodec):
-    """An image file format: the baselines that any camera writes.
+    """An image file format: the baseline of an unsplit network.
 
     | format | quality | a file's fixed part |
     |---|---|---|
     | `JPEG` | 0…100 | 330 B grey, 630 B colour, most of it tables |
     | `WEBP` | 0…100 | 40 B; stores grey images as colour ones |
     | `AVIF` | 0…100 | 300 B |
-    | `JPEG2000` | 1…100: PSNR in dB that is aimed at, 25 poor, 35 fair, 45 fine, no more than about 55 | 120 B |
+    | `JPEG2000` | 1…100: target PSNR in dB, 25 poor, 35 fair, 45 fine, at most about 55 | 120 B |
     | `HEIC` or `HEIF` | 0…100; HEVC intra by x265, with pillow-heif (extra `images`) | 370 to 420 B |
     | `PNG`, `BMP`, `PPM` | without effect: lossless | 70 B, 54 B (grey 1,078 B), 15 B |
 
-    Colour planes of JPEG, WebP, AVIF and HEIC have half the resolution (4:2:0), grey images none at all (in HEVC and
-    AV1: 4:0:0). JPEG 2000 is its bare code stream with the irreversible 9-7 wavelet and colour transform. The bytes of
-    AVIF and HEIC may differ by a hundredth between machines: their encoders divide a picture as they find threads.
+    Colour planes of JPEG, WebP, AVIF and HEIC have half the resolution (4:2:0); grey images have no colour planes (in
+    HEVC and AV1: 4:0:0). JPEG 2000 is the bare code stream with the irreversible 9-7 wavelet and colour transform. AVIF
+    and HEIC sizes may differ by 1 % between machines, because their encoders depend on the number of threads.
 
-    Only files laid out as this class writes them are decoded, see `image_layout`: of others, a few bytes may ask a
-    decoder for minutes and gigabytes. No format but PNG has a check sum: a damaged file may decode to another image.
-    Below 64×64 the fixed part is most of a file.
+    Only files with the layout of this class are decoded (`image_layout`): few bytes of other layouts can cost a decoder
+    minutes and gigabytes. Only PNG has a check sum: a damaged file of another format may decode to a wrong image. Below
+    64×64 pixels the fixed part dominates the size of a file.
 
     Args:
-        format: name of the format, in any case.
-        quality: the format's own scale, as above.
+        format: name of the format, case-insensitive.
+        quality: on the scale of the format, as above.
 
     Raises:
-        ValueError: if it is none of these formats, this Pillow does not write it, or `quality` is not on its scale.
+        ValueError: if the format is unknown or not written by the installed Pillow, or `quality` is not on its scale.
         ImportError: if the format is HEIC and pillow-heif is not installed.
     """
 
@@ -125,7 +124,7 @@ class ImageFile(ImageCodec):
         """Return the file of a uint8 image, `(H, W, 3)` or grey `(H, W)`.
 
         Raises:
-            ValueError: if it is no such image, or the format holds none of this size.
+            ValueError: if it is not such an image, or the format does not support its size.
         """
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
             raise ValueError(f"an image is uint8 (H, W, 3) or (H, W) and not empty, got {image.dtype} {image.shape}")
@@ -137,11 +136,11 @@ class ImageFile(ImageCodec):
         return file.getvalue()
 
     def decode(self, payload: bytes) -> NDArray[np.uint8]:
-        """Return the decoded file, `(H, W)` if it says that it is grey, otherwise `(H, W, 3)`.
+        """Return the decoded file: `(H, W)` if it is grey, otherwise `(H, W, 3)`.
 
         Raises:
-            CodecError: if it is not a readable file of this format, laid out as `encode` does, or of an image of more
-                than `max_pixels`, or holds what no picture of eight bits a channel has: transparency, 16 bits.
+            CodecError: if it is not a readable file of this format with the layout of `encode`, has more than
+                `max_pixels`, transparency, or more than 8 bits per channel.
         """
         payload = as_bytes(payload)
         check_layout(self.format, payload)
@@ -153,7 +152,7 @@ class ImageFile(ImageCodec):
                 return np.asarray(image.convert("RGB") if image.mode == "P" else image)
         except CodecError:
             raise
-        except Exception as error:  # of damaged bytes, decoders raise almost anything
+        except Exception as error:  # decoders raise almost anything on damaged bytes
             if of_machine(error):
                 raise
             raise CodecError(f"payload is no readable {self.format} file: {error}") from error
@@ -172,7 +171,7 @@ class ImageFile(ImageCodec):
         file = io.BytesIO(payload)
         if self.format in HEIC:
             container = _pillow_heif().open_heif(file)
-            self.check_size(*container.size[::-1])  # the size that the header tells: nothing is decoded yet
+            self.check_size(*container.size[::-1])  # the size in the header, before decoding
             decoded: Image.Image = container.to_pillow()
             return decoded
         opened = Image.open(file, formats=[self.format])
@@ -181,9 +180,9 @@ class ImageFile(ImageCodec):
 
 
 def _pillow_heif() -> Any:
-    """Return the library, without entering it into Pillow's formats, which are the whole process's."""
+    """Return the library without registering it with Pillow, which would affect the whole process."""
     try:
-        import pillow_heif  # here, so that only those who use it need it
+        import pillow_heif  # here, because it is optional
     except ModuleNotFoundError as error:
         raise ImportError("HEIC needs pillow-heif: pip install 'splitlearn[images]'") from error
     return pillow_heif

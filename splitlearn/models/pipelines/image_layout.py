@@ -1,16 +1,16 @@
-"""How files of images are laid out that `ImageFile` writes: others are kept from the decoders.
+"""Check of image files: only the layouts that `ImageFile` writes are decoded.
 
-The size that a file tells does not bound what its decoder does, and few bytes of a hostile file can ask for much:
+The image size in a file does not bound the work of its decoder; a small hostile file can be very expensive:
 
-| format | what decoders would follow | what is taken |
+| format | decoder supports | accepted here |
 |---|---|---|
 | JPEG | thousands of scans, each over the whole picture; EXIF of any content | one scan of a baseline JPEG |
 | JPEG 2000 | 65,535 layers; precincts and tiles of one pixel | one layer, tile and tile-part; blocks of 64×64 |
-| AVIF | a picture that is larger than the file says, or many; grids | one still picture of the size that is told |
-| HEIC | grids of pictures | one picture; libheif refuses larger ones than the file says |
-| WebP | a canvas of any size; a table of codes for every 16 pixels | the lossy format alone |
-| BMP, PPM | run lengths, and numbers as text, both decoded in Python | pixels as they are |
-| PNG | nothing: Pillow bounds its texts, and the rest follows from the size | any |
+| AVIF | pictures larger than stated, or many; grids | one still picture of the stated size |
+| HEIC | grids of pictures | one picture; libheif refuses pictures larger than stated |
+| WebP | a canvas of any size; a code table for every 16 pixels | the lossy format alone |
+| BMP, PPM | run lengths, and numbers as text, both decoded in Python | raw pixels |
+| PNG | bounded: Pillow limits texts, the rest follows from the size | any |
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ SCAN = b"\xff\xda"
 STREAM = (b"\x51\x52\x5c\x64\x90", b"\x51\x52\x5c\x90")  # markers of JPEG 2000: size, coding, steps, comment, tile
 SIZE = re.compile(rb"..(.{8})\0{8}\1\0{8}\0[\x01\x03](?:\x07\x01\x01){1,3}", re.DOTALL)  # one tile, eight bits
 CODING = re.compile(rb"\0\0\0\x01[\0\x01][\0-\x05]\x04\x04\0\0")  # one layer, no precincts, blocks of 64×64
-STEPS = re.compile(rb"\x42(?:[\0-\x7f].){1,16}", re.DOTALL)  # exponents of 15 or less: no more bit planes than that
-TILE_PART = 12  # bytes of its head, with the marker
-SEQUENCE = re.compile(rb"\x12\0\n([\x01-\x7f])")  # of AV1: a delimiter, and a sequence header's kind and length
-FRAME = 0x32  # likewise: the kind of a whole picture
+STEPS = re.compile(rb"\x42(?:[\0-\x7f].){1,16}", re.DOTALL)  # exponents ≤ 15, which bounds the bit planes
+TILE_PART = 12  # bytes of a tile-part header, marker included
+SEQUENCE = re.compile(rb"\x12\0\n([\x01-\x7f])")  # AV1: a delimiter, then type and length of a sequence header
+FRAME = 0x32  # AV1: type of a whole picture
 
 
 def check_layout(format: str, payload: bytes) -> None:
-    """Raise CodecError unless a file is laid out as `ImageFile` writes it; its pixels are not looked at."""
+    """Raise CodecError unless a file has the layout that `ImageFile` writes; pixels are not decoded."""
     try:
         fits = LAYOUTS[format](payload)
-    except (IndexError, ValueError):  # it ends too early, or other things stand there
+    except (IndexError, ValueError):  # truncated, or another structure
         fits = False
     if not fits:
         raise CodecError(
@@ -50,10 +50,10 @@ def _begins(pattern: bytes) -> Callable[[bytes], bool]:
 
 
 def _segments(payload: bytes, last: int, most: int = 16) -> tuple[bytes, list[bytes], int]:
-    """Return markers and contents of the segments behind a file's first two bytes, up to a marker; and where they end.
+    """Return markers, contents and end of the segments from byte 2 up to the marker `last`.
 
     Raises:
-        ValueError: if that marker is not among the first, or its segment is cut off.
+        ValueError: if it is not among the first `most` markers, or its segment is truncated.
     """
     markers, contents, at = b"", [], 2
     while len(markers) < most and payload[at] == 0xFF:
@@ -80,15 +80,15 @@ def _jpeg_2000(payload: bytes) -> bool:
         and markers in STREAM
         and all(form.fullmatch(content) for form, content in zip((SIZE, CODING, STEPS), contents, strict=False))
         and contents[-1] == tile
-        and payload[at : at + 2] == b"\xff\x93"  # no more of the head: data
+        and payload[at : at + 2] == b"\xff\x93"  # start of data
     )
 
 
 def _item(payload: bytes, kind: bytes) -> tuple[bytes, int]:
-    """Return the head of a file that holds one item of a kind, and where the data begins that fills the rest.
+    """Return the header of a file with a single item of a kind, and the offset of its data.
 
     Raises:
-        ValueError: if it holds other boxes or items.
+        ValueError: if it has other boxes or items.
     """
     names, at = [], 0
     for _ in range(3):
@@ -101,12 +101,12 @@ def _item(payload: bytes, kind: bytes) -> tuple[bytes, int]:
 
 
 def _heic(payload: bytes) -> bool:
-    """Return whether it holds one picture of HEVC; libheif refuses one that is larger than its file says."""
+    """Return whether it holds one HEVC picture; libheif refuses pictures larger than stated."""
     return bool(_item(payload, b"hvc1"))
 
 
 def _avif(payload: bytes) -> bool:
-    """Return whether it holds one still picture of AV1, and this has the size that the file tells."""
+    """Return whether it holds one AV1 still picture of the stated size."""
     head, start = _item(payload, b"av01")
     place = b"iloc\0\0\0\0D\0\0\x01\0\x01\0\0\0\x01" + struct.pack(">II", start, len(payload) - start)
     sequence = SEQUENCE.match(payload, start)
@@ -118,20 +118,20 @@ def _avif(payload: bytes) -> bool:
 
 
 def _still_size(sequence: bytes) -> tuple[int, int]:
-    """Return width and height by the sequence header of a still picture of AV1, of the reduced kind.
+    """Return width and height from the reduced sequence header of an AV1 still picture.
 
     Raises:
-        ValueError: if it is of another kind.
+        ValueError: if the header is of another kind.
     """
     bits = "".join(f"{byte:08b}" for byte in sequence)
-    if bits[3:5] != "11":  # still, reduced: then no picture has another size
+    if bits[3:5] != "11":  # still and reduced, so that all pictures have this size
         raise ValueError("no still picture")
-    width, height = int(bits[10:14], 2) + 1, int(bits[14:18], 2) + 1  # bits that hold them
+    width, height = int(bits[10:14], 2) + 1, int(bits[14:18], 2) + 1  # number of bits of each
     return int(bits[18 : 18 + width], 2) + 1, int(bits[18 + width : 18 + width + height], 2) + 1
 
 
 def _reaches_end(payload: bytes, at: int) -> bool:
-    """Return whether a unit of AV1, whose length is told from a place on, is the last one."""
+    """Return whether the AV1 unit with its length field at `at` ends with the payload."""
     length = 0
     for shift in range(0, 35, 7):
         length |= (payload[at] & 127) << shift
@@ -151,4 +151,4 @@ LAYOUTS: dict[str, Callable[[bytes], bool]] = {
     "PPM": _begins(rb"P[56]\s\d{1,9}\s\d{1,9}\s255\s"),
     "WEBP": _begins(rb"RIFF.{4}WEBPVP8 "),
 }
-"""Formats that are written and read, and whether a file is laid out so that its size bounds what its decoder does."""
+"""Supported formats, each with the check that a file's layout bounds the work of its decoder."""

@@ -1,4 +1,4 @@
-"""The same line with nothing before the bytes: the image itself crosses, as pixels or as a file."""
+"""Unsplit network on the edge server: the image itself is sent, as pixels or as a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.models.cutting import is_detector
-from splitlearn.models.images import like, sent, taken
+from splitlearn.models.images import as_input, device_batches, like
 from splitlearn.models.modes import deployed
 from splitlearn.models.pipelines.base import CompressionModel, Normalize
 from splitlearn.models.pipelines.image_codec import ImageCodec, Pixels
@@ -23,21 +23,21 @@ from splitlearn.outputs import SplitOutput
 
 
 class InputModel(CompressionModel):
-    """A whole network on the edge server, which is sent the image.
+    """An unsplit network on the edge server; the payload is the image.
 
         images → encode ═ payload ═ decode → normalize → network → prediction
 
-    With `Pixels` it is the unsplit network, with `ImageFile` the usual baseline. All of it trains: fine-tune with this.
-    torchvision's detectors take images of any sizes, one by one.
+    `ImageFile` gives the usual baselines (JPEG, WebP, …), `Pixels` the uncompressed one. The whole network trains, so
+    this class also serves for fine-tuning. torchvision detectors take images of any sizes, one by one.
 
     Args:
         network: any network of images; trainable.
-        codec: how the image crosses.
-        normalize: applied to images in [0, 1]; None if the network takes them so.
-        channels: of the images that the network takes: 3, or 1 for grey ones, which cross as grey pictures.
+        codec: codec of images; `Pixels` by default.
+        normalize: applied to images in [0, 1]; None for no normalization.
+        channels: channels of the network's images: 3, or 1 for grey images, which are sent as grey pictures.
 
     Raises:
-        ValueError: if pictures have no such number of channels.
+        ValueError: if `channels` is not 1 or 3.
     """
 
     def __init__(
@@ -58,28 +58,27 @@ class InputModel(CompressionModel):
         self.normalize = normalize
 
     def run(self, images: Tensor) -> SplitOutput:
-        """Return the differentiable pass: the network on the images themselves; nothing is lost in training."""
-        typed = taken(images, like(self.network), by_image=is_detector(self.network))
+        """Return the differentiable pass: the network on the original images, without compression."""
+        typed = as_input(images, like(self.network), by_image=is_detector(self.network))
         prediction = self.network(typed if self.normalize is None else self.normalize(typed))
         return SplitOutput(prediction, features=(), latents=(), features_hat=())
 
     @deployed
     def compress(self, images: Tensor | Sequence[Tensor]) -> list[bytes]:
-        """Return one payload an image, from its pixels rounded to eight bits.
+        """Return one payload per image, from its pixels rounded to 8 bits.
 
         Args:
-            images: a batch `(B, channels, H, W)`, or a list of images `(channels, H, W)`, which may be of any sizes.
+            images: a batch `(B, channels, H, W)`, or a list of images `(channels, H, W)` of any sizes.
 
         Raises:
-            ValueError: if these are no images in [0, 1], have other channels, or one has more pixels than the codec's
-                `max_pixels`, which `decompress` does not take.
+            ValueError: if images are not in [0, 1], have other channels, or have more than the codec's `max_pixels`.
         """
-        images = [batch[0].float() for batch in sent(images, by_image=True)]
+        images = [batch[0].float() for batch in device_batches(images, by_image=True)]
         for image in images:
             if len(image) != self.channels:
                 raise ValueError(
                     f"this model takes images of {self.channels} channel(s), not of {len(image)}: set its `channels` "
-                    "to what the network takes, or bring images to that"
+                    "to the network's number, or convert the images"
                 )
             if image.shape[-2:].numel() > self.codec.max_pixels:
                 raise ValueError(too_many_pixels(image.shape[-2], image.shape[-1], self.codec.max_pixels))
@@ -91,9 +90,9 @@ class InputModel(CompressionModel):
         """Return the network's output on the decoded images.
 
         Raises:
-            CodecError: if a payload is damaged, its image has more pixels than the codec's `max_pixels`, or the network
-                fails on an image of its size; or if the images are of different sizes, and the network is no detector.
-            ValueError: if there are no payloads, or one is no bytes.
+            CodecError: if a payload is damaged, its image has more than the codec's `max_pixels`, or the network
+                fails on its size; or if images have different sizes and the network is not a detector.
+            ValueError: if there are no payloads, or one is not a bytes object.
         """
         if not payloads:
             raise ValueError("there are no payloads to decompress")
@@ -120,7 +119,7 @@ def _picture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     """Return a picture, `(H, W)` or `(H, W, 3)`, as `(H, W, channels)`.
 
-    Formats that know no grey bring it back as colours that are about equal: their brightness is taken.
+    Formats without grey images return nearly equal colours, which are converted to luminance.
     """
     if image.ndim == 3 and channels == 1:
         image = np.asarray(Image.fromarray(image).convert("L"))

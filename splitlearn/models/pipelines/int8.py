@@ -1,4 +1,4 @@
-"""Post-training quantization: both halves of a trained model in INT8, and what crosses in their own integers."""
+"""Post-training quantization of a trained model to INT8; the symbols are the network's own integers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.quantizers import Affine, Quantizer
 from splitlearn.shortage import brief, of_machine
 
-BACKENDS = ("x86", "fbgemm")  # those of servers and laptops, best first; qnnpack, for ARM, costs accuracy
+BACKENDS = ("x86", "fbgemm")  # best first; qnnpack (ARM) is left out because it costs accuracy
 Model = TypeVar("Model", bound=SplitModel)
 
 
 class Int8Error(RuntimeError):
-    """A model that cannot be quantized, or a machine that cannot do so."""
+    """The model cannot be quantized, or this machine has no INT8 backend."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Int8(Generic[Model]):
     """A model in INT8.
 
     Attributes:
-        model: twin of the model that was given. Its quantizers are `Affine`, with the scales of its own activations:
-            symbols are the integers that its head computes and its tail goes on with.
-        layers: how many convolutions and linear layers compute in INT8, device and edge server together.
-        float_layers: how many are left in floating point.
+        model: quantized copy of the model. Its quantizers are `Affine` with the scales of its activations, so that
+            symbols are the integers that its head computes and its tail reads.
+        layers: number of convolutions and linear layers in INT8, device and edge server together.
+        float_layers: number of those left in floating point.
     """
 
     model: Model
@@ -47,17 +47,17 @@ class Int8(Generic[Model]):
 def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
     """Quantize weights and activations of a trained model to INT8, on the CPU.
 
-    Weights are quantized for each channel, activations for each tensor, by PyTorch's defaults for x86 (fbgemm): these
-    keep activations to seven bits, 0…127, lest sums overflow. Batch norm is folded into convolutions. A codec's static
-    tables are of other symbols and must be learnt anew.
+    Weights are quantized per channel and activations per tensor, by PyTorch's defaults for x86 (fbgemm). These limit
+    activations to 7 bits, 0…127, to avoid overflow of sums. Batch norm is folded into convolutions. Static tables of
+    codecs must be fitted again, because the symbols change.
 
     Args:
-        model: the trained model; it is left as it was.
+        model: the trained model; unchanged.
         batches: images in [0, 1] for calibration, each `(B, C, H, W)`; the paper takes a quarter of the validation set.
 
     Raises:
-        Int8Error: if this machine has no backend for INT8, there are no images, the network computes NaN or infinity,
-            or nothing in one of the halves could be quantized.
+        Int8Error: if this machine has no INT8 backend, there are no images, the network computes NaN or infinity,
+            or one of the halves has no layer that could be quantized.
 
     Reference:
         Beysens et al. 2023, Secs. III-C and V-D.
@@ -96,7 +96,7 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
 
 
 class _Watching(Quantizer):
-    """Passes latents on as they are, and finds the scale that INT8 gives them."""
+    """Observer of latents: passes them unchanged and finds their INT8 scale."""
 
     levels, floats_per_image = 256, 0
 
@@ -117,18 +117,14 @@ class _Watching(Quantizer):
         return watched
 
     def affine(self) -> Affine:
-        """Return the quantizer of what was seen."""
+        """Return the quantizer for the observed latents."""
         scale, zero_point = self.observer.calculate_qparams()
         return Affine(float(scale), int(zero_point))
 
 
 @contextmanager
 def _engine() -> Iterator[str]:
-    """Choose the backend that layers are packed for, silently.
-
-    Raises:
-        Int8Error: if there is none.
-    """
+    """Select the INT8 backend, without torch's warnings; raise Int8Error if there is none."""
     known, before = torch.backends.quantized.supported_engines, torch.backends.quantized.engine
     backend = next((name for name in BACKENDS if name in known), None)
     if backend is None:
@@ -147,7 +143,7 @@ def _engine() -> Iterator[str]:
 
 
 def _prepare(model: SplitModel, images: Tensor, backend: str) -> None:
-    """Put observers into all parts, in place."""
+    """Insert observers into all layers, in place."""
     from torch.ao.quantization import get_default_qconfig_mapping
     from torch.ao.quantization.quantize_fx import prepare_fx
 
@@ -164,7 +160,7 @@ def _prepare(model: SplitModel, images: Tensor, backend: str) -> None:
     for (owner, name), module in zip(model.layers(), modules, strict=True):
         try:
             setattr(owner, name, prepare_fx(module, mapping, inputs[id(module)]))
-        except Exception as error:  # tracing other people's code may fail in any way
+        except Exception as error:  # tracing of third-party code may raise anything
             if of_machine(error):
                 raise
             raise Int8Error(
@@ -184,12 +180,12 @@ def _check_can_be_quantized(model: Any) -> None:
         )
     if not next((True for _ in model.net.parameters()), False):
         raise Int8Error(
-            f"{model.net.name} has no weights in floating point, it is in INT8 by now: give the model it came from"
+            f"{model.net.name} has no weights in floating point, it is in INT8 already: give the original model"
         )
 
 
 def _convert(model: SplitModel) -> None:
-    """Turn all parts into INT8, in place."""
+    """Convert all layers to INT8, in place."""
     from torch.ao.quantization.quantize_fx import convert_fx
 
     for owner, name in model.layers():
@@ -197,7 +193,7 @@ def _convert(model: SplitModel) -> None:
 
 
 def _halves(model: SplitModel) -> tuple[nn.Module, nn.Module]:
-    """Return all that runs on the device, and all that runs on the edge server."""
+    """Return the modules of the device and those of the edge server."""
     units = cast("list[Bottleneck]", list(model.coder.bottlenecks))
     device = [model.net.head, *(unit.encoder for unit in units), *getattr(model, "exits", ())]
     server = [model.net.tail, *(unit.decoder for unit in units)]

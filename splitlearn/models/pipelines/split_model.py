@@ -1,4 +1,4 @@
-"""The whole line: a frozen network cut in two, a feature coder at the cut, and real bytes between."""
+"""Frozen cut network with a feature coder at the cut."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ class SplitModel(CoderModel):
         images → normalize → head → encoder → quantize → encode ═ payload ═ decode → dequantize → decoder → tail
                  └─ frozen, no graph ─┘ └ trained ┘                                         └ trained ┘ └ frozen ┘
 
-    Every float tensor that crosses the cut gets a bottleneck of its own; integer tensors (image sizes, say) cross as
-    they are. All of it goes into one payload per image.
+    Every crossing float tensor has its own bottleneck; integer tensors (image sizes, say) cross unchanged. Everything
+    goes into one payload per image.
 
-    torchvision's detectors take images of any sizes, as a list: each is resized, padded, sent and looked at by itself,
-    so that what is found on it does not depend on its neighbours. `run` pads a batch to its largest image.
+    torchvision detectors take a list of images of any sizes. Each image is resized, padded and sent by itself, so that
+    its detections do not depend on the rest of the batch. `run` pads a batch to its largest image.
 
     Args:
-        net: the cut network, from `splitlearn.models.split`; it is frozen here, for good.
-        quantizer: floats to symbols; one for all float tensors that cross, or a list with one for each.
-        codec: symbols to bytes; likewise.
-        bottleneck: makes a bottleneck from the shape of the features, e.g. `partial(DepthwiseSeparable, channels=16)`;
-            by default the features themselves are sent.
-        normalize: applied to images in [0, 1] before the head; None if the network takes them so.
+        net: the cut network, from `splitlearn.models.split`; it becomes frozen.
+        quantizer: floats to symbols; one for all crossing float tensors, or a list with one for each.
+        codec: symbols to bytes; one for all crossing float tensors, or a list with one for each.
+        bottleneck: factory of bottlenecks, called with the shape of the features, e.g.
+            `partial(DepthwiseSeparable, channels=16)`; by default features are sent as is.
+        normalize: applied to images in [0, 1] before the head; None for no normalization.
 
     Attributes:
-        coder: bottlenecks, quantizers and codecs: what stands between crossing tensors and payload.
+        coder: bottlenecks, quantizers and codecs between crossing tensors and payload.
 
     Raises:
-        ValueError: if there are not as many quantizers or codecs as float tensors that cross.
+        ValueError: if the number of quantizers or codecs differs from the number of crossing float tensors.
 
     Reference:
-        Datta et al. 2022, Figs. 1 and 2; Carra & Neglia 2023 is this with the identity as bottleneck.
+        Datta et al. 2022, Figs. 1 and 2; Carra & Neglia 2023 (the same without bottleneck).
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class SplitModel(CoderModel):
 
     @staticmethod
     def _prepared(net: Split) -> Split:
-        """Return the network as it is kept here: frozen."""
+        """Return the frozen network."""
         return freeze(net)
 
     def layers(self) -> list[tuple[nn.Module, str]]:
-        """Return owner and name of each module that computes, in the order in which they run."""
+        """Return owner and attribute name of each module with computation, in order of execution."""
         units = [(unit, name) for unit in self.coder.bottlenecks for name in ("encoder", "decoder")]
         trained = [(unit, name) for unit, name in units if list(getattr(unit, name).parameters())]
         return [*self._device_layers(), *trained, (self.net, "tail")]
@@ -72,5 +72,5 @@ class SplitModel(CoderModel):
         return [(self.net, "head")]
 
     def take_images_of(self, model: Self) -> None:
-        """Take the images that `model` takes, whose layers have been replaced here by others of the same outputs."""
+        """Accept the same images as `model`, the original of this copy with replaced layers."""
         self.net.guard(model.net.proof)

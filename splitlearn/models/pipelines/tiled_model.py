@@ -1,4 +1,4 @@
-"""A cut network whose features cross as a picture: what an image or video codec makes of them."""
+"""Cut network with features sent as one picture, compressed by an image or video codec."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from splitlearn.quantizers import Quantizer
 
 
 class TiledFeatures(CoderModel):
-    """A frozen network cut in two, whose features cross as one grey picture in a lossy image format.
+    """A frozen cut network with features sent as one grey picture in a lossy image format.
 
         images → normalize → head → quantize → tile → image file ═ payload ═ image file → untile → dequantize → tail
 
-    The symbols of each float tensor that crosses are spread over 0…255, its channels laid side by side, and the picture
-    is coded as a file. The edge server cuts the decoded picture apart and takes the nearest symbols. Integer tensors
-    cross as they are. Payloads are those of a `SplitModel`, with the file in place of the code: shape, the quantizer's
-    floats and a check sum are counted.
+    The symbols of each crossing float tensor are scaled to 0…255 and its channels tiled into a picture, which is coded
+    as a file. The edge server divides the decoded picture into channels again and rounds to the nearest symbols.
+    Integer tensors cross unchanged. Payloads are those of a `SplitModel` with the file in place of the code: shape, the
+    quantizer's floats and a check sum are counted.
 
-    Nothing trains here. `run` quantizes only: what the image format loses shows in `decompress` alone, in tests and not
-    in validation.
+    Nothing is trained. `run` only quantizes: the loss of the image format shows in `decompress`, that is in tests but
+    not in validation.
 
     Args:
-        net: the cut network, from `splitlearn.models.split`; it is frozen here, for good.
-        quantizer: floats to symbols; one for all float tensors that cross, or a list with one for each. Eight bits
-            leave most to the image format. Pictures are smooth where symbols ascend with the value: the zig-zag of
-            `Step` is undone, a quantizer without a grid must number its levels upwards.
+        net: the cut network, from `splitlearn.models.split`; it becomes frozen.
+        quantizer: floats to symbols; one for all crossing float tensors, or a list with one for each. Use 8 bits to
+            leave most of the loss to the image format. Smooth pictures need symbols in the order of values: the zig-zag
+            order of `Step` is undone, a quantizer without a grid must have ascending levels.
         image_codec: the file format, `ImageFile("HEIC", quality)` for HEVC.
-        normalize: applied to images in [0, 1] before the head; None if the network takes them so.
+        normalize: applied to images in [0, 1] before the head; None for no normalization.
 
     Raises:
-        ValueError: if there are not as many quantizers as float tensors that cross.
+        ValueError: if the number of quantizers differs from the number of crossing float tensors.
 
     Reference:
-        The yardstick of Cohen, Choi & Bajić 2020: HEVC on tiled feature tensors.
+        Baseline of Cohen, Choi & Bajić 2020: HEVC on tiled feature tensors.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class TiledFeatures(CoderModel):
         self.coder = FeatureCoder(net, quantizer, codec)
 
     def check_lossless(self, images: Tensor | Sequence[Tensor] | Features) -> None:
-        """Take the image format as it is: it may lose, and what is sent shows what it loses."""
+        """Check nothing: the image format may be lossy, and its loss shows in the results."""
 
 
 class _Mosaic(Codec):
-    """Symbols as a grey picture in an image format. Unlike other codecs it loses: none but `TiledFeatures` takes it.
+    """Lossy codec of symbols as a grey picture in an image format; only for `TiledFeatures`.
 
     Args:
         image_codec: the format.
-        ranking: which place each symbol takes in the order of values, uint8 `(levels,)`.
+        ranking: rank of each symbol in the order of values, uint8 `(levels,)`.
     """
 
     def __init__(self, image_codec: ImageCodec, ranking: NDArray[np.uint8]) -> None:
@@ -85,7 +85,7 @@ class _Mosaic(Codec):
 
     @cached_property
     def identity(self) -> int:
-        """A 32-bit number that differs with the image codec and its arguments."""
+        """32-bit check sum of the image codec and its arguments."""
         return zlib.crc32(repr((self.image_codec, self.ranking.tolist())).encode())
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
@@ -107,14 +107,14 @@ class _Mosaic(Codec):
 
 
 def tile(channels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the channels of one feature tensor side by side, row by row, as a picture.
+    """Return the channels of one feature tensor as a picture, row by row.
 
-    The mosaic has about as many columns as rows, or up to four times as many if that leaves fewer places empty: 32
-    channels make 4 rows of 8, 65 make 5 rows of 13. Empty places are the last ones, and black.
+    The mosaic has about as many columns as rows, or up to four times as many if that leaves fewer empty places: 32
+    channels make 4 rows of 8, 65 make 5 rows of 13. Empty places come last and are black.
 
     Args:
-        channels: uint8 `(C, H, W)`; a vector `(C,)` is taken for C channels of one pixel, a matrix `(H, W)` for a
-            single channel, and dimensions before the last two are channels together.
+        channels: uint8 `(C, H, W)`; a vector `(C,)` counts as C channels of one pixel, a matrix `(H, W)` as one
+            channel, and all dimensions before the last two are flattened into channels.
 
     Returns:
         The picture, uint8 `(rows · H, columns · W)`.
@@ -128,14 +128,14 @@ def tile(channels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def untile(picture: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return the channels that `tile` laid side by side.
+    """Return the channels of a picture made by `tile`.
 
     Args:
         picture: uint8 `(rows · H, columns · W)`.
-        shape: shape of what was tiled.
+        shape: shape of the tiled tensor.
 
     Raises:
-        ValueError: if a tensor of this shape makes a picture of another size.
+        ValueError: if the picture does not have the size for this shape.
     """
     count, height, width = _planes(shape)
     rows, columns = _layout(count)
@@ -154,14 +154,14 @@ def _planes(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _layout(channels: int) -> tuple[int, int]:
-    """Return rows and columns of the mosaic: of √channels to twice as many columns, those that leave fewest empty."""
+    """Return rows and columns of the mosaic: √channels to 2√channels columns, with the fewest empty places."""
     narrowest = math.isqrt(max(channels, 1) - 1) + 1
     columns = min(range(narrowest, 2 * narrowest + 1), key=lambda width: -channels % width)
     return -(-channels // columns), columns
 
 
 def _ranking(quantizer: Quantizer) -> NDArray[np.uint8]:
-    """Return which place each symbol takes in the order of the values that they stand for."""
+    """Return the rank of each symbol in the order of dequantized values."""
     if not isinstance(quantizer.grid, EvenGrid):
         return np.arange(quantizer.levels).astype(np.uint8)
     values = quantizer.grid.values(quantizer.grid.side_floats((0.0, 1.0)))

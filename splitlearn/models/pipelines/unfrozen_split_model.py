@@ -1,4 +1,4 @@
-"""A split network that trains as a whole: what training the bottleneck alone is compared with."""
+"""Split network trained as a whole, for comparison with training of the bottleneck alone."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from splitlearn.quantizers import Quantizer
 
 
 class UnfrozenSplitModel(SplitModel):
-    """A `SplitModel` whose network trains along with the bottleneck.
+    """A `SplitModel` with joint training of network and bottleneck; same arguments.
 
-    Every step passes through the whole network and back, nothing of the head can be cached, and each rate needs a
-    network of its own: weights of the bottleneck alone are no longer all that a device must load.
-
-    Arguments are those of `SplitModel`.
+    Each step runs forward and backward through the whole network, features of the head cannot be cached, and each rate
+    needs its own network on the device.
 
     Reference:
         Datta et al. 2022, Figs. 6 and 7, "full-model training".
@@ -36,13 +34,13 @@ class UnfrozenSplitModel(SplitModel):
     ) -> None:
         super().__init__(net, quantizer, codec, bottleneck, normalize)
         thaw(self.net)
-        self.train()  # a trainer leaves modes as it finds them
+        self.train()  # a trainer does not change modes
 
     def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
         """Return the crossing tensors of images in [0, 1], with the graph that made them.
 
         Raises:
-            ValueError: if features are given: those that were made before are not those of a head that trains.
+            ValueError: if given cached features, which are out of date because the head trains.
         """
         if isinstance(images, Features):
             raise ValueError("the head trains, so features that it made before cannot be used: give images")

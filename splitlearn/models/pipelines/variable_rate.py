@@ -1,4 +1,4 @@
-"""One cut network with several bottlenecks: a bank of rates, of which each image takes its own."""
+"""Bank of rates: one cut network with several feature coders and a choice of rate per image."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from splitlearn.outputs import Features, SplitOutput
 
 
 class BudgetError(ValueError):
-    """An image that takes more bytes at every rate than it may have."""
+    """An image is larger than the byte budget at every rate."""
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Score and size that a test has measured at one rate of a bank.
+    """Measured score and size of one rate of a bank.
 
     Attributes:
-        score: accuracy, mean average precision, or whatever the rates are weighed by: the higher, the better.
-        bytes_per_image: mean payload.
+        score: accuracy, mean average precision or another quality; higher is better.
+        bytes_per_image: mean payload size.
     """
 
     score: float
@@ -41,34 +41,29 @@ class OperatingPoint:
 
 
 class VariableRateModel(CutModel):
-    """A frozen network with up to eight feature coders at one cut, and payloads that name theirs.
+    """A frozen network with up to eight feature coders at one cut; each payload names its coder.
 
                                 ┌ encoder 0 → quantize → encode ┐             ┌ decode → dequantize → decoder 0 ┐
         images → normalize → head …                             ╞ payload, i ═╡                               … tail
                                 └ encoder 7 → quantize → encode ┘             └ decode → dequantize → decoder 7 ┘
 
-    There is one network; a rate is a coder, and it alone is changed with the rate. The rate's number takes ⌈log₂ K⌉ of
-    three bits that a payload has to spare, so that no payload is longer than that of a `SplitModel` with this coder;
-    that of rate 0 is the same.
+    All rates share the network; a change of rate changes only the coder. The rate's number takes ⌈log₂ K⌉ of three
+    spare bits of a payload, so payloads are not longer than those of a `SplitModel`. Payloads of rate 0 are identical.
 
     Args:
-        net: the cut network, which is frozen.
-        coders: one for each rate, made for `net`, by rising rate.
-        points: what a test of each has measured.
-        rate: number of the rate that `compress` takes; None for the one with the highest score.
-        budget: bytes that no payload of `compress` may pass; None for no limit.
-        normalize: applied to images in [0, 1] before the head; None if the network takes them so.
-
-    Attributes:
-        coders: as given.
-        points: as given.
+        net: the cut network; it becomes frozen.
+        coders: one for each rate, made for `net`, in ascending order of rate.
+        points: measured score and size of each rate.
+        rate: number of the rate for `compress`; None for the one with the highest score.
+        budget: largest payload of `compress` in bytes; None for no limit.
+        normalize: applied to images in [0, 1] before the head; None for no normalization.
 
     Raises:
-        ValueError: if there are no coders or more than eight, not as many points, coders of another network, or rate
-            and budget are out of range or both given.
+        ValueError: if the number of coders is not 1 to 8 or differs from that of points, a coder belongs to another
+            network, or rate and budget are out of range or both given.
 
     Reference:
-        Datta et al. 2022, Sec. IV: seven bottlenecks make a curve, three bits tell which of them was used.
+        Datta et al. 2022, Sec. IV: seven bottlenecks, identified by three bits.
     """
 
     def __init__(
@@ -100,10 +95,10 @@ class VariableRateModel(CutModel):
         rate: int | None = None,
         budget: int | None = None,
     ) -> Self:
-        """Return the bank of models that share one `Split` and normalize alike; the other arguments are the class's.
+        """Return the bank of models with the same `Split` and normalization; other arguments as for the class.
 
         Raises:
-            ValueError: as the class, or if they normalize differently.
+            ValueError: as the class, or if normalizations differ.
         """
         if not models:
             raise ValueError(f"a bank holds 1 to {TAGS} rates and a point for each, and there are no models")
@@ -113,7 +108,7 @@ class VariableRateModel(CutModel):
         return cls(first.net, [model.coder for model in models], points, rate, budget, first.normalize)
 
     def run(self, images: Tensor | Features) -> SplitOutput:
-        """Return the differentiable pass at this model's rate; a budget is of bytes, and this pass has none."""
+        """Return the differentiable pass at this model's rate; a budget has no effect, as no bytes are made."""
         features, coder = self.features(images), self._coders()[self._best if self.rate is None else self.rate]
         return self._run(coder, features)
 
@@ -121,19 +116,18 @@ class VariableRateModel(CutModel):
     def compress(
         self, images: Tensor | Sequence[Tensor] | Features, rate: int | None = None, budget: int | None = None
     ) -> list[bytes]:
-        """Return one payload an image, all at one rate or each at the best that its budget allows.
+        """Return one payload per image, at one rate for all or at the best rate within a budget for each.
 
-        Under a budget, rates are tried by falling score until the payload fits. The head runs once; for detectors once
-        an image, which may be of any sizes.
+        With a budget, rates are tried in descending order of score until the payload fits. The head runs once.
 
         Args:
-            images: `(B, 3, H, W)` in [0, 1], or features that the head has made before.
-            rate: number of the rate; without it and a budget, this model's own rate or budget.
-            budget: bytes that no payload may pass.
+            images: `(B, 3, H, W)` in [0, 1] or their features; for a detector also B images of any sizes.
+            rate: number of the rate; without rate and budget, those of this model.
+            budget: largest payload in bytes.
 
         Raises:
-            BudgetError: if an image takes more than the budget at every rate.
-            ValueError: if these are no images in [0, 1], a latent holds NaN or infinity, the cut refuses their size, or
+            BudgetError: if an image is larger than the budget at every rate.
+            ValueError: if images are not in [0, 1], a latent holds NaN or infinity, the cut refuses their size, or
                 rate or budget are out of range or both given.
         """
         rate, budget = (self.rate, self.budget) if rate is None and budget is None else self._checked(rate, budget)
@@ -146,11 +140,7 @@ class VariableRateModel(CutModel):
 
     @deployed
     def check_lossless(self, images: Tensor | Sequence[Tensor] | Features) -> None:
-        """Refuse codecs that give back other symbols than they were given, at any rate.
-
-        Raises:
-            CodecError: if one does.
-        """
+        """Raise CodecError if a codec of any rate does not decode its own payload to the same symbols."""
         for batch in self._batches(images):
             features = self.features(batch)
             for coder in self._coders():
@@ -158,12 +148,12 @@ class VariableRateModel(CutModel):
 
     @deployed
     def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
-        """Return the tensors that the tail is given for payloads of any rates, in their order, each `(B, …)`.
+        """Return the reconstructed crossing tensors of payloads of any rates, each `(B, …)`.
 
         Raises:
-            CodecError: if a payload is damaged, names a rate that this bank has not, or cannot come from this rate's
-                coder; or if the payloads are of images of different sizes.
-            ValueError: if there are no payloads, or one is no bytes.
+            CodecError: if a payload is damaged, names an unknown rate, or cannot come from this rate's coder; or if
+                payloads have different image sizes.
+            ValueError: if there are no payloads, or one is not a bytes object.
         """
         if not payloads:
             raise ValueError("there are no payloads to decompress")
@@ -181,21 +171,15 @@ class VariableRateModel(CutModel):
         return tuple(torch.cat(tensors)[places.to(tensors[0].device)] for tensors in zip(*restored, strict=True))
 
     def rates_of(self, payloads: Sequence[Payload]) -> list[int]:
-        """Return the number of the rate that each payload names.
-
-        A damaged number shows in `decompress`, or here if there is no such rate.
+        """Return the number of the rate in each payload; only `decompress` detects damage of a valid number.
 
         Raises:
-            CodecError: if a payload is no payload of a bank, or names a rate that this one has not.
+            CodecError: if a payload is not one of a bank, or names an unknown rate.
         """
         return [self._read(payload)[0] for payload in payloads]
 
     def at_rate(self, rate: int) -> SplitModel:
-        """Return the model of one rate alone, which shares network and coder with this one.
-
-        Raises:
-            ValueError: if there is no such rate.
-        """
+        """Return the `SplitModel` of one rate, which shares network and coder; raise ValueError if there is none."""
         self._checked(rate, None)
         coder = self._coders()[rate]
         model = SplitModel(self.net, list(coder.quantizers), list(coder.codecs), normalize=self.normalize)
@@ -204,7 +188,7 @@ class VariableRateModel(CutModel):
 
     @property
     def switch_bytes(self) -> list[int]:
-        """Size of what each rate has of its own, which a switch to it loads: weights, levels and code tables."""
+        """Size in bytes of each rate's own weights, levels and code tables, which a switch to it loads."""
         return [
             sum(t.nbytes for t in coder.bottlenecks.state_dict().values()) + coder.table_bytes
             for coder in self._coders()
@@ -212,12 +196,12 @@ class VariableRateModel(CutModel):
 
     @property
     def backbone_bytes(self) -> int:
-        """Size of the network's weights, which all rates share and no switch touches."""
+        """Size in bytes of the network's weights, which all rates share."""
         return sum(t.nbytes for t in [*self.net.parameters(), *self.net.buffers()])
 
     @property
     def table_bytes(self) -> int:
-        """Size of what both sides must share beside weights: that of this model's rate, of all rates under a budget."""
+        """Size in bytes of code tables and calibrated levels: of this model's rate, or of all rates with a budget."""
         coders = self._coders()
         if self.budget is not None:
             return sum(coder.table_bytes for coder in coders)
@@ -228,7 +212,7 @@ class VariableRateModel(CutModel):
         return self._by_score()[0]
 
     def _by_score(self) -> list[int]:
-        """Return the rates' numbers by falling score, of equal ones the smaller first."""
+        """Return the numbers of the rates in descending order of score; of equal ones the smaller payload first."""
         return sorted(range(len(self.points)), key=lambda i: (-self.points[i].score, self.points[i].bytes_per_image))
 
     def _at(self, rate: int, features: tuple[Tensor, ...]) -> list[bytes]:
@@ -236,7 +220,7 @@ class VariableRateModel(CutModel):
         return [tag_message(payload, len(features), rate) for payload in payloads]
 
     def _within(self, budget: int, features: tuple[Tensor, ...]) -> list[bytes]:
-        """Return payloads of at most `budget` bytes, each at the rate of the highest score that has one."""
+        """Return payloads of at most `budget` bytes, each at the highest-scoring rate that fits."""
         smallest = self._at(self._by_score()[0], features)
         for rate in self._by_score()[1:]:
             waiting = [i for i, payload in enumerate(smallest) if len(payload) > budget]
@@ -253,7 +237,7 @@ class VariableRateModel(CutModel):
         return smallest
 
     def _read(self, payload: Payload) -> tuple[int, bytes]:
-        """Return the rate that a payload names, and the payload as that rate's coder reads it."""
+        """Return the rate in a payload, and the payload for that rate's coder."""
         rate, plain = untag_message(as_bytes(payload), len(self.net.dtypes))
         if rate >= len(self.coders):
             raise CodecError(f"the payload is damaged or of another bank: it names rate {rate} of {len(self.coders)}")
@@ -275,8 +259,4 @@ class VariableRateModel(CutModel):
 def _same(one: Normalize | None, two: Normalize | None) -> bool:
     if one is None or two is None:
         return one is two
-    return torch.equal(_constants(one), _constants(two))
-
-
-def _constants(normalize: Normalize) -> Tensor:
-    return torch.cat([normalize.mean.flatten(), normalize.std.flatten()])
+    return torch.equal(one.mean, two.mean) and torch.equal(one.std, two.std)

@@ -104,7 +104,7 @@ def test_images_of_one_channel_cross_as_grey_pictures(codec: Pixels | ImageFile)
 
 
 def test_other_channels_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"takes images of 3 channel\(s\), not of 1: set its `channels` to what"):
+    with pytest.raises(ValueError, match=r"takes images of 3 channel\(s\), not of 1: set its `channels` to the"):
         InputModel(grey_network(), ImageFile("PNG")).compress(digits(1)[:, :1])
     with pytest.raises(ValueError, match=r"of 1 channel\(s\), not of 3"):
         InputModel(grey_network(), channels=1).compress(digits(1))

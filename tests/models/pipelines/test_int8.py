@@ -205,7 +205,7 @@ class Branching(nn.Module):
         (
             lambda: to_int8(carra(), [torch.rand(2, 3, 32, 32)]).model,
             torch.rand(2, 3, 32, 32),
-            "it is in INT8 by now",
+            "it is in INT8 already",
         ),
     ],
 )

@@ -18,7 +18,7 @@ from scripts.benchmarks import fuzz_payloads
 from scripts.benchmarks.payload_models import MODELS
 from splitlearn.codecs import CodecError
 from splitlearn.models import EarlyExitModel, FeatureCoder, SplitModel
-from splitlearn.testing.forgery import other_shape
+from splitlearn.testing.forged_payloads import forged_shape
 
 PLAIN, TENSORS, EXITS = "MinMax, Huffman", "two tensors, ContextRANS and Zstandard", "early exit, MinMax, RANS"
 
@@ -101,7 +101,7 @@ def test_finds_what_a_payload_sets_off(
 
 
 def test_finds_parts_that_are_not_tied_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("models.coder", "models.receive", "testing.forgery"):
+    for module in ("models.coder", "models.receive", "testing.forged_payloads"):
         monkeypatch.setattr(f"splitlearn.{module}.next_context", lambda payload, context: context)
     assert fuzz(TENSORS, 400).violation["problem"] == "a part of another image's payload is taken"
 
@@ -120,4 +120,4 @@ def test_finds_shapes_that_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> 
 @given(shape=st.lists(st.integers(0, 2**31 - 1), max_size=4).map(tuple), seed=st.integers(0, 10**6))
 def test_other_shapes_fit_a_container(shape: tuple[int, ...], seed: int) -> None:
     """However large a shape is that is forged once more: two lies may fall on one container."""
-    assert all(0 <= size < 2**31 for size in other_shape(shape, random.Random(seed)))
+    assert all(0 <= size < 2**31 for size in forged_shape(shape, random.Random(seed)))

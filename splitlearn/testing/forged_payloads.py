@@ -1,20 +1,19 @@
-"""Payloads of whole models that are forged, with check sums made right, and what may come of them.
+"""Forged payloads of whole models, for the test that `decompress` gives a prediction or raises CodecError.
 
-What is done to an honest payload, all but the last four with every check sum made right:
+Changes of a valid payload, with right check sums except for the last four:
     shape       a part claims another shape, from one element to two billion
     bomb        a few bytes of one repeated symbol claim another shape
     levels      a part claims another alphabet
-    floats      limits that are not finite, extreme or exchanged, or too few or many of them
-    code        a part's code is damaged
-    symbols     other symbols, honestly coded
-    integers    image sizes and other integers that cross, from −2³¹ to 2³¹−1
+    floats      limits that are not finite, extreme or exchanged, or a wrong number of them
+    code        damaged code of a part
+    symbols     other symbols, validly coded
+    integers    image sizes and other crossing integers, from −2³¹ to 2³¹−1
     header      damaged bytes before the code
     tag         another number in the spare bits of the first byte
-    exchange    a part of another image's payload in its place: always refused
-    message     the whole payload is damaged
-    noise       other bytes
-    honest      nothing: a prediction
-Whatever the bytes, `decompress` gives a prediction or raises CodecError.
+    exchange    a part of another image's payload: always refused
+    message     damage of the whole payload
+    noise       random bytes
+    honest      no change: always a prediction
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ INTEGERS = (-(2**31), -1, 0, 1, 2, 31, 2**15, 2**16, 2**31 - 1)
 
 @dataclass(frozen=True)
 class Piece:
-    """One container of a payload, taken apart."""
+    """The content of one container of a payload."""
 
     carrier: Carrier
     shape: Shape
@@ -56,12 +55,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Forger:
-    """Forges payloads of a model.
+    """Generator of forged payloads of a model.
 
     Attributes:
-        model: whose payloads they are to be taken for.
-        payloads: honest ones, two or more.
-        tags: numbers that the spare bits of the first byte may name; (0,) unless the model is of a bank.
+        model: the attacked model.
+        payloads: two or more valid payloads.
+        tags: legal numbers in the spare bits of the first byte; (0,) unless the model is part of a bank.
     """
 
     model: SplitModel | TiledFeatures
@@ -69,7 +68,7 @@ class Forger:
     tags: Sequence[int] = (0,)
 
     def draw(self, rng: random.Random) -> tuple[str, bytes]:
-        """Return what was done, and the forged payload."""
+        """Return the kind of change, and the forged payload."""
         (way,) = rng.choices(tuple(WAYS), tuple(WAYS.values()))
         payload, donor = rng.sample(list(self.payloads), 2)
         if way == "message":
@@ -80,12 +79,14 @@ class Forger:
         number = rng.randrange(len(pieces))
         if way == "exchange":
             return way, self._exchanged(payload, donor, number)
-        if way == "integers":  # sizes of images, mostly
+        if way == "integers":  # mostly image sizes
             number = next((i for i, p in enumerate(pieces) if p.carrier.quantizer is None), number)
-        pieces[number] = forged(pieces[number], way, rng)
-        if way != "honest" and rng.random() < 0.15:  # two lies at once
+        pieces[number] = forged_piece(pieces[number], way, rng)
+        if way != "honest" and rng.random() < 0.15:  # a second change
             other = rng.randrange(len(pieces))
-            pieces[other] = forged(pieces[other], rng.choice(("shape", "levels", "floats", "code", "integers")), rng)
+            pieces[other] = forged_piece(
+                pieces[other], rng.choice(("shape", "levels", "floats", "code", "integers")), rng
+            )
         header = number if way == "header" else None
         whole = self._put_together(pieces, header, rng)
         return way, self._tagged(whole, rng.choice((*self.tags, rng.randrange(8))) if way == "tag" else self.tags[0])
@@ -96,7 +97,7 @@ class Forger:
         return [Piece(p.carrier, h.shape, h.levels, h.floats, p.payload[h.body :]) for p, h in headers]
 
     def _put_together(self, pieces: Sequence[Piece], damage: int | None, rng: random.Random) -> bytes:
-        """Return a payload whose check sums are right, with the header of one piece damaged if it is told which."""
+        """Return a payload with right check sums, and with the header of piece `damage` damaged."""
         parts, context = [], self.model.coder.context
         for number, piece in enumerate(pieces):
             part = pack_code(piece.code, piece.shape, piece.levels, piece.carrier.codec, piece.floats, context)
@@ -109,7 +110,7 @@ class Forger:
         return join_parts(parts)
 
     def _exchanged(self, payload: bytes, donor: bytes, number: int) -> bytes:
-        """Return a payload with one part of another image, its check sum as it was there."""
+        """Return a payload with one unchanged part of another image."""
         count = len(self.model.coder.payload_coder.carriers)
         parts = split_parts(payload, count)
         parts[number] = split_parts(donor, count)[number]
@@ -120,17 +121,17 @@ class Forger:
         try:
             first, *others = split_parts(payload, count)
             return join_parts([tagged(first, tag), *others])
-        except CodecError:  # damaged so that it is no container
+        except CodecError:  # no longer a container
             return payload
 
 
-def forged(piece: Piece, way: str, rng: random.Random) -> Piece:
-    """Return a container's content with one lie; see the head of this file."""
+def forged_piece(piece: Piece, way: str, rng: random.Random) -> Piece:
+    """Return a container's content with one change, as in the docstring of this module."""
     if way == "shape":
-        return replace(piece, shape=other_shape(piece.shape, rng))
+        return replace(piece, shape=forged_shape(piece.shape, rng))
     if way == "bomb":
         symbol = np.full(rng.choice((1, 9, 600)), rng.randrange(piece.levels), np.uint8)
-        return replace(piece, shape=other_shape(piece.shape, rng), code=_coded(piece, symbol))
+        return replace(piece, shape=forged_shape(piece.shape, rng), code=_coded(piece, symbol))
     if way == "levels":
         return replace(piece, levels=rng.choice((2, 3, 255, 256, rng.randint(2, 256))))
     if way == "floats":
@@ -155,7 +156,7 @@ def _coded(piece: Piece, symbols: NDArray[np.uint8]) -> bytes:
 
 
 def forged_integers(piece: Piece, rng: random.Random) -> bytes:
-    """Return the bytes of other integers: impossible ones, ones that contradict each other, and consistent ones."""
+    """Return the bytes of other integers: impossible, contradictory or consistent ones."""
     size = piece.carrier.itemsize
     kept = np.frombuffer(piece.code[: len(piece.code) // size * size], f"<i{size}")
     if size < 4 or not kept.size:
@@ -164,7 +165,7 @@ def forged_integers(piece: Piece, rng: random.Random) -> bytes:
     kind = rng.random()
     if kind < 0.2:
         rng.shuffle(values)
-    elif kind < 0.35:  # an image of another size and of the same proportions
+    elif kind < 0.35:  # an image of another size with the same aspect ratio
         factor = rng.choice((2, 3, 16, 1000))
         values[:2] = [value * factor for value in values[:2]]
     else:
@@ -175,7 +176,7 @@ def forged_integers(piece: Piece, rng: random.Random) -> bytes:
     return np.array([min(max(value, least), most) for value in values], kept.dtype).tobytes()
 
 
-def other_shape(shape: Shape, rng: random.Random) -> Shape:
+def forged_shape(shape: Shape, rng: random.Random) -> Shape:
     """Return another shape: near, permuted, of another rank, empty or huge."""
     sizes, at = list(shape), rng.randrange(max(len(shape), 1))
     kind = rng.randrange(7)

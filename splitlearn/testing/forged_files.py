@@ -1,4 +1,4 @@
-"""Damaged and forged files for `fuzz_files`, whose head says what they are and what may come of them."""
+"""Damaged and forged files for `fuzz_files`, which documents their kinds and legal outcomes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 Damage = Callable[[bytes, bytes, random.Random], tuple[str, bytes]]
-WAYS = {"damaged": 55, "forged": 45}  # how often
+WAYS = {"damaged": 55, "forged": 45}  # weights
 PATHS = (
     *("os.system", "builtins.exec", "splitlearn.__main__.Huffman", "this.Codec", "antigravity.Net", "torch.hub.load"),
     *("splitlearn.codecs.Codec", "splitlearn.codecs.Zstandard", "splitlearn.quantizers.MinMax", "", ".", "a." * 500),
@@ -35,11 +35,11 @@ WORDS = ("name", "class_path", "init_args", "dict_kwargs", "shape", "channels", 
 
 @dataclass(frozen=True)
 class Forgery:
-    """A file to be loaded.
+    """A file to load.
 
     Attributes:
-        way: whether bytes of it were changed, or what it says, with every check made right.
-        change: what was done.
+        way: `damaged` for changed bytes, `forged` for changed content with right check sums.
+        change: description of the change.
         content: the file.
     """
 
@@ -49,13 +49,13 @@ class Forgery:
 
 
 def forged(content: bytes, donor: bytes, damage: Damage, rng: random.Random) -> Forgery:
-    """Return a file made of another one.
+    """Return a damaged or forged copy of a file.
 
     Args:
-        content: a file of safetensors or a checkpoint.
-        donor: another, pieces of which may come in.
-        damage: returns what it has done to some bytes, and the result, as `splitlearn.testing.damage.damaged` does.
-        rng: source of all chance.
+        content: a safetensors file or a checkpoint.
+        donor: another file, as a source of pieces.
+        damage: returns the kind of damage and a damaged copy, such as `splitlearn.testing.damage.damaged`.
+        rng: random generator.
     """
     (way,) = rng.choices(tuple(WAYS), tuple(WAYS.values()))
     if way == "damaged":
@@ -65,7 +65,7 @@ def forged(content: bytes, donor: bytes, damage: Damage, rng: random.Random) -> 
 
 
 def change_somewhere(value: Any, rng: random.Random) -> tuple[str, Any]:
-    """Return what was changed in plain data, and a copy of them with that."""
+    """Return a description of a change in plain data, and a changed copy."""
     if isinstance(value, dict) and value and rng.random() < 0.93:
         key = rng.choice(sorted(value, key=str))
         change, inner = change_somewhere(value[key], rng)
@@ -97,7 +97,7 @@ def _another(value: Any, rng: random.Random) -> tuple[str, Any]:
 
 
 def _forged_tensors(content: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Return safetensors with other metadata or other tensors, and no check of its own, as older files have none."""
+    """Return safetensors with changed metadata or tensors, without a check sum like older files."""
     size = int.from_bytes(content[:8], "little")
     header, body = json.loads(content[8 : 8 + size]), bytearray(content[8 + size :])
     about = header["__metadata__"]
@@ -139,7 +139,7 @@ def _forge_header(header: dict[str, Any], body: bytearray, name: str, rng: rando
 
 
 def _forged_checkpoint(content: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Return a checkpoint whose config, state or weights say something else, written as torch does."""
+    """Return a checkpoint with changed config, state or weights, written by torch."""
     if rng.random() < 0.1:
         return _repacked(content, rng)
     found = torch.load(io.BytesIO(content), weights_only=True)
@@ -168,7 +168,7 @@ def _forged_checkpoint(content: bytes, rng: random.Random) -> tuple[str, bytes]:
 
 
 def _repacked(content: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Return a checkpoint whose parts were changed, or packed, with their check sums made right."""
+    """Return a checkpoint with changed or compressed parts and right check sums."""
     buffer, packed = io.BytesIO(), rng.random() < 0.3
     method = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
     with zipfile.ZipFile(io.BytesIO(content)) as whole, zipfile.ZipFile(buffer, "w", method) as file:

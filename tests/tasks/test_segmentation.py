@@ -223,7 +223,7 @@ class Other(nn.Module):
         (lambda x: x.mean((2, 3)), r"output has shape \(2, 3\): segmentation needs logits \(B, classes, h, w\)"),
         (lambda x: {"logits": x, "aux": x}, "output is a dict with the keys logits, aux: segmentation needs"),
         (lambda x: (x, x), "output is a tuple: segmentation needs"),
-        (lambda x: x, "the network tells 3 classes apart, but num_classes is 4: the classes of network and data"),
+        (lambda x: x, "the network has 3 classes, but num_classes is 4: the classes of network and data"),
     ],
 )
 def test_what_is_no_segmentation_is_told(

@@ -15,6 +15,9 @@ MOVED = {  # import paths of version 0.1, apart from modules that are now deeper
     "splitlearn.grids": "splitlearn.numpy_quantizers",
     "splitlearn.cli": "splitlearn.config",
     "splitlearn.tasks.load_task": "splitlearn.config.loading.load_task",
+    "splitlearn.tasks.DetectorTask": "splitlearn.tasks.DetectorTrainingTask",
+    "splitlearn.tasks.FoundObjects": "splitlearn.tasks.DetectionScores",
+    "splitlearn.tasks.NamedClasses": "splitlearn.tasks.ClassificationScores",
 }
 PATH = re.compile(r"(|--[\w.+]+=)(splitlearn(?:\.\w+){2,})")  # alone, or as the value of an option
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from splitlearn.config.messages import UsageError
-from splitlearn.tasks.monitors import better_mode
+from splitlearn.tasks.schedules import better_mode
 
 
 def check_monitors(trainer: Any, checkpoint: Any = None) -> None:

@@ -32,7 +32,7 @@ from splitlearn.models import CompressionModel
 from splitlearn.processes import PARENT, Stopped
 from splitlearn.shortage import shortage
 from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, PredictionWriter, StopsAtOnce, quieten, write_results
-from splitlearn.tasks.checkpoints import forget_others_files
+from splitlearn.tasks.checkpoints import forget_foreign_files
 from splitlearn.tasks.loading import (
     CLASSES_KEY,
     CONFIG_KEY,
@@ -68,7 +68,7 @@ class ConfigInCheckpoint(SaveConfigCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove paths of another run from restored callbacks."""
-        forget_others_files(trainer)
+        forget_foreign_files(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the settings, so that `splitlearn export` needs the checkpoint alone."""

@@ -1,4 +1,4 @@
-"""Boxes in the two formats that data sets come in: COCO's json, and YOLO's text files."""
+"""Readers of boxes in the formats of COCO (json) and YOLO (text files)."""
 
 import json
 import math
@@ -12,19 +12,19 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from splitlearn.data.errors import DataError
-from splitlearn.data.finding import find_images, told_suffixes, walk
+from splitlearn.data.finding import find_images, listed_suffixes, walk
 from splitlearn.data.letterbox import Labelled
 from splitlearn.data.text import read_text
 from splitlearn.outputs import Boxes
 
 __all__ = ["read_categories", "read_coco", "read_yolo"]
 
-MARGIN = 0.01  # how far rounding may carry a share beyond 0 and 1
-FAR = 100_000  # pixels, beyond any image: the memory that drawing a polygon takes grows with its edges
+MARGIN = 0.01  # rounding error of a share, beyond 0 and 1
+FAR = 100_000  # largest coordinate of a polygon, in pixels: drawing needs memory in proportion to the length of edges
 
 
 def read_categories(file: Path) -> dict[int, str]:
-    """Return the categories of a COCO json by their id, ascending: the position of each is its class.
+    """Return the categories of a COCO json by ascending id; the position of a category is its class.
 
     Raises:
         DataError: the file is missing, damaged or of another format.
@@ -33,24 +33,24 @@ def read_categories(file: Path) -> dict[int, str]:
 
 
 def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool = False) -> list[Labelled]:
-    """Return the images of a COCO instances json, in its order, with their objects; crowds are marked as such.
+    """Return the images of a COCO instances json in its order, with their objects and marks of crowds.
 
     Boxes are clipped to their image.
 
     Args:
         file: the json.
-        folder: holds the images.
-        categories: what `read_categories` gives for the whole data set; ids become classes 0 … C−1, in their order.
-        masks: keep the objects' segmentations.
+        folder: folder of the images.
+        categories: categories of the data set, from `read_categories`; ids become classes 0 … C−1 in their order.
+        masks: keep the segmentations of the objects.
 
     Raises:
-        DataError: json or images are missing, the json is damaged, or it has other categories; it lists an image twice;
-            more than half of a box lies outside its image, or all boxes lie between 0 and 1; with `masks`, an object
-            has no segmentation or a malformed one.
+        DataError: json or images are missing; the json is damaged, has other categories, or lists an image twice; more
+            than half of a box lies outside its image, or all boxes lie between 0 and 1; with `masks`, an object has no
+            segmentation or a malformed one.
     """
     content = _read_json(file)
     if _categories(file, content) != categories:
-        raise DataError(f"{file} has other categories than the data set's other json file: take both from one data set")
+        raise DataError(f"the categories of {file} and of the other json differ: use both files of one data set")
     classes = {identity: label for label, identity in enumerate(categories)}
     try:
         files = _files(file, content, folder)
@@ -62,7 +62,9 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool 
             if image not in files:
                 raise DataError(f"{file} has an annotation of the image {image!r}, which it does not list: correct it")
             if category not in classes:
-                raise DataError(f"{file} has an annotation of the category {category!r}, which it lacks: correct it")
+                raise DataError(
+                    f"{file} has an annotation of the category {category!r}, which it does not list: correct it"
+                )
             box = _coco_box(file, entry["bbox"], sizes[image])
             objects[image].append((box, classes[category], bool(entry.get("iscrowd", 0))))
             if masks:
@@ -73,12 +75,12 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool 
             f"annotations image_id, category_id and bbox ({_told(error)})"
         ) from error
     if not files:
-        raise DataError(f"{file} lists no images: set the annotations to a COCO instances json of some")
+        raise DataError(f"{file} lists no images: set the annotations to a COCO instances json with images")
     if not any(objects.values()):
-        raise DataError(f"{file} lists images and no object in any of them: set the annotations to the right file")
+        raise DataError(f"{file} lists images without any object: set the annotations to the right file")
     if all(max(map(float, entry["bbox"])) <= 1 for entry in content["annotations"]):
         raise DataError(
-            f"{file} has boxes between 0 and 1 alone, which are shares of the image: COCO's are in pixels, so multiply "
+            f"{file} has only boxes between 0 and 1, which are shares of the image: COCO's are in pixels, so multiply "
             "them by its width and height"
         )
     missing = [path for path in files.values() if not path.is_file()]
@@ -93,16 +95,16 @@ def read_coco(file: Path, folder: Path, categories: dict[int, str], masks: bool 
 
 
 def read_yolo(folder: Path, num_classes: int) -> list[Labelled]:
-    """Return the images of a folder and of those in it, sorted by name, with the objects of their label files.
+    """Return the images of a folder and its sub-folders, sorted by name, with the objects of their label files.
 
-    `…/images/val/7.jpg` has its objects in `…/labels/val/7.txt`, a line each: class, centre x, centre y, width and
-    height, the last four as shares of the width and height of the image as it is shown; or class and the x and y of a
-    polygon's corners, of which the smallest box around it is kept. Boxes are clipped to their image. An image without
-    such a file has no objects, and a warning tells how many there are of them.
+    The objects of `…/images/val/7.jpg` are in `…/labels/val/7.txt`, one per line: class, centre x, centre y, width and
+    height, the last four as shares of the width and height of the upright image. A line may also hold the class and the
+    x and y of the corners of a polygon, which is read as its bounding box. Boxes are clipped to their image. An image
+    without label file has no objects; a warning states the number of such images.
 
     Args:
-        folder: holds the images; a part of its path is `images`.
-        num_classes: how many classes there are.
+        folder: folder of the images, with a part `images` in its path.
+        num_classes: number of classes.
 
     Raises:
         DataError: the folder is missing or holds no images, none of them has a label file, or a label is malformed.
@@ -112,7 +114,7 @@ def read_yolo(folder: Path, num_classes: int) -> list[Labelled]:
         raise DataError(f"there is no {folder}: set root to the folder that holds images/ and labels/")
     images = find_images(folder)
     if not images:
-        raise DataError(f"{folder} holds no images ({told_suffixes()}): correct root or the images' folder")
+        raise DataError(f"{folder} holds no images ({listed_suffixes()}): correct root or the images' folder")
     written = {f.with_suffix(""): f for f in walk(labels) if f.suffix.lower() == ".txt"} if labels.is_dir() else {}
     names = [labels / image.relative_to(folder).with_suffix("") for image in images]
     without = sum(name not in written for name in names)
@@ -122,7 +124,7 @@ def read_yolo(folder: Path, num_classes: int) -> list[Labelled]:
     if without or alone:
         rank_zero_warn(
             f"{without} of {len(images)} images of {folder} have no label file and count as images without objects, "
-            f"{len(alone)} label files of {labels} have no image and are passed over"
+            f"{len(alone)} label files of {labels} have no image and are ignored"
         )
     return [
         Labelled(image, _read_labels(written.get(name), num_classes)) for image, name in zip(images, names, strict=True)
@@ -130,7 +132,7 @@ def read_yolo(folder: Path, num_classes: int) -> list[Labelled]:
 
 
 def _files(file: Path, content: dict[str, Any], folder: Path) -> dict[Any, Path]:
-    """Return the file of each image by its id; an image has one id, and an id one image."""
+    """Return the file of each image by its id; ids and files are unique."""
     ids: dict[str, Any] = {}
     files: dict[Any, Path] = {}
     for image in content["images"]:
@@ -138,7 +140,7 @@ def _files(file: Path, content: dict[str, Any], folder: Path) -> dict[Any, Path]
         if identity in files:
             raise DataError(
                 f"{file} has the image id {identity!r} twice, for {files[identity].name} and {name}: list each image "
-                "once, with an id of its own"
+                "once, with a unique id"
             )
         if name in ids:
             raise DataError(
@@ -175,7 +177,7 @@ def _coco_box(file: Path, bbox: Any, size: tuple[int, int]) -> list[float]:
 
 
 def _inside(box: list[float]) -> list[float] | None:
-    """Return a box, in shares, without what lies outside its image; None if that is more than half of it."""
+    """Return a box, in shares, clipped to its image; None if more than half of it lies outside."""
     left, top, right, bottom = _clipped(box, MARGIN)
     area = (box[2] - box[0]) * (box[3] - box[1])
     return _clipped(box, 0) if 2 * (right - left) * (bottom - top) >= area else None
@@ -193,11 +195,12 @@ def _segmentation(entry: dict[str, Any], size: tuple[int, int], file: Path) -> A
     found, (width, height) = entry["segmentation"], size
     if isinstance(found, list) and all(map(_is_polygon, found)):
         return found
-    if isinstance(found, dict) and found.get("size") == [height, width]:  # its runs are counted when they are decoded
+    if isinstance(found, dict) and found.get("size") == [height, width]:  # runs are checked when they are decoded
         return found
     raise DataError(
-        f"{file} has a malformed segmentation ({str(found)[:60]}) on an image of {width}×{height} pixels, mend or "
-        "remove it: a polygon takes x and y of three points or more, run-lengths the image's height and width as size"
+        f"{file} has a malformed segmentation ({str(found)[:60]}) on an image of {width}×{height} pixels: correct or "
+        "remove it; a polygon has x and y of three or more points, run-lengths have the image's height and width as "
+        "size"
     )
 
 
@@ -209,7 +212,7 @@ def _is_polygon(found: Any) -> bool:
 def _labels_folder(folder: Path) -> Path:
     parts = list(folder.parts)
     if "images" not in parts:
-        raise DataError(f"{folder} has no part named images, in whose place labels could stand: name it as YOLO does")
+        raise DataError(f"{folder} has no part `images` to be replaced by `labels`: name the folders as YOLO does")
     last = len(parts) - 1 - parts[::-1].index("images")
     return Path(*parts[:last], "labels", *parts[last + 1 :])
 
@@ -222,7 +225,7 @@ def _read_labels(file: Path | None, num_classes: int) -> Boxes:
 
 
 LINE = (
-    "each line takes class, centre x, centre y, width and height, or class and x and y of three corners or more, as "
+    "each line holds class, centre x, centre y, width and height, or class and x and y of three or more corners, as "
     "shares of the image from 0 to 1"
 )
 
@@ -237,7 +240,7 @@ def _object(file: Path, number: int, line: str, num_classes: int) -> tuple[list[
     if not (label.is_integer() and inside and (polygon or (len(shares) == 4 and min(shares[2:]) >= 0))):
         raise DataError(f"{file}, line {number}, is malformed ({line[:60]!r}): {LINE}")
     if not 0 <= label < num_classes:
-        raise DataError(f"{file}, line {number}, has class {label:.0f}, and num_classes is {num_classes}: correct one")
+        raise DataError(f"{file}, line {number}, has class {label:.0f}, but num_classes is {num_classes}: correct one")
     if polygon:
         xs, ys = shares[::2], shares[1::2]
         return _clipped([min(xs), min(ys), max(xs), max(ys)], 0), int(label), False
@@ -266,8 +269,7 @@ def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
     for identity, name in listed:
         if named.setdefault(identity, name) != name:
             raise DataError(
-                f"{file} has two categories with the id {identity}, {named[identity]} and {name}: give each an id of "
-                "its own"
+                f"{file} has two categories with the id {identity}, {named[identity]} and {name}: give each a unique id"
             )
     return dict(sorted(named.items()))
 

@@ -1,4 +1,4 @@
-"""Batches of images of about the same shape, so that little of a batch is padding."""
+"""Batches of images with similar aspect ratios, to reduce padding."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["AspectBatches", "aspect_groups"]
 
 
 class AspectBatches(BatchSampler):
-    """Batches of one group each, in the order in which the sampler fills them; what is left over at its end is mixed.
+    """Batches of one group each, in the order of the sampler; the last batches mix the remaining images.
 
-    Every index of the sampler comes once, in as many batches as without groups, so that all processes of a distributed
-    training make the same number of steps.
+    Every index of the sampler occurs once, and the number of batches is the same as without groups, so that all
+    processes of a distributed training have the same number of steps.
 
     Args:
-        sampler: order of the images; Lightning replaces it by a process's share of it.
+        sampler: order of the images; Lightning replaces it by the part of a process.
         batch_size: images per batch.
-        drop_last: leave out a last batch that is not full.
+        drop_last: drop a last batch that is not full.
         groups: group of every image, by its index.
     """
 
@@ -45,11 +45,11 @@ class AspectBatches(BatchSampler):
 
 
 def aspect_groups(shapes: Iterable[tuple[int, int]], steps: int = 3) -> list[int]:
-    """Return a group for each image: its width over its height, on a logarithmic scale from 1/2 to 2.
+    """Return a group for each image, by its ratio of width to height on a logarithmic scale from 1/2 to 2.
 
     Args:
         shapes: height and width of the images.
-        steps: groups for a factor of two; there are twice as many, and two for what is narrower or wider.
+        steps: number of groups per factor of two; two more groups hold narrower and wider images.
 
     Reference:
         The grouping of torchvision's detection references, `--aspect-ratio-group-factor 3`.

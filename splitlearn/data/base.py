@@ -1,8 +1,9 @@
-"""What every image data module shares: loaders, held-out validation images, conversion and augmentation."""
+"""Base of image data modules: loaders, held-out validation images, conversion and augmentation."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -15,35 +16,35 @@ from torchvision.transforms import v2
 from splitlearn.data.checks import batch_of, shipped
 from splitlearn.data.images import DataError, ImageSet, View
 
-__all__ = ["Batch", "ImageDataModule", "passed_on", "split_indices"]
+__all__ = ["Batch", "FixedSizeDataModule", "ImageDataModule", "passed_on", "split_indices"]
 
-Batch = tuple[Tensor, Any]  # images, and what is on them: labels `(B,)`, masks `(B, H, W)`, or `Boxes`, one an image
+Batch = tuple[Tensor, Any]  # images and their targets: labels `(B,)`, masks `(B, H, W)`, or `Boxes` for each image
 
 
 class ImageDataModule(LightningDataModule, ABC):
-    """Images, float32 `(B, 3, H, W)` in [0, 1], not normalised (the model does that), with labels, masks or boxes.
+    """Images, float32 `(B, 3, H, W)` in [0, 1], not normalized (the model does that), with labels, masks or boxes.
 
     ```
     loader: uint8 batch → device → float32 in [0, 1] → train_transform (training only) → model
     ```
 
-    The loaders ship uint8, a quarter of the bytes. `on_after_batch_transfer` converts; the Trainer calls it. Who walks
-    through a loader without a Trainer calls it too: `images, labels = data.on_after_batch_transfer(batch, 0)`.
-    Prediction runs on the test images.
+    The loaders send uint8, a quarter of the bytes, and the Trainer calls `on_after_batch_transfer` to convert it.
+    Without a Trainer, call it for each batch: `images, labels = data.on_after_batch_transfer(batch, 0)`. Prediction
+    uses the test images.
 
     Args:
         batch_size: images per batch, in every loader.
         num_workers: processes that prepare batches; 0 prepares them in the main process.
-        val_size: training images held out for validation, where the data bring no validation images of their own. They
-            are drawn by `seed` alone, so every process and every resumed run holds out the same.
+        val_size: training images held out for validation, if the data have no validation images. The draw depends only
+            on `seed`, so all processes and resumed runs hold out the same images.
         seed: seed of that draw.
-        train_transform: augmentation of training batches on the device, float32 in [0, 1] in and out, `CropFlip()`
-            say. Transforms of torchvision draw one set of random parameters for the whole batch. What it returns is
-            looked at: another float type, uint8 and one channel are converted, normalized values refused.
+        train_transform: augmentation of training batches on the device, such as `CropFlip()`, from and to float32 in
+            [0, 1]. Transforms of torchvision draw one set of random parameters for the whole batch. The result is
+            checked: other float types, uint8 and one channel are converted, normalized values refused.
     """
 
     drawn_by: ClassVar[tuple[str, ...]] = ()
-    """Arguments that decide which images are test images, where training images are drawn from the same ones."""
+    """Arguments that determine the test images, if training and test images are drawn from the same list."""
 
     def __init__(
         self,
@@ -80,30 +81,38 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are. Known before `setup`."""
+        """Number of classes. Known before `setup`."""
         return len(self.class_names)
 
     @property
     def augments(self) -> bool:
-        """Whether a training image is another one each time."""
+        """Whether training images vary from epoch to epoch."""
         return self.train_transform is not None
 
     @abstractmethod
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
-        """Return the training and the validation images, which share none."""
+        """Return the training and the validation images, which are disjoint.
+
+        Raises:
+            DataError: images or targets are missing, damaged or too few.
+        """
 
     @abstractmethod
     def load_test(self) -> Dataset[Batch]:
-        """Return the test images."""
+        """Return the test images.
+
+        Raises:
+            DataError: images or targets are missing, damaged or too few.
+        """
 
     def eval_view(self) -> View:
-        """Return what brings a decoded RGB image of any size to `image_shape`, without randomness."""
+        """Return the view that resizes a decoded RGB image to `image_shape`, without randomness."""
         _, height, width = self.image_shape
         view: View = v2.Compose([v2.Resize(max(height, width)), v2.CenterCrop((height, width))])
         return view
 
     def setup(self, stage: str | None = None) -> None:
-        """Read what a stage needs, once.
+        """Read the images of a stage, once.
 
         Args:
             stage: "fit", "validate", "test", "predict", or None for all.
@@ -117,16 +126,16 @@ class ImageDataModule(LightningDataModule, ABC):
             self._test = self.load_test()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return shuffled training batches; one image left over for the last of them waits for another epoch."""
+        """Return shuffled training batches; a last batch of a single image is dropped."""
         return self._loader(self._train, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return validation batches, always in the same order."""
-        fits = self.trainer is not None and self.trainer.state.fn == "fit"  # there, processes must have as many each
+        fits = self.trainer is not None and self.trainer.state.fn == "fit"  # needs equally many images per process
         return self._loader(self._val, sampler=None if fits else self._share(self._val))
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Return test batches, always in the same order; of several processes each has its share, no image twice."""
+        """Return test batches, always in the same order; several processes divide them without repetition."""
         return self._loader(self._test, sampler=self._share(self._test))
 
     def predict_dataloader(self) -> DataLoader[Batch]:
@@ -137,9 +146,9 @@ class ImageDataModule(LightningDataModule, ABC):
         """Convert a batch to float32 in [0, 1] and, while the Trainer trains, augment it.
 
         Args:
-            batch: images `(B, 3, H, W)` on the device, uint8, or of a data set of your own floats in [0, 1]; and their
-                labels, masks or boxes, which pass untouched.
-            dataloader_idx: which of several loaders it came from; there is only one.
+            batch: images `(B, 3, H, W)` on the device, uint8, or floats in [0, 1] of a user's own data set; and their
+                labels, masks or boxes, which are not changed.
+            dataloader_idx: index of the loader; there is only one.
         """
         images, labels = batch
         images = shipped(images, self)
@@ -148,15 +157,15 @@ class ImageDataModule(LightningDataModule, ABC):
         return images, labels
 
     def size(self, part: str) -> int:
-        """Return how many images a part has: "train", "val" or "test"; `setup` has read it."""
+        """Return the number of images of a part, "train", "val" or "test"; `setup` must have read it."""
         images: Any = self._part(part)
         return len(images)
 
     def batches(self, part: str, augmented: bool = False) -> Iterator[Batch]:
-        """Yield all batches of a part in the order of its images, as a model takes them.
+        """Yield all batches of a part in the order of its images, in the form that models expect.
 
         Args:
-            part: "train", "val" or "test"; `setup` has read it.
+            part: "train", "val" or "test"; `setup` must have read it.
             augmented: apply `train_transform`.
         """
         for raw, labels in self._loader(self._part(part)):
@@ -169,24 +178,24 @@ class ImageDataModule(LightningDataModule, ABC):
         return {"train": self._train, "val": self._val, "test": self._test}[part]
 
     def _hold_out(self, train: ImageSet, val: ImageSet) -> tuple[Subset[Batch], Subset[Batch]]:
-        """Split the training images, given in their training view and in their evaluation view."""
+        """Split training images, given once in the training view and once in the evaluation view."""
         kept, held_out = split_indices(len(train), self.val_size, self.seed)
         return Subset(train, kept), Subset(val, held_out)
 
     def _share(self, images: Dataset[Any] | None) -> Sampler[int] | None:
-        """Return which images this process is to look at; None, which is all, where it is the only one."""
+        """Return the sampler of this process's images; None, for all images, if there is one process."""
         if images is None or self.trainer is None or self.trainer.world_size == 1:
             return None
         count, processes = len(images), self.trainer.world_size  # type: ignore[arg-type]
         if count < processes:
-            raise DataError(f"{count} images cannot be shared out to {processes} processes: start no more than {count}")
+            raise DataError(f"{count} images cannot be divided among {processes} processes: use {count} at most")
         return UnrepeatedDistributedSampler(images, processes, self.trainer.global_rank, shuffle=False)
 
     def _loader(
         self, images: Dataset[Batch] | None, shuffle: bool = False, sampler: Sampler[int] | None = None
     ) -> DataLoader[Batch]:
         if images is None:
-            raise RuntimeError("call setup() before asking for a loader; the Trainer does so")
+            raise RuntimeError("call setup() before loaders are used; the Trainer does so")
         return DataLoader(
             images,
             batch_size=self.batch_size,
@@ -200,28 +209,55 @@ class ImageDataModule(LightningDataModule, ABC):
         )
 
 
-def leaves_one(images: Any, batch_size: int, trainer: Trainer | None) -> bool:
-    """Whether the last of several batches holds a single image: one that batch norm cannot always be trained on.
+class FixedSizeDataModule(ImageDataModule):
+    """Image files that are resized to one size.
 
-    Each of several processes trains on an equal share.
+    Raises:
+        ValueError: if `image_size` is not positive.
     """
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int | tuple[int, int],
+        batch_size: int,
+        num_workers: int,
+        val_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__(batch_size, num_workers, val_size, seed)
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if min(height, width) < 1:
+            raise ValueError(f"image_size must be at least 1, got {image_size}")
+        self.root = root
+        self.image_size = image_size
+        self._size = height, width
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Three colours, and image_size as height and width."""
+        return (3, *self._size)
+
+
+def leaves_one(images: Any, batch_size: int, trainer: Trainer | None) -> bool:
+    """Return whether the last batch of a process would hold a single image, on which batch norm may not train."""
     share = math.ceil(len(images) / (1 if trainer is None else trainer.world_size))
     return share > batch_size > 1 and share % batch_size == 1
 
 
 def split_indices(count: int, held_out: int, seed: int) -> tuple[list[int], list[int]]:
-    """Draw which images are held out: the same for the same arguments, in any process.
+    """Draw the images to hold out; the result depends only on the arguments.
 
     Args:
-        count: how many images there are.
-        held_out: how many of them to hold out.
+        count: number of images.
+        held_out: number of images to hold out.
         seed: seed of the draw.
 
     Returns:
-        Indices of the images that stay and of those held out, both ascending.
+        Indices of the kept and of the held-out images, both ascending.
 
     Raises:
-        DataError: nothing would stay.
+        DataError: no image would be kept.
     """
     if not 0 < held_out < count:
         raise DataError(f"cannot hold out {held_out} of {count} training images: set val_size below {count}")
@@ -230,5 +266,5 @@ def split_indices(count: int, held_out: int, seed: int) -> tuple[list[int], list
 
 
 def passed_on(batch: Any) -> Any:
-    """Pass on what `ImageSet.__getitems__` has already made a batch."""
+    """Return a batch unchanged, since `ImageSet.__getitems__` has already collated it."""
     return batch

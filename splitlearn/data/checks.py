@@ -1,4 +1,4 @@
-"""What views and transforms of a user's return: brought to the one form that batches have, or refused."""
+"""Checks and conversions of images, boxes and masks that views and transforms of users return."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from splitlearn.shortage import brief, of_machine
 __all__ = ["batch_of", "boxes_of", "check_sizes", "floats_of", "masks_of", "pixels_of", "shipped", "stacked", "tried"]
 
 DARK = 16
-"""A picture none of whose values exceeds this is dark, and says little of its range."""
+"""Largest value of a dark image, whose range is unknown."""
 LOOKED_AT = 16
-"""How many batches of an epoch have their values looked at on a GPU."""
+"""Number of batches per epoch whose values are checked on a GPU."""
 BLACK = 1.5 / 255
-"""A picture of floats none of whose values exceeds this is black, or was divided by 255 once more."""
+"""Largest value of a float image that is black, or was divided by 255 twice."""
 NO_CROWD, CROWD = -1000, -2000
-"""How labels `(N, 2)` tell crowds: whoever changes all numbers of them in passing is found out."""
+"""Marks of crowds in labels `(N, 2)`: a transform that changes all labels alike is detected."""
 SIDES = {BoundingBoxFormat.XYXY, BoundingBoxFormat.XYWH, BoundingBoxFormat.CXCYWH}
 
 
 def tried(act: Callable[..., Any], *given: Any) -> Any:
-    """Return what a view or transform makes of its arguments.
+    """Return the result of a view or transform.
 
     Raises:
-        DataError: it fails; the sentence calls it by its name.
+        DataError: it fails; the message contains its name.
     """
     try:
         return act(*given)
@@ -46,24 +46,24 @@ def tried(act: Callable[..., Any], *given: Any) -> Any:
             raise
         raise DataError(
             f"{_name(act)} fails on {' and '.join(map(_form, given))} ({type(error).__name__}: {brief(error)}): "
-            "correct it, or take a transform of torchvision's v2"
+            "correct it, or use a transform of torchvision's v2"
         ) from error
 
 
 def pixels_of(image: Any, act: Any, before: Tensor | Image.Image) -> Tensor:
-    """Return an image that a view or transform has made as uint8 `(3, H, W)`.
+    """Return the image of a view or transform as uint8 `(3, H, W)`.
 
     Args:
         image: uint8, or floats in [0, 1], `(3, H, W)` or grey `(1, H, W)`; or a PIL image of 8-bit grey or RGB.
-        act: what has made it.
-        before: the image that it was given.
+        act: the view or transform.
+        before: its input.
 
     Raises:
-        DataError: it is something else.
+        DataError: the image has another form.
     """
     if isinstance(image, Image.Image):
         if image.mode not in ("1", "L", "RGB"):
-            raise DataError(f"{_name(act)} returns a PIL image of the mode {image.mode}: have it return L or RGB")
+            raise DataError(f"{_name(act)} returns a PIL image of the mode {image.mode}: let it return L or RGB")
         made: Tensor = pil_to_tensor(image if image.mode == "RGB" else image.convert("RGB"))
         return made
     _check_form(image, act, 3, "(3, H, W)")
@@ -74,28 +74,28 @@ def pixels_of(image: Any, act: Any, before: Tensor | Image.Image) -> Tensor:
         plain = (plain.float().clamp(0, 1) * 255).round().to(torch.uint8)
     else:
         told = _unscaled(act, "integers of 0 and 1")
-    if plain.max() <= 1 and np.asarray(before).max() > DARK:  # a dark corner of a picture may be just that
+    if plain.max() <= 1 and np.asarray(before).max() > DARK:  # dark parts of an image are plausible
         rank_zero_warn(told)
     return plain.expand(3, -1, -1) if plain.shape[0] == 1 else plain
 
 
 def floats_of(images: Any, act: Any, before: Tensor, is_looked_at: bool = True, was_bright: bool = False) -> Tensor:
-    """Return a batch that a `train_transform` has made as float32 `(B, C, H, W)` about [0, 1].
+    """Return the batch of a `train_transform` as float32 `(B, C, H, W)` of about [0, 1].
 
     Args:
-        images: floats about [0, 1], or uint8, of as many images; one channel becomes three.
-        act: what has made it.
-        before: the batch that it was given, which it may have changed in place.
-        is_looked_at: whether values are looked at, which on a GPU waits until all that was launched has been computed.
-        was_bright: whether the batch that it was given was bright.
+        images: the batch, floats of about [0, 1] or uint8; one channel becomes three.
+        act: the transform.
+        before: its input, which it may have changed in place.
+        is_looked_at: whether values are checked, which on a GPU waits for all pending computations.
+        was_bright: whether its input was bright.
 
     Raises:
-        DataError: it is something else.
+        DataError: the batch has another form.
     """
     _check_form(images, act, 4, "(B, 3, H, W)")
     plain: Tensor = images.as_subclass(Tensor)
     if len(plain) != len(before):
-        raise DataError(f"{_name(act)} makes {len(plain)} images of {len(before)}: have it keep their number")
+        raise DataError(f"{_name(act)} returns {len(plain)} images for {len(before)}: let it keep their number")
     if is_looked_at:
         if plain.is_floating_point():
             _check_range(plain, act)
@@ -108,28 +108,28 @@ def floats_of(images: Any, act: Any, before: Tensor, is_looked_at: bool = True, 
 
 
 def boxes_of(target: Any, pixels: Tensor, crowds: bool, act: Any) -> Boxes:
-    """Return the objects in what a transform has made of a dict of boxes, labels and masks.
+    """Return the objects in the dict of boxes, labels and masks of a transform.
 
     Args:
         target: the dict.
-        pixels: the image that it has made, `(3, H, W)`.
+        pixels: the image of the transform, `(3, H, W)`.
         crowds: whether labels are `(N, 2)`: class, and `CROWD` or `NO_CROWD`.
         act: the transform.
 
     Raises:
-        DataError: boxes are no `BoundingBoxes` of this image with four sides, or labels are not theirs.
+        DataError: boxes are no `BoundingBoxes` of this image with four sides, or labels do not belong to them.
     """
     for name in ("boxes", "labels"):
         if not isinstance(target, dict) or not isinstance(target.get(name), Tensor):
-            raise DataError(f"{_name(act)} returns no {name}: have it return the image and the dict that it was given")
+            raise DataError(f"{_name(act)} returns no {name}: let it return the image and the dict that it was given")
     labels = target["labels"].as_subclass(Tensor)
     if labels.is_floating_point() or labels.shape[1:] != ((2,) if crowds else ()):
-        form = "(N, 2): class, and whether it is a crowd" if crowds else "(N,)"
-        raise DataError(f"{_name(act)} returns labels {_form(labels)}: have it return them as integers {form}")
+        form = "(N, 2): class and crowd mark" if crowds else "(N,)"
+        raise DataError(f"{_name(act)} returns labels {_form(labels)}: let it return them as integers {form}")
     boxes = _xyxy(target["boxes"], pixels, act)
     if len(boxes) != len(labels):
         raise DataError(
-            f"{_name(act)} returns {len(boxes)} boxes and {len(labels)} labels: have it leave out both, as "
+            f"{_name(act)} returns {len(boxes)} boxes and {len(labels)} labels: let it remove both, as "
             "v2.SanitizeBoundingBoxes does"
         )
     if not crowds:
@@ -137,64 +137,56 @@ def boxes_of(target: Any, pixels: Tensor, crowds: bool, act: Any) -> Boxes:
     labels, crowd = labels.long().unbind(1)
     if not ((crowd == CROWD) | (crowd == NO_CROWD)).all():
         raise DataError(
-            f"{_name(act)} changes the second column of the labels, which tells crowds: have it change the first alone"
+            f"{_name(act)} changes the second column of the labels, which marks crowds: let it change only the first"
         )
     return Boxes(boxes, labels, crowd=crowd == CROWD)
 
 
 def masks_of(target: Any, pixels: Tensor, count: int, act: Any) -> Tensor:
-    """Return the objects' masks, bool `(N, H, W)`, in what a transform has made of a dict with masks.
+    """Return the masks of objects, bool `(N, H, W)`, in the dict of a transform.
 
     Raises:
-        DataError: they are not as many as boxes, or not of the image's size.
+        DataError: their number is not that of the boxes, or their size not that of the image.
     """
     masks = target.get("masks")
     expected = (count, *pixels.shape[1:])
     if not isinstance(masks, Tensor) or tuple(masks.shape) != expected:
         raise DataError(
-            f"{_name(act)} returns masks {_form(masks)} with an image and boxes whose masks are {expected}: have it "
-            "change all of them, as torchvision's v2 does"
+            f"{_name(act)} returns masks {_form(masks)}, but image and boxes require {expected}: let it change all of "
+            "them, as torchvision's v2 does"
         )
     return masks.as_subclass(Tensor).bool()
 
 
 def stacked(images: Sequence[Tensor], act: Any) -> Tensor:
-    """Return images or masks as a batch.
-
-    Raises:
-        DataError: a view has made them of several sizes.
-    """
+    """Return images or masks as a batch; raises DataError if a view has given them several sizes."""
     check_sizes(images, act)
     return torch.stack(list(images))
 
 
 def check_sizes(images: Sequence[Tensor], act: Any) -> None:
-    """Refuse images or masks of several sizes.
-
-    Raises:
-        DataError: then; it names the view that has made them.
-    """
+    """Refuse images or masks of several sizes with a DataError that names their view."""
     sizes = sorted({tuple(image.shape[-2:]) for image in images})
     if len(sizes) > 1:
-        raise DataError(f"{_name(act)} makes images of several sizes, {sizes[0]} and {sizes[1]}: have it make one size")
+        raise DataError(f"{_name(act)} returns several sizes of images, {sizes[0]} and {sizes[1]}: let it return one")
 
 
 def shipped(images: Any, data: object) -> Tensor:
-    """Return what a data set ships as float32 in [0, 1].
+    """Return the images of a data set as float32 in [0, 1].
 
     Args:
-        images: uint8 `(…, 3, H, W)`, as ours do, or floats in [0, 1], as a user's own may.
-        data: the module that they come from.
+        images: uint8 `(…, 3, H, W)`, or from a user's own data set floats in [0, 1].
+        data: data module of the images.
 
     Raises:
-        DataError: they are something else.
+        DataError: they have another form.
     """
     if isinstance(images, Tensor) and images.dtype == torch.uint8:
         return images.to(torch.float32) / 255
-    told = f"the data set of {type(data).__qualname__}"
+    name = f"the data set of {type(data).__qualname__}"
     if not isinstance(images, Tensor) or not images.is_floating_point() or not images.numel():
-        raise DataError(f"{told} returns {_form(images)}: have it return images as uint8, or floats in [0, 1]")
-    _check_range(images, told)
+        raise DataError(f"{name} returns {_form(images)}: let it return images as uint8, or floats in [0, 1]")
+    _check_range(images, name)
     return images.float()
 
 
@@ -204,13 +196,13 @@ def batch_of(act: Callable[[Tensor], Any], images: Tensor, step: int = 0) -> Ten
     Args:
         act: the transform.
         images: float32 `(B, C, H, W)` in [0, 1].
-        step: how many batches came before it. On a GPU, values of the first `LOOKED_AT` alone are looked at.
+        step: index of the batch. On a GPU, only values of the first `LOOKED_AT` batches are checked.
 
     Raises:
-        DataError: it fails, or returns no such batch.
+        DataError: the transform fails, or its result has another form.
     """
     is_looked_at = step < LOOKED_AT or images.device.type == "cpu"
-    was_bright = is_looked_at and bool(images.max() * 255 > DARK)  # asked before the transform may change it in place
+    was_bright = is_looked_at and bool(images.max() * 255 > DARK)  # before the transform, which may change it in place
     return floats_of(tried(act, images), act, images, is_looked_at, was_bright)
 
 
@@ -218,7 +210,7 @@ def _check_form(image: Any, act: Any, dimensions: int, form: str) -> None:
     fits = isinstance(image, Tensor) and image.dim() == dimensions and image.shape[-3] in (1, 3) and image.numel()
     if not fits or not (image.is_floating_point() or image.dtype == torch.uint8):
         raise DataError(
-            f"{_name(act)} returns {_form(image)}: have it return a tensor {form}, uint8 or floats in [0, 1]"
+            f"{_name(act)} returns {_form(image)}: let it return a tensor {form}, uint8 or floats in [0, 1]"
         )
 
 
@@ -230,7 +222,7 @@ def _check_range(image: Tensor, act: Any) -> None:
         if least >= 0 and 1 + BEYOND < most <= 255:
             raise DataError(_unscaled(act, f"floats up to {most:.4g}"))
         raise DataError(
-            f"{_name(act)} returns values from {least:.3g} to {most:.3g}, and images lie in [0, 1]: leave "
+            f"{_name(act)} returns values from {least:.3g} to {most:.3g}, but images lie in [0, 1]: leave "
             "normalization to the model's `normalize`"
         )
 
@@ -238,40 +230,40 @@ def _check_range(image: Tensor, act: Any) -> None:
 def _xyxy(boxes: Tensor, pixels: Tensor, act: Any) -> Tensor:
     if not isinstance(boxes, BoundingBoxes):
         raise DataError(
-            f"{_name(act)} returns boxes as a plain tensor, whose format is not known: leave v2.ToPureTensor out, and "
-            "wrap boxes of your own into BoundingBoxes"
+            f"{_name(act)} returns boxes as a plain tensor of unknown format: leave v2.ToPureTensor out, and wrap your "
+            "own boxes into BoundingBoxes"
         )
     if boxes.format not in SIDES:
-        raise DataError(f"{_name(act)} returns boxes as {boxes.format.name}: have it return XYXY, XYWH or CXCYWH")
+        raise DataError(f"{_name(act)} returns boxes as {boxes.format.name}: let it return XYXY, XYWH or CXCYWH")
     size = tuple(boxes.canvas_size)
     if size != tuple(pixels.shape[1:]):
         raise DataError(
-            f"{_name(act)} returns an image {tuple(pixels.shape[1:])} and boxes on one of {size}: have it change both, "
-            "as torchvision's v2 does"
+            f"{_name(act)} returns an image {tuple(pixels.shape[1:])} but boxes for an image {size}: let it change "
+            "both, as torchvision's v2 does"
         )
     plain: Tensor = boxes.as_subclass(Tensor).float()
     if not plain.isfinite().all():
         raise DataError(f"{_name(act)} returns boxes that hold NaN or infinity: correct it")
     converted: Tensor = convert_bounding_box_format(plain, boxes.format, BoundingBoxFormat.XYXY)
-    if (converted[:, 2:] < converted[:, :2]).any():  # which clipping would leave out
+    if (converted[:, 2:] < converted[:, :2]).any():  # clipping would silently remove them
         raise DataError(
-            f"{_name(act)} returns boxes as {boxes.format.name} whose right or lower side lies before the other: "
-            "correct them, or the format that they are given"
+            f"{_name(act)} returns boxes as {boxes.format.name} of negative width or height: correct the boxes or "
+            "their format"
         )
     return converted
 
 
 def _unscaled(act: Any, found: str) -> str:
     return (
-        f"{_name(act)} returns {found}, so it has changed the type and not the range: take "
-        "v2.ToDtype(…, scale=True), or leave the type alone"
+        f"{_name(act)} returns {found}, so it has changed the type but not the range: use "
+        "v2.ToDtype(…, scale=True), or do not change the type"
     )
 
 
 def _divided(act: Any) -> str:
     return (
-        f"{_name(act)} makes bright images nearly black, as a further division by 255 does: leave it out where images "
-        "lie in [0, 1] already"
+        f"{_name(act)} makes bright images nearly black, like a division by 255: leave it out if images are already in "
+        "[0, 1]"
     )
 
 

@@ -1,21 +1,21 @@
-"""Image files to 8-bit colours: the one way in which pictures, of whatever kind, become what a network is shown.
+"""Decoding of image files to 8-bit RGB, by the same rules for all networks.
 
-| a file holds | what becomes of it |
+| content of the file | result |
 |---|---|
-| 8-bit colours | taken as they are; grey, palettes, CMYK, YCbCr and HSV are converted |
+| 8-bit colours | unchanged; grey, palettes, CMYK, YCbCr and HSV are converted |
 | 16-bit colours | the upper eight bits |
-| 16-bit grey, or 12 to 16 bits in TIFF | scaled so that the largest value of that many bits is 255 |
-| transparency | laid on white, what the palette or the transparent pixels hide never shows |
-| an EXIF orientation | turned and mirrored to be upright, in every format; unreadable EXIF counts as none |
+| 16-bit grey, or 12 to 16 bits in TIFF | scaled, with 255 for the largest value of that number of bits |
+| transparency | composed with white; hidden colours of transparent pixels never show |
+| an EXIF orientation | turned and mirrored to be upright, in every format; unreadable EXIF is ignored |
 | several pictures (animations, pages, MPO) | the first one |
-| a colour profile, gamma | not applied: numbers are taken for sRGB, as other frameworks take them |
-| floats, 32-bit or signed integers, CIELAB | refused: no range is stated, or there is no one way |
-| a GIF whose first picture leaves a part of it empty | white there if it has a transparent colour, else refused |
-| a transparent colour beside grey of 2, 4 or 16 or colours of 16 bits | refused |
-| damage, a wrong end, no bytes, more than 179 million pixels | refused |
+| a colour profile, gamma | ignored; values are treated as sRGB, as in other frameworks |
+| floats, 32-bit or signed integers, CIELAB | refused, since the range is unknown or the conversion ambiguous |
+| a GIF whose first picture does not cover it | white there if it has a transparent colour, else refused |
+| a transparent colour with 2-, 4- or 16-bit grey or 16-bit colours | refused |
+| damaged, truncated or empty files, more than 179 million pixels | refused |
 
-What a file is, is seen from its content, not from its suffix, and only the formats in `FORMATS` are looked for: no file
-makes Pillow call another program. Masks hold numbers, not colours: `splitlearn.data.masks.read_ids` reads them.
+Files are recognized by content, not by suffix, and only as one of `FORMATS`, so that Pillow calls no other program.
+Masks hold numbers, not colours, and are read by `splitlearn.data.masks.read_ids`.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ TURNS = {
 
 
 def decode_rgb(file: Path) -> Image.Image:
-    """Return an image file's content as 8-bit RGB, upright, by the rules that this file begins with.
+    """Return the image of a file as 8-bit RGB, upright, by the rules of this module.
 
     Raises:
-        DataError: the file is no image, is damaged, or holds what the rules refuse.
+        DataError: the file is no image, is damaged, or is refused by the rules.
     """
     try:
         with opened(file) as image:
@@ -72,14 +72,14 @@ def decode_rgb(file: Path) -> Image.Image:
 
 
 def shown_shape(file: Path) -> tuple[int, int]:
-    """Return height and width of an image as `decode_rgb` turns it, from the head of its file.
+    """Return height and width of the upright image of `decode_rgb`, from the header of its file.
 
     Raises:
         DataError: the file is no image.
     """
     try:
         with opened(file) as image:
-            turned = image.format != "TIFF" and orientation(image) >= FIRST_TURNED  # Pillow turns TIFF by itself
+            turned = image.format != "TIFF" and orientation(image) >= FIRST_TURNED  # Pillow itself turns TIFF
             return image.size if turned else (image.height, image.width)
     except Exception as error:
         if of_machine(error):
@@ -91,32 +91,32 @@ def opened(file: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Open an image file by its content, in one of some formats.
 
     Raises:
-        Exception: of any class: the file is absent, empty or damaged.
+        Exception: the file is absent, empty or damaged; of any class.
     """
-    Image.init()  # returns at once but for the first time
+    Image.init()  # does nothing after the first call
     image = Image.open(file, formats=[name for name in formats if name in Image.OPEN])
-    image.filename = ""  # what has a name is mapped into memory by Pillow, turned TIFF with height and width swapped
+    image.filename = ""  # Pillow maps files with a name into memory, turned TIFF with height and width swapped
     return image
 
 
 def stored_as(image: Image.Image) -> str:
-    """Return how an opened image's pixels are packed in its file, in Pillow's words; "" once it is loaded."""
+    """Return Pillow's name of the pixel format in the file of an opened image; "" once it is loaded."""
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
     return str(tiles[0].args) if tiles else ""
 
 
 def _covers(image: Image.Image) -> bool:
-    """Whether the first picture of an opened GIF covers it; other formats state what lies around."""
+    """Return whether the first picture of an opened GIF covers it; True for other formats."""
     if image.format != "GIF" or not isinstance(image, ImageFile.ImageFile) or not image.tile:
         return True
     return tuple(image.tile[0].extents or ()) == (0, 0, *image.size)
 
 
 def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of an open image, 1…8; 1 is upright."""
+    """Return the EXIF orientation of an opened image, 1…8; 1 is upright."""
     try:
         found = image.getexif().get(ORIENTATION, 1)
-    except Exception as error:  # of damaged EXIF in a sound file
+    except Exception as error:  # damaged EXIF in a valid file
         if of_machine(error):
             raise
         return 1
@@ -124,14 +124,14 @@ def orientation(image: Image.Image) -> int:
 
 
 class _Refused(ValueError):
-    """What a file holds that the rules refuse."""
+    """Content of a file that the rules refuse."""
 
 
 def _colours(image: Image.Image, raw_mode: str) -> Image.Image:
     if image.format == "TIFF":
         formats = image.tag_v2.get(SAMPLE_FORMAT, (UNSIGNED,))  # type: ignore[attr-defined]
         if set(formats) != {UNSIGNED}:
-            raise _Refused("numbers with a sign or a fraction, whose range is not stated")
+            raise _Refused("signed integers or floats of unknown range")
     if image.mode in SIXTEEN_BITS or (image.mode == "I" and image.format == "PPM"):
         if "transparency" in image.info:
             raise _Refused("16-bit grey with a transparent value")
@@ -142,12 +142,12 @@ def _colours(image: Image.Image, raw_mode: str) -> Image.Image:
         pixels = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), pixels).convert("RGB")
     if image.mode not in CONVERTED:
-        raise _Refused(f"pixels of the mode {image.mode}, for which there is no one range")
+        raise _Refused(f"pixels of the mode {image.mode}, which has no fixed range")
     return image.convert("RGB")
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Return grey of up to 16 bits in eight."""
+    """Return grey of up to 16 bits as 8-bit grey."""
     tags = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
     largest = (1 << tags.get(BITS, (16,))[0]) - 1
     scaled = (np.asarray(image).astype(np.uint32) * 510 + largest) // (2 * largest)

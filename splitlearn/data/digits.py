@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: no download, for tutorials and tests."""
+"""Handwritten digits of scikit-learn, without download, for tutorials and tests."""
 
 import torch
 import torch.nn.functional as F
@@ -14,17 +14,17 @@ TEST_SIZE = 297
 
 
 class Digits(ImageDataModule):
-    """1797 digits of 8 × 8 pixels, enlarged bilinearly to 3 × 32 × 32 grey RGB so that any CIFAR backbone takes them.
+    """1797 digits of 8 × 8 pixels, enlarged bilinearly to 3 × 32 × 32 grey RGB for CIFAR backbones.
 
-    297 test images are set aside once and for all, whatever `seed` is; the other 1500 are for training and validation.
+    297 test images are the same for every `seed`; the other 1500 are for training and validation.
 
     Args:
         batch_size: images per batch.
         num_workers: processes that prepare batches.
         val_size: training images held out for validation.
         seed: seed of that draw.
-        train_transform: augmentation of training batches; see `ImageDataModule`. `CropFlip` mirrors, which digits
-            don't survive.
+        train_transform: augmentation of training batches; see `ImageDataModule`. `CropFlip` is unsuitable, since
+            mirrored digits are unreadable.
 
     Reference: Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits.
     """
@@ -63,7 +63,7 @@ class Digits(ImageDataModule):
 
 def _digits() -> tuple[TensorImages, tuple[list[int], list[int]]]:
     """Return all images, and the indices of the training and the test images."""
-    from sklearn.datasets import load_digits  # slow to import, and only needed here
+    from sklearn.datasets import load_digits  # slow to import
 
     digits = load_digits()
     grey = torch.from_numpy(digits.images).float()[:, None] / 16

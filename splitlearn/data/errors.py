@@ -1,4 +1,4 @@
-"""What is raised where data cannot be used."""
+"""Error of data that cannot be used."""
 
 __all__ = ["DataError"]
 

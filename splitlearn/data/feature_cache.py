@@ -1,4 +1,4 @@
-"""What a frozen head makes of a data set, computed once and kept on disk: trials train from it."""
+"""Cache of the features of a frozen head on disk, computed once for all trials of a sweep."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from splitlearn.data.base import ImageDataModule, leaves_one
+from splitlearn.data.base import ImageDataModule, leaves_one, passed_on
 from splitlearn.data.images import DataError
 from splitlearn.files import size_text, write_json
 from splitlearn.outputs import Features
@@ -30,27 +30,27 @@ from splitlearn.outputs import Features
 Head: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 
 PRECISIONS = ("float32", "float16", "uint8")
-MEASURED, EXACT = ("val", "test"), "float32"  # what is measured with real bytes, and how it is kept
+MEASURED, EXACT = ("val", "test"), "float32"  # parts measured with real payloads, and their precision
 PARTS = ("train", "val", "test")
-COMPLETE = "cache.json"  # written last: a folder without it is the remains of a kill
-SPARE = 1 << 28  # bytes of the disk that are left free
+COMPLETE = "cache.json"  # written last, so a folder without it is incomplete
+SPARE = 1 << 28  # bytes of the disk to leave free
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What a cache says of itself.
+    """Record of a cache.
 
     Attributes:
-        precision: how floats are kept, but for those of validation and test images, which are float32.
-        views: how often every training image is there, each time augmented anew.
-        images: how many images a part has: train, val, test.
+        precision: type of stored floats of training images; validation and test images have float32.
+        views: number of differently augmented copies of each training image.
+        images: number of images of each part: train, val, test.
         pixels: height × width of an image.
-        floats: of each tensor that crosses the cut, whether it holds floats; integers are kept as they are.
-        target_shape: of what is kept beside an image's features: [] for its class, [H, W] for its mask.
+        floats: for each tensor that crosses the cut, whether it holds floats; integers are stored unchanged.
+        target_shape: shape of an image's target: [] for a class, [H, W] for a mask.
         bytes: size on disk.
-        relative_error: root of the mean squared difference between what is kept and what the head made, over the root
-            mean square of the latter, of the worst tensor; 0 for float32.
-        greatest_error: largest such difference.
+        relative_error: root mean square of the storage error divided by that of the features, of the worst tensor; 0
+            for float32.
+        greatest_error: largest storage error.
     """
 
     precision: str
@@ -65,37 +65,37 @@ class CacheInfo:
 
 
 def cache_features(folder: Path, data: ImageDataModule, head: Head, precision: str, views: int = 1) -> CacheInfo:
-    """Compute features of all parts into a folder, unless they are there; processes that ask at once wait for one.
+    """Compute the features of all parts into a folder, unless it is complete; concurrent processes wait for one.
 
-    float32 keeps what the head makes, float16 rounds it, uint8 keeps 256 even levels between the extremes of each image
-    and tensor. Features of validation and test images are always float32: what is measured of them is measured of the
-    images. A kill leaves a folder that the next call fills anew.
+    float32 is exact, float16 rounds, uint8 has 256 even levels between the extremes of each image and tensor. Features
+    of validation and test images are always float32, so that results are those of the images. The next call refills a
+    folder that an interrupted one has left incomplete.
 
     Args:
-        folder: of this head, data and precision alone; made if absent.
-        data: images with labels or masks; training images are augmented as `data` do it.
-        head: images in [0, 1] to crossing tensors, on any device.
+        folder: folder for this head, data and precision only; created if absent.
+        data: images with labels or masks, and the augmentation of training images.
+        head: maps images in [0, 1] to crossing tensors, on any device.
         precision: "float32", "float16" or "uint8".
-        views: how often to augment every training image; 1 where nothing is augmented.
+        views: number of differently augmented copies of every training image; 1 without augmentation.
 
     Raises:
         ValueError: if precision or views are out of range.
-        DataError: if the disk has no room for it; nothing is written then.
+        DataError: if the disk has too little space; nothing is written then.
     """
     if precision not in PRECISIONS or views < 1:
-        raise ValueError(f"features are kept as {', '.join(PRECISIONS)}, in 1 view or more; got {precision}, {views}")
+        raise ValueError(f"features are stored as {', '.join(PRECISIONS)} in 1 or more views, got {precision}, {views}")
     if not data.augments:
         views = 1
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if not is_complete(folder):
-            with torch.random.fork_rng():  # who finds a cache and who writes it go on with the same random numbers
+            with torch.random.fork_rng():  # the same random numbers follow, whether the cache existed or not
                 _Writer(folder, data, head, precision, views).write()
     return read_info(folder)
 
 
 def is_complete(folder: Path) -> bool:
-    """Return whether a folder holds a whole cache."""
+    """Return whether a folder holds a complete cache."""
     try:
         info = read_info(folder)
     except (OSError, ValueError, TypeError, KeyError):
@@ -104,11 +104,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def read_info(folder: Path) -> CacheInfo:
-    """Return what a cache says of itself.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
+    """Return the record of a cache; raises FileNotFoundError if there is none."""
     return CacheInfo(**json.loads((folder / COMPLETE).read_text()))
 
 
@@ -118,7 +114,7 @@ class _Writer:
     def __init__(self, folder: Path, data: ImageDataModule, head: Head, precision: str, views: int) -> None:
         self.folder, self.data, self.head = folder, data, head
         self.precision, self.views = precision, views
-        self.squares: dict[int, list[float]] = {}  # of tensor i: sums of squared errors, and of squares
+        self.squares: dict[int, list[float]] = {}  # sums of squared errors, and of squares, of each tensor
         self.greatest = 0.0
 
     def write(self) -> None:
@@ -131,7 +127,7 @@ class _Writer:
         first, target = next(self.data.batches("test"))
         if not isinstance(target, Tensor):
             raise DataError(
-                "features are cached beside labels or masks, and these data have neither: train without a cache"
+                "features are cached with labels or masks, and these data have neither: train without a cache"
             )
         with torch.inference_mode():
             like = self.head(first[:1])
@@ -159,13 +155,13 @@ class _Writer:
         free = shutil.disk_usage(self.folder).free
         if needed + SPARE > free:
             raise DataError(
-                f"the features of {sum(images.values()):,} images take {size_text(needed)}, {self.folder} has "
-                f"{size_text(free)} and {size_text(SPARE)} are left free: free some, name another folder, keep them as "
-                "uint8, or take fewer views"
+                f"the features of {sum(images.values()):,} images need {size_text(needed)}, {self.folder} has "
+                f"{size_text(free)}, of which {size_text(SPARE)} stay free: free some space, use another folder, "
+                "uint8, or fewer views"
             ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
 
     def _kind(self, tensor: Tensor, part: str) -> str:
-        """Return the type in which features like `tensor` are kept."""
+        """Return the type in which features like `tensor` are stored."""
         if tensor.is_floating_point():
             return EXACT if part in MEASURED else self.precision
         return str(tensor.dtype).removeprefix("torch.")
@@ -182,20 +178,20 @@ class _Writer:
             position = view * size
             batches = self.data.batches(part, augmented=part == "train")
             total = math.ceil(size / self.data.batch_size)
-            told = f"Features of {part}" + (f", view {view + 1} of {views}" if views > 1 else "")
-            for images, truth in track(batches, told, total, transient=True):
+            title = f"Features of {part}" + (f", view {view + 1} of {views}" if views > 1 else "")
+            for images, truth in track(batches, title, total, transient=True):
                 with torch.inference_mode():
                     features = [t.cpu().contiguous() for t in self.head(images)]
                 end = position + len(images)
                 for i, tensor in enumerate(features):
                     kept[i][position:end], scales[i][position:end] = self._stored(i, tensor, self._kind(tensor, part))
-                targets[position:end] = truth.numpy()  # of every view: masks are cropped with their images
+                targets[position:end] = truth.numpy()  # for every view, since masks are cropped with their images
                 position = end
         for array in (*kept, *scales, targets):
             array.flush()  # type: ignore[attr-defined]
 
     def _stored(self, index: int, tensor: Tensor, kind: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Return a batch as it is kept, as `kind`, and (lowest value, step) of each image."""
+        """Return a batch as stored, of type `kind`, and (lowest value, step) of each image."""
         if not tensor.is_floating_point():
             return tensor.numpy(), np.zeros((len(tensor), 2), np.float32)
         tensor = tensor.float()
@@ -208,11 +204,11 @@ class _Writer:
             stored = tensor.to(getattr(torch, kind))
         if not bool(stored.isfinite().all() & tensor.isfinite().all()):
             raise DataError(
-                "features hold NaN or infinity, or do not fit into float16: keep them as float32 or uint8, "
+                "features hold NaN or infinity, or exceed the range of float16: store them as float32 or uint8, "
                 "or check weights and normalization"
             )
         if kind == "float32":
-            return stored.numpy(), scale.numpy()  # exact, and no part of what the error is stated of
+            return stored.numpy(), scale.numpy()  # exact, and not counted in the stated error
         error = restored(stored, scale) - tensor
         sums = self.squares.setdefault(index, [0.0, 0.0])
         sums[0] += float(error.double().square().sum())
@@ -222,10 +218,10 @@ class _Writer:
 
 
 def _room_taken(path: Path, kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return a new array in a file whose bytes the disk has set aside: a write into a hole would kill the process.
+    """Return a new array in an allocated file, since a write to a full disk would kill the process.
 
     Raises:
-        DataError: if the disk has no room for it.
+        DataError: if the disk has too little space.
     """
     array: NDArray[Any] = open_memmap(path, "w+", kind, shape)
     if hasattr(os, "posix_fallocate"):  # Linux
@@ -236,14 +232,13 @@ def _room_taken(path: Path, kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
             if error.errno != errno.ENOSPC:
                 raise
             raise DataError(
-                f"the disk of {path.parent} is full: free some, name another folder, keep features as uint8, or take "
-                "fewer views"
+                f"the disk of {path.parent} is full: free some space, use another folder, uint8, or fewer views"
             ) from error
     return array
 
 
 def restored(stored: Tensor, scale: Tensor) -> Tensor:
-    """Return float32 features of what is kept: floats, or uint8 with (lowest value, step) of each image `(B, 2)`."""
+    """Return float32 features from stored floats, or from uint8 and (lowest value, step) of each image `(B, 2)`."""
     if stored.is_floating_point():
         return stored.float()
     low, step = (scale[:, i].view(-1, *[1] * (stored.dim() - 1)) for i in range(2))
@@ -251,7 +246,7 @@ def restored(stored: Tensor, scale: Tensor) -> Tensor:
 
 
 class _KeptFeatures(Dataset[Any]):
-    """One part of a cache, mapped into memory. A training image has several views; which is drawn anew each time."""
+    """One part of a cache, mapped into memory. Each use of a training image draws one of its views."""
 
     def __init__(self, folder: Path, part: str, info: CacheInfo) -> None:
         def mapped(name: str) -> NDArray[Any]:
@@ -276,20 +271,20 @@ class _KeptFeatures(Dataset[Any]):
 
 
 class CachedFeatures(LightningDataModule):
-    """Batches of `Features` with labels or masks from a cache, in the order in which the data themselves would come.
+    """Batches of `Features` with labels or masks from a cache, in the order of the data themselves.
 
     Args:
-        folder: that `cache_features` has filled.
+        folder: folder of `cache_features`.
         batch_size: images per batch.
 
     Raises:
-        DataError: if the folder holds no whole cache.
+        DataError: if the folder holds no complete cache.
     """
 
     def __init__(self, folder: Path, batch_size: int = 128) -> None:
         super().__init__()
         if not is_complete(folder):
-            raise DataError(f"{folder} holds no features, or not all of them: call cache_features")
+            raise DataError(f"{folder} holds no complete cache of features: call cache_features")
         self.folder, self.batch_size = folder, batch_size
         self.info = read_info(folder)
 
@@ -306,7 +301,7 @@ class CachedFeatures(LightningDataModule):
         return self._loader("test")
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch; Lightning's own way looks into every object and takes as long as a small layer."""
+        """Move a batch; Lightning's own method inspects every object and is as slow as a small layer."""
         tensors, scales, targets = batch
         moved = ([t.to(device, non_blocking=True) for t in part] for part in (tensors, scales))
         return *moved, targets.to(device, non_blocking=True)
@@ -324,11 +319,6 @@ class CachedFeatures(LightningDataModule):
             batch_size=self.batch_size,
             shuffle=shuffle,
             drop_last=shuffle and leaves_one(features, self.batch_size, self.trainer),
-            collate_fn=_whole,
+            collate_fn=passed_on,
             pin_memory=torch.cuda.is_available(),
         )
-
-
-def _whole(batch: Any) -> Any:
-    """Pass on what `__getitems__` has already made a batch."""
-    return batch

@@ -1,4 +1,4 @@
-"""Which files of a folder are images: at any depth, by their suffix, and what is passed over is told."""
+"""Search for image files in folders, by suffix and at any depth; warnings list ignored files."""
 
 from __future__ import annotations
 
@@ -12,25 +12,33 @@ from lightning.pytorch.utilities import rank_zero_warn
 from splitlearn.data.errors import DataError
 from splitlearn.shortage import of_machine
 
-__all__ = ["SUFFIXES", "find_images", "first_image", "folders_in", "is_junk", "scan", "told_suffixes", "walk"]
+__all__ = [
+    *("SUFFIXES", "absolute_path", "find_images", "first_image", "folders_in"),
+    *("is_junk", "listed_suffixes", "scan", "walk"),
+]
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"),
     *(".gif", ".tif", ".tiff", ".avif", ".jp2", ".j2k"),
 }
-JUNK = {  # what operating systems and archives leave beside files
+JUNK = {  # files of operating systems and archives
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
     *("__macosx", "@eadir", "__pycache__", "lost+found", "$recycle.bin", "system volume information"),
 }
 
 
-def told_suffixes() -> str:
-    """Return the suffixes of images as a message lists them."""
+def absolute_path(path: str | Path) -> Path:
+    """Return an absolute path, with `~` expanded."""
+    return Path(path).expanduser().absolute()
+
+
+def listed_suffixes() -> str:
+    """Return the suffixes of images as a list for messages."""
     return ", ".join(sorted(SUFFIXES))
 
 
 def is_junk(name: str) -> bool:
-    """Return whether a file or folder is hidden or left behind by an operating system: never data, and never told."""
+    """Return whether a file or folder is hidden or created by an operating system, and ignored without a warning."""
     return name.startswith(".") or name.lower() in JUNK
 
 
@@ -40,7 +48,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def walk(folder: Path) -> list[Path]:
-    """Return all files of a folder and of all folders in it, sorted, without junk. Links to folders are followed once.
+    """Return all files of a folder and its sub-folders, sorted, without junk. Links to folders are followed once.
 
     Raises:
         DataError: a folder cannot be read.
@@ -49,7 +57,7 @@ def walk(folder: Path) -> list[Path]:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return the images of a folder and of all folders in it, sorted; a warning tells of files that are passed over.
+    """Return the images of a folder and its sub-folders, sorted; a warning lists ignored files.
 
     Args:
         folder: searched to any depth.
@@ -58,12 +66,12 @@ def find_images(folder: Path) -> list[Path]:
         DataError: a folder cannot be read.
     """
     files = walk(folder)
-    _tell_passed_over(folder, (file for file in files if not _is_image(file)))
+    _warn_of_ignored(folder, (file for file in files if not _is_image(file)))
     return [file for file in files if _is_image(file)]
 
 
 def first_image(place: Path) -> Path | None:
-    """Return an image that is, or lies at any depth in, a file or a folder; None if there is none.
+    """Return an image file, or the first image at any depth of a folder; None if there is none.
 
     Raises:
         DataError: a folder cannot be read.
@@ -73,10 +81,10 @@ def first_image(place: Path) -> Path | None:
 
 
 def scan(folder: Path) -> dict[str, list[Path]]:
-    """Return the image files of each class folder, at any depth of it, both sorted by name.
+    """Return the image files of each class folder, at any depth, both sorted by name.
 
     Args:
-        folder: holds `<class>/…/<image>`; files that are passed over are told in a warning.
+        folder: folder with `<class>/…/<image>`; a warning lists ignored files.
 
     Raises:
         DataError: there is no class folder, or one without images.
@@ -88,28 +96,22 @@ def scan(folder: Path) -> dict[str, list[Path]]:
     found = {name: [file for file in of_class if _is_image(file)] for name, of_class in files.items()}
     empty = [name for name, images in found.items() if not images]
     if empty:
-        raise DataError(f"{folder / empty[0]} holds no images ({told_suffixes()}); add some or remove the folder")
+        raise DataError(f"{folder / empty[0]} holds no images ({listed_suffixes()}); add some or remove the folder")
     loose = [entry for entry in folder.iterdir() if not is_junk(entry.name) and entry.is_file()]
     others = [file for of_class in files.values() for file in of_class if not _is_image(file)]
-    _tell_passed_over(folder, [*loose, *others], f"images lie in {folder.name}/<class>/ and end in {told_suffixes()}")
+    _warn_of_ignored(folder, [*loose, *others], f"images lie in {folder.name}/<class>/ and end in {listed_suffixes()}")
     return found
 
 
-def _tell_passed_over(folder: Path, files: Iterable[Path], remedy: str = "") -> None:
-    """Warn of the files that are not read, with their number for each suffix, if there are any.
-
-    Args:
-        folder: that they lie in.
-        files: that are passed over.
-        remedy: what would be read.
-    """
+def _warn_of_ignored(folder: Path, files: Iterable[Path], remedy: str = "") -> None:
+    """Warn of ignored files, if any, with their number for each suffix and the place of files that are read."""
     counts = Counter(file.suffix.lower() or file.name for file in files)
     if counts:
         listed = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(8))
         more = ", …" if len(counts) > 8 else ""
         rank_zero_warn(
-            f"{folder}: {counts.total()} file(s) are passed over ({listed}{more}): "
-            f"{remedy or f'images end in {told_suffixes()}'}"
+            f"{folder}: {counts.total()} file(s) are ignored ({listed}{more}): "
+            f"{remedy or f'images end in {listed_suffixes()}'}"
         )
 
 
@@ -119,7 +121,7 @@ def _is_image(file: Path) -> bool:
 
 def _files(folder: Path, seen: set[str]) -> Iterator[Path]:
     place = os.path.realpath(folder)
-    if place in seen:  # a link that leads back
+    if place in seen:  # a cyclic link
         return
     seen.add(place)
     try:

@@ -1,4 +1,4 @@
-"""Images in folders named after their classes."""
+"""Data module of images in folders named after their classes."""
 
 import os
 from pathlib import Path
@@ -9,13 +9,13 @@ from torch.utils.data import Dataset
 
 from splitlearn.data.base import Batch, ImageDataModule
 from splitlearn.data.errors import DataError
-from splitlearn.data.finding import first_image, folders_in, is_junk, scan
+from splitlearn.data.finding import absolute_path, first_image, folders_in, is_junk, scan
 from splitlearn.data.images import CentreCrop, FileImages, ImageSet, View
 
 __all__ = ["ImageFolder"]
 
 
-NAMES = {  # of the folder of each part, in any case
+NAMES = {  # folder names of each part, case-insensitive
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
@@ -25,24 +25,24 @@ NAMES = {  # of the folder of each part, in any case
 class ImageFolder(ImageDataModule):
     """A folder with train/, val/ and test/, or some of them, each with `<class>/<image>`.
 
-    val/ may be called valid/, validation/ or dev/ as well. Images may lie in folders inside their class's. Hidden files
-    and what operating systems leave behind are passed over, all else that is not read is told in a warning.
+    val/ may also be named valid/, validation/ or dev/. Images may be in sub-folders of their class. Hidden files and
+    files of operating systems are ignored; a warning lists other files that are not read.
 
     - Test images are those of test/, or of val/ if there is no test/.
-    - Validation images are those of val/ if there is a test/ as well; otherwise val_size images held out of train/.
-      So the choice of a model never rests on the images it is tested on.
+    - Validation images are those of val/ if there is also a test/; otherwise val_size images held out from train/.
+      Models are therefore never selected on test images.
 
     Args:
         root: the folder.
-        image_size: height and width of the images; larger ones are resized and cropped at the centre.
-        resize: length in pixels to which the shorter side is brought before the crop; None means image_size.
-        in_memory: decode every image once, before the first epoch, and keep it as uint8. For small images: 50,000 of
-            32 × 32 take 150 MB, and an epoch then costs next to nothing.
+        image_size: height and width of the images, after resizing and a crop at the centre.
+        resize: length of the shorter side before the crop, in pixels; None means image_size.
+        in_memory: decode every image once, before the first epoch, and keep it as uint8, for fast epochs of small
+            images: 50,000 images of 32 × 32 need 150 MB.
         batch_size: images per batch.
         num_workers: processes that prepare batches; none is needed in memory.
         val_size: training images held out for validation.
         seed: seed of that draw.
-        train_transform: augmentation of training batches, `CropFlip()` say; see `ImageDataModule`.
+        train_transform: augmentation of training batches, such as `CropFlip()`; see `ImageDataModule`.
     """
 
     remedy = "set root to a folder that holds train/<class>/, val/<class>/ or test/<class>/"
@@ -65,7 +65,7 @@ class ImageFolder(ImageDataModule):
         self.image_size = image_size
         self.resize = resize
         self.in_memory = in_memory
-        self._told = False
+        self._has_warned = False
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -79,21 +79,21 @@ class ImageFolder(ImageDataModule):
         for folder, other in zip(folders[1:], others, strict=True):
             if difference := sorted(first ^ other):
                 raise DataError(
-                    f"{folders[0].name}/ and {folder.name}/ in {self._root()} must have the same class folders; "
+                    f"{folders[0].name}/ and {folder.name}/ in {folder.parent} must have the same class folders; "
                     f"only one of them has {', '.join(difference[:3])}"
                 )
         return tuple(sorted(first))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Three colours, image_size high and wide."""
+        """Three colours, and image_size as height and width."""
         return (3, self.image_size, self.image_size)
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return the training and the validation images.
 
         Raises:
-            DataError: the folder, or train/ in it, is missing or has no images, or two parts or classes are one folder.
+            DataError: train/ is missing or has no images, or two parts or classes are links to one folder.
         """
         if {"val", "test"} <= set(self._parts()):
             return self._read("train", self.train_view()), self._read("val", self.eval_view())
@@ -106,35 +106,36 @@ class ImageFolder(ImageDataModule):
         """Return the test images.
 
         Raises:
-            DataError: the folder, or both test/ and val/ in it, are missing or have no images, or two parts or classes
-                are one folder.
+            DataError: test/ and val/ are missing or have no images, or two parts or classes are links to one folder.
         """
         return self._read("test" if "test" in self._parts() else "val", self.eval_view())
 
     def train_view(self) -> View:
-        """Return what brings a decoded image to the common size in training: the same as in evaluation."""
+        """Return the view of a decoded image in training, equal to that of evaluation."""
         return self.eval_view()
 
     def eval_view(self) -> View:
-        """Return what brings a decoded image to the common size in evaluation: resize, then crop at the centre."""
+        """Return the view of a decoded image in evaluation: resize, then crop at the centre."""
         return self._eval_view
 
     def _read(self, part: str, view: View) -> ImageSet:
         names, parts = self.class_names, self._parts()
+        root = absolute_path(self.root)
         if part not in parts:
-            raise DataError(f"there is no {part}/ in {self._root()}: {self.remedy}")
-        self._check_apart()
-        if not self._told:
-            _tell_order(self._root(), names)
-        self._tell_others()
+            raise DataError(f"there is no {part}/ in {root}: {self.remedy}")
+        _check_apart(parts)
+        if not self._has_warned:
+            self._has_warned = True
+            _warn_of_order(root, names)
+            _warn_of_images_beside(root, {*parts.values()})
         found = scan(parts[part])
         labelled = [(file, label) for label, name in enumerate(names) for file in found[name]]
         images = FileImages([file for file, _ in labelled], [label for _, label in labelled], view)
         return images.in_memory() if self.in_memory else images
 
     def _parts(self) -> dict[str, Path]:
-        """Return the folders that are there, in the order train, val, test."""
-        root = self._root()
+        """Return the existing folders, in the order train, val, test."""
+        root = absolute_path(self.root)
         folders = folders_in(root) if root.is_dir() else []
         parts = {}
         for part, names in NAMES.items():
@@ -147,35 +148,30 @@ class ImageFolder(ImageDataModule):
             raise DataError(f"there are no images in {root}: {self.remedy}")
         return parts
 
-    def _check_apart(self) -> None:
-        """Refuse parts or classes that are links to one folder: the same images would be trained on and tested."""
-        seen: dict[str, Path] = {}
-        for part in self._parts().values():
-            for folder in (part, *folders_in(part)):
-                other = seen.setdefault(os.path.realpath(folder), folder)
-                if other != folder:
-                    raise DataError(f"{other} and {folder} are one folder, by a link: remove one of them")
 
-    def _tell_others(self) -> None:
-        """Warn of the first image beside the folders that are read, once."""
-        if self._told:
-            return
-        self._told = True
-        read = {*self._parts().values()}
-        beside = [entry for entry in self._root().iterdir() if entry not in read and not is_junk(entry.name)]
-        if found := next((image for image in map(first_image, sorted(beside)) if image is not None), None):
-            rank_zero_warn(
-                f"{found} is passed over, maybe others too: images lie in train/<class>/, val/<class>/ or test/<class>/"
-            )
-
-    def _root(self) -> Path:
-        return Path(self.root).expanduser().absolute()
+def _check_apart(parts: dict[str, Path]) -> None:
+    """Refuse parts or classes that are links to one folder, since training images would also be tested."""
+    seen: dict[str, Path] = {}
+    for part in parts.values():
+        for folder in (part, *folders_in(part)):
+            other = seen.setdefault(os.path.realpath(folder), folder)
+            if other != folder:
+                raise DataError(f"{other} and {folder} are one folder, by a link: remove one of them")
 
 
-def _tell_order(root: Path, names: tuple[str, ...]) -> None:
-    """Warn of numbers that are sorted as text: a network may have been trained with classes in the order of numbers."""
+def _warn_of_images_beside(root: Path, parts: set[Path]) -> None:
+    """Warn of the first image beside the folders that are read."""
+    beside = [entry for entry in root.iterdir() if entry not in parts and not is_junk(entry.name)]
+    if found := next((image for image in map(first_image, sorted(beside)) if image is not None), None):
+        rank_zero_warn(
+            f"{found} is ignored, perhaps with others: images lie in train/<class>/, val/<class>/ or test/<class>/"
+        )
+
+
+def _warn_of_order(root: Path, names: tuple[str, ...]) -> None:
+    """Warn of numbers sorted as text, since a network may have been trained with classes in numerical order."""
     if all(map(str.isdecimal, names)) and list(names) != sorted(names, key=int):
         rank_zero_warn(
-            f"{root}: classes have the order of text, {', '.join(names[:4])}, …, as torchvision gives them, not "
-            "that of their numbers: if a network was trained with the latter, give all names as many digits, 01 say"
+            f"{root}: classes are sorted as text, {', '.join(names[:4])}, …, as in torchvision, not as numbers: for a "
+            "network trained with numerical order, give all names equally many digits, such as 01"
         )

@@ -1,4 +1,4 @@
-"""Images that are held out from training, where a test would take the test images."""
+"""Data module that tests validation images instead of test images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from splitlearn.data.images import DataError
 
 
 class HeldOutImages(LightningDataModule):
-    """Validation images of other data in the place of test images: what a test measures is then measured on them.
+    """Validation images of a data module as test images, so that a test measures them.
 
     Args:
         data: any data module.
@@ -24,17 +24,17 @@ class HeldOutImages(LightningDataModule):
         super().__init__()
         if type(data).val_dataloader is LightningDataModule.val_dataloader:
             raise DataError(
-                f"{type(data).__name__} holds out no images for validation, and choosing by test images would make "
-                "their scores too good: give it a val_dataloader"
+                f"{type(data).__name__} has no validation images, and selection by test images would bias their "
+                "scores: give it a val_dataloader"
             )
         self.data = data
 
     def prepare_data(self) -> None:
-        """Fetch what a training fetches."""
+        """Prepare the data as for training."""
         self.data.prepare_data()
 
     def setup(self, stage: str) -> None:
-        """Read what a validation reads; test images are not looked at."""
+        """Read the images of a validation; test images are not read."""
         self.data.trainer = self.trainer
         self.data.setup("validate")
 

@@ -1,4 +1,4 @@
-"""ImageNet, and any list of labelled images to evaluate ImageNet models on."""
+"""Data modules of ImageNet, and of images listed in a CSV file with their classes."""
 
 import csv
 import io
@@ -11,8 +11,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from splitlearn.data.base import Batch, ImageDataModule, split_indices
-from splitlearn.data.class_lists import tell_unused
+from splitlearn.data.class_lists import warn_of_unused
 from splitlearn.data.errors import DataError
+from splitlearn.data.finding import absolute_path
 from splitlearn.data.folder import ImageFolder
 from splitlearn.data.images import CentreCrop, FileImages, View
 from splitlearn.data.text import read_text
@@ -27,14 +28,14 @@ Row = tuple[Path, int, str]
 class ImageNet(ImageFolder):
     """ImageNet (ILSVRC 2012) as train/<wnid>/ and val/<wnid>/: the layout of torchvision, whole or with fewer classes.
 
-    Its 50,000 validation images are the test set here, since the labels of the official test images are not public;
-    validation images are held out of train/. Classes are ordered by wnid, as pretrained models expect. Training crops
-    are random in place and size and half of them mirrored; evaluation crops the centre.
+    The 50,000 validation images of ImageNet are the test set here, since the labels of its test images are not public;
+    validation images are held out from train/. Classes are ordered by wnid, as in pretrained models. Training crops
+    have random positions and sizes, and half of them are mirrored; evaluation crops the centre.
 
     Args:
-        root: the folder that holds train/ and val/.
+        root: folder that contains train/ and val/.
         image_size: height and width of the crop.
-        resize: length of the shorter side before the crop at evaluation; None means image_size.
+        resize: length of the shorter side before the crop of evaluation; None means image_size.
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
@@ -64,7 +65,7 @@ class ImageNet(ImageFolder):
 
     @property
     def augments(self) -> bool:
-        """True: every training image is cropped anew each time."""
+        """True, since training crops are random."""
         return True
 
     def train_view(self) -> View:
@@ -74,21 +75,21 @@ class ImageNet(ImageFolder):
 
 
 class LabelledImages(ImageDataModule):
-    """Images listed in a CSV file with their class indices: test images, but for those that are drawn for training.
+    """Images listed in a CSV file with their class indices, for tests and, by random draw, for training.
 
-    Images to train on are cropped as for evaluation.
+    Training images are cropped as in evaluation.
 
     Args:
-        root: the folder that the file names are relative to.
+        root: folder that the file names are relative to.
         labels: the CSV file, relative to root. Its columns are `file`, `class_index` and, optionally, `name`, in any
-            order, parted by commas, semicolons or tabs; others are passed over.
+            order, separated by commas, semicolons or tabs; other columns are ignored.
         image_size: height and width of the crop at the centre.
-        resize: length in pixels of the shorter side before the crop; None means image_size.
-        num_classes: how many classes the model tells apart, listed here or not.
+        resize: length of the shorter side before the crop, in pixels; None means image_size.
+        num_classes: number of classes of the model; the list may contain fewer.
         batch_size: images per batch.
         num_workers: processes that decode.
-        train_size: images drawn to train on; 0 leaves all of them for testing.
-        val_size: images drawn for validation, besides, if some are to train on.
+        train_size: number of training images to draw; 0 uses all images for testing.
+        val_size: number of validation images to draw, if there are training images.
         seed: seed of that draw.
         train_transform: augmentation of training batches; see `ImageDataModule`.
     """
@@ -121,7 +122,7 @@ class LabelledImages(ImageDataModule):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names from the CSV file; a class that it does not name is called by its index.
+        """Names from the CSV file, or indices of classes without a name.
 
         Raises:
             DataError: the file is missing or malformed.
@@ -131,40 +132,40 @@ class LabelledImages(ImageDataModule):
 
     @property
     def num_classes(self) -> int:
-        """How many classes the model tells apart."""
+        """Number of classes of the model."""
         return self._num_classes
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Three colours, image_size high and wide."""
+        """Three colours, and image_size as height and width."""
         return (3, self.image_size, self.image_size)
 
     def eval_view(self) -> View:
-        """Return resize, then crop at the centre."""
+        """Return the view of evaluation: resize, then crop at the centre."""
         return self._eval_view
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return the images drawn for training and for validation.
 
         Raises:
-            DataError: none are to be drawn, or more than there are, or as for `load_test`.
+            DataError: the draw is for no images, or for too many; or for the reasons of `load_test`.
         """
         if not self.train_size:
-            raise DataError(f"{self._file()} lists test images only: set train_size and val_size to train on some")
+            raise DataError(f"{self._file()} has only test images: set train_size and val_size to train on some")
         train, val, test = self._drawn()
-        tell_unused((index for _, index, _ in (*train, *val, *test)), self._num_classes, self._file())
+        warn_of_unused((index for _, index, _ in (*train, *val, *test)), self._num_classes, self._file())
         return self._images(train), self._images(val)
 
     def load_test(self) -> Dataset[Batch]:
-        """Return the images of the list that are not drawn for training or validation, in its order.
+        """Return the images that are not drawn for training or validation, in the order of the list.
 
         Raises:
-            DataError: the list is missing or malformed, or an image that it names is missing or named twice.
+            DataError: the list is missing or malformed, or one of its images is missing or listed twice.
         """
         return self._images(self._drawn()[2])
 
     def _drawn(self) -> tuple[list[Row], list[Row], list[Row]]:
-        """Return the rows to train on, to validate with and to test."""
+        """Return the rows of training, validation and test images."""
         rows = self._rows()
         _check_listed_once(self._file(), [image for image, _, _ in rows])
         if not self.train_size:
@@ -190,23 +191,23 @@ class LabelledImages(ImageDataModule):
             raise DataError(
                 f"there is no {file}: set root to the folder of a CSV file with the columns file, class_index"
             )
-        folder = Path(self.root).expanduser().absolute()
-        rows = [(folder / name, index, told) for name, index, told in _read_rows(file)]
+        folder = absolute_path(self.root)
+        rows = [(folder / path, index, name) for path, index, name in _read_rows(file)]
         outside = [index for _, index, _ in rows if not 0 <= index < self._num_classes]
         if not rows or outside:
             raise DataError(f"{file} must list images of classes 0 to {self._num_classes - 1}, found {outside[:3]}")
         names: dict[int, str] = {}
         for _, index, name in rows:
             if name and names.setdefault(index, name) != name:
-                raise DataError(f"{file} calls class {index} {names[index]!r} and {name!r}: correct one")
+                raise DataError(f"{file} names class {index} {names[index]!r} and {name!r}: correct one")
         return rows
 
     def _file(self) -> Path:
-        return Path(self.root).expanduser().absolute() / self.labels
+        return absolute_path(self.root) / self.labels
 
 
 def _check_listed_once(file: Path, images: list[Path]) -> None:
-    """Refuse a list that names an image twice: it could be drawn for training, and tested as well."""
+    """Refuse a list with an image twice, since it could be drawn both for training and for testing."""
     resolved = cache(os.path.realpath)
     seen: set[str] = set()
     for image in images:
@@ -228,12 +229,8 @@ def _read_rows(file: Path) -> list[tuple[str, int, str]]:
             index = float(line["class_index"])
             if not index.is_integer():
                 raise ValueError(f"line {lines.line_num} has the class {line['class_index']}")
-            rows.append((_path(line["file"]), int(index), (line.get("name") or "").strip()))
+            path = line["file"].strip().replace("\\", "/")  # the list may have been written on Windows
+            rows.append((path, int(index), (line.get("name") or "").strip()))
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, csv.Error) as error:
         raise DataError(f"{file} needs the columns file and class_index, an integer ({error!r})") from error
     return rows
-
-
-def _path(name: str) -> str:
-    """Return a path as it is written here, whatever system has written it."""
-    return name.strip().replace("\\", "/")

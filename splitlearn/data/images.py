@@ -1,4 +1,4 @@
-"""Sets of labelled images, in memory or in files, that hand out whole batches of uint8."""
+"""Sets of labelled images, in memory or in files, as batches of uint8."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from splitlearn.data.checks import check_sizes, pixels_of, stacked, tried
 from splitlearn.data.decoding import decode_rgb
 from splitlearn.data.errors import DataError
-from splitlearn.data.finding import find_images, told_suffixes
+from splitlearn.data.finding import find_images, listed_suffixes
 
 __all__ = ["CentreCrop", "DataError", "FileImages", "ImageSet", "TensorImages", "read_photos"]
 
@@ -43,12 +43,12 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
 
 
 class TensorImages(ImageSet):
-    """Images held in memory: a batch is one indexing.
+    """Images held in memory.
 
     Args:
         images: uint8, `(N, 3, H, W)`.
         labels: int64, `(N,)`.
-        files: that the images are from, if there are such.
+        files: files of the images, if any.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, files: Sequence[Path] | None = None) -> None:
@@ -63,12 +63,12 @@ class TensorImages(ImageSet):
 
 
 class FileImages(ImageSet):
-    """Images decoded whenever they are asked for.
+    """Images decoded at each use.
 
     Args:
         files: paths of the images.
-        labels: class index of each.
-        view: brings a decoded RGB image to the common size; a random one gives another view each time.
+        labels: class index of each image.
+        view: brings a decoded RGB image to the common size; may be random.
     """
 
     def __init__(self, files: Sequence[Path], labels: Sequence[int], view: View) -> None:
@@ -80,13 +80,13 @@ class FileImages(ImageSet):
         """Return a batch: uint8 images `(B, 3, H, W)` and int64 labels `(B,)`.
 
         Raises:
-            DataError: a file is no image or is damaged, or the view makes no images of one size.
+            DataError: a file is no image or is damaged, or the view returns images of several sizes.
         """
         images = stacked([self._decode(self.files[index]) for index in indices], self.view)
         return images, self.labels[torch.as_tensor(indices)]
 
     def in_memory(self) -> TensorImages:
-        """Decode every image once and keep the results; a random view is then drawn for good.
+        """Decode every image once and keep the results; a random view is drawn once.
 
         Raises:
             DataError: a file is no image or is damaged.
@@ -106,12 +106,12 @@ class FileImages(ImageSet):
 
 
 def read_photos(folder: Path, view: View, count: int) -> Tensor:
-    """Return images of a folder and all folders in it, without labels; if there are more, spread evenly over them.
+    """Return images of a folder and its sub-folders without labels, evenly spaced in the sorted list.
 
     Args:
-        folder: searched to any depth; hidden files and folders are passed over, all that are no images with a warning.
-        view: brings them to one size.
-        count: how many at most.
+        folder: searched to any depth; hidden files are ignored, and other files that are no images with a warning.
+        view: brings images to one size.
+        count: largest number of images.
 
     Returns:
         float32 `(B, 3, H, W)` in [0, 1].
@@ -120,10 +120,10 @@ def read_photos(folder: Path, view: View, count: int) -> Tensor:
         DataError: there is no such folder or no image in it, or one is damaged.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}: name one that holds images")
+        raise DataError(f"there is no folder {folder}: name one that contains images")
     found = find_images(folder)
     if not found:
-        raise DataError(f"{folder} holds no images ({told_suffixes()}): name a folder that does")
+        raise DataError(f"{folder} holds no images ({listed_suffixes()}): name a folder that does")
     count = min(count, len(found))
     chosen = [found[number * len(found) // count] for number in range(count)]
     return FileImages(chosen, [0] * count, view).in_memory().images / 255
@@ -146,7 +146,7 @@ class CentreCrop:
         self._steps = v2.Compose([v2.Resize(shorter_side), v2.CenterCrop(size)])
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Return the cropped image; one that already has the size passes untouched."""
+        """Return the cropped image; an image that already has the size is not changed."""
         if image.size == (self.size, self.size) and self.size == self.shorter_side:
             return image
         cropped: Image.Image = self._steps(image)

@@ -1,4 +1,4 @@
-"""The two layouts of data sets with boxes: which files hold what, whatever is made of their images."""
+"""Layouts of data sets with boxes: files and classes of COCO and YOLO, for any data module."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from splitlearn.data.annotations import read_categories, read_coco, read_yolo
-from splitlearn.data.class_lists import check_declared, tell_unused
+from splitlearn.data.class_lists import check_declared, warn_of_unused
+from splitlearn.data.finding import absolute_path
 from splitlearn.data.letterbox import Labelled
 from splitlearn.outputs import check_num_classes
 
@@ -14,15 +15,7 @@ __all__ = ["CocoLayout", "YoloLayout"]
 
 
 class CocoLayout:
-    """Folders of images, each with an instances json; a data module inherits it beside its base.
-
-    Attributes:
-        root: the folder that the names below are relative to.
-        train_images: folder of the training images.
-        train_annotations: their json.
-        test_images: folder of the test images.
-        test_annotations: their json.
-    """
+    """Folders of images, each with an instances json; a mix-in of data modules, whose attributes it reads."""
 
     root: str | Path
     train_images: str
@@ -41,32 +34,25 @@ class CocoLayout:
 
     def _labelled_train(self, masks: bool = False) -> list[Labelled]:
         labelled = self._labelled(self.train_annotations, self.train_images, masks)
-        _tell_unused(labelled, len(self._categories), _absolute(self.root) / self.train_annotations)
+        _warn_of_unused(labelled, len(self._categories), absolute_path(self.root) / self.train_annotations)
         return labelled
 
     def _labelled_test(self, masks: bool = False) -> list[Labelled]:
         return self._labelled(self.test_annotations, self.test_images, masks)
 
     def _labelled(self, annotations: str, images: str, masks: bool) -> list[Labelled]:
-        root = _absolute(self.root)
+        root = absolute_path(self.root)
         return read_coco(root / annotations, root / images, self._categories, masks)
 
     @cached_property
     def _categories(self) -> dict[int, str]:
-        root = _absolute(self.root)
+        root = absolute_path(self.root)
         test, train = root / self.test_annotations, root / self.train_annotations
         return read_categories(train if train.is_file() and not test.is_file() else test)
 
 
 class YoloLayout:
-    """Folders of images in images/…, each with text files in labels/…; a data module inherits it beside its base.
-
-    Attributes:
-        root: the folder that holds images/ and labels/.
-        train_images: folder of the training images, in root.
-        test_images: folder of the test images, in root.
-        names: a name for each class; None calls each by its index.
-    """
+    """Images in images/…, with text files in labels/…; a mix-in of data modules, whose attributes it reads."""
 
     root: str | Path
     train_images: str
@@ -88,21 +74,17 @@ class YoloLayout:
 
     def _labelled_train(self) -> list[Labelled]:
         labelled = self._labelled(self.train_images)
-        _tell_unused(labelled, self._num_classes, _absolute(self.root) / self.train_images)
+        _warn_of_unused(labelled, self._num_classes, absolute_path(self.root) / self.train_images)
         return labelled
 
     def _labelled_test(self) -> list[Labelled]:
         return self._labelled(self.test_images)
 
     def _labelled(self, images: str) -> list[Labelled]:
-        root = _absolute(self.root)
+        root = absolute_path(self.root)
         check_declared(root, self._num_classes, self.names)
         return read_yolo(root / images, self._num_classes)
 
 
-def _tell_unused(labelled: list[Labelled], num_classes: int, place: Path) -> None:
-    tell_unused((label for each in labelled for label in each.objects.labels.tolist()), num_classes, place)
-
-
-def _absolute(root: str | Path) -> Path:
-    return Path(root).expanduser().absolute()
+def _warn_of_unused(labelled: list[Labelled], num_classes: int, place: Path) -> None:
+    warn_of_unused((label for each in labelled for label in each.objects.labels.tolist()), num_classes, place)

@@ -1,4 +1,4 @@
-"""Images with boxes, brought to one size without changing their shape."""
+"""Images with boxes, resized to one size with their aspect ratio kept (letterbox)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,13 +22,13 @@ GREY = 114
 
 @dataclass(frozen=True)
 class Labelled:
-    """An image file and what is on it.
+    """An image file and its objects.
 
     Attributes:
         file: the image.
-        objects: their boxes, as shares of the image's width and height instead of pixels.
-        masks: of each object, in COCO's notation; empty if they were not asked for.
-        size: width and height of the image that the objects were drawn on; None if they are not known.
+        objects: boxes as shares of the image's width and height instead of pixels.
+        masks: mask of each object in COCO's notation; empty unless requested.
+        size: width and height of the annotated image; None if unknown.
     """
 
     file: Path
@@ -37,24 +37,24 @@ class Labelled:
     size: tuple[int, int] | None = None
 
     def check_size(self, width: int, height: int) -> None:
-        """Refuse an image of another size than the objects were drawn on: their boxes would lie elsewhere.
+        """Compare the size of an image with that of the annotated image.
 
         Raises:
-            DataError: then.
+            DataError: if they differ, since boxes would be misplaced.
         """
         if self.size is not None and self.size != (width, height):
             raise DataError(
-                f"{self.file} has {width}×{height} pixels and its annotations are of {self.size[0]}×{self.size[1]}: "
-                "take images and annotations from one data set, neither scaled nor turned"
+                f"{self.file} has {width}×{height} pixels, but its annotations are for {self.size[0]}×{self.size[1]}: "
+                "use images and annotations of one data set, neither scaled nor turned"
             )
 
 
 class BoxImages(Dataset[tuple[Tensor, Boxes]]):
-    """Images with boxes, decoded and letterboxed whenever they are asked for.
+    """Images with boxes, decoded and letterboxed at each use.
 
     Args:
         labelled: the images and their objects.
-        size: height and width that they are brought to.
+        size: height and width of the result.
     """
 
     def __init__(self, labelled: Sequence[Labelled], size: tuple[int, int]) -> None:
@@ -77,20 +77,20 @@ class BoxImages(Dataset[tuple[Tensor, Boxes]]):
         """Return a batch: uint8 images `(B, 3, H, W)` and the boxes of each, in pixels. Torch's loader calls this.
 
         Raises:
-            DataError: a file is no image, is damaged, or has another size than its annotations say.
+            DataError: a file is no image, is damaged, or has another size than in its annotations.
         """
         pairs = [self._load(self.labelled[index]) for index in indices]
         return torch.stack([image for image, _ in pairs]), [boxes for _, boxes in pairs]
 
     def _load(self, labelled: Labelled) -> tuple[Tensor, Boxes]:
-        upright = decode_rgb(labelled.file)  # boxes are drawn on the image as it is shown
+        upright = decode_rgb(labelled.file)  # boxes belong to the upright image
         labelled.check_size(*upright.size)
         pixels, xyxy = letterbox(upright, labelled.objects.xyxy, self.size)
         return pixels, replace(labelled.objects, xyxy=xyxy)
 
 
 def letterbox(image: Image.Image, shares: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Scale an image up or down until it just fits, and fill what is left on two sides with grey.
+    """Scale an image to fit the size, and pad it with grey on two sides.
 
     Args:
         image: RGB.
@@ -98,10 +98,10 @@ def letterbox(image: Image.Image, shares: Tensor, size: tuple[int, int]) -> tupl
         size: height and width of the result.
 
     Returns:
-        uint8 `(3, H, W)` with the image in the middle, and the boxes in its pixels, float32 `(N, 4)`.
+        uint8 `(3, H, W)` with the image in the middle, and the boxes in pixels of this result, float32 `(N, 4)`.
 
     Reference:
-        The preprocessing of YOLO, in which grey is 114.
+        The preprocessing of YOLO, with grey 114.
     """
     height, width = size
     scale = min(width / image.width, height / image.height)
@@ -126,6 +126,6 @@ class Letterbox:
     size: tuple[int, int]
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Return the image, scaled and filled up."""
+        """Return the image, scaled and padded."""
         shown: Image.Image = to_pil_image(letterbox(image, torch.empty(0, 4), self.size)[0])
         return shown

@@ -1,4 +1,4 @@
-"""Images with a class for every pixel: reading masks, and bringing image and mask to one size together."""
+"""Masks with a class for every pixel: decoding, and joint views of image and mask."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ __all__ = ["Fitted", "IdTable", "Masked", "MaskedImages", "MaskedView", "crop_an
 
 MaskedView: TypeAlias = Callable[[Image.Image, Mask], tuple[Image.Image, Tensor]]
 
-GREY = 128  # about the mean of photographs, so nearly 0 after any usual normalization
-IDS = 1 << 16  # a PNG file holds no more in one channel
+GREY = 128  # near the mean of photographs, so nearly 0 after usual normalization
+IDS = 1 << 16  # number of values in one channel of a PNG file
 UNKNOWN = -1
-LOOKED_AT = 100  # masks, before training
+LOOKED_AT = 100  # number of masks that are checked before training
 UPRIGHT = 1
-SPREAD = {"L;2": 85, "L;4": 17}  # what Pillow multiplies grey of two and four bits by
+SPREAD = {"L;2": 85, "L;4": 17}  # Pillow's factors for grey of two and four bits
 
 
 @dataclass(frozen=True)
 class Masked:
-    """An image file and the file that holds the class of each of its pixels."""
+    """An image file and its mask file."""
 
     image: Path
     mask: Path
 
 
 class IdTable:
-    """What ids in mask files stand for.
+    """Table of the classes of ids in mask files.
 
     Args:
-        classes: of each class by its name, its id in the files, or several; the order of the names numbers the classes.
-        others: class of all other ids: that of the background, or 255, which leaves their pixels out; None refuses
-            masks that have any.
-        ignored: ids whose pixels are left out.
+        classes: id or ids of each class by its name; the order of the names numbers the classes.
+        others: class of all other ids, such as the background, or 255 to ignore their pixels; None refuses masks with
+            other ids.
+        ignored: ids of pixels to ignore.
 
     Raises:
         ValueError: if an id is out of range or named twice, or there are too few or too many classes.
@@ -60,10 +60,10 @@ class IdTable:
         self, classes: Mapping[str, int | Sequence[int]], others: int | None = None, ignored: Sequence[int] = (IGNORED,)
     ) -> None:
         if not 2 <= len(classes) <= IGNORED:
-            raise ValueError(f"masks need 2 to {IGNORED} classes, {len(classes)} are given")
+            raise ValueError(f"masks need 2 to {IGNORED} classes, got {len(classes)}")
         if others not in (None, IGNORED) and not 0 <= others < len(classes):
             raise ValueError(
-                f"others must be a class, 0…{len(classes) - 1}, {IGNORED} to leave them out, or null; got {others}"
+                f"others must be a class, 0…{len(classes) - 1}, {IGNORED} to ignore them, or null; got {others}"
             )
         self.names = tuple(classes)
         self._table = np.full(IDS, UNKNOWN if others is None else others, np.int16)
@@ -72,7 +72,7 @@ class IdTable:
         for label, ids in [*enumerate(ids_of), (IGNORED, list(ignored))]:
             for identity in ids:
                 if not 0 <= identity < IDS or identity in named:
-                    raise ValueError(f"ids of masks must lie in 0…{IDS - 1} and have one class each; see {identity}")
+                    raise ValueError(f"ids of masks must lie in 0…{IDS - 1} and have one class each; got {identity}")
                 named.add(identity)
                 self._table[identity] = label
 
@@ -80,47 +80,47 @@ class IdTable:
         """Return the classes in a mask file, `(H, W)`.
 
         Raises:
-            DataError: the file is damaged, holds colours, or an id that has no class.
+            DataError: the file is damaged, holds colours, or has an id without class.
         """
         ids = read_ids(file)
         labels = self._table[ids]
         unknown = ids[labels == UNKNOWN]
         if unknown.size:
             raise DataError(
-                f"{file} has the id {unknown.max()}, which belongs to no class: name it in classes or ignored, or "
-                "set others to a class for all such ids"
+                f"{file} has the id {unknown.max()}, which has no class: name it in classes or ignored, or set others "
+                "to a class for all such ids"
             )
         return labels.astype(np.uint8)
 
 
 def read_ids(file: Path) -> NDArray[np.uint16]:
-    """Return the ids in a mask file, `(H, W)`: a PNG of grey or of a palette, whose colours mean nothing.
+    """Return the ids in a mask file, `(H, W)`: a PNG with grey or a palette, whose colours are ignored.
 
-    Grey of 1, 2, 4, 8 or 16 bits is taken as it is stored. A mask lies on its image as that is shown.
+    Grey of 1, 2, 4, 8 or 16 bits is read as stored. A mask belongs to the upright image.
 
     Raises:
-        DataError: the file is damaged, no PNG, holds colours or is to be turned.
+        DataError: the file is damaged, no PNG, holds colours or has an EXIF orientation.
     """
     try:
         with opened(file, ("PNG",)) as image:
             raw_mode, mode = stored_as(image), image.mode
             ids, turned = np.array(image), orientation(image) != UPRIGHT
-    except Exception as error:  # as for images
+    except Exception as error:  # of any class, as for images
         if of_machine(error):
             raise
         raise DataError(f"cannot decode {file} as PNG, remove or replace it ({error})") from error
     if mode not in ("1", "L", "P", "I;16"):
-        raise DataError(f"{file} holds colours ({mode}): a mask takes one channel with an id for each pixel")
+        raise DataError(f"{file} holds colours ({mode}): save it with one channel, an id for each pixel")
     if turned:
-        raise DataError(f"{file} has an EXIF orientation, and a mask is read as it is stored: save it without EXIF")
+        raise DataError(f"{file} has an EXIF orientation, but masks are read as stored: save it without EXIF")
     return ids.astype(np.uint16) // SPREAD.get(raw_mode, 1)
 
 
 def one_class_alone(pairs: Sequence[Masked], table: IdTable) -> str:
-    """Return what is wrong with masks that hold one class at most, and ignored pixels; "" if nothing is.
+    """Return a description of masks with ignored pixels and at most one class; "" for other masks.
 
-    Masks of 0 and 255, meant as 0 and 1, are such: whatever is predicted on them would be right. At most 100 masks are
-    looked at, spread evenly, and no more than it takes to find two classes.
+    Masks of 0 and 255 that mean 0 and 1 are an example: every prediction would be right. At most 100 masks, evenly
+    spaced, are checked, until two classes are found.
 
     Raises:
         DataError: as for `IdTable.read`.
@@ -128,7 +128,7 @@ def one_class_alone(pairs: Sequence[Masked], table: IdTable) -> str:
     count, white, found = min(LOOKED_AT, len(pairs)), False, set()
     for number in range(count):
         file = pairs[number * len(pairs) // count].mask
-        white |= bool((read_ids(file) == IGNORED).any())  # other ids are ignored because someone has named them
+        white |= bool((read_ids(file) == IGNORED).any())  # other ids are ignored on purpose
         found |= {*np.unique(table.read(file)).tolist()}
         if len(found - {IGNORED}) > 1:
             return ""
@@ -136,18 +136,18 @@ def one_class_alone(pairs: Sequence[Masked], table: IdTable) -> str:
         return ""
     named = " and ".join(table.names[label] for label in found - {IGNORED}) or "no class"
     return (
-        f"{pairs[0].mask.parent}: masks hold {named} and pixels that are ignored, and none of the other classes: give "
-        "the pixels of each class the id that `classes` names, 0 and 1 say, not 0 and 255"
+        f"{pairs[0].mask.parent}: masks hold only {named} and ignored pixels: give the pixels of each class its id in "
+        "`classes`, such as 0 and 1, not 0 and 255"
     )
 
 
 class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images and masks, decoded whenever they are asked for.
+    """Images and masks, decoded at each use.
 
     Args:
         pairs: the files.
-        table: what ids in the masks stand for.
-        view: brings image and mask to the common size; a random one gives another view each time.
+        table: classes of ids in the masks.
+        view: brings image and mask to the common size; may be random.
     """
 
     def __init__(self, pairs: Sequence[Masked], table: IdTable, view: MaskedView) -> None:
@@ -171,52 +171,52 @@ class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
         """Return a batch: uint8 images `(B, 3, H, W)` and uint8 classes `(B, H, W)`. Torch's loader calls this.
 
         Raises:
-            DataError: a file is damaged, a mask has another size than its image, or an id that has no class.
+            DataError: a file is damaged, or a mask has another size than its image, or an id without class.
         """
         views = [self._load(self.pairs[index]) for index in indices]
         return stacked([image for image, _ in views], self.view), stacked([mask for _, mask in views], self.view)
 
     def _load(self, pair: Masked) -> tuple[Tensor, Tensor]:
-        image = decode_rgb(pair.image)  # masks are drawn on the image as it is shown
+        image = decode_rgb(pair.image)  # masks belong to the upright image
         labels = self.table.read(pair.mask)
         height, width = labels.shape
         if (width, height) != image.size:
             raise DataError(
                 f"{pair.mask} has {width}×{height} pixels and {pair.image} {image.width}×{image.height}: "
-                "a mask is as large as its image"
+                "a mask must be as large as its image"
             )
         return _looked_at(tried(self.view, image, Mask(torch.from_numpy(labels))), self.view, image)
 
 
 def _looked_at(made: Any, view: MaskedView, image: Image.Image) -> tuple[Tensor, Tensor]:
-    """Return image and mask that a view has made, uint8 `(3, H, W)` and `(H, W)`."""
+    """Return image and mask of a view after a check, uint8 `(3, H, W)` and `(H, W)`."""
     if not isinstance(made, tuple | list) or len(made) != 2:
-        raise DataError("a view of images and masks returns something else: have it return the two it was given")
+        raise DataError("a view of images and masks returns something else: let it return image and mask")
     pixels, mask = pixels_of(made[0], view, image), made[1]
     if not isinstance(mask, Tensor) or mask.is_floating_point() or mask.shape != pixels.shape[1:]:
         raise DataError(
-            f"a view makes an image {tuple(pixels.shape[1:])} and no mask of integers of that size: have it change "
+            f"a view returns an image {tuple(pixels.shape[1:])} without a mask of integers of that size: let it change "
             "both, as torchvision's v2 does"
         )
     return pixels, mask.as_subclass(Tensor).to(torch.uint8)
 
 
 def crop_and_flip(height: int, width: int) -> MaskedView:
-    """Return the view of training: a random part of an image, a quarter of it at least, scaled and maybe mirrored."""
+    """Return the view of training: a random crop of at least a quarter of an image, scaled and randomly mirrored."""
     view: MaskedView = v2.Compose([v2.RandomResizedCrop((height, width), scale=(0.25, 1)), v2.RandomHorizontalFlip()])
     return view
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The view of evaluation: scaled to just fit, grey to the right and below, where the mask is 255.
+    """The view of evaluation: scaled to fit, padded on the right and below with grey, and the mask with 255.
 
     Attributes:
-        height: of the result.
-        width: of the result.
+        height: height of the result.
+        width: width of the result.
 
     Reference:
-        Chen et al. 2017: the longer side is brought to 513 pixels, the rest is padded.
+        Chen et al. 2017: the longer side has 513 pixels, the rest is padded.
     """
 
     height: int
@@ -228,7 +228,7 @@ class Fitted:
         scale = min(height / image.height, width / image.width)
         size = [max(1, round(image.height * scale)), max(1, round(image.width * scale))]
         border = [0, 0, width - size[1], height - size[0]]
-        # v2's own nearest neighbour of masks lies up to half a pixel beside the image's grid
+        # v2's own nearest neighbour of masks deviates from the image's grid by up to half a pixel
         labels = functional.resize_image(mask.as_subclass(Tensor)[None], size, InterpolationMode.NEAREST_EXACT)[0]
         if size != [image.height, image.width]:
             image = functional.resize(image, size, InterpolationMode.BILINEAR)
@@ -236,5 +236,5 @@ class Fitted:
         return padded, functional.pad(Mask(labels), border, fill=IGNORED)
 
     def image(self, image: Image.Image) -> Image.Image:
-        """Return an image that has no mask, scaled and padded."""
+        """Return an image without mask, scaled and padded."""
         return self(image, Mask(torch.zeros(image.height, image.width, dtype=torch.uint8)))[0]

@@ -1,4 +1,4 @@
-"""Images of their own sizes with the boxes and masks of their objects."""
+"""Images of different sizes with the boxes and masks of their objects."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = ["Annotation", "IdMask", "ObjectImages", "Polygons", "Shares"]
 
 
 class Annotation(ABC):
-    """What is known of an image's objects before the image is decoded."""
+    """Annotation of an image, read before the image is decoded."""
 
     @abstractmethod
     def objects(self, width: int, height: int) -> Boxes:
-        """Return the objects of an image of this size, in its pixels.
+        """Return the objects of an image of this size, in pixels.
 
         Raises:
             DataError: the annotation does not belong to such an image.
@@ -55,7 +55,7 @@ class Shares(Annotation):
         """Return the boxes in pixels.
 
         Raises:
-            DataError: they were drawn on an image of another size.
+            DataError: they belong to an image of another size.
         """
         self.labelled.check_size(width, height)
         shares = self.labelled.objects
@@ -64,14 +64,14 @@ class Shares(Annotation):
 
 @dataclass(frozen=True)
 class Polygons(Shares):
-    """Boxes, and masks as COCO writes them: polygons, or run-lengths."""
+    """Boxes, and masks in COCO's forms: polygons or run-lengths."""
 
     def objects(self, width: int, height: int) -> Boxes:
         """Return boxes and masks in pixels.
 
         Raises:
-            DataError: boxes and masks were drawn on an image of another size, or run-lengths are malformed.
-            ImportError: faster-coco-eval, which knows COCO's masks, is not installed.
+            DataError: boxes and masks belong to an image of another size, or run-lengths are malformed.
+            ImportError: faster-coco-eval, which reads COCO's masks, is not installed.
         """
         boxes = super().objects(width, height)
         masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
@@ -82,7 +82,7 @@ class Polygons(Shares):
 
 @dataclass(frozen=True)
 class IdMask(Annotation):
-    """A picture in which every pixel has the number of its object, and 0 where there is none; all are of class 0.
+    """A picture with the number of its object in every pixel, and 0 elsewhere; all objects have class 0.
 
     Attributes:
         file: the picture.
@@ -91,7 +91,7 @@ class IdMask(Annotation):
     file: Path
 
     def objects(self, width: int, height: int) -> Boxes:
-        """Return the masks, and the smallest boxes around them.
+        """Return the masks and their bounding boxes.
 
         Raises:
             DataError: the file is damaged, holds colours or has another size.
@@ -100,25 +100,25 @@ class IdMask(Annotation):
         if tuple(ids.shape) != (height, width):
             raise DataError(
                 f"{self.file} has {ids.shape[1]}×{ids.shape[0]} pixels and its image {width}×{height}: "
-                "a mask is as large as its image"
+                "a mask must be as large as its image"
             )
         numbers: Tensor = torch.unique(ids)
         masks = ids == numbers[numbers > 0][:, None, None]
         xyxy = masks_to_boxes(masks).float()
-        xyxy[:, 2:] += 1  # of pixels whose edges, not centres, are counted
+        xyxy[:, 2:] += 1  # boxes refer to edges of pixels, not to centres
         return Boxes(xyxy, torch.zeros(len(masks), dtype=torch.int64), masks=masks)
 
 
 class ObjectImages(Dataset[tuple[Tensor, Boxes]]):
-    """Images with objects, decoded whenever they are asked for, each of its own size.
+    """Images of different sizes with objects, decoded at each use.
 
-    Boxes are clipped to their image; objects of which nothing lies inside are left out.
+    Boxes are clipped to their image, and objects outside of it removed.
 
     Args:
         files: the images.
-        annotations: one for each.
-        transform: of torchvision's v2, given an image and a dict of boxes, labels and masks; None leaves them. What it
-            returns is looked at: floats in [0, 1], PIL images, grey and boxes of another format are converted.
+        annotations: annotation of each image.
+        transform: transform of torchvision's v2, of an image and a dict of boxes, labels and masks; None changes
+            nothing. The result is checked: floats in [0, 1], PIL images, grey and boxes in other formats are converted.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class ObjectImages(Dataset[tuple[Tensor, Boxes]]):
         return [image for image, _ in pairs], [objects for _, objects in pairs]
 
     def shape(self, index: int) -> tuple[int, int]:
-        """Return height and width of an image as it is shown, from the head of its file.
+        """Return height and width of an upright image, from the header of its file.
 
         Raises:
             DataError: the file is no image.
@@ -153,26 +153,26 @@ class ObjectImages(Dataset[tuple[Tensor, Boxes]]):
         return shown_shape(self.files[index])
 
     def _load(self, index: int) -> tuple[Tensor, Boxes]:
-        image = decode_rgb(self.files[index])  # boxes are drawn on the image as it is shown
+        image = decode_rgb(self.files[index])  # boxes belong to the upright image
         pixels, objects = pil_to_tensor(image), self.annotations[index].objects(image.width, image.height)
         objects = _clipped(objects, image.width, image.height)
         if self.transform is None:
             return pixels, objects
         pixels, objects = transformed(self.transform, pixels, objects)
-        return pixels, _clipped(objects, pixels.shape[-1], pixels.shape[-2])  # a crop leaves objects outside
+        return pixels, _clipped(objects, pixels.shape[-1], pixels.shape[-2])  # a crop excludes objects
 
 
 def transformed(transform: nn.Module, pixels: Tensor, objects: Boxes) -> tuple[Tensor, Boxes]:
-    """Return an image and its objects after a transform of torchvision's v2 has acted on both.
+    """Return an image and its objects after a transform of torchvision's v2.
 
     Args:
-        transform: called with an image and a dict of boxes, labels, and where there are any, masks. Labels are `(N,)`,
-            or `(N, 2)` where crowds are marked: one tensor, so that what removes objects takes both along.
+        transform: called with an image and a dict of boxes, labels and masks, if any. Labels are `(N,)`, or `(N, 2)`
+            with marks of crowds, in one tensor so that transforms which remove objects handle both.
         pixels: uint8 `(3, H, W)`.
-        objects: in its pixels.
+        objects: objects in pixels.
 
     Raises:
-        DataError: the transform fails, or what it returns is no image with its objects.
+        DataError: the transform fails, or its result is no image with its objects.
     """
     size = (pixels.shape[-2], pixels.shape[-1])
     crowd = None if objects.crowd is None else torch.where(objects.crowd, CROWD, NO_CROWD)
@@ -184,7 +184,7 @@ def transformed(transform: nn.Module, pixels: Tensor, objects: Boxes) -> tuple[T
         target["masks"] = Mask(objects.masks)
     made = tried(transform, ImageTensor(pixels), target)
     if not isinstance(made, tuple | list) or len(made) != 2:
-        raise DataError(f"{type(transform).__name__} does not return an image and its objects: have it return both")
+        raise DataError(f"{type(transform).__name__} does not return an image and its objects: let it return both")
     image = pixels_of(made[0], transform, pixels)
     found = boxes_of(made[1], image, objects.crowd is not None, transform)
     if objects.masks is not None:
@@ -218,10 +218,10 @@ def _coco_mask(segmentation: Any, file: Path, width: int, height: int) -> NDArra
         else:
             coded = coco.frPyObjects(segmentation, height, width)
         mask: NDArray[np.uint8] = coco.decode(coded)
-    except Exception as error:  # whatever the compiled code comes upon
+    except Exception as error:  # of any class, from compiled code
         if of_machine(error):
             raise
         raise DataError(
-            f"a segmentation of {file} is malformed ({str(segmentation)[:60]}), mend or remove it ({error})"
+            f"a segmentation of {file} is malformed ({str(segmentation)[:60]}): correct or remove it ({error})"
         ) from error
     return mask

@@ -1,4 +1,4 @@
-"""Images of their own sizes with boxes, and masks where there are any: what R-CNN detectors are trained on."""
+"""Data modules of images of different sizes with boxes and masks, for R-CNN detectors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from PIL import Image
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from splitlearn.data.aspect import AspectBatches, aspect_groups
 from splitlearn.data.base import Batch, ImageDataModule, passed_on, split_indices
 from splitlearn.data.checks import shipped
 from splitlearn.data.errors import DataError
-from splitlearn.data.finding import find_images
+from splitlearn.data.finding import absolute_path, find_images
 from splitlearn.data.images import View
 from splitlearn.data.layouts import CocoLayout, YoloLayout
 from splitlearn.data.letterbox import Labelled
@@ -27,20 +27,14 @@ Annotated = list[tuple[Path, Annotation]]
 
 
 class ObjectsDataModule(ImageDataModule):
-    """Images as they are, and their objects: a list of float32 `(3, H, W)` in [0, 1], and a list of `Boxes`.
+    """Images in their original sizes, and their objects: lists of float32 `(3, H, W)` in [0, 1] and of `Boxes`.
 
     ```
     file → RGB, upright → transform (training only) → uint8, a list → device → float32 in [0, 1]
     ```
 
-    The detector brings images to its size. Training batches hold images of about the same shape.
-
-    Args:
-        batch_size: images per batch.
-        num_workers: processes that decode; about one per CPU core.
-        val_size: training images held out for validation.
-        seed: seed of that draw.
-        transform: of torchvision's v2, on training images, their boxes and masks; None leaves them as they are.
+    The detector resizes images. Training batches hold images of similar aspect ratios. The arguments are documented in
+    subclasses, such as `CocoObjects`.
     """
 
     def __init__(
@@ -51,78 +45,80 @@ class ObjectsDataModule(ImageDataModule):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Images have none in common.
-
-        Raises:
-            DataError: always.
-        """
+        """Raises DataError, since images have different sizes."""
         raise DataError(
-            f"images of {type(self).__name__} have sizes of their own: features of theirs cannot be cached, and an "
-            "example's shape must be given"
+            f"images of {type(self).__name__} have different sizes: their features cannot be cached, and the shape of "
+            "an example must be given"
         )
 
     @property
     def augments(self) -> bool:
-        """Whether a training image is another one each time."""
+        """Whether training images vary from epoch to epoch."""
         return self.transform is not None
 
     def eval_view(self) -> View:
-        """Return what leaves an image as it is."""
-        return as_it_is
+        """Return the view that does not change images."""
+        return unchanged
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
-        """Return the training and the validation images, which share none.
-
-        Raises:
-            DataError: images or labels are missing or damaged.
-        """
+        """Return the training and the validation images, which are disjoint."""
         annotated = self.read_train()
         kept, held_out = split_indices(len(annotated), self.val_size, self.seed)
         return _images([annotated[i] for i in kept], self.transform), _images([annotated[i] for i in held_out])
 
     def load_test(self) -> Dataset[Batch]:
-        """Return the test images.
-
-        Raises:
-            DataError: images or labels are missing or damaged.
-        """
+        """Return the test images."""
         return _images(self.read_test())
 
     @abstractmethod
     def read_train(self) -> Annotated:
-        """Return the training images and what is known of them."""
+        """Return the training images and their annotations.
+
+        Raises:
+            DataError: images or labels are missing or damaged.
+        """
 
     @abstractmethod
     def read_test(self) -> Annotated:
-        """Return the test images and what is known of them."""
+        """Return the test images and their annotations.
+
+        Raises:
+            DataError: images or labels are missing or damaged.
+        """
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return shuffled training batches of images of about the same shape.
+        """Return shuffled training batches of images of similar aspect ratios.
 
         Raises:
             DataError: a file is no image.
         """
         images: Any = self._part("train")
         if images is None:
-            return self._loader(images)  # which says what to do
+            return self._loader(images)  # raises with the remedy
         groups = aspect_groups(map(images.shape, range(len(images))))
-        return self._batched(images, AspectBatches(RandomSampler(images), self.batch_size, False, groups))
+        return DataLoader(
+            images,
+            batch_sampler=AspectBatches(RandomSampler(images), self.batch_size, False, groups),
+            num_workers=self.num_workers,
+            collate_fn=passed_on,
+            persistent_workers=self.num_workers > 0,
+        )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Convert the images of a batch to float32 in [0, 1].
 
         Args:
-            batch: uint8 images `(3, H, W)` on the device, and their objects, which pass untouched.
-            dataloader_idx: which of several loaders it came from; there is only one.
+            batch: uint8 images `(3, H, W)` on the device, and their objects, which are not changed.
+            dataloader_idx: index of the loader; there is only one.
         """
         images, objects = batch
         return [shipped(image, self) for image in images], objects
 
     def batches(self, part: str, augmented: bool = False) -> Any:
-        """Yield all batches of a part in the order of its images, as a detector takes them.
+        """Yield all batches of a part in the order of its images, in the form that detectors expect.
 
         Args:
-            part: "train", "val" or "test"; `setup` has read it.
+            part: "train", "val" or "test"; `setup` must have read it.
             augmented: apply `transform` to training images.
         """
         images: Any = self._part(part)
@@ -131,33 +127,24 @@ class ObjectsDataModule(ImageDataModule):
         for raw, objects in self._loader(images):
             yield [shipped(image, self) for image in raw], objects
 
-    def _batched(self, images: Dataset[Batch], batches: BatchSampler) -> DataLoader[Batch]:
-        return DataLoader(
-            images,
-            batch_sampler=batches,
-            num_workers=self.num_workers,
-            collate_fn=passed_on,
-            persistent_workers=self.num_workers > 0,
-        )
-
 
 class CocoObjects(CocoLayout, ObjectsDataModule):
-    """COCO, or any data set in its layout, with images as they are; masks of the objects if they are asked for.
+    """COCO, or any data set in its layout, with images in their original sizes and optional masks.
 
-    Parts, classes and crowds are those of `CocoDetection`, which brings images to one size.
+    Parts, classes and crowds are those of `CocoDetection`, which resizes images to one size.
 
     Args:
-        root: the folder that the names below are relative to.
+        root: folder that the names below are relative to.
         masks: read masks too; needs faster-coco-eval.
         train_images: folder of the training images.
-        train_annotations: their json.
+        train_annotations: json of the training images.
         test_images: folder of the test images.
-        test_annotations: their json.
+        test_annotations: json of the test images.
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
         seed: seed of that draw.
-        transform: of torchvision's v2, on training images, their boxes and masks, `RandomHorizontalFlip` say.
+        transform: transform of torchvision's v2 for training images, boxes and masks, such as `RandomHorizontalFlip`.
 
     Reference: Lin et al. 2014.
     """
@@ -183,11 +170,11 @@ class CocoObjects(CocoLayout, ObjectsDataModule):
         self.test_images, self.test_annotations = test_images, test_annotations
 
     def read_train(self) -> Annotated:
-        """Return the training images and what is known of them; raises as `CocoDetection`'s."""
+        """Return the training images and their annotations."""
         return self._annotated(self._labelled_train(self.masks))
 
     def read_test(self) -> Annotated:
-        """Return the test images and what is known of them; raises as `CocoDetection`'s."""
+        """Return the test images and their annotations."""
         return self._annotated(self._labelled_test(self.masks))
 
     def _annotated(self, labelled: list[Labelled]) -> Annotated:
@@ -195,20 +182,19 @@ class CocoObjects(CocoLayout, ObjectsDataModule):
 
 
 class YoloObjects(YoloLayout, ObjectsDataModule):
-    """Images as they are, in images/…, and boxes in text files in labels/…, in the layout of `YoloDetection`.
+    """Images in their original sizes in images/…, and boxes in labels/…, in the layout of `YoloDetection`.
 
     Args:
-        root: the folder that holds images/ and labels/.
+        root: folder that contains images/ and labels/.
         train_images: folder of the training images, in root.
         test_images: folder of the test images, in root.
-        num_classes: how many classes there are; 80 for COCO. Compared with data.yaml or classes.txt in root, if there
-            is one.
-        names: a name for each class; by default it is called by its index.
+        num_classes: number of classes; 80 for COCO. Compared with data.yaml or classes.txt in root, if there is one.
+        names: name of each class; by default its index.
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
         seed: seed of that draw.
-        transform: of torchvision's v2, on training images and their boxes, `RandomHorizontalFlip` say.
+        transform: transform of torchvision's v2 for training images and boxes, such as `RandomHorizontalFlip`.
     """
 
     def __init__(
@@ -230,28 +216,28 @@ class YoloObjects(YoloLayout, ObjectsDataModule):
         self.train_images, self.test_images = train_images, test_images
 
     def read_train(self) -> Annotated:
-        """Return the training images and what is known of them; raises as `YoloDetection`'s."""
+        """Return the training images and their annotations."""
         return [(each.file, Shares(each)) for each in self._labelled_train()]
 
     def read_test(self) -> Annotated:
-        """Return the test images and what is known of them; raises as `YoloDetection`'s."""
+        """Return the test images and their annotations."""
         return [(each.file, Shares(each)) for each in self._labelled_test()]
 
 
 class PennFudan(ObjectsDataModule):
-    """170 photographs with 423 pedestrians, whose boxes are those of their masks; small enough to train a detector on.
+    """170 photographs with masks of 423 pedestrians and their bounding boxes, a small data set to train detectors.
 
-    Pictures lie in PNGImages/ as downloaded, or in images/, and masks in PedMasks/ as NAME_mask.png, or in masks/ as
-    NAME.png. The data set has no parts of its own: `test_size` images are drawn by the seed.
+    Images are in PNGImages/, as downloaded, or images/. Masks are in PedMasks/ as NAME_mask.png, or in masks/ as
+    NAME.png. The data set has no official parts; `test_size` images are drawn with the seed.
 
     Args:
-        root: the folder that holds both.
+        root: folder that contains both.
         test_size: images held out for the test.
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
-        val_size: images held out for validation, of those that are left.
+        val_size: images held out for validation from the remaining ones.
         seed: seed of both draws.
-        transform: of torchvision's v2, on training images, their boxes and masks, `RandomHorizontalFlip` say.
+        transform: transform of torchvision's v2 for training images, boxes and masks, such as `RandomHorizontalFlip`.
 
     Reference: Wang et al. 2007, Object detection combining recognition and segmentation.
     """
@@ -269,23 +255,15 @@ class PennFudan(ObjectsDataModule):
         transform: nn.Module | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, val_size, seed, transform)
-        self.root = Path(root).expanduser().absolute()
+        self.root = absolute_path(root)
         self.test_size = test_size
 
     def read_train(self) -> Annotated:
-        """Return all images that are not for the test, and their masks.
-
-        Raises:
-            DataError: images or masks are missing.
-        """
+        """Return the images that are not held out for the test, and their masks."""
         return self._parts[0]
 
     def read_test(self) -> Annotated:
-        """Return the images held out for the test, and their masks.
-
-        Raises:
-            DataError: images or masks are missing.
-        """
+        """Return the images held out for the test, and their masks."""
         return self._parts[1]
 
     @cached_property
@@ -314,6 +292,6 @@ def _images(annotated: Annotated, transform: nn.Module | None = None) -> ObjectI
     return ObjectImages([file for file, _ in annotated], [known for _, known in annotated], transform)
 
 
-def as_it_is(image: Image.Image) -> Image.Image:
-    """Return an image as it is."""
+def unchanged(image: Image.Image) -> Image.Image:
+    """Return an image unchanged."""
     return image

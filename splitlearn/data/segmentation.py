@@ -1,4 +1,4 @@
-"""Images with masks, in the layout of VOC and in folders side by side."""
+"""Data modules of images with masks, in the layout of VOC and in parallel folders."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch.utils.data import Dataset, Subset
 from torchvision.datasets import VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from splitlearn.data.base import Batch, ImageDataModule, split_indices
+from splitlearn.data.base import Batch, FixedSizeDataModule, split_indices
 from splitlearn.data.errors import DataError
-from splitlearn.data.finding import find_images, walk
+from splitlearn.data.finding import absolute_path, find_images, walk
 from splitlearn.data.images import View
 from splitlearn.data.masks import Fitted, IdTable, Masked, MaskedImages, crop_and_flip, one_class_alone
 from splitlearn.data.text import read_text
@@ -30,115 +30,85 @@ VOC_NAMES = (
 )
 
 
-class SegmentationDataModule(ImageDataModule):
-    """Images with masks: float32 `(B, 3, H, W)` in [0, 1], and uint8 classes `(B, H, W)`, 255 where a pixel has none.
+class SegmentationDataModule(FixedSizeDataModule):
+    """Images with masks: float32 `(B, 3, H, W)` in [0, 1], and uint8 classes `(B, H, W)`, 255 for ignored pixels.
 
     ```
-    training:   file → random crop of image and mask, scaled to image_size → mirrored, or not → uint8 batch
+    training:   file → random crop of image and mask, scaled to image_size → randomly mirrored → uint8 batch
     evaluation: file → scaled to fit image_size → grey to the right and below, 255 in the mask → uint8 batch
     ```
 
-    Args:
-        root: the folder that other names are relative to.
-        image_size: side of the square that images are brought to, or height and width.
-        batch_size: images per batch.
-        num_workers: processes that decode; about one per CPU core.
-        val_size: training images held out for validation.
-        seed: seed of that draw.
-
-    Raises:
-        ValueError: if `image_size` is not positive.
+    The arguments are documented in subclasses, such as `FolderSegmentation`.
     """
-
-    def __init__(
-        self,
-        root: str | Path,
-        image_size: int | tuple[int, int],
-        batch_size: int,
-        num_workers: int,
-        val_size: int,
-        seed: int,
-    ) -> None:
-        super().__init__(batch_size, num_workers, val_size, seed)
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        if min(height, width) < 1:
-            raise ValueError(f"image_size must be at least 1, got {image_size}")
-        self.root = root
-        self.image_size = image_size
-        self._size = height, width
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Three colours, image_size high and wide."""
-        return (3, *self._size)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Name of each class, the background's included."""
+        """Name of each class, background included."""
         return self.table.names
 
     @property
     @abstractmethod
     def table(self) -> IdTable:
-        """What the ids in mask files stand for."""
+        """Classes of ids in mask files."""
 
     @property
     def augments(self) -> bool:
-        """True: every training image is cropped anew each time."""
+        """True, since training crops are random."""
         return True
 
     def eval_view(self) -> View:
-        """Return what scales and pads an image without a mask."""
+        """Return the view that scales and pads an image without mask."""
         return Fitted(*self._size).image
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
-        """Return the training images, cropped at random, and the validation images, which share none.
+        """Return the training images, cropped at random, and the validation images, which are disjoint.
 
         Raises:
-            DataError: images or masks are missing, or masks hold one class at most and ignored pixels.
+            DataError: images or masks are missing, or masks hold at most one class and ignored pixels.
         """
         pairs = self.read_train()
-        if told := one_class_alone(pairs, self.table):
-            raise DataError(told)
+        if problem := one_class_alone(pairs, self.table):
+            raise DataError(problem)
         kept, held_out = split_indices(len(pairs), self.val_size, self.seed)
         train = MaskedImages(pairs, self.table, crop_and_flip(*self._size))
         return Subset(train, kept), Subset(MaskedImages(pairs, self.table, Fitted(*self._size)), held_out)
 
     def load_test(self) -> Dataset[Batch]:
-        """Return the test images; a warning tells if their masks hold one class at most and ignored pixels.
-
-        Raises:
-            DataError: images or masks are missing.
-        """
+        """Return the test images, with a warning if their masks hold at most one class and ignored pixels."""
         pairs = self.read_test()
-        if told := one_class_alone(pairs, self.table):
-            rank_zero_warn(told)
+        if problem := one_class_alone(pairs, self.table):
+            rank_zero_warn(problem)
         return MaskedImages(pairs, self.table, Fitted(*self._size))
 
     @abstractmethod
     def read_train(self) -> list[Masked]:
-        """Return the training images and their masks."""
+        """Return the training images and their masks.
+
+        Raises:
+            DataError: folders, lists, images or masks are missing.
+        """
 
     @abstractmethod
     def read_test(self) -> list[Masked]:
-        """Return the test images and their masks."""
+        """Return the test images and their masks.
 
-    def _root(self) -> Path:
-        return Path(self.root).expanduser().absolute()
+        Raises:
+            DataError: folders, lists, images or masks are missing.
+        """
 
 
 class VocSegmentation(SegmentationDataModule):
     """Pascal VOC, or any data set in its layout and with its 21 classes; 255 marks the borders of objects.
 
-    Its validation images are the test set here, since the masks of the official test images are not public; validation
-    images are held out of the training images.
+    The validation images of VOC are the test set here, since the masks of its test images are not public; validation
+    images are held out from the training images.
 
     Args:
-        root: the folder that holds JPEGImages, SegmentationClass and ImageSets/Segmentation; or one that holds, or
-            shall hold, VOCdevkit/VOC2012 with these, as the archive unpacks.
-        download: fetch VOC 2012 (2 GB) by torchvision if it is not there.
-        image_size: side of the square that images are brought to, or height and width.
-        train_list: name of the list of training images, train or trainval say.
+        root: folder that contains JPEGImages, SegmentationClass and ImageSets/Segmentation, or VOCdevkit/VOC2012 with
+            these, as in the archive.
+        download: download VOC 2012 (2 GB) with torchvision if it is absent.
+        image_size: size of the images in pixels: side of a square, or height and width.
+        train_list: name of the list of training images, such as train or trainval.
         test_list: name of the list of test images.
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
@@ -167,17 +137,27 @@ class VocSegmentation(SegmentationDataModule):
 
     @cached_property
     def table(self) -> IdTable:
-        """VOC's own numbers."""
+        """The class numbers of VOC."""
         return IdTable({name: label for label, name in enumerate(VOC_NAMES)})
 
     def prepare_data(self) -> None:
-        """Download the data if that was asked for, in one process only.
+        """Download the data if `download` is set, in one process only.
 
         Raises:
             DataError: the download failed.
         """
-        if self.download and not (self._folder() / "JPEGImages").is_dir():
-            self._download()
+        if not self.download or (self._folder() / "JPEGImages").is_dir():
+            return
+        url, root = DATASET_YEAR_DICT["2012"]["url"], absolute_path(self.root)
+        try:
+            urlopen(url, timeout=10).close()  # torchvision has no timeout
+            VOCSegmentation(root, "2012", "trainval", download=True)
+        except (OSError, RuntimeError) as error:
+            if of_machine(error):
+                raise
+            raise DataError(
+                f"cannot download {url} ({error}): try again online, or unpack that archive into {root}"
+            ) from error
 
     def read_train(self) -> list[Masked]:
         """Return the images of the training list; those that are in the test list as well are told in a warning.
@@ -196,11 +176,7 @@ class VocSegmentation(SegmentationDataModule):
         return pairs
 
     def read_test(self) -> list[Masked]:
-        """Return the images of the test list.
-
-        Raises:
-            DataError: the folder or the list is missing, or an image or mask of the list.
-        """
+        """Return the images of the test list and their masks."""
         return self._read(self.test_list)
 
     def _read(self, name: str) -> list[Masked]:
@@ -216,15 +192,19 @@ class VocSegmentation(SegmentationDataModule):
             raise DataError(f"there is no {listed}: put the list there, or name another one")
         names = read_text(listed).split()
         if not names:
-            raise DataError(f"{listed} lists no images: name another list, or write a name a line, without its .jpg")
+            raise DataError(f"{listed} lists no images: name another list, or write one name per line, without .jpg")
         if repeated := [name for name, count in Counter(names).items() if count > 1]:
             raise DataError(f"{listed} lists {repeated[0]} more than once: list each image once")
         pairs = [Masked(folder / f"JPEGImages/{n}.jpg", folder / f"SegmentationClass/{n}.png") for n in names]
-        _check_all_there([file for pair in pairs for file in (pair.image, pair.mask)], f"listed in {listed}")
+        if missing := [file for pair in pairs for file in (pair.image, pair.mask) if not file.is_file()]:
+            raise DataError(
+                f"{missing[0]}, listed in {listed}, is missing ({len(missing)} in all): add it, or correct root or the "
+                "list"
+            )
         return pairs
 
     def _folder(self) -> Path:
-        root = self._root()
+        root = absolute_path(self.root)
         inside = root / DATASET_YEAR_DICT["2012"]["base_dir"]
         if (root / "JPEGImages").is_dir():
             return root
@@ -233,37 +213,25 @@ class VocSegmentation(SegmentationDataModule):
     def _list(self, name: str) -> Path:
         return self._folder() / "ImageSets/Segmentation" / f"{name}.txt"
 
-    def _download(self) -> None:
-        url = DATASET_YEAR_DICT["2012"]["url"]
-        try:
-            urlopen(url, timeout=10).close()  # torchvision waits without limit where nothing answers
-            VOCSegmentation(self._root(), "2012", "trainval", download=True)
-        except (OSError, RuntimeError) as error:
-            if of_machine(error):
-                raise
-            raise DataError(
-                f"cannot download {url} ({error}): try again online, or unpack that archive into {self._root()}"
-            ) from error
-
 
 class FolderSegmentation(SegmentationDataModule):
-    """A folder of masks beside a folder of images: PNG files with an id for each pixel, COCO's say.
+    """Images and masks in parallel folders; masks are PNG files with an id for each pixel, such as COCO's.
 
-    A mask has the name of its image, with .png in place of its suffix. Images without a mask are passed over, with a
-    warning that counts them.
+    A mask has the name of its image, with the suffix .png. Images without mask are ignored, and a warning states their
+    number.
 
     Args:
-        root: the folder that the names below are relative to.
-        classes: of each class by its name, its id in the masks, or several, or none; the order of the names numbers the
-            classes, so they must be those of the network.
-        others: class of ids that no class has: 0 where that is the background, 255 to leave these pixels out; None
-            refuses masks with such ids.
-        ignored: ids whose pixels are left out.
-        image_size: side of the square that images are brought to, or height and width.
+        root: folder that the names below are relative to.
+        classes: id, ids or no id of each class by its name; the order of the names numbers the classes and must be that
+            of the network.
+        others: class of ids without class, such as 0 for the background, or 255 to ignore these pixels; None refuses
+            masks with such ids.
+        ignored: ids of pixels to ignore.
+        image_size: size of the images in pixels: side of a square, or height and width.
         train_images: folder of the training images.
-        train_masks: folder of their masks.
+        train_masks: folder of the training masks.
         test_images: folder of the test images.
-        test_masks: folder of their masks.
+        test_masks: folder of the test masks.
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
@@ -301,27 +269,19 @@ class FolderSegmentation(SegmentationDataModule):
 
     @property
     def table(self) -> IdTable:
-        """What `classes`, `others` and `ignored` say."""
+        """Classes of ids, from `classes`, `others` and `ignored`."""
         return self._table
 
     def read_train(self) -> list[Masked]:
-        """Return the training images that have a mask, sorted by name.
-
-        Raises:
-            DataError: a folder is missing or empty, or a mask has no image.
-        """
+        """Return the training images that have a mask, and the masks, sorted by name."""
         return self._read(self.train_images, self.train_masks)
 
     def read_test(self) -> list[Masked]:
-        """Return the test images that have a mask, sorted by name.
-
-        Raises:
-            DataError: a folder is missing or empty, or a mask has no image.
-        """
+        """Return the test images that have a mask, and the masks, sorted by name."""
         return self._read(self.test_images, self.test_masks)
 
     def _read(self, images: str, masks: str) -> list[Masked]:
-        pictures, drawn = self._root() / images, self._root() / masks
+        pictures, drawn = absolute_path(self.root) / images, absolute_path(self.root) / masks
         for folder in (pictures, drawn):
             if not folder.is_dir():
                 raise DataError(f"there is no {folder}: set root and the names of its folders of images and masks")
@@ -340,15 +300,5 @@ class FolderSegmentation(SegmentationDataModule):
                 "add the image or remove the mask"
             )
         if without := len(found.keys() - named.keys()):
-            rank_zero_warn(
-                f"{without} of {len(found)} images of {pictures} have no mask in {drawn} and are passed over"
-            )
+            rank_zero_warn(f"{without} of {len(found)} images of {pictures} have no mask in {drawn} and are ignored")
         return [Masked(found[name], mask) for name, mask in sorted(named.items())]
-
-
-def _check_all_there(files: list[Path], told: str) -> None:
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise DataError(
-            f"{missing[0]}, {told}, is missing ({len(missing)} in all): add it, or correct root or the list"
-        )

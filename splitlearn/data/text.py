@@ -1,4 +1,4 @@
-"""Text files as other programs write them."""
+"""Reading of text files in various encodings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from splitlearn.shortage import of_machine
 
 __all__ = ["read_text"]
 
-MARKS = {  # longer ones first: that of UTF-32 begins with that of UTF-16
+MARKS = {  # UTF-32 before UTF-16, since the mark of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -22,13 +22,13 @@ MARKS = {  # longer ones first: that of UTF-32 begins with that of UTF-16
 
 
 def read_text(file: Path) -> str:
-    """Return a text file's content without its byte-order mark.
+    """Return the content of a text file without its byte-order mark.
 
-    A mark tells UTF-8, UTF-16 or UTF-32. Without one, it is UTF-8, or if it cannot be, the Western European encoding of
-    Windows, a superset of Latin-1; a warning then says so.
+    The mark determines the encoding: UTF-8, UTF-16 or UTF-32. A file without mark is read as UTF-8 or, if it is not
+    valid UTF-8, as Windows-1252, a superset of Latin-1, with a warning.
 
     Raises:
-        DataError: it is no text in any of them, or cannot be read.
+        DataError: it is no text in any of these encodings, or cannot be read.
     """
     try:
         content = file.read_bytes()
@@ -44,7 +44,7 @@ def read_text(file: Path) -> str:
 
 
 def _no_text(file: Path) -> DataError:
-    return DataError(f"{file} is no text file, it holds zero bytes: save it as UTF-8")
+    return DataError(f"{file} is no text file, since it contains zero bytes: save it as UTF-8")
 
 
 def _unmarked(file: Path, content: bytes) -> str:
@@ -55,6 +55,6 @@ def _unmarked(file: Path, content: bytes) -> str:
     except UnicodeDecodeError:
         text = content.decode("cp1252")
         rank_zero_warn(
-            f"{file} is not UTF-8, it is read as Windows-1252 (Latin-1): save it as UTF-8 if names are wrong"
+            f"{file} is not UTF-8 and is read as Windows-1252 (Latin-1): save it as UTF-8 if names are wrong"
         )
         return text

@@ -1,4 +1,4 @@
-"""Consecutive frames of a video file, as images for a network."""
+"""Reading of consecutive frames of a video file."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ def read_video(path: str | Path, size: tuple[int, int], frames: int) -> Tensor:
     """Return the first frames of a video, upright, scaled to cover the size and cropped at the centre.
 
     Args:
-        path: anything that FFmpeg decodes.
+        path: a file that FFmpeg can decode.
         size: height and width of the images.
-        frames: how many at most.
+        frames: largest number of frames.
 
     Returns:
         float32 `(T, 3, H, W)` in [0, 1], T at least 2.
 
     Raises:
-        VideoError: if the file is absent, damaged or no video, has fewer than two frames, or is to be turned by an
-            angle other than a quarter, or PyAV is not installed.
+        VideoError: if the file is absent, damaged or no video, has fewer than two frames or a rotation by other than
+            quarter turns, or PyAV is not installed.
     """
     if not Path(path).is_file():
         raise VideoError(f"no video at {path}")
     if frames < 2 or min(size) < 1:
         raise VideoError(
-            f"differences take two frames or more (--images 2) of at least one pixel, got {frames} of {size}"
+            f"differences need two or more frames (--images 2) of at least one pixel, got {frames} of {size}"
         )
     try:
         import av  # of the extra `video`
@@ -55,31 +55,31 @@ def read_video(path: str | Path, size: tuple[int, int], frames: int) -> Tensor:
             f"{path} is no video, or is damaged after frame {len(images)}: name another ({error})"
         ) from error
     if len(images) < 2:
-        raise VideoError(f"{path} has {len(images)} frame(s): differences take two or more")
+        raise VideoError(f"{path} has {len(images)} frame(s), but differences need two or more: use a longer video")
     return torch.stack(images)
 
 
 def _matrix(frame: Any) -> tuple[int, ...]:
-    """Return a, b, c, d of x' = ax + cy and y' = bx + dy, which tell where a frame's pixels are shown."""
-    found = [bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"]  # `rotation` knows no mirror
+    """Return a, b, c, d of the display matrix of a frame: x' = ax + cy and y' = bx + dy."""
+    found = [bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"]  # `rotation` has no mirrors
     a, b, _, c, d, *_ = struct.unpack("=9i", found[0]) if found else (1, 0, 0, 0, 1)
     return a, b, c, d
 
 
 def _upright(pixels: Tensor, matrix: tuple[int, ...], path: str | Path) -> Tensor:
-    """Return pixels `(H, W, 3)` upright: phones store a rotated picture and its rotation."""
+    """Return upright pixels `(H, W, 3)`; phones store rotated pictures with their rotation."""
     a, b, c, d = matrix
     if a and d and not (b or c):
         along, down = a, d
     elif b and c and not (a or d):
         pixels, along, down = pixels.transpose(0, 1), c, b
     else:
-        raise VideoError(f"{path} is to be turned by an angle other than a quarter: save it upright")
+        raise VideoError(f"{path} has a rotation by other than quarter turns: save it upright")
     return pixels.flip([axis for axis, sign in enumerate((down, along)) if sign < 0])
 
 
 def _fit(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return uint8 pixels `(H, W, 3)` as a float image of another size."""
+    """Return uint8 pixels `(H, W, 3)` as a float image that covers the size, cropped at the centre."""
     image = pixels.permute(2, 0, 1)[None].float() / 255
     scale = max(new / old for new, old in zip(size, image.shape[2:], strict=True))
     covering = [max(new, round(scale * old)) for new, old in zip(size, image.shape[2:], strict=True)]

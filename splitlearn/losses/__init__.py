@@ -1,4 +1,4 @@
-"""What training minimises beside the task loss: the rate of the latent, and distances between features."""
+"""Terms of the training loss beside the task's own: the rate of the latent, and distances between features."""
 
 from splitlearn.losses.base import RateLoss
 from splitlearn.losses.distillation import FeatureDistillation

@@ -12,20 +12,21 @@ from splitlearn.uncast import Uncast
 
 
 class RateLoss(Uncast, ABC):
-    """A differentiable stand-in for the number of bytes that a latent will cost.
+    """A differentiable approximation of the number of bytes that a latent will cost.
 
-    What it learns keeps its precision when the model is cast (`Uncast`): code tables may be made of it.
+    Its parameters and buffers keep their precision when the model is cast (`Uncast`), since code tables may be
+    computed from them.
     """
 
     def begin(self, shapes: Sequence[tuple[int, ...]], quantizers: Sequence[nn.Module]) -> None:
-        """Learn what is to be measured, once and before training; by default nothing has to be known.
+        """Prepare for the latents of a model, once and before training; by default nothing is prepared.
 
         Args:
-            shapes: of an image's latents, one for each float tensor that crosses the cut.
-            quantizers: one for each of them.
+            shapes: shape of one image's latent, for each float tensor that crosses the cut.
+            quantizers: the quantizer of each latent.
 
         Raises:
-            ValueError: if this loss does not fit them.
+            ValueError: if this loss does not support these latents or quantizers.
         """
 
     @abstractmethod
@@ -37,5 +38,5 @@ class RateLoss(Uncast, ABC):
         """
 
     def total(self, latents: Sequence[Tensor]) -> Tensor:
-        """Return the rate of all latents of a batch, in their order: the sum of each one's."""
+        """Return the sum of the rates of all latents of a batch; they have the order of the shapes of `begin`."""
         return torch.stack([self(latent) for latent in latents]).sum()

@@ -14,7 +14,8 @@ from splitlearn.uncast import widened
 class FeatureDistillation(nn.Module):
     """Squared error of the reconstructed features, relative to the power of the original ones.
 
-    Being relative, it is 1 for an all-zero reconstruction at any cut of any network, and one weight serves them all.
+    Since it is relative, an all-zero reconstruction has the loss 1 at any cut of any network, and the same weight can
+    be used for all of them.
     """
 
     def forward(self, features_hat: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
@@ -22,7 +23,7 @@ class FeatureDistillation(nn.Module):
 
         Args:
             features_hat: reconstructions `(B, …)`, in the order of `features`.
-            features: the frozen head's outputs; integer tensors among them are passed over.
+            features: the frozen head's outputs; integer tensors are ignored.
         """
         pairs = [(widened(hat), widened(target)) for hat, target in zip(features_hat, features, strict=True)]
         terms = [

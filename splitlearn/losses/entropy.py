@@ -1,4 +1,4 @@
-"""Entropy of a latent's soft histogram as a rate."""
+"""Rate loss: entropy of the soft histogram of a latent."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from splitlearn.jit import njit
 from splitlearn.losses.base import RateLoss
 
-SIGMAS = 3.0  # values further from the running mean are outliers
-ROUNDING = 1e-6  # standard deviation over the mean, of which float32 knows nothing more
-LEAST = 1e-12  # frequency below which a logarithm is not followed further: a slope would overflow
-LANES = 4  # histograms that the kernel fills in turn: equal neighbours would wait for each other in a single one
+SIGMAS = 3.0  # standard deviations from the running mean beyond which a value is an outlier
+ROUNDING = 1e-6  # ratio of standard deviation to mean that float32 cannot tell from 0
+LEAST = 1e-12  # smallest frequency whose logarithm is taken: below it, the gradient would overflow
+LANES = 4  # histograms that the kernel fills in turn: in a single one, equal neighbouring values wait for each other
 
 
 class EntropyRate(RateLoss):
-    """Order-0 entropy of a batch of latents over its largest possible value, from 0 (constant) to 1 (uniform).
+    """Normalized order-0 entropy of a batch of latents, from 0 (constant) to 1 (uniform).
 
         values → drop those beyond running μ ± 3σ → scale to [0, 1] → soft histogram h → −Σ h log₂ h / log₂ bins
 
-    Each value is shared between its two nearest nodes in proportion to closeness, so that h has a gradient. There are
-    `bins` nodes from 0 to 1 at distance 1/(bins − 1); with the 1/bins that the paper prints the shares would not add up
-    to one. Outliers count for nothing and get no gradient. The range is taken for a constant by the gradient.
+    Each value is divided between its two nearest nodes, in proportion to closeness, so that h has a gradient. There are
+    `bins` nodes from 0 to 1 at distance 1/(bins − 1); with the distance 1/bins printed in the paper, the parts would
+    not add up to one. Outliers are not counted and have no gradient. The gradient treats the range as a constant.
 
-    The running mean and variance are buffers: they are saved with checkpoints, and the processes of a distributed run
-    count their batches together. In eval mode they stay as they are; before the first batch the values' own are taken.
-    If several tensors cross a cut, `begin` gives each its own. A constant latent has rate 0 and gradient 0; NaN or
-    infinity give NaN and leave the statistics alone.
+    The running mean and variance are buffers, saved with checkpoints and updated jointly by all processes of a
+    distributed run. Eval mode does not update them; before the first batch, the statistics of the values themselves are
+    used. Each tensor that crosses the cut has its own. A constant latent has rate 0 and gradient 0. NaN and infinity
+    give NaN and do not change the statistics.
 
-    The gradient of a value depends on nothing but its bin, so one byte a value is kept for the backward pass, and time
-    is linear in the number of values whatever `bins` is.
+    The gradient of a value depends only on its bin. The backward pass therefore needs one byte per value, and time is
+    linear in the number of values for any number of bins.
 
     Args:
-        bins: N_b, nodes of the histogram, 2…256; as many as a quantizer of eight bits has levels.
+        bins: N_b, nodes of the histogram, 2…256; 256 is the number of levels of an 8-bit quantizer.
         momentum: weight of a new batch in the running statistics.
 
     Raises:
@@ -60,7 +60,7 @@ class EntropyRate(RateLoss):
         self.ranges = nn.ModuleList([RunningRange(momentum)])
 
     def begin(self, shapes: Sequence[tuple[int, ...]], quantizers: Sequence[nn.Module]) -> None:
-        """Make running statistics for each of several latents."""
+        """Create running statistics for each latent."""
         self.ranges = nn.ModuleList(RunningRange(self.momentum) for _ in shapes)
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -75,11 +75,11 @@ class EntropyRate(RateLoss):
         values = latent if latent.dtype == torch.float64 else latent.float()
         low, high = running(values.detach())
         rate: Tensor = SoftHistogramEntropy.apply(values, low, high, self.bins)
-        return rate + 0 * values.detach().mean()  # not finite if they are not
+        return rate + 0 * values.detach().mean()  # not finite if a value is not
 
 
 class RunningRange(nn.Module):
-    """The range μ ± 3σ of values, of all batches that were seen in training.
+    """Running range μ ± 3σ over the batches of training.
 
     Args:
         momentum: weight of a new batch.
@@ -98,10 +98,7 @@ class RunningRange(nn.Module):
 
     @torch.no_grad()
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the limits for a batch, two float64 scalars; in training the batch is counted first.
-
-        Those of a constant batch are equal.
-        """
+        """Return the limits for a batch, two float64 scalars, equal for a constant batch; training counts it first."""
         own = _mean_and_variance(values)
         if self.training:
             mean, variance = _over_processes(own, values.numel())
@@ -125,13 +122,13 @@ class SoftHistogramEntropy(torch.autograd.Function):
         """Return the entropy, a scalar of the values' type.
 
         Args:
-            ctx: keeps a byte a value.
+            ctx: saves one byte per value.
             values: float32 or float64, any shape.
-            low: float64 scalar where the first node lies.
-            high: that of the last.
+            low: position of the first node, float64 scalar.
+            high: position of the last node, float64 scalar.
             bins: number of nodes.
         """
-        order = sorted(range(values.dim()), key=values.stride, reverse=True)  # as they lie in memory: spares a copy
+        order = sorted(range(values.dim()), key=values.stride, reverse=True)  # order in memory: avoids a copy
         ordered = values.detach().permute(order)
         flat = ordered.contiguous().view(-1)
         last, width = bins - 1, high - low
@@ -145,7 +142,7 @@ class SoftHistogramEntropy(torch.autograd.Function):
         frequencies /= kept
         entropy: Tensor = -torch.special.xlogy(frequencies, frequencies).sum() / math.log(bins)
         logarithms = frequencies.clamp(min=LEAST).log() / math.log(bins)
-        slopes = torch.zeros(bins, dtype=torch.float64, device=flat.device)  # the last one is that of outliers
+        slopes = torch.zeros(bins, dtype=torch.float64, device=flat.device)  # the last one is for outliers
         slopes[:-1] = logarithms.diff() * (-scale / kept)
         ctx.save_for_backward(index, slopes.to(values.dtype))
         ctx.order, ctx.sizes = order, ordered.shape  # type: ignore[attr-defined]
@@ -154,7 +151,7 @@ class SoftHistogramEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """Return the slope of each value's bin times the gradient that arrives."""
+        """Return the slope of each value's bin times the incoming gradient."""
         index, slopes = ctx.saved_tensors
         slopes = slopes * gradient
         flat = (look_up_compiled if index.device.type == "cpu" else look_up)(slopes, index)
@@ -164,7 +161,7 @@ class SoftHistogramEntropy(torch.autograd.Function):
 
 
 def _mean_and_variance(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both as float64 scalars; the deviations are squared, as E[x²] − μ² would lose all digits if μ ≫ σ."""
+    """Return mean and variance, float64 scalars, from squared deviations: E[x²] − μ² loses all digits if μ ≫ σ."""
     mean = values.mean()
     deviation = torch.linalg.vector_norm(values - mean).double()
     return mean.double(), deviation.square() / torch.tensor(values.numel(), device=values.device)
@@ -194,7 +191,7 @@ def count_in_torch(flat: Tensor, low: Tensor, scale: Tensor, last: int) -> tuple
 
 
 def count_compiled(flat: Tensor, low: Tensor, scale: Tensor, last: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the same, in one pass."""
+    """Return what `count_in_torch` returns, computed in one pass."""
     index = np.empty(flat.numel(), np.uint8)
     counts, shares = np.zeros((LANES, last + 1), np.int64), np.zeros((LANES, last + 1))
     _fill(flat.numpy(), low.item(), scale.item(), last, index, counts, shares)
@@ -208,7 +205,7 @@ def look_up(slopes: Tensor, index: Tensor) -> Tensor:
 
 
 def look_up_compiled(slopes: Tensor, index: Tensor) -> Tensor:
-    """Return the same."""
+    """Return what `look_up` returns, on the CPU."""
     gradient = torch.empty(index.shape, dtype=slopes.dtype)
     _copy_slopes(index.numpy(), slopes.numpy(), gradient.numpy())
     return gradient
@@ -224,7 +221,7 @@ def _fill(
     counts: NDArray[np.int64],
     shares: NDArray[np.float64],
 ) -> None:
-    """Write each value's bin, and add up values and shares of the bins in turns over the lanes."""
+    """Write the bin of each value, and add counts and distances to the lanes in turn."""
     for i in range(values.size):
         position = (np.float64(values[i]) - low) * scale
         inside = (position >= 0) & (position <= last)
@@ -236,6 +233,6 @@ def _fill(
 
 @njit
 def _copy_slopes(index: NDArray[np.uint8], slopes: NDArray[Any], gradient: NDArray[Any]) -> None:
-    """Write the slope of each value's bin."""
+    """Write the slope of the bin of each value."""
     for i in range(index.size):
         gradient[i] = slopes[index[i]]

@@ -1,4 +1,4 @@
-"""Bits of a latent under a learnt density of each of its channels."""
+"""Rate loss: bits of a latent under a learnt density for each channel."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch.nn.functional import logsigmoid
 
 from splitlearn.losses.base import RateLoss
 
-TINY = 1e-7  # of a ratio of probabilities from 1: below, the density is flat over the cell as far as floats can tell
+TINY = 1e-7  # least distance of a ratio of probabilities from 1: below it, floats cannot tell the density from flat
 
 
 class FactorizedRate(RateLoss):
-    """Mean bits an element under a mixture of logistics for each channel, learnt beside the bottleneck.
+    """Mean bits per element under a mixture of logistics for each channel, learnt together with the bottleneck.
 
         bits = −log2 ∫ density over [y/Q + u − ½, y/Q + u + ½],   u ~ U(−½, ½) in training, 0 otherwise, and y rounded
 
-    The noise stands for rounding: the integral over a cell is the probability of its symbol, so what is minimised is
-    what an ideal code for each channel sends. `RANS(per_channel=True)` with static tables comes within a per cent.
+    The noise u approximates rounding. The integral over a cell is the probability of its symbol, so the loss is the
+    size that an ideal code for each channel reaches. `RANS(per_channel=True)` with static tables is within 1 % of it.
 
-    The latent's channels and the quantizer's step are taken from the model by `begin`; there must be one float tensor
-    that crosses, and its quantizer a `Step`.
+    `begin` takes the latent's channels and the quantizer's step from the model. Exactly one float tensor must cross the
+    cut, quantized by `Step`.
 
     Args:
-        components: logistics a channel.
+        components: logistics per channel.
 
     Raises:
         ValueError: if `components` is not positive.
@@ -51,12 +51,13 @@ class FactorizedRate(RateLoss):
         self.step, self.levels = math.nan, 0
 
     def begin(self, shapes: Sequence[tuple[int, ...]], quantizers: Sequence[nn.Module]) -> None:
-        """Make a density for each channel of the one latent there is."""
+        """Create a density for each channel of the latent."""
         steps = [getattr(quantizer, "step", None) for quantizer in quantizers]
         if len(shapes) != 1 or steps[0] is None:
             raise ValueError(
-                f"FactorizedRate needs one float tensor that crosses, quantized by Step; here {len(shapes)} cross, "
-                f"quantized by {', '.join(type(q).__name__ for q in quantizers)}: take L1Rate, or change these"
+                f"FactorizedRate needs one float tensor that crosses the cut, quantized by Step; this model has "
+                f"{len(shapes)}, quantized by {', '.join(type(q).__name__ for q in quantizers)}: use L1Rate, or change "
+                "the cut or the quantizer"
             )
         self.step, self.levels = float(steps[0]), int(cast("int", quantizers[0].levels))
         channels = shapes[0][0]
@@ -66,7 +67,7 @@ class FactorizedRate(RateLoss):
         self.logits = nn.Parameter(torch.zeros(channels, self.components))
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return mean bits an element of a latent `(B, C, …)`.
+        """Return the mean bits per element of a latent `(B, C, …)`.
 
         Raises:
             RuntimeError: if `begin` was not called; tasks do so.
@@ -79,14 +80,14 @@ class FactorizedRate(RateLoss):
     def log_probabilities(self, centres: Tensor) -> Tensor:
         """Return the natural logarithm of the probability of [centre − ½, centre + ½], in units of the step.
 
-        Exact however far a centre `(B, C, …)` lies from all means, so that its gradient shows the way back.
+        Exact at any distance of a centre `(B, C, …)` from the means, so the gradient never vanishes.
         """
         shape = (1, -1, *[1] * (centres.dim() - 2))
         parts = []
         for weight, mean, scale in zip(
             self.logits.log_softmax(1).unbind(1), self.means.unbind(1), self.log_scales.exp().unbind(1), strict=True
         ):
-            away = -(centres - mean.view(shape)).abs()  # by symmetry in the lower tail, where no digits cancel
+            away = -(centres - mean.view(shape)).abs()  # by symmetry moved to the lower tail, where no digits cancel
             upper, lower = (logsigmoid((away + end) / scale.view(shape)) for end in (0.5, -0.5))
             # log(σ(u) − σ(l)) = log σ(u) + log(1 − σ(l)/σ(u))
             parts.append(weight.view(shape) + upper + (-torch.expm1((lower - upper).clamp(max=-TINY))).log())
@@ -94,10 +95,10 @@ class FactorizedRate(RateLoss):
 
     @torch.no_grad()
     def tables(self) -> NDArray[np.int64]:
-        """Return what a code for each channel expects of symbols, `(C, levels)`, as counts that add up to about 2³⁰.
+        """Return the expected counts of symbols for each channel, `(C, levels)`, with a sum of about 2³⁰ each.
 
-        In the order of `Step`'s symbols: 0, −1, 1, −2, 2, …; what lies beyond the last levels is theirs, since such
-        values saturate. `RANS(per_channel=True).with_counts` takes them.
+        The order is that of `Step`'s symbols: 0, −1, 1, −2, 2, …. The last levels include the probability of all values
+        beyond them, since such values saturate. `RANS(per_channel=True).with_counts` accepts these counts.
 
         Raises:
             RuntimeError: if `begin` was not called; tasks do so.
@@ -107,7 +108,7 @@ class FactorizedRate(RateLoss):
         integers = torch.arange(lowest, highest + 1, device=self.means.device)
         weights, scales = self.logits.double().softmax(1), self.log_scales.double().exp()
         edges = (integers[:-1] + 0.5 - self.means.double().unsqueeze(2)) / scales.unsqueeze(2)
-        below = (weights.unsqueeze(2) * edges.sigmoid()).sum(1)  # (C, levels − 1): up to the edge between two levels
+        below = (weights.unsqueeze(2) * edges.sigmoid()).sum(1)  # (C, levels − 1): probability below each edge
         ends = below.new_zeros(len(below), 1), below.new_ones(len(below), 1)
         cells = torch.cat([ends[0], below, ends[1]], 1).diff(dim=1).clamp(min=0)
         symbols = torch.where(integers < 0, -2 * integers - 1, 2 * integers)
@@ -118,4 +119,4 @@ class FactorizedRate(RateLoss):
 
     def _check_begun(self) -> None:
         if math.isnan(self.step):
-            raise RuntimeError("FactorizedRate knows no channels yet: call begin, as tasks do")
+            raise RuntimeError("the channels of FactorizedRate are not set: call begin, as tasks do")

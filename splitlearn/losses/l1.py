@@ -1,4 +1,4 @@
-"""The L1 norm as a rate."""
+"""Rate loss: the L1 norm of a latent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from splitlearn.losses.base import RateLoss
 class L1Rate(RateLoss):
     """Mean absolute value of the latent: small values quantize to zero, and zeros are cheap.
 
-    The papers write the norm as a sum and do not say over what they average. With N elements in the latent of an image,
-    the mean with weight w is the sum with weight w/N: α of Datta et al., for the sum of one image, is N/w.
+    The papers write the norm as a sum and do not state over what they average. With N elements in the latent of an
+    image, the mean with weight w equals the sum with weight w/N; α of Datta et al., for the sum of one image, is N/w.
 
     Reference:
         Datta et al. 2022, eq. 1 (L_r); Beysens et al. 2023 (λ_s/N_a · Σ|x|).

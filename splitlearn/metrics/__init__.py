@@ -1,4 +1,4 @@
-"""Metrics: bytes that cross the cut, measured and estimated; scores of segmentation and detection."""
+"""Metrics: size of payloads, measured and estimated; scores of segmentation and detection."""
 
 from splitlearn.metrics.objects import ObjectScores
 from splitlearn.metrics.pixels import PixelAccuracy, pixel_scores

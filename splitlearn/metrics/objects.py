@@ -1,4 +1,4 @@
-"""COCO's scores of object detection."""
+"""COCO's metrics of object detection."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ObjectScores(MeanAveragePrecision):
     |---|---|
     | `map` | 0.50, 0.55, … 0.95, of boxes |
     | `map_50` | 0.50, of boxes |
-    | `map_masks`, `map_masks_50` | likewise, of masks |
+    | `map_masks`, `map_masks_50` | as above, of masks |
 
-    All are 0 … 1, or −1 if no image has an object.
+    All lie in 0 … 1, or are −1 if no image has an object.
 
     Args:
         masks: whether masks are scored too.
@@ -47,15 +47,15 @@ class ObjectScores(MeanAveragePrecision):
             raise ImportError("scores of objects need faster-coco-eval: pip install 'splitlearn[detection]'")
         super().__init__(iou_type=("bbox", "segm") if masks else "bbox", backend="faster_coco_eval")
         self.masks = masks
-        self.warn_on_many_detections = False  # of a detector's 300, COCO's metric takes the best 100
+        self.warn_on_many_detections = False  # COCO's metric uses the best 100 of a detector's 300
 
-    def update(self, found: Sequence[Boxes], truth: Sequence[Boxes]) -> None:  # type: ignore[override]
+    def update(self, predictions: Sequence[Boxes], truth: Sequence[Boxes]) -> None:  # type: ignore[override]
         """Count images: predictions with scores, and ground truth.
 
         Raises:
             ValueError: if masks are scored, and a record has none.
         """
-        super().update([self._as_found(boxes) for boxes in found], [self._as_there(boxes) for boxes in truth])
+        super().update([self._predicted(boxes) for boxes in predictions], [self._true(boxes) for boxes in truth])
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores of all images counted so far."""
@@ -64,27 +64,27 @@ class ObjectScores(MeanAveragePrecision):
         return {name: values[key].float() for name, key in names.items()}
 
     def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
-        """Gather what all processes have counted; torchmetrics would need as many images in each."""
+        """Gather the counts of all processes; torchmetrics' own way needs equally many images in each."""
         names = list(self._defaults)
         mine = {
             name: [each.cpu() if isinstance(each, Tensor) else each for each in getattr(self, name)] for name in names
         }
-        found: list[Any] = [None] * torch.distributed.get_world_size(process_group)
-        torch.distributed.all_gather_object(found, mine, process_group)
+        gathered: list[Any] = [None] * torch.distributed.get_world_size(process_group)
+        torch.distributed.all_gather_object(gathered, mine, process_group)
         for name in names:
-            setattr(self, name, [each for process in found for each in process[name]])
+            setattr(self, name, [each for process in gathered for each in process[name]])
 
-    def _as_found(self, boxes: Boxes) -> dict[str, Tensor]:
+    def _predicted(self, boxes: Boxes) -> dict[str, Tensor]:
         assert boxes.scores is not None, "a detector gives scores"
-        masks = {"masks": self._checked(boxes, "the detector finds boxes alone")} if self.masks else {}
-        return {"boxes": boxes.xyxy, "scores": boxes.scores, "labels": boxes.labels, **masks}
+        return {"boxes": boxes.xyxy, "scores": boxes.scores, "labels": boxes.labels, **self._masks(boxes, "detector")}
 
-    def _as_there(self, boxes: Boxes) -> dict[str, Tensor]:
+    def _true(self, boxes: Boxes) -> dict[str, Tensor]:
         crowd = torch.zeros_like(boxes.labels) if boxes.crowd is None else boxes.crowd.long()
-        masks = {"masks": self._checked(boxes, "the data have boxes alone")} if self.masks else {}
-        return {"boxes": boxes.xyxy, "labels": boxes.labels, "iscrowd": crowd, **masks}
+        return {"boxes": boxes.xyxy, "labels": boxes.labels, "iscrowd": crowd, **self._masks(boxes, "data set")}
 
-    def _checked(self, boxes: Boxes, reason: str) -> Tensor:
+    def _masks(self, boxes: Boxes, source: str) -> dict[str, Tensor]:
+        if not self.masks:
+            return {}
         if boxes.masks is None:
-            raise ValueError(f"masks cannot be scored, as {reason}: leave `masks` out, or take others that have them")
-        return boxes.masks
+            raise ValueError(f"masks cannot be scored, since the {source} has only boxes: set `masks` to false")
+        return {"masks": boxes.masks}

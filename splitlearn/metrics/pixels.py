@@ -1,4 +1,4 @@
-"""Scores of semantic segmentation from one confusion matrix over all images."""
+"""Metrics of semantic segmentation, from one confusion matrix over all images."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class PixelAccuracy(MulticlassConfusionMatrix):
 def pixel_scores(num_classes: int) -> MetricCollection:
     """Return `miou` and `pixel_accuracy` of predicted classes or logits; both share one confusion matrix.
 
-    The mean intersection over union is taken over the classes that occur in masks or predictions, each class's over all
-    images together: a mean of every image's own would weigh rare classes by the images that they are in.
+    The mean intersection over union is taken over the classes that occur in masks or predictions. Each class is counted
+    over all images together; a mean over images would weight rare classes by the images that contain them.
 
     Args:
-        num_classes: number of classes, at most 255; pixels of class 255 are left out.
+        num_classes: number of classes, at most 255; pixels of class 255 are ignored.
     """
     scores: dict[str, Metric | MetricCollection] = {
         "miou": MulticlassJaccardIndex(num_classes, ignore_index=IGNORED, validate_args=False),

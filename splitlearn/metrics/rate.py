@@ -1,4 +1,4 @@
-"""Payload sizes as torchmetrics, which are summed over batches and processes."""
+"""Metrics of payload size, summed over batches and processes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from splitlearn.outputs import Features, pixels_of
 
 
 class BytesPerImage(Quotient):
-    """Mean payload size over all images, with headers and tables in the payloads.
-
-    An image that left through an early exit counts with an empty payload.
-    """
+    """Mean payload size over all images, headers and tables included; an image that exited early counts as 0 bytes."""
 
     def update(self, payloads: Sequence[bytes]) -> None:
         """Count the payloads of a batch, one per image."""
@@ -26,22 +23,22 @@ class BytesPerImage(Quotient):
 
 
 class BitsPerPixel(Quotient):
-    """Payload bits over pixels of the network's input, all images together.
+    """Payload bits divided by pixels of the network's input, over all images together.
 
     Reference:
         Datta et al. 2022, Sec. IV.
     """
 
     def update(self, payloads: Sequence[bytes], images: Tensor | Sequence[Tensor] | Features) -> None:
-        """Count a batch: its payloads and the network's input, `(B, C, H, W)` or a list, or the features made of it."""
+        """Count a batch: its payloads, and the network's input `(B, C, H, W)`, a list of images, or their features."""
         self.counted += 8 * sum(map(len, payloads))
         self.cases += pixels_of(images)
 
 
 class EstimatedBits(Metric):
-    """Order-0 entropy of symbols times their number: what ideal memoryless codes send, one for each tensor or channel.
+    """Estimated bits per image: order-0 entropy times number of symbols, the size under ideal memoryless codes.
 
-    An estimate, without headers or tables; `BytesPerImage` is the measurement.
+    It excludes headers and tables; `BytesPerImage` is the measurement.
 
     Args:
         levels: size of the symbol alphabet of each tensor that crosses the cut.
@@ -75,4 +72,4 @@ class EstimatedBits(Metric):
         probabilities = counts / totals.clamp(min=1)
         nats = -(torch.special.xlogy(probabilities, probabilities) * totals).sum()
         bits: Tensor = nats.abs() / math.log(2) / self.images.cpu()
-        return bits  # one symbol alone: 0, not −0
+        return bits  # 0, not −0, for a single symbol

@@ -1,4 +1,4 @@
-"""Shares computed from integer counts, exact at any precision of the Trainer."""
+"""Ratios of integer counts, exact at any precision of the Trainer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torchmetrics import Metric
 
 
 class Quotient(Metric):
-    """Quotient of two integer counts, which are summed over batches and processes."""
+    """Quotient of two integer counts, summed over batches and processes."""
 
     full_state_update = False
     counted: Tensor
@@ -25,14 +25,14 @@ class Quotient(Metric):
 
 
 class Share(Quotient):
-    """Share of cases with a property, 0…1; as integers, since bfloat16 counts no further than 256."""
+    """Share of cases with a property, 0…1; counted as integers, since bfloat16 cannot count beyond 256."""
 
-    def update(self, so: Tensor) -> None:
+    def update(self, has_property: Tensor) -> None:
         """Count a batch of cases, bool `(B,)`."""
-        self.counted += so.sum().to(self.counted.device)
-        self.cases += so.numel()
+        self.counted += has_property.sum().to(self.counted.device)
+        self.cases += has_property.numel()
 
 
 def ratio(count: Tensor, cases: Tensor) -> Tensor:
-    """Return the ratio of two whole numbers as a float64 scalar on the CPU, as not every device has float64."""
+    """Return the ratio of two integers as a float64 scalar, on the CPU since not every device has float64."""
     return count.cpu().double() / cases.cpu()

@@ -1,4 +1,4 @@
-"""Quantizers: floats to symbols and back, image by image; and what calibrates them."""
+"""Quantizers: floats to symbols and back, image by image; and their calibration."""
 
 from splitlearn.quantizers.affine import Affine
 from splitlearn.quantizers.base import Quantizer

@@ -1,4 +1,4 @@
-"""Linear quantization with a scale and a zero point fixed beforehand, as INT8 networks have them."""
+"""Linear quantization with a fixed scale and zero point, as in INT8 networks."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from splitlearn.quantizers.base import Quantizer, as_single, check_finite, strai
 
 
 class Affine(Quantizer):
-    """Symbol s stands for (s − zero_point) · scale: the activations of a network that was quantized to INT8.
+    """Represents (s − zero_point) · scale by symbol s, like the activations of a network in INT8.
 
-    The scale and the zero point come from calibration and travel with the weights, not with the image. Values beyond
-    the levels saturate. Symbols equal those of `torch.quantize_per_tensor` with `quint8`.
+    The scale and the zero point come from calibration and are sent once with the weights, not with each image. Values
+    beyond the levels saturate. Symbols equal those of `torch.quantize_per_tensor` with `quint8`.
 
-    The gradient is that of the identity, also where values saturate. Under autocast everything is computed in float32.
+    The gradient is that of the identity, also for saturated values. Under autocast, all is computed in float32.
 
     Args:
-        scale: distance of two levels; positive, in the unit of the latent.
-        zero_point: symbol that stands for 0.
+        scale: distance between levels; positive, in the unit of the latent.
+        zero_point: symbol of the value 0.
         levels: size of the symbol alphabet, 2…256.
 
     Raises:
-        ValueError: if the scale is not positive, 256 of it pass the range of float32, `zero_point` is no symbol, or
-            `levels` is out of range.
+        ValueError: if the scale is not positive, 256 · scale exceeds the range of float32, `zero_point` is no symbol,
+            or `levels` is out of range.
 
     Reference: Beysens et al. 2023, Sec. III-C.
     """
@@ -38,18 +38,18 @@ class Affine(Quantizer):
 
     @classmethod
     def calibrated(cls, latent: Tensor, levels: int = 256) -> Affine:
-        """Return the quantizer whose levels reach from the smallest to the largest value of `latent`, and to zero.
+        """Return the quantizer whose levels span the values of `latent`, and zero.
 
-        Zero is a level, so what ReLU has cut off stays exactly zero.
+        Zero is a level, so zeros of a ReLU stay exactly zero.
 
         Raises:
-            ValueError: if the latent holds NaN or infinity, or no value but zero, or `levels` is out of range.
+            ValueError: if the latent holds NaN or infinity, or only zeros, or `levels` is out of range.
         """
         check_finite(latent)
-        cls(levels=levels)  # to refuse impossible levels before they divide
+        cls(levels=levels)  # refuses impossible levels before the division
         lo, hi = (min(0.0, float(latent.min())), max(0.0, float(latent.max()))) if latent.numel() else (0.0, 0.0)
         if lo == hi:
-            raise ValueError("the latent holds no value but zero, which fixes no scale")
+            raise ValueError("the latent holds only zeros, which determine no scale: calibrate with other images")
         scale = (hi - lo) / (levels - 1)
         return cls(scale, min(levels - 1, round(-lo / scale)), levels)
 
@@ -59,11 +59,7 @@ class Affine(Quantizer):
         return torch.round(latent * factor).clamp(-self.zero_point, self.levels - 1 - self.zero_point)
 
     def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return uint8 symbols shaped like `latent` and an empty `(B, 0)` tensor.
-
-        Raises:
-            ValueError: if the latent holds NaN or infinity.
-        """
+        """Return uint8 symbols shaped like `latent` and an empty `(B, 0)` tensor."""
         q = self._round(as_single(latent))
         return (q + self.zero_point).to(torch.uint8), q.new_zeros(len(latent), 0)
 
@@ -72,10 +68,7 @@ class Affine(Quantizer):
         return (symbols.to(torch.int16) - self.zero_point).float() * self.scale
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the quantized latent in float32 with the gradient of the identity, shaped like `latent`.
-
-        NaN and infinity become NaN, so that a diverged training shows in its loss.
-        """
+        """Return the quantized latent in float32, shaped like `latent`, with the gradient of the identity."""
         return straight_through(latent, self._round(latent.detach().float()) * self.scale)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""The contract of a quantizer: floats to symbols and back."""
+"""The contract of a quantizer."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from splitlearn.uncast import Uncast
 class Quantizer(Uncast, ABC):
     """Maps a float latent to symbols 0…levels−1, image by image, and back.
 
-    `forward` is the differentiable round trip used in training; `quantize` and `dequantize` are what test time runs.
-    All three agree bit for bit: `forward(y) == dequantize(*quantize(y))` for float32 `y`; for other types, rounded to
-    them. Levels, limits and learnt steps stay as they are when the model is cast to another precision (`Uncast`):
-    equal latents have equal symbols on both sides, whatever either computes with.
+    `forward` is the differentiable round trip used in training; `quantize` and `dequantize` are used in testing. They
+    agree bit for bit for a float32 `y`: `forward(y) == dequantize(*quantize(y))`; for other types, after rounding to
+    that type. Levels, limits and learnt steps keep their precision when the model is cast (`Uncast`), so that equal
+    latents have equal symbols on both sides.
 
     Attributes:
         levels: size of the symbol alphabet, 2…256.
         floats_per_image: how many float32 values travel with the symbols of one image.
-        grid: the same quantizer for numpy arrays, bit for bit; None if its levels are not even.
+        grid: the bit-identical quantizer of numpy arrays; None if there is none.
     """
 
     levels: int
@@ -45,18 +45,22 @@ class Quantizer(Uncast, ABC):
 
     @abstractmethod
     def dequantize(self, symbols: Tensor, floats: Tensor) -> Tensor:
-        """Return the float32 latent that these symbols stand for, shaped like `symbols`."""
+        """Return the float32 latent of these symbols, shaped like `symbols`."""
 
     @abstractmethod
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the quantized latent in float32 with a straight-through gradient, shaped like `latent`."""
+        """Return the quantized latent in float32, shaped like `latent`, with the gradient of the identity.
+
+        NaN and infinity, or in `MinMax` an image that holds one, become NaN, so that a diverged training shows in its
+        loss.
+        """
 
 
 def straight_through(latent: Tensor, latent_hat: Tensor) -> Tensor:
     """Return `latent_hat`, bit for bit, with the gradient of the identity to `latent`.
 
-    What is added to `latent_hat` is an exact zero; `latent + (latent_hat − latent)` would round. Where the latent is
-    not finite the zero is NaN, and so is the result. Negative zeros become positive, as symbols restore them.
+    Adds an exact zero to `latent_hat`, since `latent + (latent_hat − latent)` would round. Where the latent is not
+    finite, the result is NaN. Negative zeros become positive, as in values restored from symbols.
 
     Args:
         latent: input of the quantizer.
@@ -67,10 +71,10 @@ def straight_through(latent: Tensor, latent_hat: Tensor) -> Tensor:
 
 
 def as_single(latent: Tensor) -> Tensor:
-    """Return a latent in float32 without gradient: what symbols are made of, whatever type the network computes in.
+    """Return a latent of any float type in float32 without gradient, the input of quantization.
 
     Raises:
-        ValueError: if it holds NaN or infinity, of which no symbol can be made, or values that are infinite in float32.
+        ValueError: if it holds NaN or infinity, or values that are infinite in float32.
     """
     single = latent.detach().float()
     check_finite(single)
@@ -78,7 +82,7 @@ def as_single(latent: Tensor) -> Tensor:
 
 
 def check_finite(values: Tensor) -> None:
-    """Raise ValueError if `values` holds NaN or infinity, or nothing at all: no symbol stands for them."""
+    """Raise ValueError if `values` holds NaN or infinity, or is on the device "meta"."""
     if values.is_meta:
         raise ValueError("the latent is on the device 'meta' and holds no values: move the model to a real device")
     if not bool(torch.isfinite(values).all()):

@@ -1,4 +1,4 @@
-"""Clipping between limits found by calibration, with few levels: uniform, or entropy-constrained with pinned ends."""
+"""Quantization with few levels between clipping limits: uniform, or entropy-constrained with pinned ends."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from splitlearn.quantizers.base import Quantizer, as_single, straight_through
 
 
 class Clipped(Quantizer):
-    """Clips to [low, high] and rounds to one of a few levels, whose ends lie on the limits.
+    """Clips to [low, high] and rounds to a few levels; the first and the last lie on the limits.
 
-    Constructed, it has levels at even distances, the same in all channels. Calibration gives each channel limits of
-    its own (`between`), or levels at any distances (`with_levels`): these are buffers, saved with the weights and sent
-    once. Payloads carry no floats.
+    The constructor makes evenly spaced levels, equal for all channels. Calibration sets separate limits for each
+    channel (`between`), or levels with any spacing (`with_levels`). Levels are buffers, saved with the weights and sent
+    once; payloads contain no floats.
 
-    A value's symbol is the number of thresholds that lie below it; comparisons of float32 are exact, so every machine
-    finds the same symbols.
+    The symbol of a value is the number of thresholds below it. Comparisons of float32 are exact, so symbols are equal
+    on all machines.
 
     Args:
         low: c0, the value of the lowest level.
-        high: c1, the value of the highest one.
-        levels: N, 2…256; not only powers of two.
-        channels: 1 for one set of levels for all elements, or the size of the latent's first axis after the batch.
+        high: c1, the value of the highest level.
+        levels: N, 2…256; any number, not only powers of two.
+        channels: 1 for the same levels for all elements, or the size of the latent's first axis after the batch.
 
     Raises:
         ValueError: if limits are not finite or not in order, `levels` is out of range, or there are no channels.
@@ -51,9 +51,9 @@ class Clipped(Quantizer):
 
     @classmethod
     def between(cls, low: Tensor, high: Tensor, levels: int) -> Self:
-        """Return a quantizer with even levels between limits `(channels,)`, those of one channel in one row.
+        """Return a quantizer with evenly spaced levels between the limits `(channels,)` of each channel.
 
-        A channel with equal limits has one level in use, on that value.
+        A channel with equal limits uses one level, on that value.
 
         Raises:
             ValueError: if limits are not finite or not in order, or `levels` is out of range.
@@ -66,8 +66,8 @@ class Clipped(Quantizer):
         """Return a quantizer with these levels.
 
         Args:
-            values: `(channels, levels)`, ascending in each channel: what symbols stand for.
-            thresholds: `(channels, levels − 1)`, ascending: a symbol is the number of those below a value.
+            values: the value of each symbol, `(channels, levels)`, ascending in each channel.
+            thresholds: `(channels, levels − 1)`, ascending; the symbol of a value is the number of thresholds below it.
 
         Raises:
             ValueError: if shapes don't fit, a value is not finite, or either is not ascending.
@@ -79,7 +79,7 @@ class Clipped(Quantizer):
         return quantizer
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        """Refuse levels of a file that none can have: NaN, infinite or falling ones."""
+        """Refuse invalid levels of a file: NaN, infinite or falling ones."""
         values, thresholds = (state_dict.get(f"{prefix}{name}") for name in ("values", "thresholds"))
         if isinstance(values, Tensor) and isinstance(thresholds, Tensor):
             check_levels(values, thresholds)
@@ -97,7 +97,7 @@ class Clipped(Quantizer):
 
     @property
     def grid(self) -> ClippedGrid:  # type: ignore[override]
-        """The same quantizer for numpy arrays, bit for bit."""
+        """The bit-identical quantizer of numpy arrays."""
         return ClippedGrid(self.thresholds.cpu().numpy(), self.values.cpu().numpy())
 
     def _by_channel(self, latent: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class Clipped(Quantizer):
         """Return uint8 symbols shaped like `latent` and an empty `(B, 0)` tensor.
 
         Raises:
-            ValueError: if the latent holds NaN or infinity, or has another number of channels.
+            ValueError: if the latent holds NaN or infinity, or its number of channels is not the quantizer's.
         """
         floats = as_single(latent)
         symbols = torch.searchsorted(self.thresholds, self._by_channel(floats).contiguous(), out_int32=True)
@@ -130,16 +130,13 @@ class Clipped(Quantizer):
         """Return the float32 values of `symbols`, shaped like them; `floats` is empty.
 
         Raises:
-            ValueError: if there is another number of channels.
+            ValueError: if the number of channels is not the quantizer's.
         """
         values = self.values.gather(1, self._by_channel(symbols).long())
         return self._restored(values, symbols.shape).contiguous()
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the quantized latent in float32 with the gradient of the identity, shaped like `latent`.
-
-        NaN and infinity become NaN, so that a diverged training shows in its loss.
-        """
+        """Return the quantized latent in float32, shaped like `latent`, with the gradient of the identity."""
         finite = latent.detach().float().nan_to_num(0.0)
         return straight_through(latent, self.dequantize(*self.quantize(finite)))
 
@@ -150,7 +147,7 @@ class Clipped(Quantizer):
 
 
 def even_values(low: Tensor, high: Tensor, levels: int) -> Tensor:
-    """Return levels at even distances with the ends on the limits, float64 `(channels, levels)`.
+    """Return evenly spaced levels from limit to limit, float64 `(channels, levels)`.
 
     Raises:
         ValueError: if a limit is not finite, or low > high.
@@ -161,7 +158,7 @@ def even_values(low: Tensor, high: Tensor, levels: int) -> Tensor:
 
 
 def evenly(low: Tensor, high: Tensor, levels: int) -> Tensor:
-    """Return what `even_values` does of limits that have been checked."""
+    """Return `even_values` of limits that are known to be valid."""
     steps = torch.arange(levels, dtype=torch.float64) / (levels - 1)
     values = low[:, None] + (high - low)[:, None] * steps
     values[:, -1] = high
@@ -169,7 +166,7 @@ def evenly(low: Tensor, high: Tensor, levels: int) -> Tensor:
 
 
 def check_levels(values: Tensor, thresholds: Tensor) -> None:
-    """Raise ValueError unless these are levels and thresholds of a quantizer, see `Clipped.with_levels`."""
+    """Raise ValueError unless `Clipped.with_levels` accepts these values and thresholds."""
     if values.dim() != 2 or thresholds.shape != (len(values), values.shape[1] - 1):
         raise ValueError(f"{tuple(thresholds.shape)} thresholds do not go with {tuple(values.shape)} values")
     falling = [bool((rows[:, 1:] < rows[:, :-1]).any()) for rows in (values, thresholds)]
@@ -178,9 +175,9 @@ def check_levels(values: Tensor, thresholds: Tensor) -> None:
 
 
 def midpoints(values: Tensor) -> Tensor:
-    """Return the thresholds halfway between neighbouring values `(channels, levels)`, infinite where values are equal.
+    """Return the thresholds halfway between neighbouring values `(channels, levels)`.
 
-    Equal values are one level: a threshold among them would tell apart what they restore alike.
+    Thresholds between values equal to the last one are infinite, so that equal values have one symbol.
     """
     halfway = values[:, :-1] + values.diff(dim=1) / 2
     return halfway.masked_fill(values[:, :-1] == values[:, -1:], float("inf"))

@@ -1,4 +1,4 @@
-"""Levels that weigh distortion against code length, with the ends pinned to the clipping limits."""
+"""Entropy-constrained design of levels, with the ends pinned to the clipping limits."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ SETTLED = 1e-7  # relative change of the cost at which the design ends
 
 
 class CodeLengths(ABC):
-    """How many bits a symbol is taken to cost."""
+    """Assumed code length of each symbol, in bits."""
 
     @abstractmethod
     def bits(self, counts: Tensor) -> Tensor:
-        """Return bits of each symbol, float64 `(levels,)`, infinite for one that must not be used.
+        """Return the bits of each symbol, float64 `(levels,)`, infinite for a symbol that must not be used.
 
         Args:
-            counts: how often each symbol occurs, `(levels,)`.
+            counts: number of occurrences of each symbol, `(levels,)`.
         """
 
 
 class IdealLengths(CodeLengths):
-    """−log₂ p: what an arithmetic coder needs, and RANS nearly."""
+    """−log₂ p, the length under arithmetic coding and approximately under RANS."""
 
     def bits(self, counts: Tensor) -> Tensor:
-        """Return −log₂ of the share of each symbol."""
+        """Return −log₂ of the relative frequency of each symbol."""
         return -(counts / counts.sum()).log2()
 
 
 class TruncatedUnaryLengths(CodeLengths):
-    """Binary digits of truncated unary code: n + 1 for symbol n, N − 1 for the last.
+    """Number of binary digits of truncated unary code: n + 1 for symbol n, N − 1 for the last.
 
-    What digits cost after adaptive binary coding is less; `IdealLengths` is nearer to that.
+    Adaptive binary coding makes the digits shorter; `IdealLengths` is closer to that.
     """
 
     def bits(self, counts: Tensor) -> Tensor:
-        """Return the lengths, whatever the counts."""
+        """Return the lengths; they do not depend on the counts."""
         lengths = torch.arange(1, len(counts) + 1, dtype=torch.float64)
         return lengths.clamp(max=len(counts) - 1)
 
 
 @dataclass(frozen=True)
 class Design:
-    """One state of the design.
+    """State of the design after one step.
 
     Attributes:
         values: float64 `(R, levels)`, ascending; first and last are the limits.
-        thresholds: float64 `(R, levels − 1)`, ascending; equal ones enclose an empty bin.
-        distortion: mean squared error over the latents' variance.
-        rate: mean bits an element.
+        thresholds: float64 `(R, levels − 1)`, ascending; equal thresholds enclose an empty bin.
+        distortion: mean squared error divided by the latents' variance.
+        rate: mean bits per element.
         cost: distortion + rate_weight · rate.
     """
 
@@ -75,7 +75,7 @@ def entropy_constrained(
     rate_weight: float,
     lengths: CodeLengths | None = None,
 ) -> Clipped:
-    """Return the pinned entropy-constrained quantizer for these latents; see `design_steps`.
+    """Return the pinned entropy-constrained quantizer of these latents; arguments as in `design_steps`.
 
     Raises:
         ValueError: if limits are not finite or not in order, `levels` is out of range, or the weight is negative.
@@ -92,20 +92,20 @@ def design_steps(
     rate_weight: float,
     lengths: CodeLengths | None = None,
 ) -> list[Design]:
-    """Return every state of the design, from uniform levels to where the cost has settled.
+    """Return all states of the design, from uniform levels to convergence of the cost.
 
-    A step assigns each value to the level with the least (x − x̂ₙ)² + λ·bₙ, moves interior levels to the means of what
-    they were assigned, and takes the new code lengths. None of these can raise the cost. The ends stay on the limits,
-    so that what clipping has gathered there is restored to the limits. All channels share one code.
+    A step assigns each value to the level with the least (x − x̂ₙ)² + λ·bₙ, moves interior levels to the means of their
+    values, and updates the code lengths. None of these increases the cost. The ends stay on the limits, so that clipped
+    values are restored to the limits. All channels share one code.
 
     Args:
-        statistics: of calibration latents, R rows.
-        low: clipping limits, `(R,)`.
-        high: likewise.
+        statistics: statistics of the calibration latents, R rows.
+        low: lower clipping limits, `(R,)`.
+        high: upper clipping limits, `(R,)`.
         levels: N.
-        rate_weight: λ over the latents' variance: distortion is measured in shares of it, so 0.01 trades a hundredth of
-            the variance for a bit an element.
-        lengths: of the code; `IdealLengths()` by default.
+        rate_weight: λ divided by the latents' variance: 0.01 trades one per cent of the variance for one bit per
+            element.
+        lengths: code lengths; `IdealLengths()` by default.
 
     Raises:
         ValueError: if limits are not finite or not in order, `levels` is out of range, or the weight is negative.
@@ -144,7 +144,7 @@ def _cells(statistics: LatentStatistics, thresholds: Tensor) -> Tensor:
 
 
 def _centred(values: Tensor, mass: Tensor, first: Tensor) -> Tensor:
-    """Return the values with interior ones moved to the mean of their bin, within the limits; empty ones keep order."""
+    """Return the values with interior ones moved to the mean of their bin, within the limits and in order."""
     means = torch.where(mass > 0, first / mass.clamp(min=1e-300), values)
     moved = torch.clamp(means, values[:, :1], values[:, -1:])
     moved[:, 0], moved[:, -1] = values[:, 0], values[:, -1]
@@ -152,15 +152,15 @@ def _centred(values: Tensor, mass: Tensor, first: Tensor) -> Tensor:
 
 
 def _thresholds(values: Tensor, prices: Tensor) -> Tensor:
-    """Return the thresholds at which the cheapest level changes, `(R, levels − 1)`.
+    """Return the thresholds between the levels of least cost, `(R, levels − 1)`.
 
-    The costs (x − x̂ₙ)² + priceₙ differ by straight lines in x, so the cheapest ones are their lower envelope, found
-    from left to right. A level that is nowhere the cheapest has an empty bin, where the next one begins.
+    The costs (x − x̂ₙ)² + priceₙ differ by straight lines in x, so the least costs form their lower envelope, computed
+    from left to right. A level that is nowhere on the envelope has an empty bin at the start of the next level.
     """
     thresholds = torch.full((len(values), values.shape[1] - 1), math.inf, dtype=torch.float64)
     costs = prices.tolist()
     for row, centres in enumerate(values.tolist()):
-        envelope: list[tuple[int, float]] = []  # levels, and from where on each is the cheapest
+        envelope: list[tuple[int, float]] = []  # levels of least cost, and where each one begins
         for level, (centre, cost) in enumerate(zip(centres, costs, strict=True)):
             if math.isinf(cost):
                 continue
@@ -181,7 +181,7 @@ def _thresholds(values: Tensor, prices: Tensor) -> Tensor:
 
 
 def _crossing(left: float, left_cost: float, right: float, right_cost: float) -> float:
-    """Return from where on the right level is the cheaper one."""
+    """Return the value from which the right level has the lower cost."""
     if left == right:
         return -math.inf if right_cost < left_cost else math.inf
     return (left + right) / 2 + (right_cost - left_cost) / (2 * (right - left))

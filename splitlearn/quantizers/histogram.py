@@ -1,27 +1,27 @@
-"""Counts of symbols where the symbols are, so that a table of them is all that leaves the device."""
+"""Counts of symbols on the device of the symbols, so that only the counts are copied to the host."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-ROOM = 256  # bins that are counted whatever the alphabet: no uint8 points beyond its own row
+ROOM = 256  # bins per row for any alphabet, so that no uint8 symbol points beyond its row
 
 
 def histogram(symbols: Tensor, levels: int) -> Tensor:
-    """Return how often each symbol occurs in each image.
+    """Return the number of occurrences of each symbol in each image.
 
-    Static tables are made of counts: quantize and count on the device, add the counts up over batches, and copy them
-    to the host once at the end, `Huffman.from_counts(histogram(symbols, levels).sum(0).numpy(force=True))`. Nothing
-    here waits for the device, and beside the counts there is but one index a symbol.
+    For static tables, quantize and count on the device, add up the counts of all batches, and copy them to the host
+    once at the end: `Huffman.from_counts(histogram(symbols, levels).sum(0).numpy(force=True))`. This function does not
+    wait for the device. It needs memory for one index per symbol beside the counts.
 
     Args:
         symbols: uint8 tensor `(B, …)` on any device, as `Quantizer.quantize` returns it.
         levels: size of the alphabet, 2…256.
 
     Returns:
-        int64 counts `(B, levels)` on the device of the symbols. Values that are not below `levels` are left out:
-        finding them would mean waiting for the device.
+        int64 counts `(B, levels)` on the device of the symbols. Values of `levels` or more are ignored, since checking
+        for them would wait for the device.
 
     Raises:
         ValueError: if the symbols are not uint8 or have no dimension, or `levels` is out of range.
@@ -31,14 +31,14 @@ def histogram(symbols: Tensor, levels: int) -> Tensor:
 
 
 def channel_histogram(symbols: Tensor, levels: int) -> Tensor:
-    """Return how often each symbol occurs in each channel, all images together: counts for one table a channel.
+    """Return the number of occurrences of each symbol in each channel over all images, for one table per channel.
 
     Args:
         symbols: uint8 tensor `(B, C, …)` on any device.
         levels: size of the alphabet, 2…256.
 
     Returns:
-        int64 counts `(C, levels)` on the device of the symbols, as `histogram` counts.
+        int64 counts `(C, levels)` on the device of the symbols; values of `levels` or more are ignored.
 
     Raises:
         ValueError: if the symbols are not uint8 or have less than two dimensions, or `levels` is out of range.

@@ -1,4 +1,4 @@
-"""A model of activations: asymmetric Laplace before ReLU or leaky ReLU, known by mean and variance alone."""
+"""Model of activations: asymmetric Laplace before ReLU or leaky ReLU, fitted to mean and variance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-WIDEST = 40.0  # modes are looked for within so many multiples of 1/rate
+WIDEST = 40.0  # bound of the search for modes, in multiples of 1/rate
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class AsymmetricLaplace:
 
     Attributes:
         rate: λ, float64 `(R,)`.
-        mode: μ, where the density of X peaks, `(R,)`.
-        slope: of the activation below zero: 0 for ReLU.
-        asymmetry: κ; below 1 the upper tail is the longer one.
+        mode: μ, the maximum of the density of X, `(R,)`.
+        slope: slope of the activation below zero; 0 for ReLU.
+        asymmetry: κ; below 1, the upper tail is longer.
 
     Reference: Cohen, Choi & Bajić 2020.
     """
@@ -39,8 +39,8 @@ class AsymmetricLaplace:
     def fit(cls, mean: Tensor, mean_square: Tensor, slope: float = 0.0, asymmetry: float = 0.5) -> Self:
         """Return the distribution of Y with these moments, float64 `(R,)` each.
 
-        E[Y]/√E[Y²] grows with the mode alone and fixes it, then the scale fixes the rate. Moments that no such
-        distribution has are met as nearly as modes within 40/rate allow.
+        E[Y]/√E[Y²] depends only on the mode and grows with it, so it determines the mode; the scale then determines the
+        rate. Moments that no such distribution has are approximated with modes within 40/rate.
         """
         wanted = mean.double() / mean_square.double().sqrt()
         below, above = torch.full_like(wanted, -WIDEST), torch.full_like(wanted, WIDEST)
@@ -59,7 +59,7 @@ class AsymmetricLaplace:
         return first, second
 
     def range(self) -> tuple[Tensor, Tensor]:
-        """Return limits beyond which hardly anything lies, float64 `(R,)` each."""
+        """Return limits that contain nearly all of the distribution, float64 `(R,)` each."""
         rate, mode = self.rate.double(), self.mode.double()
         lowest = (mode - WIDEST * self.asymmetry / rate).clamp(max=0) * self.slope
         return lowest, mode.clamp(min=0) + WIDEST / (self.asymmetry * rate)
@@ -79,14 +79,14 @@ class AsymmetricLaplace:
                 start, end = (bound * self.slope for bound in negative)
                 how = exponent / self.slope, mode * self.slope, peak / self.slope
                 total += _moments(start, end, *how, points)
-            else:  # all of it lies on zero
+            else:  # the whole negative part is mapped to zero
                 mass = _moments(*negative, exponent, mode, peak, infinity)[0]
                 total[0] += torch.where(points >= 0, mass, 0.0)
         return total
 
 
 def check_shape(slope: float, asymmetry: float) -> None:
-    """Raise ValueError unless a distribution may have this slope and this asymmetry."""
+    """Raise ValueError if the slope or the asymmetry is out of range."""
     if not 0 <= slope <= 1:
         raise ValueError(f"the slope below zero must lie in 0…1, got {slope}")
     if not 0 < asymmetry < float("inf"):
@@ -94,14 +94,14 @@ def check_shape(slope: float, asymmetry: float) -> None:
 
 
 def _moments(start: Tensor, end: Tensor, exponent: Tensor, mode: Tensor, peak: Tensor, points: Tensor) -> Tensor:
-    """Return ∫ yᵏ peak·exp(exponent·(y − mode)) dy from `start` to `end`, but not beyond `points`, for k = 0, 1, 2."""
+    """Return ∫ yᵏ peak·exp(exponent·(y − mode)) dy from `start` to `end` or `points`, if lower, for k = 0, 1, 2."""
     upper = torch.minimum(torch.maximum(points, start), end)
     return _antiderivative(upper, exponent, mode, peak) - _antiderivative(start, exponent, mode, peak)
 
 
 def _antiderivative(y: Tensor, exponent: Tensor, mode: Tensor, peak: Tensor) -> Tensor:
     density = peak / exponent * (exponent * (y - mode)).exp()
-    inside = y.isfinite()  # at the infinite end of a tail nothing is left
+    inside = y.isfinite()  # the antiderivative is 0 at the infinite end of a tail
     y = torch.where(inside, y, 0.0)
     powers = torch.stack([torch.ones_like(y), y - 1 / exponent, y.square() - 2 * y / exponent + 2 / exponent.square()])
     return torch.where(inside, density * powers, 0.0)

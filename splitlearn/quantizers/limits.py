@@ -1,4 +1,4 @@
-"""Where to clip: limits between which a uniform quantizer errs least, by measurement or by a model of the latents."""
+"""Clipping limits of least error under uniform quantization, by measurement or by a model of the latents."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ class Cumulative(Protocol):
 
 
 class Limits(ABC):
-    """A rule for clipping limits. A new one is one file with one subclass that a command names by import path."""
+    """A rule for clipping limits. A new rule is a subclass, given to a command by its import path."""
 
     @abstractmethod
     def of(self, statistics: LatentStatistics, levels: int) -> Pair:
-        """Return limits (low, high), float64 `(R,)` each; equal ones for a row of one repeated value.
+        """Return limits (low, high), float64 `(R,)` each; equal limits for a row of one repeated value.
 
         Args:
-            statistics: of calibration latents, R rows.
-            levels: N, of the uniform quantizer between the limits.
+            statistics: statistics of the calibration latents, R rows.
+            levels: N, number of levels of the uniform quantizer.
 
         Raises:
-            ValueError: if these latents do not fit the rule.
+            ValueError: if the rule does not apply to these latents.
         """
 
 
 class LeastError(Limits):
-    """The limits with the least squared error on the calibration latents themselves; no model is assumed."""
+    """Limits of least squared error on the calibration latents, without a model."""
 
     def of(self, statistics: LatentStatistics, levels: int) -> Pair:
         """Return the limits of least measured error."""
@@ -50,11 +50,11 @@ class LeastError(Limits):
 
 
 class LaplaceLimits(Limits):
-    """The limits with the least expected error if pre-activations are asymmetric Laplace; needs mean and variance only.
+    """Limits of least expected error for asymmetric Laplace pre-activations, from mean and variance.
 
     Args:
-        slope: of the activation below zero: 0 after ReLU, 0.1 or 0.01 after leaky ReLU, 1 where there is none.
-        asymmetry: κ of the distribution; Cohen et al. fix it and fit rate and mode.
+        slope: slope of the activation below zero: 0 for ReLU, 0.1 or 0.01 for leaky ReLU, 1 without activation.
+        asymmetry: κ of the distribution; fixed, as in the paper, while rate and mode are fitted.
 
     Raises:
         ValueError: if the slope is not in 0…1, or κ is not positive.
@@ -73,7 +73,7 @@ class LaplaceLimits(Limits):
             ValueError: if there are negative latents and the slope is 0.
         """
         if self.slope == 0:
-            _refuse_negative(statistics, "LaplaceLimits(slope=0) models")
+            _refuse_negative(statistics, "LaplaceLimits(slope=0)")
         constant = statistics.variance <= 0
         mean = statistics.mean.masked_fill(constant, 1.0)
         mean_square = statistics.mean_square.masked_fill(constant, 2.0)
@@ -83,9 +83,9 @@ class LaplaceLimits(Limits):
 
 
 class ReluLimits(Limits):
-    """Limits after ReLU without any search: 0 and a multiple of the mean of the positive part's exponential.
+    """Limits after ReLU in closed form: 0, and a multiple of the mean of an exponential positive part.
 
-    With the positive part A·exp(−a·y), a = 2·E[Y]/E[Y²] over all elements, zeros included, and the best upper limit is
+    For a positive part A·exp(−a·y), a = 2·E[Y]/E[Y²] over all elements, zeros included. The best upper limit is
     a·c1 = 2.000, 2.90, 3.49, 4.82 for N = 2, 3, 4, 8 (`unit_limit`).
     """
 
@@ -95,7 +95,7 @@ class ReluLimits(Limits):
         Raises:
             ValueError: if there are negative latents.
         """
-        _refuse_negative(statistics, "ReluLimits is made for")
+        _refuse_negative(statistics, "ReluLimits")
         rate = 2 * statistics.mean / statistics.mean_square.clamp(min=torch.finfo(torch.float64).tiny)
         high = torch.where(rate > 0, unit_limit(levels) / rate.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
         constant = statistics.variance <= 0
@@ -103,29 +103,29 @@ class ReluLimits(Limits):
         return low, torch.where(constant, statistics.maximum, high)
 
 
-def _refuse_negative(statistics: LatentStatistics, who: str) -> None:
-    if float(statistics.minimum.min()) < 0:
+def _refuse_negative(statistics: LatentStatistics, rule: str) -> None:
+    if (least := float(statistics.minimum.min())) < 0:
         raise ValueError(
-            f"{who} latents after ReLU, these reach down to {float(statistics.minimum.min()):.3g}: use LeastError, or "
+            f"{rule} is for latents after ReLU, and the smallest of these is {least:.3g}: use LeastError, or "
             "LaplaceLimits with the slope of the activation"
         )
 
 
 @cache
 def unit_limit(levels: int) -> float:
-    """Return the c1 > 0 with the least squared error of N levels on [0, c1] for the density exp(−y), y ≥ 0."""
+    """Return the c1 of least squared error of N levels on [0, c1] for the density exp(−y), y ≥ 0."""
     unit = AsymmetricLaplace(torch.ones(1) * 2.0, torch.zeros(1), slope=0.0, asymmetry=0.5)  # exp(−y) above 0, scaled
     zero, far = torch.zeros(1, dtype=torch.float64), torch.full((1,), 40.0, dtype=torch.float64)
     return float(least_error_limits(unit, (zero, zero), (zero, far), levels)[1])
 
 
 def squared_error(values: Cumulative, low: Tensor, high: Tensor, levels: int) -> Tensor:
-    """Return the expected squared error of even levels between limits, beyond them and inside, float64 `(R, K)`.
+    """Return the expected squared error of evenly spaced levels, clipping error included, float64 `(R, K)`.
 
     Args:
-        values: how they are distributed, R rows.
-        low: K candidates for each row, `(R, K)`.
-        high: likewise.
+        values: distribution of the values, R rows.
+        low: K candidates of the lower limit for each row, `(R, K)`.
+        high: K candidates of the upper limit, `(R, K)`.
         levels: N.
     """
     table = even_values(low.reshape(-1), high.reshape(-1), levels)
@@ -143,12 +143,12 @@ def squared_error(values: Cumulative, low: Tensor, high: Tensor, levels: int) ->
 def least_error_limits(values: Cumulative, lows: Pair, highs: Pair, levels: int) -> Pair:
     """Return the limits that minimise `squared_error`, float64 `(R,)` each.
 
-    The two take turns; each tries points of a window that narrows around the best so far.
+    Upper and lower limits are searched in turn, in a window that narrows around the best limit so far.
 
     Args:
-        values: how they are distributed, R rows.
-        lows: least and largest lower limit to consider, `(R,)` each.
-        highs: likewise for upper limits.
+        values: distribution of the values, R rows.
+        lows: least and largest lower limit of the search, `(R,)` each.
+        highs: least and largest upper limit of the search, `(R,)` each.
         levels: N.
     """
     low, high = lows[0], highs[1]

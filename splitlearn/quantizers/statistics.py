@@ -1,4 +1,4 @@
-"""What calibration needs to know of latents: how often which values occur, channel by channel."""
+"""Statistics of latents for calibration: a histogram and moments for each channel."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 BINS = 2048
-PART = 1 << 20  # values that are counted at a time: what counting takes is many times their size
+PART = 1 << 20  # values counted at a time: counting needs memory of many times their size
 
 
 @dataclass(frozen=True)
 class LatentStatistics:
-    """Histogram of each channel of a batch of latents; R is 1 if all channels are counted together.
+    """Histogram and moments of each channel of a batch of latents; R is 1 if all channels are counted together.
 
     Attributes:
-        centres: float64 `(R, bins)`: mean of the values in each bin, ascending.
-        counts: float64 `(R, bins)`: how many there are.
+        centres: mean of the values in each bin, float64 `(R, bins)`, ascending.
+        counts: number of values in each bin, float64 `(R, bins)`.
         minimum: float64 `(R,)`.
         maximum: float64 `(R,)`.
         mean: float64 `(R,)`, exact.
@@ -38,12 +38,12 @@ class LatentStatistics:
     def of(cls, latents: Tensor, per_channel: bool = False) -> Self:
         """Count the values of latents `(B, C, …)`.
 
-        The bins divide the range of a channel evenly. What stands on the smallest value itself, as zeros after ReLU,
-        has a bin of its own.
+        The bins divide the range of a channel evenly. The smallest value itself, such as 0 after ReLU, has a separate
+        bin.
 
         Args:
-            latents: of any float type, all images together.
-            per_channel: count each channel by itself; needs a latent of two or more dimensions.
+            latents: latents of all images, of any float type.
+            per_channel: count each channel separately; needs latents of two or more dimensions.
 
         Raises:
             ValueError: if the latents are empty, hold NaN or infinity, or have no channels.
@@ -73,7 +73,7 @@ class LatentStatistics:
         return cls(centres, counts, minimum, maximum, mean, squares / size, deviations / size)
 
     def cumulative(self, points: Tensor) -> Tensor:
-        """Return the mean over all values of yᵏ for those up to points `(R, P)`, k = 0, 1, 2: float64 `(3, R, P)`."""
+        """Return Σ yᵏ over values up to points `(R, P)`, over the number of all, k = 0, 1, 2: float64 `(3, R, P)`."""
         powers = torch.stack([self.counts, self.counts * self.centres, self.counts * self.centres.square()])
         sums = torch.nn.functional.pad(powers.cumsum(-1), (1, 0)) / self.counts.sum(1)[:, None]
         index = torch.searchsorted(self.centres.contiguous(), points.contiguous(), right=True)

@@ -1,4 +1,4 @@
-"""Uniform quantization with one fixed step, for latents that were trained to be small."""
+"""Uniform quantization with a fixed step, for latents trained to be small."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from splitlearn.quantizers.base import Quantizer, as_single, straight_through
 class Step(Quantizer):
     """Rounds latent / step to the nearest integer q and restores q · step.
 
-    Integers become symbols by zig-zag, 0, −1, 1, −2, 2, … → 0, 1, 2, 3, 4, …: zero, the commonest value of a latent
-    that was trained with a rate term, is symbol 0, and codes that favour small symbols favour small magnitudes.
-    Integers that `levels` symbols cannot hold saturate at −⌊levels/2⌋ and ⌊(levels−1)/2⌋, in `forward` too. Ties
-    round to even.
+    Integers become symbols by zig-zag, 0, −1, 1, −2, 2, … → 0, 1, 2, 3, 4, …. Zero, the commonest value of a latent
+    trained with a rate term, is symbol 0, and codes that favour small symbols favour small magnitudes. Integers outside
+    −⌊levels/2⌋…⌊(levels−1)/2⌋ saturate, in `forward` too. Ties round to even.
 
-    The gradient is that of the identity, also where values saturate. Under autocast everything is computed in float32.
+    The gradient is that of the identity, also for saturated values. Under autocast, all is computed in float32.
 
     Args:
-        step: Q, the distance of two reconstructed values; positive, in the unit of the latent.
+        step: Q, the distance between reconstructed values; positive, in the unit of the latent.
         levels: size of the symbol alphabet, 2…256.
 
     Raises:
-        ValueError: if the step is not positive, 256 steps pass the range of float32, or `levels` is out of range.
+        ValueError: if the step is not positive, 256 steps exceed the range of float32, or `levels` is out of range.
 
     Reference: Datta et al. 2022, Sec. II.
     """
@@ -38,15 +37,11 @@ class Step(Quantizer):
 
     def _round(self, latent: Tensor) -> Tensor:
         """Return the saturated integers q as float32."""
-        factor = 1 / torch.tensor(self.step, dtype=torch.float32, device=latent.device)  # division differs by device
+        factor = 1 / torch.tensor(self.step, dtype=torch.float32, device=latent.device)  # devices divide differently
         return torch.round(latent * factor).clamp(-(self.levels // 2), (self.levels - 1) // 2)
 
     def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return uint8 symbols shaped like `latent` and an empty `(B, 0)` tensor.
-
-        Raises:
-            ValueError: if the latent holds NaN or infinity.
-        """
+        """Return uint8 symbols shaped like `latent` and an empty `(B, 0)` tensor."""
         q = self._round(as_single(latent))
         symbols = (2 * q + 0.5).abs() - 0.5  # zig-zag: 2q for q ≥ 0, −2q − 1 below
         return symbols.to(torch.uint8), q.new_zeros(len(latent), 0)
@@ -57,10 +52,7 @@ class Step(Quantizer):
         return ((s >> 1) ^ -(s & 1)).float() * self.step
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the quantized latent in float32 with the gradient of the identity, shaped like `latent`.
-
-        NaN and infinity become NaN, so that a diverged training shows in its loss.
-        """
+        """Return the quantized latent in float32, shaped like `latent`, with the gradient of the identity."""
         return straight_through(latent, self._round(latent.detach().float()) * self.step)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""Checkpoints that a kill or a full disk cannot take away."""
+"""Checkpoints that survive kills and full disks."""
 
 from __future__ import annotations
 
@@ -18,42 +18,41 @@ from splitlearn.files import whole_file
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keep the newest state as last.ckpt, after every epoch.
+    """Save the newest state as last.ckpt after every epoch, validated or not.
 
-    `save_last` of Lightning's own callback follows its monitor: epochs that are not among the best leave nothing to
-    resume from. It saves after every epoch also where only some epochs are validated.
+    With `save_last` of Lightning's own callback, epochs that are not among the best leave nothing to resume from.
     """
 
     def __init__(self) -> None:
         super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take nothing from a checkpoint: the file's name is always the same, and no other one is removed."""
+        """Restore nothing: the name of the file never changes, and no other file is removed."""
 
 
-class OwnFiles(Callback):
-    """Let the callbacks of a resumed run remove no files but checkpoints in their own folder.
+class ForgetForeignCheckpoints(Callback):
+    """Keep the callbacks of a resumed run from removing files other than checkpoints in their own folder.
 
-    Which files are the best so far, and are removed for better ones, `ModelCheckpoint` takes from the checkpoint, which
-    is data of whoever wrote it. Tasks bring this along. Where a name in it is another one, the callback begins anew.
+    `ModelCheckpoint` reads from the checkpoint which files are the best so far, and removes them for better ones. These
+    names are not trusted: a callback with a foreign name starts without any. Tasks add this callback themselves.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at what was restored."""
-        forget_others_files(trainer)
+        """Check the names that callbacks have restored."""
+        forget_foreign_files(trainer)
 
 
-def forget_others_files(trainer: Trainer) -> None:
-    """Make callbacks of a trainer that has restored a checkpoint forget files that are not `*.ckpt` in their folder."""
+def forget_foreign_files(trainer: Trainer) -> None:
+    """Reset restored callbacks of a trainer that name a file other than a `*.ckpt` in their folder."""
     for callback in trainer.checkpoint_callbacks if trainer.ckpt_path is not None else ():
-        if isinstance(callback, ModelCheckpoint) and not _names_its_own(callback):
+        if isinstance(callback, ModelCheckpoint) and not _is_valid(callback):
             callback.best_model_path = callback.kth_best_model_path = callback.last_model_path = ""
             callback.best_k_models, callback.best_model_score, callback.current_score = {}, None, None
             callback.kth_value = torch.tensor(math.inf if callback.mode == "min" else -math.inf)
 
 
-def _names_its_own(callback: ModelCheckpoint) -> bool:
-    """Return whether what a callback knows of earlier checkpoints is what it could have noted itself."""
+def _is_valid(callback: ModelCheckpoint) -> bool:
+    """Return whether a callback's record of earlier checkpoints is one that it could have written itself."""
     best, kth = callback.best_k_models, callback.kth_best_model_path
     if not isinstance(best, dict) or not all(isinstance(score, Tensor) and score.ndim == 0 for score in best.values()):
         return False
@@ -64,41 +63,41 @@ def _names_its_own(callback: ModelCheckpoint) -> bool:
 
 
 def _is_within(folder: str, name: Any) -> bool:
-    """Return whether a name is that of a checkpoint right in a folder, or none at all."""
+    """Return whether a name is empty, or that of a checkpoint directly in a folder."""
     if not isinstance(name, str) or "\0" in name:
         return False
     return not name or (os.path.dirname(name) == folder and name.endswith(".ckpt") and not os.path.isdir(name))
 
 
 class WholeFileIO(TorchCheckpointIO):
-    """Write checkpoints beside their place and rename them.
+    """Write each checkpoint to a temporary file in its own folder, then rename it.
 
-    Lightning writes to the system's temporary folder and moves; where that is another file system, moving copies, and
-    a disk that fills up meanwhile leaves half a file in the place of a good one.
+    Lightning writes to the system's temporary folder and moves the file. If that is another file system and the disk
+    becomes full meanwhile, half a file replaces a good one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`, whole or not at all.
 
         Args:
-            checkpoint: what to save.
-            path: local file, or an address that Lightning knows how to write to.
+            checkpoint: content of the checkpoint.
+            path: local file, or an address that Lightning can write to.
             storage_options: not supported by this plug-in, as by its base.
         """
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
         else:
-            buffer = io.BytesIO()  # torch tells a full disk only as an internal error of its own
+            buffer = io.BytesIO()  # writing to a full disk directly, torch raises only an internal error
             torch.save(checkpoint, buffer)
             with whole_file(path) as temporary:
                 temporary.write_bytes(buffer.getbuffer())
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None) -> Any:
-        """Return a checkpoint's content, plain data alone, whatever `weights_only` says: a pickle could run code.
+        """Return a checkpoint's content; only plain data are loaded, since a pickle could run code.
 
         Args:
-            path: local file, or an address that Lightning knows how to read.
-            map_location: where its tensors are to lie.
-            weights_only: not looked at.
+            path: local file, or an address that Lightning can read.
+            map_location: device of its tensors.
+            weights_only: ignored.
         """
         return super().load_checkpoint(path, map_location, weights_only=True)

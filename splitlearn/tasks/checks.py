@@ -1,4 +1,4 @@
-"""What tasks refuse before it does harm: weights of losses and classes of objects that cannot be."""
+"""Checks of tasks: weights of losses, numbers of classes, and targets."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from splitlearn.outputs import Boxes
 
 
 def check_weights(**weights: float) -> None:
-    """Refuse weights of parts of a loss that are negative or no number; the sentence calls them by their names.
+    """Check the weights of parts of a loss, given by their names.
 
     Raises:
-        ValueError: if there are such.
+        ValueError: if one is negative or not finite.
     """
     for name, weight in weights.items():
         if not 0 <= weight < math.inf:
-            raise ValueError(f"{name} must be a number from 0 on, got {weight}")
+            raise ValueError(f"{name} must be finite and not negative, got {weight}")
 
 
 def check_data(num_classes: int, data: object) -> None:
-    """Refuse data that have another number of classes than a task.
+    """Compare the number of classes of a task with that of its data.
 
     Args:
-        num_classes: of the task.
-        data: data module, or anything else; what tells no `num_classes` passes.
+        num_classes: number of classes of the task.
+        data: data module; anything without `num_classes` passes.
 
     Raises:
         ValueError: if the numbers differ.
@@ -42,22 +42,22 @@ def check_data(num_classes: int, data: object) -> None:
 
 
 def check_classes(targets: Any, num_classes: int) -> None:
-    """Refuse targets that are not one class an image, or of which no class stands for some.
+    """Check that the targets of a batch are one class per image.
 
     Args:
-        targets: of a batch.
+        targets: targets of a batch.
         num_classes: number of classes.
 
     Raises:
-        ValueError: if there are such.
+        ValueError: if they have another form, or a label is out of range.
     """
     if not isinstance(targets, Tensor) or targets.ndim != 1 or targets.is_floating_point():
         form = (
             f"{targets.dtype} {tuple(targets.shape)}" if isinstance(targets, Tensor) else f"a {type(targets).__name__}"
         )
         raise ValueError(
-            f"this task takes a class an image, int64 (B,), and the data bring {form} a batch: take other data, or the "
-            "task for these"
+            f"this task needs one class per image, int64 (B,), and the data have {form} per batch: use other data, or "
+            "the task for these"
         )
     if not targets.numel():
         return
@@ -70,17 +70,17 @@ def check_classes(targets: Any, num_classes: int) -> None:
 
 
 def check_labels(truth: Iterable[Boxes], num_classes: int) -> None:
-    """Refuse objects that no class of the network stands for.
+    """Check the classes of objects in the ground truth.
 
     Args:
         truth: the objects of each image.
         num_classes: number of classes, without background.
 
     Raises:
-        ValueError: if there are such.
+        ValueError: if these are no boxes, or a class is out of range.
     """
     if isinstance(truth, Tensor) or not all(isinstance(boxes, Boxes) for boxes in truth):
-        raise ValueError("this task takes boxes, one record an image, and the data bring none: take CocoDetection, say")
+        raise ValueError("this task needs boxes for each image, and the data have none: use CocoDetection, for example")
     for boxes in truth:
         if len(boxes) and int(boxes.labels.min()) < 0:
             raise ValueError(f"an image has an object of class {int(boxes.labels.min())}: classes begin with 0")

@@ -1,4 +1,4 @@
-"""Who trains, and what is logged, when the tail names one class an image."""
+"""Lightning module for image classification."""
 
 from __future__ import annotations
 
@@ -21,25 +21,24 @@ from splitlearn.uncast import widened
 
 
 class ClassificationTask(TrainingTask):
-    """Train what is inserted at the cut for classification; test with real bytes.
+    """Train a bottleneck for image classification; test with real payloads.
 
         loss = cross-entropy + rate_weight · rate(latent) + distillation_weight · distance(features_hat, features)
 
-    Only parameters that require a gradient are given to the optimizer: the bottleneck of a `SplitModel`, the whole
-    network of an `InputModel`. Validation runs the differentiable pass and logs `val/estimated_bits`; testing sends
-    every image through its payload and logs `test/bytes_per_image`.
+    The optimizer gets the parameters that require a gradient: the bottleneck of a `SplitModel`, the whole network of an
+    `InputModel`. Validation runs the differentiable pass and logs `val/estimated_bits`; testing sends every image
+    through its payload and logs `test/bytes_per_image`.
 
     Args:
-        model: the network with bytes in its middle.
+        model: network that compresses images to payloads.
         num_classes: number of classes.
-        rate_loss: stand-in for the bytes; None trains for accuracy alone.
+        rate_loss: differentiable approximation of the payload size; None trains for accuracy only.
         rate_weight: weight of the rate; 1/α of Datta et al. 2022, eq. 1 (L = L_r + α·L_t, here divided by α).
-        distillation: distance to the frozen network's own features; None leaves it out.
+        distillation: distance to the features of the frozen network; None omits it.
         distillation_weight: weight of that distance.
         optimizer: makes the optimizer from parameters.
-        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and is given the run's length
-            unless it has one; any other steps every epoch, ReduceLROnPlateau on `val/task_loss`. None keeps the
-            learning rate.
+        lr_scheduler: makes the scheduler from the optimizer: OneCycleLR steps every batch, over the run's length by
+            default, others every epoch, ReduceLROnPlateau on `val/task_loss`. None keeps the learning rate.
 
     Reference:
         Datta et al. 2022, eq. 1 and Sec. III-B.
@@ -64,17 +63,17 @@ class ClassificationTask(TrainingTask):
         self.num_classes = num_classes
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits `(B, num_classes)` of images `(B, 3, H, W)` in [0, 1], by the differentiable pass."""
+        """Return logits `(B, num_classes)` of images `(B, 3, H, W)` in [0, 1] from the differentiable pass."""
         logits: Tensor = self.model(images)
         return logits
 
     def logits_of(self, prediction: Tensor, targets: Tensor) -> Tensor:
-        """Return the network's output, if it is logits `(B, num_classes)`."""
+        """Return the network's output after a check that it is logits `(B, num_classes)`."""
         self._check_shape(prediction)
         return prediction
 
     def check_targets(self, targets: Tensor) -> None:
-        """Refuse labels beyond the classes, and what is no labels."""
+        """Refuse labels out of range, and targets that are no labels."""
         check_classes(targets, self.num_classes)
 
     def task_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -82,13 +81,13 @@ class ClassificationTask(TrainingTask):
         return functional.cross_entropy(widened(logits), targets)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the predicted classes `(B,)`, by way of payloads."""
+        """Return the predicted classes `(B,)` of images sent as payloads."""
         logits: Tensor = self.model.decompress(self.model.compress(batch[0]))
         self._check_shape(logits)
         return logits.argmax(1)
 
     def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
-        """Return a row for each image: its number, its class, the name of the class."""
+        """Return a row for each image: image number, class, and name of the class."""
         classes: list[int] = torch.cat(list(predictions)).tolist()
         rows = [[i, label, class_names[label] if class_names else ""] for i, label in enumerate(classes)]
         return [["image", "class", "name"], *rows]
@@ -96,19 +95,19 @@ class ClassificationTask(TrainingTask):
     def _check_shape(self, logits: Any) -> None:
         if not isinstance(logits, Tensor):
             raise ValueError(
-                f"the network's output is a {type(logits).__name__}, and a class is read from logits (B, num_classes): "
-                "wrap the network in a module that returns these alone"
+                f"the network's output is a {type(logits).__name__}, and classification needs logits (B, num_classes): "
+                "wrap the network in a module that returns only these"
             )
         found = tuple(logits.shape[1:])
         if found != (self.num_classes,):
             raise ValueError(
-                f"the network's output has shape {found} an image, but num_classes is {self.num_classes}: "
+                f"the network's output has shape {found} per image, but num_classes is {self.num_classes}: "
                 "the classes of network and data must be the same"
             )
 
 
 def _accuracy(num_classes: int) -> MetricCollection:
-    """Top-1 as `accuracy`, and top-5 where there are more than five classes."""
+    """Return top-1 as `accuracy`, and top-5 if there are more than five classes."""
     metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(num_classes, average="micro")}
     if num_classes > 5:
         metrics["accuracy_top5"] = MulticlassAccuracy(num_classes, average="micro", top_k=5)

@@ -1,4 +1,4 @@
-"""What is logged when the tail finds objects."""
+"""Lightning module for tests of object detectors."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Batch = tuple[Tensor | Sequence[Tensor], list[Boxes]]
 
 
 class DetectionTask(PayloadTask):
-    """Test a detector with real bytes in its middle; nothing trains here.
+    """Test an object detector with real payloads, without training.
 
         images → compress ═ payloads ═ decompress → raw output → detector → boxes → mean average precision
 
-    Every image goes through its payload. Images are a batch, or a list of any sizes if the network takes these, as
-    torchvision's detectors do. `test/map` and `test/map_50` are COCO's scores of boxes, `test/map_masks` and
-    `test/map_masks_50` those of masks; see `ObjectScores`. Mixed precision is off: it would round boxes.
+    Images are a batch, or a list of images of any sizes for networks such as torchvision's detectors. The metrics are
+    COCO's: `test/map` and `test/map_50` of boxes, `test/map_masks` and `test/map_masks_50` of masks (`ObjectScores`).
+    Mixed precision is off, since it would round boxes.
 
     Args:
-        model: the network with bytes in its middle, e.g. a `SplitModel` of YOLO.
+        model: network that compresses images to payloads, e.g. a `SplitModel` of YOLO.
         num_classes: number of classes.
-        detector: makes boxes of the network's output, e.g. `YoloBoxes()` or `TorchvisionBoxes()`.
-        masks: whether masks are scored too: network and data must have them.
+        detector: converts the network's output to boxes, e.g. `YoloBoxes()` or `TorchvisionBoxes()`.
+        masks: whether masks are scored too; network and data must have masks.
 
     Raises:
-        ValueError: if the detector does not read what the network makes.
+        ValueError: if the detector cannot read the network's output.
         ImportError: if faster-coco-eval, which computes the metric, is not installed.
 
     Reference:
@@ -51,35 +51,35 @@ class DetectionTask(PayloadTask):
         self.scores = ObjectScores(masks)
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> list[Boxes]:
-        """Return the objects in images in [0, 1], a batch or a list, by the pass without bytes."""
+        """Return the objects in images in [0, 1], a batch or a list, from the differentiable pass."""
         return self.detector.decode(self.model(images), self.num_classes)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Compare what is found in images that went through their payloads with what is there."""
+        """Compare the predictions from payloads with the ground truth."""
         images, truth = batch
         check_labels(truth, self.num_classes)
         with full_precision(self.device):
-            found = self.detector.decode(self.predict_and_log_sizes(images), self.num_classes)
-        self.scores.update(found, truth)
+            predictions = self.detector.decode(self.predict_and_log_sizes(images), self.num_classes)
+        self.scores.update(predictions, truth)
 
     def on_test_epoch_end(self) -> None:
         """Log the scores over all test images."""
         self.log_dict({f"test/{name}": value for name, value in self.scores.compute().items()})
         self.scores.reset()
 
-    def precision_of(self, found: Iterable[Boxes], truth: Iterable[Boxes]) -> float:
-        """Return COCO's mean average precision, 0…1, of what was found in images against what is there."""
+    def precision_of(self, predictions: Iterable[Boxes], truth: Iterable[Boxes]) -> float:
+        """Return COCO's mean average precision, 0…1, of predictions against the ground truth."""
         scores = ObjectScores()
-        scores.update(list(found), list(truth))
+        scores.update(list(predictions), list(truth))
         return float(scores.compute()["map"])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Boxes]:
-        """Return the objects found in each image, by way of payloads."""
+        """Return the objects found in each image, sent as its payload."""
         with full_precision(self.device):
             return self.detector.decode(self.model.decompress(self.model.compress(batch[0])), self.num_classes)
 
     def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
-        """Return a row for each object: number of the image, class, its name, score, box in pixels of the input."""
+        """Return a row for each object: image number, class, name of the class, score, box in pixels of the input."""
         rows: list[list[Any]] = [["image", "class", "name", "score", "left", "top", "right", "bottom"]]
         for i, boxes in enumerate(boxes for batch in predictions for boxes in batch):
             assert boxes.scores is not None, "a detector gives scores"
@@ -90,12 +90,12 @@ class DetectionTask(PayloadTask):
         return rows
 
     def prepare_data(self) -> None:
-        """Refuse `fit` and `validate` before any data are read."""
+        """Refuse `fit` and `validate` before data are read."""
         if self.trainer.state.fn in ("fit", "validate"):
             self._refuse()
 
     def _refuse(self, *_: Any) -> Any:
-        raise ValueError("a DetectionTask only measures a detector that is trained already: go straight to `test`")
+        raise ValueError("a DetectionTask only measures a trained detector: run `test`")
 
-    # Lightning looks for these before it calls `prepare_data`, and its own words for their absence are obscure
+    # defined since Lightning looks for them before `prepare_data`, with an obscure message if they are absent
     training_step = validation_step = configure_optimizers = _refuse

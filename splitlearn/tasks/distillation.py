@@ -1,4 +1,4 @@
-"""Who trains, and what is logged, when a part of a network learns to give what another network's layers give."""
+"""Lightning module for distillation of a part of a network from another network's layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from splitlearn.models.images import like
 from splitlearn.models.layer_outputs import Kept, changed_output, in_order, layer_outputs, watched
 from splitlearn.outputs import Boxes
 from splitlearn.quantizers import Quantizer
-from splitlearn.tasks.checkpoints import OwnFiles
+from splitlearn.tasks.checkpoints import ForgetForeignCheckpoints
 from splitlearn.tasks.checks import check_weights
 from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import check_precision, full_precision
@@ -30,7 +30,7 @@ Batch = tuple[Tensor | Sequence[Tensor], Tensor | list[Boxes]]
 
 
 class DistillationTask(LightningModule):
-    """Train parts of a student to give what a teacher's layers give; the teacher needs no labels, and runs no further.
+    """Train parts of a student to reproduce the output of a teacher's layers, without labels.
 
         images ┬→ teacher, frozen: … layer → … layer → stop
                │                      ↕ loss      ↕ loss
@@ -38,41 +38,41 @@ class DistillationTask(LightningModule):
 
         loss = sum over pairs of criterion(student's layer, teacher's layer) + rate_weight · rate(latent)
 
-    The student is the teacher with a bottleneck in place of a block: see `replaced`. Head network distillation pairs
-    that block alone; the generalised form pairs the blocks behind it too, through which gradients pass although they
-    stay as they are. Both networks are in eval mode; only modules that are named in `trains` train and count in batch
-    norm.
+    The student is the teacher with a bottleneck in place of a block (`replaced`). Head network distillation (HND) pairs
+    only that block. The generalised form (GHND) also pairs frozen blocks behind it, through which gradients flow. Both
+    networks are in eval mode; only the modules in `trains` train and update batch norm. Both run only to the last
+    paired layer.
 
-    Validation logs `val/distillation_loss`, and the scores of the whole student; mixed precision is off in it, which
-    would round a detector's boxes. The student is tested by way of payloads as part of a `SplitModel`, in a
-    `DetectionTask` or `ClassificationTask`, from the file that `splitlearn export` writes.
+    Validation logs `val/distillation_loss` and the scores of the whole student, without mixed precision, which would
+    round a detector's boxes. The trained student is tested with payloads as part of a `SplitModel`, in a
+    `DetectionTask` or `ClassificationTask`, from the file of `splitlearn export`.
 
     Args:
-        teacher: a trained network. It is no part of checkpoints.
-        model: the student. It may share modules that stay as they are with the teacher, but none that trains.
-        pairs: names of a layer of the teacher and one of the student that is to give the same, each a tensor that no
-            layer behind it overwrites.
+        teacher: a trained network; checkpoints do not contain it.
+        model: the student. It may share frozen modules with the teacher, but no modules that train.
+        pairs: names of a layer of the teacher and of the student's layer that should have the same output, a tensor
+            that later layers do not overwrite.
         trains: names of the student's modules that train; a pair must depend on each of their parameters.
-        criterion: distance of two tensors; by default the sum of squares, as in the authors' code.
-        normalize: applied to images in [0, 1] before both; None if they take them so, as detectors do. A student that
-            is a `CompressionModel` has its own.
-        rate_at: the student's layer whose output is the latent, no further back than the last of the pairs; the layers
-            behind it see it quantized.
-        quantizer: of the latent; None leaves it as it is.
-        rate_loss: stand-in for the latent's bytes; `FactorizedRate` if the student is a `SplitModel`.
+        criterion: distance between two tensors; by default the sum of squares, as in the authors' code.
+        normalize: normalization of images in [0, 1] for both networks; None if they expect such images, as detectors
+            do. A student that is a `CompressionModel` normalizes by itself.
+        rate_at: layer of the student whose output is the latent, at or before the last paired layer; later layers
+            receive the quantized latent.
+        quantizer: quantizer of the latent; None does not quantize.
+        rate_loss: differentiable approximation of the latent's size; `FactorizedRate` if the student is a `SplitModel`.
         rate_weight: weight of the rate.
-        scores: of the student's output in validation; None leaves it at the loss, and the student stops where it does
-            in training.
+        scores: scores of the student's output in validation; None logs only the loss, and runs the student only to the
+            last paired layer.
         optimizer: makes the optimizer from parameters.
-        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and is given the run's length
-            unless it has one; any other steps every epoch. None keeps the learning rate.
-        warmup_steps: batches in which the learning rate rises from a thousandth, as a line; not with OneCycleLR, which
-            has a rise of its own.
+        lr_scheduler: makes the scheduler from the optimizer: OneCycleLR steps every batch, over the run's length by
+            default, others every epoch. None keeps the learning rate.
+        warmup_steps: batches of linear warmup from a thousandth of the learning rate; not with OneCycleLR, which has
+            its own warmup.
 
     Raises:
-        ValueError: if there are no pairs, or nothing trains, or what trains is the teacher's too, or there is a rate
-            without a latent, one that doesn't fit it, or of negative weight.
-        CutError: if there is no layer of a name; the message names the nearest ones.
+        ValueError: if there are no pairs, nothing trains, a trained parameter belongs to the teacher too, or there is a
+            rate loss without a latent, for another latent, or with a negative weight.
+        CutError: if a layer does not exist; the message names the nearest ones.
 
     Reference:
         Matsubara & Levorato 2020, Sec. 4, for one pair (HND); Matsubara & Levorato 2021, ICPR 2020, for several (GHND).
@@ -99,7 +99,7 @@ class DistillationTask(LightningModule):
         if not pairs or not trains:
             raise ValueError("a distillation needs pairs of layers, and names of the student's modules that train")
         if rate_at is None and (quantizer is not None or rate_loss is not None):
-            raise ValueError("quantizer and rate_loss need rate_at: name the student's layer whose output is sent")
+            raise ValueError("quantizer and rate_loss need rate_at, the name of the student's layer that is sent")
         check_weights(rate_weight=rate_weight)
         self.teacher_layers = [name for name, _ in pairs]
         self.student_layers = [name for _, name in pairs]
@@ -110,11 +110,11 @@ class DistillationTask(LightningModule):
         _check_not_shared(teacher, model, trains)
         if rate_loss is not None:
             _begin(rate_loss, model)
-        self._teacher = (freeze(teacher),)  # in a tuple, or it would be a part of this module's state
+        self._teacher = (freeze(teacher),)  # in a tuple, so that it is no part of this module's state
         self.model = freeze(model)
         self.trains = trains
         for name in trains:
-            thaw(model.get_submodule(name)).train()  # Lightning leaves every module in the mode it finds it in
+            thaw(model.get_submodule(name)).train()  # Lightning does not change the mode of modules
         self.criterion = nn.MSELoss(reduction="sum") if criterion is None else criterion
         self.normalize = normalize
         self.rate_at, self.quantizer = rate_at, quantizer
@@ -125,23 +125,23 @@ class DistillationTask(LightningModule):
 
     @property
     def teacher(self) -> nn.Module:
-        """The network that is imitated."""
+        """The network whose output is reproduced."""
         return self._teacher[0]
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> Any:
-        """Return the whole student's output, its latent quantized."""
+        """Return the output of the whole student, with its latent quantized."""
         with self._coded():
             return self.model(self._taken(images, self.model))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch; of its targets nothing is needed."""
+        """Return the loss of one batch, without its targets."""
         images, size = batch[0], len(batch[0])
         with self._coded() as latents:
             given = layer_outputs(self.model, self.student_layers, self._taken(images, self.model))
         if self.rate_at is not None and not latents:
             raise ValueError(
-                f"the student stops at the last of its paired layers, which is not behind rate_at, {self.rate_at}: "
-                "pair a layer behind that too, or leave rate_at out"
+                f"the student runs to the last of its paired layers, which does not follow rate_at, {self.rate_at}: "
+                "also pair a later layer, or leave rate_at out"
             )
         distance = self.distance(given, self._wanted(images))
         loss, parts = distance, {"train/distillation_loss": distance}
@@ -156,7 +156,7 @@ class DistillationTask(LightningModule):
         return loss
 
     def on_after_backward(self) -> None:
-        """Refuse parts that are to train and learn nothing, after the first batch."""
+        """Check after the first batch that all parts that train have gradients."""
         if not self._all_learn:
             self._check_all_learn()
             self._all_learn = True
@@ -166,8 +166,8 @@ class DistillationTask(LightningModule):
             for name, parameter in self.model.get_submodule(part).named_parameters():
                 if parameter.requires_grad and parameter.grad is None:
                     raise ValueError(
-                        f"{part}.{name} is to train, but no paired layer depends on it, so it learns nothing: pair a "
-                        f"layer behind it, or name less than {part} in `trains`"
+                        f"{part}.{name} cannot train, since no paired layer depends on it: pair a later layer, or name "
+                        f"a part of {part} in `trains`"
                     )
 
     def distance(self, given: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
@@ -181,14 +181,14 @@ class DistillationTask(LightningModule):
         for mine, theirs, (my_name, their_name) in zip(given, wanted, names, strict=True):
             if mine.shape != theirs.shape:
                 raise ValueError(
-                    f"the teacher's {their_name} gives {tuple(theirs.shape[1:])} an image and the student's {my_name} "
-                    f"{tuple(mine.shape[1:])}: pair layers of one shape, or give the new part other widths"
+                    f"the teacher's {their_name} has shape {tuple(theirs.shape[1:])} and the student's {my_name} "
+                    f"{tuple(mine.shape[1:])}: pair layers of equal shape, or change the widths of the new part"
                 )
             terms.append(self.criterion(widened(mine), widened(theirs)))
         return torch.stack(terms).sum()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the distillation loss, and count the student's output."""
+        """Log the distillation loss, and count the student's output in the scores."""
         images, size = batch[0], len(batch[0])
         with full_precision(self.device):
             taken = self._taken(images, self.model)
@@ -204,43 +204,38 @@ class DistillationTask(LightningModule):
         self.log("val/distillation_loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
 
     def setup(self, stage: str) -> None:
-        """Refuse a precision that spoils what is learnt.
-
-        Raises:
-            ValueError: if the weights are to be of such.
-        """
+        """Check the precision; raises ValueError if it would spoil the result."""
         boxes = is_detector(self.teacher) or (self.scores is not None and self.scores.of_boxes)
         check_precision(self.trainer, boxes)
 
     def on_validation_epoch_end(self) -> None:
         """Log the student's scores."""
         if self.scores is not None:
-            found = {f"val/{name}": value.to(self.device) for name, value in self.scores.compute().items()}
-            self.log_dict(found, prog_bar=True, sync_dist=True)  # the same in every process
-            self.scores.reset()
+            self.scores.log_to(self, "val")
 
     def prepare_data(self) -> None:
-        """Refuse `test` and `predict` before any data are read."""
+        """Refuse `test` and `predict` before data are read."""
         if self.trainer.state.fn in ("test", "predict"):
             self._refuse()
 
     def _refuse(self, *_: Any) -> Any:
         raise ValueError(
-            "a DistillationTask only trains: export the student, and test it in a SplitModel in a task of what it does"
+            "a DistillationTask only trains: export the student, and test it as a SplitModel in a ClassificationTask "
+            "or DetectionTask"
         )
 
     test_step = predict_step = _refuse
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule and files."""
-        return [KeepFrozen(self), SameSchedule(), OwnFiles()]
+        """Return the callbacks that protect frozen weights, the schedule of a resumed run, and foreign files."""
+        return [KeepFrozen(self), SameSchedule(), ForgetForeignCheckpoints()]
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer over what trains, and its schedulers."""
+        """Return the optimizer of the parameters that train, and its schedulers."""
         return optimizers(self, self.optimizer, self.lr_scheduler, "val/distillation_loss", self.warmup_steps)
 
     def train(self, mode: bool = True) -> DistillationTask:
-        """Set the mode of what trains; it lies in modules that stay in eval mode, and so does not hear of it."""
+        """Set the mode, also of trained modules inside of frozen ones, which stay in eval mode."""
         super().train(mode)
         for name in self.trains:
             self.model.get_submodule(name).train(mode)
@@ -261,7 +256,7 @@ class DistillationTask(LightningModule):
 
     @contextmanager
     def _coded(self) -> Iterator[list[Kept]]:
-        """Quantize the student's latent while it runs, and keep it as it was before."""
+        """Quantize the student's latent while the student runs; yield a list of latents before quantization."""
         latents: list[Kept] = []
         at = self.rate_at
         with ExitStack() as stack:
@@ -275,30 +270,30 @@ class DistillationTask(LightningModule):
             yield latents
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DistillationTask:
-        """Take the teacher along to a device, a type or a memory format."""
+        """Move the teacher too, to a device, a type or a memory format."""
         self.teacher._apply(fn, recurse)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
 
 def _check_not_shared(teacher: nn.Module, model: nn.Module, trains: Sequence[str]) -> None:
-    """Refuse to train what the teacher uses too: `replaced`, say, changes the network that it is given."""
+    """Refuse to train parameters of the teacher; `replaced`, for example, changes the network that it is given."""
     theirs = {id(parameter) for parameter in teacher.parameters()}
     for part in trains:
         for name, parameter in model.get_submodule(part).named_parameters():
             if id(parameter) in theirs:
                 raise ValueError(
-                    f"{part}.{name} is to train, and is a part of the teacher too: make the student from a copy, "
-                    "replaced(copy.deepcopy(teacher), …) say"
+                    f"{part}.{name} cannot train, since the teacher uses it too: make the student from a copy, such as "
+                    "replaced(copy.deepcopy(teacher), …)"
                 )
 
 
 def _begin(rate_loss: RateLoss, model: nn.Module) -> None:
-    """Tell a rate loss what a `SplitModel` sends; of no other student is this known before it runs."""
+    """Prepare a rate loss for the latents of a `SplitModel`; those of other students are unknown before they run."""
     if (coder := getattr(model, "coder", None)) is not None:
         rate_loss.begin(coder.latent_shapes, coder.quantizers)
     elif isinstance(rate_loss, FactorizedRate) and not rate_loss.levels:
         raise ValueError(
-            f"FactorizedRate must know the latent's channels and step, and a {type(model).__name__} does not tell "
-            "them: make the student a SplitModel, or take L1Rate or EntropyRate"
+            f"FactorizedRate needs the latent's channels and step, which a {type(model).__name__} does not state: make "
+            "the student a SplitModel, or use L1Rate or EntropyRate"
         )

@@ -1,4 +1,4 @@
-"""Who trains, and what is logged, when easy images leave through exits on the device."""
+"""Lightning module for classification with early exits."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from splitlearn.tasks.training import Batch, ValidationOutput
 
 
 class EarlyExitTask(ClassificationTask):
-    """Train a network and its exits together; test with images that really leave, and real bytes for the others.
+    """Train a network and its exits jointly; test with real exits, and real payloads for the other images.
 
         loss = Σ ρ_i · cross-entropy of exit i + rate_weight · rate(features at the cut)
 
-    Validation logs the accuracy of each exit on all images, `val/accuracy_exit_0` and so on, that of the final one,
-    `val/accuracy_final`, and the mean of all of these as `val/accuracy`: what the paper keeps the best model by.
-    Testing logs what the device and the server reach together at the model's threshold: `test/accuracy`, and
-    `test/bytes_per_image`, in whose mean an image that left early counts as 0 bytes; `test/exit_share` left early.
+    Validation logs the accuracy of each exit on all images, `val/accuracy_exit_0` and so on, and of the final exit,
+    `val/accuracy_final`. Their mean is `val/accuracy`, by which the paper selects the best model. Testing logs the
+    results of device and server at the model's threshold: `test/accuracy`, `test/exit_share`, the share of early exits,
+    and `test/bytes_per_image`, a mean in which an image that exited early counts as 0 bytes.
 
     Args:
         model: network with exits.
         num_classes: number of classes.
-        exit_weights: ρ_i of early exits in the order in which images come to them, and of the final one, last; None
-            gives all the same weight, and the sum 1.
-        rate_loss: stand-in for the bytes of what crosses the cut; None trains for accuracy alone.
+        exit_weights: ρ_i of the early exits in their order in the network, followed by that of the final exit; None
+            gives equal weights with the sum 1.
+        rate_loss: differentiable approximation of the payload size; None trains for accuracy only.
         rate_weight: weight of the rate, λ_e or λ_s.
         optimizer: makes the optimizer from parameters.
         lr_scheduler: makes the scheduler from the optimizer, as for `ClassificationTask`.
 
     Raises:
-        ValueError: if there is not one weight for each exit and the final one, or the weights are negative.
+        ValueError: if the number of weights is not that of the exits plus 1, or a weight is negative.
 
     Reference:
         Beysens et al. 2023, eqs. 1 and 2.
@@ -62,25 +62,25 @@ class EarlyExitTask(ClassificationTask):
     ) -> None:
         super().__init__(model, num_classes, rate_loss, rate_weight, optimizer=optimizer, lr_scheduler=lr_scheduler)
         if not model.exits_early:
-            raise ValueError(f"a {type(model).__name__} has no exits to train: take a ClassificationTask")
+            raise ValueError(f"a {type(model).__name__} has no exits to train: use a ClassificationTask")
         if num_classes != model.num_classes:
             raise ValueError(
-                f"num_classes is {num_classes}, and network and exits tell {model.num_classes} classes apart: "
+                f"num_classes is {num_classes}, but network and exits have {model.num_classes} classes: "
                 "the classes of network and data must be the same"
             )
         count = len(model.exits) + 1
         self.exit_weights = [1 / count] * count if exit_weights is None else exit_weights
         if len(self.exit_weights) != count or not all(0 <= weight < math.inf for weight in self.exit_weights):
             raise ValueError(
-                f"exit_weights must be {count} numbers, not negative: one for each of {', '.join(model.exit_names)} "
-                f"and one for the final exit; got {exit_weights}"
+                f"exit_weights must be {count} numbers that are not negative, one for each of "
+                f"{', '.join(model.exit_names)} and one for the final exit; got {exit_weights}"
             )
         names = [f"exit_{i}" for i in range(count - 1)] + ["final"]
         self.exit_accuracy = nn.ModuleDict({n: MulticlassAccuracy(num_classes, average="micro") for n in names})
         self.overall_accuracy, self.exit_share = Share(), Share()
 
     def on_validation_epoch_start(self) -> None:
-        """Make the metrics' states anew, as for all tasks."""
+        """Reset the metrics."""
         super().on_validation_epoch_start()
         for metric in (*self.exit_accuracy.values(), self.overall_accuracy):
             cast("Metric", metric).reset()
@@ -99,7 +99,7 @@ class EarlyExitTask(ClassificationTask):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> ValidationOutput:
-        """Log the joint loss, the accuracy of all exits and the entropy of the symbols; return these for callbacks."""
+        """Log joint loss, accuracy of all exits and entropy of the symbols; return the symbols for callbacks."""
         images, labels = batch
         self.check_targets(labels)
         output, size = self.model.run(images), len(labels)
@@ -117,23 +117,20 @@ class EarlyExitTask(ClassificationTask):
         return {"symbols": symbols}
 
     def log_sizes(self, payloads: Sequence[bytes], images: Tensor | Sequence[Tensor]) -> None:
-        """Log the sizes of the payloads of a batch of images, and how many are empty."""
+        """Log the payload sizes of a batch of images, and the share of images that exited early."""
         super().log_sizes(payloads, images)
         self.exit_share.update(torch.tensor([not payload for payload in payloads]))
         self.log("test/exit_share", self.exit_share, batch_size=len(images))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return class, number of the exit that it left through, and bytes of each image, int64 `(B, 3)`.
-
-        The final exit has the number that follows those of early ones; its images came by way of their payloads.
-        """
+        """Return class, exit number and bytes of each image, int64 `(B, 3)`; the final exit has the last number."""
         decisions, logits, payloads = self._decided(batch[0])
         self._check_shape(logits)
         sizes = torch.tensor([len(payload) for payload in payloads], device=logits.device)
         return torch.stack([logits.argmax(1), decisions.exits, sizes], 1)
 
     def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
-        """Return a row for each image: number, class, its name, the exit that it left through, bytes sent."""
+        """Return a row for each image: image number, class, name of the class, exit, bytes sent."""
         found: list[list[int]] = torch.cat(list(predictions)).tolist()
         names = [*self.model.exit_names, "final"]
         rows = [
@@ -143,12 +140,12 @@ class EarlyExitTask(ClassificationTask):
         return [["image", "class", "name", "exit", "bytes"], *rows]
 
     def by_payloads(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, list[bytes]]:
-        """Return the logits of images, of an exit or, by way of their payloads, final; and the payloads."""
+        """Return logits and payloads of images: logits of an early exit, or final ones from the payload."""
         _, logits, payloads = self._decided(one_size(images))
         return logits, payloads
 
     def _decided(self, images: Tensor) -> tuple[Decisions, Tensor, list[bytes]]:
-        """Return who leaves where, the logits of that exit, and the payloads."""
+        """Return the exit decisions, the logits of these exits, and the payloads."""
         decisions = self.model.decide(images)
         payloads = self.model.payloads(decisions)
         full = [payload for payload in payloads if payload]

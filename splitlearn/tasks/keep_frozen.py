@@ -1,4 +1,4 @@
-"""What is frozen stays as it is, bit for bit, whatever else a run does."""
+"""Protection of frozen weights: they stay bit-identical during a run."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from splitlearn.models import freeze, frozen_modules, frozen_tensors
 from splitlearn.models.tensor_file import bytes_of
 
 FROZEN_KEY = "splitlearn_frozen"
-"""Where a checkpoint keeps the fingerprint of each frozen tensor."""
+"""Key of a checkpoint with the fingerprint of each frozen tensor."""
 
 
 class FrozenError(RuntimeError):
-    """A frozen network that is not what it was."""
+    """A frozen network has changed."""
 
 
 class KeepFrozen(Callback):
-    """Keep what is frozen in a task bit-identical while it trains, and stop the run if that fails.
+    """Keep the frozen tensors of a task bit-identical while it trains, or stop the run.
 
-    Tasks bring it along. Between epochs, other callbacks may exchange weights or reset statistics, as
-    `StochasticWeightAveraging` and `WeightAveraging` do: frozen ones are put back before a batch sees them, and
-    checkpoints get them as they were. What has changed before training begins, by the end of an epoch or of the run,
-    is an error. It holds a copy of the frozen tensors, on the CPU.
+    Tasks add this callback themselves. Between epochs, other callbacks may exchange weights or reset statistics, as
+    `StochasticWeightAveraging` and `WeightAveraging` do. Frozen tensors are restored before the next batch, and
+    checkpoints get the original ones. A change that is found before training, or at the end of an epoch or of the run,
+    is an error. The callback holds a copy of the frozen tensors on the CPU.
 
     Args:
-        module: to note what is frozen in, before any callback is set up; None leaves that to its own setup.
+        module: module whose frozen tensors are copied before callbacks are set up; None copies them in `setup`.
     """
 
     def __init__(self, module: LightningModule | None = None) -> None:
@@ -42,51 +42,51 @@ class KeepFrozen(Callback):
             self._note(module)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Note what is frozen, before a strategy exchanges modules or their type; nothing but training needs it."""
+        """Copy the frozen tensors for training, before a strategy exchanges modules or casts them."""
         if stage == "fit":
             self._note(pl_module)
         else:
             self._kept.clear()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Freeze modules that were put in the place of frozen ones; refuse to begin if what is frozen has changed."""
+        """Freeze modules that have replaced frozen ones, and check that frozen tensors have not changed."""
         for name in set(self._modules) - set(frozen_modules(pl_module)):
             freeze(pl_module.get_submodule(name))
         self._note(pl_module)
         self._check(pl_module, "before training")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put back what callbacks have changed between epochs."""
+        """Restore what callbacks have changed between epochs."""
         self._put_back(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to go on if training has changed what is frozen."""
+        """Check that training has not changed frozen tensors."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._check(pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put back what callbacks have exchanged for the validation."""
+        """Restore what callbacks have exchanged for the validation."""
         self._put_back(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to go on if training has changed what is frozen."""
+        """Check that training has not changed frozen tensors."""
         self._check(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put back what callbacks have exchanged at the end."""
+        """Restore what callbacks have exchanged at the end."""
         self._put_back(pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to end well if what is frozen has changed."""
+        """Check that the run has not changed frozen tensors."""
         self._check(pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Likewise, once the callbacks before it have cleared up."""
+        """Check frozen tensors once more, after the teardown of earlier callbacks."""
         if stage == "fit":
             self._check(pl_module, "after training")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save what is frozen as it was, and its fingerprints."""
+        """Save the original frozen tensors and their fingerprints."""
         saved = checkpoint["state_dict"]
         kept = {name: tensor for name, tensor in self._kept.items() if name in saved}
         if self._fingerprints.keys() != kept.keys():
@@ -95,14 +95,14 @@ class KeepFrozen(Callback):
         checkpoint[FROZEN_KEY] = dict(self._fingerprints)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint whose frozen network was changed; a run that goes on from it keeps that one."""
+        """Check the frozen tensors of a checkpoint; a resumed run keeps these."""
         check_frozen(checkpoint, "the checkpoint")
         for name in self._kept.keys() & checkpoint["state_dict"].keys():
             self._kept[name] = checkpoint["state_dict"][name].detach().cpu().clone()
         self._fingerprints = {}
 
     def _note(self, module: LightningModule) -> None:
-        """Keep a copy of what is frozen and not yet kept."""
+        """Copy frozen tensors that have no copy yet."""
         self._modules = [*dict.fromkeys([*self._modules, *frozen_modules(module)])]
         for name, tensor in frozen_tensors(module).items():
             if name not in self._kept:
@@ -114,8 +114,8 @@ class KeepFrozen(Callback):
         if changed:
             others = f" and {len(changed) - 1} others" if len(changed) > 1 else ""
             raise FrozenError(
-                f"{changed[0]}{others} changed {when}, although frozen: leave out the callback, optimizer or "
-                "strategy that does so, or let the network train, as UnfrozenSplitModel does"
+                f"{changed[0]}{others} changed {when}, although frozen: leave out the callback, optimizer or strategy "
+                "that changes them, or let the network train with UnfrozenSplitModel"
             )
 
     @torch.no_grad()
@@ -130,7 +130,7 @@ class KeepFrozen(Callback):
 
 @contextmanager
 def kept_types(task: LightningModule) -> Iterator[None]:
-    """Give frozen tensors that a trainer casts within, as bf16-true does, back as they were: exports are for those."""
+    """Restore the original frozen tensors if a trainer casts them within, as bf16-true does; exports need these."""
     before = {name: tensor.detach() for name, tensor in frozen_tensors(task).items()}
     yield
     for name, tensor in frozen_tensors(task).items():
@@ -139,14 +139,14 @@ def kept_types(task: LightningModule) -> Iterator[None]:
 
 
 def check_frozen(checkpoint: Mapping[str, Any], name: str) -> None:
-    """Refuse a checkpoint whose frozen tensors are not those that its run began with; earlier ones don't tell.
+    """Compare the frozen tensors of a checkpoint with its fingerprints; earlier checkpoints have none and pass.
 
     Args:
-        checkpoint: what was read from it.
-        name: what messages call it.
+        checkpoint: content of the checkpoint.
+        name: name of the checkpoint in messages.
 
     Raises:
-        FrozenError: then.
+        FrozenError: if a tensor has changed since the run began.
     """
     noted, state = checkpoint.get(FROZEN_KEY), checkpoint["state_dict"]
     if not isinstance(noted, dict):
@@ -155,13 +155,13 @@ def check_frozen(checkpoint: Mapping[str, Any], name: str) -> None:
     changed = [key for key, value in noted.items() if key not in tensors or fingerprint_of(tensors[key]) != value]
     if changed:
         raise FrozenError(
-            f"in {name}, {len(changed)} tensors of the frozen network are not those that training began with, first "
+            f"in {name}, {len(changed)} tensors of the frozen network have changed since training began, first "
             f"{changed[0]}: use another checkpoint of the run, or train again"
         )
 
 
 def _equal(found: Tensor, kept: Tensor) -> bool:
-    """Whether a tensor is what was kept of it, as far as its type can hold that."""
+    """Return whether a tensor equals its copy, after a cast of the copy to the tensor's type."""
     kept = kept.to(found.dtype)
     found = found.detach().cpu()
     return torch.equal(found, kept) or (found.shape == kept.shape and fingerprint_of(found) == fingerprint_of(kept))

@@ -1,4 +1,4 @@
-"""Checkpoints of the command line, read and compared with the task that they are for."""
+"""Reading of checkpoints, and comparison with the task that they are for."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from splitlearn.shortage import brief, of_machine
 from splitlearn.tasks.keep_frozen import FrozenError, check_frozen
 
 CONFIG_KEY = "splitlearn_config"
-"""Where a checkpoint keeps the settings of the run that wrote it."""
+"""Key of a checkpoint with the settings of its run."""
 
 CLASSES_KEY = "splitlearn_classes"
-"""Where it keeps the names of the classes of the data that it was trained with."""
+"""Key of a checkpoint with the class names of its training data."""
 
 REMEDY = "give the config that it was trained with, --config FILE, or --trust true if the file is yours"
 LAYOUT: dict[str, type] = {
     **{"epoch": int, "global_step": int, "pytorch-lightning_version": str, "callbacks": dict, "loops": dict},
     **{"optimizer_states": list, "lr_schedulers": list, CONFIG_KEY: dict},
-}  # of what Lightning restores, and of our own
-SLACK = 1 << 26  # bytes of weights that a network may be built with and not keep
+}  # types of entries that Lightning or splitlearn restores
+SLACK = 1 << 26  # bytes of weights that a network may have while it is built, beyond those that it keeps
 
 
 class CheckpointError(ValueError):
@@ -54,33 +54,33 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             raise
         raise CheckpointError(f"{path} is damaged or no checkpoint: use an earlier one of the same folder") from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise CheckpointError(f"{path} is no checkpoint: it holds no state_dict beside the state of a run")
+        raise CheckpointError(f"{path} is no checkpoint of a run: it has no state_dict")
     if not all(_is_stored(each) for each in content["state_dict"].values()):
-        raise CheckpointError(f"{path} is damaged or no checkpoint: it names tensors that it does not hold")
+        raise CheckpointError(f"{path} is damaged or no checkpoint: it names tensors without their values")
     return content
 
 
 def check_layout(content: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse a checkpoint that a run cannot have left, before Lightning restores it.
+    """Check the types of a checkpoint's entries, before Lightning restores them.
 
     Raises:
-        CheckpointError: then; it names the file.
+        CheckpointError: if no run can have written such a checkpoint; it names the file.
     """
     wrong = [name for name, kind in LAYOUT.items() if name in content and not isinstance(content[name], kind)]
     wrong += [name for name in ("pytorch-lightning_version",) if name not in content]
     wrong += [name for name in (CONFIG_KEY,) if not holds_few(content.get(name))]
     if wrong:
         raise CheckpointError(
-            f"{path} is damaged or no checkpoint of a run, which would have another {wrong[0]}: use an earlier one of "
-            "the same folder"
+            f"{path} is damaged or no checkpoint of a run (see its entry {wrong[0]}): use an earlier one of the same "
+            "folder"
         )
 
 
 def check_architecture(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse a checkpoint whose weights have other names or shapes than those of `task`.
+    """Compare names and shapes of a checkpoint's weights with those of `task`.
 
     Raises:
-        CheckpointError: then; the sentence names the first tensors that differ.
+        CheckpointError: if they differ; it names the first of these tensors.
     """
     mine, theirs = task.state_dict(), dict(content["state_dict"])
     if not all(isinstance(name, str) for name in theirs):
@@ -99,8 +99,8 @@ def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: s
     """Copy a checkpoint's weights into `task`.
 
     Raises:
-        CheckpointError: if they do not fit; the sentence names the first tensors that differ.
-        FrozenError: if the frozen network in it was changed.
+        CheckpointError: if they do not fit; it names the first tensors that differ.
+        FrozenError: if its frozen network has changed since training began.
     """
     check_architecture(task, content, path)
     try:
@@ -111,11 +111,11 @@ def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: s
     except Exception as error:  # tables and levels of a forged file may fail in any way
         if of_machine(error):
             raise
-        raise CheckpointError(f"{path} holds what does not fit this model: {brief(error)}") from error
+        raise CheckpointError(f"{path} does not fit this model: {brief(error)}") from error
 
 
 def config_of(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]:
-    """Return the settings of the run that wrote a checkpoint; what they name is not to be trusted, see `trust`.
+    """Return the settings of the run that wrote a checkpoint; classes that they name are not trusted, see `trust`.
 
     Raises:
         CheckpointError: if it holds none.
@@ -128,10 +128,10 @@ def config_of(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]
 
 @contextmanager
 def bounded(state: Mapping[str, Any], path: str | Path) -> Iterator[None]:
-    """Let nothing be built with many more weights than a checkpoint holds: forged sizes fail before they are filled.
+    """Bound the weights of modules built within by those of a checkpoint: forged sizes fail before memory is filled.
 
     Raises:
-        CheckpointError: if there are.
+        CheckpointError: if a module has far more weights than the checkpoint.
     """
     storages = [t.untyped_storage() for t in state.values() if isinstance(t, Tensor)]
     left = 4 * sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()) + SLACK
@@ -157,10 +157,7 @@ def bounded(state: Mapping[str, Any], path: str | Path) -> Iterator[None]:
 
 
 def _is_stored(entry: Any) -> bool:
-    """Return whether a file holds the values of a tensor; what is no tensor it holds anyway.
-
-    A single number may be told to be any number of them, and an outline (`meta`) has none.
-    """
+    """Return whether a file holds all values of an entry: expanded tensors and those of `meta` have fewer."""
     if not isinstance(entry, Tensor):
         return True
     if entry.is_meta or entry.layout is not torch.strided:
@@ -169,5 +166,5 @@ def _is_stored(entry: Any) -> bool:
 
 
 def _shape(entry: Any) -> Any:
-    """Shape of a tensor; None for the plain data of an extra state."""
+    """Return the shape of a tensor; None for the plain data of an extra state."""
     return getattr(entry, "shape", None)

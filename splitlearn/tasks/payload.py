@@ -1,4 +1,4 @@
-"""What all tasks share: images go through their payloads, and these are measured."""
+"""Base of tasks that send images as payloads and measure the payloads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from splitlearn.files import whole_file
 from splitlearn.metrics import BitsPerPixel, BytesPerImage
 from splitlearn.models import CompressionModel
-from splitlearn.tasks.checkpoints import OwnFiles
+from splitlearn.tasks.checkpoints import ForgetForeignCheckpoints
 from splitlearn.tasks.checks import check_data
 from splitlearn.tasks.keep_frozen import KeepFrozen
 from splitlearn.tasks.precision import check_precision
@@ -22,19 +22,19 @@ from splitlearn.tasks.schedules import SameSchedule
 
 
 class PayloadTask(LightningModule):
-    """A network with bytes in its middle, whose sizes are measured whenever it is tested.
+    """A task that measures payload sizes in every test.
 
     Args:
-        model: the network.
+        model: network that compresses images to payloads.
 
     Attributes:
-        num_classes: number of classes, that of the data.
-        lets_exits_answer: whether images that the device settles by itself count with what it makes of them.
-        finds_boxes: whether the network's output is boxes, which narrow floats would round.
+        num_classes: number of classes, equal to that of the data.
+        lets_exits_answer: whether the task uses the predictions of early exits.
+        finds_boxes: whether the network's output is boxes, which need full precision.
 
     Raises:
-        TypeError: if the model has no bytes in its middle.
-        ValueError: if it has exits, and this task would not let them answer.
+        TypeError: if the model does not compress images.
+        ValueError: if the model has exits, and the task does not support them.
     """
 
     num_classes: int
@@ -45,52 +45,52 @@ class PayloadTask(LightningModule):
         super().__init__()
         name, kind = type(self).__name__, type(model).__name__
         if not isinstance(model, CompressionModel):
-            raise TypeError(f"a {name} takes a SplitModel, say, or InputModel(network), and this is a {kind}: wrap it")
+            raise TypeError(f"a {name} needs a model such as SplitModel or InputModel(network), got {kind}: wrap it")
         if model.exits_early and not self.lets_exits_answer:
             raise ValueError(
-                f"a {kind} settles images on the device, which a {name} neither trains nor counts: take an "
-                "EarlyExitTask, or a SplitModel of the same cut"
+                f"a {kind} has early exits, which a {name} does not support: use an EarlyExitTask, or a SplitModel of "
+                "the same cut"
             )
         self.model = model
         self.bytes_per_image, self.bits_per_pixel = BytesPerImage(), BitsPerPixel()
 
     def setup(self, stage: str) -> None:
-        """Refuse data of another number of classes, if they tell it, and a precision that spoils the results.
+        """Check the number of classes of the data, if known, and the precision.
 
         Raises:
-            ValueError: if there are such.
+            ValueError: if the number differs from the task's, or the precision would spoil the results.
         """
         check_data(self.num_classes, getattr(self.trainer, "datamodule", None))
         check_precision(self.trainer, self.finds_boxes)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callbacks that keep frozen networks as they are, and a resumed run to its schedule and files."""
-        return [KeepFrozen(self), SameSchedule(), OwnFiles()]
+        """Return the callbacks that protect frozen weights, the schedule of a resumed run, and foreign files."""
+        return [KeepFrozen(self), SameSchedule(), ForgetForeignCheckpoints()]
 
     def on_test_start(self) -> None:
-        """Refuse data that several processes would count twice in part."""
+        """Refuse data of which several processes would count some images twice."""
         check_no_repeats(self.trainer.test_dataloaders, self.trainer.world_size)
 
     def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Have the codecs prove on the first batch that they lose nothing."""
+        """Check on the first batch that the codecs are lossless."""
         if batch_idx == 0:
             self.model.check_lossless(batch[0])
 
     on_predict_batch_start = on_test_batch_start
 
     def predict_and_log_sizes(self, images: Tensor | Sequence[Tensor]) -> Any:
-        """Send images through their payloads, log the sizes of these and return the predictions."""
+        """Send images as payloads, log the payload sizes and return the predictions."""
         prediction, payloads = self.by_payloads(images)
         self.log_sizes(payloads, images)
         return prediction
 
     def by_payloads(self, images: Tensor | Sequence[Tensor]) -> tuple[Any, list[bytes]]:
-        """Return the prediction of images that went through their payloads, and these."""
+        """Return the predictions from the payloads of images, and the payloads."""
         payloads = self.model.compress(images)
         return self.model.decompress(payloads), payloads
 
     def log_sizes(self, payloads: Sequence[bytes], images: Tensor | Sequence[Tensor]) -> None:
-        """Log the sizes of the payloads of a batch of images, one an image."""
+        """Log the payload sizes of a batch of images, one payload per image."""
         self.bytes_per_image.update(payloads)
         self.bits_per_pixel.update(payloads, images)
         self.log("test/bytes_per_image", self.bytes_per_image, batch_size=len(images))
@@ -99,10 +99,10 @@ class PayloadTask(LightningModule):
             self.log("test/table_bytes", float(table_bytes), batch_size=len(images))
 
     def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
-        """Return what `predict` has found as a table: a row of headings, then the rows of a CSV file.
+        """Return the predictions as the rows of a CSV file, with headings in the first row.
 
         Args:
-            predictions: what `predict_step` has returned, batch by batch.
+            predictions: results of `predict_step` for each batch.
             class_names: name of each class; None if the data have none.
         """
         raise NotImplementedError
@@ -110,13 +110,13 @@ class PayloadTask(LightningModule):
     def write_predictions(
         self, folder: Path, predictions: Sequence[Any], class_names: Sequence[str] | None, images: Sequence[ImageName]
     ) -> None:
-        """Write what `predict` has found to predictions.csv, with the files of the images if these lie in files.
+        """Write the predictions to predictions.csv, with the file names of images if there are any.
 
         Args:
-            folder: of the run.
-            predictions: what `predict_step` has returned, a batch of one image each.
+            folder: folder of the run.
+            predictions: results of `predict_step` for batches of one image each.
             class_names: name of each class; None if the data have none.
-            images: which each of them is.
+            images: the image of each prediction.
         """
         heading, *rows = self.prediction_table(predictions, class_names)
         filed = any(image.file for image in images)

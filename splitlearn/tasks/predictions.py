@@ -1,4 +1,4 @@
-"""What `predict` has found, written once, in the order of the images, however many processes have looked for it."""
+"""Writing of predictions: once, in the order of the images, for any number of processes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch.utils.data import DistributedSampler, Subset
 
 @dataclass(frozen=True)
 class ImageName:
-    """Which image a prediction is of.
+    """The image of a prediction.
 
     Attributes:
-        number: its place in the data, from 0.
-        file: its path, relative to the data's root; empty if the data are in no files.
+        number: index of the image in the data, from 0.
+        file: path of the image, relative to the data's root; empty if it has no file.
     """
 
     number: int
@@ -28,10 +28,10 @@ class ImageName:
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Have the task write its predictions into a folder, those of all processes together, each image once.
+    """Let the task write the predictions of all processes into a folder, each image once.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,18 +44,18 @@ class PredictionWriter(BasePredictionWriter):
         """Gather the predictions in the first process, and write them there.
 
         Raises:
-            ValueError: if the data have several loaders, or do not tell which images a process has looked at.
+            ValueError: if the data have several loaders, or the images of each process are unknown.
         """
         loaders = CombinedLoader(trainer.predict_dataloaders).flattened
         if len(loaders) != 1:
-            raise ValueError(f"predictions are of one loader, and these data have {len(loaders)}: predict one by one")
-        told: list[list[int]] = [list(indices) for indices in batch_indices[0]]
-        if not told and trainer.world_size > 1:
+            raise ValueError(f"predictions need one loader, and these data have {len(loaders)}: predict one by one")
+        known: list[list[int]] = [list(indices) for indices in batch_indices[0]]
+        if not known and trainer.world_size > 1:
             raise ValueError(
-                "these data do not tell which images each process has looked at, so that predictions have no order: "
-                "predict in one process, --trainer.devices 1"
+                "these data do not state the images of each process, so predictions have no order: predict in one "
+                "process, --trainer.devices 1"
             )
-        mine = list(zip(told or _counted(predictions), predictions, strict=True))
+        mine = list(zip(known or _counted(predictions), predictions, strict=True))
         rows: dict[int, Any] = {}
         for indices, batch in (pair for each in _gathered(mine, trainer) for pair in each):
             rows |= {index: batch[place : place + 1] for place, index in enumerate(indices)}
@@ -68,12 +68,12 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def image_names(numbers: Sequence[int], dataset: object, root: str | Path | None) -> list[ImageName]:
-    """Return which images of a data set these are.
+    """Return the names of images of a data set.
 
     Args:
-        numbers: their places in it.
-        dataset: what lies in files has `files`, the path of each; it may be a torch `Subset` of such.
-        root: that paths are told from; whole paths outside of it.
+        numbers: indices of the images in the data set.
+        dataset: a data set of files has their paths in `files`; it may be a torch `Subset` of such.
+        root: folder that paths are relative to; paths outside of it are absolute.
     """
     files = _files_of(dataset)
     base = None if root is None else Path(root).expanduser().absolute()
@@ -84,23 +84,23 @@ def check_no_repeats(loaders: Any, processes: int) -> None:
     """Refuse loaders that give some images to several processes.
 
     Args:
-        loaders: of a Trainer, one or several.
-        processes: how many there are.
+        loaders: one or several loaders of a Trainer.
+        processes: number of processes.
 
     Raises:
-        ValueError: if there are such, or loaders that do not tell.
+        ValueError: if an image would come to several processes, or this is unknown.
     """
     for loader in CombinedLoader(loaders).flattened if processes > 1 else ():
-        batches = getattr(loader, "batch_sampler", None)  # one of a class of its own has the sampler that is used
+        batches = getattr(loader, "batch_sampler", None)  # a custom batch sampler contains the sampler in use
         sampler = getattr(batches, "sampler", None) or getattr(loader, "sampler", None)
         if not isinstance(sampler, DistributedSampler) or sampler.num_replicas != processes:
             raise ValueError(
-                f"nothing shares these data out to {processes} processes, and each would look at all of them: test in "
-                "one process, --trainer.devices 1, or derive the data from ImageDataModule"
+                f"these data are not divided among {processes} processes, and each would test all images: test in one "
+                "process, --trainer.devices 1, or derive the data from ImageDataModule"
             )
         if sampler.total_size > len(sampler.dataset):  # type: ignore[arg-type]
             raise ValueError(
-                f"shared out evenly to {processes} processes, some of {len(sampler.dataset)} images would "  # type: ignore[arg-type]
+                f"divided evenly among {processes} processes, some of {len(sampler.dataset)} images would "  # type: ignore[arg-type]
                 "count twice: test in one process, --trainer.devices 1, or derive the data from ImageDataModule"
             )
 
@@ -118,7 +118,7 @@ def _relative(file: Path, root: Path | None) -> str:
 
 
 def _counted(batches: Sequence[Any]) -> Iterator[list[int]]:
-    """Yield the numbers of the images of each batch, where one process has looked at all of them in order."""
+    """Yield the image numbers of each batch, for a single process that has predicted all images in order."""
     first = 0
     for batch in batches:
         yield list(range(first, first + len(batch)))
@@ -126,7 +126,7 @@ def _counted(batches: Sequence[Any]) -> Iterator[list[int]]:
 
 
 def _gathered(mine: Any, trainer: Trainer) -> list[Any]:
-    """Return what all processes have, in the first one; nothing in others."""
+    """Return the objects of all processes in the first process, and an empty list in the others."""
     if trainer.world_size == 1:
         return [mine]
     found: list[Any] = [None] * trainer.world_size

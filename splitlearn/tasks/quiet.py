@@ -1,4 +1,4 @@
-"""Silence for what no user can act upon."""
+"""Suppression of warnings that need no action by users."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import logging
 import warnings
 
 MESSAGES = (
-    ".*LeafSpec.*",  # Lightning meets a newer torch
-    ".*in eval mode at the start of training.*",  # frozen for good, as it should be
+    ".*LeafSpec.*",  # torch is newer than Lightning
+    ".*in eval mode at the start of training.*",  # frozen modules stay in eval mode
     ".*does not have many workers.*",  # data in memory need none
-    ".*The dirpath has changed.*",  # a test has a run folder of its own
-    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run keeps its checkpoints where they are
-    ".*Experiment logs directory .* exists and is not empty.*",  # with the run's own folder of checkpoints in it
+    ".*The dirpath has changed.*",  # a test has its own run folder
+    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run keeps its folder of checkpoints
+    ".*Experiment logs directory .* exists and is not empty.*",  # which contains the run's folder of checkpoints
     ".*is smaller than the logging interval.*",
 )
 
 
 def quieten() -> None:
-    """Hide warnings about how splitlearn uses Lightning, and Lightning's advertising, in this process."""
+    """Hide Lightning's warnings about intended uses, and its advertising, in this process."""
     for message in MESSAGES:
         warnings.filterwarnings("ignore", message)
     messages = logging.getLogger("lightning.pytorch.utilities.rank_zero")

@@ -1,4 +1,4 @@
-"""results.json: what a test found, and all that is needed to find it again."""
+"""results.json: figures of a test, and the settings and versions to reproduce them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from splitlearn.addresses import without_passwords
 from splitlearn.files import sha256_of, write_json
 from splitlearn.shortage import brief
 
-WEIGHTS, CONFIG = "weights_sha256", "config_sha256"  # in results.json: what was tested, and with what settings
+WEIGHTS, CONFIG = "weights_sha256", "config_sha256"  # keys of results.json: hashes of tested weights and settings
 PACKAGES = ("splitlearn", "torch", "torchvision", "lightning", "numpy", "numba")
-
-
 AGAIN = "let splitlearn test write it again"
 
 
@@ -36,9 +34,9 @@ def write_results(
 
     Args:
         folder: run folder, made if absent.
-        metrics: name → value, e.g. `test/accuracy`; scalars of any kind.
-        config: the full settings of the run.
-        weights: file whose weights were tested, which the results then name by hash; None if there was none.
+        metrics: scalar value of each metric, e.g. of `test/accuracy`.
+        config: full settings of the run.
+        weights: file of the tested weights, recorded by its hash; None if there was none.
     """
     path = folder / "results.json"
     values = {name: float(value) for name, value in sorted(metrics.items())}
@@ -53,7 +51,7 @@ def fingerprint(settings: Any) -> str:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Return what a results.json holds, with metrics that are numbers.
+    """Return the content of a results.json.
 
     Raises:
         ResultsError: if it is damaged, or was not written by `write_results`; it names the file.
@@ -66,7 +64,7 @@ def read_results(path: Path) -> dict[str, Any]:
             return found
     except (ValueError, AttributeError, RecursionError) as error:
         raise ResultsError(f"{path} is damaged or no results.json ({brief(error)}): {AGAIN}") from error
-    raise ResultsError(f"{path} holds metrics that are no numbers, or settings that are none: {AGAIN}")
+    raise ResultsError(f"{path} holds metrics that are no numbers, or malformed settings: {AGAIN}")
 
 
 def _is_figure(value: Any) -> bool:
@@ -74,7 +72,7 @@ def _is_figure(value: Any) -> bool:
 
 
 def run_record() -> dict[str, Any]:
-    """Return date, command, machine and versions of this process: what a table of figures must say of itself."""
+    """Return date, command, machine and versions of this process, to be stated with every table of figures."""
     program = Path(sys.argv[0])
     name = program.name.replace("__main__.py", "splitlearn") if program.is_absolute() else str(program)
     command = [name, *map(without_passwords, sys.argv[1:])]

@@ -1,8 +1,9 @@
-"""Schedules of the learning rate that fit the run: known length, and something to watch."""
+"""Schedules of the learning rate, checked against the run."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -10,32 +11,44 @@ from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from splitlearn.tasks.monitors import better_mode
-
 OptimizerCallable: TypeAlias = Callable[[Iterable[Any]], Optimizer]
-"""Makes an optimizer of parameters; a config gives its class and arguments."""
+"""Makes an optimizer from parameters; a config gives its class and arguments."""
 LRSchedulerCallable: TypeAlias = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
-"""Makes a scheduler of an optimizer, likewise."""
+"""Makes a scheduler from an optimizer; a config gives its class and arguments."""
+
+LESS = frozenset({"loss", "bits", "bytes", "error"})
+MORE = frozenset({"accuracy", "map", "miou"})
+
+
+def better_mode(metric: str) -> str | None:
+    """Return the mode of a metric, `min` if lower values are better, or `max`; None if its name does not show it.
+
+    Args:
+        metric: name of the metric, such as `val/task_loss`.
+    """
+    words = set(re.findall("[a-z]+", metric.lower()))
+    less, more = bool(words & LESS), bool(words & MORE)
+    return None if less == more else "min" if less else "max"
 
 
 def schedule(task: LightningModule, optimizer: Optimizer, make: LRSchedulerCallable, monitor: str) -> dict[str, Any]:
-    """Return a scheduler as Lightning takes it.
+    """Return a scheduler in the form that Lightning expects.
 
     Args:
-        task: attached to a Trainer.
-        optimizer: whose rate is set.
-        make: makes the scheduler; one that sets the rate at every batch is given the run's length unless it has one.
-        monitor: what ReduceLROnPlateau watches, after each validation.
+        task: task, attached to a Trainer.
+        optimizer: optimizer of the learning rate.
+        make: makes the scheduler; OneCycleLR, which steps every batch, gets the run's length unless it has one.
+        monitor: metric that ReduceLROnPlateau watches after each validation.
 
     Raises:
-        ValueError: if the run is longer than the scheduler, or of unknown length, or has no validation to watch, or
-            watches it the wrong way round.
+        ValueError: if the run is longer than the scheduler, has an unknown length or no validation to watch, or the
+            mode of the scheduler does not suit the metric.
     """
     makes: Callable[..., Any] = make
     try:
         scheduler = makes(optimizer)
     except ValueError as error:
-        if "total_steps" not in str(error):  # OneCycleLR names it where it has no length
+        if "total_steps" not in str(error):  # which OneCycleLR without a length names
             raise
         scheduler = makes(optimizer, total_steps=_length(task.trainer))
     if hasattr(scheduler, "total_steps"):
@@ -46,16 +59,15 @@ def schedule(task: LightningModule, optimizer: Optimizer, make: LRSchedulerCalla
         _check_validated(task.trainer, monitor)
         if scheduler.mode != (right := better_mode(monitor) or scheduler.mode):
             raise ValueError(
-                f"ReduceLROnPlateau watches {monitor}, and takes worse for better in mode {scheduler.mode}: set its "
-                f"mode to {right}"
+                f"ReduceLROnPlateau watches {monitor} in the wrong mode, {scheduler.mode}: set its mode to {right}"
             )
         every = task.trainer.check_val_every_n_epoch
-        found |= {"frequency": every or 1, "strict": every is not None}  # by batches, the first may come later
+        found |= {"frequency": every or 1, "strict": every is not None}  # validation by batches may begin later
     return found
 
 
 class SameSchedule(Callback):
-    """Refuse to resume a run for longer than its schedule was planned for, before anything runs."""
+    """Refuse to resume a run for more steps than its schedule has."""
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Compare the run's length with that of the saved schedulers.
@@ -73,7 +85,7 @@ def _length(trainer: Trainer) -> int:
     steps = trainer.estimated_stepping_batches
     if math.isinf(steps):
         raise ValueError(
-            "OneCycleLR must know how long the run is, and this one has no end: set trainer.max_epochs or max_steps"
+            "OneCycleLR needs the length of the run, and this run has no end: set trainer.max_epochs or max_steps"
         )
     return int(steps)
 
@@ -81,8 +93,8 @@ def _length(trainer: Trainer) -> int:
 def _check_length(planned: int, trainer: Trainer) -> None:
     if planned < (steps := trainer.estimated_stepping_batches):
         raise ValueError(
-            f"OneCycleLR was planned for {planned} steps, at whose end the learning rate is next to nothing, and this "
-            f"run takes {steps}: keep max_epochs as it was, or begin a new run of the whole length"
+            f"OneCycleLR was planned for {planned} steps, with a learning rate of almost 0 at the end, and this run "
+            f"takes {steps}: keep max_epochs as it was, or begin a new run of the whole length"
         )
 
 
@@ -91,6 +103,6 @@ def _check_validated(trainer: Trainer, monitor: str) -> None:
     never = every is not None and epochs is not None and -1 < epochs < every
     if never or not trainer.enable_validation:
         raise ValueError(
-            f"ReduceLROnPlateau watches {monitor}, which validation measures, and this run has none: let it validate, "
-            "or take another scheduler, CosineAnnealingLR say"
+            f"ReduceLROnPlateau watches {monitor}, and this run has no validation to measure it: let it validate, or "
+            "use another scheduler, such as CosineAnnealingLR"
         )

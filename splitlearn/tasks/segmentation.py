@@ -1,4 +1,4 @@
-"""Who trains, and what is logged, when the tail names a class for every pixel."""
+"""Lightning module for semantic segmentation."""
 
 from __future__ import annotations
 
@@ -25,26 +25,25 @@ from splitlearn.uncast import widened
 
 
 class SegmentationTask(TrainingTask):
-    """Train what is inserted at the cut of a segmentation network; test with real bytes.
+    """Train a bottleneck in a segmentation network; test with real payloads.
 
         loss = cross-entropy + rate_weight · rate(latent) + distillation_weight · distance(features_hat, features)
 
-    The network's output is logits `(B, num_classes, h, w)`, or a dict that holds them under "out", as torchvision's do;
-    they are resized to the masks bilinearly, and the cross-entropy is the mean over pixels. Pixels of class 255 count
-    nowhere. `test/miou` and `test/pixel_accuracy` are those of one confusion matrix over all images; bits per pixel are
-    of the network's input, padding included.
+    The network's output is logits `(B, num_classes, h, w)`, or a dict with these under "out", as in torchvision. Logits
+    are resized bilinearly to the masks, and the cross-entropy is the mean over pixels. Pixels of class 255 are ignored.
+    `test/miou` and `test/pixel_accuracy` are computed from one confusion matrix over all images. Bits per pixel refer
+    to the network's input, padding included.
 
     Args:
-        model: the network with bytes in its middle.
+        model: network that compresses images to payloads.
         num_classes: number of classes, background included.
-        rate_loss: stand-in for the bytes; None trains for the task alone.
+        rate_loss: differentiable approximation of the payload size; None trains for the task only.
         rate_weight: weight of the rate; 1/α of Datta et al. 2022, eq. 1 (L = L_r + α·L_t, here divided by α).
-        distillation: distance to the frozen network's own features; None leaves it out.
+        distillation: distance to the features of the frozen network; None omits it.
         distillation_weight: weight of that distance.
         optimizer: makes the optimizer from parameters.
-        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and is given the run's length
-            unless it has one; any other steps every epoch, ReduceLROnPlateau on `val/task_loss`. None keeps the
-            learning rate.
+        lr_scheduler: makes the scheduler from the optimizer: OneCycleLR steps every batch, over the run's length by
+            default, others every epoch, ReduceLROnPlateau on `val/task_loss`. None keeps the learning rate.
 
     Raises:
         ValueError: if there are fewer than 2 classes, or more than 255.
@@ -73,7 +72,7 @@ class SegmentationTask(TrainingTask):
         self.num_classes = num_classes
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits `(B, num_classes, H, W)` of images `(B, 3, H, W)` in [0, 1], by the differentiable pass."""
+        """Return logits `(B, num_classes, H, W)` of images `(B, 3, H, W)` in [0, 1] from the differentiable pass."""
         return self.logits_of(self.model(images), images)
 
     def logits_of(self, prediction: Any, targets: Tensor) -> Tensor:
@@ -83,12 +82,12 @@ class SegmentationTask(TrainingTask):
         if not isinstance(logits, Tensor) or logits.ndim != 4:
             found = f"has shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"is a {_kind(prediction)}"
             raise ValueError(
-                f"the network's output {found}: segmentation takes logits (B, classes, h, w), or a dict with them "
+                f"the network's output {found}: segmentation needs logits (B, classes, h, w), or a dict with them "
                 "under 'out'"
             )
         if logits.shape[1] != self.num_classes:
             raise ValueError(
-                f"the network tells {logits.shape[1]} classes apart, but num_classes is {self.num_classes}: "
+                f"the network has {logits.shape[1]} classes, but num_classes is {self.num_classes}: "
                 "the classes of network and data must be the same"
             )
         size = targets.shape[-2:]
@@ -97,7 +96,7 @@ class SegmentationTask(TrainingTask):
         return functional.interpolate(logits, size, mode="bilinear", align_corners=False)
 
     def check_targets(self, targets: Tensor) -> None:
-        """Refuse masks with classes beyond the network's, and what is no masks."""
+        """Refuse masks with classes out of range, and targets that are no masks."""
         _check_masks(targets)
         wrong = targets[(targets < 0) | ((targets >= self.num_classes) & (targets != IGNORED))]
         if len(wrong):
@@ -112,13 +111,13 @@ class SegmentationTask(TrainingTask):
         return total / (targets != IGNORED).sum().clamp(min=1)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the predicted class of every pixel, uint8 `(B, H, W)`, by way of payloads."""
+        """Return the predicted class of every pixel, uint8 `(B, H, W)`, of images sent as payloads."""
         images, masks = batch
         logits = self.logits_of(self.model.decompress(self.model.compress(images)), masks)
         return logits.argmax(1).to(torch.uint8)
 
     def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
-        """Return a row for each class found in an image: the image's number, the class, its name, its pixels."""
+        """Return a row for each class in an image: image number, class, name of the class, number of pixels."""
         rows: list[list[Any]] = [["image", "class", "name", "pixels"]]
         for i, mask in enumerate(mask for batch in predictions for mask in batch):
             labels, counts = mask.unique(return_counts=True)
@@ -129,9 +128,9 @@ class SegmentationTask(TrainingTask):
     def write_predictions(
         self, folder: Path, predictions: Sequence[Any], class_names: Sequence[str] | None, images: Sequence[ImageName]
     ) -> None:
-        """Write predictions.csv, and each image's classes as masks/NAME.png in the colours of VOC.
+        """Write predictions.csv, and the classes of each image as masks/NAME.png in the colours of VOC.
 
-        NAME is that of the image's file without its suffix, its number if it has none, both if files share a name.
+        NAME is the file name of the image without suffix, or its number if it has no file, or both if names are equal.
         """
         super().write_predictions(folder, predictions, class_names, images)
         stems = [Path(image.file).stem for image in images]
@@ -149,8 +148,8 @@ def _check_masks(targets: Any) -> None:
     if not isinstance(targets, Tensor) or targets.ndim < 3:
         form = tuple(targets.shape) if isinstance(targets, Tensor) else f"a {type(targets).__name__}"
         raise ValueError(
-            f"this task takes masks, a class a pixel, and the data bring {form} a batch: take FolderSegmentation, "
-            "say, or the task that these data are for"
+            f"this task needs masks with one class per pixel, and the data have {form} per batch: use data such as "
+            "FolderSegmentation, or the task for these data"
         )
 
 
@@ -160,7 +159,7 @@ def _kind(prediction: Any) -> str:
 
 
 def _voc_colours() -> NDArray[np.uint8]:
-    """Return the colour map of VOC, `(256, 3)`: a class's bits go to red, green, blue in turn, high bits first."""
+    """Return the colour map of VOC, `(256, 3)`: bits of a class go to red, green, blue in turn, high bits first."""
     classes, colours = np.arange(256), np.zeros((256, 3), np.uint8)
     for step in range(8):
         for channel in range(3):

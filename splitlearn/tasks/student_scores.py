@@ -1,10 +1,11 @@
-"""How well a network does, whatever its output is: for the validation of tasks that don't look at it themselves."""
+"""Scores of a network's output in validation, for tasks that do not depend on its kind."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+from lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -15,10 +16,10 @@ from splitlearn.tasks.checks import check_classes, check_labels
 
 
 class StudentScores(nn.Module, ABC):
-    """Scores of a network's output against what is there, over many batches.
+    """Scores of a network's output against the ground truth, over many batches.
 
     Attributes:
-        of_boxes: whether the output is boxes, which narrow floats would round.
+        of_boxes: whether the output is boxes, which need full precision.
     """
 
     of_boxes: ClassVar[bool] = False
@@ -35,8 +36,14 @@ class StudentScores(nn.Module, ABC):
     def reset(self) -> None:
         """Forget all batches."""
 
+    def log_to(self, task: LightningModule, part: str) -> None:
+        """Log the scores of a task as `part/…`, and forget all batches."""
+        values = {f"{part}/{name}": value.to(task.device) for name, value in self.compute().items()}
+        task.log_dict(values, prog_bar=True, sync_dist=True)  # equal in all processes
+        self.reset()
 
-class NamedClasses(StudentScores):
+
+class ClassificationScores(StudentScores):
     """`accuracy` of logits `(B, num_classes)`.
 
     Args:
@@ -50,22 +57,22 @@ class NamedClasses(StudentScores):
         self.accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def update(self, output: Any, targets: Any) -> None:
-        """Count logits and the classes `(B,)` that are right.
+        """Count logits and the true classes `(B,)`.
 
         Raises:
-            ValueError: if they are others.
+            ValueError: if shapes or number of classes do not fit.
         """
         check_classes(targets, self.num_classes)
         if not isinstance(output, Tensor) or output.shape[1:] != (self.num_classes,):
             form = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(
-                f"the student's output is {form} an image, but num_classes is {self.num_classes}: "
+                f"the student's output is {form} per image, but num_classes is {self.num_classes}: "
                 "the classes of student and scores must be the same"
             )
         self.accuracy.update(output, targets)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the share of images whose class is right."""
+        """Return the accuracy."""
         return {"accuracy": self.accuracy.compute()}
 
     def reset(self) -> None:
@@ -73,12 +80,12 @@ class NamedClasses(StudentScores):
         self.accuracy.reset()
 
 
-class FoundObjects(StudentScores):
-    """COCO's scores of boxes, and of masks: see `ObjectScores`.
+class DetectionScores(StudentScores):
+    """COCO's metrics of boxes, and of masks (`ObjectScores`).
 
     Args:
         num_classes: number of classes, without background.
-        detector: makes boxes of the network's output; None reads that of torchvision's detectors.
+        detector: converts the network's output to boxes; None reads the output of torchvision's detectors.
         masks: whether masks are scored too.
 
     Raises:
@@ -95,7 +102,7 @@ class FoundObjects(StudentScores):
         self.objects = ObjectScores(masks)
 
     def update(self, output: Any, targets: Any) -> None:
-        """Count what was found in images, and what is there: `Boxes`, one an image."""
+        """Count a network's output and the ground truth, `Boxes` for each image."""
         check_labels(targets, self.num_classes)
         self.objects.update(self.detector.decode(output, self.num_classes), targets)
 

@@ -1,4 +1,4 @@
-"""What a run has trained, in a file without the frozen network, which the run's settings build again."""
+"""Files of trained weights without the frozen network, which the run's settings build again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from splitlearn.tasks.loading import load_weights_into, read_checkpoint
 
 
 def save_trained(task: LightningModule, path: Path) -> None:
-    """Write what is not frozen in a task, codec tables included, and fingerprints of what is; whole or not at all."""
+    """Write the trained state of a task, codec tables included, and fingerprints of frozen tensors, atomically."""
     frozen, kept = _divided(task)
     state = {name: entry.detach().cpu() if isinstance(entry, Tensor) else entry for name, entry in kept.items()}
     noted = {name: fingerprint_of(tensor) for name, tensor in frozen.items()}
@@ -22,12 +22,12 @@ def save_trained(task: LightningModule, path: Path) -> None:
 
 
 def load_trained(task: LightningModule, path: Path) -> None:
-    """Copy what `save_trained` has written into a task that was built from the same settings.
+    """Load a file of `save_trained` into a task that was built from the same settings.
 
     Raises:
         FileNotFoundError: if there is no such file.
         CheckpointError: if it is damaged, or belongs to other settings.
-        FrozenError: if the frozen network of the task is another one than that it was trained with.
+        FrozenError: if the frozen network of the task is not the one of the training.
     """
     content = read_checkpoint(path)
     frozen, _ = _divided(task)
@@ -35,6 +35,6 @@ def load_trained(task: LightningModule, path: Path) -> None:
 
 
 def _divided(task: LightningModule) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the frozen entries of a task's state and the others."""
+    """Return the frozen entries of a task's state, and the other entries."""
     state, names = task.state_dict(), frozen_tensors(task).keys()
     return {n: t for n, t in state.items() if n in names}, {n: t for n, t in state.items() if n not in names}

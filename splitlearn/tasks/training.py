@@ -1,4 +1,4 @@
-"""What tasks that train share: the loss around the task's own, validation, optimizer and scheduler."""
+"""Base of tasks that train: total loss, validation, optimizer and scheduler."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class ValidationOutput(TypedDict):
-    """What a validation step hands to callbacks; Lightning asks for a dict.
+    """Output of a validation step for callbacks, a dict since Lightning requires one.
 
     Attributes:
         symbols: uint8 `(B, …)` of each float tensor that crosses the cut.
@@ -33,26 +33,14 @@ class ValidationOutput(TypedDict):
 
 
 class TrainingTask(PayloadTask):
-    """Train what is inserted at the cut; test with real bytes.
+    """Train a bottleneck; test with real payloads.
 
         loss = task loss + rate_weight · rate(latent) + distillation_weight · distance(features_hat, features)
 
-    A subclass says what the logits and the loss of its task are, and how they are scored. Only parameters that require
-    a gradient are given to the optimizer: the bottleneck of a `SplitModel`, the whole network of an `InputModel`.
+    A subclass defines logits, loss and scores of its task, and documents the arguments. The optimizer gets the
+    parameters that require a gradient: the bottleneck of a `SplitModel`, the whole network of an `InputModel`.
     Validation runs the differentiable pass and logs `val/estimated_bits`; testing sends every image through its payload
-    and logs `test/bytes_per_image`.
-
-    Args:
-        model: the network with bytes in its middle.
-        scores: of logits against targets; logged as `val/…` and `test/…`.
-        rate_loss: stand-in for the bytes; None trains for the task alone.
-        rate_weight: weight of the rate; 1/α of Datta et al. 2022, eq. 1 (L = L_r + α·L_t, here divided by α).
-        distillation: distance to the frozen network's own features; None leaves it out.
-        distillation_weight: weight of that distance.
-        optimizer: makes the optimizer from parameters.
-        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and is given the run's length
-            unless it has one; any other steps every epoch, ReduceLROnPlateau on `val/task_loss`. None keeps the
-            learning rate.
+    and logs `test/bytes_per_image`. *scores* of logits against targets are logged as `val/…` and `test/…`.
 
     Reference:
         Datta et al. 2022, eq. 1 and Sec. III-B.
@@ -81,23 +69,23 @@ class TrainingTask(PayloadTask):
 
     @abstractmethod
     def logits_of(self, prediction: Any, targets: Tensor) -> Tensor:
-        """Return the logits that a network's output holds, in the shape that loss and scores compare with targets.
+        """Return the logits in a network's output, in the shape that loss and scores expect.
 
         Raises:
-            ValueError: if the output holds none, or of another number of classes.
+            ValueError: if there are none, or their number of classes is not the task's.
         """
 
     @abstractmethod
     def check_targets(self, targets: Tensor) -> None:
-        """Refuse targets that no class of the network stands for, before a metric sees them.
+        """Check targets before metrics use them.
 
         Raises:
-            ValueError: if there are such.
+            ValueError: if they have the wrong form, or a class is out of range.
         """
 
     @abstractmethod
     def task_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the task's own loss, a scalar."""
+        """Return the loss of the task itself, a scalar."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
@@ -118,26 +106,26 @@ class TrainingTask(PayloadTask):
         return loss
 
     def _look_at(self, targets: Tensor, batch_idx: int) -> None:
-        """Check the targets of a batch to train on, but for soft ones, floats, as mixtures of images have them."""
+        """Check the targets of a training batch, except for soft targets (floats) of mixed images."""
         soft = isinstance(targets, Tensor) and targets.is_floating_point()
-        if not soft and (batch_idx == 0 or targets.device.type == "cpu"):  # elsewhere each look waits for the device
+        if not soft and (batch_idx == 0 or targets.device.type == "cpu"):  # on a GPU, every check waits for the device
             self.check_targets(targets)
 
     def log_losses(self, losses: Mapping[str, Tensor], size: int) -> None:
-        """Log the losses of a batch of `size`, at steps that loggers write: a call takes as long as a small layer."""
+        """Log the losses of a batch of `size` at the steps of loggers only: a call is as slow as a small layer."""
         every = max(self.trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
         if self.trainer.is_last_batch or (self.global_step + 1) % every == 0:
             for name, loss in losses.items():
                 self.log(name, loss, prog_bar=name == "train/loss", batch_size=size)
 
     def on_validation_epoch_start(self) -> None:
-        """Make the metrics' states anew: `fit` cannot add to those that a `validate` before it has left."""
+        """Reset the metrics, which an earlier `validate` may have left in a state that `fit` cannot continue."""
         self.val_scores.reset()
         if self.estimated_bits is not None:
             self.estimated_bits.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> ValidationOutput:
-        """Log loss, scores and the entropy of the symbols; return these for callbacks."""
+        """Log loss, scores and entropy of the symbols; return the symbols for callbacks."""
         images, targets = batch
         output, size = self.model.run(images), len(targets)
         logits = self.logits_of(output.prediction, targets)
@@ -153,7 +141,7 @@ class TrainingTask(PayloadTask):
         return {"symbols": symbols}
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log scores and sizes of images that went through their payloads."""
+        """Log scores and payload sizes of images sent as payloads."""
         images, targets = batch
         logits = self.logits_of(self.predict_and_log_sizes(images), targets)
         self.check_targets(targets)
@@ -161,16 +149,12 @@ class TrainingTask(PayloadTask):
         self.log_dict(self.test_scores, batch_size=len(targets))
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer over what trains, and its scheduler.
-
-        Raises:
-            ValueError: if nothing in the model trains.
-        """
+        """Return the optimizer of the parameters that train, and its scheduler; arguments as in `optimizers`."""
         return optimizers(self, self.optimizer, self.lr_scheduler, "val/task_loss")
 
 
 def _estimated_bits(coder: FeatureCoder | None) -> EstimatedBits | None:
-    """Count symbols as the codecs do: for each channel where they have tables of their own."""
+    """Return a metric with one count for each table of the codecs: per tensor, or per channel."""
     if coder is None:
         return None
     split = [isinstance(codec, RANS) and codec.per_channel for codec in coder.codecs]
@@ -186,25 +170,25 @@ def optimizers(
     monitor: str,
     warmup_steps: int = 0,
 ) -> Any:
-    """Return the optimizer over what trains in a task, and its schedulers, as Lightning takes them.
+    """Return the optimizer of the parameters that train, and its schedulers, in the form that Lightning expects.
 
     Args:
-        task: attached to a Trainer.
+        task: task, attached to a Trainer.
         optimizer: makes the optimizer from parameters.
-        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and is given the run's length
-            unless it has one; any other steps every epoch. None keeps the learning rate.
-        monitor: what ReduceLROnPlateau watches.
-        warmup_steps: batches in which the learning rate rises from a thousandth, as a line. The scheduler must multiply
-            the rate, as MultiStepLR or CosineAnnealingLR; beside one that sets it, as LambdaLR, the warmup must end
-            within the first epoch.
+        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and gets the run's length
+            unless it has one; others step every epoch. None keeps the learning rate.
+        monitor: metric that ReduceLROnPlateau watches.
+        warmup_steps: batches of linear warmup from a thousandth of the learning rate. The scheduler must multiply the
+            rate, like MultiStepLR or CosineAnnealingLR; if it sets the rate, like LambdaLR, the warmup must end within
+            the first epoch.
 
     Raises:
-        ValueError: if nothing trains, or both the warmup and the scheduler would set the rate at every batch, or the
-            scheduler does not fit the run, as `schedule` says.
+        ValueError: if nothing trains, both warmup and scheduler would set the rate at every batch, or `schedule`
+            refuses the scheduler.
     """
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
     if not trainable:
-        raise ValueError("nothing trains here: network frozen, bottleneck the identity; go straight to `test`")
+        raise ValueError("nothing trains, since the network is frozen and there is no bottleneck: run `test`")
     made = optimizer(trainable)
     schedulers: list[dict[str, Any]] = []
     if lr_scheduler is not None:
@@ -212,11 +196,11 @@ def optimizers(
         if warmup_steps and made_for["interval"] == "step":
             name = type(made_for["scheduler"]).__name__
             raise ValueError(
-                f"{name} sets the learning rate at every batch, so there is no place for "
-                "warmup_steps: leave it out, as OneCycleLR has a rise of its own (pct_start), or take MultiStepLR, say"
+                f"{name} sets the learning rate at every batch, which excludes warmup_steps: leave it out, since "
+                "OneCycleLR has its own warmup (pct_start), or use another scheduler, such as MultiStepLR"
             )
         schedulers.append(made_for)
     if warmup_steps:
-        warmup = LinearLR(made, 1e-3, total_iters=warmup_steps)  # a factor a batch, as the other's an epoch
+        warmup = LinearLR(made, 1e-3, total_iters=warmup_steps)  # a factor per batch, the other scheduler's per epoch
         schedulers.append({"scheduler": warmup, "interval": "step"})
     return ([made], schedulers) if schedulers else made

@@ -1,7 +1,7 @@
-"""What settings in a file may make, if nobody has said that the file is trusted: classes that are known, nothing else.
+"""Checks of settings in files that are not trusted: they may name only classes of splitlearn and torch.
 
-A checkpoint, a results.json or a bank's origin holds the settings of a run. They are data of whoever wrote the file, so
-they choose among the classes that splitlearn and torch offer, looked up in a table; nothing that they name is imported.
+A checkpoint, a results.json or the origin of a bank holds the settings of a run. They may have been written by anyone.
+Classes are therefore looked up in a table of known ones, and no name of a file is imported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from torchvision.transforms import v2
 
 from splitlearn import codecs, data, losses, models, quantizers
-from splitlearn.discovery import moved_path
+from splitlearn.discovery import MOVED, moved_path
 from splitlearn.files import holds_few
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,44 +30,44 @@ BUILDERS = (
     *("backbone", "faster_rcnn", "keypoint_rcnn", "mask_rcnn", "mobilenet_v2_cifar", "mobilenet_v2_same", "replaced"),
     *("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "same_padding", "split", "vgg19_cifar"),
 )  # functions of splitlearn.models that make networks
-LOADERS: list[Callable[..., Any]] = []  # of rooms above this one, which name them here
+LOADERS: list[Callable[..., Any]] = []  # functions that higher packages register here
 PLAIN = (str, int, float, bool, bytes, type(None), Path)
-MOST_VALUES = 6_000_000  # of an image that settings may ask to cut a network for; detectors take up to 3 × 1333 × 1333
-DEEPEST = 40  # settings inside of settings
-WORD = re.compile(r"[\w./+-]*")  # a text that no reader of YAML takes for a list or a mapping
+MOST_VALUES = 6_000_000  # elements of an example image in settings; detectors need up to 3 × 1333 × 1333
+DEEPEST = 40  # levels of nested settings
+WORD = re.compile(r"[\w./+-]*")  # a text that YAML never reads as a list or a mapping
 
 
 class UntrustedError(ValueError):
-    """Settings of a file that name what is not known, or that ask for what no run asks for."""
+    """Settings of a file that name an unknown class, or that no run can have written."""
 
 
 def check_settings(settings: Any, source: str | Path, remedy: str) -> None:
-    """Refuse settings that come with a file and name a class that is neither splitlearn's nor torch's own.
+    """Check that settings of a file name only classes of splitlearn and torch.
 
     Args:
-        settings: of a section, `class_path` and `init_args` at any depth.
+        settings: settings of a section, with `class_path` and `init_args` at any depth.
         source: the file.
-        remedy: what to do if the user's own classes are meant.
+        remedy: advice for users with classes of their own.
 
     Raises:
-        UntrustedError: then; it names the file, the class and the remedy.
+        UntrustedError: if they name another class; it names the file, the class and the remedy.
     """
     try:
         if not holds_few(settings):
             raise UntrustedError("holds settings without end")
         _check(settings, None, "", 0)
     except UntrustedError as error:
-        raise UntrustedError(f"{source} {error}, and what a file says is not run: {remedy}") from error
+        raise UntrustedError(f"{source} {error}, and code that a file names is not run: {remedy}") from error
 
 
 def may_be_named(loader: F) -> F:
-    """Let settings that come with a file name a function of a room above this one; it is returned as it is."""
+    """Decorator: allow settings of a file to name a function of a higher package."""
     LOADERS.append(loader)
     return loader
 
 
 def known() -> dict[str, Callable[..., Any]]:
-    """Return classes and functions that settings may name, by all import paths that they go by."""
+    """Return the classes and functions that settings may name, by all of their import paths."""
     loaders = {f"{room}.{value.__name__}": value for value in LOADERS for room in _rooms(value)}
     return _known_below() | loaders
 
@@ -85,7 +85,7 @@ def _known_below() -> dict[str, Callable[..., Any]]:
         torch.optim.lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
         v2: torch.nn.Module,
     }
-    for library, base in libraries.items():  # by base: they have imported other classes, such as functools.partial
+    for library, base in libraries.items():  # by base, since libraries also hold classes such as functools.partial
         classes = {n: value for n, value in vars(library).items() if inspect.isclass(value) and issubclass(value, base)}
         found |= {f"{library.__name__}.{name}": value for name, value in classes.items()}
     found |= {f"{value.__module__}.{value.__qualname__}": value for value in found.values()}
@@ -93,7 +93,7 @@ def _known_below() -> dict[str, Callable[..., Any]]:
 
 
 def _rooms(value: Callable[..., Any]) -> tuple[str, str]:
-    """Return the package that offers something, and its own module."""
+    """Return the package and the module of a function."""
     return ".".join(value.__module__.split(".")[:2]), value.__module__
 
 
@@ -102,7 +102,7 @@ def _can_be_made(value: Any) -> bool:
 
 
 def _check(value: Any, hint: Any, name: str, depth: int) -> None:
-    """Check a value for an argument of a type; None is a type of which nothing is known but that it may be a class."""
+    """Check a value of an argument with a type hint; None is an unknown type that may be a class."""
     if depth > DEEPEST:
         raise UntrustedError("nests its settings too deeply")
     if isinstance(value, Mapping) and ("class_path" in value or not _is_plain(hint)):
@@ -119,7 +119,7 @@ def _check(value: Any, hint: Any, name: str, depth: int) -> None:
     elif isinstance(value, str):
         _check_text(value, hint, name)
     elif not (value is None or isinstance(value, (bool, int, float))):
-        raise UntrustedError(f"holds a {type(value).__name__} where settings are due")
+        raise UntrustedError(f"holds a {type(value).__name__} in the place of settings")
 
 
 def _check_text(text: str, hint: Any, name: str) -> None:
@@ -129,10 +129,11 @@ def _check_text(text: str, hint: Any, name: str) -> None:
 
 def _check_object(value: Mapping[Any, Any], depth: int) -> None:
     path = value.get("class_path")
-    target = (known().get(path) or known().get(moved_path(path))) if isinstance(path, str) else None
+    names = (path, moved_path(path), MOVED.get(path, "")) if isinstance(path, str) else ()
+    target = next((known()[name] for name in names if name in known()), None)
     if target is None or not value.keys() <= {"class_path", "init_args", "dict_kwargs"}:
         raise UntrustedError(f"names the class {str(path)[:80]!r}, which is none of splitlearn's own")
-    if value.get("dict_kwargs"):  # they stand above init_args, and a value of any kind may be among them
+    if value.get("dict_kwargs"):  # they override init_args, and may have values of any kind
         raise UntrustedError(f"gives {path} dict_kwargs, which are not checked as init_args are")
     arguments, hints = _items(value.get("init_args") or {}), _hints(target)
     for name, each in arguments.items():
@@ -161,7 +162,7 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
         try:
             hints = typing.get_type_hints(owner)
             unknown = Any
-        except (TypeError, NameError):  # types that are imported for type checkers alone
+        except (TypeError, NameError):  # types that are imported only for type checkers
             hints, unknown = {}, None
         own = list(inspect.signature(owner).parameters.values())[isinstance(target, type) :]  # without self
         found |= {p.name: hints.get(p.name, unknown) for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
@@ -169,7 +170,7 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _is_plain(hint: Any) -> bool:
-    """Return whether values of a type are numbers and texts alone, so that no text among them names a class."""
+    """Return whether values of a type are only numbers and texts, so that no text among them names a class."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return True

@@ -153,7 +153,7 @@ def refused(outcome: Outcome, sentence: str, status: int = 2) -> None:
         (("--out", "c.bin"), "--out must be the name of a .safetensors file, got c.bin"),
         (("--out", "small.yaml/c.safetensors"), "--out small.yaml/c.safetensors cannot be written: "),
         (("--config", "pixels.yaml"), "model.model in pixels.yaml is InputModel: only a SplitModel has features"),
-        (("--config", "listed.yaml"), "labels.csv lists test images only: "),
+        (("--config", "listed.yaml"), "labels.csv has only test images: "),
         (("--config", "absent.yaml"), "CIFAR-10 is missing or damaged in "),
         (("--config", "plan.yaml"), "no config file 'plan.yaml'"),
         (("--data_root", "x"), "splitlearn.data.Digits has no setting 'root'"),
@@ -175,7 +175,7 @@ def test_config_and_out_are_needed(calibrate: Run) -> None:
 
 def test_photos_that_cannot_be_read(calibrate: Run) -> None:
     words = "--config", "plain.yaml", "--out", "c.safetensors", "--photos"
-    refused(calibrate(*words, "none"), "there is no folder none: name one that holds images", 1)
+    refused(calibrate(*words, "none"), "there is no folder none: name one that contains images", 1)
     Path("empty").mkdir()
     refused(calibrate(*words, "empty"), "empty holds no images (.apng, ", 1)
     damaged = photos("album") / "1" / "3.png"
@@ -186,7 +186,7 @@ def test_photos_that_cannot_be_read(calibrate: Run) -> None:
 def test_rules_that_do_not_fit_say_which_does(calibrate: Run) -> None:
     Path("plain.yaml").write_text(Path("plain.yaml").read_text().replace("at: layer3\n", "at: layer3.2.bn2\n"))
     outcome = calibrate(*PLAIN, "--limits", "ReluLimits", "--out", "c.safetensors")
-    refused(outcome, "ReluLimits is made for latents after ReLU, these reach down to ", 1)
+    refused(outcome, "ReluLimits is for latents after ReLU, and the smallest of these is ", 1)
     assert "use LeastError" in outcome.error
 
 

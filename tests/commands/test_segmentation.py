@@ -84,8 +84,8 @@ def test_what_is_wrong_is_told_in_a_sentence(run: Run, tmp_path: Path, mask_fold
     assert (outcome.status, "nowhere/images/val2017: set root and the names" in outcome.error) == (1, True)
     (tmp_path / "masks.yaml").write_text(CONFIG.replace("rest: 0", "rest: 2"))
     outcome = run("test", "--config", "masks.yaml", "--data.root", str(mask_folder))
-    assert (outcome.status, "has the id 0, which belongs to no class: name it in" in outcome.error) == (1, True)
+    assert (outcome.status, "has the id 0, which has no class: name it in" in outcome.error) == (1, True)
     (tmp_path / "masks.yaml").write_text(CONFIG.replace("cat: 17", "cat: 7"))
     outcome = run("test", "--config", "masks.yaml", "--data.root", str(mask_folder))
     assert outcome.status != 0
-    assert "have one class each; see 7" in outcome.error
+    assert "have one class each; got 7" in outcome.error

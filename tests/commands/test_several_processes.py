@@ -94,5 +94,5 @@ def test_more_processes_than_images_are_refused(folder: Path) -> None:
     words = ["--trainer.devices", "4", "--trainer.strategy", "ddp"]
     done = run_in(folder, "predict", "--config", "config.yaml", *words, PYTHONPATH=str(ROOT))
     assert done.returncode != 0
-    assert "3 images cannot be shared out to 4 processes: start no more than 3" in done.stderr
+    assert "3 images cannot be divided among 4 processes: use 3 at most" in done.stderr
     assert not list(folder.rglob("predictions.csv"))

@@ -168,7 +168,7 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
         (
             SPACE,
             ["--data", "tests.commands.test_sweep_command.NothingHeldOut"],
-            "NothingHeldOut holds out no images for",
+            "NothingHeldOut has no validation images",
         ),
         (SPACE, ["--trials", "0"], "must be at least 1, got 0"),
         (SPACE, ["--storage", "postgresql+psycopg://localhost:1/none"], "cannot be used"),

@@ -166,7 +166,10 @@ def test_wrong_settings(fit: Run, words: tuple[str, ...], sentence: str) -> None
         (("--data", "splitlearn.data.Cifar10", "--data.root", "nowhere"), "CIFAR-10 is missing or damaged in "),
         (("--ckpt_path", "none.ckpt"), "no checkpoint at none.ckpt; splitlearn fit leaves last.ckpt"),
         (("--ckpt_path", "last"), "no last.ckpt below runs/small: nothing to resume, start without --ckpt_path"),
-        (("--model.model.bottleneck", "Identity"), "nothing trains here: network frozen, bottleneck the identity"),
+        (
+            ("--model.model.bottleneck", "Identity"),
+            "nothing trains, since the network is frozen and there is no bottleneck",
+        ),
         (("--model.model.bottleneck.channels", "0"), "channels and stride must be at least 1"),
     ],
 )
@@ -241,7 +244,7 @@ def test_keys_of_a_config_are_those_of_lightnings_parser(run: Run, capfd: pytest
 def test_help_of_a_section_names_its_classes(run: Run) -> None:
     tasks, data = run("fit", "--model.help"), run("test", "--data.help")
     assert (tasks.status, data.status) == (0, 0)
-    assert "splitlearn.tasks.ClassificationTask\n      Train what is inserted" in tasks.out
+    assert "splitlearn.tasks.ClassificationTask\n      Train a bottleneck" in tasks.out
     assert "splitlearn fit --model.help CLASS shows" in tasks.out
     assert "splitlearn.data.ImageFolder\n" in data.out
 

@@ -134,16 +134,20 @@ def boxes_as(form: str, boxes: Tensor) -> BoundingBoxes:
     [
         ("yolo", v2.Compose([SCALED, NORMALIZED]), r"Compose returns values from -2.* to the model's `normalize`"),
         ("yolo", v2.Compose([SCALED, CENTRED]), r"values from -0\.485 to .* `normalize`"),
-        ("yolo", UNSCALED, r"returns floats up to 255, so it has changed the type and not the range: take v2\.ToDtype"),
-        ("yolo", v2.ToDtype(torch.int32, scale=True), r"returns int32 \(3, 10, 20\): have it return a tensor"),
+        ("yolo", UNSCALED, r"returns floats up to 255, so it has changed the type but not the range: use v2\.ToDtype"),
+        ("yolo", v2.ToDtype(torch.int32, scale=True), r"returns int32 \(3, 10, 20\): let it return a tensor"),
         ("yolo", Act(lambda image, target: (image.permute(1, 2, 0), target)), r"returns uint8 \(10, 20, 3\)"),
-        ("yolo", Act(lambda image, target: (image.numpy(), target)), "returns a ndarray: have it return a tensor"),
+        ("yolo", Act(lambda image, target: (image.numpy(), target)), "returns a ndarray: let it return a tensor"),
         ("yolo", Act(lambda image, target: image), "does not return an image and its objects"),
         ("yolo", Act(lambda image: image), r"fails on uint8 \(3, 10, 20\) and a dict \(TypeError: .*torchvision's v2"),
-        ("yolo", v2.ToPureTensor(), r"boxes as a plain tensor, .*: leave v2\.ToPureTensor out"),
-        ("yolo", Act(lambda image, target: (image[:, :5], target)), r"image \(5, 20\) and boxes on one of \(10, 20\)"),
+        ("yolo", v2.ToPureTensor(), r"boxes as a plain tensor .*: leave v2\.ToPureTensor out"),
+        (
+            "yolo",
+            Act(lambda image, target: (image[:, :5], target)),
+            r"\(5, 20\) but boxes for an image \(10, 20\)",
+        ),
         ("yolo", Act(lambda image, target: (image, {})), "returns no boxes"),
-        ("yolo", with_target(labels=lambda t: t["labels"][:1]), "returns 2 boxes and 1 labels: have it leave out both"),
+        ("yolo", with_target(labels=lambda t: t["labels"][:1]), "returns 2 boxes and 1 labels: let it remove both"),
         ("yolo", with_target(labels=lambda t: t["labels"].float()), r"labels float32 \(2,\): .* as integers \(N,\)"),
         ("yolo", with_target(boxes=lambda t: t["boxes"] * float("nan")), "plain tensor"),
         (
@@ -154,16 +158,16 @@ def boxes_as(form: str, boxes: Tensor) -> BoundingBoxes:
         (
             "yolo",
             with_target(boxes=lambda t: boxes_as("XYXY", 20 - t["boxes"])),  # mirrored by hand
-            "boxes as XYXY whose right or lower side lies before the other: correct them, or the format",
+            "boxes as XYXY of negative width or height: correct the boxes or their format",
         ),
-        ("coco", with_target(boxes=lambda t: boxes_as("XYXY", t["boxes"].flip(1))), "boxes as XYXY whose right or"),
-        ("masks", with_target(boxes=lambda t: boxes_as("XYWH", -t["boxes"])), "boxes as XYWH whose right or"),
-        ("coco", with_target(labels=lambda t: t["labels"] + 1), "second column of the labels, which tells crowds"),
-        ("coco", with_target(labels=lambda t: t["labels"][:, 0]), r"as integers \(N, 2\): class, and whether"),
+        ("coco", with_target(boxes=lambda t: boxes_as("XYXY", t["boxes"].flip(1))), "boxes as XYXY of negative"),
+        ("masks", with_target(boxes=lambda t: boxes_as("XYWH", -t["boxes"])), "boxes as XYWH of negative"),
+        ("coco", with_target(labels=lambda t: t["labels"] + 1), "second column of the labels, which marks crowds"),
+        ("coco", with_target(labels=lambda t: t["labels"][:, 0]), r"as integers \(N, 2\): class and crowd mark"),
         (
             "masks",
             with_target(masks=lambda t: Mask(t["masks"][:, :5])),
-            r"masks bool \(2, 5, 20\) .* are \(2, 10, 20\)",
+            r"masks bool \(2, 5, 20\), but .* require \(2, 10, 20\)",
         ),
         ("masks", with_target(masks=lambda t: t["masks"][:1]), r"masks bool \(1, 10, 20\)"),
         ("masks", with_target(masks=lambda t: None), "returns masks a NoneType"),
@@ -175,13 +179,13 @@ def test_what_is_not_is_refused(root: Path, kind: str, transform: nn.Module, mes
 
 
 def test_a_type_changed_without_its_range_is_told(root: Path) -> None:
-    with pytest.warns(UserWarning, match="returns integers of 0 and 1, so it has changed the type and not the range"):
+    with pytest.warns(UserWarning, match="returns integers of 0 and 1, so it has changed the type but not the range"):
         one("yolo", root, v2.Compose([SCALED, v2.ToDtype(torch.uint8)]))
 
 
 @pytest.mark.parametrize("divide", [lambda image: image.float() / 255**2, lambda image: image.double() / 255**2])
 def test_a_picture_divided_once_too_often_is_told(root: Path, divide: Callable[[Tensor], Tensor]) -> None:
-    with pytest.warns(UserWarning, match="makes bright images nearly black, as a further division by 255 does: leave"):
+    with pytest.warns(UserWarning, match="makes bright images nearly black, like a division by 255: leave"):
         one("yolo", root, Act(lambda image, target: (divide(image), target)))
 
 
@@ -216,13 +220,13 @@ def test_batches_are_converted(transform: nn.Module) -> None:
         (Act(lambda images: images * 255), r"returns floats up to 255, .*scale=True"),
         (
             Act(lambda images: images.long()),
-            r"returns int64 \(8, 3, 32, 32\): have it return a tensor \(B, 3, H, W\)",
+            r"returns int64 \(8, 3, 32, 32\): let it return a tensor \(B, 3, H, W\)",
         ),
-        (Act(lambda images: images[:3]), "makes 3 images of 8: have it keep their number"),
-        (Act(lambda images: (images, 0)), "returns a tuple: have it return a tensor"),
+        (Act(lambda images: images[:3]), "returns 3 images for 8: let it keep their number"),
+        (Act(lambda images: (images, 0)), "returns a tuple: let it return a tensor"),
         (Act(lambda images: images.div_(255)), r"Act makes bright images nearly black.*: leave it out"),
         (Act(lambda images: images / 255), r"Act makes bright images nearly black.*: leave it out"),
-        (v2.Normalize([0.0] * 3, [255.0] * 3), "a further division by 255"),
+        (v2.Normalize([0.0] * 3, [255.0] * 3), "like a division by 255"),
         (Act(lambda images: images / 0), "returns values that are NaN or infinite: correct it"),
         (v2.MixUp(num_classes=10), r"MixUp fails on float32 \(8, 3, 32, 32\)"),
     ],
@@ -275,8 +279,8 @@ def test_views_are_converted(root: Path, view: Callable[..., Any]) -> None:
     ("view", "message"),
     [
         (v2.Compose([v2.ToImage(), SCALED, NORMALIZED]), "leave normalization to the model's `normalize`"),
-        (lambda image: "none", "returns a str: have it return a tensor"),
-        (lambda image: image.convert("CMYK"), "returns a PIL image of the mode CMYK: have it return L or RGB"),
+        (lambda image: "none", "returns a str: let it return a tensor"),
+        (lambda image: image.convert("CMYK"), "returns a PIL image of the mode CMYK: let it return L or RGB"),
         (lambda image: image.nothing, r"fails on a Image \(AttributeError"),
     ],
 )
@@ -289,16 +293,19 @@ def test_views_make_images_of_one_size(root: Path) -> None:
     Image.new("RGB", (8, 8)).save(root / "PNGImages/1.png")
     images = FileImages([root / f"PNGImages/{n}.png" for n in range(2)], [0, 0], lambda image: image)
     for read in (lambda: images.__getitems__([0, 1]), images.in_memory):
-        with pytest.raises(DataError, match="makes images of several sizes"):
+        with pytest.raises(DataError, match="returns several sizes of images"):
             read()
 
 
 @pytest.mark.parametrize(
     ("view", "message"),
     [
-        (lambda image, mask: (image.resize((8, 8)), mask), r"an image \(8, 8\) and no mask of integers of that size"),
+        (
+            lambda image, mask: (image.resize((8, 8)), mask),
+            r"an image \(8, 8\) without a mask of integers",
+        ),
         (lambda image, mask: image, "a view of images and masks returns something else"),
-        (lambda image, mask: (image, mask.float()), "no mask of integers"),
+        (lambda image, mask: (image, mask.float()), "without a mask of integers"),
     ],
 )
 def test_views_of_masks_are_looked_at(root: Path, view: Callable[..., Any], message: str) -> None:
@@ -320,7 +327,7 @@ def test_data_sets_of_ones_own_may_ship_floats() -> None:
     [
         (torch.randn(2, 3, 8, 8), r"the data set of Digits returns values .*: leave normalization to the model's"),
         (torch.rand(2, 3, 8, 8) * 255, "the data set of Digits returns floats up to 2.*, so it has changed the type"),
-        (torch.ones(2, 3, 8, 8).long(), r"returns int64 \(2, 3, 8, 8\): have it return images as uint8"),
+        (torch.ones(2, 3, 8, 8).long(), r"returns int64 \(2, 3, 8, 8\): let it return images as uint8"),
         ([torch.rand(3, 8, 8)], "returns a list"),
     ],
 )

@@ -152,7 +152,7 @@ def test_what_has_no_range_is_refused(tmp_path: Path, mode: str, name: str) -> N
 
 def test_signed_bytes_are_refused(tmp_path: Path) -> None:
     tiff(tmp_path / "a.tif", Image.new("L", (4, 4), 3), tag339=2)
-    with pytest.raises(DataError, match="holds numbers with a sign"):
+    with pytest.raises(DataError, match="holds signed integers"):
         decode_rgb(tmp_path / "a.tif")
 
 

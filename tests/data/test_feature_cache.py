@@ -151,7 +151,7 @@ def test_a_whole_cache_is_kept_and_half_a_one_made_again(tmp_path: Path) -> None
     assert cache_features(tmp_path, Digits(), counted, "float16") == first
     assert len(calls) == made
     (tmp_path / COMPLETE).unlink()  # as a kill leaves it
-    with pytest.raises(DataError, match="holds no features, or not all of them"):
+    with pytest.raises(DataError, match="holds no complete cache of features"):
         CachedFeatures(tmp_path)
     assert cache_features(tmp_path, Digits(), counted, "float16") == first
     assert len(calls) == 2 * made
@@ -164,7 +164,7 @@ def test_a_whole_cache_is_kept_and_half_a_one_made_again(tmp_path: Path) -> None
 def test_a_disk_without_room_is_told_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
-    with pytest.raises(DataError, match=r"22\.1 MB, .* 1\.0 kB and 268\.4 MB are left free: free some") as caught:
+    with pytest.raises(DataError, match=r"22\.1 MB, .* 1\.0 kB, of which 268\.4 MB stay free: free some") as caught:
         cache_features(tmp_path, Digits(), head, "float32")
     assert shortage(caught.value) == "disk"
     assert not list(tmp_path.glob("*.npy"))
@@ -172,11 +172,11 @@ def test_a_disk_without_room_is_told_before_writing(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize(("precision", "value"), [("float16", 1e6), ("uint8", torch.nan), ("float32", torch.inf)])
 def test_values_that_cannot_be_kept_are_told(tmp_path: Path, precision: str, value: float) -> None:
-    with pytest.raises(DataError, match="hold NaN or infinity, or do not fit into float16"):
+    with pytest.raises(DataError, match="hold NaN or infinity, or exceed the range of float16"):
         cache_features(tmp_path, Digits(), lambda images: (images + value,), precision)
     assert not is_complete(tmp_path)
 
 
 def test_unknown_precisions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="kept as float32, float16, uint8, in 1 view or more; got int4, 1"):
+    with pytest.raises(ValueError, match="stored as float32, float16, uint8 in 1 or more views, got int4, 1"):
         cache_features(tmp_path, Digits(), head, "int4")

@@ -80,11 +80,11 @@ def test_what_systems_leave_behind_is_no_data(make_folder: MakeFolder, name: str
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (["test/loose.png"], r"test: 1 file\(s\) are passed over \(1 \.png\): images lie in test/<class>/"),
-        (["test/cat/a.txt", "test/dog/b.txt", "test/dog/c.HEIC"], r"3 file\(s\) are passed over \(2 \.txt, 1 \.heic\)"),
-        (["extra/q/1.png"], r"extra/q/1\.png is passed over, maybe others too: images lie in train/<class>/"),
-        (["2.jpg"], r"2\.jpg is passed over, maybe others too: images lie in train/<class>/"),
-        (["test/cat/unnamed"], r"1 file\(s\) are passed over \(1 unnamed\)"),
+        (["test/loose.png"], r"test: 1 file\(s\) are ignored \(1 \.png\): images lie in test/<class>/"),
+        (["test/cat/a.txt", "test/dog/b.txt", "test/dog/c.HEIC"], r"3 file\(s\) are ignored \(2 \.txt, 1 \.heic\)"),
+        (["extra/q/1.png"], r"extra/q/1\.png is ignored, perhaps with others: images lie in train/<class>/"),
+        (["2.jpg"], r"2\.jpg is ignored, perhaps with others: images lie in train/<class>/"),
+        (["test/cat/unnamed"], r"1 file\(s\) are ignored \(1 unnamed\)"),
     ],
 )
 def test_what_is_passed_over_is_told(make_folder: MakeFolder, names: list[str], told: str) -> None:
@@ -108,7 +108,7 @@ def test_folders_beside_are_searched_no_farther_than_the_first_image(
         return scan(folder)
 
     monkeypatch.setattr(os, "scandir", watched)
-    with pytest.warns(UserWarning, match=r"a/1\.png is passed over"):
+    with pytest.warns(UserWarning, match=r"a/1\.png is ignored"):
         sizes(root)
     assert "a" in seen
     assert "b" not in seen

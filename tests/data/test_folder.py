@@ -112,7 +112,7 @@ def test_parts_must_have_the_same_classes(make_folder: MakeFolder, tmp_path: Pat
 
 def test_numbers_that_are_sorted_as_text_are_told(make_folder: MakeFolder) -> None:
     data = _folder(make_folder(("train", "test"), ("1", "2", "3", "10"), 3))
-    with pytest.warns(UserWarning, match=r"order of text, 1, 10, 2, 3, …, as torchvision.*: .* as many digits") as told:
+    with pytest.warns(UserWarning, match=r"sorted as text, 1, 10, 2, 3, …, as in .*: .* equally many digits") as told:
         data.setup()
     assert len(told) == 1
     assert data.class_names == ("1", "10", "2", "3")

@@ -43,7 +43,7 @@ def test_real_sample(shared_data: Path, tmp_path: Path) -> None:
 
 
 def test_only_test_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="lists test images only"):
+    with pytest.raises(DataError, match="has only test images"):
         LabelledImages(tmp_path).setup("fit")
 
 

@@ -159,21 +159,27 @@ def test_objects_without_an_area_are_left_out(coco: Path) -> None:
         ),
         (lambda c: c["annotations"][0].update(segmentation="polygon"), "malformed"),
         (lambda c: c["annotations"][0].update(segmentation=None), "malformed"),
-        (lambda c: c["annotations"][0].update(segmentation=[[]]), r"malformed segmentation \(\[\[\]\]\).*three points"),
-        (lambda c: c["annotations"][0].update(segmentation=[[2, 3, 12, 13]]), "three points or more"),
-        (lambda c: c["annotations"][0].update(segmentation=[[2, 3, 12, 3, 12, 13], [5, 5, 6, 6]]), "three points"),
+        (
+            lambda c: c["annotations"][0].update(segmentation=[[]]),
+            r"malformed segmentation \(\[\[\]\]\).*three or more points",
+        ),
+        (lambda c: c["annotations"][0].update(segmentation=[[2, 3, 12, 13]]), "three or more points"),
+        (
+            lambda c: c["annotations"][0].update(segmentation=[[2, 3, 12, 3, 12, 13], [5, 5, 6, 6]]),
+            "three or more points",
+        ),
         (lambda c: c["annotations"][0].update(segmentation=[[2, 3, 12, 3, 12, 13, 2]]), "x and y"),
         (lambda c: c["annotations"][0].update(segmentation=[2, 3, 12, 3, 12, 13]), "malformed"),
         (lambda c: c["annotations"][0].update(segmentation=[[2, 3, 1e9, 3, 12, 13]]), "malformed"),
         (lambda c: c["annotations"][0].update(segmentation=[[2, 3, math.nan, 3, 12, 13]]), "malformed"),
         (lambda c: c["annotations"][0].update(segmentation={"size": [40, 60]}), r"0\.png is malformed.*counts"),
-        (lambda c: c["annotations"][0].update(segmentation={"size": [40, 60], "counts": "Rc0"}), "mend or remove"),
-        (lambda c: c["annotations"][0].update(segmentation={"size": [40, 60], "counts": [7, 9]}), "mend or remove"),
+        (lambda c: c["annotations"][0].update(segmentation={"size": [40, 60], "counts": "Rc0"}), "correct or remove"),
+        (lambda c: c["annotations"][0].update(segmentation={"size": [40, 60], "counts": [7, 9]}), "correct or remove"),
         (lambda c: c["annotations"][0].update(bbox=[12, 3, -10, 10]), r"bbox \[12, 3, -10, 10\] is not x, y, width"),
         (lambda c: c["annotations"][0].update(bbox=[2, 13, 10, -10]), "is damaged or holds no COCO instances"),
         (lambda c: c["images"][0].update(width=-60), "image 0 of -60×40 pixels"),
         (lambda c: c["images"][0].update(width=math.inf), "is damaged or holds no COCO instances"),
-        (lambda c: c["categories"].append({"id": 11, "name": "other"}), "other categories"),
+        (lambda c: c["categories"].append({"id": 11, "name": "other"}), "the categories of .* differ"),
         (lambda c: c["images"][0].update(file_name="elsewhere.png"), "is missing"),
     ],
 )
@@ -189,7 +195,7 @@ def test_a_wrong_json_is_told(coco: Path, change: Change, message: str) -> None:
 def test_an_image_of_another_size_than_its_json_says_is_told(coco: Path, masks: bool, size: tuple[int, int]) -> None:
     """Smaller, or with width and height exchanged: boxes and masks would part ways."""
     picture(coco / "val2017/0.png", size)
-    message = rf"0\.png has {size[0]}×{size[1]} pixels and its annotations are of 60×40: take images and annotations"
+    message = rf"0\.png has {size[0]}×{size[1]} pixels, but its annotations are for 60×40: use images and annotations"
     with pytest.raises(DataError, match=message):
         first(CocoObjects(coco, masks=masks, val_size=2))
 
@@ -207,7 +213,7 @@ def test_compressed_run_lengths_and_none_at_all(coco: Path) -> None:
     assert not objects.masks[1].any()
 
 
-@pytest.mark.filterwarnings("ignore:.* there are 3 classes, .* examples of 2")
+@pytest.mark.filterwarnings("ignore:.* there are 3 classes, .* examples only of 2")
 def test_yolo_boxes_of_images_as_they_are(tmp_path: Path) -> None:
     for part in ("train2017", "val2017"):
         for n, size in enumerate(SIZES):
@@ -334,7 +340,7 @@ def test_groups_follow_the_shape() -> None:
 def test_what_is_missing_is_told(pedestrians: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="set root"):
         PennFudan(tmp_path / "elsewhere").setup()
-    with pytest.raises(DataError, match="sizes of their own"):
+    with pytest.raises(DataError, match="different sizes"):
         _ = PennFudan(pedestrians).image_shape
     Image.new("L", (3, 3)).save(pedestrians / "PedMasks/4_mask.png")
     data = PennFudan(pedestrians, test_size=1, val_size=1, batch_size=6)

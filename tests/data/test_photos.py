@@ -41,7 +41,7 @@ def test_folders_are_searched_to_any_depth(tmp_path: Path) -> None:
     write(tmp_path, ["a/x.png", "a/b/c/y.PNG", "z.bmp", ".hidden.png", ".trash/x.png", "a/.thumbs/b/x.png"])
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "album.png").mkdir()
-    with pytest.warns(UserWarning, match=r"1 file\(s\) are passed over \(1 \.txt\): images end in \.apng, "):
+    with pytest.warns(UserWarning, match=r"1 file\(s\) are ignored \(1 \.txt\): images end in \.apng, "):
         assert sorted(reds(tmp_path, 9)) == [0, 1, 2]
 
 
@@ -62,7 +62,7 @@ def test_images_are_of_one_size_and_in_range(tmp_path: Path) -> None:
 
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no folder .*none: name one that holds images"):
+    with pytest.raises(DataError, match=r"there is no folder .*none: name one that contains images"):
         read_photos(tmp_path / "none", VIEW, 3)
     with pytest.raises(DataError, match=r"holds no images \(\.apng, .*\): name a folder that does"):
         read_photos(tmp_path, VIEW, 3)

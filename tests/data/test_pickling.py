@@ -110,7 +110,7 @@ def content(item: Any) -> list[Any]:
     return [content(each) for each in item] if isinstance(item, (tuple, list)) else item.tolist()
 
 
-@pytest.mark.filterwarnings("ignore:.*(is|are) passed over")
+@pytest.mark.filterwarnings("ignore:.*(is|are) ignored")
 @pytest.mark.parametrize("name", MODULES)
 def test_spawned_workers_read_what_their_parent_would(root: Path, name: str) -> None:
     data = MODULES[name](root)

@@ -244,11 +244,11 @@ def read_all(data: ImageDataModule) -> None:
             lambda root: (root / "images/val/2.jpg").unlink(),
             r"masks/val/2\.png has no image in .*images/val \(1 such masks in all\): add the image or remove the mask",
         ),
-        (shrink, r"3\.png has 19×12 pixels and .*3\.jpg 20×12: a mask is as large as its image"),
-        (recolour, r"3\.png holds colours \(RGB\): a mask takes one channel"),
+        (shrink, r"3\.png has 19×12 pixels and .*3\.jpg 20×12: a mask must be as large as its image"),
+        (recolour, r"3\.png holds colours \(RGB\): save it with one channel"),
         (
             lambda root: save(np.full((12, 20), 44), root / "masks/val/3.png"),
-            r"3\.png has the id 44, which belongs to no class: name it in classes or ignored, or set others",
+            r"3\.png has the id 44, which has no class: name it in classes or ignored, or set others",
         ),
         (lambda root: (root / "masks/val/3.png").write_text("no"), r"cannot decode .*masks/val/3\.png"),
         (lambda root: (root / "images/val/3.jpg").write_text("no"), r"cannot decode .*images/val/3\.jpg"),
@@ -266,7 +266,7 @@ def test_masks_whose_objects_are_ignored_are_told(folders: Path, ids: tuple[int,
     data = folder_data(folders, classes={"ground": 0, "x": 1})
     for file in folders.glob("masks/*/*.png"):
         save(np.repeat(ids, 120).reshape(12, 20), file)
-    message = f"masks hold {named} and pixels that are ignored, and none of the other classes: .* not 0 and 255"
+    message = f"masks hold only {named} and ignored pixels: .* not 0 and 255"
     with pytest.raises(DataError, match=f"masks/train: {message}"):
         data.setup("fit")
     with pytest.warns(UserWarning, match=f"masks/val: {message}"):
@@ -319,11 +319,11 @@ def test_what_is_wrong_with_voc(voc: Path, damage: Callable[[Path], Any], reason
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"classes": {"one": 0}}, "masks need 2 to 255 classes, 1 are given"),
-        ({"classes": {"a": 1, "b": [2, 1]}}, "have one class each; see 1"),
-        ({"classes": {"a": 1, "b": 2}, "ignored": (2,)}, "have one class each; see 2"),
-        ({"classes": {"a": 1, "b": -1}}, r"must lie in 0…65535 .*; see -1"),
-        ({"others": 3}, r"others must be a class, 0…2, 255 to leave them out, or null; got 3"),
+        ({"classes": {"one": 0}}, "masks need 2 to 255 classes, got 1"),
+        ({"classes": {"a": 1, "b": [2, 1]}}, "have one class each; got 1"),
+        ({"classes": {"a": 1, "b": 2}, "ignored": (2,)}, "have one class each; got 2"),
+        ({"classes": {"a": 1, "b": -1}}, r"must lie in 0…65535 .*; got -1"),
+        ({"others": 3}, r"others must be a class, 0…2, 255 to ignore them, or null; got 3"),
         ({"image_size": (0, 9)}, r"image_size must be at least 1, got \(0, 9\)"),
     ],
 )

@@ -44,7 +44,7 @@ def test_tables_in_every_encoding(root: Path, encoding: str, delimiter: str, end
 
 def test_a_table_in_latin_1_is_read_with_a_warning(root: Path) -> None:
     data = table(root, "file,class_index,name\nä.png,0,Bär\n".encode("latin-1"))
-    with pytest.warns(UserWarning, match=r"labels\.csv is not UTF-8, it is read as Windows-1252 \(Latin-1\)"):
+    with pytest.warns(UserWarning, match=r"labels\.csv is not UTF-8 and is read as Windows-1252 \(Latin-1\)"):
         data.setup("test")
     with pytest.warns(UserWarning, match="is not UTF-8"):
         assert data.class_names[0] == "Bär"
@@ -53,7 +53,7 @@ def test_a_table_in_latin_1_is_read_with_a_warning(root: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("file,class_index\nä.png,1".encode("utf-16-le"), "holds zero bytes: save it as UTF-8"),
+        ("file,class_index\nä.png,1".encode("utf-16-le"), "contains zero bytes: save it as UTF-8"),
         (b"\xef\xbb\xbf\xff\xff", "is no readable text file .*: save it as UTF-8"),
         (b"\xff\xfe\x00", "is no readable text file .*: save it as UTF-8"),
         (b"\x81", "is no readable text file .*: save it as UTF-8"),
@@ -111,7 +111,7 @@ def test_labels_of_keypoints_are_refused(root: Path) -> None:
     (root / "labels").mkdir()
     (root / "labels/ä.txt").write_text("0 .5 .5 .2 .2 .1 .1")
     (root / "data.yaml").write_text("kpt_shape: [1, 2]\nnames: [a]")
-    with pytest.raises(DataError, match=r"data\.yaml tells of keypoints .*: take labels of boxes or polygons"):
+    with pytest.raises(DataError, match=r"data\.yaml has keypoints .*: use labels of boxes or polygons"):
         YoloDetection(root, 8, test_images="images", num_classes=1).read_test()
 
 

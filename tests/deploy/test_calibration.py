@@ -258,7 +258,7 @@ def test_images_and_rules_that_calibrate_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="no images to calibrate with: give at least one"):
         calibrated(count=0)
     for rule in (ReluLimits(), LaplaceLimits()):
-        with pytest.raises(ValueError, match=r"after ReLU, these reach down to .*: use LeastError"):
+        with pytest.raises(ValueError, match=r"after ReLU, and the smallest of these is .*: use LeastError"):
             calibrated(plain("layer3.0.conv1"), limits=rule)
 
 

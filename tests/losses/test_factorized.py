@@ -121,13 +121,13 @@ def test_the_density_moves_to_latents_far_away() -> None:
 
 
 def test_models_that_it_does_not_fit_are_told() -> None:
-    with pytest.raises(ValueError, match="needs one float tensor that crosses, quantized by Step; here 1 cross, quan"):
+    with pytest.raises(ValueError, match="needs one float tensor that crosses the cut, quantized by Step; this mo"):
         FactorizedRate().begin([(3, 8, 8)], [MinMax(4)])
-    with pytest.raises(ValueError, match="here 2 cross, quantized by Step, Step"):
+    with pytest.raises(ValueError, match="this model has 2, quantized by Step, Step"):
         FactorizedRate().begin([(3, 8, 8), (3, 8, 8)], [Step(), Step()])
-    with pytest.raises(RuntimeError, match="knows no channels yet: call begin, as tasks do"):
+    with pytest.raises(RuntimeError, match="are not set: call begin, as tasks do"):
         FactorizedRate()(torch.zeros(1, 3, 8, 8))
-    with pytest.raises(RuntimeError, match="knows no channels yet"):
+    with pytest.raises(RuntimeError, match="the channels of FactorizedRate are not set"):
         FactorizedRate().tables()
     with pytest.raises(ValueError, match="components must be at least 1, got 0"):
         FactorizedRate(0)

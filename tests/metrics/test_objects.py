@@ -81,7 +81,7 @@ def test_images_add_up_over_batches() -> None:
 
 def test_a_side_without_masks_is_named() -> None:
     there, found = objects(SQUARE), objects(SQUARE, scores=True)
-    with pytest.raises(ValueError, match="the detector finds boxes alone"):
+    with pytest.raises(ValueError, match="the detector has only boxes"):
         scores(replace(found, masks=None), there)
-    with pytest.raises(ValueError, match="the data have boxes alone"):
+    with pytest.raises(ValueError, match="the data set has only boxes"):
         scores(found, replace(there, masks=None))

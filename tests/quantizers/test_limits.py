@@ -115,7 +115,7 @@ def test_vectors_have_no_channels_without_an_axis() -> None:
 
 @pytest.mark.parametrize("rule", [ReluLimits(), LaplaceLimits()])
 def test_rules_after_relu_refuse_negative_latents(rule: Limits) -> None:
-    with pytest.raises(ValueError, match="after ReLU, these reach down to"):
+    with pytest.raises(ValueError, match="after ReLU, and the smallest of these is"):
         rule.of(LatentStatistics.of(torch.randn(2, 100)), 4)
 
 

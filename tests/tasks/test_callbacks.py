@@ -68,7 +68,7 @@ def test_only_as_many_images_as_asked_for(make_trainer: MakeTrainer, data: Digit
 
 def test_tables_need_a_model_with_symbols(make_trainer: MakeTrainer, data: Digits) -> None:
     task = ClassificationTask(InputModel(network()), 10)
-    with pytest.raises(ValueError, match="StaticTables needs a task whose model is a SplitModel"):
+    with pytest.raises(ValueError, match="StaticTables needs a task with a SplitModel"):
         make_trainer(callbacks=[StaticTables()]).validate(task, data, verbose=False)
 
 
@@ -108,7 +108,7 @@ def test_learnt_tables_need_a_density_and_tables_for_channels(
 ) -> None:
     loss = L1Rate() if per_channel else FactorizedRate()
     task = ClassificationTask(datta(codec=RANS(per_channel)), 10, loss, 0.1)
-    with pytest.raises(ValueError, match=r"LearntTables needs a SplitModel .* or take StaticTables"):
+    with pytest.raises(ValueError, match=r"LearntTables needs a SplitModel .* or use StaticTables"):
         make_trainer(callbacks=[LearntTables()]).fit(task, data)
 
 

@@ -93,7 +93,7 @@ def test_what_was_validated_can_be_fitted(make_trainer: MakeTrainer, data: Digit
 
 
 def test_without_a_bottleneck_there_is_nothing_to_fit(make_trainer: MakeTrainer, data: Digits) -> None:
-    with pytest.raises(ValueError, match=r"nothing trains here.* go straight to `test`"):
+    with pytest.raises(ValueError, match=r"nothing trains, since .*: run `test`"):
         make_trainer().fit(ClassificationTask(carra(), 10), data)
 
 
@@ -220,7 +220,9 @@ def test_classes_of_network_and_data_must_be_the_same(make_trainer: MakeTrainer,
     """Before any metric sees them: its own words name neither the network nor `num_classes`."""
     for classes in (7, 12):
         other = ClassificationTask(InputModel(resnet8(num_classes=classes)), 10)
-        with pytest.raises(ValueError, match=rf"output has shape \({classes},\) an image, but num_classes is 10: the "):
+        with pytest.raises(
+            ValueError, match=rf"output has shape \({classes},\) per image, but num_classes is 10: the "
+        ):
             getattr(make_trainer(), work)(other, data, verbose=False)
         with pytest.raises(ValueError, match="but num_classes is 10"):
             make_trainer().predict(other, data)

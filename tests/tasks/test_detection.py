@@ -178,7 +178,7 @@ def test_predictions_come_from_payloads_and_make_a_table(make_trainer: MakeTrain
 @pytest.mark.parametrize("command", ["fit", "validate"])
 def test_training_is_refused_before_any_data_are_read(make_trainer: MakeTrainer, command: str) -> None:
     task = DetectionTask(model(), CLASSES, Brightest())
-    with pytest.raises(ValueError, match="only measures a detector that is trained already: go straight to `test`"):
+    with pytest.raises(ValueError, match="only measures a trained detector: run `test`"):
         getattr(make_trainer(), command)(task, datamodule=YoloDetection("nowhere"))
 
 

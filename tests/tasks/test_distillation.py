@@ -34,11 +34,11 @@ from splitlearn.models import (
 from splitlearn.quantizers import Step
 from splitlearn.tasks import (
     ChannelsLast,
-    DetectorTask,
+    ClassificationScores,
+    DetectionScores,
+    DetectorTrainingTask,
     DistillationTask,
-    FoundObjects,
     LearntTables,
-    NamedClasses,
     StaticTables,
 )
 from tests.tasks.conftest import MakeTrainer
@@ -88,7 +88,7 @@ def distillation(layers: list[str] = LAYERS, **options: Any) -> DistillationTask
     return DistillationTask(teacher, student(teacher), pairs, STEM, **options)
 
 
-class SeenObjects(FoundObjects):
+class SeenObjects(DetectionScores):
     """Notes the boxes that are scored."""
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ def state(network: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("layers", [LAYERS[:1], LAYERS], ids=["HND", "GHND"])
 def test_only_what_is_named_changes(make_trainer: MakeTrainer, pedestrians: Path, layers: list[str]) -> None:
-    task = distillation(layers, scores=FoundObjects(1))
+    task = distillation(layers, scores=DetectionScores(1))
     teacher, before = state(task.teacher), state(task.model)
     trainer = make_trainer(callbacks=[ChannelsLast()], max_epochs=2)
     trainer.fit(task, data(pedestrians))
@@ -172,7 +172,7 @@ def test_a_student_of_a_classifier_learns(make_trainer: MakeTrainer) -> None:
         quantizer=Step(0.1),
         rate_loss=L1Rate(),
         rate_weight=0.001,
-        scores=NamedClasses(10),
+        scores=ClassificationScores(10),
         optimizer=lambda p: torch.optim.Adam(p, 3e-3),
         warmup_steps=2,
     )
@@ -227,7 +227,7 @@ def boxes_scored(make_trainer: MakeTrainer, pedestrians: Path, kind: str, precis
     if kind == "student":
         task: Any = distillation(scores=seen)
     else:
-        task = DetectorTask(detector(), 1)
+        task = DetectorTrainingTask(detector(), 1)
         task.val_scores = seen
     task.model.get_submodule("roi_heads").score_thresh = 0.0
     make_trainer(precision=precision).validate(task, data(pedestrians), verbose=False)
@@ -292,7 +292,7 @@ def test_what_does_not_fit_is_told(make_trainer: MakeTrainer) -> None:
         DistillationTask(resnet8(), resnet8(), [], ["layer1"])
     with pytest.raises(ValueError, match="rate_at"):
         DistillationTask(resnet8(), resnet8(), [("layer1", "layer1")], ["layer1"], rate_loss=L1Rate())
-    with pytest.raises(ValueError, match="rate_weight must be a number from 0 on, got -1"):
+    with pytest.raises(ValueError, match="rate_weight must be finite and not negative, got -1"):
         classifier(rate_weight=-1.0)
     task = DistillationTask(resnet8(), resnet8(), [("layer1", "layer2")], ["layer1"])
     with pytest.raises(ValueError, match=r"teacher's layer1 gives \(16, 32, 32\).*student's layer2 \(32, 16, 16\)"):
@@ -317,13 +317,15 @@ def test_a_teacher_that_would_learn_along_is_told() -> None:
     other.set_submodule("layer1", resnet8().layer1)
     other.set_submodule("layer2", teacher.layer2)  # it stays as it is, so both may have it
     DistillationTask(teacher, other, [("layer2", "layer2")], ["layer1"])
-    with pytest.raises(ValueError, match=r"layer2\..* is to train, and is a part of the teacher too"):
+    with pytest.raises(ValueError, match=r"layer2\..* cannot train, since the teacher uses it too"):
         DistillationTask(teacher, other, [("layer2", "layer2")], ["layer1", "layer2"])
 
 
 def test_a_latent_behind_the_pairs_is_told(make_trainer: MakeTrainer) -> None:
     task = classifier("layer1", rate_at="layer2", rate_loss=L1Rate())
-    with pytest.raises(ValueError, match="stops at the last of its paired layers, which is not behind rate_at, layer2"):
+    with pytest.raises(
+        ValueError, match="runs to the last of its paired layers, which does not follow rate_at, layer2"
+    ):
         make_trainer().fit(task, Digits(batch_size=8))
 
 
@@ -338,7 +340,7 @@ def test_a_latent_that_is_overwritten_is_told() -> None:
 )
 def test_parts_that_learn_nothing_are_told(make_trainer: MakeTrainer, trains: list[str], first: str) -> None:
     task = classifier("layer1", trains=trains)
-    with pytest.raises(ValueError, match=rf"{first}\.weight is to train, but no paired layer depends on it"):
+    with pytest.raises(ValueError, match=rf"{first}\.weight cannot train, since no paired layer depends on it"):
         make_trainer().fit(task, Digits(batch_size=8))
 
 
@@ -368,12 +370,12 @@ def test_a_density_is_learnt_of_a_student_with_bytes(make_trainer: MakeTrainer) 
     assert not torch.equal(rate.means, before)
     assert trainer.callback_metrics["train/rate_loss"] > 0
     assert trainer.callback_metrics["val/table_bytes"] > 0
-    with pytest.raises(ValueError, match=r"FactorizedRate must know .* a CifarResNet does not .* or EntropyRate"):
+    with pytest.raises(ValueError, match=r"FactorizedRate needs .* a CifarResNet does not .* or EntropyRate"):
         classifier(rate_at="layer1.encoder", rate_loss=FactorizedRate())
 
 
 def test_tables_need_a_task_that_makes_symbols(make_trainer: MakeTrainer) -> None:
-    with pytest.raises(ValueError, match=r"a DistillationTask makes none: leave StaticTables out"):
+    with pytest.raises(ValueError, match=r"a DistillationTask has none: leave StaticTables out"):
         make_trainer(callbacks=[StaticTables()]).fit(of_split_model(L1Rate()), Digits(batch_size=8))
 
 
@@ -393,7 +395,7 @@ def test_images_in_a_list_are_normalized_too() -> None:
 @pytest.mark.parametrize("masks", [False, True])
 def test_a_detector_trains_whole(make_trainer: MakeTrainer, pedestrians: Path, masks: bool) -> None:
     build = mask_rcnn if masks else faster_rcnn
-    task = DetectorTask(
+    task = DetectorTrainingTask(
         build("resnet18", 2, **SMALL),
         1,
         frozen=["backbone.body.conv1"],
@@ -413,7 +415,7 @@ def test_a_detector_trains_whole(make_trainer: MakeTrainer, pedestrians: Path, m
 def test_labels_masks_and_crowds_reach_the_detector() -> None:
     from splitlearn.outputs import Boxes
 
-    task = DetectorTask(mask_rcnn("resnet18", 3, **SMALL), 2)
+    task = DetectorTrainingTask(mask_rcnn("resnet18", 3, **SMALL), 2)
     masks = torch.zeros(2, 8, 8, dtype=torch.bool)
     boxes = torch.tensor([[0.0, 0, 4, 4], [1, 1, 8, 8]])
     target = task._target(Boxes(boxes, torch.tensor([0, 1]), crowd=torch.tensor([True, False]), masks=masks))
@@ -425,11 +427,11 @@ def test_labels_masks_and_crowds_reach_the_detector() -> None:
     with pytest.raises(ValueError, match="boxes alone"):
         task._target(Boxes(boxes, torch.tensor([0, 1])))
     with pytest.raises(
-        ValueError, match="has 3 classes with the background, and num_classes is 3: give the detector 4"
+        ValueError, match="has 3 classes with the background, but num_classes is 3: give the detector 4"
     ):
-        DetectorTask(mask_rcnn("resnet18", 3, **SMALL), 3)
+        DetectorTrainingTask(mask_rcnn("resnet18", 3, **SMALL), 3)
     with pytest.raises(ValueError, match="detectors of torchvision"):
-        DetectorTask(resnet8(), 2)
-    with pytest.raises(ValueError, match="finds boxes alone: leave `masks` out"):
-        DetectorTask(detector(), 1, masks=True)
-    assert not DetectorTask(mask_rcnn("resnet18", 3, **SMALL), 2, masks=False).val_scores.objects.masks
+        DetectorTrainingTask(resnet8(), 2)
+    with pytest.raises(ValueError, match="predicts only boxes: leave `masks` out"):
+        DetectorTrainingTask(detector(), 1, masks=True)
+    assert not DetectorTrainingTask(mask_rcnn("resnet18", 3, **SMALL), 2, masks=False).val_scores.objects.masks

@@ -43,7 +43,9 @@ def test_fit_learns_at_all_exits(make_trainer: MakeTrainer, data: Digits) -> Non
 
 
 def test_a_plain_network_is_told_to_be_wrapped() -> None:
-    with pytest.raises(TypeError, match=r"a EarlyExitTask takes a SplitModel, say, .* this is a CifarResNet: wrap it"):
+    with pytest.raises(
+        TypeError, match=r"a EarlyExitTask needs a model such as SplitModel .* got CifarResNet: wrap it"
+    ):
         EarlyExitTask(resnet8(), 10)  # type: ignore[arg-type]
 
 
@@ -109,7 +111,7 @@ def test_predictions_are_those_of_exits_and_payloads(make_trainer: MakeTrainer, 
 
 
 def test_a_negative_weight_is_refused() -> None:
-    with pytest.raises(ValueError, match="rate_weight must be a number from 0 on, got -1"):
+    with pytest.raises(ValueError, match="rate_weight must be finite and not negative, got -1"):
         make_task(rate_loss=L1Rate(), rate_weight=-1)
 
 

@@ -26,12 +26,12 @@ from splitlearn.models import (
 from splitlearn.outputs import Boxes
 from splitlearn.quantizers import MinMax
 from splitlearn.tasks import (
+    ClassificationScores,
     ClassificationTask,
+    DetectionScores,
     DetectionTask,
-    DetectorTask,
+    DetectorTrainingTask,
     EarlyExitTask,
-    FoundObjects,
-    NamedClasses,
     SegmentationTask,
 )
 from tests.networks import SHAPE, Colours, carra
@@ -47,11 +47,9 @@ def exiting(classes: int = 10, **settings: Any) -> EarlyExitModel:
 @pytest.mark.parametrize("make", [ClassificationTask, SegmentationTask, lambda m, n: DetectionTask(m, n, YoloBoxes())])
 def test_exits_answer_in_their_own_task_alone(make: Callable[[Any, int], Any]) -> None:
     """Elsewhere an image that has left would count as one of class 0."""
-    with pytest.raises(
-        ValueError, match=r"settles images on the device, which a .*Task neither trains nor counts: take"
-    ):
+    with pytest.raises(ValueError, match=r"has early exits, which a .*Task does not support: use an EarlyExitTask"):
         make(exiting(), 10)
-    with pytest.raises(ValueError, match="a SplitModel has no exits to train: take a ClassificationTask"):
+    with pytest.raises(ValueError, match="a SplitModel has no exits to train: use a ClassificationTask"):
         EarlyExitTask(carra(), 10)  # type: ignore[arg-type]
 
 
@@ -60,7 +58,7 @@ def test_exits_tell_as_many_classes_apart_as_the_network() -> None:
     assert model.num_classes == 5
     assert model.run(IMAGES).exits[0].shape == (2, 5)
     assert EarlyExitTask(model, 5).num_classes == 5
-    with pytest.raises(ValueError, match="num_classes is 10, and network and exits tell 5 classes apart"):
+    with pytest.raises(ValueError, match="num_classes is 10, but network and exits have 5 classes"):
         EarlyExitTask(model, 10)
     with pytest.raises(ValueError, match="the exits have 10 classes, and CifarResNet has 5: leave"):
         exiting(5, num_classes=10)
@@ -70,9 +68,7 @@ def test_exits_tell_as_many_classes_apart_as_the_network() -> None:
 
 
 def test_a_network_without_bytes_is_told() -> None:
-    with pytest.raises(
-        TypeError, match=r"takes a SplitModel, say, or InputModel\(network\), and this is a CifarResNet"
-    ):
+    with pytest.raises(TypeError, match=r"needs a model such as SplitModel or InputModel\(network\), got CifarResNet"):
         ClassificationTask(resnet8(), 10)  # type: ignore[arg-type]
 
 
@@ -115,15 +111,23 @@ LOGITS, MAPS = outputs(lambda x: torch.zeros(len(x), 3)), outputs(lambda x: torc
 @pytest.mark.parametrize(
     ("task", "targets", "reason"),
     [
-        (ClassificationTask(LOGITS, 3), MASKS, r"takes a class an image, .*bring torch.uint8 \(2, 32, 32\) a batch"),
-        (ClassificationTask(LOGITS, 3), BOXES, "takes a class an image, .* bring a list a batch"),
-        (ClassificationTask(LOGITS, 3), torch.rand(2, 3), "takes a class an image, .* bring torch.float32"),
-        (ClassificationTask(MAPS, 3), LABELS, r"output has shape \(3, 8, 8\) an image"),
-        (ClassificationTask(outputs(lambda x: (x, x)), 3), LABELS, "is a tuple, and a class is read from logits"),
-        (SegmentationTask(MAPS, 3), LABELS, r"takes masks, a class a pixel, and the data bring \(2,\) a batch"),
-        (SegmentationTask(MAPS, 3), BOXES, "takes masks, .* bring a list a batch"),
-        (SegmentationTask(LOGITS, 3), MASKS, r"output has shape \(2, 3\): segmentation takes logits"),
-        (DetectionTask(LOGITS, 3, YoloBoxes()), LABELS, "takes boxes, one record an image, and the data bring none"),
+        (
+            ClassificationTask(LOGITS, 3),
+            MASKS,
+            r"needs one class per image, .*have torch.uint8 \(2, 32, 32\) per batch",
+        ),
+        (ClassificationTask(LOGITS, 3), BOXES, "needs one class per image, .* have a list per batch"),
+        (ClassificationTask(LOGITS, 3), torch.rand(2, 3), "needs one class per image, .* have torch.float32"),
+        (ClassificationTask(MAPS, 3), LABELS, r"output has shape \(3, 8, 8\) per image"),
+        (ClassificationTask(outputs(lambda x: (x, x)), 3), LABELS, "is a tuple, and classification needs logits"),
+        (
+            SegmentationTask(MAPS, 3),
+            LABELS,
+            r"needs masks with one class per pixel, and the data have \(2,\) per batch",
+        ),
+        (SegmentationTask(MAPS, 3), BOXES, "needs masks .* have a list per batch"),
+        (SegmentationTask(LOGITS, 3), MASKS, r"output has shape \(2, 3\): segmentation needs logits"),
+        (DetectionTask(LOGITS, 3, YoloBoxes()), LABELS, "needs boxes for each image, and the data have none"),
         (DetectionTask(LOGITS, 3, YoloBoxes()), BOXES, r"YoloBoxes reads .*, not \(2, 3\)"),
         (DetectionTask(MAPS, 3, YoloBoxes()), BOXES, r"YoloBoxes reads .*, not \(2, 3, 8, 8\)"),
         (DetectionTask(LOGITS, 3, TorchvisionBoxes()), BOXES, "TorchvisionBoxes reads a list of dicts .* not Tensor"),
@@ -148,14 +152,14 @@ def test_labels_are_looked_at_before_training(make_trainer: MakeTrainer, data: D
 
 
 def test_a_detectors_training_takes_boxes() -> None:
-    task = DetectorTask(faster_rcnn("resnet18", 3, min_size=32, max_size=32), 2)
-    with pytest.raises(ValueError, match="takes boxes, one record an image, and the data bring none"):
+    task = DetectorTrainingTask(faster_rcnn("resnet18", 3, min_size=32, max_size=32), 2)
+    with pytest.raises(ValueError, match="needs boxes for each image, and the data have none"):
         task.training_step((list(IMAGES), torch.tensor([0, 1])), 0)  # type: ignore[arg-type]
 
 
 def test_scores_of_a_student_are_of_its_classes() -> None:
-    scores = NamedClasses(3)
-    with pytest.raises(ValueError, match=r"the student's output is \(5,\) an image, but num_classes is 3"):
+    scores = ClassificationScores(3)
+    with pytest.raises(ValueError, match=r"the student's output is \(5,\) per image, but num_classes is 3"):
         scores.update(torch.rand(2, 5), LABELS)
     with pytest.raises(ValueError, match="an image has the label 4, but num_classes is 3"):
         scores.update(torch.rand(2, 3), LABELS + 3)
@@ -190,9 +194,9 @@ def test_scores_beyond_one_are_no_scores() -> None:
         (lambda: ClassificationTask(InputModel(nn.Identity()), 0), 2),
         (lambda: ClassificationTask(InputModel(nn.Identity()), 1), 2),
         (lambda: DetectionTask(InputModel(nn.Identity()), 0, YoloBoxes()), 1),
-        (lambda: DetectorTask(faster_rcnn("resnet18", 2), 0), 1),
-        (lambda: NamedClasses(0), 2),
-        (lambda: FoundObjects(0), 1),
+        (lambda: DetectorTrainingTask(faster_rcnn("resnet18", 2), 0), 1),
+        (lambda: ClassificationScores(0), 2),
+        (lambda: DetectionScores(0), 1),
         (lambda: LabelledImages("nowhere", num_classes=0), 1),
         (lambda: YoloDetection("nowhere", num_classes=0), 1),
         (lambda: YoloObjects("nowhere", num_classes=-1), 1),

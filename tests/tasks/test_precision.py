@@ -13,7 +13,7 @@ from splitlearn.data import Digits
 from splitlearn.metrics import BytesPerImage, Share
 from splitlearn.models import CutError, EarlyExitModel, SplitModel, resnet8, split
 from splitlearn.quantizers import Clipped
-from splitlearn.tasks import ClassificationTask, DetectorTask, EarlyExitTask, NamedClasses
+from splitlearn.tasks import ClassificationScores, ClassificationTask, DetectorTrainingTask, EarlyExitTask
 from tests.networks import datta
 from tests.tasks.conftest import MakeTrainer
 from tests.tasks.test_distillation import classifier, detector, pedestrians  # noqa: F401, a fixture
@@ -32,7 +32,9 @@ def test_a_student_is_distilled_in_other_precisions(make_trainer: MakeTrainer, d
     losses = []
     for each in ("32-true", precision):
         torch.manual_seed(0)
-        (logged,) = make_trainer(precision=each).validate(classifier(scores=NamedClasses(10)), data, verbose=False)
+        (logged,) = make_trainer(precision=each).validate(
+            classifier(scores=ClassificationScores(10)), data, verbose=False
+        )
         losses.append(logged["val/distillation_loss"])
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
 
@@ -49,14 +51,14 @@ def test_losses_are_those_of_single_precision(make_trainer: MakeTrainer, data: D
 
 def test_weights_in_half_do_not_train(make_trainer: MakeTrainer, data: Digits) -> None:
     for task in (ClassificationTask(datta(), 10), classifier()):
-        with pytest.raises(ValueError, match=r"take --trainer\.precision bf16-true"):
+        with pytest.raises(ValueError, match=r"use --trainer\.precision bf16-true"):
             make_trainer(precision="16-true").fit(task, data)
 
 
 @pytest.mark.parametrize("precision", ["16-true", *CAST])
 def test_boxes_are_not_cast(make_trainer: MakeTrainer, pedestrians: Path, precision: Any) -> None:  # noqa: F811
-    with pytest.raises(ValueError, match="take 32-true, or bf16-mixed"):
-        make_trainer(precision=precision).test(DetectorTask(detector(), 1), people(pedestrians), verbose=False)
+    with pytest.raises(ValueError, match="use 32-true, or bf16-mixed"):
+        make_trainer(precision=precision).test(DetectorTrainingTask(detector(), 1), people(pedestrians), verbose=False)
 
 
 def test_counts_do_not_stop_in_a_cast_task() -> None:

@@ -104,7 +104,7 @@ def test_processes_share_images_and_none_twice(processes: int) -> None:
     assert len(both) == 20
     assert all((both == image).flatten(1).all(1).sum() == 2 for image in alone)
     data.trainer = Process(0, 11)  # type: ignore[assignment]
-    with pytest.raises(DataError, match="10 images cannot be shared out to 11 processes: start no more than 10"):
+    with pytest.raises(DataError, match="10 images cannot be divided among 11 processes: use 10 at most"):
         data.test_dataloader()
 
 
@@ -115,7 +115,7 @@ def test_other_datas_images_are_not_counted_twice() -> None:
     even = DataLoader(images, sampler=DistributedSampler(images, 3, 0))
     check_no_repeats(even, 3)  # 297 images
     with pytest.raises(
-        ValueError, match="shared out evenly to 2 processes, some of 297 images would count twice: test in"
+        ValueError, match="divided evenly among 2 processes, some of 297 images would count twice: test in"
     ):
         check_no_repeats(DataLoader(images, sampler=DistributedSampler(images, 2, 0)), 2)
     with pytest.raises(ValueError, match="some of 297 images would count twice"):
@@ -140,7 +140,7 @@ def test_what_nothing_shares_out_is_refused() -> None:
     whole = DataLoader(images, batch_sampler=OwnBatches(range(9), 3, False))
     for loader in (DataLoader(images), whole, DataLoader(Stream()), [[1, 2], [3]], shared):
         check_no_repeats([loader], 1)
-        with pytest.raises(ValueError, match=r"nothing shares these data out to 2 processes, .*: test in one process"):
+        with pytest.raises(ValueError, match=r"these data are not divided among 2 processes, .*: test in one process"):
             check_no_repeats([loader], 2)
 
 

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LinearLR, OneCycleLR, ReduceLROnPlateau
 
 from splitlearn.data import Digits
 from splitlearn.tasks import ClassificationTask
-from splitlearn.tasks.monitors import better_mode
+from splitlearn.tasks.schedules import better_mode
 from tests.networks import datta
 from tests.tasks.conftest import MakeTrainer
 
@@ -47,7 +47,7 @@ def test_a_plateau_without_validation_is_refused(
 
 
 def test_a_plateau_that_takes_worse_for_better_is_refused(make_trainer: MakeTrainer, data: Digits) -> None:
-    with pytest.raises(ValueError, match=r"watches val/task_loss, .* in mode max: set its mode to min"):
+    with pytest.raises(ValueError, match=r"watches val/task_loss in the wrong mode, max: set its mode to min"):
         make_trainer().fit(task(partial(PLATEAU, mode="max")), data)
 
 

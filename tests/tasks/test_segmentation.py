@@ -100,7 +100,7 @@ def test_wrong_pixels_cost(make_trainer: MakeTrainer, blocks: Path) -> None:
     assert "test/table_bytes" not in logged
 
 
-@pytest.mark.filterwarnings("ignore:.*masks hold black and pixels that are ignored")
+@pytest.mark.filterwarnings("ignore:.*masks hold only black and ignored pixels")
 def test_scores_start_anew_with_each_test(make_trainer: MakeTrainer, blocks: Path) -> None:
     task = SegmentationTask(InputModel(Colours()), CLASSES)
     first = make_trainer(limit_test_batches=1.0).test(task, data(blocks), verbose=False)
@@ -220,10 +220,10 @@ class Other(nn.Module):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda x: x.mean((2, 3)), r"output has shape \(2, 3\): segmentation takes logits \(B, classes, h, w\)"),
-        (lambda x: {"logits": x, "aux": x}, "output is a dict with the keys logits, aux: segmentation takes"),
-        (lambda x: (x, x), "output is a tuple: segmentation takes"),
-        (lambda x: x, "the network tells 3 classes apart, but num_classes is 4: the classes of network and data"),
+        (lambda x: x.mean((2, 3)), r"output has shape \(2, 3\): segmentation needs logits \(B, classes, h, w\)"),
+        (lambda x: {"logits": x, "aux": x}, "output is a dict with the keys logits, aux: segmentation needs"),
+        (lambda x: (x, x), "output is a tuple: segmentation needs"),
+        (lambda x: x, "the network has 3 classes, but num_classes is 4: the classes of network and data"),
     ],
 )
 def test_what_is_no_segmentation_is_told(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from splitlearn.tasks import FoundObjects
+from splitlearn.tasks import DetectionScores
 from tests.tasks.test_distillation import data, distillation
 
 
@@ -25,7 +25,7 @@ class Means(Callback):
 
 def main(images: str, out: str) -> None:
     """Train for an epoch, and leave what each process has: OUT/0.pt and OUT/1.pt."""
-    task, means = distillation(scores=FoundObjects(1)), Means()
+    task, means = distillation(scores=DetectionScores(1)), Means()
     trainer = Trainer(
         accelerator="cpu",
         devices=2,

@@ -24,7 +24,7 @@ from splitlearn.models import ImageCodec, ImageFile, InputModel, Pixels, SplitMo
 from splitlearn.models.layer_outputs import layer_outputs
 from splitlearn.outputs import Boxes
 from splitlearn.quantizers import MinMax
-from splitlearn.tasks import FoundObjects
+from splitlearn.tasks import DetectionScores
 
 BITS = (8, 6, 4, 3, 2)
 QUALITIES = (95, 75, 50, 25, 10)
@@ -91,7 +91,7 @@ def students_errors(student: Student, images: int | None = None) -> list[float]:
 def _students_errors(student: Student, count: int | None) -> list[float]:
     task, layers = student.task(), student.teacher.protocol.layers
     networks = (task.teacher.to(DEVICE), task.model.to(DEVICE))
-    assert isinstance(task.scores, FoundObjects)
+    assert isinstance(task.scores, DetectionScores)
     errors, energies = [0.0] * len(layers), [0.0] * len(layers)
     with torch.inference_mode():
         for image in ScoredImages(student.data(), "test", count, task.scores).images():
@@ -124,7 +124,7 @@ class ScoredImages:
         data: ObjectsDataModule,
         part: str,
         count: int | None,
-        like: FoundObjects,
+        like: DetectionScores,
         resize: Callable[[Tensor, Boxes], tuple[Tensor, Boxes]] | None = None,
     ) -> None:
         self.data, self.part, self.count, self.like, self.resize = data, part, count, like, resize
@@ -151,7 +151,7 @@ class ScoredImages:
 def _students_points(student: Student, count: int | None) -> list[Point]:
     task, data = student.task(), student.data()
     scores = task.scores
-    assert isinstance(scores, FoundObjects)
+    assert isinstance(scores, DetectionScores)
     test, sample = ScoredImages(data, "test", count, scores), ScoredImages(data, "train", TABLE_IMAGES, scores)
     net = split(task.model, student.cut, (3, 256, 256)).to(DEVICE)
     whole = SplitModel(net, MinMax(8), Raw()).eval()
@@ -191,7 +191,7 @@ def _students_points(student: Student, count: int | None) -> list[Point]:
 
 def _inputs_points(student: Student, count: int | None) -> list[Point]:
     task = student.task()
-    assert isinstance(task.scores, FoundObjects)
+    assert isinstance(task.scores, DetectionScores)
     teacher = task.teacher.to(DEVICE)
     as_they_are = ScoredImages(student.data(), "test", count, task.scores)
     resized = ScoredImages(student.data(), "test", count, task.scores, partial(_resized, teacher))

@@ -315,6 +315,6 @@ def test_nothing_trains_once_its_bottlenecks_are_frozen() -> None:
     for each in models:
         each.coder.bottlenecks.requires_grad_(False)
     task = ClassificationTask(VariableRateModel.of(models, bank().points), num_classes=10)
-    with pytest.raises(ValueError, match="go straight to `test`"):
+    with pytest.raises(ValueError, match="run `test`"):
         task.configure_optimizers()
     assert isinstance(task.model, nn.Module)

@@ -14,7 +14,7 @@ from scripts.papers.matsubara2020.points import Point, ScoredImages, kept_points
 from scripts.papers.matsubara2020.report import Found, detector_section
 from scripts.papers.matsubara2020.runs import PENN_FUDAN, Student, Teacher
 from splitlearn.outputs import Boxes
-from splitlearn.tasks import FoundObjects
+from splitlearn.tasks import DetectionScores
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ class TwoImages:
 
 def test_images_are_read_one_by_one_and_their_objects_wait_for_what_is_found() -> None:
     pytest.importorskip("faster_coco_eval")
-    like = FoundObjects(1)
+    like = DetectionScores(1)
     data: Any = TwoImages()
     for count, right in ((None, 2), (1, 1)):
         tested = ScoredImages(data, "test", count, like)

@@ -185,7 +185,7 @@ class Worker:
         if answer := self._process.stdout.readline():
             return Tally(**json.loads(answer))
         status, said = self.close(), self._errors.read_text().partition("\n\nExtension modules:")[0]
-        problem = f"the process died with status {status}: {said[-1000:]}"
+        problem = f"the process died with status {status}: {said[:1000]}"
         with self._trace.open("rb") as file, suppress(pickle.UnpicklingError):  # where it died before any payload
             return Tally(violation={"problem": problem, **asdict(task), **pickle.load(file)})
         return Tally(violation={"problem": problem, **asdict(task)})

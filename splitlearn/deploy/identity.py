@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from splitlearn.models.images import like
 from splitlearn.models.modes import evaluating
 from splitlearn.models.tensor_file import bytes_of
 
-SAMPLES = 256  # largest number per tensor; enough to distinguish layers, strides and activations
+SAMPLES = 64  # values of each tensor: enough to distinguish layers, strides and activations
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -44,7 +45,7 @@ def sample_outputs(model: CoderModel) -> dict[str, Tensor]:
     Quantizers are left out, because rounding errors may change symbols.
 
     Returns:
-        Up to 256 evenly spaced values of each float tensor: `network.N` of crossing tensors and output, `bottlenecks.N`
+        Up to 64 evenly spaced values of each float tensor: `network.N` of crossing tensors and output, `bottlenecks.N`
         of latents and reconstructions.
     """
     net, coder = model.net, model.coder
@@ -55,9 +56,16 @@ def sample_outputs(model: CoderModel) -> dict[str, Tensor]:
     with evaluating(model), torch.autocast(weight.device.type, enabled=False), full_precision:
         crossing = net.head(image)
         output = () if net.by_image else net.tail(*crossing)
-        latents = coder.encoded(crossing)
-        found = {"network": [crossing, output], "bottlenecks": [latents, coder.restored(latents)]}
+        units = [_cast(unit, weight.dtype) for unit in coder.bottlenecks]
+        latents = [unit.encoder(tensor) for unit, tensor in zip(units, crossing, strict=True)]
+        restored = [unit.decoder(latent) for unit, latent in zip(units, latents, strict=True)]
+        found = {"network": [crossing, output], "bottlenecks": [latents, restored]}
     return {f"{part}.{n}": _sampled(t) for part, tree in found.items() for n, t in enumerate(_floats(tree))}
+
+
+def _cast(unit: nn.Module, dtype: torch.dtype) -> Any:
+    """Return a bottleneck in the type of the network, in which it is loaded; training may have cast it."""
+    return unit if like(unit).dtype == dtype else copy.deepcopy(unit).to(dtype)
 
 
 def agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype) -> bool:

@@ -282,7 +282,7 @@ def test_a_manifest_cannot_name_other_code(tmp_path: Path, class_path: str) -> N
         "no_such_package.Codec",
         "splitlearn.codecs.NoSuchCodec",
         "splitlearn.__main__.Huffman",  # importing this ran the command line
-        "splitlearn.codecs.codecs.Huffman",
+        "splitlearn.codecs.codecs.NoSuchCodec",
         "splitlearn.codecs.base.Codec",
         "Codec",
         "",

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from splitlearn.shortage import brief, shortage
+from splitlearn.resource_errors import brief, shortage
 
 MOST_SETTINGS = 100_000  # values in a settings file, enough for the class list of ImageNet
 

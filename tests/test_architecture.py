@@ -27,8 +27,8 @@ ROOT = {
     "numpy_quantizers",
     "discovery",
     "processes",
-    "shortage",
-    "uncast",
+    "resource_errors",
+    "kept_dtypes",
     "splitlearn",
 }
 LOW = {"codecs", "quantizers", "losses", "metrics", "data"}
@@ -36,12 +36,12 @@ MIDDLE = {"tasks", "analysis"}
 MAY_IMPORT: dict[str, set[str]] = {
     "splitlearn": set(),
     "outputs": set(),
-    "files": {"shortage"},
+    "files": {"resource_errors"},
     "addresses": set(),
-    "shortage": set(),
+    "resource_errors": set(),
     "discovery": set(),
     "processes": set(),
-    "uncast": set(),
+    "kept_dtypes": set(),
     "jit": set(),
     "numpy_quantizers": {"jit"},
     **{room: set(ROOT) for room in sorted(LOW)},

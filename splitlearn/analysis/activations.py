@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from splitlearn.numpy_quantizers import Grid
-from splitlearn.shortage import of_machine
+from splitlearn.resource_errors import of_machine
 
 FLOATS = {"F16", "F32", "F64"}
 

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from splitlearn.analysis.detector_profile import is_rcnn, without_values
 from splitlearn.models import check_name, crossing_tensors
-from splitlearn.shortage import of_machine
+from splitlearn.resource_errors import of_machine
 
 TRIED = 8  # modules that are traced to find a cut which sends less than the input
 

@@ -7,7 +7,7 @@ from splitlearn.codecs.context_rans import ContextRANS
 from splitlearn.codecs.deflate import Deflate
 from splitlearn.codecs.huffman import Huffman
 from splitlearn.codecs.latents import decode_latent, encode_latent, pack_latents, unpack_latents
-from splitlearn.codecs.message import Carrier, PayloadCoder
+from splitlearn.codecs.payload_coder import Carrier, PayloadCoder
 from splitlearn.codecs.rans import RANS
 from splitlearn.codecs.raw import Raw
 from splitlearn.codecs.run_length import RunLength

@@ -170,7 +170,7 @@ def _report(study: Study, run: ConfigTrial, found: list[Trial], axes: Axes, by: 
 
     from splitlearn.reporting import live_table, write_report
     from splitlearn.reporting.terminal import print_whole
-    from splitlearn.shortage import ShortageError
+    from splitlearn.resource_errors import ShortageError
     from splitlearn.tasks import run_record
 
     console, out = Console(), run.out

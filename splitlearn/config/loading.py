@@ -9,7 +9,7 @@ from typing import Any
 from lightning import LightningModule
 
 from splitlearn.config.build import task_from
-from splitlearn.shortage import ShortageError, brief, of_machine, shortage
+from splitlearn.resource_errors import ShortageError, brief, of_machine, shortage
 from splitlearn.tasks.loading import (
     REMEDY,
     CheckpointError,

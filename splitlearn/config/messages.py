@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from splitlearn.discovery import MOVED, current_path
-from splitlearn.shortage import origins, shortage
+from splitlearn.resource_errors import origins, shortage
 
 
 class UsageError(Exception):

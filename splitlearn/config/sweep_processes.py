@@ -23,7 +23,7 @@ from splitlearn.config.build import trainer_of
 from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.files import write_json
 from splitlearn.processes import PARENT, end_with
-from splitlearn.shortage import described
+from splitlearn.resource_errors import described
 from splitlearn.sweep import TrialLost
 from splitlearn.sweep.space import Value
 

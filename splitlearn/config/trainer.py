@@ -30,7 +30,7 @@ from splitlearn.discovery import with_current_paths
 from splitlearn.files import whole_file
 from splitlearn.models import CompressionModel
 from splitlearn.processes import PARENT, Stopped
-from splitlearn.shortage import shortage
+from splitlearn.resource_errors import shortage
 from splitlearn.tasks import KeepFreedMemory, LastCheckpoint, PredictionWriter, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.checkpoints import forget_foreign_files
 from splitlearn.tasks.loading import (

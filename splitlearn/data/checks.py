@@ -16,7 +16,7 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from splitlearn.data.errors import DataError
 from splitlearn.outputs import BEYOND, Boxes
-from splitlearn.shortage import brief, of_machine
+from splitlearn.resource_errors import brief, of_machine
 
 __all__ = ["batch_of", "boxes_of", "check_sizes", "floats_of", "masks_of", "pixels_of", "shipped", "stacked", "tried"]
 

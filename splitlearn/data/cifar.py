@@ -11,7 +11,7 @@ from torchvision.datasets import CIFAR10
 from splitlearn.data.base import Batch, ImageDataModule
 from splitlearn.data.finding import absolute_path
 from splitlearn.data.images import DataError, TensorImages
-from splitlearn.shortage import of_machine
+from splitlearn.resource_errors import of_machine
 
 __all__ = ["Cifar10"]
 

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from splitlearn.data.errors import DataError
-from splitlearn.shortage import of_machine
+from splitlearn.resource_errors import of_machine
 
 __all__ = ["FORMATS", "decode_rgb", "opened", "orientation", "shown_shape", "stored_as"]
 

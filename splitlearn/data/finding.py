@@ -10,7 +10,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 
 from splitlearn.data.errors import DataError
-from splitlearn.shortage import of_machine
+from splitlearn.resource_errors import of_machine
 
 __all__ = [
     *("SUFFIXES", "absolute_path", "find_images", "first_image", "folders_in"),

@@ -21,7 +21,7 @@ from splitlearn.data.checks import pixels_of, stacked, tried
 from splitlearn.data.decoding import decode_rgb, opened, orientation, stored_as
 from splitlearn.data.errors import DataError
 from splitlearn.outputs import IGNORED
-from splitlearn.shortage import of_machine
+from splitlearn.resource_errors import of_machine
 
 __all__ = ["Fitted", "IdTable", "Masked", "MaskedImages", "MaskedView", "crop_and_flip", "one_class_alone", "read_ids"]
 

@@ -24,7 +24,7 @@ from splitlearn.data.errors import DataError
 from splitlearn.data.letterbox import Labelled
 from splitlearn.data.masks import read_ids
 from splitlearn.outputs import Boxes
-from splitlearn.shortage import of_machine
+from splitlearn.resource_errors import of_machine
 
 __all__ = ["Annotation", "IdMask", "ObjectImages", "Polygons", "Shares"]
 

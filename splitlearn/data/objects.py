@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from splitlearn.data.aspect import AspectBatches, aspect_groups
+from splitlearn.data.aspect_ratio import AspectBatches, aspect_groups
 from splitlearn.data.base import Batch, ImageDataModule, passed_on, split_indices
 from splitlearn.data.checks import shipped
 from splitlearn.data.errors import DataError

@@ -20,7 +20,7 @@ from splitlearn.data.images import View
 from splitlearn.data.masks import Fitted, IdTable, Masked, MaskedImages, crop_and_flip, one_class_alone
 from splitlearn.data.text import read_text
 from splitlearn.outputs import IGNORED
-from splitlearn.shortage import of_machine
+from splitlearn.resource_errors import of_machine
 
 __all__ = ["FolderSegmentation", "SegmentationDataModule", "VocSegmentation"]
 

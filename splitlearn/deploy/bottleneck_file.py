@@ -25,7 +25,7 @@ from splitlearn.models.images import like
 from splitlearn.models.modes import evaluating
 from splitlearn.models.tensor_file import DamagedFileError, bytes_of, read_tensors, save_tensors
 from splitlearn.quantizers import Quantizer
-from splitlearn.shortage import brief, of_machine
+from splitlearn.resource_errors import brief, of_machine
 from splitlearn.tasks.trust import may_be_named
 
 FORMAT = "splitlearn-bottleneck"

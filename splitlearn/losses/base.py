@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from splitlearn.uncast import Uncast
+from splitlearn.kept_dtypes import Uncast
 
 
 class RateLoss(Uncast, ABC):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from splitlearn.uncast import widened
+from splitlearn.kept_dtypes import widened
 
 
 class FeatureDistillation(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from splitlearn.codecs import Codec, CodecError
 from splitlearn.codecs.base import Payload
-from splitlearn.codecs.message import Carrier, Part, PayloadCoder, Quantized, check_shape, too_large
+from splitlearn.codecs.payload_coder import Carrier, Part, PayloadCoder, Quantized, check_shape, too_large
 from splitlearn.models.bottlenecks.bottleneck import Bottleneck, BottleneckFactory, FeatureShape, Identity
 from splitlearn.models.complexity import Complexity, count_macs
 from splitlearn.models.cutting import Split

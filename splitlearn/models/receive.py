@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from splitlearn.codecs import CodecError
-from splitlearn.codecs.message import Part
+from splitlearn.codecs.payload_coder import Part
 from splitlearn.quantizers import Quantizer
 
 

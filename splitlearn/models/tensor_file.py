@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from splitlearn.files import whole_file
-from splitlearn.shortage import of_machine
+from splitlearn.resource_errors import of_machine
 
 CHECK = "sha256"
 """Metadata key of the file's SHA-256, computed with zeros in place of its own 64 digits."""

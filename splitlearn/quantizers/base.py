@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from splitlearn.kept_dtypes import Uncast
 from splitlearn.numpy_quantizers import Grid
-from splitlearn.uncast import Uncast
 
 
 class Quantizer(Uncast, ABC):

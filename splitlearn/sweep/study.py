@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from splitlearn.addresses import check_address, without_passwords, without_those_of
-from splitlearn.shortage import brief, shortage_in
+from splitlearn.resource_errors import brief, shortage_in
 from splitlearn.sweep.space import Choice, LogUniform, ParameterDistribution, Space, Uniform, Value
 from splitlearn.sweep.storage import open_storage
 from splitlearn.sweep.trial import State, Trial

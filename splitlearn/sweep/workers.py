@@ -15,7 +15,7 @@ from typing import TypeAlias
 from uuid import uuid4
 
 from splitlearn.addresses import without_passwords
-from splitlearn.shortage import described
+from splitlearn.resource_errors import described
 from splitlearn.sweep.launchers import Launcher, LauncherError, Processes, Worker
 from splitlearn.sweep.space import Value
 from splitlearn.sweep.study import Claim, Study

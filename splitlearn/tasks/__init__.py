@@ -11,7 +11,7 @@ from splitlearn.tasks.keep_frozen import FrozenError, KeepFrozen
 from splitlearn.tasks.loading import CheckpointError
 from splitlearn.tasks.payload import PayloadTask
 from splitlearn.tasks.predictions import ImageName, PredictionWriter
-from splitlearn.tasks.quiet import quieten
+from splitlearn.tasks.quiet_logging import quieten
 from splitlearn.tasks.results import run_record, write_results
 from splitlearn.tasks.segmentation import SegmentationTask
 from splitlearn.tasks.student_scores import ClassificationScores, DetectionScores, StudentScores

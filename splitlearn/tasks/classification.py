@@ -11,13 +11,13 @@ from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from splitlearn.kept_dtypes import widened
 from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.models import CompressionModel
 from splitlearn.outputs import check_num_classes
 from splitlearn.tasks.checks import check_classes
 from splitlearn.tasks.schedules import LRSchedulerCallable, OptimizerCallable
 from splitlearn.tasks.training import Batch, TrainingTask
-from splitlearn.uncast import widened
 
 
 class ClassificationTask(TrainingTask):

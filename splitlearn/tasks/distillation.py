@@ -10,6 +10,7 @@ import torch
 from lightning import Callback, LightningModule
 from torch import Tensor, nn
 
+from splitlearn.kept_dtypes import widened
 from splitlearn.losses import FactorizedRate, RateLoss
 from splitlearn.models import CompressionModel, Normalize, check_name, freeze, thaw
 from splitlearn.models.cutting import is_detector
@@ -24,7 +25,6 @@ from splitlearn.tasks.precision import check_precision, full_precision
 from splitlearn.tasks.schedules import LRSchedulerCallable, OptimizerCallable, SameSchedule
 from splitlearn.tasks.student_scores import StudentScores
 from splitlearn.tasks.training import optimizers
-from splitlearn.uncast import widened
 
 Batch = tuple[Tensor | Sequence[Tensor], Tensor | list[Boxes]]
 

@@ -14,7 +14,7 @@ from torch.nn.modules import module as registration
 
 from splitlearn.files import check_zip, holds_few
 from splitlearn.models import rename_former_keys
-from splitlearn.shortage import brief, of_machine
+from splitlearn.resource_errors import brief, of_machine
 from splitlearn.tasks.keep_frozen import FrozenError, check_frozen
 
 CONFIG_KEY = "splitlearn_config"

@@ -16,7 +16,7 @@ from typing import Any
 
 from splitlearn.addresses import without_passwords
 from splitlearn.files import sha256_of, write_json
-from splitlearn.shortage import brief
+from splitlearn.resource_errors import brief
 
 WEIGHTS, CONFIG = "weights_sha256", "config_sha256"  # keys of results.json: hashes of tested weights and settings
 PACKAGES = ("splitlearn", "torch", "torchvision", "lightning", "numpy", "numba")

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from splitlearn.files import whole_file
+from splitlearn.kept_dtypes import widened
 from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.metrics import pixel_scores
 from splitlearn.models import CompressionModel
@@ -21,7 +22,6 @@ from splitlearn.outputs import IGNORED
 from splitlearn.tasks.predictions import ImageName
 from splitlearn.tasks.schedules import LRSchedulerCallable, OptimizerCallable
 from splitlearn.tasks.training import Batch, TrainingTask
-from splitlearn.uncast import widened
 
 
 class SegmentationTask(TrainingTask):

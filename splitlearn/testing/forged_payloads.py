@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs import CodecError, tagged
 from splitlearn.codecs.container import next_context, pack_code
-from splitlearn.codecs.message import Carrier, join_parts, split_parts
+from splitlearn.codecs.payload_coder import Carrier, join_parts, split_parts
 from splitlearn.models import SplitModel, TiledFeatures
 from splitlearn.testing.damage import damaged, resealed
 

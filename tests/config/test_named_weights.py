@@ -54,4 +54,4 @@ def test_weights_without_effect_are_told(capsys: pytest.CaptureFixture[str]) -> 
     task = ClassificationTask(InputModel(resnet8()), 10)
     content = {"state_dict": task.state_dict(), CONFIG_KEY: {"model": settings("b.safetensors")}}
     check_named_weights(task, settings("a.safetensors"), content, FILE)
-    assert "so that model.model.network.weights a.safetensors has no effect" in capsys.readouterr().err
+    assert "so model.model.network.weights a.safetensors has no effect" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from splitlearn.data import CachedFeatures, CropFlip, DataError, Digits, cache_features
 from splitlearn.data.feature_cache import COMPLETE, is_complete
-from splitlearn.shortage import shortage
+from splitlearn.resource_errors import shortage
 
 
 def head(images: Tensor) -> tuple[Tensor, ...]:

@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from splitlearn.data import CocoObjects, DataError, ObjectsDataModule, PennFudan, YoloObjects
-from splitlearn.data.aspect import AspectBatches, aspect_groups
+from splitlearn.data.aspect_ratio import AspectBatches, aspect_groups
 from splitlearn.outputs import Boxes
 
 SIZES = [(60, 40), (30, 90), (64, 64), (20, 20), (200, 30), (50, 42)]  # width, height

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from splitlearn.codecs import CodecError, ContextRANS, Huffman, RunLength, TruncatedUnary, pack_latents, unpack_latents
-from splitlearn.codecs.message import join_parts
+from splitlearn.codecs.payload_coder import join_parts
 from splitlearn.deploy import Calibration, CalibrationSettings, calibrate, prediction_distance
 from splitlearn.models import SplitModel, split
 from splitlearn.quantizers import LaplaceLimits, LatentStatistics, LeastError, Limits, MinMax, ReluLimits

@@ -17,7 +17,7 @@ import yaml
 import splitlearn.deploy  # its loaders may be named once it is here
 from splitlearn.config.build import task_from
 from splitlearn.config.loading import load_task
-from splitlearn.shortage import ShortageError
+from splitlearn.resource_errors import ShortageError
 from splitlearn.tasks import CheckpointError, UntrustedError, check_settings
 from splitlearn.tasks.loading import CONFIG_KEY, bounded, config_of, read_checkpoint
 from splitlearn.tasks.trust import known

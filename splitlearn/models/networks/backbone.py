@@ -21,7 +21,7 @@ from splitlearn.models.networks.weight_files import SUFFIXES
 from splitlearn.models.networks.weights import WeightsError, load_weights
 from splitlearn.outputs import check_num_classes
 from splitlearn.processes import find_own_classes
-from splitlearn.shortage import of_machine
+from splitlearn.resource_errors import of_machine
 
 __all__ = ["backbone", "mobilenet_v2_same"]
 

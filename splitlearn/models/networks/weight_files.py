@@ -15,7 +15,7 @@ from torch import Tensor
 
 from splitlearn.files import check_zip
 from splitlearn.models.tensor_file import DamagedFileError, read_tensors
-from splitlearn.shortage import of_machine
+from splitlearn.resource_errors import of_machine
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar", ".pkl")
 UNWRAPPED = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # wrappers of torch

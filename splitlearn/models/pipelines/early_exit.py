@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from splitlearn.codecs import Codec, CodecError
 from splitlearn.codecs.base import Payload, as_bytes
+from splitlearn.kept_dtypes import keep_types, moved_alone
 from splitlearn.models.bottlenecks.bottleneck import BottleneckFactory, Identity
 from splitlearn.models.cutting import Split
 from splitlearn.models.images import check_values, device_batches, like
@@ -27,7 +28,6 @@ from splitlearn.models.send import codec_name
 from splitlearn.models.tensor_file import read_tensors
 from splitlearn.outputs import Decisions, ExitOutput, Features
 from splitlearn.quantizers import Quantizer
-from splitlearn.uncast import keep_types, moved_alone
 
 
 class EarlyExitModel(SplitModel):

@@ -18,7 +18,7 @@ from splitlearn.models.cutting.sizes import MAX_PIXELS
 from splitlearn.models.pipelines.image_layout import LAYOUTS, check_layout
 from splitlearn.models.receive import too_many_pixels
 from splitlearn.outputs import init_args
-from splitlearn.shortage import of_machine
+from splitlearn.resource_errors import of_machine
 
 HEIC = ("HEIC", "HEIF")  # one format under two names
 JPEG_2000 = "JPEG2000"

@@ -18,7 +18,7 @@ from splitlearn.models.bottlenecks.bottleneck import Bottleneck
 from splitlearn.models.bottlenecks.transposed import DepthwiseTransposed
 from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.quantizers import Affine, Quantizer
-from splitlearn.shortage import brief, of_machine
+from splitlearn.resource_errors import brief, of_machine
 
 BACKENDS = ("x86", "fbgemm")  # best first; qnnpack (ARM) is left out because it costs accuracy
 Model = TypeVar("Model", bound=SplitModel)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.codecs.container import TAGS
-from splitlearn.codecs.message import tag_message, untag_message
+from splitlearn.codecs.payload_coder import tag_message, untag_message
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splitlearn.processes import find_own_classes
-from splitlearn.shortage import brief, described
+from splitlearn.resource_errors import brief, described
 from splitlearn.sweep.launchers.base import Launcher, LauncherError, Worker
 
 ADDRESS = "RAY_ADDRESS"

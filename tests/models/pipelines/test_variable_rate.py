@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from splitlearn.codecs import CodecError, Huffman, RunLength
-from splitlearn.codecs.message import untag_message
+from splitlearn.codecs.payload_coder import untag_message
 from splitlearn.models import (
     BudgetError,
     DepthwiseSeparable,

@@ -101,7 +101,7 @@ def test_finds_what_a_payload_sets_off(
 
 
 def test_finds_parts_that_are_not_tied_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("codecs.message", "testing.forged_payloads"):
+    for module in ("codecs.payload_coder", "testing.forged_payloads"):
         monkeypatch.setattr(f"splitlearn.{module}.next_context", lambda payload, context: context)
     assert fuzz(TENSORS, 400).violation["problem"] == "a part of another image's payload is taken"
 
@@ -112,7 +112,7 @@ def test_finds_what_looks_like_an_empty_payload(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_finds_shapes_that_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splitlearn.codecs.message.check_shape", lambda *_: None)
+    monkeypatch.setattr("splitlearn.codecs.payload_coder.check_shape", lambda *_: None)
     found = fuzz("bottleneck, Step, static Huffman", 1000).violation
     assert found is not None
 

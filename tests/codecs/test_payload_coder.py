@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitlearn.codecs import CodecError, Raw, pack
-from splitlearn.codecs.message import join_parts, split_parts, tag_message, untag_message
+from splitlearn.codecs.payload_coder import join_parts, split_parts, tag_message, untag_message
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5))

@@ -22,7 +22,7 @@ from splitlearn.deploy.bottleneck_file import export_errors
 from splitlearn.files import whole_file
 from splitlearn.models import load_weights
 from splitlearn.models.networks.weight_files import read_pickled_modules
-from splitlearn.shortage import brief, described, shortage
+from splitlearn.resource_errors import brief, described, shortage
 from splitlearn.tasks.loading import read_checkpoint
 
 

@@ -68,7 +68,7 @@ def test_what_an_error_hides_is_not_told_as_its_place() -> None:
         raise inner
     except ValueError:
         outer.__context__ = inner
-    assert "test_shortage.py, line" in place_of(outer)
+    assert "test_resource_errors.py, line" in place_of(outer)
     outer.__suppress_context__ = True  # as `from None` does
     assert place_of(outer) == ""
 

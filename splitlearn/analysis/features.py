@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from splitlearn.analysis.distribution import check_rows
-from splitlearn.models import SplitModel
+from splitlearn.models import CoderModel
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CutFeatures:
 
 
 @torch.no_grad()
-def cut_features(model: SplitModel, batches: Iterable[Any], images: int) -> CutFeatures:
+def cut_features(model: CoderModel, batches: Iterable[Any], images: int) -> CutFeatures:
     """Run the head on images and keep its outputs on the CPU.
 
     Args:

@@ -41,7 +41,7 @@ class Partition:
 
 
 def partition(model: EarlyExitModel) -> Partition:
-    """Return the weights and the work of device and edge server.
+    """Return the parameters and the multiply–accumulates of device and edge server.
 
     Reference:
         Beysens et al. 2023, Table II.

@@ -11,7 +11,7 @@ from splitlearn.config.options import make_folder
 
 if TYPE_CHECKING:
     from splitlearn.analysis import CutFeatures
-    from splitlearn.models import SplitModel
+    from splitlearn.models import CoderModel
 
 
 def analyze(
@@ -81,7 +81,7 @@ def analyze(
     console.print(f"{', '.join(done) or 'nothing'}: CSV files and plots written to {out}", soft_wrap=True)
 
 
-def _obstacle(name: str, model: SplitModel, features: CutFeatures | None, frames: CutFeatures | None) -> str | None:
+def _obstacle(name: str, model: CoderModel, features: CutFeatures | None, frames: CutFeatures | None) -> str | None:
     """Return the missing requirement of an analysis, or None.
 
     Coefficients and entropy take any features. Differences, spectrum and relevance need (C, H, W); spectrum and
@@ -113,7 +113,7 @@ def _obstacle(name: str, model: SplitModel, features: CutFeatures | None, frames
     return None
 
 
-def _video_features(model: SplitModel, video: Path, frames: int) -> CutFeatures:
+def _video_features(model: CoderModel, video: Path, frames: int) -> CutFeatures:
     """Return the features of consecutive frames, scaled and cropped to the network's input size."""
     import torch
 

@@ -41,7 +41,7 @@ def sweep(
     score: str = SCORE,
     by: str | None = None,
 ) -> None:
-    """Train random points of a parameter space over a config, show the Pareto frontier, and test its points.
+    """Train a config with random values of some parameters, show the Pareto frontier, and test the points on it.
 
     Points are selected by validation images; test images are used once, at the end. --config FILE and settings such as
     --data.root FOLDER are those of splitlearn fit. A new launch continues an interrupted sweep.
@@ -52,21 +52,21 @@ def sweep(
             also {uniform: [1, 16]} and {choice: [1, 2]}.
         trials: number of points; a larger number than before extends a sweep.
         workers: number of simultaneous trials.
-        launcher: processes for this machine; ray for the cluster at RAY_ADDRESS, or a new one on this machine (needs
-            the extra ray); or the import path of your own splitlearn.sweep.Launcher.
+        launcher: "processes" runs trials on this machine; "ray" uses the cluster at RAY_ADDRESS, or starts one on this
+            machine (install splitlearn[ray]); or the import path of your own splitlearn.sweep.Launcher.
         cpus: CPUs and threads per trial.
-        gpus: GPUs per trial, e.g. 0.5 for two trials per GPU; by default processes see all GPUs, Ray workers none.
+        gpus: GPUs per trial, e.g. 0.5 for two trials per GPU; by default local processes see all, Ray workers none.
         seed: seed of the points.
         out: folder for tables, plot, and a folder with exported weights for each trial.
         storage: file or database of the trials, e.g. postgresql+psycopg://USER@HOST/NAME for several machines; by
             default OUT/journal.log. Sweeps in one database are distinguished by the name of --out.
-        cache: precision of cached features of the frozen head: float16, float32, uint8, or none to compute them in
-            every epoch; those of validation and test images are always float32.
+        cache: precision of the cached features of the frozen head, "float16", "float32" or "uint8"; with "none" they are
+            computed in every epoch. Cached features of validation and test images are always float32.
         cache_dir: folder for cached features, shared by all sweeps.
         views: number of augmented versions of each training image in the cache.
         rate: metric to minimise, measured with real payloads on validation images.
         score: metric to maximise, measured on validation images; e.g. val/miou for segmentation.
-        by: parameter with a separate frontier for each value, e.g. model.model.net.at.
+        by: parameter, each value of which gets a frontier of its own, e.g. model.model.net.at.
     """
     if trials < 1 or workers < 1 or views < 1:
         raise UsageError(f"--trials, --workers and --views must be at least 1, got {trials}, {workers} and {views}")

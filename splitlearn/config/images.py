@@ -17,7 +17,7 @@ from splitlearn.analysis.coefficients import spread
 from splitlearn.config.build import build_task
 from splitlearn.config.messages import UsageError
 from splitlearn.data import DataError
-from splitlearn.models import SplitModel
+from splitlearn.models import CoderModel
 from splitlearn.numpy_quantizers import Grid
 from splitlearn.tasks.loading import load_weights_into, read_checkpoint
 
@@ -26,7 +26,7 @@ BATCH = 16  # limits the memory of features of large images
 
 def config_model(
     config: Path, ckpt_path: Path | None, data_root: Path | None, words: Sequence[str] = ()
-) -> tuple[SplitModel, Any]:
+) -> tuple[CoderModel, Any]:
     """Return a config's model in eval mode and its data module.
 
     Args:
@@ -41,7 +41,7 @@ def config_model(
     """
     task, data = build_task(config, data_root, words)
     model = getattr(task, "model", None)
-    if not isinstance(model, SplitModel):
+    if not isinstance(model, CoderModel):
         raise UsageError(f"model.model in {config} is {type(model).__name__}: only a SplitModel has features at a cut")
     if ckpt_path is not None:
         load_weights_into(task, read_checkpoint(ckpt_path), ckpt_path)
@@ -80,7 +80,7 @@ def validation_images(data: Any, images: int) -> Tensor:
     return torch.cat([data.on_after_batch_transfer(batch, 0)[0] for batch in batches])
 
 
-def latents_of(model: SplitModel, batches: Iterable[Any]) -> dict[str, Activations]:
+def latents_of(model: CoderModel, batches: Iterable[Any]) -> dict[str, Activations]:
     """Return the latents of each crossing float tensor, by name, with the grid of its quantizer.
 
     Args:

@@ -32,7 +32,7 @@ class RunFolder:
     Attributes:
         path: EXPERIMENT/version_N; created by `reserve`.
         checkpoints: folder of the checkpoints of `fit`.
-        is_first: whether this is the run's first process, by the launcher's environment variables.
+        is_first: whether this is the run's first process, according to the launcher's environment variables.
     """
 
     def __init__(self) -> None:

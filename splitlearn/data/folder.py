@@ -23,14 +23,16 @@ NAMES = {  # folder names of each part, case-insensitive
 
 
 class ImageFolder(ImageDataModule):
-    """A folder with train/, val/ and test/, or some of them, each with `<class>/<image>`.
+    """A folder with train/, val/ and test/, each with `<class>/<image>`.
 
     val/ may also be named valid/, validation/ or dev/. Images may be in sub-folders of their class. Hidden files and
     files of operating systems are ignored; a warning lists other files that are not read.
 
-    - Test images are those of test/, or of val/ if there is no test/.
-    - Validation images are those of val/ if there is also a test/; otherwise val_size images held out from train/.
-      Models are therefore never selected on test images.
+    - With train/, val/ and test/, each folder has its own role.
+    - Without test/, the images of val/ are the test images, and val_size images of train/ are held out for validation.
+    - Without val/, val_size images of train/ are held out for validation too.
+
+    Models are therefore never selected on test images. Only what a command needs must be there: a test needs no train/.
 
     Args:
         root: the folder.
@@ -39,9 +41,9 @@ class ImageFolder(ImageDataModule):
         in_memory: decode every image once, before the first epoch, and keep it as uint8, for fast epochs of small
             images: 50,000 images of 32 × 32 need 150 MB.
         batch_size: images per batch.
-        num_workers: processes that prepare batches; none is needed in memory.
+        num_workers: processes that prepare batches; 0 is enough if `in_memory` is set.
         val_size: training images held out for validation.
-        seed: seed of that draw.
+        seed: seed for the choice of the held-out images.
         train_transform: augmentation of training batches, such as `CropFlip()`; see `ImageDataModule`.
     """
 

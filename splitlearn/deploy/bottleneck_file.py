@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from splitlearn.codecs import Codec
 from splitlearn.deploy.identity import agree, sample_outputs, unordered_weights_id, weights_id
 from splitlearn.deploy.parts import PartError, part_settings, rebuilt, rebuilt_module
-from splitlearn.models import Bottleneck, Normalize, Split, SplitModel, crossing_shapes, split
+from splitlearn.models import Bottleneck, CoderModel, Normalize, Split, SplitModel, crossing_shapes, split
 from splitlearn.models.images import like
 from splitlearn.models.modes import evaluating
 from splitlearn.models.tensor_file import DamagedFileError, bytes_of, read_tensors, save_tensors
@@ -38,7 +38,7 @@ class ExportError(ValueError):
     """The file is not a bottleneck export, has another format, or belongs to another network."""
 
 
-def export_bottleneck(model: SplitModel, path: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
+def export_bottleneck(model: CoderModel, path: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
     """Write bottlenecks, quantizer, codec tables and a manifest into one safetensors file.
 
     Args:
@@ -331,7 +331,7 @@ def tensors_id(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _parts(model: SplitModel) -> nn.ModuleDict:
+def _parts(model: CoderModel) -> nn.ModuleDict:
     """Return the modules with exported tensors."""
     return nn.ModuleDict({"bottlenecks": model.coder.bottlenecks, "quantizers": nn.ModuleList(model.coder.quantizers)})
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from splitlearn.codecs import Codec, ContextRANS
-from splitlearn.models import SplitModel
+from splitlearn.models import CoderModel
 from splitlearn.quantizers import (
     Clipped,
     CodeLengths,
@@ -98,18 +98,20 @@ class Calibration:
         images: number of calibration images.
     """
 
-    model: SplitModel
+    model: CoderModel
     trials: tuple[StretchTrial, ...]
     chosen: StretchTrial
     images: int
 
 
 @torch.no_grad()
-def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) -> Calibration:
+def calibrate(model: CoderModel, images: Tensor, settings: CalibrationSettings) -> Calibration:
     """Return the model with clipped quantizers and static tables fitted to images without labels.
 
-    Limits stay within the range of the latents. If a rule puts the lower limit at the smallest latent, such as zero
-    after ReLU, stretches of 1 or more move only the upper limit.
+    The rule of the settings gives clipping limits, which are stretched by each of several factors. The factor with the
+    least distance of predictions + rate_weight · bits is chosen (`CalibrationSettings`). Limits never exceed the
+    smallest and the largest value of the latents: where the lower one is the smallest value, such as zero after ReLU,
+    factors of 1 or more move only the upper one.
 
     Args:
         model: a model in eval mode; its quantizers and codecs are not used.
@@ -117,10 +119,10 @@ def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) 
         settings: settings of the calibration.
 
     Raises:
-        ValueError: if there are no images, latents hold NaN or infinity or one repeated value, the rule for limits does
-            not fit them, or predictions are not finite or differ in shape.
+        ValueError: if there are no images, latents contain NaN or infinity or are all equal, the rule for limits cannot
+            be applied to them, or predictions are not finite or differ in shape.
 
-    Reference: Cohen, Choi & Bajić 2020; the choice by predictions is new here.
+    Reference: Cohen, Choi & Bajić 2020; the choice by predictions is not in the paper.
     """
     if not len(images):
         raise ValueError("there are no images to calibrate with: give at least one")
@@ -133,7 +135,7 @@ def calibrate(model: SplitModel, images: Tensor, settings: CalibrationSettings) 
             "every latent of the calibration images holds one repeated value, so there is nothing to quantize: "
             "check the weights, or cut at another module"
         )
-    found: list[tuple[StretchTrial, SplitModel]] = []
+    found: list[tuple[StretchTrial, CoderModel]] = []
     for stretch in track(settings.stretches, "Calibrating", transient=True):
         quantizers = [_quantizer(counted, stretch, settings) for counted in statistics]
         quantizers = [quantizer.to(t.device) for quantizer, t in zip(quantizers, latents, strict=True)]
@@ -195,7 +197,7 @@ def _by_channel(tensor: Tensor) -> Tensor:
     return tensor.transpose(0, 1).flatten(1) if tensor.dim() > 1 else tensor[None]
 
 
-def _distance(model: SplitModel, features: tuple[Tensor, ...]) -> float:
+def _distance(model: CoderModel, features: tuple[Tensor, ...]) -> float:
     """Return the mean distance between predictions from quantized latents and from unquantized features."""
     total, count = 0.0, len(features[0])
     for start in range(0, count, BATCH):

@@ -20,13 +20,14 @@ TINY = 1e-7  # least distance of a ratio of probabilities from 1: below it, floa
 class FactorizedRate(RateLoss):
     """Mean bits per element under a mixture of logistics for each channel, learnt together with the bottleneck.
 
-        bits = −log2 ∫ density over [y/Q + u − ½, y/Q + u + ½],   u ~ U(−½, ½) in training, 0 otherwise, and y rounded
+        bits = −log2 ∫ density over [y/Q + u − ½, y/Q + u + ½]
 
-    The noise u approximates rounding. The integral over a cell is the probability of its symbol, so the loss is the
-    size that an ideal code for each channel reaches. `RANS(per_channel=True)` with static tables is within 1 % of it.
+    y is the latent and Q the quantizer's step. In training, u ~ U(−½, ½) approximates rounding; otherwise u is 0 and
+    y/Q is rounded. The integral over a cell is the probability of its symbol, so the loss is the mean number of bits
+    per element of an ideal code with one table per channel. `RANS(per_channel=True)` with static tables is within 1 %.
 
-    `begin` takes the latent's channels and the quantizer's step from the model. Exactly one float tensor must cross the
-    cut, quantized by `Step`.
+    `begin` reads the number of channels of the latent and the quantizer's step from the model. Exactly one float tensor
+    must cross the cut, quantized by `Step`.
 
     Args:
         components: logistics per channel.
@@ -36,7 +37,7 @@ class FactorizedRate(RateLoss):
 
     Reference:
         Ballé et al. 2018, "Variational image compression with a scale hyperprior", Sec. 2 and App. 6.1 (noise and
-        factorized density; the mixture stands in for their monotone network).
+        factorized density; a mixture replaces their monotone network).
     """
 
     means: nn.Parameter

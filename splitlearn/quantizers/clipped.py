@@ -13,7 +13,7 @@ from splitlearn.quantizers.base import Quantizer, as_single, straight_through
 
 
 class Clipped(Quantizer):
-    """Clips to [low, high] and rounds to a few levels; the first and the last lie on the limits.
+    """Clips to [low, high] and rounds to a few levels, of which `low` is the lowest and `high` the highest.
 
     The constructor makes evenly spaced levels, equal for all channels. Calibration sets separate limits for each
     channel (`between`), or levels with any spacing (`with_levels`). Levels are buffers, saved with the weights and sent
@@ -26,7 +26,7 @@ class Clipped(Quantizer):
         low: c0, the value of the lowest level.
         high: c1, the value of the highest level.
         levels: N, 2…256; any number, not only powers of two.
-        channels: 1 for the same levels for all elements, or the size of the latent's first axis after the batch.
+        channels: 1 for the same levels for all elements, or the number of channels of the latent (its axis 1).
 
     Raises:
         ValueError: if limits are not finite or not in order, `levels` is out of range, or there are no channels.

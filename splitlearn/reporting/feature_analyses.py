@@ -16,7 +16,7 @@ from splitlearn.analysis.entropy import context_entropies, min_max_entropies
 from splitlearn.analysis.features import CutFeatures
 from splitlearn.analysis.relevance import class_gradients, relevance
 from splitlearn.analysis.spectrum import KEPT, spectrum_accuracy
-from splitlearn.models import SplitModel
+from splitlearn.models import CoderModel
 from splitlearn.reporting.csv_files import write_quantiles, write_records
 from splitlearn.reporting.feature_plots import plot_distributions, plot_entropies, plot_spectrum
 from splitlearn.reporting.terminal import decimal, percent, print_table
@@ -33,7 +33,7 @@ class FeatureRun:
         amount: number and kind of images, for titles.
     """
 
-    model: SplitModel
+    model: CoderModel
     features: CutFeatures
     out: Path
     amount: str

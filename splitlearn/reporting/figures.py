@@ -33,17 +33,17 @@ def figure_file(
     sharey: bool = False,
     heights: Sequence[float] | None = None,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Give a figure and its axes to draw on; save it at the end, unless the block raises.
+    """Context manager: gives a figure and its axes, and saves the figure at the end of a `with` block that succeeds.
 
     Args:
-        path: of the image file; its folder is made if absent.
+        path: path of the image file; its folder is made if absent.
         count: number of axes, filled row by row.
-        columns: of axes.
+        columns: number of columns of axes.
         size: width and height of the whole figure in inches; by default that of `SIZES` for each row.
-        title: of the whole figure; empty for none.
+        title: title of the whole figure; empty for none.
         sharex: whether all axes have the same x axis.
         sharey: whether all axes have the same y axis.
-        heights: of the rows, relative to each other; None if equal.
+        heights: relative heights of the rows; None if equal.
     """
     from matplotlib.figure import Figure  # slow to import, and only needed where something is drawn
 

@@ -72,12 +72,12 @@ def hypervolume(points: ArrayLike, worst_rate: float, worst_accuracy: float) -> 
 def bd_rate(points: ArrayLike, baseline: ArrayLike) -> float:
     """Return the BD-rate against a baseline in per cent: −40 is 40 % less rate at the same accuracy.
 
-    The mean difference of log rate between the two frontiers over the accuracies that both reach, each interpolated
-    through its points by a monotone cubic.
+    Each frontier is interpolated through its points by a monotone cubic. The difference of the logarithms of their
+    rates is averaged over the accuracies that both reach, and converted to per cent.
 
     Args:
         points: `(n, 2)`, rate above zero and accuracy.
-        baseline: likewise.
+        baseline: points of the baseline, of the same form.
 
     Raises:
         ValueError: if a frontier has fewer than two points, a rate is not positive, or they share no accuracies.

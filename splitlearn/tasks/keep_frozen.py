@@ -26,9 +26,9 @@ class KeepFrozen(Callback):
     """Keep the frozen tensors of a task bit-identical while it trains, or stop the run.
 
     Tasks add this callback themselves. Between epochs, other callbacks may exchange weights or reset statistics, as
-    `StochasticWeightAveraging` and `WeightAveraging` do. Frozen tensors are restored before the next batch, and
-    checkpoints get the original ones. A change that is found before training, or at the end of an epoch or of the run,
-    is an error. The callback holds a copy of the frozen tensors on the CPU.
+    `StochasticWeightAveraging` and `WeightAveraging` do. Such a change of frozen tensors is undone before the next
+    batch, and checkpoints contain the original tensors. A change found before training, at the end of an epoch, or at
+    the end of the run raises an error. The callback holds a copy of the frozen tensors on the CPU.
 
     Args:
         module: module whose frozen tensors are copied before callbacks are set up; None copies them in `setup`.

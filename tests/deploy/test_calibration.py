@@ -14,7 +14,7 @@ from torchvision.models import resnet18
 from splitlearn.codecs import CodecError, ContextRANS, Huffman, RunLength, TruncatedUnary, pack_latents, unpack_latents
 from splitlearn.codecs.payload_coder import join_parts
 from splitlearn.deploy import Calibration, CalibrationSettings, calibrate, prediction_distance
-from splitlearn.models import SplitModel, split
+from splitlearn.models import CoderModel, SplitModel, split
 from splitlearn.quantizers import LaplaceLimits, LatentStatistics, LeastError, Limits, MinMax, ReluLimits
 from tests.networks import SHAPE, datta, digits, network
 
@@ -36,7 +36,7 @@ def calibrated(model: SplitModel | None = None, count: int = 8, **settings: Any)
     return calibrate(model or plain(), digits(count), replace(HUFFMAN, **settings))
 
 
-def squared_error(model: SplitModel, images: Tensor) -> float:
+def squared_error(model: CoderModel, images: Tensor) -> float:
     latents = model.coder.latents(model.features(images))
     return sum(float((q(t) - t).square().mean()) for q, t in zip(model.coder.quantizers, latents, strict=True))
 

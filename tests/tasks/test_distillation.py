@@ -311,7 +311,9 @@ def classifier(pair: str = "layer2", **options: Any) -> DistillationTask:
 def test_a_teacher_that_would_learn_along_is_told() -> None:
     teacher = resnet8()
     learner = replaced(teacher, "layer1", RedesignedLayer1(16, 4, 16, width=8))
-    with pytest.raises(ValueError, match=r"layer1\.encoder\.0\.weight .* the teacher uses it too.*copy\.deepcopy\(teacher\)"):
+    with pytest.raises(
+        ValueError, match=r"layer1\.encoder\.0\.weight .* teacher uses it too.*copy\.deepcopy\(teacher\)"
+    ):
         DistillationTask(teacher, learner, [("layer2", "layer2")], ["layer1"])
     other = resnet8()
     other.set_submodule("layer1", resnet8().layer1)

@@ -31,23 +31,24 @@ from splitlearn.quantizers import Quantizer
 
 
 class EarlyExitModel(SplitModel):
-    """A cut network with early exits: images with a confident exit are classified on the device, others are sent.
+    """A cut network with early exits: an image is classified on the device if an exit is confident, or else sent.
 
         images → normalize → step → confident? ─ no → step → confident? ─ no → encode ═ payload ═ decode → tail
                                     └─ yes: its class, 0 bytes └─ yes: its class, 0 bytes
 
-    An exit is a small classifier behind a module of the head; there may be several. An image with a confident exit
-    stops there and costs no bytes. The rest of head and tail run on the remaining images.
+    An exit is a small classifier behind a module of the head; there may be several. If an exit is confident about an
+    image, the image stops there and costs no bytes. The rest of the head, and the tail, run only on the other images.
 
     Network and exits train together. In training mode `run` gives the logits of all exits for all images, without
-    quantization (the paper quantizes after training). In eval mode its final logits are those of quantized features.
+    quantization (the paper quantizes after training). In eval mode, the logits of the tail are computed from quantized
+    features.
 
     Args:
         net: the cut network, from `splitlearn.models.split`; it is not frozen.
         quantizer: floats to symbols; one for all crossing float tensors, or a list with one for each.
         codec: symbols to bytes; one for all crossing float tensors, or a list with one for each.
         exits: names of modules of the head, in any order; None for one exit at the cut.
-        num_classes: number of classes; None for that of the network's output.
+        num_classes: number of classes; None for the number of outputs of the network.
         threshold: T_c, minimum confidence of an early exit; one for all exits or one for each. At 0 all images leave
             through the first exit, at 1 no image exits early. May be set at any time.
         confidence: confidence measure; by default the probability of the most likely class.
@@ -59,13 +60,13 @@ class EarlyExitModel(SplitModel):
     Attributes:
         steps: parts of the head; each ends at an exit, except possibly the last one.
         exits: classifiers, in order of execution.
-        exit_names: names of the modules before the exits.
-        temperatures: divisor of each exit's logits before its confidence; 1 unless calibrated.
+        exit_names: names of the modules that the exits are attached to.
+        temperatures: each exit's logits are divided by its temperature before the confidence; 1 unless calibrated.
 
     Raises:
         CutError: if the module of an exit does not exist or lies behind the cut.
-        ValueError: if an exit cannot be placed there, a threshold is not in [0, 1], or the network's output is not
-            logits of `num_classes` classes.
+        ValueError: if an exit cannot be attached to its module, a threshold is not in [0, 1], or the network's output
+            is not logits of `num_classes` classes.
 
     Reference:
         Beysens et al. 2023, Secs. III-A and III-B.

@@ -60,8 +60,8 @@ def sweep(
         out: folder for tables, plot, and a folder with exported weights for each trial.
         storage: file or database of the trials, e.g. postgresql+psycopg://USER@HOST/NAME for several machines; by
             default OUT/journal.log. Sweeps in one database are distinguished by the name of --out.
-        cache: precision of the cached features of the frozen head, "float16", "float32" or "uint8"; with "none" they are
-            computed in every epoch. Cached features of validation and test images are always float32.
+        cache: precision of the cached features of the frozen head, "float16", "float32" or "uint8"; "none" computes
+            them in every epoch. Cached features of validation and test images are always float32.
         cache_dir: folder for cached features, shared by all sweeps.
         views: number of augmented versions of each training image in the cache.
         rate: metric to minimise, measured with real payloads on validation images.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,15 @@ from torchvision.models import resnet18
 
 from splitlearn.codecs import CodecError, ContextRANS, Huffman, RunLength, TruncatedUnary, pack_latents, unpack_latents
 from splitlearn.codecs.payload_coder import join_parts
-from splitlearn.deploy import Calibration, CalibrationSettings, calibrate, prediction_distance
-from splitlearn.models import CoderModel, SplitModel, split
+from splitlearn.deploy import (
+    Calibration,
+    CalibrationSettings,
+    calibrate,
+    export_bottleneck,
+    load_bottleneck,
+    prediction_distance,
+)
+from splitlearn.models import CoderModel, ImageFile, SplitModel, TiledFeatures, split
 from splitlearn.quantizers import LaplaceLimits, LatentStatistics, LeastError, Limits, MinMax, ReluLimits
 from tests.networks import SHAPE, datta, digits, network
 
@@ -277,3 +285,14 @@ def test_images_and_rules_that_calibrate_nothing_are_refused() -> None:
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CalibrationSettings(**settings)
+
+
+def test_features_that_were_sent_as_pictures_are_calibrated_too(tmp_path: Path) -> None:
+    """The calibrated model is that of the same network without pictures, and its export loads as such."""
+    tiled = TiledFeatures(split(network(), "layer3", SHAPE), MinMax(8), ImageFile("PNG")).eval()
+    model = calibrate(tiled, digits(8), CalibrationSettings()).model
+    expected = calibrate(plain(), digits(8), CalibrationSettings()).model
+    payloads = model.compress(digits(3))
+    assert payloads == expected.compress(digits(3))
+    path = export_bottleneck(model, tmp_path / "c.safetensors")
+    assert load_bottleneck(path, network()).compress(digits(3)) == payloads

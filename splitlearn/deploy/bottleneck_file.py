@@ -112,7 +112,8 @@ def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
 
     Args:
         path: file of `export_bottleneck`.
-        backbone: the network of the bottleneck, with the same weights as in its training.
+        backbone: the network of the bottleneck, with the same weights and layers as in its training. A detector's
+            thresholds and numbers of regions and boxes may differ: they are settings of whoever looks for objects.
 
     Raises:
         FileNotFoundError: if the file does not exist.

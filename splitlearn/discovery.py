@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import re
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -62,6 +63,12 @@ def moved_path(path: str) -> str:
     return ".".join([*parts[:2], parts[-1]]) if parts[0] == "splitlearn" and len(parts) > 3 else path
 
 
+def renamed_path(path: str) -> str:
+    """Return the current path of a class by its text alone: what a file names is not imported."""
+    moved = (new + path.removeprefix(old) for old, new in MOVED.items() if f"{path}.".startswith(f"{old}."))
+    return moved_path(next(moved, path))
+
+
 def current_path(path: str) -> str:
     """Return the current import path of a splitlearn class, function or module since 0.1; `path` if not found."""
     if not path.startswith("splitlearn."):
@@ -73,18 +80,20 @@ def current_path(path: str) -> str:
     return path
 
 
-def with_current_paths(settings: Any) -> Any:
+def with_current_paths(settings: Any, current: Callable[[str], str] = current_path) -> Any:
     """Return settings or command-line words with import paths of earlier versions replaced by current ones.
 
     Args:
-        settings: plain data, as from YAML. Modules of splitlearn in it are imported to check paths.
+        settings: plain data, as from YAML.
+        current: `current_path`, which imports modules of splitlearn that are named, or, for the contents of files that
+            are not trusted, `renamed_path`.
     """
     if isinstance(settings, dict):
-        return {name: with_current_paths(value) for name, value in settings.items()}
+        return {name: with_current_paths(value, current) for name, value in settings.items()}
     if isinstance(settings, list):
-        return [with_current_paths(value) for value in settings]
+        return [with_current_paths(value, current) for value in settings]
     if isinstance(settings, str) and (found := PATH.fullmatch(settings)):
-        return found[1] + current_path(found[2])
+        return found[1] + current(found[2])
     return settings
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from splitlearn.commands.sweep import opened_sweep
 from splitlearn.config.messages import UsageError, did_you_mean
-from splitlearn.discovery import with_current_paths
+from splitlearn.discovery import renamed_path, with_current_paths
 
 HEADER = """# A bank of {count} rates, written by splitlearn bank.
 # Launch:  splitlearn test --config configs/trainer.yaml --config {path} --model.model.rate 0
@@ -106,7 +106,7 @@ def _settings(results: Mapping[str, Any], file: Path, config: Path | None, trust
         return config_settings(config, None)
     for section in () if trust else ("model", "data"):
         check_settings(results.get("config", {}).get(section), file, REMEDY)
-    settings: dict[str, Any] = with_current_paths(results.get("config", {}))
+    settings: dict[str, Any] = with_current_paths(results.get("config", {}), renamed_path)
     return settings
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from splitlearn.discovery import with_current_paths
+from splitlearn.discovery import renamed_path, with_current_paths
 
 FILES = {"weights", "path", "root"}  # settings with file names, which may have changed
 WHOLE = {"limit_test_batches": 1.0, "fast_dev_run": False}  # trainer settings for a test of all images
@@ -73,7 +73,7 @@ def export_checkpoint(
 
     content = read_checkpoint(ckpt_path)
     task = load_task(ckpt_path, config and config["model"])
-    settings = with_current_paths(config or config_of(content, ckpt_path))
+    settings = with_current_paths(config or config_of(content, ckpt_path), renamed_path)
     _check_trained_with(settings, content, ckpt_path)
     metrics = {} if results is None else _metrics(results, ckpt_path, settings)
     model = task.get_submodule("model")
@@ -93,9 +93,12 @@ def export_checkpoint(
 
 def _check_trained_with(settings: Mapping[str, Any], content: Mapping[str, Any], ckpt_path: Path) -> None:
     """Raise ValueError if settings describe another model than the checkpoint, apart from file names."""
+    from splitlearn.files import holds_few
     from splitlearn.tasks.loading import CONFIG_KEY
 
-    given, trained = _model(settings), _model(with_current_paths(content.get(CONFIG_KEY)))
+    if not holds_few(content.get(CONFIG_KEY)):
+        raise ValueError(f"{ckpt_path} is damaged or no checkpoint: its config holds settings without end")
+    given, trained = _model(settings), _model(with_current_paths(content.get(CONFIG_KEY), renamed_path))
     names = [name for name in sorted(trained) if name not in FILES and _differ(given.get(name), trained[name])]
     if names:
         raise ValueError(
@@ -136,7 +139,7 @@ def _metrics(results: Path, ckpt_path: Path, settings: Mapping[str, Any]) -> dic
     limits = {name: trainer.get(name, whole) for name, whole in WHOLE.items()}
     if cuts := [name for name, limit in limits.items() if limit not in (None, WHOLE[name]) or type(limit) is int]:
         raise ValueError(f"{results} is of a part of the test images, by trainer.{cuts[0]}: without that, {remedy}")
-    tested = _model(with_current_paths(told["config"].get("test")))
+    tested = _model(with_current_paths(told["config"].get("test"), renamed_path))
     trained = _model(settings)
     if fingerprint(tested) != fingerprint(trained):
         names = [name for name in sorted({*tested, *trained}) if tested.get(name) != trained.get(name)]

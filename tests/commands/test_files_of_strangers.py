@@ -63,6 +63,23 @@ def test_export_needs_a_config_or_trust(checkpoint: Path, run: Run) -> None:
         assert (Path("a") / "bottleneck.safetensors").is_file()
 
 
+def test_paths_in_a_checkpoint_are_not_imported(checkpoint: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they are those of splitlearn itself, and only compared with a config that is given."""
+    content = torch.load(checkpoint, weights_only=True)
+    content[CONFIG_KEY]["data"]["class_path"] = "splitlearn.testing.forged_payloads.Forger"
+    content[CONFIG_KEY]["model"]["init_args"]["model"]["init_args"]["codec"]["class_path"] = (
+        "splitlearn.testing.codec.X"
+    )
+    torch.save(content, "forged.ckpt")
+    for name in [name for name in sys.modules if name.startswith("splitlearn.testing")]:
+        monkeypatch.delitem(sys.modules, name)
+    outcome = run(
+        "export", "--ckpt_path", "forged.ckpt", "--out", "a", "--config", str(checkpoint.parent / "config.yaml")
+    )
+    assert outcome.error.startswith("forged.ckpt was trained with another codec of the model")
+    assert not any(name.startswith("splitlearn.testing") for name in sys.modules)
+
+
 def test_hyper_parameters_of_a_checkpoint_replace_nothing(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

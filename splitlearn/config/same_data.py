@@ -56,7 +56,7 @@ def check_same_draw(names: Sequence[str], settings: Any, content: Mapping[str, A
         if before.get(name) != now.get(name):
             raise CheckpointError(
                 f"{path} was trained on images that were drawn with {name} {before.get(name)}, and with {name} "
-                f"{now.get(name)} it would be tested on some of these: set --data.{name} {before.get(name)}"
+                f"{now.get(name)} it would be scored on some of these: set --data.{name} {before.get(name)}"
             )
 
 

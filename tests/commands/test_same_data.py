@@ -34,7 +34,7 @@ def test_images_that_were_trained_on_are_not_tested(fit: Run, run: Run) -> None:
         outcome = run(*words, *changed)
         assert outcome.status == 1
         assert "was trained on images that were drawn with" in outcome.error
-    assert "it would be tested on some of these: set --data.train_size 12" in run(*words).error
+    assert "it would be scored on some of these: set --data.train_size 12" in run(*words).error
     Path("labelled").rename("elsewhere")
     assert run(*words, "--data.root", "elsewhere").status == 0  # other images, as far as anybody can tell
 

@@ -26,6 +26,7 @@ ROOT = {
     "jit",
     "numpy_quantizers",
     "discovery",
+    "parts",
     "processes",
     "resource_errors",
     "kept_dtypes",
@@ -40,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "addresses": set(),
     "resource_errors": set(),
     "discovery": set(),
+    "parts": {"discovery", "outputs"},
     "processes": set(),
     "kept_dtypes": set(),
     "jit": set(),
@@ -51,8 +53,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deploy": ROOT | LOW | MIDDLE | {"models"},
     "testing": ROOT | LOW | {"models"},
     "reporting": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy"},
-    "config": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy", "reporting"},
-    "commands": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy", "reporting", "config"},
+    "runtime": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy", "reporting"},
+    "config": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy", "reporting", "runtime"},
+    "commands": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy", "reporting", "runtime", "config"},
     "__main__": {"commands"},
 }
 

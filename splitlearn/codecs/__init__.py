@@ -1,6 +1,7 @@
 """Lossless codecs between symbols and bytes, without torch."""
 
 from splitlearn.codecs.base import Codec, CodecError
+from splitlearn.codecs.budget import BudgetError
 from splitlearn.codecs.compressed_sparse_row import CompressedSparseRow
 from splitlearn.codecs.container import pack, tagged, unpack, untagged
 from splitlearn.codecs.context_rans import ContextRANS
@@ -16,6 +17,7 @@ from splitlearn.codecs.zstandard import Zstandard
 
 __all__ = [
     "RANS",
+    "BudgetError",
     "Carrier",
     "Codec",
     "CodecError",

@@ -67,6 +67,14 @@ def task_from(settings: Mapping[str, Any]) -> LightningModule:
     return task
 
 
+def data_from(settings: Mapping[str, Any], data_root: Path | None = None) -> Any:
+    """Return the data module of a config's section `data`, with its images in `data_root` if given."""
+    place = {} if data_root is None else {"root": str(data_root)}
+    own = with_current_paths(dict(settings))
+    given = own | {"init_args": own.get("init_args", {}) | place}
+    return instantiated(_parser(("data",)).parse_object({"data": given}), ("data",)).data
+
+
 def config_of_words(words: Sequence[str]) -> dict[str, Any]:
     """Return the config of a command line of splitlearn fit as plain data, defaults included; raises as `parsed`."""
     return plain(parsed(words))

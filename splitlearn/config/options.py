@@ -35,9 +35,8 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     given = [option.split("=")[0] for option in options if option.startswith("--")]
     if twice := sorted({name for name in given if given.count(name) > 1}):
         raise UsageError(f"{twice[0]} is given more than once")
-    parser = ArgumentParser(
-        prog=f"splitlearn {command}", exit_on_error=False, allow_abbrev=False, description=function.__doc__
-    )
+    about = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
+    parser = ArgumentParser(prog=f"splitlearn {command}", exit_on_error=False, allow_abbrev=False, description=about)
     names = parser.add_function_arguments(function, as_positional=False, fail_untyped=True, skip=set(beside))
     parsed = parser.parse_args(options)
     function(**beside, **{name: parsed[name] for name in names})

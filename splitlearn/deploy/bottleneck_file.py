@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from splitlearn.codecs import Codec
 from splitlearn.deploy.identity import agree, sample_outputs, unordered_weights_id, weights_id
-from splitlearn.deploy.parts import PartError, part_settings, rebuilt, rebuilt_module
+from splitlearn.deploy.parts import rebuilt_module
 from splitlearn.models import Bottleneck, CoderModel, Normalize, Split, SplitModel, crossing_shapes, split
 from splitlearn.models.images import like
 from splitlearn.models.modes import evaluating
 from splitlearn.models.tensor_file import DamagedFileError, bytes_of, read_tensors, save_tensors
+from splitlearn.parts import PartError, part_settings, rebuilt
 from splitlearn.quantizers import Quantizer
 from splitlearn.resource_errors import brief, of_machine
 from splitlearn.tasks.trust import may_be_named

@@ -40,7 +40,7 @@ from splitlearn.models.pipelines.confidence import (
     calibration_error,
     fit_temperature,
 )
-from splitlearn.models.pipelines.cut_model import CoderModel, CutModel
+from splitlearn.models.pipelines.cut_model import CoderModel, CutModel, OperatingPoint
 from splitlearn.models.pipelines.early_exit import EarlyExitModel
 from splitlearn.models.pipelines.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.pipelines.image_codec import ImageCodec, ImageFile, Pixels
@@ -49,14 +49,13 @@ from splitlearn.models.pipelines.int8 import Int8, Int8Error, to_int8
 from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.models.pipelines.tiled_model import TiledFeatures
 from splitlearn.models.pipelines.unfrozen_split_model import UnfrozenSplitModel
-from splitlearn.models.pipelines.variable_rate import BudgetError, OperatingPoint, VariableRateModel
+from splitlearn.models.pipelines.variable_rate import VariableRateModel
 
 __all__ = [
     "Bottleneck",
     "BottleneckFactory",
     "BoxDecoder",
     "BranchFactory",
-    "BudgetError",
     "CifarMobileNetV2",
     "CifarResNet",
     "CifarVgg",

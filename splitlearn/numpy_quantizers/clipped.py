@@ -40,7 +40,7 @@ class ClippedGrid(Grid):
         ascending = bool((thresholds[:, 1:] >= thresholds[:, :-1]).all())  # False with NaN
         if not np.isfinite(values).all() or np.isnan(thresholds[:, 0]).any() or not ascending:
             raise ValueError("values must be finite, and thresholds ascending in each channel")
-        self.thresholds, self.table = np.ascontiguousarray(thresholds), np.ascontiguousarray(values)
+        self.thresholds, self.values = np.ascontiguousarray(thresholds), np.ascontiguousarray(values)
         self.levels = values.shape[1]
 
     def _quantize(self, latent: Floats, symbols: Symbols) -> tuple[float, ...]:
@@ -51,18 +51,18 @@ class ClippedGrid(Grid):
 
     def _dequantize(self, symbols: Symbols, floats: tuple[float, ...], latent: Floats) -> None:
         self._check_channels(symbols.shape)
-        look_up(np.ascontiguousarray(symbols).reshape(-1), self.table, latent)
+        look_up(np.ascontiguousarray(symbols).reshape(-1), self.values, latent)
 
     def empty_floats(self) -> tuple[float, ...]:  # noqa: D102
         return ()
 
     def _check_channels(self, shape: tuple[int, ...]) -> None:
-        channels = len(self.table)
+        channels = len(self.values)
         if channels > 1 and shape[:1] != (channels,):
             raise ValueError(f"this grid is calibrated for {channels} channels, the latent has shape {shape}")
 
     def __repr__(self) -> str:
-        return f"ClippedGrid(levels={self.levels}, channels={len(self.table)})"
+        return f"ClippedGrid(levels={self.levels}, channels={len(self.values)})"
 
 
 @njit

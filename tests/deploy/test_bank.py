@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torchvision.models import resnet18
 
-from splitlearn.codecs import RANS, ContextRANS, Huffman
+from splitlearn.codecs import RANS, BudgetError, ContextRANS, Huffman
 from splitlearn.deploy import (
     BankError,
     ExportError,
@@ -32,7 +32,6 @@ from splitlearn.deploy import (
     read_export,
 )
 from splitlearn.models import (
-    BudgetError,
     CifarResNet,
     DepthwiseSeparable,
     Normalize,

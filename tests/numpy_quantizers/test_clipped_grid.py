@@ -37,7 +37,7 @@ def test_symbols_count_the_thresholds_below(seed: int, channels: int, levels: in
     rows = latent.reshape(channels, -1)
     expected = (rows[:, :, None] > grid.thresholds[:, None, :]).sum(-1).reshape(latent.shape)
     np.testing.assert_array_equal(symbols, expected)
-    values = np.stack([grid.table[c][rows] for c, rows in enumerate(symbols.reshape(channels, -1))])
+    values = np.stack([grid.values[c][rows] for c, rows in enumerate(symbols.reshape(channels, -1))])
     np.testing.assert_array_equal(grid.dequantize(symbols), values.reshape(latent.shape))
 
 

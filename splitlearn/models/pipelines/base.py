@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.complexity import Complexity
 from splitlearn.outputs import SplitOutput
+
+if TYPE_CHECKING:
+    from splitlearn.models.pipelines.device_steps import HeadStep
 
 
 class CompressionModel(nn.Module, ABC):
@@ -41,6 +44,13 @@ class CompressionModel(nn.Module, ABC):
     def complexity(self) -> Complexity | None:
         """Return the cost of the bottlenecks per image; None without a coder."""
         return None
+
+    def device_steps(self) -> list[HeadStep]:
+        """Return the modules that a device runs in order, for export; empty if such a model has no device package.
+
+        The first takes images in [0, 1], each other the tensors of the one before; the last returns crossing tensors.
+        """
+        return []
 
     @abstractmethod
     def run(self, images: Tensor) -> SplitOutput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -18,9 +19,23 @@ from splitlearn.models.cutting import Split
 from splitlearn.models.images import as_input, device_batches, like, typed
 from splitlearn.models.modes import deployed
 from splitlearn.models.pipelines.base import CompressionModel, Normalize
+from splitlearn.models.pipelines.device_steps import HeadStep
 from splitlearn.models.receive import codec_errors
 from splitlearn.outputs import Features, SplitOutput
 from splitlearn.quantizers import Quantizer
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Measured score and size of one rate of a bank.
+
+    Attributes:
+        score: accuracy, mean average precision or another quality; higher is better.
+        bytes_per_image: mean payload size.
+    """
+
+    score: float
+    bytes_per_image: float
 
 
 class CutModel(CompressionModel):
@@ -29,7 +44,14 @@ class CutModel(CompressionModel):
     Args:
         net: the cut network, from `splitlearn.models.split`.
         normalize: applied to images in [0, 1] before the head; None for no normalization.
+
+    Attributes:
+        points: measured score and size of each rate; empty if not known.
+        thresholds: minimum confidence of each exit on the device; empty without exits.
     """
+
+    points: tuple[OperatingPoint, ...] = ()
+    thresholds: Sequence[float] = ()
 
     def __init__(self, net: Split, normalize: Normalize | None = None) -> None:
         super().__init__()
@@ -40,6 +62,15 @@ class CutModel(CompressionModel):
     def frozen(self) -> bool:
         """Whether no parameter of the network trains, so that features of an image can be cached."""
         return not any(parameter.requires_grad for parameter in self.net.parameters())
+
+    def device_steps(self) -> list[HeadStep]:
+        """Return the head with the normalization before it."""
+        return [HeadStep(self.normalize, self.net.head)]
+
+    @property
+    @abstractmethod
+    def rates(self) -> Sequence[FeatureCoder]:
+        """The feature coder of each rate, in order."""
 
     def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
         """Return the crossing tensors of images in [0, 1], without a graph; cached features pass unchanged."""
@@ -107,6 +138,11 @@ class CoderModel(CutModel):
     """
 
     coder: FeatureCoder
+
+    @property
+    def rates(self) -> Sequence[FeatureCoder]:
+        """The only coder."""
+        return [self.coder]
 
     @property
     def table_bytes(self) -> int:

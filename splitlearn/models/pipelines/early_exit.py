@@ -21,6 +21,7 @@ from splitlearn.models.networks.weight_files import is_safetensors
 from splitlearn.models.networks.weights import WeightsError, checked_weights
 from splitlearn.models.pipelines.base import Normalize
 from splitlearn.models.pipelines.confidence import Confidence, MaximumSoftmax
+from splitlearn.models.pipelines.device_steps import ExitStep, HeadStep
 from splitlearn.models.pipelines.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.pipelines.exit_steps import divide
 from splitlearn.models.pipelines.split_model import SplitModel
@@ -110,6 +111,18 @@ class EarlyExitModel(SplitModel):
     def _device_layers(self) -> list[tuple[nn.Module, str]]:
         return [(group, name) for group in (self.steps, self.exits) for name, _ in group.named_children()]
 
+    def device_steps(self) -> list[HeadStep]:
+        """Return the steps of the head, each with its exit."""
+        found: list[HeadStep] = []
+        for number, step in enumerate(self.steps):
+            normalize = None if number else self.normalize
+            if number < len(self.exits):
+                temperature = float(self.temperatures[number])
+                found.append(ExitStep(normalize, step, self.exits[number], temperature, self.confidence))
+            else:
+                found.append(HeadStep(normalize, step))
+        return found
+
     def take_images_of(self, model: Self) -> None:
         """Accept the same images as `model`, the original of this copy with replaced steps."""
         self.proof, self.net.head = model.proof, self.steps
@@ -138,7 +151,7 @@ class EarlyExitModel(SplitModel):
                 f"a threshold must lie in [0, 1], one for all {len(self.exits)} exits or one for each; got {threshold}"
             )
         self._threshold = each if isinstance(threshold, Sequence) else each[0]
-        self._thresholds = each
+        self.thresholds = each
 
     def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
         """Return the crossing tensors of all images in [0, 1], including those that would exit early.
@@ -209,7 +222,7 @@ class EarlyExitModel(SplitModel):
             logits: output of the exit, `(B, num_classes)`.
             number: index of the exit, from 0.
         """
-        threshold = self._thresholds[number]
+        threshold = self.thresholds[number]
         confidence: Tensor = self.confidence(logits.float() / self.temperatures[number])
         return confidence > threshold if threshold > 0 else torch.ones_like(confidence, dtype=torch.bool)
 

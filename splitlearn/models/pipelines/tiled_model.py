@@ -18,6 +18,7 @@ from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
 from splitlearn.models.pipelines.base import Normalize
 from splitlearn.models.pipelines.cut_model import CoderModel
+from splitlearn.models.pipelines.device_steps import HeadStep
 from splitlearn.models.pipelines.image_codec import ImageCodec
 from splitlearn.numpy_quantizers import EvenGrid
 from splitlearn.outputs import Features
@@ -67,6 +68,10 @@ class TiledFeatures(CoderModel):
         else:
             codec = [_Mosaic(image_codec, _ranking(each)) for each in quantizer]
         self.coder = FeatureCoder(net, quantizer, codec)
+
+    def device_steps(self) -> list[HeadStep]:
+        """Return nothing: image codecs are not part of device packages."""
+        return []
 
     def check_lossless(self, images: Tensor | Sequence[Tensor] | Features) -> None:
         """Check nothing: the image format may be lossy, and its loss shows in the results."""

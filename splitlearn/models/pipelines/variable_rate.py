@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from splitlearn.codecs import CodecError
+from splitlearn.codecs import BudgetError, CodecError
 from splitlearn.codecs.base import Payload, as_bytes
 from splitlearn.codecs.container import TAGS
 from splitlearn.codecs.payload_coder import tag_message, untag_message
@@ -18,26 +17,9 @@ from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
 from splitlearn.models.modes import deployed
 from splitlearn.models.pipelines.base import Normalize
-from splitlearn.models.pipelines.cut_model import CutModel
+from splitlearn.models.pipelines.cut_model import CutModel, OperatingPoint
 from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.outputs import Features, SplitOutput
-
-
-class BudgetError(ValueError):
-    """An image is larger than the byte budget at every rate."""
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """Measured score and size of one rate of a bank.
-
-    Attributes:
-        score: accuracy, mean average precision or another quality; higher is better.
-        bytes_per_image: mean payload size.
-    """
-
-    score: float
-    bytes_per_image: float
 
 
 class VariableRateModel(CutModel):
@@ -87,6 +69,11 @@ class VariableRateModel(CutModel):
         self.points = tuple(points)
         self.rate, self.budget = self._checked(rate, budget)
 
+    @property
+    def rates(self) -> list[FeatureCoder]:
+        """The feature coder of each rate, in order."""
+        return cast("list[FeatureCoder]", list(self.coders))
+
     @classmethod
     def of(
         cls,
@@ -109,7 +96,7 @@ class VariableRateModel(CutModel):
 
     def run(self, images: Tensor | Features) -> SplitOutput:
         """Return the differentiable pass at this model's rate; a budget has no effect, as no bytes are made."""
-        features, coder = self.features(images), self._coders()[self._best if self.rate is None else self.rate]
+        features, coder = self.features(images), self.rates[self._best if self.rate is None else self.rate]
         return self._run(coder, features)
 
     @deployed
@@ -143,7 +130,7 @@ class VariableRateModel(CutModel):
         """Raise CodecError if a codec of any rate does not decode its own payload to the same symbols."""
         for batch in self._batches(images):
             features = self.features(batch)
-            for coder in self._coders():
+            for coder in self.rates:
                 coder.check_lossless(features)
 
     @deployed
@@ -158,7 +145,7 @@ class VariableRateModel(CutModel):
         if not payloads:
             raise ValueError("there are no payloads to decompress")
         rates, plain = zip(*map(self._read, payloads), strict=True)
-        coders, numbers = self._coders(), sorted(set(rates))
+        coders, numbers = self.rates, sorted(set(rates))
         groups = [[i for i, rate in enumerate(rates) if rate == number] for number in numbers]
         restored: list[tuple[Tensor, ...]] = [
             coders[number].decompress([plain[i] for i in group]) for number, group in zip(numbers, groups, strict=True)
@@ -181,7 +168,7 @@ class VariableRateModel(CutModel):
     def at_rate(self, rate: int) -> SplitModel:
         """Return the `SplitModel` of one rate, which shares network and coder; raise ValueError if there is none."""
         self._checked(rate, None)
-        coder = self._coders()[rate]
+        coder = self.rates[rate]
         model = SplitModel(self.net, list(coder.quantizers), list(coder.codecs), normalize=self.normalize)
         model.coder = coder
         return model.train(self.training)
@@ -190,8 +177,7 @@ class VariableRateModel(CutModel):
     def switch_bytes(self) -> list[int]:
         """Size in bytes of each rate's own weights, levels and code tables, which a switch to it loads."""
         return [
-            sum(t.nbytes for t in coder.bottlenecks.state_dict().values()) + coder.table_bytes
-            for coder in self._coders()
+            sum(t.nbytes for t in coder.bottlenecks.state_dict().values()) + coder.table_bytes for coder in self.rates
         ]
 
     @property
@@ -202,7 +188,7 @@ class VariableRateModel(CutModel):
     @property
     def table_bytes(self) -> int:
         """Size in bytes of code tables and calibrated levels: of this model's rate, or of all rates with a budget."""
-        coders = self._coders()
+        coders = self.rates
         if self.budget is not None:
             return sum(coder.table_bytes for coder in coders)
         return coders[self._best if self.rate is None else self.rate].table_bytes
@@ -216,7 +202,7 @@ class VariableRateModel(CutModel):
         return sorted(range(len(self.points)), key=lambda i: (-self.points[i].score, self.points[i].bytes_per_image))
 
     def _at(self, rate: int, features: tuple[Tensor, ...]) -> list[bytes]:
-        payloads = self._coders()[rate].compress(features)
+        payloads = self.rates[rate].compress(features)
         return [tag_message(payload, len(features), rate) for payload in payloads]
 
     def _within(self, budget: int, features: tuple[Tensor, ...]) -> list[bytes]:
@@ -251,9 +237,6 @@ class VariableRateModel(CutModel):
         if budget is not None and budget < 1:
             raise ValueError(f"a budget must be 1 byte or more, got {budget}")
         return rate, budget
-
-    def _coders(self) -> list[FeatureCoder]:
-        return cast("list[FeatureCoder]", list(self.coders))
 
 
 def _same(one: Normalize | None, two: Normalize | None) -> bool:

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from splitlearn.codecs import CodecError, Huffman, RunLength
+from splitlearn.codecs import BudgetError, CodecError, Huffman, RunLength
 from splitlearn.codecs.payload_coder import untag_message
 from splitlearn.models import (
-    BudgetError,
     DepthwiseSeparable,
     Normalize,
     OperatingPoint,

@@ -1,0 +1,62 @@
+"""`splitlearn package`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from splitlearn.config.messages import UsageError
+
+
+def package(
+    words: Sequence[str],
+    out: Path,
+    config: Path | None = None,
+    ckpt_path: Path | None = None,
+    data_root: Path | None = None,
+    photos: Path | None = None,
+    images: int = 64,
+) -> None:
+    """Write a trained model as a folder for a device without torch and its edge server, checked on real images.
+
+    The folder holds ONNX graphs of both halves, the coder's levels and code tables, and a manifest. It is written only
+    if onnxruntime and torch agree on real images. For the file of an export, a bank or a calibration, give the config
+    that names it.
+
+    Args:
+        words: further settings of the config, as in splitlearn test.
+        out: folder to write; it must not exist.
+        config: a config of splitlearn test; by default the one in the checkpoint.
+        ckpt_path: checkpoint of splitlearn fit; not needed if the config's model is trained.
+        data_root: folder of images, in place of the config's data.root.
+        photos: folder of images for the check; by default the config's validation images.
+        images: number of images for the check.
+    """
+    if images < 1:
+        raise UsageError(f"--images must be at least 1, got {images}")
+    if words and config is None:
+        raise UsageError(f"{words[0]} goes with --config")
+    if out.exists():
+        raise UsageError(f"--out {out} exists: name another folder, or remove it first")
+    import numpy as np
+    from rich.console import Console
+
+    from splitlearn.config.images import validation_images
+    from splitlearn.config.packaged import trained
+    from splitlearn.data import read_photos
+    from splitlearn.reporting.package import package_table
+    from splitlearn.reporting.terminal import print_whole
+    from splitlearn.runtime.packaging import write_package
+    from splitlearn.runtime.views import preparation_of
+
+    model, data, answers = trained(config, ckpt_path, data_root, words)
+    if data is None:
+        raise UsageError(f"{ckpt_path} names no data for the check: give its config, --config FILE")
+    view = data.eval_view()
+    console = Console()
+    console.print("Reading images for the check …")
+    pictures = validation_images(data, images) if photos is None else read_photos(photos, view, images)
+    pixels = np.ascontiguousarray((pictures.numpy() * 255).round().astype(np.uint8).transpose(0, 2, 3, 1))
+    console.print(f"Exporting {model.net.name}, cut at {model.net.at}, and comparing {len(pixels)} images …")
+    found = write_package(model, out, pixels, answers, data.class_names, preparation_of(view))
+    print_whole(package_table(out, found.record()))

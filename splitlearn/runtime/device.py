@@ -1,0 +1,180 @@
+"""The device's half of a package: images to payloads, with numpy, numba and onnxruntime alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from splitlearn.codecs import CodecError
+from splitlearn.codecs.budget import payload_within
+from splitlearn.codecs.payload_coder import tag_message
+from splitlearn.runtime.answers import Answer, TopClasses
+from splitlearn.runtime.package_file import Package, PackageError
+
+Tensors = list[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ExitPrediction:
+    """The prediction of an exit on the device, for an image that is not sent.
+
+    Attributes:
+        exit: number of the exit, from 0.
+        logits: float array `(num_classes,)`.
+        confidence: confidence of the exit, in [0, 1].
+    """
+
+    exit: int
+    logits: NDArray[Any]
+    confidence: float
+
+    def answer(self, top: int = 5) -> Answer:
+        """Return the most likely classes and their probabilities, as an edge server answers them.
+
+        Raises:
+            CodecError: if the logits hold NaN.
+        """
+        found = TopClasses(top).of_image(self.logits)
+        if isinstance(found, CodecError):
+            raise found
+        return found
+
+
+class Device:
+    """The device's half of a package.
+
+        image → normalize → head → confident exit? ─ no → encoder → latent → quantize → symbols → encode ═ payload
+                                   └─ yes: its prediction, nothing is sent
+
+    Payloads are those of `compress` of the packaged model, byte for byte wherever the symbols are equal: the graphs
+    compute latents in onnxruntime, and rounding of floats may move a latent that lies next to a threshold.
+
+    Args:
+        package: folder of `splitlearn package`, or a package that is already read.
+        threads: threads of onnxruntime for one image.
+
+    Attributes:
+        package: the package.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        PackageError: if it is no package, is damaged, or has a device half that needs torch.
+        MissingExtraError: if onnxruntime is not installed.
+    """
+
+    def __init__(self, package: str | Path | Package, threads: int = 1) -> None:
+        self.package = package if isinstance(package, Package) else Package(package)
+        if not self.package.steps:
+            raise PackageError(
+                f"the device half of {self.package.folder} needs torch ({self.package.manifest['device']['reason']}): "
+                "give its config or checkpoint too, as --config or --ckpt_path"
+            )
+        self._steps = [(step, self.package.graph(step.file, threads)) for step in self.package.steps]
+        self._encoders = [
+            None if rate.encoder is None else self.package.graph(rate.encoder, threads) for rate in self.package.rates
+        ]
+
+    def prepare(self, picture: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a photograph brought to the network's input, uint8 `(H, W, 3)`, as the tests of the model do it.
+
+        Args:
+            picture: a PIL picture, or uint8 `(H, W, 3)` of any size.
+
+        Raises:
+            ValueError: if it is no RGB picture, or the package does not say how to prepare pictures of other sizes.
+        """
+        image = picture if isinstance(picture, Image.Image) else Image.fromarray(_rgb(picture))
+        if self.package.preparation is None:
+            return self._checked(np.asarray(image.convert("RGB")))
+        image = image.convert("RGB")
+        for step in self.package.preparation:
+            image = step(image)
+        return self._checked(np.asarray(image))
+
+    def compress(
+        self, image: NDArray[np.uint8], rate: int | None = None, budget: int | None = None
+    ) -> bytes | ExitPrediction:
+        """Return the payload of one image, or an exit's own prediction if it is confident.
+
+        Args:
+            image: uint8 `(H, W, 3)` of the network's size; see `prepare`.
+            rate: number of the rate; by default the one with the highest score.
+            budget: largest payload in bytes; the best rate within it is taken.
+
+        Raises:
+            BudgetError: if the payload is larger than the budget at every rate.
+            ValueError: if the image has another shape or type, a latent holds NaN or infinity, or rate or budget are
+                out of range or both given.
+        """
+        order = self._order(rate, budget)
+        tensors: Tensors = [self._input(image)]
+        for number, (step, graph) in enumerate(self._steps):
+            tensors = graph.run(tensors)
+            if step.threshold is not None:
+                logits, confidence, *tensors = tensors
+                if step.threshold <= 0 or confidence[0] > np.float32(step.threshold):
+                    return ExitPrediction(number, logits[0], float(confidence[0]))
+        if budget is None:
+            return self._payload(tensors, order[0])
+        return payload_within(budget, order, lambda rate: self._payload(tensors, rate))[1]
+
+    def latents(self, image: NDArray[np.uint8], rate: int = 0) -> Tensors:
+        """Return the latents of one image at a rate, without a batch dimension, whatever its exits say."""
+        tensors: Tensors = [self._input(image)]
+        for step, graph in self._steps:
+            tensors = graph.run(tensors)
+            tensors = tensors if step.threshold is None else tensors[2:]
+        return self._latents(tensors, rate)
+
+    def warm_up(self) -> None:
+        """Compile the codecs of all rates and touch all graphs, so that the first image is as fast as the others."""
+        image = np.zeros((*self.package.image_shape[1:], self.package.image_shape[0]), np.uint8)
+        for rate, about in enumerate(self.package.rates):
+            about.coder.encode(self.latents(image, rate))
+
+    def _order(self, rate: int | None, budget: int | None) -> list[int]:
+        """Return the numbers of the rates to try."""
+        count = len(self.package.rates)
+        if rate is not None and budget is not None:
+            raise ValueError(f"take a rate or a budget, not both: got rate={rate} and budget={budget}")
+        if rate is not None and not 0 <= rate < count:
+            raise ValueError(f"this package has rates 0…{count - 1}, got {rate}")
+        if budget is not None and budget < 1:
+            raise ValueError(f"a budget must be 1 byte or more, got {budget}")
+        return self.package.by_score if rate is None else [rate]
+
+    def _input(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        pixels = self._checked(image).transpose(2, 0, 1)[None].astype(np.float32)
+        pixels /= np.float32(255)
+        return pixels
+
+    def _checked(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        channels, height, width = self.package.image_shape
+        expected = (height, width, channels)
+        image = _rgb(image)
+        if image.shape != expected:
+            raise ValueError(
+                f"this package takes images {expected}, got {image.shape}: bring it to that size, with device.prepare "
+                "say"
+            )
+        return image
+
+    def _latents(self, crossing: Tensors, rate: int) -> Tensors:
+        encoder = self._encoders[rate]
+        return [tensor[0] for tensor in (crossing if encoder is None else encoder.run(crossing))]
+
+    def _payload(self, crossing: Tensors, rate: int) -> bytes:
+        coder = self.package.rates[rate].coder
+        return tag_message(coder.encode(self._latents(crossing, rate)), len(coder.carriers), rate)
+
+
+def _rgb(image: Any) -> NDArray[np.uint8]:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
+        told = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
+        raise ValueError(f"an image is a uint8 array (H, W, 3), got {told}: convert it to 8-bit RGB")
+    return image

@@ -1,0 +1,248 @@
+"""Reading of device packages: manifest, coders and graphs of a folder, without torch.
+
+    package/
+      manifest.json       what it is, shapes, preparation, classes, fingerprint, check sums of the other files
+      coder.safetensors   levels of quantizers and code tables of all rates
+      device.onnx         images → latents (one rate), or → crossing tensors (a bank), or → first exit
+      device_1.onnx …     the parts of a head with exits
+      encoder_0.onnx …    crossing tensors → latents, for each rate that has an encoder of its own
+      decoder_0.onnx …    latents → crossing tensors, likewise
+      edge.onnx           latents (one rate) or crossing tensors (a bank) → output of the network
+
+Nothing in these files decides what is imported: classes of parts must have been imported before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from safetensors.numpy import load
+
+from splitlearn.codecs import Carrier, Codec, PayloadCoder
+from splitlearn.numpy_quantizers import Grid
+from splitlearn.parts import class_and_arguments, rebuilt
+from splitlearn.resource_errors import brief
+from splitlearn.runtime.graph import Graph
+from splitlearn.runtime.preparation import Preparation
+
+FORMAT = "splitlearn-package"
+FORMAT_VERSION = 1
+MANIFEST, CODER, DEVICE, EDGE = "manifest.json", "coder.safetensors", "device.onnx", "edge.onnx"
+MOST_MANIFEST = 1 << 24  # bytes
+MOST_FILE = 1 << 31  # bytes, the limit of an ONNX file
+MOST_ELEMENTS = 1 << 31
+MOST_RATES = 8
+DTYPES = {"float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"}
+
+
+class PackageError(ValueError):
+    """A folder that is not a device package, is damaged, or does not fit the task; the message names the remedy."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """One rate of a package.
+
+    Attributes:
+        coder: symbols or latents to and from payloads.
+        encoder: name of the graph from crossing tensors to latents; None if the device's last step returns latents.
+        decoder: name of the graph from latents to crossing tensors; None if the edge's graph takes latents.
+        dtypes: dtype of each tensor in a payload.
+        score: measured quality, higher is better; None if not known.
+        bytes_per_image: measured mean payload size; None if not known.
+    """
+
+    coder: PayloadCoder
+    encoder: str | None
+    decoder: str | None
+    dtypes: tuple[str, ...]
+    score: float | None = None
+    bytes_per_image: float | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One graph of the device.
+
+    Attributes:
+        file: name of the graph.
+        threshold: for a step that ends at an exit, the minimum confidence of an early exit; else None.
+    """
+
+    file: str
+    threshold: float | None = None
+
+
+class Package:
+    """A device package on disk, with a checked manifest.
+
+    Args:
+        folder: a folder written by `splitlearn package`.
+
+    Attributes:
+        folder: the folder.
+        manifest: the manifest.
+        fingerprint: 64 hexadecimal digits that identify network, cut and coders.
+        image_shape: `(C, H, W)` of the network's input.
+        steps: graphs of the device, in order; empty if the device's half needs torch.
+        rates: its rates, in order.
+        preparation: steps from a photograph to the network's input; None if not known.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        PackageError: if it is no package, only half written, damaged, or of another format.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"no package at {self.folder}; write one with splitlearn package")
+        if not (self.folder / MANIFEST).is_file():
+            raise PackageError(
+                f"{self.folder} holds no {MANIFEST}: it is no package or was only half copied; copy it again, or write "
+                "one with splitlearn package"
+            )
+        self.manifest = self._manifest()
+        try:
+            self._read()
+        except PackageError:
+            raise
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
+            told = f"it has no {error}" if isinstance(error, KeyError) else brief(error)
+            raise PackageError(f"{self.folder / MANIFEST} contradicts itself, package again: {told}") from error
+
+    def _manifest(self) -> dict[str, Any]:
+        path = self.folder / MANIFEST
+        try:
+            with path.open("rb") as file:
+                content = file.read(MOST_MANIFEST + 1)
+            found = json.loads(content) if len(content) <= MOST_MANIFEST else None
+        except (ValueError, RecursionError) as error:
+            raise PackageError(f"{path} is damaged, copy or package again: {brief(error)}") from error
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise PackageError(f"{path} is no manifest of a package: write one with splitlearn package")
+        if found.get("format_version") != FORMAT_VERSION:
+            told = str(found.get("format_version"))[:20]
+            raise PackageError(f"{path} has format {told}, this splitlearn reads {FORMAT_VERSION}: package again")
+        return found
+
+    def _read(self) -> None:
+        about = self.manifest
+        self.fingerprint = _fingerprint(about["fingerprint"])
+        self.image_shape = _shape(about["image_shape"])
+        steps = about["device"]["steps"]
+        self.steps = tuple(Step(_name(step["file"]), _share(step.get("threshold"))) for step in steps)
+        self.has_edge = EDGE in about["files"]
+        if not 1 <= len(about["rates"]) <= MOST_RATES:
+            raise PackageError(f"{self.folder} holds {len(about['rates'])} rates, and a package has 1 to {MOST_RATES}")
+        tensors = load(self.content(CODER))
+        self.rates = tuple(_rate(each, f"rates.{n}.", tensors) for n, each in enumerate(about["rates"]))
+        if any((rate.decoder is None) != (self.rates[0].decoder is None) for rate in self.rates):
+            raise PackageError(f"{self.folder} holds decoders for some rates only: package again")
+        steps = about["preparation"]
+        self.preparation = None if steps is None else [rebuilt(step, Preparation) for step in steps]
+        self.class_names = [str(name) for name in about["class_names"]]
+
+    @cached_property
+    def by_score(self) -> list[int]:
+        """Numbers of the rates in descending order of score; of equal ones the smaller payload first."""
+        facts = [(-(rate.score or 0.0), rate.bytes_per_image or 0.0) for rate in self.rates]
+        return sorted(range(len(facts)), key=facts.__getitem__)
+
+    def content(self, name: str) -> bytes:
+        """Return the content of a file of the package, after a check of its size and SHA-256.
+
+        Raises:
+            PackageError: if it is missing or damaged.
+        """
+        path, known = self.folder / _name(name), self.manifest["files"].get(name)
+        if known is None:
+            raise PackageError(f"{self.folder} has no {name}: package again")
+        size, digest = known["bytes"], known["sha256"]
+        if type(size) is not int or not 0 <= size < MOST_FILE:
+            raise PackageError(f"{self.folder / MANIFEST} claims {str(size)[:20]} bytes of {name}: package again")
+        try:
+            if path.stat().st_size == size and hashlib.sha256(content := path.read_bytes()).hexdigest() == digest:
+                return content
+        except FileNotFoundError as error:
+            raise PackageError(f"{path} is missing, the package was only half copied: copy it again") from error
+        raise PackageError(f"{path} is damaged, it is not what was written: copy or package again")
+
+    def graph(self, name: str, threads: int = 1) -> Graph:
+        """Return a graph of the package, ready to run.
+
+        Raises:
+            PackageError: if it is missing or damaged.
+            MissingExtraError: if onnxruntime is not installed.
+        """
+        content = self.content(name)
+        try:
+            return Graph(content, threads)
+        except ValueError as error:
+            raise PackageError(f"{self.folder / name} is {error}") from error
+
+
+def _rate(about: Mapping[str, Any], prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Rate:
+    own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    carriers = tuple(_carrier(each, f"{n}.", own) for n, each in enumerate(about["carriers"]))
+    shapes = about["shapes"]
+    varying = tuple(tuple(bool(free) for free in each) for each in about["varying"])
+    growth = float(about["max_growth"])
+    context = about["context"]
+    if type(context) is not int or not 0 <= context < 1 << 32 or not 1 <= growth < MOST_ELEMENTS:
+        raise PackageError("a context or max_growth in it is out of range: package again")
+    coder = PayloadCoder(carriers, context, None if shapes is None else tuple(map(_shape, shapes)), varying, growth)
+    dtypes = tuple(about["dtypes"])
+    if not set(dtypes) <= DTYPES or len(dtypes) != len(carriers) or (shapes and len(shapes) != len(carriers)):
+        raise PackageError("its tensors have unknown types or other numbers than its carriers: package again")
+    names = (about["encoder"], about["decoder"])
+    encoder, decoder = (None if name is None else _name(name) for name in names)
+    return Rate(coder, encoder, decoder, dtypes, about["score"], about["bytes_per_image"])
+
+
+def _carrier(about: Mapping[str, Any], prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Carrier:
+    if about["codec"] is None:
+        size = about["itemsize"]
+        if size not in (1, 2, 4, 8):
+            raise PackageError(f"integers of {str(size)[:20]} bytes cross in no network: package again")
+        return Carrier(itemsize=size, is_scalar=bool(about["is_scalar"]))
+    tables = {n.removeprefix(f"{prefix}codec."): t for n, t in tensors.items() if n.startswith(f"{prefix}codec.")}
+    arrays = {n.removeprefix(f"{prefix}grid."): t for n, t in tensors.items() if n.startswith(f"{prefix}grid.")}
+    cls, arguments = class_and_arguments(about["grid"], Grid)
+    codec = rebuilt(about["codec"], Codec)
+    return Carrier(codec.with_tables(tables) if tables else codec, cls(**arguments, **arrays))
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    shape = tuple(value)
+    if not all(type(n) is int and 0 < n < MOST_ELEMENTS for n in shape) or len(shape) > 15:
+        raise PackageError(f"a shape {str(value)[:60]} in it is impossible: package again")
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise PackageError(f"a shape {shape} in it has too many elements: package again")
+    return shape
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or Path(value).name != value or value.startswith("."):
+        raise PackageError(f"a file {str(value)[:60]} in it is not inside the package: package again")
+    return value
+
+
+def _share(value: Any) -> float | None:
+    if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 1):
+        raise PackageError(f"a threshold {str(value)[:20]} in it is not in [0, 1]: package again")
+    return None if value is None else float(value)
+
+
+def _fingerprint(value: Any) -> str:
+    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise PackageError(f"a fingerprint {str(value)[:20]} in it is not 64 hexadecimal digits: package again")
+    return value

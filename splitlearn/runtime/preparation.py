@@ -1,0 +1,139 @@
+"""Preparation of a photograph for a network: resize, crop and letterbox, with Pillow alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+MOST_SIDE = 1 << 14  # pixels
+
+
+class Preparation(ABC):
+    """One step from an RGB picture to the network's input; arguments are attributes, for a manifest."""
+
+    @abstractmethod
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the prepared picture."""
+
+
+@dataclass(frozen=True)
+class Resize(Preparation):
+    """Bilinear resize.
+
+    Attributes:
+        shorter: length of the shorter side, in pixels; the aspect ratio is kept.
+    """
+
+    shorter: int
+
+    def __post_init__(self) -> None:
+        _check(self.shorter)
+
+    def __call__(self, image: Image.Image) -> Image.Image:  # noqa: D102
+        width, height = image.size
+        longer = int(self.shorter * max(width, height) / min(width, height))
+        size = (self.shorter, longer) if width <= height else (longer, self.shorter)
+        return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+
+
+@dataclass(frozen=True)
+class ResizeTo(Preparation):
+    """Bilinear resize to a fixed size, whatever the aspect ratio.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+    """
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        _check(self.height, self.width)
+
+    def __call__(self, image: Image.Image) -> Image.Image:  # noqa: D102
+        size = (self.width, self.height)
+        return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+
+
+@dataclass(frozen=True)
+class CentreCropTo(Preparation):
+    """Crop at the centre; a smaller picture is padded with black.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+    """
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        _check(self.height, self.width)
+
+    def __call__(self, image: Image.Image) -> Image.Image:  # noqa: D102
+        wide, high = max(image.width, self.width), max(image.height, self.height)
+        if (wide, high) != image.size:
+            padded = Image.new(image.mode, (wide, high))
+            padded.paste(image, ((wide - image.width) // 2, (high - image.height) // 2))
+            image = padded
+        top, left = round((high - self.height) / 2), round((wide - self.width) / 2)
+        return image.crop((left, top, left + self.width, top + self.height))
+
+
+@dataclass(frozen=True)
+class LetterboxTo(Preparation):
+    """Scale to fit a size with the aspect ratio kept, and pad with grey on two sides.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        grey: value of the padding.
+
+    Reference:
+        The preprocessing of YOLO.
+    """
+
+    height: int
+    width: int
+    grey: int = 114
+
+    def __post_init__(self) -> None:
+        _check(self.height, self.width)
+
+    def __call__(self, image: Image.Image) -> Image.Image:  # noqa: D102
+        scale = min(self.width / image.width, self.height / image.height)
+        wide, high = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        if (wide, high) != image.size:
+            image = image.resize((wide, high), Image.Resampling.BILINEAR)
+        picture = Image.new("RGB", (self.width, self.height), (self.grey,) * 3)
+        picture.paste(image, self._corner(wide, high))
+        return picture
+
+    def _corner(self, wide: int, high: int) -> tuple[int, int]:
+        """Return where the left upper corner of a scaled picture lies."""
+        return (self.width - wide) // 2, (self.height - high) // 2
+
+
+@dataclass(frozen=True)
+class FitTo(LetterboxTo):
+    """Scale to fit a size with the aspect ratio kept, and pad with grey on the right and below.
+
+    Reference:
+        Chen et al. 2017: the longer side has 513 pixels, the rest is padded.
+    """
+
+    grey: int = 128
+
+    def _corner(self, wide: int, high: int) -> tuple[int, int]:
+        return 0, 0
+
+
+def _check(*sides: int) -> None:
+    if not all(type(side) is int and 1 <= side <= MOST_SIDE for side in sides):
+        raise ValueError(f"a side of a picture is 1 to {MOST_SIDE} pixels, got {sides}")

@@ -1,0 +1,256 @@
+"""A package is its model: the same symbols, payloads and answers, without torch; anything else is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from splitlearn.codecs import BudgetError, CodecError, Huffman
+from splitlearn.models import EarlyExitModel, Normalize, SplitModel, TiledFeatures, VariableRateModel, split
+from splitlearn.models.pipelines.image_codec import ImageFile
+from splitlearn.quantizers import MinMax, Quantizer, Step
+from splitlearn.runtime import Device, ExitPrediction, OnnxEdge, Package, PackageError, TorchEdge, write_package
+from splitlearn.runtime.answers import ClassMask, RawOutput, TopClasses
+from tests.networks import Colours, digits
+from tests.runtime.conftest import Packaged, pixels
+
+COUNT = 12
+
+
+def test_a_bank_sends_what_its_model_sends(bank: Packaged) -> None:
+    device, edge, model = Device(bank.folder), OnnxEdge(bank.folder), bank.model
+    assert isinstance(model, VariableRateModel)
+    assert bank.check.equal_symbols > 0.999
+    payloads = [[device.compress(image, rate) for image in pixels(COUNT)] for rate in range(3)]
+    for rate, made in enumerate(payloads):
+        expected = model.compress(list(digits(COUNT)), rate=rate)
+        same = sum(a == b for a, b in zip(made, expected, strict=True))
+        assert same >= COUNT - 2 or rate == 2  # whose extremes, floats of each image, are rounded otherwise
+        assert model.rates_of(made) == [rate] * COUNT
+        logits = model.decompress(made)
+        answers = edge.answer(made)
+        assert [answer["classes"][0] for answer in answers] == logits.argmax(1).tolist()
+        scores = torch.from_numpy(np.stack([answer["scores"] for answer in answers]))
+        torch.testing.assert_close(scores, logits.softmax(1).sort(1, descending=True).values[:, :3], atol=1e-4, rtol=0)
+
+
+def test_an_edge_answers_payloads_of_all_rates_at_once_and_each_damaged_one_by_an_error(bank: Packaged) -> None:
+    device = Device(bank.folder)
+    image, other = pixels(2)
+    payloads = [device.compress(image, 2), b"", device.compress(other, 0), device.compress(image, 1)]
+    payloads += [payloads[0][:-1], b"\xff" * 40, device.compress(other, 2)]
+    for edge in (OnnxEdge(bank.folder), TorchEdge(bank.model, TopClasses(3))):
+        assert edge.fingerprint == Package(bank.folder).fingerprint
+        answers = edge.answer(payloads)
+        assert [isinstance(answer, CodecError) for answer in answers] == [False, True, False, False, True, True, False]
+        alone = [edge.answer([payload])[0] for payload in payloads]
+        for one, two in zip(answers, alone, strict=True):
+            assert isinstance(one, CodecError) or one["classes"].tolist() == two["classes"].tolist()
+
+
+def test_a_budget_takes_the_best_rate_within_it(bank: Packaged) -> None:
+    device, model = Device(bank.folder), bank.model
+    assert isinstance(model, VariableRateModel)
+    [image] = pixels(1)
+    sizes = [len(device.compress(image, rate)) for rate in range(3)]
+    assert sizes == sorted(sizes)
+    assert len(device.compress(image)) == sizes[2]
+    assert [len(device.compress(image, budget=size)) for size in sizes] == sizes
+    assert len(device.compress(image, budget=sizes[2] - 1)) == sizes[1]
+    with pytest.raises(BudgetError, match=f"takes {sizes[0]} bytes even .* budget of {sizes[0] - 1}: allow"):
+        device.compress(image, budget=sizes[0] - 1)
+    for wrong, told in (
+        ({"rate": 3}, "rates 0…2, got 3"),
+        ({"rate": 0, "budget": 9}, "not both"),
+        ({"budget": 0}, "1"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            device.compress(image, **wrong)
+
+
+def test_exits_decide_on_the_device_as_in_the_model(exits: Packaged) -> None:
+    device, model = Device(exits.folder), exits.model
+    assert isinstance(model, EarlyExitModel)
+    found = [device.compress(image) for image in pixels(COUNT)]
+    decisions = model.decide(digits(COUNT))
+    left = [each.exit if isinstance(each, ExitPrediction) else 2 for each in found]
+    assert left == decisions.exits.tolist()
+    assert set(left) == {0, 1, 2}
+    for each, logits in zip(found, decisions.logits, strict=True):
+        if isinstance(each, ExitPrediction):
+            torch.testing.assert_close(torch.from_numpy(each.logits), logits, atol=1e-4, rtol=1e-4)
+            assert each.answer(2)["classes"][0] == logits.argmax()
+    sent = [each for each in found if isinstance(each, bytes)]
+    answers = OnnxEdge(exits.folder).answer(sent)
+    assert [answer["classes"][0] for answer in answers] == model.decompress(sent).argmax(1).tolist()
+
+
+def test_a_device_sends_without_torch(bank: Packaged, tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", pixels(1)[0])
+    run = (
+        "import sys\n"
+        "for name in ('torch', 'lightning', 'torchvision', 'onnx', 'yaml', 'jsonargparse'): sys.modules[name] = None\n"
+        "import numpy as np\n"
+        "from splitlearn.runtime import Device\n"
+        f"device = Device({str(bank.folder)!r})\n"
+        f"image = device.prepare(np.load({str(tmp_path / 'image.npy')!r}))\n"
+        "print([device.compress(image, rate).hex() for rate in range(3)])\n"
+    )
+    told = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True).stdout
+    device = Device(bank.folder)
+    assert told.strip() == str([device.compress(pixels(1)[0], rate).hex() for rate in range(3)])
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_a_mask_is_answered_and_a_network_of_ones_own_is_packaged(as_dict: bool, tmp_path: Path) -> None:
+    model = SplitModel(split(Colours(as_dict), "features", (3, 32, 32)), MinMax(8), Huffman()).eval()
+    found = write_package(model, tmp_path / "package", pixels(3), ClassMask())
+    assert (found.device, found.edge, found.equal_answers) == ("onnx", "onnx", 1.0)
+    payload = Device(tmp_path / "package").compress(pixels(1)[0])
+    [answer] = OnnxEdge(tmp_path / "package").answer([payload])
+    assert answer["mask"].shape == (16, 16)
+    assert answer["mask"].dtype == np.uint8
+
+
+class Liar(Normalize):
+    """Computes something else in an export."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * (1.5 if torch.compiler.is_exporting() else 1.0)
+
+
+class Stubborn(Normalize):
+    """Does not export: what it computes depends on values."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * (2 if float(images.sum()) > 1 else 1)
+
+
+def own_network(normalize: Normalize, quantizer: Quantizer) -> SplitModel:
+    return SplitModel(split(Colours(), "features", (3, 32, 32)), quantizer, Huffman(), normalize=normalize).eval()
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "told"), [(Step(0.1), "the symbols are equal"), (MinMax(8), "the answers are those of the model")]
+)
+def test_a_package_that_differs_from_its_model_is_not_written(quantizer: Quantizer, told: str, tmp_path: Path) -> None:
+    model = own_network(Liar([0.5], [0.5]), quantizer)
+    with pytest.raises(PackageError, match=rf"do not compute what the model does.* only .*% of {told}"):
+        write_package(model, tmp_path / "package", pixels(3), RawOutput())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_no_package_is_refused_in_a_sentence(bank: Packaged, tmp_path: Path) -> None:
+    net = split(Colours(), "features", (3, 32, 32))
+    tiled = TiledFeatures(net, MinMax(8), ImageFile("WEBP", 50)).eval()
+    with pytest.raises(PackageError, match="a TiledFeatures has no device package"):
+        write_package(tiled, tmp_path / "package", pixels(1), RawOutput())
+    model = SplitModel(net, MinMax(8), Huffman()).eval()
+    with pytest.raises(FileExistsError, match="name another folder"):
+        write_package(model, bank.folder, pixels(1), RawOutput())
+    with pytest.raises(ValueError, match="there are none: name a folder"):
+        write_package(model, tmp_path / "package", pixels(0), RawOutput())
+    with pytest.raises(PackageError, match=r"on the CPU in float32, this one is torch\.float64"):
+        write_package(model.double(), tmp_path / "package", pixels(1), RawOutput())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (np.zeros((31, 32, 3), np.uint8), r"takes images \(32, 32, 3\), got \(31, 32, 3\).*device.prepare"),
+        (np.zeros((3, 32, 32), np.uint8), r"got \(3, 32, 32\)"),
+        (np.zeros((32, 32, 3), np.float32), "uint8 array .H, W, 3., got float32"),
+        (np.zeros((32, 32), np.uint8), "convert it to 8-bit RGB"),
+        ("cat.jpg", "got a str"),
+    ],
+)
+def test_images_of_another_form_are_refused(bank: Packaged, image: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Device(bank.folder).compress(image)
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def act(folder: Path) -> None:
+        about = json.loads((folder / "manifest.json").read_text())
+        change(about)
+        (folder / "manifest.json").write_text(json.dumps(about))
+
+    return act
+
+
+def flip(name: str) -> Callable[[Path], None]:
+    def act(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+
+    return act
+
+
+def garbled(folder: Path) -> None:
+    """A graph that is no graph, under its right check sum."""
+    content = b"no graph at all"
+    (folder / "device.onnx").write_bytes(content)
+    known = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    edit(lambda about: about["files"].update({"device.onnx": known}))(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda folder: (folder / "manifest.json").unlink(), "holds no manifest.json.*only half copied"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "no manifest of a package"),
+        (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), "manifest.json is damaged"),
+        (lambda folder: (folder / "device.onnx").unlink(), "device.onnx is missing.*half copied"),
+        (flip("device.onnx"), "device.onnx is damaged"),
+        (flip("coder.safetensors"), "coder.safetensors is damaged"),
+        (garbled, "no graph that this onnxruntime runs"),
+        (edit(lambda about: about.update(format_version=99)), "format 99, this splitlearn reads 1"),
+        (edit(lambda about: about.pop("rates")), "has no 'rates'"),
+        (edit(lambda about: about.update(rates=[])), "0 rates"),
+        (edit(lambda about: about.update(fingerprint="x")), "64 hexadecimal digits"),
+        (edit(lambda about: about["device"]["steps"][0].update(file="../device.onnx")), "not inside the package"),
+        (edit(lambda about: about["files"]["device.onnx"].update(bytes=1 << 40)), "claims 1099511627776 bytes"),
+        (edit(lambda about: about["rates"][0].update(shapes=[[1 << 30, 1 << 30]])), "too many elements"),
+        (edit(lambda about: about["rates"][0]["carriers"][0]["codec"].update(class_path="os.system")), "os.system"),
+        (edit(lambda about: about["rates"][0].update(context=-1)), "out of range"),
+        (edit(lambda about: about["preparation"][0]["init_args"].update(shorter=10**9)), "a side of a picture"),
+        (edit(lambda about: about.update(image_shape=[3, "a", 32])), "shape .* impossible"),
+    ],
+)
+def test_a_damaged_or_forged_package_is_refused_in_a_sentence(
+    bank: Packaged, tmp_path: Path, damage: Callable[[Path], None], told: str
+) -> None:
+    folder = tmp_path / "package"
+    shutil.copytree(bank.folder, folder)
+    damage(folder)
+    with pytest.raises(PackageError, match=told):
+        Device(folder)
+
+
+def test_a_missing_package_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="write one with splitlearn package"):
+        Device(tmp_path / "nowhere")
+
+
+def test_a_head_that_does_not_export_gets_a_torch_half(tmp_path: Path) -> None:
+    model = own_network(Stubborn([0.5], [0.5]), MinMax(8))
+    found = write_package(model, tmp_path / "package", pixels(3), RawOutput())
+    assert found.device == "torch"
+    with pytest.raises(PackageError, match=r"needs torch .*does not export.*--config or --ckpt_path"):
+        Device(tmp_path / "package")
+    [answer] = TorchEdge(model, RawOutput()).answer(model.compress(digits(1)))
+    assert answer["output"].shape == (4, 16, 16)

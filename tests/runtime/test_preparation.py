@@ -1,0 +1,47 @@
+"""A device prepares a photograph pixel for pixel as the tests of its model do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import v2
+
+from splitlearn.data.images import CentreCrop
+from splitlearn.data.letterbox import Letterbox
+from splitlearn.data.masks import Fitted
+from splitlearn.runtime.views import preparation_of
+
+VIEWS: dict[str, Any] = {
+    "centre crop": CentreCrop(24, 32),
+    "square": CentreCrop(24),
+    "letterbox": Letterbox((24, 40)),
+    "fitted": Fitted(24, 40).image,
+    "torchvision": v2.Compose([v2.Resize((20, 30)), v2.CenterCrop((24, 24))]),
+    "shorter side": v2.Compose([v2.Resize(25), v2.CenterCrop((25, 24))]),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@settings(max_examples=30, deadline=None)
+@given(width=st.integers(1, 90), height=st.integers(1, 90), seed=st.integers(0, 9))
+def test_preparation_is_the_view_of_evaluation(name: str, width: int, height: int, seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    photo = Image.fromarray(noise)
+    found = photo
+    steps = preparation_of(VIEWS[name])
+    assert steps
+    for step in steps:
+        found = step(found)
+    assert np.array_equal(np.asarray(found), np.asarray(VIEWS[name](photo)))
+
+
+@pytest.mark.parametrize(
+    "view", [v2.RandomCrop(8), v2.Compose([v2.Resize(8), v2.GaussianBlur(3)]), lambda image: image]
+)
+def test_views_that_are_not_known_are_not_guessed(view: Any) -> None:
+    assert preparation_of(view) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -139,5 +140,12 @@ def init_args(instance: object) -> dict[str, Any]:
     Raises:
         AttributeError: if an argument has no attribute; the message names it.
     """
-    parameters = list(inspect.signature(type(instance).__init__).parameters.values())[1:]
-    return {p.name: getattr(instance, p.name) for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    kind: type = type(instance)
+    return {name: getattr(instance, name) for name in argument_names(kind)}
+
+
+@cache
+def argument_names(kind: type) -> tuple[str, ...]:
+    """Return the names of a class's constructor arguments."""
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]  # type: ignore[misc]
+    return tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))

@@ -12,6 +12,7 @@ from splitlearn.codecs._groups import BLOCK, join_symbols
 from splitlearn.jit import njit
 from splitlearn.numpy_quantizers import Plan, extremes, number, scaling, undo_plan
 
+Encoder = tuple[int, NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint8]]  # n, `group_table`, `run_tables`
 State = tuple[int, np.uint64, np.uint64, np.uint64]  # next byte, bits held, the held bits, pending zeros
 V = TypeVar("V", NDArray[np.uint8], NDArray[np.float32])
 
@@ -113,20 +114,18 @@ def run_tables(bits: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
 @njit
 def encode_runs(
     symbols: NDArray[np.uint8],
-    bits: int,
-    table: NDArray[np.uint32],
-    settled: NDArray[np.uint32],
-    pending: NDArray[np.uint8],
+    encoder: Encoder,
     payload: NDArray[np.uint8],
 ) -> int:
     """Write the code of `symbols` into `payload` and return its length in bytes."""
+    bits = encoder[0]
     joined, size = np.empty(BLOCK, np.uint16), group_size(bits)
     state = 0, np.uint64(0), np.uint64(0), np.uint64(0)
     whole = symbols.size - symbols.size % (2 * size)
     for start in range(0, whole, BLOCK):
         groups = min(BLOCK, whole - start) // size
         join_symbols(symbols, start, groups, size, bits, joined)
-        state = _encode_groups(joined, groups, bits, table, settled, pending, payload, state)
+        state = _encode_groups(joined, groups, encoder, payload, state)
     return _encode_rest(symbols, whole, bits, payload, state)
 
 
@@ -134,14 +133,11 @@ def encode_runs(
 def encode_latent_runs(
     latent: NDArray[np.float32],
     plan: Plan,
-    bits: int,
-    table: NDArray[np.uint32],
-    settled: NDArray[np.uint32],
-    pending: NDArray[np.uint8],
+    encoder: Encoder,
     payload: NDArray[np.uint8],
 ) -> tuple[int, tuple[float, float]]:
     """Quantize and encode block by block; return the code's length in bytes and the extremes of the latent."""
-    ends = extremes(latent)
+    bits, ends = encoder[0], extremes(latent)
     how = scaling(plan, ends)
     joined, size, symbols = np.empty(BLOCK, np.uint16), group_size(bits), np.empty(BLOCK, np.uint8)
     state = 0, np.uint64(0), np.uint64(0), np.uint64(0)
@@ -150,7 +146,7 @@ def encode_latent_runs(
         stop = min(start + BLOCK, whole)
         number(latent[start:stop], plan, how, symbols)
         join_symbols(symbols, 0, (stop - start) // size, size, bits, joined)
-        state = _encode_groups(joined, (stop - start) // size, bits, table, settled, pending, payload, state)
+        state = _encode_groups(joined, (stop - start) // size, encoder, payload, state)
     number(latent[whole:], plan, how, symbols)
     return _encode_rest(symbols[: latent.size - whole], 0, bits, payload, state), ends
 
@@ -159,10 +155,7 @@ def encode_latent_runs(
 def _encode_groups(
     joined: NDArray[np.uint16],
     groups: int,
-    bits: int,
-    table: NDArray[np.uint32],
-    settled: NDArray[np.uint32],
-    pending: NDArray[np.uint8],
+    encoder: Encoder,
     payload: NDArray[np.uint8],
     state: State,
 ) -> State:
@@ -170,6 +163,7 @@ def _encode_groups(
 
     Two groups a step: their classes and the pending run tell how the run goes on, four look-ups give the bits.
     """
+    bits, table, settled, pending = encoder
     n, length, classes = np.uint64(bits), np.uint64(LENGTH), np.uint64(CLASSES)
     class_at, value_at = np.uint64(CLASS_AT), np.uint64(VALUE_AT)
     position, held, buffer, run = state

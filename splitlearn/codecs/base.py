@@ -48,9 +48,7 @@ class Codec(ABC):
             ValueError: if the array is not uint8 or too large, a symbol is not below `levels`, or `levels` is out of
                 range.
         """
-        levels = checked_levels(levels)
-        symbols = checked_symbols(symbols, levels)
-        return self._encode(symbols, levels) if symbols.size else b""
+        return self._encode_checked(symbols, checked_levels(levels))
 
     def decode(self, payload: Payload, shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         """Return the symbols of one bare code.
@@ -82,6 +80,11 @@ class Codec(ABC):
         must be refused before memory of that size is allocated. `shape` has at least one element.
         """
 
+    def _encode_checked(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
+        """Return the code of `symbols`, which are checked here, for `levels` that are."""
+        symbols = checked_symbols(symbols, levels)
+        return self._encode(symbols, levels) if symbols.size else b""
+
     def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
         """Return the code of a non-empty latent and the floats of its quantization; fast codecs fuse both steps."""
         symbols, floats = grid.quantize(latent)
@@ -100,6 +103,7 @@ class Codec(ABC):
         return grid.dequantize(self._decode_checked(payload, shape, grid.levels), floats, out)
 
     def _decode_checked(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+        """Return the symbols of one bare code, for arguments that are checked; raise CodecError as `decode`."""
         if 0 in shape:
             if payload.size:
                 raise CodecError("the payload has trailing bytes: an empty array has an empty code")
@@ -241,39 +245,28 @@ def checked_dimensions(shape: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def as_bytes(payload: Payload) -> bytes:
-    """Return a payload as bytes.
+def as_array(payload: Payload) -> NDArray[np.uint8]:
+    """Return a payload as a flat, read-only array, the only type for kernels; a view if possible.
 
     Raises:
         ValueError: if it is neither bytes nor an array or view of 8-bit integers.
     """
-    if isinstance(payload, bytes):
-        return payload
-    if isinstance(payload, (bytearray, memoryview, np.ndarray)):
+    if isinstance(payload, (bytes, bytearray, memoryview, np.ndarray)):
         view = memoryview(cast("bytes", payload))  # for mypy, arrays are not buffers
         if view.itemsize == 1 and view.format in ("B", "b", "c"):
-            return view.tobytes()
+            data = np.frombuffer(view if view.c_contiguous else view.tobytes(), np.uint8)
+            data.flags.writeable = False
+            return data
     given = f"an array of {payload.dtype}" if isinstance(payload, np.ndarray) else f"a {type(payload).__name__} object"
     raise ValueError(f"a payload is bytes or an array of 8-bit integers, got {given}: give it as bytes")
-
-
-def as_array(payload: Payload) -> NDArray[np.uint8]:
-    """Return a payload as a read-only array, the only type for kernels; raises as `as_bytes`."""
-    is_plain = isinstance(payload, bytearray) or (
-        isinstance(payload, memoryview) and payload.c_contiguous and payload.format == "B"
-    )
-    data = np.frombuffer(payload if is_plain else as_bytes(payload), np.uint8)
-    data.flags.writeable = False
-    return data
 
 
 def checked_symbols(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
     """Return `symbols` contiguous and read-only, as a view if possible.
 
     Raises:
-        ValueError: if they are not a uint8 array of at most 2³¹−1 values below `levels`, or `levels` is out of range.
+        ValueError: if they are not a uint8 array of at most 2³¹−1 values below `levels`.
     """
-    levels = checked_levels(levels)
     if not isinstance(symbols, np.ndarray) or symbols.dtype != np.uint8:
         raise ValueError(
             f"symbols must be a uint8 numpy array, got {getattr(symbols, 'dtype', type(symbols).__name__)}"

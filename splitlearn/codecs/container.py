@@ -31,7 +31,7 @@ from splitlearn.codecs.base import (
     Codec,
     CodecError,
     Payload,
-    as_bytes,
+    as_array,
     checked_dimensions,
     checked_levels,
     checked_shape,
@@ -101,7 +101,13 @@ def pack_code(
     code: bytes, shape: tuple[int, ...], levels: int, codec: Codec, floats: Sequence[float] = (), context: int = 0
 ) -> bytes:
     """Return a container for a code that `codec` wrote for an array of `shape`; other arguments as for `pack`."""
-    levels, shape, context = checked_levels(levels), checked_dimensions(shape), operator.index(context)
+    return sealed(code, checked_dimensions(shape), checked_levels(levels), codec, floats, operator.index(context))
+
+
+def sealed(
+    code: bytes, shape: tuple[int, ...], levels: int, codec: Codec, floats: Sequence[float], context: int
+) -> bytes:
+    """Return a container as `pack_code`, for a shape and levels that are Python integers in their range."""
     if max(shape, default=0) > MAX_ELEMENTS:
         raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {shape}")
     with np.errstate(over="ignore"):
@@ -114,8 +120,7 @@ def pack_code(
         raise ValueError(f"the context must be a number of 32 bits, got {context}")
     identity = codec.identity ^ context
     start = bytes((MAGIC, VERSION << 4 | len(shape), values.size, identity & 255, levels - 1))
-    rest = b"".join((*map(varint, shape), values.tobytes(), code))
-    return _sealed(start, rest, identity)
+    return _with_check(start, b"".join((*map(varint, shape), values.tobytes(), code)), identity)
 
 
 def tagged(payload: Payload, tag: int) -> bytes:
@@ -189,7 +194,8 @@ def unpack(
 def decode_body(payload: bytes, header: Header, codec: Codec) -> NDArray[np.uint8]:
     """Return the symbols of a container with a checked header; raise CodecError as `unpack`."""
     try:
-        return codec.decode(memoryview(payload)[header.body :], header.shape, header.levels)
+        code = np.frombuffer(payload, np.uint8, offset=header.body)
+        return codec._decode_checked(code, header.shape, header.levels)
     except CodecError:
         raise
     except ValueError as error:  # only a forged header has arguments that a codec refuses
@@ -202,6 +208,27 @@ def next_context(payload: bytes, context: int) -> int:
     It contains the check sum of `payload`, so that an exchange of containers between messages is detected.
     """
     return zlib.crc32(payload[_CHECK:_START], context)
+
+
+def join_parts(parts: Sequence[bytes]) -> bytes:
+    """Return the payload of `parts`, in order; a single part is returned unchanged."""
+    return b"".join(varint(len(part)) + part for part in parts[:-1]) + parts[-1]
+
+
+def split_parts(payload: Payload, count: int) -> list[bytes]:
+    """Return the `count` parts of a payload of `join_parts`.
+
+    Raises:
+        CodecError: if the payload ends inside a part.
+    """
+    payload, parts, start = as_bytes(payload), [], 0
+    for _ in range(count - 1):
+        length, start = read_varint(payload, start)
+        if start + length > len(payload):
+            raise CodecError(f"payload of {len(payload)} bytes ends inside one of its {count} tensors: it is truncated")
+        parts.append(payload[start : start + length])
+        start += length
+    return [*parts, payload[start:]]
 
 
 def read_header(payload: Payload, codec: Codec, context: int = 0) -> Header:
@@ -217,18 +244,17 @@ def read_header(payload: Payload, codec: Codec, context: int = 0) -> Header:
     """
     payload, context = as_bytes(payload), operator.index(context)
     _verify(payload, codec.identity ^ context, type(codec).__name__)
-    shape = []
-    position = _START
+    if not payload[4]:
+        raise CodecError("the header contradicts the codec: levels must be an integer in 2…256, got 1")
+    shape, position = [], _START
     for _ in range(payload[1] & 15):
         size, position = read_varint(payload, position)
         shape.append(size)
     body = position + 4 * payload[2]
     if body > len(payload):
         raise CodecError("the payload is damaged: its header passes its end")
-    try:
-        checked_shape(shape)
-    except ValueError as error:
-        raise CodecError(f"the payload is damaged: {error}") from error
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise CodecError(f"the payload is damaged: shape {tuple(shape)} has more than 2³¹−1 elements")
     floats = tuple(np.frombuffer(payload, "<f4", payload[2], position).tolist())
     return Header(tuple(shape), payload[4] + 1, floats, body)
 
@@ -237,10 +263,10 @@ def _with_first_byte(payload: bytes, first: int) -> bytes:
     """Return a container with another first byte; a right check sum stays right, a wrong one wrong."""
     if payload[0] == first:
         return payload
-    return _sealed(bytes((first,)) + payload[1:_CHECK], payload[_START:], _writer(payload))
+    return _with_check(bytes((first,)) + payload[1:_CHECK], payload[_START:], _writer(payload))
 
 
-def _sealed(start: bytes, rest: bytes, identity: int) -> bytes:
+def _with_check(start: bytes, rest: bytes, identity: int) -> bytes:
     """Return `start` and `rest` with the check sum between them."""
     check = zlib.crc32(rest, zlib.crc32(start)) ^ identity
     return start + check.to_bytes(4, "little") + rest
@@ -267,6 +293,11 @@ def _verify(payload: bytes, identity: int, name: str) -> None:
         raise CodecError("the payload is damaged: its check sum is wrong")
     if payload[1] >> 4 != VERSION or payload[3] != identity & 255:
         raise CodecError(f"the payload has version {payload[1] >> 4} of the container, not {VERSION}")
+
+
+def as_bytes(payload: Payload) -> bytes:
+    """Return a payload as bytes; raises as `as_array`."""
+    return payload if isinstance(payload, bytes) else as_array(payload).tobytes()
 
 
 def varint(value: int) -> bytes:

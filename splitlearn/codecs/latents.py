@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -10,8 +9,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, Payload, as_array, as_bytes, checked_shape
-from splitlearn.codecs.container import MAX_UNPACKED, Header, pack_code, read_header
+from splitlearn.codecs.base import MAX_ELEMENTS, Codec, CodecError, Payload, as_array, checked_shape
+from splitlearn.codecs.container import MAX_UNPACKED, as_bytes, pack_code, read_header
+from splitlearn.codecs.payload_coder import check_quantizer
 from splitlearn.numpy_quantizers import Grid, check_latent, check_output
 
 Latents = Sequence[NDArray[np.float32]] | NDArray[np.float32]  # one array per image, or one with a batch axis
@@ -143,17 +143,6 @@ def unpack_latents(
             raise CodecError(f"the header contradicts the codec: {error}") from error
 
     return _each(work, range(len(payloads)), threads)
-
-
-def check_quantizer(header: Header, levels: int, floats: int, name: object) -> None:
-    """Raise CodecError unless a container can come from a quantizer with these numbers of levels and floats."""
-    if header.levels != levels or len(header.floats) != floats:
-        raise CodecError(
-            f"the payload was not quantized by {name}: it has {header.levels} levels and {len(header.floats)} floats, "
-            f"not {levels} and {floats}"
-        )
-    if not all(map(math.isfinite, header.floats)):
-        raise CodecError(f"the payload was not quantized by {name}: its floats {header.floats} are not finite")
 
 
 def _check_parts(grid: Grid, codec: Codec) -> None:

@@ -16,19 +16,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs.base import Codec, CodecError, Payload, as_bytes
+from splitlearn.codecs.base import Codec, CodecError, Payload, checked_levels
 from splitlearn.codecs.container import (
     Header,
     decode_body,
+    join_parts,
     next_context,
-    pack,
     read_header,
-    read_varint,
+    sealed,
+    split_parts,
     tagged,
     untagged,
-    varint,
 )
-from splitlearn.codecs.latents import check_quantizer
 from splitlearn.codecs.raw import Raw
 from splitlearn.numpy_quantizers import Grid
 
@@ -55,12 +54,18 @@ class Carrier:
         quantizer: floats to symbols; None for integers, which cross as raw bytes.
         itemsize: bytes per integer.
         is_scalar: whether an image has a single integer, which crosses as an array of one element.
+
+    Raises:
+        ValueError: if the quantizer's levels are not in 2…256.
     """
 
     codec: Codec = RAW
     quantizer: Quantized | None = None
     itemsize: int = 1
     is_scalar: bool = False
+
+    def __post_init__(self) -> None:
+        checked_levels(self.levels)
 
     @property
     def levels(self) -> int:
@@ -132,7 +137,8 @@ class PayloadCoder:
         """
         parts, context = [], self.context
         for (symbols, floats), carrier in zip(tensors, self.carriers, strict=True):
-            parts.append(pack(symbols, carrier.levels, carrier.codec, floats, context))
+            codec, levels = carrier.codec, carrier.levels
+            parts.append(sealed(codec._encode_checked(symbols, levels), symbols.shape, levels, codec, floats, context))
             context = next_context(parts[-1], context)
         return join_parts(parts)
 
@@ -143,10 +149,10 @@ class PayloadCoder:
             CodecError: if the payload is damaged, comes from other quantizers or codecs, or has other shapes.
         """
         parts, context = [], self.context
-        for container, carrier in zip(split_parts(as_bytes(payload), len(self.carriers)), self.carriers, strict=True):
+        for container, carrier in zip(split_parts(payload, len(self.carriers)), self.carriers, strict=True):
             header = read_header(container, carrier.codec, context)
-            parts.append(Part(container, header, carrier, carrier.shape_of(header)))
             context = next_context(container, context)
+            parts.append(Part(container, header, carrier, carrier.shape_of(header)))
         if self.shapes is not None:
             for part, known, varying in zip(parts, self.shapes, self.varying, strict=True):
                 check_shape(part.shape, known, varying, self.max_growth)
@@ -189,6 +195,17 @@ def _grid(carrier: Carrier) -> Grid:
     return carrier.quantizer
 
 
+def check_quantizer(header: Header, levels: int, floats: int, name: object) -> None:
+    """Raise CodecError unless a container can come from a quantizer with these numbers of levels and floats."""
+    if header.levels != levels or len(header.floats) != floats:
+        raise CodecError(
+            f"the payload was not quantized by {name}: it has {header.levels} levels and {len(header.floats)} floats, "
+            f"not {levels} and {floats}"
+        )
+    if not all(map(math.isfinite, header.floats)):
+        raise CodecError(f"the payload was not quantized by {name}: its floats {header.floats} are not finite")
+
+
 def check_shape(found: tuple[int, ...], known: tuple[int, ...], varying: Sequence[bool], max_growth: float) -> None:
     """Raise CodecError unless a tensor has the example's shape, except for dimensions that depend on the image size.
 
@@ -216,27 +233,6 @@ def too_large(found: tuple[int, ...], known: tuple[int, ...], max_growth: float)
         f"a tensor of shape {found} has more than {max_growth:g} times the elements of the example's, {known}: set the "
         "cut's max_growth higher, or split the network with a larger example"
     )
-
-
-def join_parts(parts: Sequence[bytes]) -> bytes:
-    """Return the payload of `parts`, in order; a single part is returned unchanged."""
-    return b"".join(varint(len(part)) + part for part in parts[:-1]) + parts[-1]
-
-
-def split_parts(payload: bytes, count: int) -> list[bytes]:
-    """Return the `count` parts of a payload of `join_parts`.
-
-    Raises:
-        CodecError: if the payload ends inside a part.
-    """
-    parts, start = [], 0
-    for _ in range(count - 1):
-        length, start = read_varint(payload, start)
-        if start + length > len(payload):
-            raise CodecError(f"payload of {len(payload)} bytes ends inside one of its {count} tensors: it is truncated")
-        parts.append(payload[start : start + length])
-        start += length
-    return [*parts, payload[start:]]
 
 
 def tag_message(payload: bytes, count: int, tag: int) -> bytes:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs._bits import SLACK
 from splitlearn.codecs._run_length_kernels import (
-    OK,
     TRUNCATED,
+    Encoder,
     decode_latent_runs,
     decode_runs,
     encode_latent_runs,
@@ -47,23 +47,25 @@ class RunLength(Codec):
     """
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
-        bits = symbol_bits(levels)
-        payload = _room(symbols.size, bits)
-        return payload[: encode_runs(symbols.reshape(-1), bits, *_encode_tables(bits), payload)].tobytes()
+        encoder = _encoder(levels)
+        payload = _room(symbols.size, encoder[0])
+        return payload[: encode_runs(symbols.reshape(-1), encoder, payload)].tobytes()
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
-        bits, count = symbol_bits(levels), math.prod(shape)
+        bits, pairs, steps = _decoder(levels)
+        count = math.prod(shape)
         _check_size(payload.size, count, bits)
         symbols = np.empty(count, np.uint8)
-        _check(decode_runs(payload, bits, SYMBOLS, *_decode_tables(bits), symbols))
+        if problem := decode_runs(payload, bits, SYMBOLS, pairs, steps, symbols):
+            raise CodecError(_PROBLEMS[problem])
         return symbols
 
     def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
         if not isinstance(grid, EvenGrid):
             return super()._encode_latent(latent, grid)
-        bits = symbol_bits(grid.levels)
-        payload = _room(latent.size, bits)
-        size, ends = encode_latent_runs(flat_latent(latent), grid.plan, bits, *_encode_tables(bits), payload)
+        encoder = _encoder(grid.levels)
+        payload = _room(latent.size, encoder[0])
+        size, ends = encode_latent_runs(flat_latent(latent), grid.plan, encoder, payload)
         return payload[:size].tobytes(), grid.side_floats(ends)
 
     def _decode_latent(
@@ -74,15 +76,16 @@ class RunLength(Codec):
         grid: Grid,
         out: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
-        bits, count = symbol_bits(grid.levels), math.prod(shape)
+        bits, _, steps = _decoder(grid.levels)
         if (
             not isinstance(grid, EvenGrid) or 1 << bits != grid.levels or bits > FUSED
         ):  # codewords may hold invalid symbols, and tables would be large
             return super()._decode_latent(payload, shape, floats, grid, out)
-        _check_size(payload.size, count, bits)
+        _check_size(payload.size, math.prod(shape), bits)
         latent = np.empty(shape, np.float32) if out is None else out
-        how = grid.plan, grid.spacing(floats), _decode_tables(bits)[1]
-        _check(decode_latent_runs(payload, bits, *how, latent.reshape(-1)))
+        how = grid.plan, grid.spacing(floats), steps
+        if problem := decode_latent_runs(payload, bits, *how, latent.reshape(-1)):
+            raise CodecError(_PROBLEMS[problem])
         return latent
 
 
@@ -99,18 +102,15 @@ def _check_size(size: int, count: int, bits: int) -> None:
         raise CodecError(f"{size} bytes are too few for {count} symbols: {_PROBLEMS[TRUNCATED]}")
 
 
-def _check(problem: int) -> None:
-    if problem != OK:
-        raise CodecError(_PROBLEMS[problem])
+@cache
+def _encoder(levels: int) -> Encoder:
+    """Return n and the tables of the encoder, made once per process."""
+    bits = symbol_bits(levels)
+    return bits, group_table(bits), *run_tables(bits)
 
 
 @cache
-def _encode_tables(bits: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint8]]:
-    """Return the tables of the encoder for n = `bits`, made once per process."""
-    return group_table(bits), *run_tables(bits)
-
-
-@cache
-def _decode_tables(bits: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """Return the tables of the decoder for n = `bits`, made once per process."""
-    return pair_values(bits, SYMBOLS), pair_steps(bits)
+def _decoder(levels: int) -> tuple[int, NDArray[np.uint8], NDArray[np.uint32]]:
+    """Return n and the tables of the decoder, made once per process."""
+    bits = symbol_bits(levels)
+    return bits, pair_values(bits, SYMBOLS), pair_steps(bits)

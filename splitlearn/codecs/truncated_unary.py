@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs._bits import padded
 from splitlearn.codecs._truncated_unary_kernels import OK, TRUNCATED, count_bits, decode_bins, encode_bins
-from splitlearn.codecs.base import Codec, CodecError, checked_symbols
+from splitlearn.codecs.base import Codec, CodecError, checked_levels, checked_symbols
 
 MAX_RATIO = 11_357  # symbols per byte: 8 · ln 2 · 65536 / LEAST, for the least probability LEAST / 65536 of a bin
 
@@ -40,6 +40,7 @@ class TruncatedUnary(Codec):
         Raises:
             ValueError: if `encode` would refuse the arguments.
         """
+        levels = checked_levels(levels)
         return float(count_bits(checked_symbols(symbols, levels).reshape(-1), levels))
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:

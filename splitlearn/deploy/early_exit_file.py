@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from splitlearn.models import EarlyExitModel
-from splitlearn.models.send import codec_name
+from splitlearn.models.coder import codec_name
 from splitlearn.models.tensor_file import save_tensors
 
 

@@ -8,7 +8,7 @@ from splitlearn.models.bottlenecks.bottleneck import (
     NormalizedSeparable,
 )
 from splitlearn.models.bottlenecks.redesigned_layer import RedesignedLayer1, replaced
-from splitlearn.models.coder import FeatureCoder, rename_former_keys
+from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.complexity import Complexity, count_macs
 from splitlearn.models.cutting import (
     CutError,
@@ -20,7 +20,7 @@ from splitlearn.models.cutting import (
     split,
 )
 from splitlearn.models.freeze import freeze, frozen_modules, frozen_tensors, thaw
-from splitlearn.models.images import one_size
+from splitlearn.models.images import Normalize, one_size
 from splitlearn.models.networks.backbone import backbone, mobilenet_v2_same
 from splitlearn.models.networks.box_decoder import BoxDecoder
 from splitlearn.models.networks.detectors import faster_rcnn, keypoint_rcnn, mask_rcnn
@@ -31,7 +31,7 @@ from splitlearn.models.networks.torchvision_boxes import TorchvisionBoxes
 from splitlearn.models.networks.vgg_cifar import CifarVgg, vgg19_cifar
 from splitlearn.models.networks.weights import WeightsError, load_weights
 from splitlearn.models.networks.yolo import YoloBoxes
-from splitlearn.models.pipelines.base import CompressionModel, Normalize
+from splitlearn.models.pipelines.base import CompressionModel
 from splitlearn.models.pipelines.confidence import (
     Confidence,
     LowEntropy,
@@ -40,7 +40,7 @@ from splitlearn.models.pipelines.confidence import (
     calibration_error,
     fit_temperature,
 )
-from splitlearn.models.pipelines.cut_model import CoderModel, CutModel, OperatingPoint
+from splitlearn.models.pipelines.cut_model import CoderModel, CutModel, OperatingPoint, rename_former_keys
 from splitlearn.models.pipelines.early_exit import EarlyExitModel
 from splitlearn.models.pipelines.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.pipelines.image_codec import ImageCodec, ImageFile, Pixels

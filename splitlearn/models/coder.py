@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec, CodecError
@@ -21,9 +22,7 @@ from splitlearn.models.complexity import Complexity, count_macs
 from splitlearn.models.cutting import Split
 from splitlearn.models.images import like, typed
 from splitlearn.models.modes import evaluating
-from splitlearn.models.receive import codec_errors, dequantized, integers, too_many_pixels
-from splitlearn.models.send import check_lossless, codec_name, container_contents
-from splitlearn.outputs import init_args
+from splitlearn.outputs import argument_names, init_args
 from splitlearn.quantizers import Quantizer
 
 T = TypeVar("T")
@@ -62,6 +61,7 @@ class FeatureCoder(nn.Module):
         super().__init__()
         self._net = (net,)  # a tuple, so that the network is not registered as a submodule
         self._known: tuple[list[nn.Module], list[FeatureShape]] | None = None
+        self._carried: tuple[object, tuple[Carrier, ...]] | None = None
         floats = sum(dtype.is_floating_point for dtype in net.dtypes)
         self.quantizers = tuple(_one_each(quantizer, floats, "quantizers", net.at))
         self.codecs = tuple(_one_each(codec, floats, "codecs", net.at))
@@ -115,7 +115,7 @@ class FeatureCoder(nn.Module):
     def restored(self, latents_hat: Iterable[Tensor]) -> tuple[Tensor, ...]:
         """Return the crossing tensors that the decoders reconstruct from latents."""
         pairs = zip(self._units(), latents_hat, strict=True)
-        return tuple(unit.decoder(typed(latent, self.net)) for unit, latent in pairs)
+        return tuple([unit.decoder(typed(latent, self.net)) for unit, latent in pairs])
 
     def latents(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return the float latents of crossing tensors: the input of the quantizers."""
@@ -147,9 +147,9 @@ class FeatureCoder(nn.Module):
         """
         latents = self.encoded(features)
         self._check_sent(latents)
-        columns = [container_contents(t, quantizer) for t, quantizer in zip(latents, self._quantized_by(), strict=True)]
         coder = self.payload_coder
-        return [coder.pack(tensors) for tensors in zip(*columns, strict=True)]
+        columns = map(container_contents, latents, self._quantized_by())
+        return list(map(coder.pack, zip(*columns, strict=True)))
 
     @torch.inference_mode()
     def decompress(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
@@ -169,20 +169,14 @@ class FeatureCoder(nn.Module):
         """
         if not payloads:
             raise ValueError("there are no payloads to decompress")
-        coder = self.payload_coder
-        rows = [coder.read(payload) for payload in payloads]
+        coder, device = self.payload_coder, like(self.net).device
+        rows = list(map(coder.read, payloads))
         for parts in rows if self.net.by_image else ():
             self._check_detected(parts)
         if len({tuple(part.shape for part in parts) for parts in rows}) > 1:
             raise CodecError("these payloads are of images of different sizes: decompress them one size at a time")
-        device = like(self.net).device
-        facts = zip(self._quantized_by(), self.net.dtypes, zip(*rows, strict=True), strict=True)
-        return tuple(
-            torch.stack([integers(part, dtype) for part in parts]).to(device)
-            if quantizer is None
-            else dequantized(parts, quantizer, device)
-            for quantizer, dtype, parts in facts
-        )
+        facts = zip(zip(*rows, strict=True), self._quantized_by(), self.net.dtypes, strict=True)
+        return tuple([received(parts, quantizer, dtype, device) for parts, quantizer, dtype in facts])
 
     @torch.inference_mode()
     def check_lossless(self, features: Sequence[Tensor]) -> None:
@@ -215,26 +209,33 @@ class FeatureCoder(nn.Module):
         """32-bit check sum of the cut and the quantizers' settings and levels, which both sides must share."""
         shared = [repr((self.net.name, self.net.at)).encode()]
         for quantizer in self.quantizers:
-            shared.append(repr((type(quantizer).__qualname__, sorted(init_args(quantizer).items()))).encode())
+            arguments = sorted((name, getattr(quantizer, name)) for name in argument_names(type(quantizer)))
+            shared.append(repr((type(quantizer).__qualname__, arguments)).encode())
             shared += [tensor.cpu().numpy().tobytes() for tensor in quantizer.state_dict().values()]
         return zlib.crc32(b"".join(shared))
 
     @property
     def payload_coder(self) -> PayloadCoder:
         """Conversion between symbols and payloads, with this coder's quantizers; bounds shapes except for detectors."""
-        return self._payload_coder(self.quantizers)
+        parts = self.codecs, self.quantizers
+        if self._carried is None or self._carried[0] != parts:
+            self._carried = parts, self._carriers(self.quantizers)
+        return self._payload_coder(self._carried[1])
 
     @property
     def numpy_half(self) -> PayloadCoder:
         """Conversion between latents or symbols and the same payloads without torch."""
-        return self._payload_coder([quantizer.grid or quantizer for quantizer in self.quantizers])
+        return self._payload_coder(self._carriers([quantizer.grid or quantizer for quantizer in self.quantizers]))
 
-    def _payload_coder(self, quantizers: Sequence[Quantized]) -> PayloadCoder:
+    def _carriers(self, quantizers: Sequence[Quantized]) -> tuple[Carrier, ...]:
+        """Return the coding of each crossing tensor; levels are read from the quantizer at each use."""
         coders = iter(zip(self.codecs, quantizers, strict=True))
-        carriers = tuple(
+        return tuple(
             Carrier(*next(coders)) if d.is_floating_point else Carrier(itemsize=d.itemsize, is_scalar=not s)
             for s, d in zip(self.net.shapes, self.net.dtypes, strict=True)
         )
+
+    def _payload_coder(self, carriers: tuple[Carrier, ...]) -> PayloadCoder:
         if self.net.by_image:
             return PayloadCoder(carriers, self.context)
         shapes, units = tuple(self._known_shapes), self._units()
@@ -316,19 +317,62 @@ class FeatureCoder(nn.Module):
         return cast("list[Bottleneck]", list(self.bottlenecks))
 
 
-def rename_former_keys(state_dict: dict[str, Any], names: Iterable[str]) -> None:
-    """Rename the entries of a splitlearn 0.1 checkpoint to the current names, in place.
+def container_contents(tensor: Tensor, quantizer: Quantizer | None) -> list[tuple[NDArray[np.uint8], list[float]]]:
+    """Return the content of one tensor's container for each image: symbols and floats, or the bytes of integers."""
+    if quantizer is None:
+        return [(np.ascontiguousarray(row).view(np.uint8), []) for row in tensor.cpu().numpy()]
+    symbols, floats = quantizer.quantize(tensor)
+    return list(zip(symbols.cpu().numpy(), floats.tolist(), strict=True))
 
-    In 0.1, bottlenecks, quantizers and tables were parts of the model itself, not of its coder.
 
-    Args:
-        state_dict: state dict of the checkpoint.
-        names: current names of the entries to load.
-    """
-    for name in names:
-        old = re.sub(r"(^|(?<=\.))coder\.", "", name, count=1)
-        if name not in state_dict and old in state_dict:
-            state_dict[name] = state_dict.pop(old)
+def check_lossless(codec: Codec, symbols: NDArray[np.uint8], levels: int) -> None:
+    """Raise CodecError if a codec does not decode its own payload to the same symbols."""
+    got = codec.decode(codec.encode(symbols, levels), symbols.shape, levels)
+    if wrong := int((got != symbols).sum()):
+        raise CodecError(
+            f"{type(codec).__name__} is not lossless: {wrong} of an image's {symbols.size} symbols came back changed, "
+            "and no figure would be of what is sent; mend it, with the help of splitlearn.testing.CodecContract"
+        )
+
+
+def codec_name(codec: Codec) -> str:
+    """Return class and arguments of a codec, which identify its saved tables."""
+    return f"{type(codec).__qualname__}{init_args(codec) or ''}"
+
+
+def integers(part: Part, dtype: torch.dtype) -> Tensor:
+    """Return the integer tensor of a container; raise CodecError if a bool is neither 0 nor 1."""
+    stored = torch.from_numpy(part.decoded())
+    if dtype is torch.bool and bool((stored > 1).any()):
+        raise CodecError("the payload holds truth values that are neither 0 nor 1: it is forged")
+    found = stored.view(dtype)
+    return found.reshape(()) if part.carrier.is_scalar else found
+
+
+def received(parts: Sequence[Part], quantizer: Quantizer | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the latents or integers `(B, …)` of a batch of images, from one container of each."""
+    if quantizer is None:
+        return torch.stack([integers(part, dtype) for part in parts]).to(device)
+    floats = torch.tensor([part.header.floats for part in parts], dtype=torch.float32)
+    symbols = torch.from_numpy(np.stack([part.decoded() for part in parts]))
+    return quantizer.dequantize(symbols.to(device), floats.to(device))
+
+
+@contextmanager
+def codec_errors(what: str) -> Iterator[None]:
+    """Turn errors of a network on the contents of a payload into CodecError, except for lack of memory."""
+    try:
+        yield
+    except (CodecError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CodecError(f"the network fails on {what}, which a payload holds: {reason}") from error
+
+
+def too_many_pixels(height: int, width: int, max_pixels: int) -> str:
+    """Return the error message for an image with too many pixels."""
+    return f"an image of {height}×{width} pixels is larger than {max_pixels:,} in all: set max_pixels higher"
 
 
 def _weights_type(dtype: torch.dtype) -> torch.dtype | None:

@@ -1,4 +1,4 @@
-"""Checks of input images before any computation."""
+"""Input images: checks before any computation, and normalization."""
 
 from __future__ import annotations
 
@@ -22,6 +22,37 @@ def like(network: nn.Module) -> Tensor:
 def typed(tensor: Tensor, network: nn.Module) -> Tensor:
     """Return a tensor in the dtype of a network's weights; integer tensors unchanged."""
     return tensor.to(like(network).dtype) if tensor.is_floating_point() else tensor
+
+
+class Normalize(nn.Module):
+    """Subtract a mean and divide by a standard deviation for each channel.
+
+    Args:
+        mean: one value per channel, for images in [0, 1].
+        std: one value per channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the normalized images, shaped like `images`.
+
+        Raises:
+            ValueError: if the number of channels differs, which torch would silently broadcast.
+        """
+        channels = len(self.mean)
+        if images.ndim < 3 or channels not in (1, images.shape[-3]):
+            raise ValueError(
+                f"the images are of shape {tuple(images.shape)}, and normalize has means of {channels} channels: give "
+                f"images of {channels} channels"
+            )
+        return (images - self.mean) / self.std
 
 
 def one_size(images: Tensor | Sequence[Tensor]) -> Tensor:

@@ -127,8 +127,8 @@ def _compared(
         difference = max(difference, float(np.abs(own - expected).max(initial=0.0)))
     payload = tag_message(half.encode(made), len(half.carriers), rate)
     expected_payload = tag_message(coder.compress(features)[0], len(half.carriers), rate)
-    expected_answer = _only(answers(_on_cpu(model.predicted(model.features_hat([expected_payload])))))
-    found = [_only(answers(_on_cpu(model.predicted(model.features_hat([payload])))))]
+    expected_answer = _only(answers(_on_cpu(model.decompress([expected_payload]))))
+    found = [_only(answers(_on_cpu(model.decompress([payload]))))]
     found += [_only(edge.answer([payload]))] if edge is not None else []
     agreement = min(answers.agreement(expected_answer, each) for each in found)
     return _Compared(count, equal, difference, payload == expected_payload, agreement)

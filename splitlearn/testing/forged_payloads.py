@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitlearn.codecs import CodecError, tagged
-from splitlearn.codecs.container import next_context, pack_code
-from splitlearn.codecs.payload_coder import Carrier, join_parts, split_parts
+from splitlearn.codecs.container import join_parts, next_context, pack_code, split_parts
+from splitlearn.codecs.payload_coder import Carrier
 from splitlearn.models import SplitModel, TiledFeatures
 from splitlearn.testing.damage import damaged, resealed
 

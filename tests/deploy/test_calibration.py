@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from splitlearn.codecs import CodecError, ContextRANS, Huffman, RunLength, TruncatedUnary, pack_latents, unpack_latents
-from splitlearn.codecs.payload_coder import join_parts
+from splitlearn.codecs.container import join_parts
 from splitlearn.deploy import (
     Calibration,
     CalibrationSettings,

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from splitlearn.codecs import Codec, CodecError, Huffman, Raw, RunLength, pack
-from splitlearn.codecs.container import next_context, pack_code
-from splitlearn.codecs.payload_coder import join_parts, split_parts
+from splitlearn.codecs.container import join_parts, next_context, pack_code, split_parts
 from splitlearn.models import (
     DepthwiseSeparable,
     EarlyExitModel,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from splitlearn.codecs import CodecError, Huffman
-from splitlearn.codecs.payload_coder import join_parts, split_parts
+from splitlearn.codecs.container import join_parts, split_parts
 from tests.models.test_receive import detector, forged, lone, refuse_decoding
 
 SIZES = (40, 60, 64, 96, 64, 96)  # original, resized, padded

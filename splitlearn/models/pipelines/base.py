@@ -1,4 +1,4 @@
-"""Base class of all compression models, and image normalization."""
+"""Base class of all compression models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from splitlearn.models.coder import FeatureCoder
@@ -84,34 +83,3 @@ class CompressionModel(nn.Module, ABC):
         Raises:
             CodecError: if a payload is damaged or was written by another codec.
         """
-
-
-class Normalize(nn.Module):
-    """Subtract a mean and divide by a standard deviation for each channel.
-
-    Args:
-        mean: one value per channel, for images in [0, 1].
-        std: one value per channel.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the normalized images, shaped like `images`.
-
-        Raises:
-            ValueError: if the number of channels differs, which torch would silently broadcast.
-        """
-        channels = len(self.mean)
-        if images.ndim < 3 or channels not in (1, images.shape[-3]):
-            raise ValueError(
-                f"the images are of shape {tuple(images.shape)}, and normalize has means of {channels} channels: give "
-                f"images of {channels} channels"
-            )
-        return (images - self.mean) / self.std

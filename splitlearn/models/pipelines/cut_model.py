@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,14 +14,13 @@ from torch import Tensor
 
 from splitlearn.codecs import Codec
 from splitlearn.codecs.base import Payload
-from splitlearn.models.coder import FeatureCoder, rename_former_keys
+from splitlearn.models.coder import FeatureCoder, codec_errors
 from splitlearn.models.complexity import Complexity
 from splitlearn.models.cutting import Split
-from splitlearn.models.images import as_input, device_batches, like, typed
+from splitlearn.models.images import Normalize, as_input, device_batches, like, typed
 from splitlearn.models.modes import deployed
-from splitlearn.models.pipelines.base import CompressionModel, Normalize
+from splitlearn.models.pipelines.base import CompressionModel
 from splitlearn.models.pipelines.device_steps import HeadStep
-from splitlearn.models.receive import codec_errors
 from splitlearn.outputs import Features, SplitOutput
 from splitlearn.quantizers import Quantizer
 
@@ -109,25 +109,23 @@ class CutModel(CompressionModel):
                 different image sizes and the network is not a detector.
             ValueError: if there are no payloads, or one is not a bytes object.
         """
-        if self.net.by_image and payloads:
-            return [found for payload in payloads for found in self.predicted(self.features_hat([payload]))]
-        return self.predicted(self.features_hat(payloads))
-
-    @abstractmethod
-    def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
-        """Return the reconstructed crossing tensors of a batch of payloads, each `(B, …)`; raises as `decompress`."""
-
-    def predicted(self, features_hat: Sequence[Tensor]) -> Any:
-        """Return the output of the tail for tensors that were decoded from payloads.
-
-        Raises:
-            CodecError: if the network fails on sizes or integers other than the example's.
-        """
+        if self.net.by_image and len(payloads) > 1:
+            return [found for payload in payloads for found in self.decompress([payload])]
+        features_hat = self._received(payloads)
         shapes = [tuple(t.shape[1:]) for t in features_hat]
         if shapes == list(self.net.shapes) and all(t.is_floating_point() for t in features_hat):
             return self.net.tail(*features_hat)
         with codec_errors(f"sizes or integers of features {shapes}"):  # not proven on the example
             return self.net.tail(*features_hat)
+
+    @deployed
+    def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
+        """Return the reconstructed crossing tensors of a batch of payloads, each `(B, …)`; raises as `decompress`."""
+        return self._received(payloads)
+
+    @abstractmethod
+    def _received(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
+        """Return what `features_hat` does, in eval mode and without gradients."""
 
 
 class CoderModel(CutModel):
@@ -191,11 +189,24 @@ class CoderModel(CutModel):
         for batch in self._batches(images):
             self.coder.check_lossless(self.features(batch))
 
-    @deployed
-    def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
-        """Return the reconstructed crossing tensors of a batch of payloads, each `(B, …)`; raises as `decompress`."""
+    def _received(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
         return self.coder.decompress(payloads)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         rename_former_keys(state_dict, [prefix + name for name in self.state_dict()])
         super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+def rename_former_keys(state_dict: dict[str, Any], names: Iterable[str]) -> None:
+    """Rename the entries of a splitlearn 0.1 checkpoint to the current names, in place.
+
+    In 0.1, bottlenecks, quantizers and tables were parts of the model itself, not of its coder.
+
+    Args:
+        state_dict: state dict of the checkpoint.
+        names: current names of the entries to load.
+    """
+    for name in names:
+        old = re.sub(r"(^|(?<=\.))coder\.", "", name, count=1)
+        if name not in state_dict and old in state_dict:
+            state_dict[name] = state_dict.pop(old)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
-from splitlearn.models.pipelines.base import Normalize
+from splitlearn.models.images import Normalize
 from splitlearn.models.pipelines.confidence import Confidence
 
 

@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from splitlearn.codecs import Codec, CodecError
-from splitlearn.codecs.base import Payload, as_bytes
+from splitlearn.codecs.base import Payload
+from splitlearn.codecs.container import as_bytes
 from splitlearn.kept_dtypes import keep_types, moved_alone
 from splitlearn.models.bottlenecks.bottleneck import BottleneckFactory, Identity
+from splitlearn.models.coder import codec_name
 from splitlearn.models.cutting import Split
-from splitlearn.models.images import check_values, device_batches, like
+from splitlearn.models.images import Normalize, check_values, device_batches, like
 from splitlearn.models.modes import deployed, evaluating
 from splitlearn.models.networks.weight_files import is_safetensors
 from splitlearn.models.networks.weights import WeightsError, checked_weights
-from splitlearn.models.pipelines.base import Normalize
 from splitlearn.models.pipelines.confidence import Confidence, MaximumSoftmax
 from splitlearn.models.pipelines.device_steps import ExitStep, HeadStep
 from splitlearn.models.pipelines.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.pipelines.exit_steps import divide
 from splitlearn.models.pipelines.split_model import SplitModel
-from splitlearn.models.send import codec_name
 from splitlearn.models.tensor_file import read_tensors
 from splitlearn.outputs import Decisions, ExitOutput, Features
 from splitlearn.quantizers import Quantizer

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from splitlearn.codecs import CodecError, Raw, pack
-from splitlearn.codecs.base import as_bytes
-from splitlearn.codecs.container import decode_body, read_header
+from splitlearn.codecs.container import as_bytes, decode_body, read_header
+from splitlearn.models.coder import too_many_pixels
 from splitlearn.models.cutting.sizes import MAX_PIXELS
 from splitlearn.models.pipelines.image_layout import LAYOUTS, check_layout
-from splitlearn.models.receive import too_many_pixels
 from splitlearn.outputs import init_args
 from splitlearn.resource_errors import of_machine
 

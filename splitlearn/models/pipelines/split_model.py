@@ -11,7 +11,7 @@ from splitlearn.models.bottlenecks.bottleneck import BottleneckFactory, Identity
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
-from splitlearn.models.pipelines.base import Normalize
+from splitlearn.models.images import Normalize
 from splitlearn.models.pipelines.cut_model import CoderModel
 from splitlearn.quantizers import Quantizer
 

@@ -16,7 +16,7 @@ from splitlearn.codecs import Codec, CodecError
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
-from splitlearn.models.pipelines.base import Normalize
+from splitlearn.models.images import Normalize
 from splitlearn.models.pipelines.cut_model import CoderModel
 from splitlearn.models.pipelines.device_steps import HeadStep
 from splitlearn.models.pipelines.image_codec import ImageCodec

@@ -8,7 +8,7 @@ from splitlearn.codecs import Codec
 from splitlearn.models.bottlenecks.bottleneck import BottleneckFactory, Identity
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import thaw
-from splitlearn.models.pipelines.base import Normalize
+from splitlearn.models.images import Normalize
 from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.outputs import Features
 from splitlearn.quantizers import Quantizer

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from splitlearn.codecs import BudgetError, CodecError
-from splitlearn.codecs.base import Payload, as_bytes
-from splitlearn.codecs.container import TAGS
+from splitlearn.codecs.base import Payload
+from splitlearn.codecs.container import TAGS, as_bytes
 from splitlearn.codecs.payload_coder import tag_message, untag_message
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
+from splitlearn.models.images import Normalize
 from splitlearn.models.modes import deployed
-from splitlearn.models.pipelines.base import Normalize
 from splitlearn.models.pipelines.cut_model import CutModel, OperatingPoint
 from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.outputs import Features, SplitOutput
@@ -133,15 +133,7 @@ class VariableRateModel(CutModel):
             for coder in self.rates:
                 coder.check_lossless(features)
 
-    @deployed
-    def features_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
-        """Return the reconstructed crossing tensors of payloads of any rates, each `(B, …)`.
-
-        Raises:
-            CodecError: if a payload is damaged, names an unknown rate, or cannot come from this rate's coder; or if
-                payloads have different image sizes.
-            ValueError: if there are no payloads, or one is not a bytes object.
-        """
+    def _received(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
         if not payloads:
             raise ValueError("there are no payloads to decompress")
         rates, plain = zip(*map(self._read, payloads), strict=True)

@@ -349,6 +349,25 @@ def test_the_context_is_of_cut_and_levels_alone() -> None:
     assert model.coded_by([MinMax(4)], [Huffman()]).coder.context == model.coder.context
 
 
+def test_payloads_follow_parts_that_change() -> None:
+    """Quantizers and codecs that were replaced, and levels that were loaded in place, are those of the next payload."""
+    model, images = carra(), digits(2)
+    sent = [model.compress(images)]
+    for quantizer, codec in (
+        (MinMax(3), RunLength()),
+        (MinMax(3), Huffman()),
+        (Clipped(0.0, 1.0, levels=8), Huffman()),
+    ):
+        model.coder.quantizers, model.coder.codecs = [quantizer], (codec,)
+        sent.append(model.compress(images))
+        assert sent[-1] == model.coded_by([quantizer], [codec]).compress(images)
+    model.coder.quantizers[0].load_state_dict(Clipped(0.0, 2.0, levels=8).state_dict())
+    assert model.compress(images) == model.coded_by([Clipped(0.0, 2.0, levels=8)], [Huffman()]).compress(images)
+    for payloads in sent:
+        with pytest.raises(CodecError, match="foreign"):
+            model.decompress(payloads)
+
+
 def test_loaded_levels_are_those_that_were_saved() -> None:
     """However the quantizer was constructed: its payloads are read, though the arguments differed."""
     writer = carra().coded_by([Clipped(0.25, 1.5, levels=5)], [RunLength()])

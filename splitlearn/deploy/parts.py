@@ -26,13 +26,10 @@ def part_settings(instance: object) -> dict[str, Any]:
 
 
 def rebuilt(description: Any, base: type[T]) -> T:
-    """Return a new part from its description in a manifest.
+    """Return a new part from its description in a manifest; a file names an imported subclass of `base`, or none.
 
-    Its class must be an imported subclass of `base`: a file cannot cause an import.
-
-    Raises:
-        PartError: if the description is invalid, or its class is not known.
-        Exception: any error of the class on its arguments.
+    Raises PartError if the description is invalid, or its class is not known; and any error of the class on its
+    arguments.
     """
     cls, arguments = _read(description, base)
     return cls(**arguments)
@@ -43,17 +40,9 @@ def rebuilt_module(
 ) -> T:
     """Return a module from its description in a manifest, with its tensors, without gradients and in eval mode.
 
-    Classes of splitlearn are first built on the meta device, to detect forged sizes before memory is allocated.
-
-    Args:
-        description: `class_path` and `init_args`.
-        base: base class of the module.
-        tensors: tensors by name.
-        dtype: float dtype of the module; by default that of its class.
-
-    Raises:
-        PartError: if the description is invalid, its class is not known, or the tensors do not fit.
-        Exception: any error of the class on its arguments.
+    Classes of splitlearn are first built on the meta device, to detect forged sizes before memory is allocated. Raises
+    PartError if the description is invalid, its class is not known, or the tensors do not fit; and any error of the
+    class on its arguments.
     """
     cls, arguments = _read(description, base)
     if cls.__module__.startswith("splitlearn."):

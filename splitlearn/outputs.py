@@ -134,10 +134,7 @@ def init_args(instance: object) -> dict[str, Any]:
     """Return the constructor arguments of `instance`, from its attributes of the same names.
 
     Exports store class and arguments of an object, so a class that can be exported keeps each constructor argument as
-    an attribute.
-
-    Raises:
-        AttributeError: if an argument has no attribute; the message names it.
+    an attribute. Raises AttributeError if an argument has no attribute; the message names it.
     """
     parameters = list(inspect.signature(type(instance).__init__).parameters.values())[1:]
     return {p.name: getattr(instance, p.name) for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}

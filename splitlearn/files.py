@@ -52,9 +52,7 @@ def write_json(path: str | Path, content: Any) -> None:
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
     """Return the content of a YAML file.
 
-    Raises:
-        OSError: if it cannot be read.
-        ValueError: if it is not UTF-8, not YAML, or too large; the message names the file.
+    Raises OSError if it cannot be read, ValueError, naming it, if it is not UTF-8, not YAML, or too large.
     """
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), loader)
@@ -97,9 +95,8 @@ def size_text(size: float) -> str:
 def check_zip(path: str | Path) -> None:
     """Check the CRC-32 of each part of a `torch.save` file, which torch itself does not.
 
-    Raises:
-        ValueError: if a part is damaged or compressed; torch does not compress, and a small file could expand greatly.
-        zipfile.BadZipFile: if it is not a zip file.
+    Raises BadZipFile if it is no zip file, ValueError if a part is damaged or compressed; torch does not compress, and
+    a small file could expand greatly.
     """
     with zipfile.ZipFile(path) as file:
         packed = any(part.compress_type != zipfile.ZIP_STORED for part in file.infolist())

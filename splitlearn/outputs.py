@@ -135,10 +135,7 @@ def init_args(instance: object) -> dict[str, Any]:
     """Return the constructor arguments of `instance`, from its attributes of the same names.
 
     Exports store class and arguments of an object, so a class that can be exported keeps each constructor argument as
-    an attribute.
-
-    Raises:
-        AttributeError: if an argument has no attribute; the message names it.
+    an attribute. Raises AttributeError if an argument has no attribute; the message names it.
     """
     kind: type = type(instance)
     return {name: getattr(instance, name) for name in argument_names(kind)}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+Kinds: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 
 DISK = re.compile(
     r"\[Errno (27|28|122)\]|no space left on device|os error (27|28|122)\b|disk quota exceeded|\bdisk is full"
@@ -41,6 +44,26 @@ def of_machine(error: BaseException) -> bool:
     """
     fails = (isinstance(each, OSError) and each.errno == errno.EIO for each in origins(error))
     return shortage(error) != "" or any(fails)
+
+
+class raised_as:
+    """Context manager that raises errors of its block as others, except for those `of_machine`.
+
+    Args:
+        convert: makes the other error, e.g. `lambda error: DataError(f"{file} is damaged ({error})")`.
+        kinds: classes to convert.
+        but: classes to raise unchanged.
+    """
+
+    def __init__(self, convert: Callable[[Exception], Exception], kinds: Kinds = Exception, but: Kinds = ()) -> None:
+        self.convert, self.kinds, self.but = convert, kinds, but
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise the converted error."""
+        if isinstance(error, self.kinds) and not isinstance(error, self.but) and not of_machine(error):
+            raise self.convert(error) from error
 
 
 def described(error: BaseException) -> str:

@@ -213,13 +213,7 @@ def contenders() -> dict[str, Codec]:
 
 @dataclass(frozen=True)
 class Source:
-    """Latents of one cut.
-
-    Attributes:
-        name: network, cut and images.
-        measured: latents to measure on.
-        others: latents of other images, to learn static tables from.
-    """
+    """Latents of one cut to measure on, and those of other images, to learn static tables from."""
 
     name: str
     measured: Latents

@@ -84,11 +84,7 @@ def kept_bytes(rate: EntropyRate, values: Tensor) -> float:
 
 
 def bench_rate(values: Tensor, args: argparse.Namespace) -> dict[str, Any]:
-    """Return times of all three forms on the same values.
-
-    Raises:
-        RuntimeError: if they do not agree.
-    """
+    """Return times of all three forms on the same values; raises RuntimeError if they do not agree."""
     rate = EntropyRate()
     rate(values)
     rate.eval()  # so that all see the same limits

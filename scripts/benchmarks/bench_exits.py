@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -24,11 +24,10 @@ from rich.table import Table
 from torch import Tensor
 
 from scripts.benchmarks.timing import take_turns
-from splitlearn.config.build import build_task
+from splitlearn.config.images import model_of
 from splitlearn.files import write_json
 from splitlearn.models import EarlyExitModel
 from splitlearn.tasks import quieten, run_record
-from splitlearn.tasks.loading import load_weights_into, read_checkpoint
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 ALONE = 64  # images that are also run one by one
@@ -98,13 +97,13 @@ def main() -> None:
     quieten()
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
-    task, data = build_task(options.config, options.data_root, ("--data.batch_size", str(options.batch_size)))
-    if options.ckpt_path is not None:
-        load_weights_into(task, read_checkpoint(options.ckpt_path), options.ckpt_path)
+    words = ("--data.batch_size", str(options.batch_size))
+    has = "an EarlyExitModel has exits"
+    model, data = model_of(options.config, options.ckpt_path, options.data_root, words, EarlyExitModel, has)
     data.prepare_data()
     data.setup("test")
-    model = cast(Any, task).model.eval().to(memory_format=torch.channels_last)
     form = torch.channels_last
+    model.to(memory_format=form)
     images = [batch.contiguous(memory_format=form) for batch, _ in islice(data.batches("test"), options.batches)]
     found = bench(model, images, options.rounds)
     write_json(options.out, {**run_record(), "load_average": load, "batch_size": len(images[0]), **found})

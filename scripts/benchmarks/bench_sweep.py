@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -38,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scripts.papers.common.config_rows import DATTA
-from scripts.papers.common.runs import Run
+from scripts.papers.common.runs import Run, processor_seconds
 from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.data import ImageDataModule
 from splitlearn.files import write_json
@@ -186,11 +185,10 @@ def ours(job: Job) -> Timing:
     """Run the sweep as a user does."""
     command = [sys.executable, "-m", "splitlearn", "sweep", *job.words, "--space", str(job.folder / "space.yaml")]
     command += [f"--trials={job.trials}", f"--out={job.folder / 'sweep'}", f"--cache_dir={job.folder / 'kept'}"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = processor_seconds()
     subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = processor_seconds() - before
     found = Study(str(job.folder / "sweep" / "journal.log"), "sweep").trials()
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Timing(spent, job.trials, [t.metrics["val/accuracy"] for t in found])
 
 

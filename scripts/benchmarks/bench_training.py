@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import ctypes
 import os
 import subprocess
 import sys
@@ -42,6 +41,7 @@ from splitlearn.models import Bottleneck, DepthwiseSeparable, Split, SplitModel,
 from splitlearn.quantizers import Step
 from splitlearn.reporting.figures import figure_file
 from splitlearn.tasks import ChannelsLast, ClassificationTask, quieten, run_record
+from splitlearn.tasks.callbacks import keep_freed_memory
 
 Batch = tuple[Tensor, Tensor]
 Function = Callable[[Batch], Any]
@@ -220,9 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.memory_of:
         print(peak_memory(args, *args.memory_of))
         return
-    if sys.platform == "linux":  # malloc keeps what is freed; else page faults depend on which variant ran before
-        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            ctypes.CDLL(None).mallopt(option, 2**31 - 1)
+    keep_freed_memory()  # else page faults depend on which variant ran before
     load = os.getloadavg()[0]
     results = {at: bench(at, args, argv) for at in args.cuts}
     write_json(args.out, {**run_record(), "load_average": load, "settings": vars(args), "cuts": results})

@@ -201,21 +201,18 @@ def _load_network(path: Path) -> nn.Module:
     return model
 
 
+def _export_of(name: str, make: Callable[[], SplitModel]) -> Kind:
+    def write(folder: Path) -> Path:
+        return export_bottleneck(make(), folder / f"{name}.safetensors")
+
+    return Kind(name, write, lambda path: load_bottleneck(path, _network()), _sealed)
+
+
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind(
-            "bottleneck",
-            lambda folder: export_bottleneck(_bottleneck(), folder / "b.safetensors"),
-            lambda path: load_bottleneck(path, _network()),
-            _sealed,
-        ),
-        Kind(
-            "calibration",
-            lambda folder: export_bottleneck(_calibrated(), folder / "c.safetensors"),
-            lambda path: load_bottleneck(path, _network()),
-            _sealed,
-        ),
+        _export_of("bottleneck", _bottleneck),
+        _export_of("calibration", _calibrated),
         Kind("bank", _write_bank, lambda path: load_bank(path, _network()), _sealed),
         Kind("network", lambda folder: export_network(_network(), folder / "n.safetensors"), _load_network),
         Kind("early exit", lambda folder: export_early_exit(_exits(), folder / "e.safetensors"), _exits),

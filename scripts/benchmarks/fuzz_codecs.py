@@ -118,12 +118,7 @@ def make(path: str, arguments: tuple[tuple[str, bool], ...], is_static: bool, le
 
 
 def fuzz(task: Task, trace: Callable[[Case], None] = lambda case: None) -> Tally:
-    """Return what came of the payloads of a batch, up to the first violation.
-
-    Args:
-        task: the batch.
-        trace: is called before each decode.
-    """
+    """Return what came of the payloads of a batch, up to the first violation; `trace` is called before each decode."""
     rng = random.Random(f"{task.seed} {task.row} {task.batch}")
 
     def codec(levels: int, channels: int) -> Codec | None:

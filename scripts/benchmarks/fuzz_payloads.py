@@ -52,11 +52,7 @@ def decode(subject: Subject, payload: bytes) -> tuple[Any, int, float]:
 
 
 def judge(subject: Subject, way: str, payload: bytes, found: Any) -> str:
-    """Return `refused` or `prediction`.
-
-    Raises:
-        ViolationError: if there must be none, or one that stands for something else.
-    """
+    """Return `refused` or `prediction`; raises ViolationError if it must be refused, or stands for something else."""
     if found is None:
         if way == "honest" or payload in subject.honest:
             raise ViolationError("an honest payload is refused")

@@ -12,12 +12,9 @@ import torch
 def take_turns(
     functions: Mapping[str, Callable[[Any], object]], items: Sequence[Any], most: Mapping[str, int] | None = None
 ) -> dict[str, list[float]]:
-    """Return milliseconds of each function on each item; the order rotates, and the first item warms up.
+    """Return milliseconds of each function on each item, one a round; the order rotates, and the first item warms up.
 
-    Args:
-        functions: by name.
-        items: one a round, given to every function.
-        most: rounds of those that take fewer.
+    `most` limits the rounds of those that take fewer.
     """
     wait: Callable[[], None] = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     names, most = list(functions), most or {}

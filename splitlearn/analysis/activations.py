@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from splitlearn.numpy_quantizers import Grid
-from splitlearn.resource_errors import of_machine
+from splitlearn.resource_errors import raised_as
 
 FLOATS = {"F16", "F32", "F64"}
 
@@ -70,36 +70,29 @@ def read_activations(path: Path, key: str | None, images: int) -> NDArray[np.flo
 def _read_npy(path: Path, key: str | None, images: int) -> NDArray[Any]:
     if key is not None:
         raise ActivationsError(f"{path} holds one array: --key is for .safetensors files")
-    try:
+    damaged = ActivationsError(f"{path} is damaged or no .npy file of numbers")
+    with raised_as(lambda _: damaged, (ValueError, EOFError, OSError)):
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        if of_machine(error):
-            raise
-        raise ActivationsError(f"{path} is damaged or no .npy file of numbers") from error
     return array[:images] if array.ndim else array
 
 
 def _read_safetensors(path: Path, key: str | None, images: int) -> NDArray[Any]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            keys = sorted(file.keys())
-            if key is None and len(keys) != 1:
-                raise ActivationsError(f"{path} holds {len(keys)} tensors: choose one with --key, of {_some(keys)}")
-            name = keys[0] if key is None else key
-            if name not in keys:
-                raise ActivationsError(f"{path} has no tensor {key!r}, only {_some(keys)}")
-            part = file.get_slice(name)
-            if part.get_dtype() not in FLOATS or not part.get_shape():
-                raise ActivationsError(
-                    f"{name!r} in {path} is {part.get_dtype()} of shape {tuple(part.get_shape())}: activations are "
-                    "float16, float32 or float64, a batch (B, …)"
-                )
-            array: NDArray[Any] = part[:images]
-            return array
-    except (SafetensorError, OSError) as error:
-        if of_machine(error):
-            raise
-        raise ActivationsError(f"{path} is damaged or no .safetensors file") from error
+    damaged = ActivationsError(f"{path} is damaged or no .safetensors file")
+    with raised_as(lambda _: damaged, (SafetensorError, OSError)), safe_open(path, framework="numpy") as file:
+        keys = sorted(file.keys())
+        if key is None and len(keys) != 1:
+            raise ActivationsError(f"{path} holds {len(keys)} tensors: choose one with --key, of {_some(keys)}")
+        name = keys[0] if key is None else key
+        if name not in keys:
+            raise ActivationsError(f"{path} has no tensor {key!r}, only {_some(keys)}")
+        part = file.get_slice(name)
+        if part.get_dtype() not in FLOATS or not part.get_shape():
+            raise ActivationsError(
+                f"{name!r} in {path} is {part.get_dtype()} of shape {tuple(part.get_shape())}: activations are "
+                "float16, float32 or float64, a batch (B, …)"
+            )
+        array: NDArray[Any] = part[:images]
+        return array
 
 
 def _some(keys: Sequence[str]) -> str:

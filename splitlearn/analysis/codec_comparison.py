@@ -149,11 +149,7 @@ class _Trial:
         decode_latent(code, latents[0].shape, floats, grid, codec)
 
     def run(self, latents_hat: Sequence[NDArray[np.float32]] | None) -> float:
-        """Encode and decode all latents once, check the result, and return the time in seconds.
-
-        Raises:
-            CodecError: if one comes back changed.
-        """
+        """Encode and decode all latents once; return the seconds; raises CodecError if a latent comes back changed."""
         payloads, encode_seconds, decode_seconds = [], [], []
         for latent in self.latents:
             start = time.perf_counter()

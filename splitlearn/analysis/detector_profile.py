@@ -33,16 +33,10 @@ def core_modules(model: nn.Module) -> list[str]:
 
 
 def without_values(detector: nn.Module) -> nn.Module:
-    """Let an R-CNN detector run where tensors have no values, such as on the meta device.
+    """Let an R-CNN detector, which is changed in place, run where tensors have no values, such as on the meta device.
 
     What depends on values is how many regions the RPN proposes and how many objects are found. Both are taken to be the
     most that the detector allows, in torchvision's 1000 and 100: what it costs at most. All that is found is zeros.
-
-    Args:
-        detector: changed in place.
-
-    Returns:
-        The same detector.
     """
     rpn: Any = detector.get_submodule("rpn")
     heads: Any = detector.get_submodule("roi_heads")

@@ -73,15 +73,10 @@ def distribution(values: Tensor, name: str) -> Distribution:
 
 
 def checked_features(features: Tensor, spatial: bool = False) -> Tensor:
-    """Return features as float32, on the CPU and without a graph.
+    """Return features `(B, …)` as float32, on the CPU and without a graph.
 
-    Args:
-        features: `(B, …)`, one row per image.
-        spatial: whether rows and columns are needed.
-
-    Raises:
-        ValueError: if there are none, they are not floats, one is NaN or infinite, or `spatial` features are not
-            `(B, C, H, W)`.
+    Raises ValueError if there are none, they are not floats, one is NaN or infinite, or `spatial` features are not `(B,
+    C, H, W)`.
     """
     if not features.is_floating_point():
         raise ValueError(f"features are floats, got {features.dtype}")
@@ -97,15 +92,7 @@ def checked_features(features: Tensor, spatial: bool = False) -> Tensor:
 
 
 def check_rows(features: Tensor, first: int = 0) -> None:
-    """Refuse features that are not finite.
-
-    Args:
-        features: `(B, …)`.
-        first: number of the first image, for the message.
-
-    Raises:
-        ValueError: if one is NaN or infinite; the message names the image.
-    """
+    """Refuse features `(B, …)` with NaN or infinity by a ValueError that names the image, counted from `first`."""
     finite = torch.isfinite(features.flatten(1)).all(1)
     if not finite.all():
         image = first + int(finite.int().argmin())

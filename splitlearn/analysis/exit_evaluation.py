@@ -72,13 +72,9 @@ class Evaluation:
 
 
 def evaluate_exits(model: EarlyExitModel, data: ImageDataModule) -> Evaluation:
-    """Quantize a trained model to INT8 and score it on the test images.
+    """Quantize a trained model in eval mode, which is left as it was, to INT8, and score it on the test images.
 
     Scales and static tables come from a quarter of the validation images, spread evenly.
-
-    Args:
-        model: in eval mode; it is left as it was.
-        data: set up for validation and test.
     """
     shares = partition(model)
     device = next(model.parameters()).device

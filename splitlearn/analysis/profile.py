@@ -88,13 +88,8 @@ def profile_model(
 def smaller_cut(model: nn.Module, input_shape: Sequence[int], beside: Collection[str]) -> ModuleProfile | None:
     """Return a module that sends less than the input and does not stand behind all of the work; None if none is found.
 
-    Where the output alone is smaller, other tensors may cross too, and telling so takes a trace: only the `TRIED`
-    shallowest modules whose output is smaller are looked at.
-
-    Args:
-        model: any network of images; it is left as it was.
-        input_shape: `(C, H, W)` of one image.
-        beside: names of modules that are left out.
+    Modules named in `beside` are left out. Where the output alone is smaller, other tensors may cross too, and telling
+    so takes a trace: only the `TRIED` shallowest modules whose output is smaller are looked at.
     """
     running, image = _prepare(model, input_shape)
     rows = _run(running, image)

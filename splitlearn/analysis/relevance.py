@@ -20,8 +20,7 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 def weighted_activation(features: Tensor, gradient: Tensor) -> Tensor:
     """Return a_k · x_kij with a_k the mean of channel k's gradient: each coefficient's part in the map of Grad-CAM.
 
-    Reference:
-        Selvaraju et al. 2017, eqs. 1 and 2, before the sum over channels and the ReLU.
+    Reference: Selvaraju et al. 2017, eqs. 1 and 2, before the sum over channels and the ReLU.
     """
     return gradient.mean((2, 3), keepdim=True) * features
 
@@ -29,10 +28,8 @@ def weighted_activation(features: Tensor, gradient: Tensor) -> Tensor:
 def grad_cam_map(features: Tensor, gradient: Tensor) -> Tensor:
     """Return max(0, Σ_k a_k · x_kij) for every coefficient at position ij: the map of Grad-CAM, for all channels.
 
-    It knows positions alone: at a relevant one, zeros are as relevant as any other coefficient.
-
-    Reference:
-        Selvaraju et al. 2017, eq. 2.
+    It knows positions alone: at a relevant one, zeros are as relevant as any other coefficient. Reference: Selvaraju et
+    al. 2017, eq. 2.
     """
     return weighted_activation(features, gradient).sum(1, keepdim=True).clamp(min=0).expand_as(features)
 
@@ -40,8 +37,7 @@ def grad_cam_map(features: Tensor, gradient: Tensor) -> Tensor:
 def saliency(features: Tensor, gradient: Tensor) -> Tensor:
     """Return |∂y/∂x|: how much a small change of each coefficient would change the score.
 
-    Reference:
-        Adebayo et al. 2018; Carra & Neglia 2023, Sec. IV, on saliency in general.
+    Reference: Adebayo et al. 2018; Carra & Neglia 2023, Sec. IV, on saliency in general.
     """
     return gradient.abs()
 

@@ -121,11 +121,7 @@ def _energy(crossing: Sequence[Tensor]) -> float:
 
 
 def class_logits(prediction: object) -> Tensor:
-    """Return a network's output if it is class logits `(B, C)`.
-
-    Raises:
-        ValueError: if it is anything else.
-    """
+    """Return a network's output if it is class logits `(B, C)`; raises ValueError if it is anything else."""
     if isinstance(prediction, Tensor) and prediction.ndim == 2 and prediction.is_floating_point():
         return prediction
     found = f"{tuple(prediction.shape)}" if isinstance(prediction, Tensor) else type(prediction).__name__

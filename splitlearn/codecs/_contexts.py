@@ -80,9 +80,7 @@ def merge_adjacent(counts: NDArray[np.int64], most: int, per_symbol: int) -> NDA
 def merge_any(counts: NDArray[np.int64], most: int) -> NDArray[np.uint16]:
     """Return a class for each context, where any may share one: pairs are merged, the cheapest first, down to `most`.
 
-    Args:
-        counts: how often each symbol occurs in each context, `(contexts, levels)`; the result of merging stays in it.
-        most: number of classes that is allowed; contexts that never occur get class 0.
+    Counts `(contexts, levels)` keep the result of merging; contexts that never occur get class 0.
     """
     contexts = counts.shape[0]
     kinds = np.zeros(contexts, np.uint16)

@@ -177,11 +177,7 @@ class Codec(ABC):
 
 
 def checked_tables(codec: Codec, tables: Mapping[str, NDArray[np.generic]], *names: str) -> list[NDArray[np.generic]]:
-    """Return the static tables of these names, in this order.
-
-    Raises:
-        ValueError: if the names differ, or a table is not a numpy array.
-    """
+    """Return static tables by names, in order; raises ValueError if names differ, or one is no numpy array."""
     if set(tables) != set(names) or not all(isinstance(tables[name], np.ndarray) for name in names):
         wanted = ", ".join(map(repr, names))
         raise ValueError(f"{type(codec).__name__} has numpy arrays {wanted} as static tables, got {sorted(tables)}")
@@ -189,11 +185,7 @@ def checked_tables(codec: Codec, tables: Mapping[str, NDArray[np.generic]], *nam
 
 
 def checked_counts(counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """Return counts of symbols as 64-bit integers.
-
-    Raises:
-        ValueError: if they are not integers `(levels,)` in 0…2³⁸ for 2…256 levels.
-    """
+    """Return counts as 64-bit integers; raises ValueError unless integers `(levels,)` in 0…2³⁸, for 2…256 levels."""
     counts = np.asarray(counts)
     if counts.ndim != 1 or not 2 <= counts.size <= 256 or not np.issubdtype(counts.dtype, np.integer):
         raise ValueError(
@@ -210,20 +202,12 @@ def symbol_bits(levels: int) -> int:
 
 
 def checked_levels(levels: int) -> int:
-    """Return `levels` as a Python integer, because 8-bit numpy integers would overflow.
-
-    Raises:
-        ValueError: if it is not an integer in 2…256.
-    """
+    """Return `levels` as a Python integer, as 8-bit ones of numpy would overflow; raises ValueError if not in 2…256."""
     return checked_integer("levels", levels, 2, MAX_LEVELS)
 
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return a shape as a tuple of Python integers, because products of small numpy integers would overflow.
-
-    Raises:
-        ValueError: if it is not a sequence of integers, a dimension is negative or there are more than 2³¹−1 elements.
-    """
+    """Return `checked_dimensions` of a shape; raises ValueError also if it has more than 2³¹−1 elements."""
     sizes = checked_dimensions(shape)
     if math.prod(sizes) > MAX_ELEMENTS:
         raise ValueError(f"shape {sizes} has more than 2³¹−1 elements")
@@ -231,10 +215,9 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def checked_dimensions(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return a shape as a tuple of Python integers, without a limit on elements.
+    """Return a shape as a tuple of Python integers, because products of small numpy integers would overflow.
 
-    Raises:
-        ValueError: if it is not a sequence of integers, or a dimension is negative.
+    Raises ValueError if it is not a sequence of integers, or a dimension is negative; elements are not limited.
     """
     try:
         sizes = tuple(map(operator.index, shape))

@@ -184,8 +184,7 @@ class RANS(Codec):
 def checked_frequencies(frequencies: NDArray[np.generic]) -> NDArray[np.uint16]:
     """Return a copy of static frequencies.
 
-    Raises:
-        ValueError: if they are not uint16 `(tables, levels)`, all positive, each row adding up to 2ˢ.
+    Raises ValueError if they are not uint16 `(tables, levels)`, all positive, each row adding up to 2ˢ.
     """
     if frequencies.dtype != np.uint16 or frequencies.ndim != 2 or not 2 <= frequencies.shape[1] <= 256:
         raise ValueError("'frequencies' must be a uint16 array (tables, levels) for 2…256 levels")

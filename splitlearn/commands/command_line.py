@@ -10,7 +10,7 @@ import argparse
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from splitlearn import __version__
 from splitlearn.addresses import without_passwords
@@ -63,7 +63,8 @@ def main() -> int:
     except (UsageError, argparse.ArgumentError) as error:
         if os.environ.get(TRACEBACK):
             raise
-        message = shorten_parser_error(str(error), _options(arguments)) + place_of(error)
+        options = inspect.signature(COMMANDS[arguments[0]]).parameters if arguments[0] in COMMANDS else KEYS
+        message = shorten_parser_error(str(error), options) + place_of(error)
         return _complain(with_remedy_for_import(message, arguments), 2)
     except Stopped as stop:
         notes = [*getattr(stop, "__notes__", []), *filter(None, [GO_ON.get(arguments[0])])]
@@ -102,11 +103,6 @@ def _dispatch(arguments: list[str]) -> int:
 def _summaries() -> dict[str, str]:
     own = {name: (function.__doc__ or "").splitlines()[0] for name, function in COMMANDS.items()}
     return TRAINER_COMMANDS | own
-
-
-def _options(arguments: Sequence[str]) -> list[str]:
-    """Return the legal option names of a command."""
-    return list(inspect.signature(COMMANDS[arguments[0]]).parameters) if arguments[0] in COMMANDS else list(KEYS)
 
 
 def _complain(message: str, status: int) -> int:

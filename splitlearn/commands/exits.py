@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from splitlearn.config.messages import UsageError
 from splitlearn.config.options import make_folder, numbers
 
 
@@ -34,23 +33,18 @@ def exits(
     import torch
 
     from splitlearn.analysis.exit_evaluation import evaluate_exits
-    from splitlearn.config.build import build_task, settings_of
+    from splitlearn.config.build import settings_of
+    from splitlearn.config.images import model_of
     from splitlearn.models import EarlyExitModel
     from splitlearn.reporting.exits import report_exits
     from splitlearn.tasks import run_record
-    from splitlearn.tasks.loading import load_weights_into, read_checkpoint
 
-    task, data = build_task(config, data_root, words)
-    model = getattr(task, "model", None)
-    if not isinstance(model, EarlyExitModel):
-        raise UsageError(f"model.model in {config} is {type(model).__name__}: only an EarlyExitModel has exits")
-    if ckpt_path is not None:
-        load_weights_into(task, read_checkpoint(ckpt_path), ckpt_path)
-    elif settings_of(("--config", str(config), *words)).get("model.model.weights") is None:
+    model, data = model_of(config, ckpt_path, data_root, words, EarlyExitModel, "an EarlyExitModel has exits")
+    if ckpt_path is None and settings_of(("--config", str(config), *words)).get("model.model.weights") is None:
         print("note: there is no --ckpt_path, and the config names no weights of trained exits: these are untrained")
     make_folder(out)
     data.prepare_data()
     data.setup("validate")
     data.setup("test")
-    found = evaluate_exits(model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), data)
+    found = evaluate_exits(model.to("cuda" if torch.cuda.is_available() else "cpu"), data)
     report_exits(found, accuracies, out, f"{model.net.name} cut after {model.net.at}, INT8", run_record())

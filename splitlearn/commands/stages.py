@@ -12,6 +12,7 @@ from pathlib import Path
 
 from splitlearn.commands.export import export_checkpoint
 from splitlearn.config.messages import UsageError
+from splitlearn.config.options import divide
 from splitlearn.config.precheck import check_trainer_arguments
 from splitlearn.discovery import with_current_paths
 from splitlearn.files import read_yaml
@@ -126,14 +127,5 @@ def _experiment(words: Sequence[str], file: Path) -> Path:
     from splitlearn.config.build import parsed
     from splitlearn.config.run_folder import experiment_folder
 
-    return experiment_folder(parsed(_stacked(_of_trainer(words), file), ("trainer",)).trainer)
-
-
-def _of_trainer(words: Sequence[str]) -> list[str]:
-    """Return the options with configs or settings of the trainer, with their values."""
-    kept, mine = [], False
-    for word in words:
-        if word.startswith("--"):
-            mine = word.split("=")[0].split(".")[0] in ("--config", "--trainer")
-        kept += [word] if mine else []
-    return kept
+    of_trainer, _ = divide(words, ("--config", "--trainer"))
+    return experiment_folder(parsed(_stacked(of_trainer, file), ("trainer",)).trainer)

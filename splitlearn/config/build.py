@@ -25,13 +25,7 @@ TASK = ("model", "data")
 CURRENT_PATHS = "splitlearn"  # parser mode that accepts class paths of earlier versions
 
 _load_yaml = get_loader("yaml")
-
-
-def _with_current_paths(text: str) -> Any:
-    return with_current_paths(_load_yaml(text))
-
-
-set_loader(CURRENT_PATHS, _with_current_paths, (yaml.YAMLError,))
+set_loader(CURRENT_PATHS, lambda text: with_current_paths(_load_yaml(text)), (yaml.YAMLError,))
 
 
 def build_task(config: Path, data_root: Path | None, overrides: Sequence[str] = ()) -> tuple[LightningModule, Any]:
@@ -52,11 +46,7 @@ def build_task(config: Path, data_root: Path | None, overrides: Sequence[str] = 
 
 
 def config_settings(config: Path, data_root: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the settings of `build_task` as plain data.
-
-    Raises:
-        UsageError: if the config is missing or has unknown sections.
-    """
+    """Return the settings of `build_task` as plain data; raises UsageError if the config is missing or not valid."""
     return plain(_of_config(config, data_root, overrides), TASK)
 
 
@@ -93,14 +83,9 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parsed(words: Sequence[str], sections: Sequence[str] = ALL) -> Namespace:
-    """Return the settings of command-line words and the configs in them.
+    """Return the settings of words `--config FILE …`; class paths of earlier versions are replaced by current ones.
 
-    Args:
-        words: `--config FILE …` and settings; class paths of earlier versions are replaced by current ones.
-        sections: sections to resolve and check; others are kept unchanged.
-
-    Raises:
-        UsageError: if the settings are invalid.
+    Only `sections` are resolved and checked, others kept unchanged. Raises UsageError if settings are invalid.
     """
     try:
         found: Namespace = _parser(sections).parse_args(with_current_paths(list(words)))

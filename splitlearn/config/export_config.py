@@ -14,16 +14,10 @@ TRAINING = ("rate_loss", "rate_weight", "distillation", "distillation_weight", "
 
 
 def settings_to_test(config: Mapping[str, Any], loader: str, path: Path, name: str) -> dict[str, Any]:
-    """Return the settings of a test: those of a config, with its model replaced by a loader of a file.
+    """Return the settings of a test: those of a config, with its model replaced by what a loader makes of a file.
 
-    Args:
-        config: settings of a command that built the model.
-        loader: import path of a function of `path` and `backbone`.
-        path: path of the file.
-        name: name of the test's experiment.
-
-    Raises:
-        ValueError: if the config has no network at the place for `splitlearn.models.split` or a loader.
+    The loader is the import path of a function of `path` and `backbone`; `name` is that of the test's experiment.
+    Raises ValueError if the config has no network at the place for `splitlearn.models.split` or a loader.
     """
     try:
         task = config["model"]["init_args"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from splitlearn.analysis import Activations
@@ -21,33 +21,37 @@ from splitlearn.models import CoderModel
 from splitlearn.numpy_quantizers import Grid
 from splitlearn.tasks.loading import load_weights_into, read_checkpoint
 
+M = TypeVar("M", bound=nn.Module)
 BATCH = 16  # limits the memory of features of large images
+
+
+def model_of(
+    config: Path, ckpt_path: Path | None, data_root: Path | None, words: Sequence[str], kind: type[M], has: str
+) -> tuple[M, Any]:
+    """Return a config's model, with the weights of a checkpoint if there is one, and its data module.
+
+    Raises UsageError if the model is not of a kind; it says what only such a model `has`.
+    """
+    task, data = build_task(config, data_root, words)
+    model = getattr(task, "model", None)
+    if not isinstance(model, kind):
+        raise UsageError(f"model.model in {config} is {type(model).__name__}: only {has}")
+    if ckpt_path is not None:
+        load_weights_into(task, read_checkpoint(ckpt_path), ckpt_path)
+    return model.eval(), data
 
 
 def config_model(
     config: Path, ckpt_path: Path | None, data_root: Path | None, words: Sequence[str] = ()
 ) -> tuple[CoderModel, Any]:
-    """Return a config's model in eval mode and its data module.
+    """Return the model in eval mode and the data module of a config of `splitlearn test`, for a model with a cut.
 
-    Args:
-        config: a config of `splitlearn test`; only its sections model and data are used.
-        ckpt_path: checkpoint of a trained bottleneck; None for the model of the config.
-        data_root: folder of the images, in place of the config's `data.root`.
-        words: further command-line words, e.g. `--model.model.net.at`, `layer1`.
-
-    Raises:
-        UsageError: if the config's model is not a SplitModel.
-        OSError: if weights or checkpoint are missing.
+    Without a checkpoint, a bottleneck that trains is warned of. Raises UsageError if the model is no `CoderModel`,
+    OSError if weights or checkpoint are missing.
     """
-    task, data = build_task(config, data_root, words)
-    model = getattr(task, "model", None)
-    if not isinstance(model, CoderModel):
-        raise UsageError(f"model.model in {config} is {type(model).__name__}: only a SplitModel has features at a cut")
-    if ckpt_path is not None:
-        load_weights_into(task, read_checkpoint(ckpt_path), ckpt_path)
-    elif any(parameter.requires_grad for parameter in model.parameters()):
+    model, data = model_of(config, ckpt_path, data_root, words, CoderModel, "a SplitModel has features at a cut")
+    if ckpt_path is None and any(parameter.requires_grad for parameter in model.parameters()):
         print("warning: this bottleneck is untrained; did you mean --ckpt_path FILE?", file=sys.stderr)
-    task.eval()
     return model, data
 
 
@@ -66,8 +70,7 @@ def spread_batches(data: Any, images: int) -> Iterator[Any]:
 def validation_images(data: Any, images: int) -> Tensor:
     """Return at most `images` evenly spaced validation images, float `(B, 3, H, W)` in [0, 1].
 
-    Raises:
-        UsageError: if there is no validation set.
+    Raises UsageError if there is no validation set.
     """
     data.prepare_data()
     try:
@@ -83,12 +86,8 @@ def validation_images(data: Any, images: int) -> Tensor:
 def latents_of(model: CoderModel, batches: Iterable[Any]) -> dict[str, Activations]:
     """Return the latents of each crossing float tensor, by name, with the grid of its quantizer.
 
-    Args:
-        model: a model in eval mode.
-        batches: tuples that begin with images in [0, 1].
-
-    Raises:
-        UsageError: if a quantizer has no grid, or there are fewer than two images.
+    The model is in eval mode; batches are tuples that begin with images in [0, 1]. Raises UsageError if a quantizer has
+    no grid, or there are fewer than two images.
     """
     grids = [quantizer.grid for quantizer in model.coder.quantizers]
     if None in grids:

@@ -24,17 +24,13 @@ from splitlearn.tasks.trust import check_settings
 def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> LightningModule:
     """Rebuild the task of a checkpoint of `splitlearn fit` with weights and codec tables, in eval mode.
 
-    Args:
-        path: the checkpoint.
-        settings: section `model` of the training config; by default that in the checkpoint. The latter may only name
-            classes of splitlearn and torch, and the loaders of splitlearn.deploy if that is imported; `config_of` reads
-            the settings of a trusted checkpoint.
+    `settings` is the section `model` of the training config; by default that in the checkpoint, which may only name
+    classes of splitlearn and torch, and the loaders of splitlearn.deploy if that is imported; `config_of` reads the
+    settings of a trusted checkpoint.
 
-    Raises:
-        FileNotFoundError: if the checkpoint does not exist.
-        CheckpointError: if it cannot be read, was not written by the command line, or belongs to other settings.
-        ShortageError: if its own settings need more memory than available.
-        UntrustedError: if its own settings name other classes.
+    Raises FileNotFoundError if the checkpoint does not exist; CheckpointError if it cannot be read, was not written by
+    the command line, or belongs to other settings; ShortageError if its own settings need more memory than available;
+    UntrustedError if they name other classes.
     """
     content = read_checkpoint(path)
     if settings is None:

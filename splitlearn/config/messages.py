@@ -35,12 +35,7 @@ NOT_IN_MODULE = re.compile(r"cannot import name '(\w+)' from '(splitlearn[\w.]*)
 
 
 def with_remedy_for_import(message: str, arguments: Iterable[str]) -> str:
-    """Return an error message; one about a failed import also names the location of the missing module.
-
-    Args:
-        message: any error message.
-        arguments: words of the command line; a missing module may be beside a config in them.
-    """
+    """Return an error message; of a failed import also the place of the module, perhaps beside a config in words."""
     if name := NOT_IN_MODULE.search(message):
         before = f"{name[2]}.{name[1]}"
         now = current_path(before)
@@ -123,12 +118,7 @@ REQUIRED = re.compile(r"the following arguments are required: (.*)")
 
 
 def shorten_parser_error(text: str, options: Iterable[str] = ()) -> str:
-    """Return a jsonargparse error reduced to its cause.
-
-    Args:
-        text: the nested message, up to forty lines long.
-        options: legal names at the top level.
-    """
+    """Return jsonargparse's nested error reduced to its cause; `options` are legal names at the top level."""
     text = " ".join(text.split())
     if unknown := UNKNOWN_KEY.search(text):
         key = next(filter(None, unknown.groups()))

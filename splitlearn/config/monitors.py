@@ -9,12 +9,7 @@ from splitlearn.tasks.schedules import better_mode
 
 
 def check_monitors(trainer: Any, checkpoint: Any = None) -> None:
-    """Raise UsageError if checkpoints would keep the worst epoch, or a callback monitors with the wrong mode.
-
-    Args:
-        trainer: settings of the trainer.
-        checkpoint: settings of ModelCheckpoint.
-    """
+    """Raise UsageError if checkpoints or a callback of the trainer's settings monitor with the wrong mode."""
     callbacks = trainer.get("callbacks") or []
     watchers = [("the checkpoint", "--checkpoint.mode {}", checkpoint)] if checkpoint is not None else []
     for each in callbacks if isinstance(callbacks, list) else [callbacks]:

@@ -21,14 +21,8 @@ def check_named_weights(
 ) -> None:
     """Refuse a checkpoint with other frozen weights than the config; warn if other weights of the config are replaced.
 
-    Args:
-        task: the task of the config.
-        settings: the config's section `model`.
-        content: content of the checkpoint.
-        path: path of the checkpoint, for messages.
-
-    Raises:
-        CheckpointError: if frozen weights differ, or the checkpoint has another architecture.
+    The settings are the config's section `model`. Raises CheckpointError, naming the path, if frozen weights differ, or
+    the checkpoint has another architecture.
     """
     flat = flat_settings({"model": settings})
     named = {name: value for name, value in flat.items() if name.endswith("weights") and isinstance(value, str)}

@@ -18,12 +18,9 @@ TRAINER_WORDS = ("--config", "--model", "--data", "--trainer", "--seed_everythin
 
 
 def run_function(function: Callable[..., None], arguments: list[str]) -> None:
-    """Call `function` with the options after the command's name.
+    """Call `function` with the options after the command's name; raises ArgumentError if they do not fit its signature.
 
     If it has an argument `words`, it receives the options of the trainer's config there.
-
-    Raises:
-        argparse.ArgumentError: if the options do not fit the signature.
     """
     from jsonargparse import ArgumentParser
 
@@ -31,7 +28,7 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     beside: dict[str, Any] = {}
     command, *options = arguments
     if "words" in own:
-        beside["words"], options = _divide(options, [w for w in TRAINER_WORDS if w.removeprefix("--") not in own])
+        beside["words"], options = divide(options, [w for w in TRAINER_WORDS if w.removeprefix("--") not in own])
     given = [option.split("=")[0] for option in options if option.startswith("--")]
     if twice := sorted({name for name in given if given.count(name) > 1}):
         raise UsageError(f"{twice[0]} is given more than once")
@@ -42,16 +39,16 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     function(**beside, **{name: parsed[name] for name in names})
 
 
-def _divide(options: Sequence[str], trainers_words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the options of the trainer's config with their values, and all other words."""
-    trainers: list[str] = []
+def divide(words: Sequence[str], sections: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the options of some sections, e.g. `--trainer`, with their values, and all other words."""
+    chosen: list[str] = []
     others: list[str] = []
     mine = others
-    for word in options:
+    for word in words:
         if word.startswith("--"):
-            mine = trainers if word.split("=")[0].split(".")[0] in trainers_words else others
-        mine += word.split("=", 1) if mine is trainers and word.startswith("--") else [word]
-    return trainers, others
+            mine = chosen if word.split("=")[0].split(".")[0] in sections else others
+        mine += word.split("=", 1) if mine is chosen and word.startswith("--") else [word]
+    return chosen, others
 
 
 def numbers(
@@ -91,8 +88,7 @@ def make_folder(out: Path, file: bool = False) -> None:
 def instance(option: str, path: str, room: ModuleType | None, base: type[T], **arguments: Any) -> T:
     """Return a new object of the class at an import path; a name without dots is searched in `room`.
 
-    Raises:
-        UsageError: if the class does not exist, or refuses the arguments.
+    Raises UsageError if the class does not exist, or refuses the arguments.
     """
     module, _, name = current_path(path).rpartition(".")
     if not module and room is not None:

@@ -30,13 +30,9 @@ FLAGS = ("-h", "--help", "-c", "--print_config")
 
 
 def check_trainer_arguments(arguments: list[str]) -> None:
-    """Check for unknown options, missing config files and unknown top-level keys.
+    """Check the words of a command for unknown options, missing config files and unknown top-level keys.
 
-    Args:
-        arguments: command, then options.
-
-    Raises:
-        UsageError: one sentence with the wrong word and similar legal ones.
+    Raises UsageError: one sentence with the wrong word and similar legal ones.
     """
     command, options = arguments[0], arguments[1:]
     if not options:

@@ -42,14 +42,9 @@ class RunFolder:
         self._lock: int | None = None
 
     def reserve(self, trainer: Any) -> None:
-        """Create a new folder and set it in the loggers.
+        """Create a new folder and set it in the loggers of a trainer's settings; raises RunFolderError on failure.
 
-        Args:
-            trainer: settings of the trainer, changed in place. Their version is used unless its folder exists already,
-                from an earlier run.
-
-        Raises:
-            RunFolderError: if no folder can be created.
+        A version in the settings is used unless its folder exists already, from an earlier run.
         """
         experiment = experiment_folder(trainer)
         if SHARED in os.environ and not self.is_first:
@@ -70,12 +65,8 @@ class RunFolder:
     def keep_checkpoints(self, given: str | None, resumed: Path | None) -> None:
         """Choose and lock the folder of checkpoints; a resumed run keeps its folder.
 
-        Args:
-            given: folder in the settings; ignored if it belongs to an earlier run of the experiment.
-            resumed: checkpoint that the run resumes from.
-
-        Raises:
-            RunFolderError: if another run writes to it, or has checkpoints in it.
+        A given folder of an earlier run of the experiment is ignored. Raises RunFolderError if another run writes to
+        the folder, or has checkpoints in it.
         """
         going_on = None if resumed is None else resumed.parent
         if given is None or self._is_of_a_run(Path(given)):

@@ -15,14 +15,8 @@ from splitlearn.tasks.loading import CLASSES_KEY, CONFIG_KEY
 def check_same_data(data: Any, settings: Any, content: Mapping[str, Any], path: str | Path) -> None:
     """Refuse to test on training images of a checkpoint; warn of different class names.
 
-    Args:
-        data: the data module of the config; only an `ImageDataModule` is compared.
-        settings: the config's section `data`.
-        content: content of the checkpoint.
-        path: path of the checkpoint, for messages.
-
-    Raises:
-        CheckpointError: if training and test sets are drawn from the same images with different settings.
+    The settings are the config's section `data`; only an `ImageDataModule` is compared. Raises CheckpointError, naming
+    the path, if training and test sets are drawn from the same images with different settings.
     """
     if not isinstance(data, ImageDataModule):
         return
@@ -40,16 +34,11 @@ def check_same_data(data: Any, settings: Any, content: Mapping[str, Any], path: 
 def check_same_draw(names: Sequence[str], settings: Any, content: Mapping[str, Any], path: str | Path) -> None:
     """Refuse data of the same folder that are drawn by other settings than those that a checkpoint was trained on.
 
-    Args:
-        names: of the settings that decide the draw, where the data have them.
-        settings: the config's section `data`.
-        content: of the checkpoint.
-        path: of the checkpoint, for messages.
-
-    Raises:
-        CheckpointError: if one of the settings differs.
+    `names` are of the settings that decide the draw, where the data have them; `settings` are the config's section
+    `data`. Raises CheckpointError, naming the path, if one of them differs.
     """
-    before, now = _arguments(_section(content.get(CONFIG_KEY))), _arguments(settings)
+    config = content.get(CONFIG_KEY)
+    before, now = _arguments(config.get("data") if isinstance(config, Mapping) else None), _arguments(settings)
     if not before or _folder(before) != _folder(now):
         return
     for name in names:
@@ -58,10 +47,6 @@ def check_same_draw(names: Sequence[str], settings: Any, content: Mapping[str, A
                 f"{path} was trained on images that were drawn with {name} {before.get(name)}, and with {name} "
                 f"{now.get(name)} it would be scored on some of these: set --data.{name} {before.get(name)}"
             )
-
-
-def _section(config: Any) -> Any:
-    return config.get("data") if isinstance(config, Mapping) else None
 
 
 def _arguments(section: Any) -> Mapping[str, Any]:

@@ -23,11 +23,7 @@ UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that do not affec
 def facts_of(data: Any) -> dict[str, Any] | None:
     """Return the identity of data: number of images, classes, and names of the first and last files.
 
-    Args:
-        data: data of the first point of a sweep.
-
-    Returns:
-        None for unreadable data, and for other classes than `ImageDataModule`.
+    None for unreadable data, and for other classes than `ImageDataModule`.
     """
     if not isinstance(data, ImageDataModule):
         return None

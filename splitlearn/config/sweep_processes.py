@@ -33,20 +33,14 @@ POINT, METRICS = "point.json", "metrics.json"
 
 @dataclass(frozen=True)
 class SweepTrial:
-    """Runs a `ConfigTrial` in this process, or with its own command if it trains with several processes.
-
-    Attributes:
-        trial: the trial to run.
-    """
+    """Runs a `ConfigTrial` in this process, or with its own command if it trains with several processes."""
 
     trial: ConfigTrial
 
     def __call__(self, number: int, values: Mapping[str, Value]) -> dict[str, float]:
         """Fit, measure and export one point; return its metrics.
 
-        Raises:
-            RuntimeError: with the error of the first failed process.
-            TrialLost: if a process was killed.
+        Raises the error of the first failed process as RuntimeError, and TrialLost if a process was killed.
         """
         settings = self.trial.parse(values)
         given = settings.trainer
@@ -85,16 +79,11 @@ def main() -> None:
         metrics = trial.run(point["number"], trial.parse(point["values"]))
     except Exception as error:
         traceback.print_exc()
-        if not _is_of_another(error):
+        if not isinstance(error, DistError) and "gloo" not in str(error):  # which report the end of another process
             (folder / f"{rank}.error").write_text(described(error))
         sys.exit(1)
     if rank == "0":
         write_json(folder / METRICS, metrics)
-
-
-def _is_of_another(error: Exception) -> bool:
-    """Return whether an error is due to the end of another process; gloo has no class for it."""
-    return isinstance(error, DistError) or "gloo" in str(error)
 
 
 if __name__ == "__main__":

@@ -101,13 +101,7 @@ class ConfigTrial:
     def test(self, number: int, values: Mapping[str, Value], metrics: Mapping[str, float]) -> dict[str, float]:
         """Test a finished point; return the metrics `test/…`, and add them to its results.json and export.
 
-        Args:
-            number: number of the point.
-            values: values of its parameters.
-            metrics: metrics of its trial.
-
-        Raises:
-            FileNotFoundError: if its weights are not on this machine.
+        Raises FileNotFoundError if its weights are not on this machine.
         """
         settings = self.parse(values)
         config = self._prepared(number, settings)
@@ -153,9 +147,8 @@ class ConfigTrial:
     def parse(self, values: Mapping[str, Value]) -> Namespace:
         """Return the settings of a point.
 
-        Raises:
-            UsageError: if a parameter's path or value does not fit the config, or a trial would need several machines
-                or forked processes, or monitors a metric with the wrong mode.
+        Raises UsageError if a parameter's path or value does not fit the config, or a trial would need several machines
+        or forked processes, or monitors a metric with the wrong mode.
         """
         # name and value in one word, because a value may begin with a minus
         settings = parsed([*self.words, *(f"--{name}={value}" for name, value in values.items())])
@@ -177,8 +170,7 @@ class ConfigTrial:
     def first(self, points: Sequence[Mapping[str, Value]]) -> tuple[LightningModule, Any]:
         """Return task and data of the first point that can be built; points that cannot will be failed trials.
 
-        Raises:
-            UsageError: if the space does not fit the config, or no point can be built.
+        Raises UsageError if the space does not fit the config, or no point can be built.
         """
         reason: Exception | None = None
         for values in points:
@@ -192,8 +184,7 @@ class ConfigTrial:
     def data_of(self, model: Any, data: Any) -> Any:
         """Return the training data of a trial: cached features, computed if missing, or `data` without a cache.
 
-        Raises:
-            UsageError: if a cache is set, but the model has no frozen head or the data are not images.
+        Raises UsageError if a cache is set, but the model has no frozen head or the data are not images.
         """
         if self.features is None:
             return data

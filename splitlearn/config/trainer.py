@@ -79,11 +79,7 @@ class ConfigInCheckpoint(SaveConfigCallback):
 
 
 class SplitCLI(LightningCLI):
-    """LightningCLI with crash-safe checkpoints, `--ckpt_path last`, and results.json after a test.
-
-    Args:
-        run: folder of this run.
-    """
+    """LightningCLI with crash-safe checkpoints, `--ckpt_path last`, and results.json after a test."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
@@ -165,10 +161,9 @@ class SplitCLI(LightningCLI):
             ) from error
 
     def _resumed(self) -> Path | None:
-        """Return the checkpoint that `fit` resumes from.
+        """Return the checkpoint that `fit` resumes from; raises UsageError if a config sets it.
 
-        Raises:
-            UsageError: if a config sets it: a resumed run overwrites files, so the command line must ask for it.
+        A resumed run overwrites files, so the command line must ask for it.
         """
         path = self.config[self.subcommand].get("ckpt_path")
         if self.subcommand != "fit" or path is None:

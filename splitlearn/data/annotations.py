@@ -26,8 +26,7 @@ FAR = 100_000  # largest coordinate of a polygon, in pixels: drawing needs memor
 def read_categories(file: Path) -> dict[int, str]:
     """Return the categories of a COCO json by ascending id; the position of a category is its class.
 
-    Raises:
-        DataError: the file is missing, damaged or of another format.
+    Raises DataError if the file is missing, damaged or of another format.
     """
     return _categories(file, _read_json(file))
 

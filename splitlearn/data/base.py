@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from lightning import LightningDataModule, Trainer
@@ -16,8 +16,9 @@ from torchvision.transforms import v2
 from splitlearn.data.checks import batch_of, shipped
 from splitlearn.data.images import DataError, ImageSet, View
 
-__all__ = ["Batch", "FixedSizeDataModule", "ImageDataModule", "passed_on", "split_indices"]
+__all__ = ["AnnotatedDataModule", "Batch", "FixedSizeDataModule", "ImageDataModule", "passed_on", "split_indices"]
 
+T = TypeVar("T")
 Batch = tuple[Tensor, Any]  # images and their targets: labels `(B,)`, masks `(B, H, W)`, or `Boxes` for each image
 
 
@@ -209,12 +210,42 @@ class ImageDataModule(LightningDataModule, ABC):
         )
 
 
-class FixedSizeDataModule(ImageDataModule):
-    """Image files that are resized to one size.
+class AnnotatedDataModule(ImageDataModule, Generic[T]):
+    """Images with boxes or masks, both listed as `T`; validation images are drawn from the training list."""
 
-    Raises:
-        ValueError: if `image_size` is not positive.
-    """
+    @abstractmethod
+    def read_train(self) -> list[T]:
+        """Return the training images and their annotations.
+
+        Raises:
+            DataError: folders, lists, images or annotations are missing or damaged.
+        """
+
+    @abstractmethod
+    def read_test(self) -> list[T]:
+        """Return the test images and their annotations; raises as `read_train`."""
+
+    @abstractmethod
+    def images_of(self, annotated: list[T]) -> Dataset[Batch]:
+        """Return a data set of these images that does not augment them."""
+
+    def augmented(self, annotated: list[T]) -> Dataset[Batch]:
+        """Return a data set of these images for training."""
+        return self.images_of(annotated)
+
+    def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
+        """Return the training and the validation images, which are disjoint."""
+        annotated = self.read_train()
+        kept, held_out = split_indices(len(annotated), self.val_size, self.seed)
+        return self.augmented([annotated[i] for i in kept]), self.images_of([annotated[i] for i in held_out])
+
+    def load_test(self) -> Dataset[Batch]:
+        """Return the test images."""
+        return self.images_of(self.read_test())
+
+
+class FixedSizeDataModule(AnnotatedDataModule[T]):
+    """Image files that are resized to one size; raises ValueError if `image_size` is not positive."""
 
     def __init__(
         self,
@@ -246,18 +277,9 @@ def leaves_one(images: Any, batch_size: int, trainer: Trainer | None) -> bool:
 
 
 def split_indices(count: int, held_out: int, seed: int) -> tuple[list[int], list[int]]:
-    """Draw the images to hold out; the result depends only on the arguments.
+    """Draw the images to hold out by a seed; return indices of the kept and of the held-out images, both ascending.
 
-    Args:
-        count: number of images.
-        held_out: number of images to hold out.
-        seed: seed of the draw.
-
-    Returns:
-        Indices of the kept and of the held-out images, both ascending.
-
-    Raises:
-        DataError: no image would be kept.
+    Raises DataError if no image would be kept.
     """
     if not 0 < held_out < count:
         raise DataError(f"cannot hold out {held_out} of {count} training images: set val_size below {count}")

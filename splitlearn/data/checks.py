@@ -16,7 +16,7 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from splitlearn.data.errors import DataError
 from splitlearn.outputs import BEYOND, Boxes
-from splitlearn.resource_errors import brief, of_machine
+from splitlearn.resource_errors import brief, raised_as
 
 __all__ = ["batch_of", "boxes_of", "check_sizes", "floats_of", "masks_of", "pixels_of", "shipped", "stacked", "tried"]
 
@@ -32,34 +32,23 @@ SIDES = {BoundingBoxFormat.XYXY, BoundingBoxFormat.XYWH, BoundingBoxFormat.CXCYW
 
 
 def tried(act: Callable[..., Any], *given: Any) -> Any:
-    """Return the result of a view or transform.
+    """Return the result of a view or transform; raises DataError, with its name, if it fails."""
 
-    Raises:
-        DataError: it fails; the message contains its name.
-    """
-    try:
-        return act(*given)
-    except DataError:
-        raise
-    except Exception as error:  # of code that a user chose
-        if of_machine(error):
-            raise
-        raise DataError(
+    def told(error: Exception) -> DataError:
+        return DataError(
             f"{_name(act)} fails on {' and '.join(map(_form, given))} ({type(error).__name__}: {brief(error)}): "
             "correct it, or use a transform of torchvision's v2"
-        ) from error
+        )
+
+    with raised_as(told, but=DataError):  # code that a user chose may raise anything
+        return act(*given)
 
 
 def pixels_of(image: Any, act: Any, before: Tensor | Image.Image) -> Tensor:
-    """Return the image of a view or transform as uint8 `(3, H, W)`.
+    """Return the image of a view or transform `act` of `before` as uint8 `(3, H, W)`.
 
-    Args:
-        image: uint8, or floats in [0, 1], `(3, H, W)` or grey `(1, H, W)`; or a PIL image of 8-bit grey or RGB.
-        act: the view or transform.
-        before: its input.
-
-    Raises:
-        DataError: the image has another form.
+    It may be uint8, or floats in [0, 1], `(3, H, W)` or grey `(1, H, W)`; or a PIL image of 8-bit grey or RGB. Raises
+    DataError if it has another form.
     """
     if isinstance(image, Image.Image):
         if image.mode not in ("1", "L", "RGB"):
@@ -145,8 +134,7 @@ def boxes_of(target: Any, pixels: Tensor, crowds: bool, act: Any) -> Boxes:
 def masks_of(target: Any, pixels: Tensor, count: int, act: Any) -> Tensor:
     """Return the masks of objects, bool `(N, H, W)`, in the dict of a transform.
 
-    Raises:
-        DataError: their number is not that of the boxes, or their size not that of the image.
+    Raises DataError if their number is not that of the boxes, or their size not that of the image.
     """
     masks = target.get("masks")
     expected = (count, *pixels.shape[1:])
@@ -172,14 +160,9 @@ def check_sizes(images: Sequence[Tensor], act: Any) -> None:
 
 
 def shipped(images: Any, data: object) -> Tensor:
-    """Return the images of a data set as float32 in [0, 1].
+    """Return the images of a data module as float32 in [0, 1]; a user's own data set may have floats in place of uint8.
 
-    Args:
-        images: uint8 `(…, 3, H, W)`, or from a user's own data set floats in [0, 1].
-        data: data module of the images.
-
-    Raises:
-        DataError: they have another form.
+    Raises DataError if they have another form than `(…, 3, H, W)`.
     """
     if isinstance(images, Tensor) and images.dtype == torch.uint8:
         return images.to(torch.float32) / 255
@@ -191,15 +174,10 @@ def shipped(images: Any, data: object) -> Tensor:
 
 
 def batch_of(act: Callable[[Tensor], Any], images: Tensor, step: int = 0) -> Tensor:
-    """Return a batch after a `train_transform`.
+    """Return a batch, float32 `(B, C, H, W)` in [0, 1], after a `train_transform`.
 
-    Args:
-        act: the transform.
-        images: float32 `(B, C, H, W)` in [0, 1].
-        step: index of the batch. On a GPU, only values of the first `LOOKED_AT` batches are checked.
-
-    Raises:
-        DataError: the transform fails, or its result has another form.
+    On a GPU, only values of the first `LOOKED_AT` batches are checked, by the index `step`. Raises DataError if the
+    transform fails, or its result has another form.
     """
     is_looked_at = step < LOOKED_AT or images.device.type == "cpu"
     was_bright = is_looked_at and bool(images.max() * 255 > DARK)  # before the transform, which may change it in place

@@ -1,7 +1,6 @@
 """CIFAR-10 in its original, lossless form."""
 
 from pathlib import Path
-from urllib.request import urlopen
 
 import torch
 from torch import nn
@@ -9,9 +8,8 @@ from torch.utils.data import Dataset
 from torchvision.datasets import CIFAR10
 
 from splitlearn.data.base import Batch, ImageDataModule
-from splitlearn.data.finding import absolute_path
+from splitlearn.data.finding import absolute_path, download
 from splitlearn.data.images import DataError, TensorImages
-from splitlearn.resource_errors import of_machine
 
 __all__ = ["Cifar10"]
 
@@ -34,6 +32,9 @@ class Cifar10(ImageDataModule):
     Reference: Krizhevsky 2009.
     """
 
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    image_shape = (3, 32, 32)
+
     def __init__(
         self,
         root: str | Path = "data",
@@ -48,16 +49,6 @@ class Cifar10(ImageDataModule):
         self.root = root
         self.download = download
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The ten classes, in the order of the data set."""
-        return ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Always (3, 32, 32)."""
-        return (3, 32, 32)
-
     def prepare_data(self) -> None:
         """Download the data if `download` is set, in one process only.
 
@@ -67,15 +58,7 @@ class Cifar10(ImageDataModule):
         root = absolute_path(self.root)
         if not self.download or (root / CIFAR10.base_folder).is_dir():
             return
-        try:
-            urlopen(CIFAR10.url, timeout=10).close()  # torchvision has no timeout
-            CIFAR10(root, download=True)
-        except (OSError, RuntimeError) as error:
-            if of_machine(error):
-                raise
-            raise DataError(
-                f"cannot download {CIFAR10.url} ({error}): try again online, or unpack that archive into {root}"
-            ) from error
+        download(CIFAR10.url, root, lambda: CIFAR10(root, download=True))
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return 50,000 − val_size training images and val_size validation images."""

@@ -21,13 +21,7 @@ LISTS = ("classes.txt", "classes.names", "obj.names")  # files of annotation too
 def check_declared(root: Path, num_classes: int, names: Sequence[str] | None) -> None:
     """Compare declared classes with the class list of a data set in `root`, if there is one.
 
-    Args:
-        root: folder of the data set.
-        num_classes: declared number of classes.
-        names: declared names of the classes, if any.
-
-    Raises:
-        DataError: numbers or names of classes differ, or the labels are keypoints.
+    Raises DataError if numbers or names of classes differ, or the labels are keypoints.
     """
     for file in (root / name for name in (*YAMLS, *LISTS)):
         listed = _listed(file) if file.is_file() else None
@@ -40,13 +34,7 @@ def check_declared(root: Path, num_classes: int, names: Sequence[str] | None) ->
 
 
 def warn_of_unused(labels: Iterable[int], num_classes: int, place: Path) -> None:
-    """Warn if the first or the last class has no example: classes may be counted from 1, or be too many.
-
-    Args:
-        labels: labels of the training examples, or of all examples that these are drawn from.
-        num_classes: number of classes.
-        place: source of the labels.
-    """
+    """Warn if labels of a place lack the first or the last class: they may count from 1, or classes be too many."""
     found = set(labels)
     if found and not {0, num_classes - 1} <= found:
         rank_zero_warn(

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from splitlearn.data.errors import DataError
-from splitlearn.resource_errors import of_machine
+from splitlearn.resource_errors import of_machine, raised_as
 
 __all__ = ["FORMATS", "decode_rgb", "opened", "orientation", "shown_shape", "stored_as"]
 
@@ -51,48 +51,27 @@ TURNS = {
 def decode_rgb(file: Path) -> Image.Image:
     """Return the image of a file as 8-bit RGB, upright, by the rules of this module.
 
-    Raises:
-        DataError: the file is no image, is damaged, or is refused by the rules.
+    Raises DataError if the file is no image, is damaged, or is refused by the rules.
     """
-    try:
-        with opened(file) as image:
-            raw_mode, is_covered = stored_as(image), _covers(image)
-            image.load()
-            if not (is_covered or image.has_transparency_data):
-                raise _Refused("a first picture smaller than the whole, and no transparent colour for the rest")
-            turn = TURNS.get(orientation(image))
-            colours = _colours(image, raw_mode)
+    with _damage_told(file), opened(file) as image:
+        raw_mode, is_covered = stored_as(image), _covers(image)
+        image.load()
+        if not (is_covered or image.has_transparency_data):
+            raise _Refused("a first picture smaller than the whole, and no transparent colour for the rest")
+        turn = TURNS.get(orientation(image))
+        colours = _colours(image, raw_mode)
         return colours if turn is None else colours.transpose(turn)
-    except _Refused as error:
-        raise DataError(f"{file} holds {error}: save it as 8-bit PNG or JPEG, or remove it") from error
-    except Exception as error:  # of damaged files, decoders raise almost anything
-        if of_machine(error):
-            raise
-        raise DataError(f"cannot decode {file}, remove or replace it ({error})") from error
 
 
 def shown_shape(file: Path) -> tuple[int, int]:
-    """Return height and width of the upright image of `decode_rgb`, from the header of its file.
-
-    Raises:
-        DataError: the file is no image.
-    """
-    try:
-        with opened(file) as image:
-            turned = image.format != "TIFF" and orientation(image) >= FIRST_TURNED  # Pillow itself turns TIFF
-            return image.size if turned else (image.height, image.width)
-    except Exception as error:
-        if of_machine(error):
-            raise
-        raise DataError(f"cannot decode {file}, remove or replace it ({error})") from error
+    """Return height and width of the image of `decode_rgb`, from its file's header; raises DataError if it has none."""
+    with _damage_told(file), opened(file) as image:
+        turned = image.format != "TIFF" and orientation(image) >= FIRST_TURNED  # Pillow itself turns TIFF
+        return image.size if turned else (image.height, image.width)
 
 
 def opened(file: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """Open an image file by its content, in one of some formats.
-
-    Raises:
-        Exception: the file is absent, empty or damaged; of any class.
-    """
+    """Open an image file by its content, in one of some formats; raises anything if it is absent, empty or damaged."""
     Image.init()  # does nothing after the first call
     image = Image.open(file, formats=[name for name in formats if name in Image.OPEN])
     image.filename = ""  # Pillow maps files with a name into memory, turned TIFF with height and width swapped
@@ -125,6 +104,17 @@ def orientation(image: Image.Image) -> int:
 
 class _Refused(ValueError):
     """Content of a file that the rules refuse."""
+
+
+def _damage_told(file: Path) -> raised_as:
+    """Raise whatever decoders raise as DataError: of damaged files almost anything."""
+
+    def convert(error: Exception) -> DataError:
+        if isinstance(error, _Refused):
+            return DataError(f"{file} holds {error}: save it as 8-bit PNG or JPEG, or remove it")
+        return DataError(f"cannot decode {file}, remove or replace it ({error})")
+
+    return raised_as(convert)
 
 
 def _colours(image: Image.Image, raw_mode: str) -> Image.Image:

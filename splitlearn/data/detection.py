@@ -1,11 +1,10 @@
 """Data modules of images with boxes, in the layouts of COCO and YOLO."""
 
-from abc import abstractmethod
 from pathlib import Path
 
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
-from splitlearn.data.base import Batch, FixedSizeDataModule, split_indices
+from splitlearn.data.base import Batch, FixedSizeDataModule
 from splitlearn.data.images import View
 from splitlearn.data.layouts import CocoLayout, YoloLayout
 from splitlearn.data.letterbox import BoxImages, Labelled, Letterbox
@@ -13,7 +12,7 @@ from splitlearn.data.letterbox import BoxImages, Labelled, Letterbox
 __all__ = ["CocoDetection", "DetectionDataModule", "YoloDetection"]
 
 
-class DetectionDataModule(FixedSizeDataModule):
+class DetectionDataModule(FixedSizeDataModule[Labelled]):
     """Images with boxes: float32 `(B, 3, H, W)` in [0, 1], and a list of `Boxes` in pixels, one per image.
 
     ```
@@ -27,31 +26,9 @@ class DetectionDataModule(FixedSizeDataModule):
         """Return the letterbox view."""
         return Letterbox(self._size)
 
-    def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
-        """Return the training and the validation images, which are disjoint and not augmented."""
-        images = BoxImages(self.read_train(), self._size)
-        kept, held_out = split_indices(len(images), self.val_size, self.seed)
-        return Subset(images, kept), Subset(images, held_out)
-
-    def load_test(self) -> Dataset[Batch]:
-        """Return the test images."""
-        return BoxImages(self.read_test(), self._size)
-
-    @abstractmethod
-    def read_train(self) -> list[Labelled]:
-        """Return the training images and their objects.
-
-        Raises:
-            DataError: images or labels are missing or damaged.
-        """
-
-    @abstractmethod
-    def read_test(self) -> list[Labelled]:
-        """Return the test images and their objects.
-
-        Raises:
-            DataError: images or labels are missing or damaged.
-        """
+    def images_of(self, annotated: list[Labelled]) -> Dataset[Batch]:
+        """Return a data set of letterboxed images."""
+        return BoxImages(annotated, self._size)
 
 
 class CocoDetection(CocoLayout, DetectionDataModule):

@@ -29,6 +29,9 @@ class Digits(ImageDataModule):
     Reference: Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits.
     """
 
+    class_names = tuple("0123456789")
+    image_shape = (3, 32, 32)
+
     def __init__(
         self,
         batch_size: int = 128,
@@ -38,16 +41,6 @@ class Digits(ImageDataModule):
         train_transform: nn.Module | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, val_size, seed, train_transform)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The digits."""
-        return tuple("0123456789")
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Always (3, 32, 32)."""
-        return (3, 32, 32)
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return 1500 − val_size training images and val_size validation images."""

@@ -220,8 +220,7 @@ class _Writer:
 def _room_taken(path: Path, kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return a new array in an allocated file, since a write to a full disk would kill the process.
 
-    Raises:
-        DataError: if the disk has too little space.
+    Raises DataError if the disk has too little space.
     """
     array: NDArray[Any] = open_memmap(path, "w+", kind, shape)
     if hasattr(os, "posix_fallocate"):  # Linux

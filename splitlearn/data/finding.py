@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from splitlearn.data.errors import DataError
-from splitlearn.resource_errors import of_machine
+from splitlearn.resource_errors import raised_as
 
 __all__ = [
-    *("SUFFIXES", "absolute_path", "find_images", "first_image", "folders_in"),
+    *("SUFFIXES", "absolute_path", "download", "find_images", "first_image", "folders_in"),
     *("is_junk", "listed_suffixes", "scan", "walk"),
 ]
 
@@ -32,6 +33,14 @@ def absolute_path(path: str | Path) -> Path:
     return Path(path).expanduser().absolute()
 
 
+def download(url: str, root: Path, load: Callable[[], object]) -> None:
+    """Let torchvision, which has no timeout, download an archive into a folder; raises DataError if that fails."""
+    remedy = f"try again online, or unpack that archive into {root}"
+    with raised_as(lambda error: DataError(f"cannot download {url} ({error}): {remedy}"), (OSError, RuntimeError)):
+        urlopen(url, timeout=10).close()
+        load()
+
+
 def listed_suffixes() -> str:
     """Return the suffixes of images as a list for messages."""
     return ", ".join(sorted(SUFFIXES))
@@ -48,46 +57,30 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def walk(folder: Path) -> list[Path]:
-    """Return all files of a folder and its sub-folders, sorted, without junk. Links to folders are followed once.
+    """Return all files of a folder and its sub-folders, sorted, without junk; raises DataError if one cannot be read.
 
-    Raises:
-        DataError: a folder cannot be read.
+    Links to folders are followed once.
     """
     return sorted(_files(folder, set()))
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return the images of a folder and its sub-folders, sorted; a warning lists ignored files.
-
-    Args:
-        folder: searched to any depth.
-
-    Raises:
-        DataError: a folder cannot be read.
-    """
+    """Return the images of a folder, at any depth, sorted; a warning lists ignored files. Raises as `walk`."""
     files = walk(folder)
     _warn_of_ignored(folder, (file for file in files if not _is_image(file)))
     return [file for file in files if _is_image(file)]
 
 
 def first_image(place: Path) -> Path | None:
-    """Return an image file, or the first image at any depth of a folder; None if there is none.
-
-    Raises:
-        DataError: a folder cannot be read.
-    """
+    """Return an image file, or the first image at any depth of a folder; None if there is none. Raises as `walk`."""
     files = _files(place, set()) if place.is_dir() else [place]
     return next((file for file in files if _is_image(file) and file.is_file()), None)
 
 
 def scan(folder: Path) -> dict[str, list[Path]]:
-    """Return the image files of each class folder, at any depth, both sorted by name.
+    """Return the image files of each class folder, `<class>/…/<image>`, both sorted; a warning lists ignored files.
 
-    Args:
-        folder: folder with `<class>/…/<image>`; a warning lists ignored files.
-
-    Raises:
-        DataError: there is no class folder, or one without images.
+    Raises DataError if there is no class folder, or one without images.
     """
     classes = folders_in(folder)
     if not classes:
@@ -124,13 +117,10 @@ def _files(folder: Path, seen: set[str]) -> Iterator[Path]:
     if place in seen:  # a cyclic link
         return
     seen.add(place)
-    try:
-        with os.scandir(folder) as entries:
-            listed = [(entry.name, entry.is_dir()) for entry in entries if not is_junk(entry.name)]
-    except OSError as error:
-        if of_machine(error):
-            raise
-        raise DataError(f"cannot read {folder} ({error}): correct its permissions or remove it") from error
+    remedy = "correct its permissions or remove it"
+    unread = raised_as(lambda error: DataError(f"cannot read {folder} ({error}): {remedy}"), OSError)
+    with unread, os.scandir(folder) as entries:
+        listed = [(entry.name, entry.is_dir()) for entry in entries if not is_junk(entry.name)]
     for name, is_folder in listed:
         if is_folder:
             yield from _files(folder / name, seen)

@@ -11,14 +11,7 @@ from splitlearn.data.images import DataError
 
 
 class HeldOutImages(LightningDataModule):
-    """Validation images of a data module as test images, so that a test measures them.
-
-    Args:
-        data: any data module.
-
-    Raises:
-        DataError: if it has no validation images.
-    """
+    """Validation images as test images, so that a test measures them; raises DataError if there are none."""
 
     def __init__(self, data: LightningDataModule) -> None:
         super().__init__()

@@ -45,6 +45,7 @@ class ImageNet(ImageFolder):
     Reference: Russakovsky et al. 2015.
     """
 
+    augments = True  # training crops are random
     remedy = (
         "ImageNet cannot be downloaded automatically; get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from "
         "https://image-net.org and unpack them into train/<wnid>/ and val/<wnid>/ there"
@@ -62,11 +63,6 @@ class ImageNet(ImageFolder):
         train_transform: nn.Module | None = None,
     ) -> None:
         super().__init__(root, image_size, resize, False, batch_size, num_workers, val_size, seed, train_transform)
-
-    @property
-    def augments(self) -> bool:
-        """True, since training crops are random."""
-        return True
 
     def train_view(self) -> View:
         """Return the random crop of training."""

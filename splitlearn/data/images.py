@@ -22,11 +22,7 @@ View: TypeAlias = Callable[[Image.Image], Image.Image]
 
 
 class ImageSet(Dataset[tuple[Tensor, Tensor]]):
-    """Labelled images of one shape.
-
-    Attributes:
-        labels: int64 class indices, `(N,)`.
-    """
+    """Labelled images of one shape; `labels` are int64 class indices, `(N,)`."""
 
     labels: Tensor
 
@@ -43,13 +39,7 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
 
 
 class TensorImages(ImageSet):
-    """Images held in memory.
-
-    Args:
-        images: uint8, `(N, 3, H, W)`.
-        labels: int64, `(N,)`.
-        files: files of the images, if any.
-    """
+    """Images held in memory, uint8 `(N, 3, H, W)`, with int64 labels `(N,)` and their files, if any."""
 
     def __init__(self, images: Tensor, labels: Tensor, files: Sequence[Path] | None = None) -> None:
         self.images = images
@@ -86,11 +76,7 @@ class FileImages(ImageSet):
         return images, self.labels[torch.as_tensor(indices)]
 
     def in_memory(self) -> TensorImages:
-        """Decode every image once and keep the results; a random view is drawn once.
-
-        Raises:
-            DataError: a file is no image or is damaged.
-        """
+        """Decode every image once, in a view that is drawn once; raises DataError if a file is damaged."""
         first = self._decode(self.files[0])
         images = torch.empty((len(self), *first.shape), dtype=torch.uint8)
         steps = track(range(len(self)), f"Decoding {len(self)} images", transient=True)
@@ -130,12 +116,7 @@ def read_photos(folder: Path, view: View, count: int) -> Tensor:
 
 
 class CentreCrop:
-    """Bring the shorter side of an image to a length, then crop a square at the centre.
-
-    Args:
-        size: side of the square.
-        resize: length of the shorter side; None means size.
-    """
+    """Bring the shorter side of an image to `resize`, by default `size`, then crop a square of `size` at the centre."""
 
     def __init__(self, size: int, resize: int | None = None) -> None:
         shorter_side = size if resize is None else resize

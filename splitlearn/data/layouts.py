@@ -25,11 +25,7 @@ class CocoLayout:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the categories, in the order of their ids.
-
-        Raises:
-            DataError: there is no json, or it is damaged.
-        """
+        """Names of the categories in the order of ids; raises DataError if there is no json, or it is damaged."""
         return tuple(self._categories.values())
 
     def _labelled_train(self, masks: bool = False) -> list[Labelled]:

@@ -37,11 +37,7 @@ class Labelled:
     size: tuple[int, int] | None = None
 
     def check_size(self, width: int, height: int) -> None:
-        """Compare the size of an image with that of the annotated image.
-
-        Raises:
-            DataError: if they differ, since boxes would be misplaced.
-        """
+        """Raise DataError if an image and its annotations have different sizes, since boxes would be misplaced."""
         if self.size is not None and self.size != (width, height):
             raise DataError(
                 f"{self.file} has {width}×{height} pixels, but its annotations are for {self.size[0]}×{self.size[1]}: "
@@ -50,12 +46,7 @@ class Labelled:
 
 
 class BoxImages(Dataset[tuple[Tensor, Boxes]]):
-    """Images with boxes, decoded and letterboxed at each use.
-
-    Args:
-        labelled: the images and their objects.
-        size: height and width of the result.
-    """
+    """Images with boxes, decoded and letterboxed to `size`, height and width, at each use."""
 
     def __init__(self, labelled: Sequence[Labelled], size: tuple[int, int]) -> None:
         self.labelled = labelled
@@ -117,11 +108,7 @@ def letterbox(image: Image.Image, shares: Tensor, size: tuple[int, int]) -> tupl
 
 @dataclass(frozen=True)
 class Letterbox:
-    """`letterbox` of images without boxes.
-
-    Attributes:
-        size: height and width of the result.
-    """
+    """`letterbox` of images without boxes, to `size`, height and width."""
 
     size: tuple[int, int]
 

@@ -21,7 +21,7 @@ from splitlearn.data.checks import pixels_of, stacked, tried
 from splitlearn.data.decoding import decode_rgb, opened, orientation, stored_as
 from splitlearn.data.errors import DataError
 from splitlearn.outputs import IGNORED
-from splitlearn.resource_errors import of_machine
+from splitlearn.resource_errors import raised_as
 
 __all__ = ["Fitted", "IdTable", "Masked", "MaskedImages", "MaskedView", "crop_and_flip", "one_class_alone", "read_ids"]
 
@@ -79,8 +79,7 @@ class IdTable:
     def read(self, file: Path) -> NDArray[np.uint8]:
         """Return the classes in a mask file, `(H, W)`.
 
-        Raises:
-            DataError: the file is damaged, holds colours, or has an id without class.
+        Raises DataError if the file is damaged, holds colours, or has an id without class.
         """
         ids = read_ids(file)
         labels = self._table[ids]
@@ -96,19 +95,13 @@ class IdTable:
 def read_ids(file: Path) -> NDArray[np.uint16]:
     """Return the ids in a mask file, `(H, W)`: a PNG with grey or a palette, whose colours are ignored.
 
-    Grey of 1, 2, 4, 8 or 16 bits is read as stored. A mask belongs to the upright image.
-
-    Raises:
-        DataError: the file is damaged, no PNG, holds colours or has an EXIF orientation.
+    Grey of 1, 2, 4, 8 or 16 bits is read as stored. A mask belongs to the upright image. Raises DataError if the file
+    is damaged, no PNG, holds colours or has an EXIF orientation.
     """
-    try:
-        with opened(file, ("PNG",)) as image:
-            raw_mode, mode = stored_as(image), image.mode
-            ids, turned = np.array(image), orientation(image) != UPRIGHT
-    except Exception as error:  # of any class, as for images
-        if of_machine(error):
-            raise
-        raise DataError(f"cannot decode {file} as PNG, remove or replace it ({error})") from error
+    damaged = raised_as(lambda error: DataError(f"cannot decode {file} as PNG, remove or replace it ({error})"))
+    with damaged, opened(file, ("PNG",)) as image:
+        raw_mode, mode = stored_as(image), image.mode
+        ids, turned = np.array(image), orientation(image) != UPRIGHT
     if mode not in ("1", "L", "P", "I;16"):
         raise DataError(f"{file} holds colours ({mode}): save it with one channel, an id for each pixel")
     if turned:
@@ -142,13 +135,7 @@ def one_class_alone(pairs: Sequence[Masked], table: IdTable) -> str:
 
 
 class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images and masks, decoded at each use.
-
-    Args:
-        pairs: the files.
-        table: classes of ids in the masks.
-        view: brings image and mask to the common size; may be random.
-    """
+    """Images and masks, with a table of their ids, decoded at each use; the view may be random."""
 
     def __init__(self, pairs: Sequence[Masked], table: IdTable, view: MaskedView) -> None:
         self.pairs = pairs
@@ -211,12 +198,7 @@ def crop_and_flip(height: int, width: int) -> MaskedView:
 class Fitted:
     """The view of evaluation: scaled to fit, padded on the right and below with grey, and the mask with 255.
 
-    Attributes:
-        height: height of the result.
-        width: width of the result.
-
-    Reference:
-        Chen et al. 2017: the longer side has 513 pixels, the rest is padded.
+    Reference: Chen et al. 2017: the longer side has 513 pixels, the rest is padded.
     """
 
     height: int

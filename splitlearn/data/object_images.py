@@ -24,7 +24,7 @@ from splitlearn.data.errors import DataError
 from splitlearn.data.letterbox import Labelled
 from splitlearn.data.masks import read_ids
 from splitlearn.outputs import Boxes
-from splitlearn.resource_errors import of_machine
+from splitlearn.resource_errors import raised_as
 
 __all__ = ["Annotation", "IdMask", "ObjectImages", "Polygons", "Shares"]
 
@@ -34,29 +34,17 @@ class Annotation(ABC):
 
     @abstractmethod
     def objects(self, width: int, height: int) -> Boxes:
-        """Return the objects of an image of this size, in pixels.
-
-        Raises:
-            DataError: the annotation does not belong to such an image.
-        """
+        """Return the objects of an image of this size, in pixels; raises DataError if they are of another image."""
 
 
 @dataclass(frozen=True)
 class Shares(Annotation):
-    """Boxes as shares of the image's width and height.
-
-    Attributes:
-        labelled: the image and its boxes.
-    """
+    """Boxes as shares of the image's width and height."""
 
     labelled: Labelled
 
     def objects(self, width: int, height: int) -> Boxes:
-        """Return the boxes in pixels.
-
-        Raises:
-            DataError: they belong to an image of another size.
-        """
+        """Return the boxes in pixels; raises DataError if they belong to an image of another size."""
         self.labelled.check_size(width, height)
         shares = self.labelled.objects
         return replace(shares, xyxy=(shares.xyxy * torch.tensor([width, height, width, height])).float())
@@ -82,11 +70,7 @@ class Polygons(Shares):
 
 @dataclass(frozen=True)
 class IdMask(Annotation):
-    """A picture with the number of its object in every pixel, and 0 elsewhere; all objects have class 0.
-
-    Attributes:
-        file: the picture.
-    """
+    """A file with the number of its object in every pixel, and 0 elsewhere; all objects have class 0."""
 
     file: Path
 
@@ -145,11 +129,7 @@ class ObjectImages(Dataset[tuple[Tensor, Boxes]]):
         return [image for image, _ in pairs], [objects for _, objects in pairs]
 
     def shape(self, index: int) -> tuple[int, int]:
-        """Return height and width of an upright image, from the header of its file.
-
-        Raises:
-            DataError: the file is no image.
-        """
+        """Return height and width of an upright image, from its file's header; raises DataError if it is no image."""
         return shown_shape(self.files[index])
 
     def _load(self, index: int) -> tuple[Tensor, Boxes]:
@@ -210,7 +190,8 @@ def _coco_mask(segmentation: Any, file: Path, width: int, height: int) -> NDArra
         raise ImportError("masks of COCO need faster-coco-eval: pip install 'splitlearn[detection]'") from error
     if segmentation == []:
         return np.zeros((height, width), np.uint8)
-    try:
+    said = f"a segmentation of {file} is malformed ({str(segmentation)[:60]}): correct or remove it"
+    with raised_as(lambda error: DataError(f"{said} ({error})")):  # compiled code raises anything
         if isinstance(segmentation, list):
             coded = coco.merge(coco.frPyObjects(segmentation, height, width))
         elif isinstance(segmentation["counts"], str | bytes):
@@ -218,10 +199,4 @@ def _coco_mask(segmentation: Any, file: Path, width: int, height: int) -> NDArra
         else:
             coded = coco.frPyObjects(segmentation, height, width)
         mask: NDArray[np.uint8] = coco.decode(coded)
-    except Exception as error:  # of any class, from compiled code
-        if of_machine(error):
-            raise
-        raise DataError(
-            f"a segmentation of {file} is malformed ({str(segmentation)[:60]}): correct or remove it ({error})"
-        ) from error
-    return mask
+        return mask

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, RandomSampler
 
 from splitlearn.data.aspect_ratio import AspectBatches, aspect_groups
-from splitlearn.data.base import Batch, ImageDataModule, passed_on, split_indices
+from splitlearn.data.base import AnnotatedDataModule, Batch, passed_on, split_indices
 from splitlearn.data.checks import shipped
 from splitlearn.data.errors import DataError
 from splitlearn.data.finding import absolute_path, find_images
@@ -26,7 +25,7 @@ __all__ = ["CocoObjects", "ObjectsDataModule", "PennFudan", "YoloObjects"]
 Annotated = list[tuple[Path, Annotation]]
 
 
-class ObjectsDataModule(ImageDataModule):
+class ObjectsDataModule(AnnotatedDataModule[tuple[Path, Annotation]]):
     """Images in their original sizes, and their objects: lists of float32 `(3, H, W)` in [0, 1] and of `Boxes`.
 
     ```
@@ -60,31 +59,13 @@ class ObjectsDataModule(ImageDataModule):
         """Return the view that does not change images."""
         return unchanged
 
-    def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
-        """Return the training and the validation images, which are disjoint."""
-        annotated = self.read_train()
-        kept, held_out = split_indices(len(annotated), self.val_size, self.seed)
-        return _images([annotated[i] for i in kept], self.transform), _images([annotated[i] for i in held_out])
+    def images_of(self, annotated: Annotated) -> ObjectImages:
+        """Return a data set of these images as they are."""
+        return ObjectImages([file for file, _ in annotated], [known for _, known in annotated])
 
-    def load_test(self) -> Dataset[Batch]:
-        """Return the test images."""
-        return _images(self.read_test())
-
-    @abstractmethod
-    def read_train(self) -> Annotated:
-        """Return the training images and their annotations.
-
-        Raises:
-            DataError: images or labels are missing or damaged.
-        """
-
-    @abstractmethod
-    def read_test(self) -> Annotated:
-        """Return the test images and their annotations.
-
-        Raises:
-            DataError: images or labels are missing or damaged.
-        """
+    def augmented(self, annotated: Annotated) -> ObjectImages:
+        """Return a data set of these images, each changed by `transform`."""
+        return ObjectImages([file for file, _ in annotated], [known for _, known in annotated], self.transform)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return shuffled training batches of images of similar aspect ratios.
@@ -269,8 +250,7 @@ class PennFudan(ObjectsDataModule):
     @cached_property
     def _parts(self) -> tuple[Annotated, Annotated]:
         images, masks = self._folder("PNGImages", "images"), self._folder("PedMasks", "masks")
-        files = find_images(images)
-        annotated: Annotated = [(file, IdMask(_mask_of(file, masks))) for file in files]
+        annotated: Annotated = [(file, IdMask(_mask_of(file, masks))) for file in find_images(images)]
         kept, held_out = split_indices(len(annotated), self.test_size, self.seed)
         return [annotated[i] for i in kept], [annotated[i] for i in held_out]
 
@@ -286,10 +266,6 @@ def _mask_of(image: Path, folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise DataError(f"{image} has no mask {folder / image.stem}_mask.png: put it there, or remove the image")
-
-
-def _images(annotated: Annotated, transform: nn.Module | None = None) -> ObjectImages:
-    return ObjectImages([file for file, _ in annotated], [known for _, known in annotated], transform)
 
 
 def unchanged(image: Image.Image) -> Image.Image:

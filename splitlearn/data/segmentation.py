@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from urllib.request import urlopen
 
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import Dataset, Subset
@@ -15,12 +14,11 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from splitlearn.data.base import Batch, FixedSizeDataModule, split_indices
 from splitlearn.data.errors import DataError
-from splitlearn.data.finding import absolute_path, find_images, walk
+from splitlearn.data.finding import absolute_path, download, find_images, walk
 from splitlearn.data.images import View
 from splitlearn.data.masks import Fitted, IdTable, Masked, MaskedImages, crop_and_flip, one_class_alone
 from splitlearn.data.text import read_text
 from splitlearn.outputs import IGNORED
-from splitlearn.resource_errors import of_machine
 
 __all__ = ["FolderSegmentation", "SegmentationDataModule", "VocSegmentation"]
 
@@ -30,7 +28,7 @@ VOC_NAMES = (
 )
 
 
-class SegmentationDataModule(FixedSizeDataModule):
+class SegmentationDataModule(FixedSizeDataModule[Masked]):
     """Images with masks: float32 `(B, 3, H, W)` in [0, 1], and uint8 classes `(B, H, W)`, 255 for ignored pixels.
 
     ```
@@ -51,10 +49,7 @@ class SegmentationDataModule(FixedSizeDataModule):
     def table(self) -> IdTable:
         """Classes of ids in mask files."""
 
-    @property
-    def augments(self) -> bool:
-        """True, since training crops are random."""
-        return True
+    augments = True  # training crops are random
 
     def eval_view(self) -> View:
         """Return the view that scales and pads an image without mask."""
@@ -71,30 +66,18 @@ class SegmentationDataModule(FixedSizeDataModule):
             raise DataError(problem)
         kept, held_out = split_indices(len(pairs), self.val_size, self.seed)
         train = MaskedImages(pairs, self.table, crop_and_flip(*self._size))
-        return Subset(train, kept), Subset(MaskedImages(pairs, self.table, Fitted(*self._size)), held_out)
+        return Subset(train, kept), Subset(self.images_of(pairs), held_out)
 
     def load_test(self) -> Dataset[Batch]:
         """Return the test images, with a warning if their masks hold at most one class and ignored pixels."""
         pairs = self.read_test()
         if problem := one_class_alone(pairs, self.table):
             rank_zero_warn(problem)
-        return MaskedImages(pairs, self.table, Fitted(*self._size))
+        return self.images_of(pairs)
 
-    @abstractmethod
-    def read_train(self) -> list[Masked]:
-        """Return the training images and their masks.
-
-        Raises:
-            DataError: folders, lists, images or masks are missing.
-        """
-
-    @abstractmethod
-    def read_test(self) -> list[Masked]:
-        """Return the test images and their masks.
-
-        Raises:
-            DataError: folders, lists, images or masks are missing.
-        """
+    def images_of(self, annotated: list[Masked]) -> MaskedImages:
+        """Return a data set of images and masks, scaled and padded."""
+        return MaskedImages(annotated, self.table, Fitted(*self._size))
 
 
 class VocSegmentation(SegmentationDataModule):
@@ -149,15 +132,7 @@ class VocSegmentation(SegmentationDataModule):
         if not self.download or (self._folder() / "JPEGImages").is_dir():
             return
         url, root = DATASET_YEAR_DICT["2012"]["url"], absolute_path(self.root)
-        try:
-            urlopen(url, timeout=10).close()  # torchvision has no timeout
-            VOCSegmentation(root, "2012", "trainval", download=True)
-        except (OSError, RuntimeError) as error:
-            if of_machine(error):
-                raise
-            raise DataError(
-                f"cannot download {url} ({error}): try again online, or unpack that archive into {root}"
-            ) from error
+        download(url, root, lambda: VOCSegmentation(root, "2012", "trainval", download=True))
 
     def read_train(self) -> list[Masked]:
         """Return the images of the training list; those that are in the test list as well are told in a warning.

@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 
 from splitlearn.data.errors import DataError
-from splitlearn.resource_errors import of_machine
+from splitlearn.resource_errors import raised_as
 
 __all__ = ["read_text"]
 
@@ -25,19 +25,16 @@ def read_text(file: Path) -> str:
     """Return the content of a text file without its byte-order mark.
 
     The mark determines the encoding: UTF-8, UTF-16 or UTF-32. A file without mark is read as UTF-8 or, if it is not
-    valid UTF-8, as Windows-1252, a superset of Latin-1, with a warning.
-
-    Raises:
-        DataError: it is no text in any of these encodings, or cannot be read.
+    valid UTF-8, as Windows-1252, a superset of Latin-1, with a warning. Raises DataError if it is no text in any of
+    these encodings, or cannot be read.
     """
-    try:
+    with raised_as(
+        lambda error: DataError(f"{file} is no readable text file ({error}): save it as UTF-8"),
+        (OSError, UnicodeDecodeError),
+    ):
         content = file.read_bytes()
         mark = next((mark for mark in MARKS if content.startswith(mark)), None)
         text = _unmarked(file, content) if mark is None else content.decode(MARKS[mark])
-    except (OSError, UnicodeDecodeError) as error:
-        if of_machine(error):
-            raise
-        raise DataError(f"{file} is no readable text file ({error}): save it as UTF-8") from error
     if "\0" in text:
         raise _no_text(file)
     return text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +81,8 @@ def export_bank(exports: Sequence[str | Path], path: str | Path, score: str | No
         "score": score,
         "rates": [manifest for _, manifest, _ in found],
     }
-    named = chain.from_iterable(_numbered(i, tensors) for i, (_, _, tensors) in enumerate(found))
-    save_tensors(dict(named), path, {"manifest": json.dumps(content)})
+    named = {f"{i}.{name}": tensor for i, (_, _, parts) in enumerate(found) for name, tensor in parts.items()}
+    save_tensors(named, path, {"manifest": json.dumps(content)})
     return Path(path)
 
 
@@ -153,10 +152,6 @@ def _figure(manifest: Mapping[str, Any], name: str) -> float:
     if type(figure) not in (int, float) or not abs(figure) < 2**63 or (name.endswith(RATE) and figure < 0):
         raise TypeError(f"{name} is {str(figure)[:40]}")
     return float(figure)
-
-
-def _numbered(number: int, tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
-    return [(f"{number}.{name}", tensor) for name, tensor in tensors.items()]
 
 
 def _equal(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:

@@ -7,8 +7,7 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +25,7 @@ from splitlearn.models.modes import evaluating
 from splitlearn.models.tensor_file import DamagedFileError, bytes_of, read_tensors, save_tensors
 from splitlearn.parts import PartError, part_settings, rebuilt
 from splitlearn.quantizers import Quantizer
-from splitlearn.resource_errors import brief, of_machine
+from splitlearn.resource_errors import brief, of_machine, raised_as
 from splitlearn.tasks.trust import may_be_named
 
 FORMAT = "splitlearn-bottleneck"
@@ -125,26 +124,21 @@ def load_bottleneck(path: str | Path, backbone: nn.Module) -> SplitModel:
         return rebuild(manifest, tensors, cut_for(manifest, backbone, path))
 
 
-@contextmanager
-def export_errors(path: str | Path) -> Iterator[None]:
+def export_errors(path: str | Path) -> raised_as:
     """Turn all errors of an incomplete or contradictory manifest into ExportError, except for machine errors."""
-    try:
-        yield
-    except ExportError:
-        raise
-    except PartError as error:
-        raise ExportError(f"{path} cannot be used: {error}") from error
-    except Exception as error:  # forged manifests may raise anything
-        if of_machine(error):
-            raise
-        raise ExportError(f"{path} is incomplete or contradicts itself: {brief(error)}") from error
+
+    def convert(error: Exception) -> ExportError:
+        if isinstance(error, PartError):
+            return ExportError(f"{path} cannot be used: {error}")
+        return ExportError(f"{path} is incomplete or contradicts itself: {brief(error)}")
+
+    return raised_as(convert, but=ExportError)  # forged manifests may raise anything
 
 
 def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> Split:
     """Return the backbone with the cut of a manifest.
 
-    Raises:
-        ExportError: if the file at `path` belongs to another network or other weights.
+    Raises ExportError if the file at `path` belongs to another network or other weights.
     """
     shape, at, owner = manifest["input_shape"], manifest["split"], manifest["backbone"]
     if not _is_shape(shape) or math.prod(shape) > MOST_PIXELS or not isinstance(at, str):
@@ -152,12 +146,8 @@ def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) 
             f"{path} has an impossible input_shape {str(shape)[:60]} or split {str(at)[:60]}: export again"
         )
     _check_shapes(manifest, backbone, path)
-    try:
+    with raised_as(lambda error: _of_another(manifest, path, error)):  # another network may raise anything here
         net = split(backbone, at, tuple(shape))
-    except Exception as error:  # another network may raise anything on such images
-        if of_machine(error):
-            raise
-        raise _of_another(manifest, path, error) from error
     found = weights_id(net) if manifest["format_version"] > 2 else unordered_weights_id(net)
     if found != manifest["weights_id"]:
         raise ExportError(
@@ -213,8 +203,7 @@ def _of_another(manifest: Mapping[str, Any], path: str | Path, error: Exception)
 def rebuild(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], net: Split) -> SplitModel:
     """Return the trained model of a manifest and its tensors around a cut network, in eval mode.
 
-    Raises:
-        Exception: any error on a contradictory manifest; call it within `export_errors`.
+    A contradictory manifest raises any error: call it within `export_errors`.
     """
     units, quantizers, codecs = (list(manifest[name]) for name in ("bottlenecks", "quantizers", "codecs"))
     owners = [f"bottlenecks.{i}." for i in range(len(units))] + [f"quantizers.{i}." for i in range(len(quantizers))]
@@ -294,8 +283,7 @@ def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def read_manifest(path: str | Path) -> tuple[Any, dict[str, Tensor]]:
     """Return manifest (`{}` if missing) and tensors of a safetensors file.
 
-    Raises:
-        ExportError: if it is not a safetensors file, is damaged, or its manifest is not JSON.
+    Raises ExportError if it is not a safetensors file, is damaged, or its manifest is not JSON.
     """
     try:
         metadata, tensors = read_tensors(path)

@@ -18,17 +18,9 @@ def rebuilt_module(
 ) -> T:
     """Return a module from its description in a manifest, with its tensors, without gradients and in eval mode.
 
-    Classes of splitlearn are first built on the meta device, to detect forged sizes before memory is allocated.
-
-    Args:
-        description: `class_path` and `init_args`.
-        base: base class of the module.
-        tensors: tensors by name.
-        dtype: float dtype of the module; by default that of its class.
-
-    Raises:
-        PartError: if the description is invalid, its class is not known, or the tensors do not fit.
-        Exception: any error of the class on its arguments.
+    Classes of splitlearn are first built on the meta device, to detect forged sizes before memory is allocated. Raises
+    PartError if the description is invalid, its class is not known, or the tensors do not fit; and any error of the
+    class on its arguments.
     """
     cls, arguments = class_and_arguments(description, base)
     if cls.__module__.startswith("splitlearn."):

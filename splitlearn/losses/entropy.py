@@ -79,11 +79,7 @@ class EntropyRate(RateLoss):
 
 
 class RunningRange(nn.Module):
-    """Running range μ ± 3σ over the batches of training.
-
-    Args:
-        momentum: weight of a new batch.
-    """
+    """Running range μ ± 3σ over the batches of training; `momentum` is the weight of a new batch."""
 
     mean: Tensor
     variance: Tensor
@@ -119,14 +115,9 @@ class SoftHistogramEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor, low: Tensor, high: Tensor, bins: int) -> Tensor:
-        """Return the entropy, a scalar of the values' type.
+        """Return the entropy, a scalar of the values' type, of floats of any shape; saves one byte per value.
 
-        Args:
-            ctx: saves one byte per value.
-            values: float32 or float64, any shape.
-            low: position of the first node, float64 scalar.
-            high: position of the last node, float64 scalar.
-            bins: number of nodes.
+        The first node is at `low`, the last at `high`, float64 scalars.
         """
         order = sorted(range(values.dim()), key=values.stride, reverse=True)  # order in memory: avoids a copy
         ordered = values.detach().permute(order)

@@ -20,13 +20,7 @@ class _AllFound(Exception):
 
 @dataclass(frozen=True)
 class Kept:
-    """Output of a layer, with a check that no later in-place layer has overwritten it.
-
-    Attributes:
-        layer: name of the layer.
-        output: output of the layer.
-        version: torch's version counter of the tensor at the time of the output.
-    """
+    """Output of a layer, with torch's version counter at that time: no later in-place layer may have overwritten it."""
 
     layer: str
     output: Tensor
@@ -34,10 +28,9 @@ class Kept:
 
     @classmethod
     def of(cls, layer: str, output: Any) -> Kept:
-        """Keep a new output; as a copy in inference mode, where torch does not count changes.
+        """Keep a new output; as a copy in inference mode, where torch counts no changes.
 
-        Raises:
-            ValueError: if it is not a tensor.
+        Raises ValueError if it is not a tensor.
         """
         if not isinstance(output, Tensor):
             raise ValueError(f"{layer} gives a {type(output).__name__}, and a tensor is needed: name a layer inside it")
@@ -56,17 +49,16 @@ class Kept:
 def layer_outputs(model: nn.Module, layers: Sequence[str], images: Any) -> list[Tensor]:
     """Return the outputs of layers, in the order of their names; the network stops as soon as all are known.
 
-    Args:
-        model: any network.
-        layers: dotted names; each output is a tensor. If a layer runs more than once, its first output counts.
-        images: input of the network.
-
-    Raises:
-        CutError: if a layer does not exist; the message names similar ones.
-        ValueError: if a layer does not run, or its output is not a tensor or is overwritten by a later layer.
+    If a layer runs more than once, its first output counts. Raises CutError if a layer does not exist; ValueError if it
+    does not run, or its output is not a tensor or is overwritten by a later layer.
     """
     with watched(model, layers) as found:
-        stops = [model.get_submodule(name).register_forward_hook(_stop_if_all(found, layers)) for name in set(layers)]
+
+        def stop_if_all(module: nn.Module, inputs: Any, output: Any) -> None:
+            if found.keys() >= set(layers):
+                raise _AllFound
+
+        stops = [model.get_submodule(name).register_forward_hook(stop_if_all) for name in set(layers)]
         try:
             model(images)
         except _AllFound:
@@ -80,8 +72,7 @@ def layer_outputs(model: nn.Module, layers: Sequence[str], images: Any) -> list[
 def in_order(found: dict[str, Kept], layers: Sequence[str]) -> list[Tensor]:
     """Return the outputs that `watched` has recorded, in the order of `layers`.
 
-    Raises:
-        ValueError: if a layer did not run, or its output was overwritten.
+    Raises ValueError if a layer did not run, or its output was overwritten.
     """
     if absent := [name for name in layers if name not in found]:
         raise ValueError(f"{absent[0]} takes no part in the network's pass, so it has no output: name another layer")
@@ -90,11 +81,7 @@ def in_order(found: dict[str, Kept], layers: Sequence[str]) -> list[Tensor]:
 
 @contextmanager
 def watched(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Kept]]:
-    """Record the outputs of layers by name while a network runs; read them with `in_order`.
-
-    Raises:
-        CutError: if a layer does not exist.
-    """
+    """Record outputs of layers by name while a network runs, for `in_order`; raises CutError if one is missing."""
     for name in layers:
         check_name(model, name)
     found: dict[str, Kept] = {}
@@ -108,11 +95,7 @@ def watched(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Kept]
 
 @contextmanager
 def changed_output(model: nn.Module, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Replace a layer's output by `change(output)` while a network runs.
-
-    Raises:
-        CutError: if the layer does not exist.
-    """
+    """Replace a layer's output by `change(output)` while a network runs; raises CutError if there is no such layer."""
     check_name(model, layer)
     hook = model.get_submodule(layer).register_forward_hook(lambda _, __, output: change(output))
     try:
@@ -127,11 +110,3 @@ def _keep(found: dict[str, Kept], name: str) -> Callable[[nn.Module, Any, Any], 
             found[name] = Kept.of(name, output)
 
     return keep
-
-
-def _stop_if_all(found: dict[str, Kept], layers: Sequence[str]) -> Callable[[nn.Module, Any, Any], None]:
-    def stop(module: nn.Module, inputs: Any, output: Any) -> None:
-        if found.keys() >= set(layers):
-            raise _AllFound
-
-    return stop

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from splitlearn.files import whole_file
-from splitlearn.resource_errors import of_machine
+from splitlearn.resource_errors import of_machine, raised_as
 
 CHECK = "sha256"
 """Metadata key of the file's SHA-256, computed with zeros in place of its own 64 digits."""
@@ -47,32 +47,25 @@ def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Return metadata and tensors of a safetensors file.
 
     A file without a check sum is compared with the SHA-256 in the record beside it, `NAME.json`, if there is one.
-
-    Raises:
-        OSError: if it cannot be read.
-        DamagedFileError: if it is damaged or not a safetensors file.
+    Raises OSError if it cannot be read, DamagedFileError if it is damaged or not a safetensors file.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            header = file.read(min(int.from_bytes(start, "little"), MOST_HEADER))
-            seal = SEAL.search(header)
-            known = seal[1].decode(errors="replace") if seal else _recorded(path)
-            if seal:
-                header = header[: seal.start(1)] + BLANK + header[seal.end(1) :]
-            elif DIGITS.search(header) and (b'"manifest":"' in header or b'"network":"' in header):  # under another key
-                raise DamagedFileError(f"{path} is damaged, its check is gone: copy or export it again")
-            found = hashlib.sha256(start + header)
-            while known and (part := file.read(PART)):
-                found.update(part)
-        with safe_open(path, "pt") as opened:
-            metadata = dict(opened.metadata() or {})
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as error:
-        if of_machine(error):
-            raise
-        raise DamagedFileError(f"{path} is no readable safetensors file: {error}") from error
+    with path.open("rb") as file:
+        start = file.read(8)
+        header = file.read(min(int.from_bytes(start, "little"), MOST_HEADER))
+        seal = SEAL.search(header)
+        known = seal[1].decode(errors="replace") if seal else _recorded(path)
+        if seal:
+            header = header[: seal.start(1)] + BLANK + header[seal.end(1) :]
+        elif DIGITS.search(header) and (b'"manifest":"' in header or b'"network":"' in header):  # under another key
+            raise DamagedFileError(f"{path} is damaged, its check is gone: copy or export it again")
+        found = hashlib.sha256(start + header)
+        while known and (part := file.read(PART)):
+            found.update(part)
+    unread = raised_as(lambda e: DamagedFileError(f"{path} is no readable safetensors file: {e}"), SafetensorError)
+    with unread, safe_open(path, "pt") as opened:
+        metadata = dict(opened.metadata() or {})
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
     if known and known != found.hexdigest():
         where = "" if seal else f" that {path.with_suffix('.json').name} records"
         raise DamagedFileError(f"{path} is damaged, it is not what was written{where}: copy or export it again")

@@ -73,8 +73,7 @@ def straight_through(latent: Tensor, latent_hat: Tensor) -> Tensor:
 def as_single(latent: Tensor) -> Tensor:
     """Return a latent of any float type in float32 without gradient, the input of quantization.
 
-    Raises:
-        ValueError: if it holds NaN or infinity, or values that are infinite in float32.
+    Raises ValueError if it holds NaN or infinity, or values that are infinite in float32.
     """
     single = latent.detach().float()
     check_finite(single)

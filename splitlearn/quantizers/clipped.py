@@ -149,8 +149,7 @@ class Clipped(Quantizer):
 def even_values(low: Tensor, high: Tensor, levels: int) -> Tensor:
     """Return evenly spaced levels from limit to limit, float64 `(channels, levels)`.
 
-    Raises:
-        ValueError: if a limit is not finite, or low > high.
+    Raises ValueError if a limit is not finite, or low > high.
     """
     if not bool((low.isfinite() & high.isfinite() & (low <= high)).all()):
         raise ValueError("clipping limits must be finite, low not above high")

@@ -13,10 +13,7 @@ from splitlearn.models import VariableRateModel
 def bank_table(model: VariableRateModel, score: str, measured: Sequence[Mapping[str, float]]) -> Table:
     """Return one row per rate: its figures, and the bytes that a device loads to switch to it.
 
-    Args:
-        model: of the bank.
-        score: metric that the rates are weighed by.
-        measured: metrics of each rate.
+    `score` is the metric that rates are weighed by, `measured` are the metrics of each.
     """
     count = len(model.points)
     title = f"{count} rates of one network of {model.backbone_bytes:,} bytes"

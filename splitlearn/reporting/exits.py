@@ -24,12 +24,8 @@ def report_exits(
 ) -> None:
     """Print tables over codecs and thresholds; write exits.json, exits.csv and exits.png to `out`.
 
-    Args:
-        found: what was evaluated.
-        accuracies: shares of images for which the cheapest thresholds are looked up.
-        out: folder, made if absent.
-        title: of the plot.
-        about: machine, versions, command, date: goes into exits.json.
+    For each of `accuracies`, shares of images, the cheapest thresholds are looked up; `about` tells how figures were
+    made.
     """
     console, summary, cheapest = Console(), found.summary(), found.cheapest(accuracies)
     points = [found.scores.at(threshold) for threshold in THRESHOLDS]

@@ -20,9 +20,7 @@ from splitlearn.reporting.log_ticks import plain_log_ticks
 def profile_legend(network: nn.Module, depth: int | None) -> str:
     """Return what the columns of `profile_table` mean, and how modules inside those of the table are shown.
 
-    Args:
-        network: of the profile.
-        depth: most dots in the name of a module of the table; None if its modules were named.
+    `depth` is the most dots in the name of a module of the table; None if its modules were named.
     """
     text = (
         "kB: 1,024 bytes of float32, of the module's own output; tensors across: those of features that a cut sends; "

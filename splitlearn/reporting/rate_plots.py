@@ -37,18 +37,9 @@ class Panel:
 
 
 def plot_panels(panels: Sequence[Panel], path: str | Path, title: str, legend: str | None = None) -> None:
-    """Draw panels, up to three in a row; a label has the same colour in all of them.
+    """Draw panels, up to three in a row, with a title; a label has the same colour in all of them.
 
-    Panels with the same curves share one legend below, others have one each.
-
-    Args:
-        panels: at least one.
-        path: of the image; its folder is made if absent.
-        title: of the whole.
-        legend: heading of the legends.
-
-    Raises:
-        ValueError: if there are no panels.
+    Panels with the same curves share one legend below, others have one each. Raises ValueError if there are no panels.
     """
     if not panels:
         raise ValueError("there are no panels to draw")

@@ -22,10 +22,7 @@ def print_whole(*tables: RenderableType) -> None:
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table whose first column is text; a narrow terminal wraps its lines, but cuts nothing off.
 
-    Args:
-        title: above the table.
-        columns: headings.
-        rows: cells; a first cell equal to the one above is left empty.
+    A first cell equal to the one above is left empty.
     """
     table, console, last = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0)), Console(), ""
     for position, column in enumerate(columns):

@@ -137,11 +137,7 @@ class Study:
 
     @property
     def _study(self) -> optuna.Study:
-        """The study in Optuna.
-
-        Raises:
-            StudyError: if the sweep was never created.
-        """
+        """The study in Optuna; raises StudyError if the sweep was never created."""
         if self._found is None:
             others = ", ".join(name for name in optuna.get_all_study_names(self._storage) if name != self.name)
             raise StudyError(f"the storage holds no sweep {self.name!r}: it holds {others or 'none'}")

@@ -12,26 +12,14 @@ from splitlearn.outputs import Boxes
 
 
 def check_weights(**weights: float) -> None:
-    """Check the weights of parts of a loss, given by their names.
-
-    Raises:
-        ValueError: if one is negative or not finite.
-    """
+    """Check the weights of parts of a loss, by name; raises ValueError if one is negative or not finite."""
     for name, weight in weights.items():
         if not 0 <= weight < math.inf:
             raise ValueError(f"{name} must be finite and not negative, got {weight}")
 
 
 def check_data(num_classes: int, data: object) -> None:
-    """Compare the number of classes of a task with that of its data.
-
-    Args:
-        num_classes: number of classes of the task.
-        data: data module; anything without `num_classes` passes.
-
-    Raises:
-        ValueError: if the numbers differ.
-    """
+    """Raise ValueError if the number of classes of a task differs from that of its data, if they have one."""
     found = getattr(data, "num_classes", None)
     if isinstance(found, int) and found != num_classes:
         names = ", ".join(map(str, getattr(data, "class_names", ())[:3]))
@@ -44,12 +32,7 @@ def check_data(num_classes: int, data: object) -> None:
 def check_classes(targets: Any, num_classes: int) -> None:
     """Check that the targets of a batch are one class per image.
 
-    Args:
-        targets: targets of a batch.
-        num_classes: number of classes.
-
-    Raises:
-        ValueError: if they have another form, or a label is out of range.
+    Raises ValueError if they have another form, or a label is out of range.
     """
     if not isinstance(targets, Tensor) or targets.ndim != 1 or targets.is_floating_point():
         form = (
@@ -70,14 +53,9 @@ def check_classes(targets: Any, num_classes: int) -> None:
 
 
 def check_labels(truth: Iterable[Boxes], num_classes: int) -> None:
-    """Check the classes of objects in the ground truth.
+    """Check the classes of objects in the ground truth of each image; `num_classes` is without background.
 
-    Args:
-        truth: the objects of each image.
-        num_classes: number of classes, without background.
-
-    Raises:
-        ValueError: if these are no boxes, or a class is out of range.
+    Raises ValueError if these are no boxes, or a class is out of range.
     """
     if isinstance(truth, Tensor) or not all(isinstance(boxes, Boxes) for boxes in truth):
         raise ValueError("this task needs boxes for each image, and the data have none: use CocoDetection, for example")

@@ -141,12 +141,7 @@ def kept_types(task: LightningModule) -> Iterator[None]:
 def check_frozen(checkpoint: Mapping[str, Any], name: str) -> None:
     """Compare the frozen tensors of a checkpoint with its fingerprints; earlier checkpoints have none and pass.
 
-    Args:
-        checkpoint: content of the checkpoint.
-        name: name of the checkpoint in messages.
-
-    Raises:
-        FrozenError: if a tensor has changed since the run began.
+    Raises FrozenError, naming the checkpoint, if a tensor has changed since the run began.
     """
     noted, state = checkpoint.get(FROZEN_KEY), checkpoint["state_dict"]
     if not isinstance(noted, dict):

@@ -14,7 +14,7 @@ from torch.nn.modules import module as registration
 
 from splitlearn.files import check_zip, holds_few
 from splitlearn.models import rename_former_keys
-from splitlearn.resource_errors import brief, of_machine
+from splitlearn.resource_errors import brief, raised_as
 from splitlearn.tasks.keep_frozen import FrozenError, check_frozen
 
 CONFIG_KEY = "splitlearn_config"
@@ -38,21 +38,14 @@ class CheckpointError(ValueError):
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Return a checkpoint's content, on the CPU; nothing in it is executed.
 
-    Raises:
-        FileNotFoundError: if there is none.
-        CheckpointError: if it is damaged or holds more than plain data.
+    Raises FileNotFoundError if there is none, CheckpointError if it is damaged or holds more than plain data.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; splitlearn fit leaves last.ckpt in its run folder")
-    try:
+    damaged = CheckpointError(f"{path} is damaged or no checkpoint: use an earlier one of the same folder")
+    with raised_as(lambda _: damaged, but=PermissionError):  # half a file may fail in any way
         check_zip(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError:
-        raise
-    except Exception as error:  # half a file may fail in any way
-        if of_machine(error):
-            raise
-        raise CheckpointError(f"{path} is damaged or no checkpoint: use an earlier one of the same folder") from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path} is no checkpoint of a run: it has no state_dict")
     if not all(_is_stored(each) for each in content["state_dict"].values()):
@@ -63,8 +56,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def check_layout(content: Mapping[str, Any], path: str | Path) -> None:
     """Check the types of a checkpoint's entries, before Lightning restores them.
 
-    Raises:
-        CheckpointError: if no run can have written such a checkpoint; it names the file.
+    Raises CheckpointError, naming the file, if no run can have written such a checkpoint.
     """
     wrong = [name for name, kind in LAYOUT.items() if name in content and not isinstance(content[name], kind)]
     wrong += [name for name in ("pytorch-lightning_version",) if name not in content]
@@ -77,11 +69,7 @@ def check_layout(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def check_architecture(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:
-    """Compare names and shapes of a checkpoint's weights with those of `task`.
-
-    Raises:
-        CheckpointError: if they differ; it names the first of these tensors.
-    """
+    """Compare names and shapes of a checkpoint's weights with those of `task`; raises CheckpointError if other."""
     mine, theirs = task.state_dict(), dict(content["state_dict"])
     if not all(isinstance(name, str) for name in theirs):
         raise CheckpointError(f"{path} is no checkpoint: its weights have no names")
@@ -98,27 +86,20 @@ def check_architecture(task: LightningModule, content: Mapping[str, Any], path: 
 def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:
     """Copy a checkpoint's weights into `task`.
 
-    Raises:
-        CheckpointError: if they do not fit; it names the first tensors that differ.
-        FrozenError: if its frozen network has changed since training began.
+    Raises CheckpointError if they do not fit, naming the first tensors that differ; FrozenError if its frozen network
+    has changed since training began.
     """
     check_architecture(task, content, path)
-    try:
+    # tables and levels of a forged file may fail in any way
+    with raised_as(lambda error: CheckpointError(f"{path} does not fit this model: {brief(error)}"), but=FrozenError):
         check_frozen(content, str(path))
         task.load_state_dict(content["state_dict"])
-    except FrozenError:
-        raise
-    except Exception as error:  # tables and levels of a forged file may fail in any way
-        if of_machine(error):
-            raise
-        raise CheckpointError(f"{path} does not fit this model: {brief(error)}") from error
 
 
 def config_of(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]:
     """Return the settings of the run that wrote a checkpoint; classes that they name are not trusted, see `trust`.
 
-    Raises:
-        CheckpointError: if it holds none.
+    Raises CheckpointError if it holds none.
     """
     config = content.get(CONFIG_KEY)
     if not isinstance(config, Mapping) or not isinstance(config.get("model"), Mapping):
@@ -130,8 +111,7 @@ def config_of(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]
 def bounded(state: Mapping[str, Any], path: str | Path) -> Iterator[None]:
     """Bound the weights of modules built within by those of a checkpoint: forged sizes fail before memory is filled.
 
-    Raises:
-        CheckpointError: if a module has far more weights than the checkpoint.
+    Raises CheckpointError if a module has far more weights than the checkpoint.
     """
     storages = [t.untyped_storage() for t in state.values() if isinstance(t, Tensor)]
     left = 4 * sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()) + SLACK

@@ -9,27 +9,16 @@ CAST = ("16-true", "bf16-true", "64-true")
 
 
 def full_precision(device: torch.device) -> torch.autocast:
-    """Return a context in which mixed precision is off.
+    """Return a context in which mixed precision is off on a device.
 
     Detectors need it when they are scored: they compute boxes in the type of their last layers, and bfloat16 represents
     only every second integer above 256.
-
-    Args:
-        device: device of the network.
     """
     return torch.autocast(device.type, enabled=False)
 
 
 def check_precision(trainer: Trainer, boxes: bool = False) -> None:
-    """Check the precision of a run.
-
-    Args:
-        trainer: Trainer of the run.
-        boxes: whether the network predicts boxes.
-
-    Raises:
-        ValueError: if float16 weights would train, or a detector's weights would not be float32.
-    """
+    """Raise ValueError if float16 weights would train, or a detector's weights would not be float32."""
     precision = str(trainer.precision)
     if boxes and precision in CAST:
         raise ValueError(

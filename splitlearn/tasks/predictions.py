@@ -68,12 +68,9 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def image_names(numbers: Sequence[int], dataset: object, root: str | Path | None) -> list[ImageName]:
-    """Return the names of images of a data set.
+    """Return the names of images, by index, of a data set with paths in `files`, or a torch `Subset` of such.
 
-    Args:
-        numbers: indices of the images in the data set.
-        dataset: a data set of files has their paths in `files`; it may be a torch `Subset` of such.
-        root: folder that paths are relative to; paths outside of it are absolute.
+    Paths are relative to `root`; those outside of it are absolute.
     """
     files = _files_of(dataset)
     base = None if root is None else Path(root).expanduser().absolute()
@@ -83,12 +80,7 @@ def image_names(numbers: Sequence[int], dataset: object, root: str | Path | None
 def check_no_repeats(loaders: Any, processes: int) -> None:
     """Refuse loaders that give some images to several processes.
 
-    Args:
-        loaders: one or several loaders of a Trainer.
-        processes: number of processes.
-
-    Raises:
-        ValueError: if an image would come to several processes, or this is unknown.
+    Raises ValueError if an image would come to several processes, or this is unknown.
     """
     for loader in CombinedLoader(loaders).flattened if processes > 1 else ():
         batches = getattr(loader, "batch_sampler", None)  # a custom batch sampler contains the sampler in use

@@ -53,8 +53,7 @@ def fingerprint(settings: Any) -> str:
 def read_results(path: Path) -> dict[str, Any]:
     """Return the content of a results.json.
 
-    Raises:
-        ResultsError: if it is damaged, or was not written by `write_results`; it names the file.
+    Raises ResultsError, naming it, if it is damaged, or was not written by `write_results`.
     """
     try:
         content = json.loads(path.read_bytes())

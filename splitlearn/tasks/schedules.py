@@ -21,11 +21,7 @@ MORE = frozenset({"accuracy", "map", "miou"})
 
 
 def better_mode(metric: str) -> str | None:
-    """Return the mode of a metric, `min` if lower values are better, or `max`; None if its name does not show it.
-
-    Args:
-        metric: name of the metric, such as `val/task_loss`.
-    """
+    """Return the mode of a metric such as `val/task_loss`: `min`, `max`, or None if its name does not show it."""
     words = set(re.findall("[a-z]+", metric.lower()))
     less, more = bool(words & LESS), bool(words & MORE)
     return None if less == more else "min" if less else "max"
@@ -70,11 +66,7 @@ class SameSchedule(Callback):
     """Refuse to resume a run for more steps than its schedule has."""
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Compare the run's length with that of the saved schedulers.
-
-        Raises:
-            ValueError: if it is longer.
-        """
+        """Compare the run's length with that of the saved schedulers; raises ValueError if it is longer."""
         if trainer.state.fn == "fit":
             for state in checkpoint.get("lr_schedulers", ()):
                 if "total_steps" in state:

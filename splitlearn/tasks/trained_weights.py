@@ -24,10 +24,8 @@ def save_trained(task: LightningModule, path: Path) -> None:
 def load_trained(task: LightningModule, path: Path) -> None:
     """Load a file of `save_trained` into a task that was built from the same settings.
 
-    Raises:
-        FileNotFoundError: if there is no such file.
-        CheckpointError: if it is damaged, or belongs to other settings.
-        FrozenError: if the frozen network of the task is not the one of the training.
+    Raises FileNotFoundError if there is no such file, CheckpointError if it is damaged or belongs to other settings,
+    FrozenError if the frozen network of the task is not the one of the training.
     """
     content = read_checkpoint(path)
     frozen, _ = _divided(task)

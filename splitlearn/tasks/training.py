@@ -23,11 +23,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class ValidationOutput(TypedDict):
-    """Output of a validation step for callbacks, a dict since Lightning requires one.
-
-    Attributes:
-        symbols: uint8 `(B, …)` of each float tensor that crosses the cut.
-    """
+    """Output of a validation step for callbacks, a dict since Lightning requires one; symbols are uint8 `(B, …)`."""
 
     symbols: list[Tensor]
 

@@ -68,8 +68,11 @@ def may_be_named(loader: F) -> F:
 
 def known() -> dict[str, Callable[..., Any]]:
     """Return the classes and functions that settings may name, by all of their import paths."""
-    loaders = {f"{room}.{value.__name__}": value for value in LOADERS for room in _rooms(value)}
-    return _known_below() | loaders
+    found = dict(_known_below())
+    for loader in LOADERS:
+        package = ".".join(loader.__module__.split(".")[:2])
+        found |= {f"{room}.{loader.__name__}": loader for room in (package, loader.__module__)}
+    return found
 
 
 @cache
@@ -92,11 +95,6 @@ def _known_below() -> dict[str, Callable[..., Any]]:
     return found
 
 
-def _rooms(value: Callable[..., Any]) -> tuple[str, str]:
-    """Return the package and the module of a function."""
-    return ".".join(value.__module__.split(".")[:2]), value.__module__
-
-
 def _can_be_made(value: Any) -> bool:
     return inspect.isclass(value) and not issubclass(value, BaseException)
 
@@ -117,14 +115,10 @@ def _check(value: Any, hint: Any, name: str, depth: int) -> None:
         for each in value:
             _check(each, hint, name, depth + 1)
     elif isinstance(value, str):
-        _check_text(value, hint, name)
+        if not _is_plain(hint) and not (hint is Any and WORD.fullmatch(value)) and value not in known():
+            raise UntrustedError(f"names {value[:80]!r} as {name or 'a class'}, which is none of splitlearn's own")
     elif not (value is None or isinstance(value, (bool, int, float))):
         raise UntrustedError(f"holds a {type(value).__name__} in the place of settings")
-
-
-def _check_text(text: str, hint: Any, name: str) -> None:
-    if not _is_plain(hint) and not (hint is Any and WORD.fullmatch(text)) and text not in known():
-        raise UntrustedError(f"names {text[:80]!r} as {name or 'a class'}, which is none of splitlearn's own")
 
 
 def _check_object(value: Mapping[Any, Any], depth: int) -> None:
@@ -135,7 +129,9 @@ def _check_object(value: Mapping[Any, Any], depth: int) -> None:
         raise UntrustedError(f"names the class {str(path)[:80]!r}, which is none of splitlearn's own")
     if value.get("dict_kwargs"):  # they override init_args, and may have values of any kind
         raise UntrustedError(f"gives {path} dict_kwargs, which are not checked as init_args are")
-    arguments, hints = _items(value.get("init_args") or {}), _hints(target)
+    arguments, hints = value.get("init_args") or {}, _hints(target)
+    if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
+        raise UntrustedError("holds arguments without names")
     for name, each in arguments.items():
         if name not in hints:
             raise UntrustedError(f"gives {path} an argument {name[:60]!r} that it does not take")
@@ -143,12 +139,6 @@ def _check_object(value: Mapping[Any, Any], depth: int) -> None:
     network = str(arguments.get("name")) if target is models.backbone else ""
     if "." in network.partition("/")[0] and network not in known():
         raise UntrustedError(f"names the network {network[:80]!r}, which is none of splitlearn's own")
-
-
-def _items(arguments: Any) -> Mapping[str, Any]:
-    if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
-        raise UntrustedError("holds arguments without names")
-    return arguments
 
 
 @cache

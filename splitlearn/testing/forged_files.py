@@ -35,13 +35,7 @@ WORDS = ("name", "class_path", "init_args", "dict_kwargs", "shape", "channels", 
 
 @dataclass(frozen=True)
 class Forgery:
-    """A file to load.
-
-    Attributes:
-        way: `damaged` for changed bytes, `forged` for changed content with right check sums.
-        change: description of the change.
-        content: the file.
-    """
+    """A file to load; `damaged` has changed bytes, `forged` changed content with right check sums."""
 
     way: str
     change: str
@@ -49,13 +43,9 @@ class Forgery:
 
 
 def forged(content: bytes, donor: bytes, damage: Damage, rng: random.Random) -> Forgery:
-    """Return a damaged or forged copy of a file.
+    """Return a damaged or forged copy of a safetensors file or checkpoint, with pieces of a donor.
 
-    Args:
-        content: a safetensors file or a checkpoint.
-        donor: another file, as a source of pieces.
-        damage: returns the kind of damage and a damaged copy, such as `splitlearn.testing.damage.damaged`.
-        rng: random generator.
+    `damage` returns the kind of damage and a damaged copy, as `splitlearn.testing.damage.damaged`.
     """
     (way,) = rng.choices(tuple(WAYS), tuple(WAYS.values()))
     if way == "damaged":

@@ -75,7 +75,9 @@ class Forger:
             return way, damaged(payload, donor, rng)[1]
         if way == "noise":
             return way, rng.randbytes(rng.randrange(1, 400))
-        pieces = self._taken_apart(payload)
+        parts = self.model.coder.payload_coder.read(payload)
+        headers = [(part, part.header) for part in parts]
+        pieces = [Piece(p.carrier, h.shape, h.levels, h.floats, p.payload[h.body :]) for p, h in headers]
         number = rng.randrange(len(pieces))
         if way == "exchange":
             return way, self._exchanged(payload, donor, number)
@@ -90,11 +92,6 @@ class Forger:
         header = number if way == "header" else None
         whole = self._put_together(pieces, header, rng)
         return way, self._tagged(whole, rng.choice((*self.tags, rng.randrange(8))) if way == "tag" else self.tags[0])
-
-    def _taken_apart(self, payload: bytes) -> list[Piece]:
-        parts = self.model.coder.payload_coder.read(payload)
-        headers = [(part, part.header) for part in parts]
-        return [Piece(p.carrier, h.shape, h.levels, h.floats, p.payload[h.body :]) for p, h in headers]
 
     def _put_together(self, pieces: Sequence[Piece], damage: int | None, rng: random.Random) -> bytes:
         """Return a payload with right check sums, and with the header of piece `damage` damaged."""

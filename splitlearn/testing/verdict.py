@@ -81,8 +81,7 @@ def promise(case: Case) -> tuple[Shape, int] | None:
 def decode(case: Case) -> Decoded | None:
     """Return symbols and floats, or a latent without floats; None if the payload is refused.
 
-    Raises:
-        ViolationError: if a latent is written to a wrong place.
+    Raises ViolationError if a latent is written to a wrong place.
     """
     try:
         if case.grid is not None:
@@ -101,9 +100,8 @@ def decode(case: Case) -> Decoded | None:
 def decode_as_latent(case: Case, grid: Grid) -> Floats:
     """Return the latent of a payload; latents of bare codes are written between two guard zones.
 
-    Raises:
-        CodecError: if the payload is refused.
-        ViolationError: if a guard zone is changed, or the latent is another array.
+    Raises CodecError if the payload is refused, ViolationError if a guard zone is changed, or the latent is another
+    array.
     """
     codec = case.source.codec
     if case.is_container:
@@ -143,11 +141,7 @@ def timed(case: Case) -> tuple[Decoded | None, float]:
 
 
 def judge(case: Case, found: Decoded | None, promised: tuple[Shape, int] | None) -> str:
-    """Return the outcome `refused`, `other` or `exact`.
-
-    Raises:
-        ViolationError: if the outcome is illegal.
-    """
+    """Return the outcome `refused`, `other` or `exact`; raises ViolationError if the outcome is illegal."""
     if found is None:
         if case.way == "whole":
             raise ViolationError("a whole payload is refused")
@@ -230,8 +224,7 @@ def forget_peak() -> int:
 def peak_bytes(case: Case, size: int, was_refused: bool) -> int:
     """Decode again and return the peak of memory.
 
-    Raises:
-        ViolationError: if it exceeds `allowed_bytes`, or the outcome changes under this limit.
+    Raises ViolationError if it exceeds `allowed_bytes`, or the outcome changes under this limit.
     """
     allowed = allowed_bytes(case, size)
     with address_space(allowed + UNSEEN):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from splitlearn.data import Cifar10, DataError, cifar
+from splitlearn.data import Cifar10, DataError, cifar, finding
 
 
 def test_missing_data_say_how_to_get_them(tmp_path: Path) -> None:
@@ -19,13 +19,13 @@ def test_failed_download_says_what_else_to_do(tmp_path: Path, monkeypatch: pytes
     def refuse(*_: Any, **__: Any) -> None:
         raise URLError(ConnectionRefusedError(111, "Connection refused"))
 
-    monkeypatch.setattr(cifar, "urlopen", refuse)
+    monkeypatch.setattr(finding, "urlopen", refuse)
     with pytest.raises(DataError, match=r"cannot download https.*Connection refused.*unpack that archive into"):
         Cifar10(tmp_path, download=True).prepare_data()
 
 
 def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar, "urlopen", lambda *_, **__: pytest.fail("went online"))
+    monkeypatch.setattr(finding, "urlopen", lambda *_, **__: pytest.fail("went online"))
     Cifar10(tmp_path).prepare_data()
 
 

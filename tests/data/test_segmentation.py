@@ -275,7 +275,7 @@ def test_voc_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(*_: Any, **__: Any) -> None:
         raise URLError(ConnectionRefusedError(111, "Connection refused"))
 
-    monkeypatch.setattr(importlib.import_module("splitlearn.data.segmentation"), "urlopen", refuse)
+    monkeypatch.setattr(importlib.import_module("splitlearn.data.finding"), "urlopen", refuse)
     with pytest.raises(DataError, match=r"cannot download http.*VOCtrainval.*refused.*unpack that archive into"):
         VocSegmentation(tmp_path, download=True).prepare_data()
     with pytest.raises(DataError, match="or download to true"):

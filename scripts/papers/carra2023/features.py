@@ -50,7 +50,7 @@ def coefficients_section(sources: Sequence[Source], out: Path) -> Section:
         f"{name} has {100 * one.zeros:.1f} % zeros and values from {_figure(one.minimum)} to {_figure(one.maximum)}"
         for name, (one, *_) in found.items()
     )
-    lowest = "; ".join(f"{name} {100 * _by_bits(zeros[name], 4).zeros:.1f} %" for name in found)
+    lowest = "; ".join(f"{name} {100 * next(z.zeros for z in zeros[name] if z.bits == 4):.1f} %" for name in found)
     bits = [f"n = {z.bits}" for z in next(iter(zeros.values()))]
     columns = ["cut", "zeros %", "mean", "std", "min", "max", *bits]
     return Section(
@@ -238,10 +238,6 @@ def records(found: Mapping[str, Sequence[Distribution]]) -> dict[str, Any]:
         name: [{key: value for key, value in asdict(one).items() if key != "quantiles"} for one in several]
         for name, several in found.items()
     }
-
-
-def _by_bits(rows: Sequence[Any], bits: int) -> Any:
-    return next(row for row in rows if row.bits == bits)
 
 
 def _figure(value: float | None, form: str = ".2f") -> str:

@@ -78,11 +78,7 @@ class Images:
 
 @cache
 def images_in(root: Path) -> Images:
-    """Return what JPEG files the test part of a data folder has.
-
-    Raises:
-        FileNotFoundError: if there are none.
-    """
+    """Return what JPEG files the test part of a data folder has; raises FileNotFoundError if there are none."""
     layout = next(part for part in LAYOUTS if (root / part).is_dir())
     sizes = [f.stat().st_size for f in (root / layout).rglob("*") if f.suffix.lower() in (".jpg", ".jpeg")]
     if not sizes:

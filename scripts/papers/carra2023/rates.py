@@ -141,13 +141,7 @@ def files_section(measured: Sequence[Measured]) -> Section:
 
 
 def zlib_section(measured: Sequence[Measured], source: Source, out: Path) -> Section:
-    """Fig. 7.
-
-    Args:
-        measured: all subjects.
-        source: features that are timed; of one of the subjects.
-        out: folder of the plot.
-    """
+    """Fig. 7; features of the source, which is one of the subjects, are timed."""
     one = next(m for m in measured if m.name == source.name)
     latents = [image.numpy() for image in source.features[:TIMED_IMAGES]]
     codecs: dict[str, Codec] = {"run-length": RunLength(), "zlib-1": Deflate(1), "zlib-6": Deflate(6)}

@@ -34,16 +34,9 @@ TITLE = "Quantization and run-length coding (Carra & Neglia 2023)"
 
 
 def report(subjects: Sequence[Subject], runs: Path, out: Path, video: Path | None) -> None:
-    """Write page, CSV files, results.json and plots.
+    """Write page, CSV files, results.json and plots, from the folder of points of each subject in `runs`.
 
-    Args:
-        subjects: what was measured; at least one.
-        runs: folder with a folder of points for each.
-        out: folder, made if absent.
-        video: of a still camera, for Fig. 3; None leaves it out.
-
-    Raises:
-        ValueError: if there are no subjects.
+    A video of a still camera is for Fig. 3. Raises ValueError if there are no subjects.
     """
     if not subjects:
         raise ValueError("there is nothing to report: name a folder of data, e.g. --cifar10 FOLDER")
@@ -62,7 +55,8 @@ def report(subjects: Sequence[Subject], runs: Path, out: Path, video: Path | Non
         sections.append(video_section(_chosen(subjects, FILMED)[0], video, out))
     points = {m.name: [*m.points, *m.files] for m in measured}
     write_records(out / "points.csv", points)
-    facts = _record(measured)
+    images = {LAYOUTS[m.images.layout]: m.images.count for m in measured}
+    facts = {"data": images, "seed": None, **record(), "load_average": os.getloadavg()[0]}
     everything = {
         "points": {name: [asdict(p) for p in several] for name, several in points.items()},
         "unsplit": {m.name: m.unsplit for m in measured},
@@ -84,12 +78,6 @@ def _feature_sections(many: Sequence[Source], out: Path) -> list[Section]:
         return []
     makers = (coefficients_section, differences_section, entropy_section, relevance_section)
     return [*(make(few, out) for make in makers), spectrum_section(many, out)]
-
-
-def _record(measured: Sequence[Measured]) -> dict[str, Any]:
-    """Return what was measured on, where and when."""
-    images = {LAYOUTS[m.images.layout]: m.images.count for m in measured}
-    return {"data": images, "seed": None, **record(), "load_average": os.getloadavg()[0]}
 
 
 def _page(

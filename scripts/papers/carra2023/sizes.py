@@ -66,9 +66,7 @@ CUTS = (
 def shapes_at(cut: Cut) -> list[tuple[int, ...]]:
     """Return the shapes that cross a cut: on the meta device, or with random weights where a network refuses it.
 
-    Raises:
-        ImportError: if the network's library is not installed.
-        ValueError: if tracing cannot tell.
+    Raises ImportError if the network's library is not installed, ValueError if tracing cannot tell.
     """
     device = "cpu" if cut.network.startswith("ultralytics") else "meta"
     with torch.device(device):

@@ -71,14 +71,7 @@ def read(subject: Subject, runs: Path, min_max_runs: Path, network: str) -> Foun
 
 
 def report(subjects: Sequence[Subject], runs: Path, min_max_runs: Path, out: Path) -> None:
-    """Write page, CSV, JSON and plots.
-
-    Args:
-        subjects: what was measured.
-        runs: points of scripts/papers/cohen2020.
-        min_max_runs: points of scripts/papers/carra2023.
-        out: folder of results.
-    """
+    """Write page, CSV, JSON and plots from the points in both scripts' folders."""
     found = [read(s, runs, min_max_runs, s.slug.replace("layer1", "layer2")) for s in subjects]
     out.mkdir(parents=True, exist_ok=True)
     write_records(out / "points.csv", {f.subject.name: [*f.points, *f.files] for f in found})

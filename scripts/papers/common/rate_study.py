@@ -62,12 +62,7 @@ class Subject:
 
 
 class Crossing:
-    """Crossing tensors of a data set, batch by batch, as often as they are asked for.
-
-    Args:
-        model: its head makes them.
-        pictures: makes batches of images in [0, 1].
-    """
+    """Crossing tensors of images in [0, 1], batch by batch, as often as they are asked for."""
 
     def __init__(self, model: SplitModel, pictures: Callable[[], Iterator[Tensor]]) -> None:
         self.model, self.pictures = model, pictures
@@ -210,14 +205,9 @@ def _precision(task: DetectionTask, truth: Sequence[Boxes]) -> tuple[Score, str]
 
 
 class Points:
-    """Points of a subject, each kept in a file of its own: a killed run goes on where it was.
+    """Points of a subject, unsplit first, each kept in a file of its own: a killed run goes on where it was.
 
-    Args:
-        folder: of the files.
-        subject: what is measured; its unsplit network is the first point.
-
-    Raises:
-        ValueError: if the folder's points were measured with other settings.
+    Raises ValueError if the folder's points were measured with other settings.
     """
 
     def __init__(self, folder: Path, subject: Subject) -> None:

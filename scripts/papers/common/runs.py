@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -24,14 +25,9 @@ def kept(file: Path, make: Callable[[], Any]) -> Any:
 
 
 def run_command(words: Sequence[str], log: Path | None = None) -> None:
-    """Run a splitlearn command, with one thread unless OMP_NUM_THREADS is set.
+    """Run a splitlearn command, with one thread unless OMP_NUM_THREADS is set; append its output to `log`, if given.
 
-    Args:
-        words: the command and its options.
-        log: file that all output is appended to; None leaves it in the terminal.
-
-    Raises:
-        RuntimeError: if the command fails.
+    Raises RuntimeError if the command fails.
     """
     environment = {"OMP_NUM_THREADS": "1"} | os.environ
     command = [sys.executable, "-m", "splitlearn", *words]
@@ -44,6 +40,12 @@ def run_command(words: Sequence[str], log: Path | None = None) -> None:
     if failed:
         seen = f", see {log}" if log else ""
         raise RuntimeError(f"splitlearn {words[0]} failed{seen}; launched again, the script goes on from there")
+
+
+def processor_seconds() -> float:
+    """Return those of all processes that this one has started and seen end."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,7 @@ class Run:
         self._start("fit", data, *self.words, *resume)
 
     def export(self, data: str, words: Sequence[str] = ()) -> None:
-        """Train, or resume what was interrupted, and export the best; nothing if that was done.
-
-        Args:
-            data: root folder of the data.
-            words: further settings, such as `--trainer.devices 3`.
-        """
+        """Train, with further settings, or resume, and export the best; nothing if that was done."""
         self._start("stages", data, *TRAINER, *self.options, *words, "--stages", ",".join(self.configs))
 
     def tested(self, data: str, checkpoint: str | None = None) -> dict[str, Any]:

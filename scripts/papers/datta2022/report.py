@@ -71,13 +71,7 @@ MOBILENET = Recipe(
 
 @dataclass(frozen=True)
 class WholeNetwork:
-    """A point of ours with the whole network trained along.
-
-    Attributes:
-        cut: where the network is cut.
-        trial: the same values with the bottleneck alone trained.
-        measured: what the whole network reaches.
-    """
+    """A point of ours with the whole network trained along, and the trial of the bottleneck alone with these values."""
 
     cut: str
     trial: Trial
@@ -104,17 +98,12 @@ def compared(curves: Mapping[str, Sequence[Curve]]) -> dict[str, str]:
             continue
         try:
             points = TESTED.points(ours.frontier), TESTED.points(theirs.frontier)
-            low, high = _shared(points)
+            scores = [[accuracy for _, accuracy in curve] for curve in points]
+            low, high = max(map(min, scores)), min(map(max, scores))  # what both curves have
             found[ours.name] = f"{bd_rate(*points):+.1f} % over {100 * low:.2f}…{100 * high:.2f} % accuracy"
         except ValueError as error:
             found[ours.name] = f"– ({error})"
     return found
-
-
-def _shared(points: Sequence[Sequence[tuple[float, float]]]) -> tuple[float, float]:
-    """Return the lowest and the highest accuracy that all of several curves have."""
-    scores = [[accuracy for _, accuracy in curve] for curve in points]
-    return max(map(min, scores)), min(map(max, scores))
 
 
 def rates_table(curves: Mapping[str, Sequence[Curve]], others: Sequence[Comparison], unsplit: float) -> str:

@@ -21,11 +21,7 @@ CHANNELS = (3, 6, 9, 12, 15)
 
 
 def layers_section(out: Path) -> str:
-    """Write the figures and their table as CSV; return their section of the page.
-
-    Args:
-        out: folder of the report.
-    """
+    """Write the figures and their table as CSV to a folder; return their section of the page."""
     rows: list[tuple[str, str, ModuleProfile]] = []
     text = ["## Figs. 2 to 4: layer by layer, 3×800×800\n"]
     for name in DETECTORS:

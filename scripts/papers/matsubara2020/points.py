@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -67,12 +67,7 @@ class Point:
 
 
 def students_points(student: Student, images: int | None = None) -> list[Point]:
-    """Return the points of a student, from its file if there is one.
-
-    Args:
-        student: a trained one.
-        images: of the test images, how many at most; None takes all.
-    """
+    """Return the points of a trained student on at most so many test images, from its file if there is one."""
     return kept_points(student.folder, "points", images, lambda: _students_points(student, images))
 
 
@@ -162,7 +157,9 @@ def _students_points(student: Student, count: int | None) -> list[Point]:
         nonlocal elements, pixels
         for image in test.images():
             features = whole.features(image[None])
-            elements, pixels = elements + _elements(features), pixels + _input_elements(features)
+            elements += sum(tensor.numel() for tensor in features if tensor.is_floating_point())
+            *_, height, width = map(int, features[-1][0].tolist())  # of the padded input
+            pixels += 3 * height * width
             with torch.inference_mode():
                 output = net.tail(*features)
             yield output
@@ -224,13 +221,3 @@ def _resized(detector: nn.Module, image: Tensor, objects: Boxes) -> tuple[Tensor
     if objects.masks is not None:
         masks = interpolate(objects.masks[:, None].float(), (height, width), mode="nearest-exact")[:, 0] > 0
     return smaller, Boxes(objects.xyxy * scale, objects.labels, None, objects.crowd, masks)
-
-
-def _elements(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() for tensor in tensors if tensor.is_floating_point())
-
-
-def _input_elements(tensors: Sequence[Tensor]) -> int:
-    """Return the elements of the padded input, which the sizes that cross tell."""
-    *_, height, width = map(int, tensors[-1][0].tolist())
-    return 3 * height * width

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,8 @@ def detector_section(found: Found, out: Path) -> str:
     whole, name = found.whole.scores, NAMES[kind]
     trained = seconds(found.teacher.folder / "teacher")
     time = "" if trained is None else f", trained in {trained / 60:.0f} minutes of a processor"
-    text = [f"## {name}, {found.teacher.protocol.network}\n", f"The teacher{time}: {_scores(whole)}.\n"]
+    scores = ", ".join(f"{score} {100 * value:.1f} %" for score, value in whole.items())
+    text = [f"## {name}, {found.teacher.protocol.network}\n", f"The teacher{time}: {scores}.\n"]
     text += [_students_table(found), _errors_table(found), _bytes_table(found), _expectations(found)]
     text.append(
         f"![precision against bytes](bytes_{kind}.png) ![precision against size](sizes_of_{kind}_tensors.png)\n"
@@ -162,10 +163,6 @@ def _plot(found: Found, out: Path) -> None:
     plot_rates(curves, whole, out / f"bytes_{kind}.png", title, score, "payload (KB per image, log scale)")
     rate = "tensor that crosses, of the input (%, log scale)"
     plot_rates(sizes, whole, out / f"sizes_of_{kind}_tensors.png", title, score, rate)
-
-
-def _scores(scores: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {100 * value:.1f} %" for name, value in scores.items())
 
 
 def _write(points: Sequence[Point], path: Path) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.papers.common.runs import Run
+from scripts.papers.common.runs import Run, processor_seconds
 from splitlearn.config.build import build_task
 from splitlearn.config.loading import load_task
 from splitlearn.data import ObjectsDataModule
@@ -95,12 +94,7 @@ class Teacher:
         return [setting, MASK_BUILDER, *width]
 
     def train(self, data: str, words: Sequence[str]) -> None:
-        """Train it, or go on where it was; nothing if that was done or is not needed.
-
-        Args:
-            data: folder of the images.
-            words: further settings, such as `--trainer.devices 3`.
-        """
+        """Train it with further settings, or go on where it was; nothing if that was done or is not needed."""
         if self.protocol.teacher is not None:
             options = [*self.built("--model.model"), "--model.masks", "true"] if self.masks else []
             run_stage(self.protocol.teacher, self.folder / "teacher", data, [*options, *words])
@@ -167,12 +161,12 @@ class Student:
 def run_stage(config: str, folder: Path, data: str, options: Sequence[str]) -> Run:
     """Fit a config and export its best, or go on where it was; the processor time of all launches is kept beside it."""
     run = Run(folder, (config,), ("--trainer.enable_progress_bar", "false", *options))
-    done, before = list(folder.glob("[!.]*.safetensors")), _processor_seconds()
+    done, before = list(folder.glob("[!.]*.safetensors")), processor_seconds()
     try:
         run.export(data)
     finally:
         if not done:
-            spent = (seconds(folder) or 0.0) + _processor_seconds() - before
+            spent = (seconds(folder) or 0.0) + processor_seconds() - before
             write_json(folder / SECONDS, {"processor_seconds": spent})
     return run
 
@@ -181,9 +175,3 @@ def seconds(folder: Path) -> float | None:
     """Return how long a training has kept the processor busy in all its launches; None if it has not run."""
     file = folder / SECONDS
     return float(json.loads(file.read_text())["processor_seconds"]) if file.is_file() else None
-
-
-def _processor_seconds() -> float:
-    """Return those of all processes that this one has started and seen end."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

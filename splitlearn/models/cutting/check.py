@@ -72,8 +72,7 @@ def same(a: Any, b: Any) -> bool:
 def verify(halves: Halves, images: Tensor, reference: Reference) -> tuple[Tensor, ...]:
     """Run both halves on `images`, compare with the model, and return the crossing tensors.
 
-    Raises:
-        CutError: if the result of the halves differs from that of the model.
+    Raises CutError if the result of the halves differs from that of the model.
     """
     images = images.clone()
     tensors = tuple(tensor.clone() for tensor in halves.head(images))

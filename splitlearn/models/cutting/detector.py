@@ -58,10 +58,8 @@ class DetectorHead(nn.Module):
     def expected(self, height: int, width: int) -> tuple[tuple[int, ...], tuple[FeatureShape, ...]]:
         """Return the row of sizes and the feature map shapes of an original image of `height` × `width` pixels.
 
-        Both are computed on the meta device, without memory for the image.
-
-        Raises:
-            ValueError: if the cut is not exact for images of this size.
+        Both are computed on the meta device, without memory for the image. Raises ValueError if the cut is not exact
+        for images of this size.
         """
         dtype = like(self.backbone).dtype
         channels = len(self.transform.image_mean)  # type: ignore[arg-type]
@@ -117,12 +115,7 @@ class _Resized(nn.Module):
 
 
 class DetectorTail(nn.Module):
-    """Rest of the backbone, layers behind it, and scaling of boxes to the original images.
-
-    Args:
-        detector: the whole detector.
-        backbone: rest of the backbone: feature maps → dict of feature maps.
-    """
+    """Rest of the backbone of a detector, layers behind it, and scaling of boxes to the original images."""
 
     def __init__(self, detector: nn.Module, backbone: nn.Module) -> None:
         super().__init__()
@@ -152,16 +145,10 @@ def _with_modules(module: nn.Module, **modules: nn.Module) -> nn.Module:
 
 
 def cut_detector(model: nn.Module, at: str, batches: Sequence[Tensor], open_all: bool = False) -> Halves:
-    """Cut a torchvision detector (R-CNN, RetinaNet, FCOS, SSD) after a module of its backbone.
+    """Cut a torchvision detector (R-CNN, RetinaNet, FCOS, SSD) in eval mode after a module of its backbone.
 
-    Args:
-        model: the detector, in eval mode.
-        at: name of the backbone or of a module in it.
-        batches: example images `(B, C, H, W)` with different B.
-        open_all: as for `cut_traced`, which cuts the backbone.
-
-    Raises:
-        CutError: if the cut lies outside the backbone.
+    Batches of images have different sizes B; `open_all` is that of `cut_traced`, which cuts the backbone. Raises
+    CutError if the cut lies outside of it.
     """
     if not inside(at, "backbone"):
         raise CutError("a detector is cut at 'backbone' or inside it")

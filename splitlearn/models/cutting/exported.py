@@ -45,16 +45,10 @@ def _quiet() -> Iterator[None]:
 
 
 def cut_exported(model: nn.Module, at: str, batches: Sequence[Tensor]) -> Halves:
-    """Cut `model` after the module `at` by torch.export with a free batch size.
+    """Cut a model in eval mode after the module `at` by torch.export with a free batch size.
 
-    Args:
-        model: the network, in eval mode.
-        at: dotted module name.
-        batches: example images `(B, C, H, W)` with different B.
-
-    Raises:
-        CutError: if a value must cross that is neither a tensor nor a size.
-        Exception: any error of torch.export.
+    Batches of images have different sizes B. Raises any error of torch.export, and CutError if a value must cross that
+    is neither a tensor nor a size.
     """
     # a copy with shared tensors, so that layers with state in attributes (YOLO's anchors) stay unchanged
     tensors = [*model.parameters(), *model.buffers()]

@@ -45,13 +45,7 @@ def check_name(model: nn.Module, at: str) -> None:
 
 
 def alternatives(model: nn.Module, at: str, called: set[str]) -> str:
-    """Return alternatives to the cut `at`, as text: running parent modules, then running modules of similar names.
-
-    Args:
-        model: the network.
-        at: name of the module that cannot be cut.
-        called: names of the modules that ran on the example.
-    """
+    """Return alternatives to the cut `at`, as text: running parent modules, then running modules of similar names."""
     parts = at.split(".")
     parents = [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
     parents = [name for name in parents if name in called]

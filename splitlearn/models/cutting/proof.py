@@ -15,6 +15,7 @@ from splitlearn.models.cutting.check import run_reference, same, verify
 from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError
 from splitlearn.models.images import like
+from splitlearn.resource_errors import raised_as
 
 _ONE_AT_A_TIME = RLock()  # a proof temporarily changes modes and hooks
 
@@ -53,15 +54,10 @@ class Proof:
         return other
 
     def check(self, images: Any, training: bool) -> None:
-        """Raise an error unless the halves are exact for images of this kind and mode.
+        """Raise an error unless the halves are exact for images of this kind and mode; anything without values passes.
 
-        Args:
-            images: input of the head; anything but a tensor with values passes.
-            training: whether the head is in training mode.
-
-        Raises:
-            ValueError: if the network refuses the images, or the halves are not exact for them.
-            CutError: if the halves would train differently from the network.
+        ValueError if the network refuses the images, or the halves are not exact for them; CutError if the halves would
+        train differently from the network.
         """
         if torch.compiler.is_compiling():
             return
@@ -88,9 +84,9 @@ class Proof:
         self._share_buffers()
         with _undisturbed(self._modules()), torch.no_grad(), _full_precision(self._device):
             noise = self._noise(shape, dtype)
-            with _raised_as(lambda error: ValueError(f"{self._name} refuses {_kind(noise)}: {_first_line(error)}")):
+            with raised_as(lambda error: ValueError(f"{self._name} refuses {_kind(noise)}: {_first_line(error)}")):
                 reference = run_reference(self.model, self.at, noise)
-            with _raised_as(lambda _: ValueError(self._other_kind(noise))):  # a wrong size may fail in any layer
+            with raised_as(lambda _: ValueError(self._other_kind(noise))):  # a wrong size may fail in any layer
                 verify(Halves(self.head, self.tail), noise, reference)
         self.taken.add((shape, dtype))
 
@@ -103,9 +99,9 @@ class Proof:
             if any(alone.get(id(module), True) != module.training for module in self.model.modules()):
                 raise CutError(self._untrainable())
             images = self._noise(self.shape, None)
-            with _raised_as(lambda error: CutError(f"{self._name} cannot train in two halves: {_first_line(error)}")):
+            with raised_as(lambda error: CutError(f"{self._name} cannot train in two halves: {_first_line(error)}")):
                 whole = self._learnt(self.model, images)
-            with _raised_as(lambda _: CutError(self._untrainable())):
+            with raised_as(lambda _: CutError(self._untrainable())):
                 parts = self._learnt(lambda given: self.tail(*self.head(given)), images)
         if not same(whole, parts):
             raise CutError(self._untrainable())
@@ -191,17 +187,6 @@ def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, (list, tuple)):
         return [t for item in value for t in _tensors(item)]
     return _tensors(vars(value)) if hasattr(value, "__dict__") else []
-
-
-@contextmanager
-def _raised_as(convert: Callable[[Exception], Exception]) -> Iterator[None]:
-    """Convert errors by `convert`, except for lack of memory."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:
-        raise convert(error) from error
 
 
 @contextmanager

@@ -17,8 +17,7 @@ MAX_GROWTH = 16  # elements of a crossing tensor relative to the example, if its
 def shapes_on_meta(module: nn.Module, images: Sequence[int]) -> tuple[FeatureShape, ...]:
     """Return the shapes per image of a module's output tensors for images of shape `(C, H, W)`.
 
-    Raises:
-        Exception: any error of the module, which may refuse this size or need values.
+    Raises any error of the module, which may refuse this size or need values.
     """
     named = chain(module.named_parameters(), module.named_buffers())
     tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
@@ -32,12 +31,8 @@ def shapes_on_meta(module: nn.Module, images: Sequence[int]) -> tuple[FeatureSha
 def varying_sizes(head: nn.Module, image: FeatureShape, shapes: Sequence[FeatureShape]) -> list[tuple[bool, ...]]:
     """Return for each dimension of each crossing tensor whether it depends on the image size.
 
-    If the head cannot run on the meta device, all dimensions count as varying.
-
-    Args:
-        head: images → crossing tensors.
-        image: shape `(C, H, W)` of the example.
-        shapes: shapes of the crossing tensors of the example.
+    The head maps images to these tensors; `image` and `shapes` are of the example. If the head cannot run on the meta
+    device, all dimensions count as varying.
     """
     try:
         if len(image) != 3 or shapes_on_meta(head, image) != tuple(shapes):

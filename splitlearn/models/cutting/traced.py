@@ -45,17 +45,10 @@ def use_own_names(graph: fx.Graph) -> None:
 
 
 def cut_traced(model: nn.Module, at: str, batches: Sequence[Tensor], open_all: bool = False) -> Halves:
-    """Cut `model` after the module `at` by symbolic tracing.
+    """Cut a model in eval mode after the module `at` by symbolic tracing; batches of images have different sizes B.
 
-    Args:
-        model: the network, in eval mode.
-        at: dotted module name.
-        batches: example images `(B, C, H, W)` with different B.
-        open_all: trace into all modules but torch's own, for code that needs more of a module's output than a tensor.
-
-    Raises:
-        CutError: if a value must cross that is neither a tensor nor a size.
-        Exception: any error of the tracer.
+    `open_all` traces into all modules but torch's own, for code that needs more of a module's output than a tensor.
+    Raises any error of the tracer, and CutError if a value must cross that is neither a tensor nor a size.
     """
     graph = _Tracer(at, batches[0], open_all).trace(Entry(model))
     for node in graph.nodes:

@@ -21,7 +21,7 @@ from splitlearn.models.networks.weight_files import SUFFIXES
 from splitlearn.models.networks.weights import WeightsError, load_weights
 from splitlearn.outputs import check_num_classes
 from splitlearn.processes import find_own_classes
-from splitlearn.resource_errors import of_machine
+from splitlearn.resource_errors import raised_as
 
 __all__ = ["backbone", "mobilenet_v2_same"]
 
@@ -289,16 +289,12 @@ def _cifar_networks() -> dict[str, str]:
 
 def _downloaded(load: Callable[[], T], address: str, cached: bool) -> T:
     """Load published weights after a check of the connection, because libraries wait or retry for minutes."""
-    try:
+    remedy = "set `weights` to the path of a local file instead"
+    # OSError is the base class of all connection errors
+    with raised_as(lambda error: WeightsError(f"cannot download {address} ({error}): {remedy}"), OSError):
         if not cached:
             urlopen(address.partition(" ")[0], timeout=5).close()
         return load()
-    except OSError as error:  # base class of all connection errors
-        if of_machine(error):
-            raise
-        raise WeightsError(
-            f"cannot download {address} ({error}): set `weights` to the path of a local file instead"
-        ) from error
 
 
 def _unknown(name: str, known: Iterable[str]) -> ValueError:

@@ -34,11 +34,7 @@ def import_ultralytics() -> None:
 
 
 def yolo(name: str) -> Any:
-    """Return ultralytics' network of that name with random weights.
-
-    Raises:
-        FileNotFoundError: if the package has no such design.
-    """
+    """Return ultralytics' network of that name with random weights; raises FileNotFoundError if it has none."""
     from ultralytics import YOLO
 
     design = _design(name)
@@ -60,13 +56,8 @@ def published_names() -> frozenset[str]:
 def load_published(model: nn.Module, name: str, ask: Callable[[Callable[[], Path], str, bool], Path]) -> None:
     """Load published weights into a network; layers for another number of classes stay unchanged.
 
-    Args:
-        model: the network.
-        name: name of the weights.
-        ask: calls a download function, given also its address and whether the file is cached.
-
-    Raises:
-        WeightsError: if the weights cannot be downloaded, or belong to another network.
+    `ask` calls a download function, given also its address and whether the file is cached. Raises WeightsError if the
+    weights cannot be downloaded, or belong to another network.
     """
     file = Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.pt"
     state = _network_in(read_pickled_modules(ask(lambda: _download(file), f"{WHERE} ({file.name})", file.is_file())))

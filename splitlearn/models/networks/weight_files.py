@@ -15,7 +15,7 @@ from torch import Tensor
 
 from splitlearn.files import check_zip
 from splitlearn.models.tensor_file import DamagedFileError, read_tensors
-from splitlearn.resource_errors import of_machine
+from splitlearn.resource_errors import raised_as
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar", ".pkl")
 UNWRAPPED = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # wrappers of torch
@@ -39,14 +39,10 @@ def is_safetensors(path: Path) -> bool:
 
 
 def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Return all state dicts in a file by their dotted keys; a plain state dict has the empty key.
+    """Return all state dicts in a file, safetensors or of `torch.save`, by dotted keys; a plain one has the empty key.
 
-    Args:
-        path: path of a safetensors file, or of a `torch.save` file with a state dict or nested dicts of them.
-
-    Raises:
-        OSError: if the file does not exist or cannot be opened.
-        WeightsError: if it is damaged, has no tensors, or contains anything but plain data.
+    Raises OSError if the file cannot be opened, WeightsError if it is damaged, has no tensors, or contains anything but
+    plain data.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path.absolute()} is a folder: name the weights file in it")
@@ -74,21 +70,15 @@ class Inert:
 def read_pickled_modules(path: Path) -> Any:
     """Return a `torch.save` file of whole modules as data: each object is an `Inert` with its attributes.
 
-    No class in the file is imported, so no code of it runs.
-
-    Raises:
-        WeightsError: if it cannot be read as data.
+    No class in the file is imported, so no code of it runs. Raises WeightsError if it cannot be read as data.
     """
-    try:
+    damaged = WeightsError(f"{path} cannot be read as data: delete it, or give a safetensors file")
+    with raised_as(lambda _: damaged):  # damaged files may raise anything
         check_zip(path)
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         stand_ins: list[Any] = [(type("Inert", (Inert,), {}), name) for name in names]
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files may raise anything
-        if of_machine(error):
-            raise
-        raise WeightsError(f"{path} cannot be read as data: delete it, or give a safetensors file") from error
 
 
 def unwrapped(name: str) -> str:
@@ -99,7 +89,11 @@ def unwrapped(name: str) -> str:
 def _content(path: Path) -> Any:
     if path.stat().st_size == 0:
         raise WeightsError(f"{path} is empty: copy or download it again")
-    try:
+
+    def told(error: Exception) -> WeightsError:
+        return WeightsError(str(error) if isinstance(error, DamagedFileError) else f"{path} {_reason(str(error))}")
+
+    with raised_as(told, but=PermissionError):  # damaged files may raise anything
         if is_safetensors(path):
             return read_tensors(path)[1]
         if zipfile.is_zipfile(path):
@@ -110,14 +104,6 @@ def _content(path: Path) -> Any:
         with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
             warnings.simplefilter("ignore")  # about other pickle protocols; the content is checked
             return torch.load(file, map_location="cpu", weights_only=True)
-    except PermissionError:
-        raise
-    except DamagedFileError as error:
-        raise WeightsError(str(error)) from error
-    except Exception as error:  # damaged files may raise anything
-        if of_machine(error):
-            raise
-        raise WeightsError(f"{path} {_reason(str(error))}") from error
 
 
 def _reason(text: str) -> str:

@@ -54,12 +54,7 @@ def checked_weights(
 ) -> dict[str, Tensor]:
     """Return the tensors of a local file if they have the expected names and shapes; raises as `load_weights`.
 
-    Args:
-        expected: tensors by name.
-        weights: path of the file.
-        owner: name of the network, for messages.
-        unused: name prefix of additional tensors in the file, which are left out.
-        partial: whether expected tensors may be missing.
+    Tensors whose names begin with `unused` are left out; expected tensors may be missing if `partial`.
     """
     path = Path(weights).expanduser()
     found = [
@@ -86,13 +81,7 @@ def checked_weights(
 
 @dataclass(frozen=True)
 class _Candidate:
-    """One interpretation of a file.
-
-    Attributes:
-        name: key and prefix of the tensors in the file.
-        state: tensors by expected name, if there is one.
-        problems: mismatches with the expected tensors.
-    """
+    """One interpretation of a file: key and prefix, tensors by expected name, if there is one, and mismatches."""
 
     name: str
     state: dict[str, Tensor]
@@ -114,7 +103,8 @@ def _readings(
         inside = {name.removeprefix(prefix): name for name in theirs if name.startswith(prefix)}
         if len(inside) == len(theirs) or set(prefix.split(".")) - {""} <= OWNERS:
             state = {mine.get(name, name): tensors[theirs[full]] for name, full in inside.items()}
-            yield prefix.rstrip("."), {k: v for k, v in state.items() if k in expected or not _left_out(k, unused)}
+            kept = {k: v for k, v in state.items() if k in expected or unused is None or not k.startswith(unused)}
+            yield prefix.rstrip("."), kept
 
 
 def _by_plain_name(tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -123,17 +113,10 @@ def _by_plain_name(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return plain if len(plain) == len(tensors) else {name: name for name in tensors}
 
 
-def _left_out(name: str, unused: str | None) -> bool:
-    return unused is not None and name.startswith(unused)
-
-
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], partial: bool = False) -> list[str]:
     """Return descriptions of all mismatches: shapes and dtypes first, then missing and additional names.
 
-    Args:
-        expected: tensors by name.
-        found: tensors by name.
-        partial: whether expected tensors may be missing.
+    Expected tensors may be missing if `partial`.
     """
     both = [(key, found[key], tensor) for key, tensor in expected.items() if key in found]
     wrong = [

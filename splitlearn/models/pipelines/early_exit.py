@@ -331,8 +331,7 @@ class Steps(nn.ModuleList):
 def _with_tables(codecs: Sequence[Codec], weights: Path) -> tuple[Codec, ...]:
     """Return codecs with the static tables of an export; unchanged if it has other codecs.
 
-    Raises:
-        WeightsError: if the file's tables do not fit its codecs.
+    Raises WeightsError if the file's tables do not fit its codecs.
     """
     metadata, tensors = read_tensors(weights)
     try:

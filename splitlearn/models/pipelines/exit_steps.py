@@ -36,8 +36,7 @@ def divide(net: Split, exits: Sequence[str]) -> tuple[list[str], list[nn.Module]
 def _in_order(net: Split, exits: Sequence[str]) -> list[str]:
     """Return names of exits in order of execution.
 
-    Raises:
-        CutError: if a module does not exist before the cut, or never runs.
+    Raises CutError if a module does not exist before the cut, or never runs.
     """
     before, behind = legal_cuts(net.head), legal_cuts(net.tail)
     for name in exits:

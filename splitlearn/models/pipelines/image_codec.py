@@ -17,7 +17,7 @@ from splitlearn.models.coder import too_many_pixels
 from splitlearn.models.cutting.sizes import MAX_PIXELS
 from splitlearn.models.pipelines.image_layout import LAYOUTS, check_layout
 from splitlearn.outputs import init_args
-from splitlearn.resource_errors import of_machine
+from splitlearn.resource_errors import raised_as
 
 HEIC = ("HEIC", "HEIF")  # one format under two names
 JPEG_2000 = "JPEG2000"
@@ -143,18 +143,13 @@ class ImageFile(ImageCodec):
         """
         payload = as_bytes(payload)
         check_layout(self.format, payload)
-        try:
-            with self._open(payload) as image:
-                if image.mode not in ("L", "RGB", "P") or image.has_transparency_data:
-                    told = f"{image.mode}{', partly transparent' * image.has_transparency_data}"
-                    raise CodecError(f"the payload's pixels are {told}: encode pictures as 8-bit L or RGB")
-                return np.asarray(image.convert("RGB") if image.mode == "P" else image)
-        except CodecError:
-            raise
-        except Exception as error:  # decoders raise almost anything on damaged bytes
-            if of_machine(error):
-                raise
-            raise CodecError(f"payload is no readable {self.format} file: {error}") from error
+        # decoders raise almost anything on damaged bytes
+        damaged = raised_as(lambda e: CodecError(f"payload is no readable {self.format} file: {e}"), but=CodecError)
+        with damaged, self._open(payload) as image:
+            if image.mode not in ("L", "RGB", "P") or image.has_transparency_data:
+                told = f"{image.mode}{', partly transparent' * image.has_transparency_data}"
+                raise CodecError(f"the payload's pixels are {told}: encode pictures as 8-bit L or RGB")
+            return np.asarray(image.convert("RGB") if image.mode == "P" else image)
 
     def _save(self, image: NDArray[np.uint8], file: io.BytesIO) -> None:
         if self.format in HEIC:

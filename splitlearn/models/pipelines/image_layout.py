@@ -52,8 +52,7 @@ def _begins(pattern: bytes) -> Callable[[bytes], bool]:
 def _segments(payload: bytes, last: int, most: int = 16) -> tuple[bytes, list[bytes], int]:
     """Return markers, contents and end of the segments from byte 2 up to the marker `last`.
 
-    Raises:
-        ValueError: if it is not among the first `most` markers, or its segment is truncated.
+    Raises ValueError if it is not among the first `most` markers, or its segment is truncated.
     """
     markers, contents, at = b"", [], 2
     while len(markers) < most and payload[at] == 0xFF:
@@ -85,11 +84,7 @@ def _jpeg_2000(payload: bytes) -> bool:
 
 
 def _item(payload: bytes, kind: bytes) -> tuple[bytes, int]:
-    """Return the header of a file with a single item of a kind, and the offset of its data.
-
-    Raises:
-        ValueError: if it has other boxes or items.
-    """
+    """Return the header of a file with a single item of a kind, and its data's offset; raises ValueError for others."""
     names, at = [], 0
     for _ in range(3):
         start, at = at, at + int.from_bytes(payload[at : at + 4], "big")
@@ -98,11 +93,6 @@ def _item(payload: bytes, kind: bytes) -> tuple[bytes, int]:
     if names != [b"ftyp", b"meta", b"mdat"] or at != len(payload) or head.count(b"infe") != 1 or item not in head:
         raise ValueError("other boxes or items")
     return head, start + 8
-
-
-def _heic(payload: bytes) -> bool:
-    """Return whether it holds one HEVC picture; libheif refuses pictures larger than stated."""
-    return bool(_item(payload, b"hvc1"))
 
 
 def _avif(payload: bytes) -> bool:
@@ -118,11 +108,7 @@ def _avif(payload: bytes) -> bool:
 
 
 def _still_size(sequence: bytes) -> tuple[int, int]:
-    """Return width and height from the reduced sequence header of an AV1 still picture.
-
-    Raises:
-        ValueError: if the header is of another kind.
-    """
+    """Return width and height from the reduced header of an AV1 still picture; raises ValueError for other headers."""
     bits = "".join(f"{byte:08b}" for byte in sequence)
     if bits[3:5] != "11":  # still and reduced, so that all pictures have this size
         raise ValueError("no still picture")
@@ -144,7 +130,7 @@ def _reaches_end(payload: bytes, at: int) -> bool:
 LAYOUTS: dict[str, Callable[[bytes], bool]] = {
     "AVIF": _avif,
     "BMP": _begins(rb"BM.{12}\(\0\0\0.{8}\x01\0[\x08\x18]\0\0\0\0\0"),
-    "HEIC": _heic,
+    "HEIC": lambda payload: bool(_item(payload, b"hvc1")),  # libheif refuses pictures larger than stated
     "JPEG": _jpeg,
     "JPEG2000": _jpeg_2000,
     "PNG": _begins(rb"\x89PNG\r\n\x1a\n"),

@@ -78,12 +78,7 @@ class TiledFeatures(CoderModel):
 
 
 class _Mosaic(Codec):
-    """Lossy codec of symbols as a grey picture in an image format; only for `TiledFeatures`.
-
-    Args:
-        image_codec: the format.
-        ranking: rank of each symbol in the order of values, uint8 `(levels,)`.
-    """
+    """Lossy codec of symbols as a grey picture in an image format; `ranking` is their rank in the order of values."""
 
     def __init__(self, image_codec: ImageCodec, ranking: NDArray[np.uint8]) -> None:
         self.image_codec, self.ranking = image_codec, ranking
@@ -133,14 +128,9 @@ def tile(channels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def untile(picture: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return the channels of a picture made by `tile`.
+    """Return the channels, of `shape`, of a picture of `tile`, uint8 `(rows · H, columns · W)`.
 
-    Args:
-        picture: uint8 `(rows · H, columns · W)`.
-        shape: shape of the tiled tensor.
-
-    Raises:
-        ValueError: if the picture does not have the size for this shape.
+    Raises ValueError if the picture does not have the size for this shape.
     """
     count, height, width = _planes(shape)
     rows, columns = _layout(count)

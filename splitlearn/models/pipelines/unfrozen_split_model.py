@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from splitlearn.codecs import Codec
-from splitlearn.models.bottlenecks.bottleneck import BottleneckFactory, Identity
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import thaw
-from splitlearn.models.images import Normalize
 from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.outputs import Features
-from splitlearn.quantizers import Quantizer
 
 
 class UnfrozenSplitModel(SplitModel):
@@ -24,17 +20,9 @@ class UnfrozenSplitModel(SplitModel):
         Datta et al. 2022, Figs. 6 and 7, "full-model training".
     """
 
-    def __init__(
-        self,
-        net: Split,
-        quantizer: Quantizer | list[Quantizer],
-        codec: Codec | list[Codec],
-        bottleneck: BottleneckFactory = Identity,
-        normalize: Normalize | None = None,
-    ) -> None:
-        super().__init__(net, quantizer, codec, bottleneck, normalize)
-        thaw(self.net)
-        self.train()  # a trainer does not change modes
+    @staticmethod
+    def _prepared(net: Split) -> Split:
+        return thaw(net).train()  # a trainer does not change modes
 
     def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
         """Return the crossing tensors of images in [0, 1], with the graph that made them.

@@ -90,10 +90,7 @@ class _Task(Worker):
 
 
 def _keep_to_itself() -> None:
-    """Keep a local cluster from sending statistics and from writing its token into the home directory.
-
-    Ray reads this from the environment when it is imported.
-    """
+    """Keep a local cluster, by what Ray reads on import, from sending statistics and from writing its token at home."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not any(name.startswith("RAY_AUTH_") for name in os.environ):
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

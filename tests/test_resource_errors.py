@@ -15,9 +15,9 @@ from PIL import Image
 from splitlearn.analysis import read_activations
 from splitlearn.config.messages import one_sentence, place_of
 from splitlearn.data.checks import tried
-from splitlearn.data.decoding import decode_rgb, shown_shape
 from splitlearn.data.masks import read_ids
 from splitlearn.data.text import read_text
+from splitlearn.decoding import decode_rgb, shown_shape
 from splitlearn.deploy.bottleneck_file import export_errors
 from splitlearn.files import whole_file
 from splitlearn.models import load_weights

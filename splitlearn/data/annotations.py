@@ -11,10 +11,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from splitlearn.data.errors import DataError
 from splitlearn.data.finding import find_images, listed_suffixes, walk
 from splitlearn.data.letterbox import Labelled
 from splitlearn.data.text import read_text
+from splitlearn.decoding import DataError
 from splitlearn.outputs import Boxes
 
 __all__ = ["read_categories", "read_coco", "read_yolo"]

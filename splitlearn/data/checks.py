@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import convert_bounding_box_format, pil_to_tensor
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
-from splitlearn.data.errors import DataError
+from splitlearn.decoding import DataError
 from splitlearn.outputs import BEYOND, Boxes
 from splitlearn.resource_errors import brief, raised_as
 

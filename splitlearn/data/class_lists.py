@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 
-from splitlearn.data.errors import DataError
 from splitlearn.data.text import read_text
+from splitlearn.decoding import DataError
 
 __all__ = ["check_declared", "warn_of_unused"]
 

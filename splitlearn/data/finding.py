@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from splitlearn.data.errors import DataError
+from splitlearn.decoding import DataError
 from splitlearn.resource_errors import raised_as
 
 __all__ = [

@@ -8,9 +8,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from splitlearn.data.base import Batch, ImageDataModule
-from splitlearn.data.errors import DataError
 from splitlearn.data.finding import absolute_path, first_image, folders_in, is_junk, scan
 from splitlearn.data.images import CentreCrop, FileImages, ImageSet, View
+from splitlearn.decoding import DataError
 
 __all__ = ["ImageFolder"]
 

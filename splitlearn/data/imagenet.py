@@ -12,11 +12,11 @@ from torchvision.transforms import v2
 
 from splitlearn.data.base import Batch, ImageDataModule, split_indices
 from splitlearn.data.class_lists import warn_of_unused
-from splitlearn.data.errors import DataError
 from splitlearn.data.finding import absolute_path
 from splitlearn.data.folder import ImageFolder
 from splitlearn.data.images import CentreCrop, FileImages, View
 from splitlearn.data.text import read_text
+from splitlearn.decoding import DataError
 from splitlearn.outputs import check_num_classes
 
 __all__ = ["ImageNet", "LabelledImages"]

@@ -12,9 +12,8 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from splitlearn.data.checks import check_sizes, pixels_of, stacked, tried
-from splitlearn.data.decoding import decode_rgb
-from splitlearn.data.errors import DataError
 from splitlearn.data.finding import find_images, listed_suffixes
+from splitlearn.decoding import DataError, decode_rgb
 
 __all__ = ["CentreCrop", "DataError", "FileImages", "ImageSet", "TensorImages", "read_photos"]
 

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from splitlearn.data.decoding import decode_rgb
-from splitlearn.data.errors import DataError
+from splitlearn.decoding import DataError, decode_rgb
 from splitlearn.outputs import Boxes
 
 __all__ = ["BoxImages", "Labelled", "Letterbox", "letterbox"]

@@ -18,8 +18,7 @@ from torchvision.transforms.v2 import functional
 from torchvision.tv_tensors import Mask
 
 from splitlearn.data.checks import pixels_of, stacked, tried
-from splitlearn.data.decoding import decode_rgb, opened, orientation, stored_as
-from splitlearn.data.errors import DataError
+from splitlearn.decoding import DataError, decode_rgb, opened, orientation, stored_as
 from splitlearn.outputs import IGNORED
 from splitlearn.resource_errors import raised_as
 

@@ -19,10 +19,9 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Mask
 from torchvision.tv_tensors import Image as ImageTensor
 
 from splitlearn.data.checks import CROWD, NO_CROWD, boxes_of, masks_of, pixels_of, tried
-from splitlearn.data.decoding import decode_rgb, shown_shape
-from splitlearn.data.errors import DataError
 from splitlearn.data.letterbox import Labelled
 from splitlearn.data.masks import read_ids
+from splitlearn.decoding import DataError, decode_rgb, shown_shape
 from splitlearn.outputs import Boxes
 from splitlearn.resource_errors import raised_as
 

@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader, RandomSampler
 from splitlearn.data.aspect_ratio import AspectBatches, aspect_groups
 from splitlearn.data.base import AnnotatedDataModule, Batch, passed_on, split_indices
 from splitlearn.data.checks import shipped
-from splitlearn.data.errors import DataError
 from splitlearn.data.finding import absolute_path, find_images
 from splitlearn.data.images import View
 from splitlearn.data.layouts import CocoLayout, YoloLayout
 from splitlearn.data.letterbox import Labelled
 from splitlearn.data.object_images import Annotation, IdMask, ObjectImages, Polygons, Shares
+from splitlearn.decoding import DataError
 
 __all__ = ["CocoObjects", "ObjectsDataModule", "PennFudan", "YoloObjects"]
 

@@ -13,11 +13,11 @@ from torchvision.datasets import VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from splitlearn.data.base import Batch, FixedSizeDataModule, split_indices
-from splitlearn.data.errors import DataError
 from splitlearn.data.finding import absolute_path, download, find_images, walk
 from splitlearn.data.images import View
 from splitlearn.data.masks import Fitted, IdTable, Masked, MaskedImages, crop_and_flip, one_class_alone
 from splitlearn.data.text import read_text
+from splitlearn.decoding import DataError
 from splitlearn.outputs import IGNORED
 
 __all__ = ["FolderSegmentation", "SegmentationDataModule", "VocSegmentation"]

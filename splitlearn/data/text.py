@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from splitlearn.data.errors import DataError
+from splitlearn.decoding import DataError
 from splitlearn.resource_errors import raised_as
 
 __all__ = ["read_text"]

@@ -88,7 +88,7 @@ class Device:
         Raises:
             ValueError: if it is no RGB picture, or the package does not say how to prepare pictures of other sizes.
         """
-        image = picture if isinstance(picture, Image.Image) else Image.fromarray(_rgb(picture))
+        image = picture if isinstance(picture, Image.Image) else Image.fromarray(checked_image(picture))
         if self.package.preparation is None:
             return self._checked(np.asarray(image.convert("RGB")))
         image = image.convert("RGB")
@@ -156,7 +156,7 @@ class Device:
     def _checked(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         channels, height, width = self.package.image_shape
         expected = (height, width, channels)
-        image = _rgb(image)
+        image = checked_image(image)
         if image.shape != expected:
             raise ValueError(
                 f"this package takes images {expected}, got {image.shape}: bring it to that size, with device.prepare "
@@ -173,7 +173,8 @@ class Device:
         return tag_message(coder.encode(self._latents(crossing, rate)), len(coder.carriers), rate)
 
 
-def _rgb(image: Any) -> NDArray[np.uint8]:
+def checked_image(image: Any) -> NDArray[np.uint8]:
+    """Return an image unchanged; raise ValueError unless it is a uint8 array `(H, W, 3)`."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
         told = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
         raise ValueError(f"an image is a uint8 array (H, W, 3), got {told}: convert it to 8-bit RGB")

@@ -25,10 +25,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile
 
-from splitlearn.data.errors import DataError
 from splitlearn.resource_errors import of_machine, raised_as
 
-__all__ = ["FORMATS", "decode_rgb", "opened", "orientation", "shown_shape", "stored_as"]
+__all__ = ["FORMATS", "DataError", "decode_rgb", "opened", "orientation", "shown_shape", "stored_as"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF", "AVIF", "JPEG2000")  # MPO is a kind of JPEG
 CONVERTED = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
@@ -46,6 +45,10 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+class DataError(RuntimeError):
+    """A data set or image is missing, empty, damaged or inconsistent; the message names the remedy."""
 
 
 def decode_rgb(file: Path) -> Image.Image:

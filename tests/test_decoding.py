@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from splitlearn.data import DataError
-from splitlearn.data.decoding import decode_rgb, shown_shape
 from splitlearn.data.masks import read_ids
+from splitlearn.decoding import decode_rgb, shown_shape
 
 ORIENTATION = 0x0112
 RAMP = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)  # of which every value has a byte of its own

@@ -1,0 +1,160 @@
+"""`splitlearn send`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from splitlearn.config.messages import UsageError
+
+if TYPE_CHECKING:
+    from splitlearn.runtime.client import EdgeClient
+    from splitlearn.runtime.pictures import Picture
+    from splitlearn.runtime.sending import Compresses, Journal, Sent
+
+TELL_EVERY_S = 1.0
+
+
+def send(
+    words: Sequence[str],
+    package: Path,
+    to: str,
+    images: Path | None = None,
+    video: Path | None = None,
+    out: Path = Path("runs/send"),
+    rate: int | None = None,
+    budget: int | None = None,
+    deadline_ms: float | None = None,
+    token_file: Path | None = None,
+    tls: bool = False,
+    tls_ca: Path | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    patience_s: float = 30.0,
+    config: Path | None = None,
+    ckpt_path: Path | None = None,
+) -> None:
+    """Send pictures from a device to an edge server, and write its answers and the latency of each.
+
+    Runs without torch, unless the package's device half needs it. After a kill, the same command goes on where it was.
+
+    Args:
+        words: further settings of the config, as in splitlearn test.
+        package: folder that splitlearn package has written.
+        to: HOST:PORT of splitlearn serve.
+        images: folder of images, sub-folders included.
+        video: a video file; its frames are the images.
+        out: folder for predictions.csv, results.json and, for detectors, boxes.csv.
+        rate: number of the rate of a bank; by default the best one.
+        budget: largest payload in bytes; the best rate within it is taken for each image.
+        deadline_ms: time for each answer, from the payload on; by default none.
+        token_file: file with the server's token.
+        tls: speak TLS.
+        tls_ca: PEM file of the authorities of the server's certificate, or the certificate itself; includes --tls.
+        tls_cert: PEM file of this device's certificate, if the server asks for one.
+        tls_key: PEM file of its key.
+        patience_s: how long a broken link may take to come back.
+        config: config of the model, for a package whose device half needs torch.
+        ckpt_path: checkpoint of the model, likewise.
+    """
+    if (images is None) == (video is None):
+        raise UsageError("send takes either --images FOLDER or --video FILE")
+    host, port = _address(to)
+    from splitlearn.runtime.client import EdgeClient
+    from splitlearn.runtime.package_file import Package
+    from splitlearn.runtime.pictures import frames_of, pictures_of
+    from splitlearn.runtime.security import client_context, read_token
+    from splitlearn.runtime.sending import Journal, summary, write_results
+
+    read = Package(package)
+    device = _device(read, config, ckpt_path, words)
+    secure = tls or tls_ca is not None or tls_cert is not None
+    client = EdgeClient(
+        host,
+        port,
+        read.fingerprint,
+        token=None if token_file is None else read_token(token_file),
+        ssl_context=client_context(tls_ca, tls_cert, tls_key) if secure else None,
+        patience_s=patience_s,
+    )
+    pictures: Iterable[Picture] = pictures_of(images) if images is not None else frames_of(video or Path())
+    source = str((images or video or Path()).absolute())
+    journal = Journal(out, {"package": read.fingerprint, "source": source, "rate": rate, "budget": budget})
+    started = time.monotonic()
+    options = {"rate": rate, "budget": budget, "deadline_ms": deadline_ms}
+    try:
+        rows = asyncio.run(_sent(device, client, pictures, journal, options))
+    finally:
+        journal.close()
+    figures: dict[str, Any] = summary(rows, time.monotonic() - started)
+    write_results(out, rows, figures | {"package": read.fingerprint, "source": source}, read.class_names)
+    _report(figures, out)
+
+
+def _address(to: str) -> tuple[str, int]:
+    host, _, port = to.rpartition(":")
+    if not host or not port.isdigit() or int(port) >= 2**16:
+        raise UsageError(f"--to takes HOST:PORT, such as 10.0.0.5:7878, got {to!r}")
+    return host.strip("[]"), int(port)
+
+
+def _device(package: Any, config: Path | None, ckpt_path: Path | None, words: Sequence[str]) -> Compresses:
+    """Return the device's half, in torch if a config or checkpoint is given."""
+    if config is None and ckpt_path is None:
+        from splitlearn.runtime.device import Device
+
+        found = Device(package)
+        found.warm_up()
+        return found
+    from splitlearn.config.packaged import trained
+    from splitlearn.runtime.fingerprint import fingerprint_of
+    from splitlearn.runtime.torch_device import TorchDevice
+
+    model = trained(config, ckpt_path, None, words).model
+    if fingerprint_of(model) != package.fingerprint:
+        raise UsageError(f"the model of {config or ckpt_path} is not that of {package.folder}: package it again")
+    return TorchDevice(model, package.preparation)
+
+
+async def _sent(
+    device: Compresses, client: EdgeClient, pictures: Iterable[Picture], journal: Journal, options: dict[str, Any]
+) -> list[Sent]:
+    from splitlearn.runtime.sending import FAILED, send_pictures
+
+    counts = {"all": 0, "failed": 0}
+    last = time.monotonic()
+
+    def tell(row: Sent) -> None:
+        nonlocal last
+        counts["all"] += 1
+        counts["failed"] += row.outcome == FAILED
+        if row.outcome == FAILED and counts["failed"] <= 3:
+            print(f"{row.name} failed: {row.error}", file=sys.stderr)
+        if time.monotonic() - last > TELL_EVERY_S:
+            last = time.monotonic()
+            print(f"{counts['all']:,} images, {counts['failed']:,} failed", file=sys.stderr)
+
+    async with client:
+        return await send_pictures(device, client, pictures, journal, tell=tell, **options)
+
+
+def _report(figures: dict[str, Any], out: Path) -> None:
+    count, failed = figures["send/images"], figures["send/failed"]
+    print(
+        f"{count:,} images: {figures['send/answered']:,} answered, {figures['send/exited']:,} exited, {failed:,} failed"
+    )
+    if "send/bytes_per_image" in figures:
+        speed, size = figures["send/images_per_second"], figures["send/bytes_per_image"]
+        print(f"{size:,.1f} bytes per image, {speed:,.1f} images per second")
+    if "send/total_ms_p50" in figures:
+        print("latency, ms    p50      p95      p99")
+        for part in ("device", "link", "wait", "edge", "total"):
+            values = "".join(f"{figures[f'send/{part}_ms_p{p}']:9.2f}" for p in (50, 95, 99))
+            print(f"  {part:8}{values}")
+    print(f"{out / 'predictions.csv'}, {out / 'results.json'}")
+    if failed:
+        raise RuntimeError(f"{failed} of {count} images failed: see the column error in {out / 'predictions.csv'}")

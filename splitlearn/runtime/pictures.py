@@ -1,0 +1,69 @@
+"""Pictures to send: files of a folder, or frames of a video, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from splitlearn.decoding import DataError, decode_rgb
+from splitlearn.resource_errors import of_machine
+from splitlearn.runtime.graph import MissingExtraError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".gif", ".tif", ".tiff", ".avif", ".jp2"}
+QUARTER = 90  # degrees
+
+
+class Picture(NamedTuple):
+    """One picture to send.
+
+    Attributes:
+        name: path below the folder, or number of the frame.
+        read: returns it, RGB and upright; raises DataError if it is damaged.
+    """
+
+    name: str
+    read: Callable[[], Image.Image]
+
+
+def pictures_of(folder: Path) -> list[Picture]:
+    """Return the image files of a folder and its sub-folders, in the order of their paths.
+
+    Raises:
+        DataError: if there is no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}: name one that contains images")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}): name a folder that does")
+    return [Picture(path.relative_to(folder).as_posix(), lambda path=path: decode_rgb(path)) for path in files]
+
+
+def frames_of(video: Path) -> Iterator[Picture]:
+    """Yield the frames of a video, upright, named by their numbers from 0.
+
+    Raises:
+        DataError: if it is absent, damaged, or no video.
+        MissingExtraError: if PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtraError("reading a video needs PyAV: install splitlearn[video]") from error
+    if not video.is_file():
+        raise DataError(f"there is no video {video}")
+    number = 0
+    try:
+        with av.open(str(video)) as container:
+            for frame in container.decode(video=0):
+                image = frame.to_image()
+                turned = image.rotate(frame.rotation, expand=True) if frame.rotation % (4 * QUARTER) else image
+                yield Picture(f"{number:06d}", lambda turned=turned: turned)
+                number += 1
+    except (av.FFmpegError, UnicodeError, IndexError) as error:
+        if of_machine(error):
+            raise
+        raise DataError(f"{video} is no video, or is damaged after frame {number}: name another ({error})") from error

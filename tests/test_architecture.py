@@ -49,10 +49,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{room: ROOT | LOW | {"models"} for room in sorted(MIDDLE)},
     "sweep": ROOT | LOW | MIDDLE | {"models"},
     "deploy": ROOT | LOW | MIDDLE | {"models"},
+    "runtime": ROOT | LOW | MIDDLE | {"models", "deploy"},
     "testing": ROOT | LOW | {"models"},
     "reporting": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy"},
-    "config": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy", "reporting"},
-    "commands": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy", "reporting", "config"},
+    "config": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy", "reporting", "runtime"},
+    "commands": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy", "reporting", "runtime", "config"},
     "__main__": {"commands"},
 }
 
@@ -171,6 +172,7 @@ def test_codecs_know_no_torch() -> None:
         ("splitlearn", {"numpy", "torch", "lightning"}),
         ("splitlearn.commands", {"numpy", "torch", "lightning", "jsonargparse"}),
         ("splitlearn.codecs", {"torch", "lightning"}),
+        ("splitlearn.runtime", {"numpy", "torch", "onnxruntime"}),
         ("splitlearn.models", {"lightning", "wandb", "ultralytics", "optuna", "onnx", "timm"}),
     ],
 )

@@ -8,16 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from splitlearn.runtime.answers import Answer, Edge
+    from splitlearn.runtime.blocking import BlockingEdgeClient
+    from splitlearn.runtime.client import EdgeClient, Reply
     from splitlearn.runtime.errors import LinkError
+    from splitlearn.runtime.limits import Limits
+    from splitlearn.runtime.link import Link
+    from splitlearn.runtime.server import EdgeServer
 
 _HOMES = {
     "Answer": "answers",
+    "BlockingEdgeClient": "blocking",
     "Device": "device",
     "Edge": "answers",
+    "EdgeClient": "client",
+    "EdgeServer": "server",
+    "Limits": "limits",
+    "Link": "link",
     "LinkError": "errors",
+    "Reply": "client",
 }
 
-__all__ = ["Answer", "Edge", "LinkError"]
+__all__ = ["Answer", "BlockingEdgeClient", "Edge", "EdgeClient", "EdgeServer", "Limits", "Link", "LinkError", "Reply"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from splitlearn.codecs import CodecError
 from splitlearn.runtime.protocol import Answer
+from splitlearn.runtime.workers import InThread, Worker
 
 __all__ = ["Answer", "Edge"]
 
@@ -16,12 +17,9 @@ class Edge(ABC):
 
     Attributes:
         fingerprint: identity of the package, 64 hex digits; device and edge must have the same.
-        is_instant: whether a batch takes less than about 0.1 ms. It is then answered where frames are read: the way to
-            another thread and back would take longer. All else would hold up every connection there.
     """
 
     fingerprint: str
-    is_instant: bool = False
 
     @abstractmethod
     def answer(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
@@ -35,3 +33,7 @@ class Edge(ABC):
         Returns:
             for each payload its answer, or a `CodecError` if that one is damaged.
         """
+
+    def worker(self) -> Worker:
+        """Return what calls `answer` for a server: a thread, so that the server reads and writes meanwhile."""
+        return InThread(self)

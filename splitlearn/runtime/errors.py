@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Self
 
 
 class Code(IntEnum):
@@ -41,19 +42,30 @@ class LinkError(Exception):
 
     Attributes:
         code: error code of the protocol; 0 if no server has sent one.
+        is_final: whether it ends the client too: trying again would change nothing.
     """
+
+    is_final = False
 
     def __init__(self, sentence: str, code: int = 0) -> None:
         super().__init__(sentence)
         self.code = code
 
+    def again(self) -> Self:
+        """Return the same error, to be raised elsewhere."""
+        return type(self)(str(self), self.code)
+
 
 class RefusedError(LinkError):
     """The two sides will never agree: other version, foreign fingerprint, wrong token, certificate. Never retried."""
 
+    is_final = True
+
 
 class ProtocolError(LinkError):
     """The peer breaks the protocol, or is no edge server. Never retried."""
+
+    is_final = True
 
 
 class UnreachableError(LinkError):

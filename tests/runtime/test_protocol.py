@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -65,6 +65,7 @@ def body(data: bytes) -> bytes:
     return found
 
 
+@settings(max_examples=50)
 @given(answers)
 def test_arrays_come_back(answer: dict[str, NDArray[Any]]) -> None:
     found = read_arrays(write_arrays(answer))
@@ -108,6 +109,7 @@ def test_any_bytes_are_read_or_refused(data: bytes, read: Callable[[bytes], obje
         read(data)
 
 
+@settings(max_examples=50)
 @given(answers, st.data())
 def test_cut_and_longer_arrays_are_refused(answer: dict[str, NDArray[Any]], data: st.DataObject) -> None:
     written = write_arrays(answer)

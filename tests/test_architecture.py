@@ -176,6 +176,7 @@ def test_codecs_know_no_torch() -> None:
         ("splitlearn", {"numpy", "torch", "lightning"}),
         ("splitlearn.commands", {"numpy", "torch", "lightning", "jsonargparse"}),
         ("splitlearn.codecs", {"torch", "lightning"}),
+        ("splitlearn.runtime", {"numpy", "torch", "onnxruntime"}),
         ("splitlearn.models", {"lightning", "wandb", "ultralytics", "optuna", "onnx", "timm"}),
     ],
 )

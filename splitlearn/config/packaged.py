@@ -14,7 +14,7 @@ from splitlearn.config.loading import load_task
 from splitlearn.config.messages import UsageError
 from splitlearn.models import CutModel
 from splitlearn.runtime.answer_forms import answers_of
-from splitlearn.runtime.answers import AnswerForm
+from splitlearn.runtime.forms import AnswerForm
 from splitlearn.tasks.loading import REMEDY, config_of, load_weights_into, read_checkpoint
 from splitlearn.tasks.trust import check_settings
 

@@ -1,27 +1,68 @@
-"""Device and edge server: what is trained, running.
+"""What runs on devices and edge servers: the package's two halves, the protocol between them, server and client.
 
-Importing this package loads neither torch nor onnxruntime. The device side (`Device`, `EdgeClient`) never needs torch.
+Names are loaded when they are first used: a device has no torch, and a client needs nothing but numpy.
 """
 
-from __future__ import annotations
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import importlib
-from typing import Any
+if TYPE_CHECKING:
+    from splitlearn.runtime.answers import Answer, Edge
+    from splitlearn.runtime.blocking import BlockingEdgeClient
+    from splitlearn.runtime.client import EdgeClient, Reply
+    from splitlearn.runtime.device import Device, ExitPrediction
+    from splitlearn.runtime.edge import OnnxEdge
+    from splitlearn.runtime.errors import LinkError
+    from splitlearn.runtime.limits import Limits
+    from splitlearn.runtime.link import Link
+    from splitlearn.runtime.package_file import Package, PackageError
+    from splitlearn.runtime.packaging import write_package
+    from splitlearn.runtime.server import EdgeServer
+    from splitlearn.runtime.torch_device import TorchDevice
+    from splitlearn.runtime.torch_edge import TorchEdge
 
-_OFFERED = {
+_HOMES = {
+    "Answer": "answers",
+    "BlockingEdgeClient": "blocking",
     "Device": "device",
+    "Edge": "answers",
+    "EdgeClient": "client",
+    "EdgeServer": "server",
     "ExitPrediction": "device",
-    "Package": "package_file",
+    "Limits": "limits",
+    "Link": "link",
+    "LinkError": "errors",
     "OnnxEdge": "edge",
+    "Package": "package_file",
     "PackageError": "package_file",
+    "Reply": "client",
+    "TorchDevice": "torch_device",
     "TorchEdge": "torch_edge",
     "write_package": "packaging",
 }
 
-__all__ = ["Device", "ExitPrediction", "OnnxEdge", "Package", "PackageError", "TorchEdge", "write_package"]
+__all__ = [
+    "Answer",
+    "BlockingEdgeClient",
+    "Device",
+    "Edge",
+    "EdgeClient",
+    "EdgeServer",
+    "ExitPrediction",
+    "Limits",
+    "Link",
+    "LinkError",
+    "OnnxEdge",
+    "Package",
+    "PackageError",
+    "Reply",
+    "TorchDevice",
+    "TorchEdge",
+    "write_package",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _OFFERED:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_OFFERED[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -6,8 +6,8 @@ from functools import singledispatch
 
 from torch import nn
 
-from splitlearn.runtime.answers import AnswerForm, ClassMask, RawOutput, TopClasses
 from splitlearn.runtime.boxes import FoundBoxes
+from splitlearn.runtime.forms import AnswerForm, ClassMask, RawOutput, TopClasses
 from splitlearn.tasks import ClassificationTask, DetectionTask, SegmentationTask
 
 

@@ -12,7 +12,8 @@ from splitlearn.models import TorchvisionBoxes, YoloBoxes  # noqa: F401, the dec
 from splitlearn.models.networks.box_decoder import BoxDecoder
 from splitlearn.outputs import check_num_classes
 from splitlearn.parts import part_settings, rebuilt
-from splitlearn.runtime.answers import Answer, AnswerForm
+from splitlearn.runtime.answers import Answer
+from splitlearn.runtime.forms import AnswerForm
 
 SURE, NEAR = 0.25, 2.0  # least score of a box that is compared, and largest distance of its sides in pixels
 

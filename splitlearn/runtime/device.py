@@ -13,7 +13,8 @@ from PIL import Image
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.budget import payload_within
 from splitlearn.codecs.payload_coder import tag_message
-from splitlearn.runtime.answers import Answer, TopClasses
+from splitlearn.runtime.answers import Answer
+from splitlearn.runtime.forms import TopClasses
 from splitlearn.runtime.package_file import Package, PackageError
 
 Tensors = list[NDArray[Any]]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.payload_coder import untag_message
-from splitlearn.runtime.answers import Answer, Edge, form_from
+from splitlearn.runtime.answers import Answer, Edge
+from splitlearn.runtime.forms import form_from
 from splitlearn.runtime.package_file import EDGE, Package, PackageError, Rate
 
 Tensors = list[NDArray[Any]]

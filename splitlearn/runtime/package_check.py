@@ -16,9 +16,10 @@ from splitlearn.codecs import CodecError
 from splitlearn.codecs.payload_coder import tag_message
 from splitlearn.models import CutModel
 from splitlearn.numpy_quantizers import Grid
-from splitlearn.runtime.answers import Answer, AnswerForm
+from splitlearn.runtime.answers import Answer
 from splitlearn.runtime.device import Device, ExitPrediction
 from splitlearn.runtime.edge import OnnxEdge
+from splitlearn.runtime.forms import AnswerForm
 from splitlearn.runtime.package_file import Package, PackageError
 
 LEAST_SYMBOLS = 0.999  # share of equal symbols

@@ -27,8 +27,8 @@ from splitlearn.models.modes import evaluating
 from splitlearn.models.pipelines.device_steps import Chained, Decoders, Encoders, Tail
 from splitlearn.outputs import init_args
 from splitlearn.parts import part_settings
-from splitlearn.runtime.answers import AnswerForm
 from splitlearn.runtime.fingerprint import fingerprint_of
+from splitlearn.runtime.forms import AnswerForm
 from splitlearn.runtime.onnx_export import ExportError, exported
 from splitlearn.runtime.package_check import PackageCheck, check_package
 from splitlearn.runtime.package_file import CODER, DEVICE, EDGE, FORMAT, FORMAT_VERSION, MANIFEST, PackageError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ def pictures_of(folder: Path) -> list[Picture]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise DataError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}): name a folder that does")
-    return [Picture(path.relative_to(folder).as_posix(), lambda path=path: decode_rgb(path)) for path in files]
+    return [Picture(path.relative_to(folder).as_posix(), partial(decode_rgb, path)) for path in files]
 
 
 def frames_of(video: Path) -> Iterator[Picture]:
@@ -59,9 +60,9 @@ def frames_of(video: Path) -> Iterator[Picture]:
     try:
         with av.open(str(video)) as container:
             for frame in container.decode(video=0):
-                image = frame.to_image()
+                image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
                 turned = image.rotate(frame.rotation, expand=True) if frame.rotation % (4 * QUARTER) else image
-                yield Picture(f"{number:06d}", lambda turned=turned: turned)
+                yield Picture(f"{number:06d}", turned.copy)
                 number += 1
     except (av.FFmpegError, UnicodeError, IndexError) as error:
         if of_machine(error):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from splitlearn.models import CutModel
+from splitlearn.models import CutModel, EarlyExitModel
 from splitlearn.models.images import like
 from splitlearn.runtime.device import ExitPrediction, checked_image
 from splitlearn.runtime.preparation import Preparation
@@ -50,7 +50,8 @@ class TorchDevice:
         return payload if payload or not self.model.exits_early else self._left(batch[None])
 
     def _left(self, batch: Tensor) -> ExitPrediction:
-        decisions = self.model.decide(batch)
+        model = cast("EarlyExitModel", self.model)
+        decisions = model.decide(batch)
         number, logits = int(decisions.exits[0]), decisions.logits[0]
-        confidence = float(self.model.confidence(logits[None].float() / self.model.temperatures[number]))
+        confidence = float(model.confidence(logits[None].float() / model.temperatures[number]))
         return ExitPrediction(number, logits.cpu().numpy(), confidence)

@@ -9,8 +9,9 @@ from torch.utils import _pytree as pytree
 
 from splitlearn.codecs import CodecError
 from splitlearn.models import CutModel
-from splitlearn.runtime.answers import Answer, AnswerForm, Edge
+from splitlearn.runtime.answers import Answer, Edge
 from splitlearn.runtime.fingerprint import fingerprint_of
+from splitlearn.runtime.forms import AnswerForm
 
 
 class TorchEdge(Edge):

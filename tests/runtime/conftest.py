@@ -24,7 +24,7 @@ from splitlearn.models import (
 )
 from splitlearn.quantizers import Clipped, MinMax, Step
 from splitlearn.runtime import write_package
-from splitlearn.runtime.answers import TopClasses
+from splitlearn.runtime.forms import TopClasses
 from splitlearn.runtime.package_check import PackageCheck
 from splitlearn.runtime.preparation import CentreCropTo, Resize
 from tests.networks import SHAPE, digits

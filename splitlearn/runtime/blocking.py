@@ -1,0 +1,67 @@
+"""`EdgeClient` for programs without an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, Self, TypeVar
+
+from splitlearn.runtime.client import EdgeClient, Reply
+from splitlearn.runtime.link import Link
+
+T = TypeVar("T")
+
+
+class BlockingEdgeClient:
+    """An `EdgeClient` in a thread of its own; any thread may ask.
+
+    ```python
+    with BlockingEdgeClient(EdgeClient("10.0.0.5", 7878, fingerprint)) as client:
+        reply = client.ask(payload)
+        replies = [future.result() for future in [client.submit(payload) for payload in payloads]]
+    ```
+
+    Args:
+        client: a client that is not connected yet.
+    """
+
+    def __init__(self, client: EdgeClient) -> None:
+        self._client = client
+        self._loop = asyncio.new_event_loop()
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._loop.run_forever, name="edge client", daemon=True)
+        self._thread.start()
+        try:
+            self._call(self._client.connect()).result()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call(self._client.close()).result()
+        self._stop()
+
+    def submit(self, payload: bytes, *, deadline_ms: float | None = None, rate: int | None = None) -> Future[Reply]:
+        """Ask without waiting; arguments and errors are those of `EdgeClient.ask`."""
+        return self._call(self._client.ask(payload, deadline_ms=deadline_ms, rate=rate))
+
+    def ask(self, payload: bytes, *, deadline_ms: float | None = None, rate: int | None = None) -> Reply:
+        """Return the server's answer; arguments and errors are those of `EdgeClient.ask`."""
+        return self.submit(payload, deadline_ms=deadline_ms, rate=rate).result()
+
+    @property
+    def link(self) -> Link:
+        """Return what is known of the link now."""
+        return self._client.link
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

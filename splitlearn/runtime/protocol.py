@@ -1,0 +1,270 @@
+"""The frames between device and edge server, written and read; docs/protocol.md has their layout.
+
+All numbers are little-endian. Nothing is unpickled, and every length is compared with the bytes at hand before anything
+of that size is allocated. `read` of each class takes the body of a frame and raises `FrameError` if it is not exactly
+what the protocol says, trailing bytes included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import IntEnum
+from struct import Struct, error
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitlearn.runtime.errors import Code, FrameError
+from splitlearn.runtime.frames import frame
+
+Answer = Mapping[str, NDArray[Any]]  # named arrays of one image
+
+MAGIC = b"SPLT"
+VERSION = 1
+NO_ID = 2**64 - 1  # in an ERROR: the whole connection
+NO_RATE = 255
+HELLO_BYTES = 1024  # largest frame before WELCOME, in either direction
+SENTENCE_BYTES = 900  # largest sentence of an ERROR
+MOST_DIMENSIONS = 16
+FINGERPRINT_BYTES = 32
+DTYPES = tuple(np.dtype(name) for name in ("?", "u1", "<i4", "<i8", "<f2", "<f4", "<f8"))  # by their code
+_DTYPE_CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
+
+_HELLO, _WELCOME = Struct("<4sH32sH"), Struct("<H32sIII")
+_REQUEST, _ANSWER, _ERROR, _NUMBER = Struct("<QIBB"), Struct("<QII"), Struct("<QH"), Struct("<Q")
+
+
+class Type(IntEnum):
+    """Types of frames."""
+
+    HELLO = 1
+    WELCOME = 2
+    REQUEST = 3
+    ANSWER = 4
+    ERROR = 5
+    PING = 6
+    PONG = 7
+    GOODBYE = 8
+
+
+class Kind(IntEnum):
+    """What a request holds."""
+
+    PAYLOAD = 0
+    PICTURE = 1  # an image file; reserved
+
+
+class Hello(NamedTuple):
+    """The client's first frame: the package that it has, and its token (may be empty)."""
+
+    fingerprint: bytes
+    token: str = ""
+    version: int = VERSION
+
+    def frame(self) -> bytes:
+        """Return the frame; raise ValueError if the token is longer than a HELLO may be."""
+        token = self.token.encode()
+        if _HELLO.size + len(token) + 1 > HELLO_BYTES:
+            raise ValueError(f"a token takes at most {HELLO_BYTES - _HELLO.size - 1} bytes, this one {len(token)}")
+        return frame(Type.HELLO, _HELLO.pack(MAGIC, self.version, self.fingerprint, len(token)), token)
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Return the HELLO of a body; of another version, fingerprint and token are empty."""
+        if body[:4] != MAGIC or len(body) < 6:
+            raise FrameError(Code.BAD_FRAME, "the first frame is no HELLO of this protocol")
+        if (version := int.from_bytes(body[4:6], "little")) != VERSION:
+            return cls(b"", "", version)
+        _, _, fingerprint, length = _unpack(_HELLO, body)
+        token = body[_HELLO.size :]
+        if len(token) != length:
+            raise FrameError(Code.BAD_FRAME, f"a HELLO with {len(token)} bytes of token, {length} announced")
+        return cls(fingerprint, _text(token))
+
+
+class Welcome(NamedTuple):
+    """The server's first frame: its package, and what it takes from this client."""
+
+    fingerprint: bytes
+    frame_bytes: int
+    in_flight: int
+    idle_ms: int
+    version: int = VERSION
+
+    def frame(self) -> bytes:
+        """Return the frame."""
+        numbers = self.frame_bytes, self.in_flight, self.idle_ms
+        return frame(Type.WELCOME, _WELCOME.pack(self.version, self.fingerprint, *numbers))
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Return the WELCOME of a body."""
+        _exactly(_WELCOME.size, body)
+        version, fingerprint, frame_bytes, in_flight, idle_ms = _unpack(_WELCOME, body)
+        if not in_flight or not frame_bytes or not idle_ms:
+            raise FrameError(Code.BAD_FRAME, "a WELCOME that takes no requests")
+        return cls(fingerprint, frame_bytes, in_flight, idle_ms, version)
+
+
+class Request(NamedTuple):
+    """One payload to answer; `deadline_ms` counts from its arrival at the server, 0 for none."""
+
+    id: int
+    payload: bytes
+    deadline_ms: int = 0
+    rate: int = NO_RATE
+    kind: int = Kind.PAYLOAD
+
+    def frame(self) -> bytes:
+        """Return the frame."""
+        return frame(Type.REQUEST, _REQUEST.pack(self.id, self.deadline_ms, self.rate, self.kind), self.payload)
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Return the REQUEST of a body; kinds are not checked."""
+        number, deadline_ms, rate, kind = _unpack(_REQUEST, body)
+        if number == NO_ID:
+            raise FrameError(Code.BAD_FRAME, "a REQUEST with the id that stands for the connection")
+        return cls(number, body[_REQUEST.size :], deadline_ms, rate, kind)
+
+
+class AnswerFrame(NamedTuple):
+    """The arrays for one request, with the time it has waited in the queue and the time that its batch took."""
+
+    id: int
+    wait_us: int
+    edge_us: int
+    arrays: bytes  # as `write_arrays` makes them
+
+    def frame(self) -> bytes:
+        """Return the frame."""
+        return frame(Type.ANSWER, _ANSWER.pack(self.id, self.wait_us, self.edge_us), self.arrays)
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Return the ANSWER of a body; the arrays are not read yet."""
+        number, wait_us, edge_us = _unpack(_ANSWER, body)
+        return cls(number, wait_us, edge_us, body[_ANSWER.size :])
+
+
+class ErrorFrame(NamedTuple):
+    """Why a request, or with `NO_ID` the connection, has failed."""
+
+    id: int
+    code: int
+    sentence: str
+
+    def frame(self) -> bytes:
+        """Return the frame; a long sentence is cut."""
+        sentence = self.sentence.encode()[:SENTENCE_BYTES].decode(errors="ignore").encode()
+        return frame(Type.ERROR, _ERROR.pack(self.id, self.code), sentence)
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Return the ERROR of a body; characters that a terminal would obey are spaces."""
+        number, code = _unpack(_ERROR, body)
+        sentence = _text(body[_ERROR.size : _ERROR.size + SENTENCE_BYTES])
+        return cls(number, code, "".join(letter if letter.isprintable() else " " for letter in sentence))
+
+
+def number_frame(kind: Type, number: int) -> bytes:
+    """Return a PING or PONG."""
+    return frame(kind, _NUMBER.pack(number))
+
+
+def read_number(body: bytes) -> int:
+    """Return the number of a PING or PONG."""
+    _exactly(_NUMBER.size, body)
+    return int(_unpack(_NUMBER, body)[0])
+
+
+def goodbye_frame() -> bytes:
+    """Return a GOODBYE."""
+    return frame(Type.GOODBYE)
+
+
+def write_arrays(answer: Answer) -> bytes:
+    """Return an answer's arrays as bytes.
+
+    Raises:
+        ValueError: if there are more than 255, a name is not 1 to 255 ASCII characters, or an array has a type or a
+            number of dimensions that the protocol does not carry.
+    """
+    if len(answer) > 255:
+        raise ValueError(f"an answer has at most 255 arrays, this one {len(answer)}")
+    parts = [bytes([len(answer)])]
+    for name, array in answer.items():
+        code = _DTYPE_CODES.get(array.dtype.newbyteorder("<"))
+        if code is None or array.ndim > MOST_DIMENSIONS:
+            raise ValueError(f"array {name!r} of {array.dtype} with {array.ndim} dimensions cannot be sent")
+        if not (name.isascii() and 1 <= len(name) <= 255):
+            raise ValueError(f"an array's name is 1 to 255 ASCII characters, not {name!r}")
+        letters = name.encode()
+        head = Struct(f"<B{len(letters)}sBB{array.ndim}I")
+        parts.append(head.pack(len(letters), letters, code, array.ndim, *array.shape))
+        parts.append(array.astype(DTYPES[code], copy=False).tobytes())
+    return b"".join(parts)
+
+
+def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """Return the arrays that `write_arrays` has written; they own their memory and are no larger than `data`.
+
+    Raises:
+        FrameError: if it is anything else.
+    """
+    found: dict[str, NDArray[Any]] = {}
+    reader = _Reader(data)
+    for _ in range(reader.byte()):
+        letters = reader.take(reader.byte())
+        name, code, dimensions = _text(letters), reader.byte(), reader.byte()
+        if not name.isascii() or not name or name in found or code >= len(DTYPES) or dimensions > MOST_DIMENSIONS:
+            raise FrameError(Code.BAD_FRAME, f"an array {name!r} of type {code} with {dimensions} dimensions")
+        sizes = reader.take(4 * dimensions)
+        shape = tuple(int.from_bytes(sizes[i : i + 4], "little") for i in range(0, len(sizes), 4))
+        raw = reader.take(math.prod(shape) * DTYPES[code].itemsize)
+        if DTYPES[code] == np.bool_ and raw.strip(b"\0\1"):
+            raise FrameError(Code.BAD_FRAME, f"array {name!r} holds truth values other than 0 and 1")
+        try:
+            found[name] = np.frombuffer(raw, DTYPES[code]).reshape(shape).copy()
+        except ValueError as problem:  # sizes beside a 0 that are too large for numpy
+            raise FrameError(Code.BAD_FRAME, f"array {name!r} cannot have the shape {shape}") from problem
+    if reader.left():
+        raise FrameError(Code.BAD_FRAME, f"{reader.left()} bytes behind the last array")
+    return found
+
+
+class _Reader:
+    """Takes bytes one after another, never more than there are."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def left(self) -> int:
+        return len(self._data) - self._at
+
+    def take(self, length: int) -> bytes:
+        if length > self.left():
+            raise FrameError(Code.BAD_FRAME, f"{length} bytes announced, {self.left()} left")
+        self._at += length
+        return self._data[self._at - length : self._at]
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+
+def _unpack(layout: Struct, body: bytes) -> tuple[Any, ...]:
+    try:
+        return layout.unpack_from(body)
+    except error as problem:
+        raise FrameError(Code.BAD_FRAME, f"a frame of {len(body)} bytes, too short for its type") from problem
+
+
+def _exactly(size: int, body: bytes) -> None:
+    if len(body) != size:
+        raise FrameError(Code.BAD_FRAME, f"a frame of {len(body)} bytes instead of {size}")
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")

@@ -1,0 +1,134 @@
+"""TLS contexts and tokens, each problem as one sentence."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import stat
+from pathlib import Path
+
+
+class SecurityError(Exception):
+    """A certificate, key or token that cannot be used, or a server that would be open to all."""
+
+
+def server_context(certificate: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
+    """Return a context for a server: TLS 1.2 or later.
+
+    Args:
+        certificate: PEM file of the server's certificate, its chain behind it.
+        key: PEM file of its key, without a password.
+        client_ca: PEM file of authorities; if given, clients need a certificate of one of them.
+
+    Raises:
+        SecurityError: if a file is missing or holds something else.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load_pair(context, certificate, key)
+    if client_ca is not None:
+        _load_authorities(context, client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(ca: Path | None = None, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
+    """Return a context for a client, which always verifies the server's certificate and name: TLS 1.2 or later.
+
+    Args:
+        ca: PEM file of authorities, or of the server's own certificate; by default those of the system.
+        certificate: PEM file of the client's certificate, if the server wants one.
+        key: PEM file of its key.
+
+    Raises:
+        SecurityError: if a file is missing or holds something else, or a certificate has no key.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca is None:
+        context.load_default_certs()
+    else:
+        _load_authorities(context, ca)
+    if (certificate is None) != (key is None):
+        raise SecurityError("a client's certificate and its key go together")
+    if certificate is not None and key is not None:
+        _load_pair(context, certificate, key)
+    return context
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file, without white space around it.
+
+    Raises:
+        SecurityError: if the file is missing, empty, not UTF-8, too long, or readable for other users.
+    """
+    _check_is_there(path)
+    if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise SecurityError(f"the token in {path} is open to all users: chmod 600 {path}")
+    try:
+        token = path.read_bytes()[:2048].decode().strip()
+    except OSError as error:
+        raise SecurityError(f"the token in {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SecurityError(f"the token in {path} is not text") from error
+    if not 1 <= len(token.encode()) <= 900:
+        raise SecurityError(f"the token in {path} has {len(token.encode())} bytes; it takes 1 to 900")
+    return token
+
+
+def check_exposure(host: str, is_encrypted: bool, knows_clients: bool) -> None:
+    """Raise SecurityError if a server at this address would be open to strangers.
+
+    Args:
+        host: address to listen at.
+        is_encrypted: whether it speaks TLS.
+        knows_clients: whether clients need a token or a certificate.
+    """
+    missing = [
+        need
+        for need, is_there in (
+            ("TLS (--tls-cert, --tls-key)", is_encrypted),
+            ("a token (--token-file) or client certificates (--tls-client-ca)", knows_clients),
+        )
+        if not is_there
+    ]
+    if missing and not is_loopback(host):
+        raise SecurityError(f"listening at {host} takes {' and '.join(missing)}, or --insecure")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address reaches this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    _check_is_there(certificate)
+    _check_is_there(key)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: _refuse_password(key))
+    except ssl.SSLError as error:
+        mismatch = error.reason == "KEY_VALUES_MISMATCH"
+        what = "do not belong together" if mismatch else "are not a certificate and its key in PEM"
+        raise SecurityError(f"{certificate} and {key} {what}") from error
+    except OSError as error:
+        raise SecurityError(f"{certificate} or {key} cannot be read: {error.strerror or error}") from error
+
+
+def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
+    _check_is_there(path)
+    try:
+        context.load_verify_locations(path)
+    except OSError as error:
+        raise SecurityError(f"{path} holds no certificates in PEM") from error
+
+
+def _refuse_password(key: Path) -> str:
+    raise SecurityError(f"the key in {key} needs a password: remove it, openssl pkey -in {key} -out FILE")
+
+
+def _check_is_there(path: Path) -> None:
+    if not path.is_file():
+        raise SecurityError(f"no file {path}")

@@ -143,6 +143,8 @@ async def _sent(
 
 
 def _report(figures: dict[str, Any], out: Path) -> None:
+    from splitlearn.runtime.sending import SendError
+
     count, failed = figures["send/images"], figures["send/failed"]
     print(
         f"{count:,} images: {figures['send/answered']:,} answered, {figures['send/exited']:,} exited, {failed:,} failed"
@@ -157,4 +159,4 @@ def _report(figures: dict[str, Any], out: Path) -> None:
             print(f"  {part:8}{values}")
     print(f"{out / 'predictions.csv'}, {out / 'results.json'}")
     if failed:
-        raise RuntimeError(f"{failed} of {count} images failed: see the column error in {out / 'predictions.csv'}")
+        raise SendError(f"{failed} of {count} images failed: see the column error in {out / 'predictions.csv'}")

@@ -27,7 +27,10 @@ from tests.commands.test_bank import CONFIGS, ROOT, SHORT, SPACE, TRIALS
 
 AXES = Axes("val/bits_per_pixel", "val/accuracy")
 WORDS = (*CONFIGS, *SHORT)
-FEW = ("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "1")
+FEW = (
+    *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "1"),
+    *("--data.batch_size", "8"),
+)
 
 
 class Unlooked(Digits):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from copy import deepcopy
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck as ResNetBottleneck
+from torchvision.models.resnet import ResNet
 
 from splitlearn.codecs import Codec, Huffman, RunLength
 from splitlearn.data import Digits
-from splitlearn.models import CifarResNet, DepthwiseSeparable, Normalize, SplitModel, resnet20, split
+from splitlearn.models import CifarResNet, DepthwiseSeparable, Normalize, Split, SplitModel, resnet20, split
 from splitlearn.quantizers import MinMax, Step
 
 SHAPE = (3, 32, 32)
@@ -31,8 +35,20 @@ def digits(count: int) -> Tensor:
     return _digits()[0][:count].clone()
 
 
-def network(seed: int = 0) -> CifarResNet:
-    """A ResNet-20 whose weights and batch statistics are drawn from `seed`."""
+@cache
+def _original(make: Callable[..., nn.Module], *arguments: Any) -> tuple[nn.Module, Tensor]:
+    """What `make` builds, and the state that it leaves the random numbers in."""
+    return make(*arguments), torch.get_rng_state()
+
+
+def _copy(make: Callable[..., nn.Module], *arguments: Any) -> Any:
+    """A model that is the caller's own, and the random numbers that follow it, at a tenth of the cost of building."""
+    model, state = _original(make, *arguments)
+    torch.set_rng_state(state)
+    return deepcopy(model)
+
+
+def _network(seed: int) -> CifarResNet:
     torch.manual_seed(seed)
     model = resnet20().train()
     with torch.no_grad():
@@ -40,16 +56,31 @@ def network(seed: int = 0) -> CifarResNet:
     return model.eval()
 
 
+def _cut(at: str, seed: int) -> Split:
+    return split(_network(seed), at, SHAPE)
+
+
+def network(seed: int = 0) -> CifarResNet:
+    """A ResNet-20 whose weights and batch statistics are drawn from `seed`."""
+    model: CifarResNet = _copy(_network, seed)
+    return model
+
+
+def halves(at: str, seed: int = 0) -> Split:
+    """The halves of `network(seed)`, proven exact when they were first asked for."""
+    net: Split = _copy(_cut, at, seed)
+    return net
+
+
 def datta(codec: Codec | None = None, normalize: Normalize | None = None, seed: int = 0) -> SplitModel:
     """Bottleneck of eight channels, fixed step, Huffman code."""
-    net = split(network(seed), "layer2", SHAPE)
     bottleneck = partial(DepthwiseSeparable, channels=8, stride=2)
-    return SplitModel(net, Step(0.125), codec or Huffman(), bottleneck, normalize).eval()
+    return SplitModel(halves("layer2", seed), Step(0.125), codec or Huffman(), bottleneck, normalize).eval()
 
 
 def carra(seed: int = 0) -> SplitModel:
     """No bottleneck, four bits between the extremes, run lengths."""
-    return SplitModel(split(network(seed), "layer1.2.relu2", SHAPE), MinMax(4), RunLength()).eval()
+    return SplitModel(halves("layer1.2.relu2", seed), MinMax(4), RunLength()).eval()
 
 
 class Colours(nn.Module):
@@ -80,6 +111,12 @@ class NarrowLinear(nn.Linear):
         super().__init__(narrow.get(in_features, in_features), narrow.get(out_features, out_features))
 
 
-def narrow_classifier(patch: pytest.MonkeyPatch) -> None:
-    """Let networks of torchvision's VGG family take 70 MB, not half a gigabyte: no cut lies in their classifier."""
+def narrow_resnet(block: type[nn.Module], layers: list[int], **settings: Any) -> ResNet:
+    """A ResNet with a quarter of the channels inside its bottleneck blocks, and all of them between blocks."""
+    return ResNet(block, layers, **settings, **({"width_per_group": 16} if block is ResNetBottleneck else {}))
+
+
+def narrow_networks(patch: pytest.MonkeyPatch) -> None:
+    """Let VGGs and large ResNets of torchvision take a tenth of their memory, with the channels that configs cut."""
     patch.setattr("torchvision.models.vgg.nn", SimpleNamespace(**vars(nn) | {"Linear": NarrowLinear}))
+    patch.setattr("torchvision.models.resnet.ResNet", narrow_resnet)

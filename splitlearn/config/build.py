@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
+from jsonargparse import Namespace, get_loader, set_loader
 from lightning import LightningDataModule, LightningModule, Trainer
 
 from splitlearn.config.messages import UsageError, one_sentence
+from splitlearn.config.parsers import ConfigParser
 from splitlearn.config.precheck import KEYS, check_trainer_arguments
 from splitlearn.discovery import with_current_paths
 from splitlearn.tasks import quieten
@@ -104,7 +105,8 @@ def instantiated(settings: Namespace, sections: Sequence[str] = ALL) -> Namespac
 
 def plain(settings: Namespace, sections: Sequence[str] = ALL) -> dict[str, Any]:
     """Return parsed settings as plain data, defaults included."""
-    found: dict[str, Any] = yaml.safe_load(_parser(sections).dump(settings, skip_none=False))
+    text = _parser(sections).dump(settings, skip_none=False, skip_validation=True)  # parsing has checked them
+    found: dict[str, Any] = yaml.safe_load(text)
     return found
 
 
@@ -127,8 +129,8 @@ def _of_config(config: Path, data_root: Path | None, overrides: Sequence[str]) -
     return parsed(["--config", str(config), *overrides, *place], TASK)
 
 
-def _parser(sections: Sequence[str]) -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False, parser_mode=CURRENT_PATHS)
+def _parser(sections: Sequence[str]) -> ConfigParser:
+    parser = ConfigParser(exit_on_error=False, parser_mode=CURRENT_PATHS)
     parser.add_argument("--config", action="config")
     parser.add_argument("--seed_everything", type=bool | int, default=True)
     for key in set(KEYS) - {"config", "seed_everything", *sections}:

@@ -22,6 +22,7 @@ from splitlearn.config.build import CURRENT_PATHS
 from splitlearn.config.messages import UsageError
 from splitlearn.config.monitors import check_monitors
 from splitlearn.config.named_weights import check_named_weights
+from splitlearn.config.parsers import TrainerParser
 from splitlearn.config.precheck import TRAINER_COMMANDS
 from splitlearn.config.run_folder import RunFolder, experiment_folder, newest_checkpoint
 from splitlearn.config.same_data import check_same_data, check_same_draw
@@ -95,6 +96,7 @@ class SplitCLI(LightningCLI):
             },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            parser_class=TrainerParser,
             parser_kwargs={"prog": "splitlearn", **STRICT}
             | {command: STRICT | {"description": TRAINER_COMMANDS[command]} for command in self.subcommands()},
         )
@@ -130,7 +132,8 @@ class SplitCLI(LightningCLI):
         if self.subcommand == "predict":
             config.return_predictions = False  # they are written to a file
         resumed = self._resumed()
-        self.settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        text = self.parser.dump(self.config, skip_none=False, skip_validation=True)  # parsing has checked it
+        self.settings = yaml.safe_load(text)
         again = self.settings[self.subcommand] | ({"ckpt_path": None} if self.subcommand == "fit" else {})
         self.save_config_kwargs = {"run": self.run, "settings": again}
         self.run.reserve(config.trainer)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from splitlearn.analysis import cut_features
 from splitlearn.codecs import Huffman
-from splitlearn.models import SplitModel, split
+from splitlearn.models import SplitModel
 from splitlearn.quantizers import MinMax
-from tests.networks import SHAPE, carra, datta, digits, network
+from tests.networks import carra, datta, digits, halves
 
 
 def batches(count: int, size: int = 3) -> list[tuple[Tensor, Tensor]]:
@@ -58,7 +58,7 @@ def test_no_images() -> None:
 
 
 def test_every_tensor_that_crosses() -> None:
-    model = SplitModel(split(network(), "layer2.0.relu1", SHAPE), [MinMax(3), MinMax(5)], Huffman()).eval()
+    model = SplitModel(halves("layer2.0.relu1"), [MinMax(3), MinMax(5)], Huffman()).eval()
     found = cut_features(model, batches(3), 3)
     assert [tuple(t.shape) for t in found.floats] == [(3, 32, 16, 16), (3, 16, 32, 32)]
     assert [int(s.max()) for s in found.symbols] == [7, 31]

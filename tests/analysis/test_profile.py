@@ -16,7 +16,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from splitlearn.analysis import ModuleProfile, core_modules, profile_model
 from splitlearn.commands.profile import profile
-from splitlearn.models import CutError, backbone, count_macs, crossing_shapes, keypoint_rcnn, resnet20, split
+from splitlearn.models import CutError, backbone, count_macs, crossing_shapes, keypoint_rcnn, mask_rcnn, resnet20, split
 
 IMAGE = (3, 224, 224)
 
@@ -31,8 +31,9 @@ def kilobytes(profile: ModuleProfile) -> float:
 
 @pytest.fixture(scope="module")
 def resnet50_profile() -> list[ModuleProfile]:
+    stages = ["conv1", "maxpool", "layer1.0", "layer1", "layer2.0", "layer2", "layer3", "layer4", "fc"]
     with torch.device("meta"):  # drawing weights takes seconds
-        return profile_model(resnet50(), IMAGE, depth=1)
+        return profile_model(resnet50(), IMAGE, at=stages)
 
 
 def test_totals_of_resnet50(resnet50_profile: list[ModuleProfile]) -> None:
@@ -272,7 +273,8 @@ def test_detectors_of_the_paper_at_full_size(name: str, macs: float | None, para
 
 @pytest.mark.parametrize("kind", ["mask", "keypoint"])
 def test_a_detectors_figures_are_those_of_a_real_image(kind: str) -> None:
-    detector = backbone(f"{kind}_rcnn/resnet18", num_classes=3)
+    build = {"mask": mask_rcnn, "keypoint": keypoint_rcnn}[kind]
+    detector = build("resnet18", num_classes=3, pyramid=16, box_width=32)
     detector.get_submodule("roi_heads").score_thresh = 0.0  # type: ignore[assignment]
     detector.get_submodule("transform").min_size = (64,)  # type: ignore[assignment]
     detector.get_submodule("rpn")._post_nms_top_n = {"training": 2, "testing": 2}  # type: ignore[assignment]
@@ -301,7 +303,8 @@ def test_joints_are_profiled_without_arithmetic_whatever_the_weights() -> None:
 
 
 def test_detectors() -> None:
-    detector = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=64, max_size=64, num_classes=2)
+    with torch.device("meta"):
+        detector = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=64, max_size=64, num_classes=2)
     profiles = by_name(profile_model(detector, (3, 64, 64), depth=2))
     layer = profiles["backbone.body.layer1"]
     assert layer.output_shape == (256, 16, 16)
@@ -314,7 +317,7 @@ def test_command_writes_table_file_and_plot(tmp_path: Path, capsys: pytest.Captu
     profile("resnet20", "3,32,32", out=tmp_path / "new", depth=0)
     rows = list(csv.DictReader((tmp_path / "new" / "profile.csv").read_text().splitlines()))
     assert [row["name"] for row in rows][:3] == ["conv1", "bn1", "relu"]
-    last = profile_model(resnet20(), (3, 32, 32), 0)[-1]
+    (last,) = profile_model(resnet20(), (3, 32, 32), at=["linear"])
     assert int(rows[-1]["cumulative_macs"]) == last.cumulative_macs
     assert rows[-1]["output_shape"] == "10"
     with Image.open(tmp_path / "new" / "profile.png") as plot:

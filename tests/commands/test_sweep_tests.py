@@ -27,6 +27,10 @@ from tests.commands.test_bank import CONFIGS, ROOT, SHORT, SPACE, TRIALS
 
 AXES = Axes("val/bits_per_pixel", "val/accuracy")
 WORDS = (*CONFIGS, *SHORT)
+FEW = (
+    *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "1"),
+    *("--data.batch_size", "8"),
+)
 
 
 class Unlooked(Digits):
@@ -139,7 +143,7 @@ def test_a_test_is_that_of_the_trained_network(tmp_path: Path, monkeypatch: pyte
     """Loaded anew, whatever trains, it measures on the same images what the trial has measured."""
     monkeypatch.chdir(ROOT)
     whole = ("--model.model", "splitlearn.models.UnfrozenSplitModel", "--model.distillation", "null")
-    more = (*(whole if kind == "whole" else ()), "--data", f"{__name__}.HeldOutTwice")
+    more = (*FEW, *(whole if kind == "whole" else ()), "--data", f"{__name__}.HeldOutTwice")
     trial = ConfigTrial((*WORDS, *more), tmp_path, "out", None, "none", 1)
     metrics = trial(0, {})
     found = trial.test(0, {}, metrics)
@@ -150,7 +154,7 @@ def test_a_test_is_that_of_the_trained_network(tmp_path: Path, monkeypatch: pyte
 def test_a_trial_that_casts_its_network_ends_as_others_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its weights and its export are for the network as its settings build it."""
     monkeypatch.chdir(ROOT)
-    more = ("--trainer.precision", "bf16-true", "--data", f"{__name__}.HeldOutTwice")
+    more = (*FEW, "--trainer.precision", "bf16-true", "--data", f"{__name__}.HeldOutTwice")
     trial = ConfigTrial((*WORDS, *more), tmp_path, "out", None, "none", 1)
     metrics = trial(0, {})
     export = tmp_path / "trials/000/bottleneck.safetensors"

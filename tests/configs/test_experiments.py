@@ -16,7 +16,7 @@ from splitlearn.models import CompressionModel, EarlyExitModel, SplitModel, spli
 from splitlearn.sweep import Space
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
 from tests.configs.runs import BASE, CONFIGS, EXPERIMENTS, ONE_STEP, RCNNS, ROOT, Measured, check_results, name, run
-from tests.networks import narrow_classifier
+from tests.networks import narrow_networks
 
 DETECTORS = [p for p in EXPERIMENTS if "DetectionTask" in p.read_text() and p not in RCNNS]
 SEGMENTERS = [p for p in EXPERIMENTS if "SegmentationTask" in p.read_text()]
@@ -57,7 +57,7 @@ def test_experiment_runs_and_is_lossless(
 def test_network_for_imagenet_runs_on_small_images(
     path: Path, tmp_path: Path, image_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    narrow_classifier(monkeypatch)
+    narrow_networks(monkeypatch)
     small = tmp_path / "small.yaml"
     small.write_text(SMALL_NETWORK.replace("weights: null", "weights: null, num_classes: 10"))
     classes = ["--model.num_classes", "10"]
@@ -101,6 +101,7 @@ def test_segmentation_trains_is_measured_and_exported(
     path: Path, tmp_path: Path, mask_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch, request: Any
 ) -> None:
     """A trial of a sweep over the space of the paper, from cached features, on images of 33 pixels."""
+    narrow_networks(monkeypatch)
     weights = "null"
     if path.stem == "deeplabv3_mobilenetv2":  # a network of a user's own
         shared = request.getfixturevalue("shared_data") / "weights"

@@ -35,7 +35,7 @@ from splitlearn.models import DepthwiseSeparable, Normalize, SplitModel, Weights
 from splitlearn.models.bottlenecks.bottleneck import Bottleneck
 from splitlearn.quantizers import Clipped, MinMax
 from splitlearn.tasks import ClassificationTask
-from tests.networks import SHAPE, carra, datta, digits, network
+from tests.networks import SHAPE, carra, datta, digits, halves, network
 
 METRICS = {"test/accuracy": 0.75, "test/bytes_per_image": 201.5}
 
@@ -126,8 +126,8 @@ def test_an_export_holds_the_bottleneck_alone(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_is_of_the_weights_alone() -> None:
-    first = weights_id(split(network(), "layer2", SHAPE))
-    assert weights_id(split(network(), "layer1", SHAPE)) == first
+    first = weights_id(halves("layer2"))
+    assert weights_id(halves("layer1")) == first
     other = network()
     with torch.no_grad():
         other.linear.bias[3] += 1e-6
@@ -224,7 +224,7 @@ def test_levels_belong_to_weights_and_network(tmp_path: Path) -> None:
 def test_weights_of_half_precision_have_a_fingerprint() -> None:
     half = network().bfloat16()
     net = split(half, "layer2", torch.zeros(1, *SHAPE, dtype=torch.bfloat16))
-    assert weights_id(net) != weights_id(split(network(), "layer2", SHAPE))
+    assert weights_id(net) != weights_id(halves("layer2"))
 
 
 def test_other_safetensors_are_refused(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ class Unkept(Bottleneck):
 
 
 def test_parts_that_cannot_be_described_are_refused(tmp_path: Path) -> None:
-    model = SplitModel(split(network(), "layer2", SHAPE), MinMax(), Huffman(), Unkept)
+    model = SplitModel(halves("layer2"), MinMax(), Huffman(), Unkept)
     with pytest.raises(AttributeError, match="width"):
         export_bottleneck(model, tmp_path / "b.safetensors")
     assert not list(tmp_path.iterdir())
@@ -352,7 +352,7 @@ def test_tied_weights_come_back(tmp_path: Path) -> None:
 
 
 def test_one_quantizer_of_two_tensors_is_exported(tmp_path: Path) -> None:
-    model = SplitModel(split(network(), "layer1.0.conv1", SHAPE), Clipped(-1.0, 1.0), Huffman()).eval()
+    model = SplitModel(halves("layer1.0.conv1"), Clipped(-1.0, 1.0), Huffman()).eval()
     assert model.coder.quantizers[0] is model.coder.quantizers[1]
     back = load_bottleneck(export_bottleneck(model, tmp_path / "b.safetensors"), network())
     assert back.compress(digits(2)) == model.compress(digits(2))

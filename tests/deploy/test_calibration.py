@@ -24,14 +24,14 @@ from splitlearn.deploy import (
 )
 from splitlearn.models import CoderModel, ImageFile, SplitModel, TiledFeatures, split
 from splitlearn.quantizers import LaplaceLimits, LatentStatistics, LeastError, Limits, MinMax, ReluLimits
-from tests.networks import SHAPE, datta, digits, network
+from tests.networks import SHAPE, datta, digits, halves, network
 
 HUFFMAN = CalibrationSettings(codec=Huffman())
 
 
 def plain(at: str = "layer3", seed: int = 0) -> SplitModel:
     """No bottleneck; quantizer and codec are there to be replaced."""
-    return SplitModel(split(network(seed), at, SHAPE), MinMax(8), RunLength()).eval()
+    return SplitModel(halves(at, seed), MinMax(8), RunLength()).eval()
 
 
 def two_tensors() -> SplitModel:
@@ -289,7 +289,7 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
 
 def test_features_that_were_sent_as_pictures_are_calibrated_too(tmp_path: Path) -> None:
     """The calibrated model is that of the same network without pictures, and its export loads as such."""
-    tiled = TiledFeatures(split(network(), "layer3", SHAPE), MinMax(8), ImageFile("PNG")).eval()
+    tiled = TiledFeatures(halves("layer3"), MinMax(8), ImageFile("PNG")).eval()
     model = calibrate(tiled, digits(8), CalibrationSettings()).model
     expected = calibrate(plain(), digits(8), CalibrationSettings()).model
     payloads = model.compress(digits(3))

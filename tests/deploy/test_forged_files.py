@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from splitlearn.codecs import Huffman
 from splitlearn.deploy import ExportError, export_bank, export_bottleneck, export_network, load_bank, load_bottleneck
 from splitlearn.deploy.record import write_record
-from splitlearn.models import SplitModel, WeightsError, load_weights, split
+from splitlearn.models import SplitModel, WeightsError, load_weights
 from splitlearn.quantizers import Clipped
-from tests.networks import SHAPE, datta, network
+from tests.networks import datta, halves, network
 
 FIGURES = {"test/accuracy": 0.5, "test/bytes_per_image": 100.0}
 Manifest = dict[str, Any]
@@ -174,7 +174,7 @@ def test_figures_of_a_bank_are_numbers(path: Path, tmp_path: Path, figure: Any) 
 
 
 def test_tables_of_other_levels_are_refused(tmp_path: Path) -> None:
-    net = split(network(), "layer2", SHAPE)
+    net = halves("layer2")
     model = SplitModel(net, Clipped(0.0, 2.0, levels=4), Huffman()).eval()
     model.coder.codecs = (Huffman.fit([torch.zeros(9, dtype=torch.uint8).numpy()], 4),)
     path = export_bottleneck(model, tmp_path / "b.safetensors")

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torchvision.models import googlenet, resnet50
+from torchvision.models import ResNet, googlenet
+from torchvision.models.resnet import Bottleneck as ResNetBlock
 
 from splitlearn.codecs import Huffman
 from splitlearn.deploy import ExportError, export_bottleneck, load_bottleneck, read_export, sample_outputs, weights_id
@@ -20,7 +21,7 @@ from splitlearn.deploy.bottleneck_file import tensors_id
 from splitlearn.deploy.identity import agree, unordered_weights_id
 from splitlearn.models import Bottleneck, DepthwiseSeparable, SplitModel, split
 from splitlearn.quantizers import MinMax
-from tests.networks import SHAPE, datta, digits, network
+from tests.networks import SHAPE, datta, digits, halves, network
 
 Change = Callable[[nn.Module], Any]
 
@@ -90,7 +91,11 @@ def test_the_same_weights_in_other_layers_are_another_network(export: Path, chan
 @pytest.mark.parametrize(
     ("make", "at", "other"),
     [
-        (partial(resnet50, num_classes=4), "layer1", {"replace_stride_with_dilation": [False, True, True]}),
+        (
+            partial(ResNet, ResNetBlock, [1, 1, 2, 2], num_classes=4),
+            "layer1",
+            {"replace_stride_with_dilation": [False, True, True]},
+        ),
         (
             partial(googlenet, num_classes=4, init_weights=False, aux_logits=False),
             "maxpool2",
@@ -193,7 +198,7 @@ def with_hook(unit: Any) -> None:
 
 @pytest.mark.parametrize("change", [with_gain, with_argument, with_buffer, with_hook])
 def test_a_bottleneck_whose_state_is_not_in_the_file_is_refused(tmp_path: Path, change: Callable[[Any], None]) -> None:
-    model = SplitModel(split(network(), "layer2", SHAPE), MinMax(6), Huffman(), Scaled).eval()
+    model = SplitModel(halves("layer2"), MinMax(6), Huffman(), Scaled).eval()
     path = export_bottleneck(model, tmp_path / "b.safetensors")
     assert torch.equal(load_bottleneck(path, network())(digits(2)), model(digits(2)))
     change(model.coder.bottlenecks[0])

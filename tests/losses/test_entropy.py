@@ -16,10 +16,10 @@ from splitlearn.codecs import Huffman
 from splitlearn.losses import EntropyRate
 from splitlearn.losses import entropy as room
 from splitlearn.losses.entropy import SoftHistogramEntropy
-from splitlearn.models import SplitModel, split
+from splitlearn.models import SplitModel
 from splitlearn.quantizers import Affine
 from splitlearn.tasks import ClassificationTask
-from tests.networks import digits, network
+from tests.networks import digits, halves
 
 
 def dense(values: Tensor, low: float, high: float, bins: int) -> Tensor:
@@ -229,7 +229,7 @@ def test_gradient_descent_lowers_the_entropy_of_symbols() -> None:
 
 def test_rate_of_a_bottleneck_in_a_task() -> None:
     """At a cut that two tensors cross; begin is told so by the task."""
-    net = split(network(), "layer2.1.bn2", (3, 32, 32))
+    net = halves("layer2.1.bn2")
     model = SplitModel(net, Affine(0.05, 128), Huffman())
     rate = EntropyRate()
     task = ClassificationTask(model, 10, rate, 0.5)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torchvision import models as tv
 from torchvision.models import detection, segmentation
 
-from splitlearn.models import CutError, Split, freeze, split
-from tests.networks import narrow_classifier
+from splitlearn.models import CutError, Split, faster_rcnn, freeze, split
+from tests.networks import narrow_networks
 
 Shape = tuple[int, ...]
 
@@ -45,7 +45,7 @@ def assert_exact(net: Split, model: nn.Module, images: Tensor) -> None:
 def narrow_vgg16() -> nn.Module:
     """Return a VGG16 whose classifier, behind all cuts, has a hundredth of the weights."""
     with pytest.MonkeyPatch.context() as patch:
-        narrow_classifier(patch)
+        narrow_networks(patch)
         network: nn.Module = tv.vgg16()
         return network
 
@@ -185,7 +185,9 @@ def test_exact_on_faster_rcnn_with_images_of_mixed_sizes() -> None:
 
 
 def test_exact_on_a_frozen_detector() -> None:
-    model = detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, score_thresh=0.0)
+    model = detection.ssdlite320_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=3, score_thresh=0.0
+    )
     net = freeze(split(model, "backbone.features.0.4", (3, 48, 64)))
     assert isinstance(net, Split)
     assert_exact(net.train(), model, torch.rand(1, 3, 48, 64))
@@ -207,14 +209,16 @@ def test_exact_on_faster_rcnn_inside_the_pyramid() -> None:
 )
 def test_exact_on_single_shot_detectors(build: Callable[..., nn.Module], at: str) -> None:
     small = {} if build is detection.ssdlite320_mobilenet_v3_large else {"min_size": 64, "max_size": 96}
-    model = build(weights=None, weights_backbone=None, score_thresh=0.0, detections_per_img=5, **small)
+    settings: Any = {"weights": None, "weights_backbone": None, "num_classes": 3, "score_thresh": 0.0}
+    model = build(**settings, **small, detections_per_img=5)
     net = split(model, at, (3, 48, 64))
     assert_exact(net, model, torch.rand(2, 3, 48, 64))
 
 
 def test_a_detector_is_cut_in_its_backbone_only() -> None:
+    model = faster_rcnn("resnet18", 2, min_size=64, max_size=96, pyramid=16, box_width=32, proposals=20)
     with pytest.raises(ValueError, match="cut at 'backbone' or inside it"):
-        split(detector(), "rpn.head", (3, 48, 64))
+        split(model, "rpn.head", (3, 48, 64))
 
 
 class OfTransformers(nn.Module):

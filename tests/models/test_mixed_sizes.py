@@ -24,7 +24,7 @@ from splitlearn.models import (
     split,
 )
 from splitlearn.quantizers import MinMax, Quantizer, Step
-from tests.networks import network
+from tests.networks import halves, network
 
 AT = "backbone.body.layer1"
 Found = list[dict[str, Tensor]]
@@ -125,7 +125,7 @@ def test_jpeg_files_are_of_each_images_size() -> None:
 
 def test_networks_of_one_size_refuse_others() -> None:
     pictures = [torch.rand(3, 32, 32), torch.rand(3, 32, 48)]
-    for model in (InputModel(network()), SplitModel(split(network(), "layer2", (3, 32, 32)), MinMax(8), RunLength())):
+    for model in (InputModel(network()), SplitModel(halves("layer2"), MinMax(8), RunLength())):
         with pytest.raises(ValueError, match=r"takes images of one size|are of images of different sizes"):
             model.decompress(model.compress(pictures))
         assert len(model.decompress(model.compress([pictures[0]] * 2))) == 2

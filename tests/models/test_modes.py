@@ -20,21 +20,20 @@ from splitlearn.models import (
     SplitModel,
     UnfrozenSplitModel,
     VariableRateModel,
-    split,
 )
 from splitlearn.models.modes import evaluating
 from splitlearn.quantizers import MinMax, Step
-from tests.networks import SHAPE, digits, network
+from tests.networks import digits, halves, network
 
 unit = partial(NormalizedSeparable, channels=4, stride=2)
 
 
 def bottleneck(kind: type[SplitModel] = SplitModel) -> SplitModel:
-    return kind(split(network(), "layer2", SHAPE), Step(0.125), Huffman(), unit)
+    return kind(halves("layer2"), Step(0.125), Huffman(), unit)
 
 
 def exits() -> CompressionModel:
-    return EarlyExitModel(split(network(), "layer2", SHAPE), MinMax(8), Huffman(), ["layer1"], threshold=0.2)
+    return EarlyExitModel(halves("layer2"), MinMax(8), Huffman(), ["layer1"], threshold=0.2)
 
 
 def bank() -> CompressionModel:

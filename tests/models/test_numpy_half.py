@@ -17,7 +17,7 @@ from torchvision.models import resnet18
 from splitlearn.codecs import RANS, CodecError, ContextRANS, Huffman, RunLength
 from splitlearn.models import DepthwiseSeparable, SplitModel, faster_rcnn, split
 from splitlearn.quantizers import Affine, Clipped, MinMax, Quantizer, Step
-from tests.networks import SHAPE, carra, datta, digits, network
+from tests.networks import SHAPE, carra, datta, digits, halves
 
 
 def two_tensors() -> SplitModel:
@@ -27,7 +27,7 @@ def two_tensors() -> SplitModel:
 
 
 def quantized_by(quantizer: Quantizer) -> SplitModel:
-    net = split(network(), "layer2", SHAPE)
+    net = halves("layer2")
     return SplitModel(net, quantizer, ContextRANS(), partial(DepthwiseSeparable, channels=4, stride=2)).eval()
 
 

@@ -32,7 +32,7 @@ from splitlearn.models import (
     split,
 )
 from splitlearn.quantizers import Clipped, MinMax, Step
-from tests.networks import SHAPE, carra, datta, digits, network
+from tests.networks import SHAPE, carra, datta, digits, halves
 
 Lie = dict[str, Any]
 
@@ -101,7 +101,7 @@ def test_what_would_be_refused_is_not_sent() -> None:
 
 
 def test_bounds_are_of_the_cut_whatever_is_sent_from_it() -> None:
-    net = split(network(), "layer2", (3, 32, 32))
+    net = halves("layer2")
     net.max_growth = 1
     single = SplitModel(net, Step(0.1), Huffman())
     for model in (

@@ -18,10 +18,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from splitlearn.codecs import RANS, Huffman
 from splitlearn.data import Digits
 from splitlearn.losses import FactorizedRate, L1Rate
-from splitlearn.models import InputModel, NormalizedSeparable, SplitModel, split
+from splitlearn.models import InputModel, NormalizedSeparable, SplitModel
 from splitlearn.quantizers import Step
 from splitlearn.tasks import ChannelsLast, ClassificationTask, LearntTables, StaticTables
-from tests.networks import SHAPE, datta, digits, network
+from tests.networks import datta, digits, halves, network
 from tests.tasks.conftest import MakeTrainer
 
 
@@ -90,7 +90,7 @@ def test_estimated_bits_are_what_is_sent(make_trainer: MakeTrainer, data: Digits
     """Within a per cent: the container's 12 bytes and the eight states of three are known beforehand."""
     unit = partial(NormalizedSeparable, channels=16, stride=1)
     codec = RANS(per_channel=True)
-    model = SplitModel(split(network(), "layer1", SHAPE), Step(0.25, levels=32), codec, unit)
+    model = SplitModel(halves("layer1"), Step(0.25, levels=32), codec, unit)
     rate = FactorizedRate()
     task = ClassificationTask(model, 10, rate, 0.1, optimizer=partial(torch.optim.Adam, lr=0.05))
     trainer = make_trainer(max_epochs=1, limit_train_batches=30, limit_val_batches=2, callbacks=[StaticTables()])

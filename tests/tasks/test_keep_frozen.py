@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_avg_fn
 
 from splitlearn.codecs import Huffman
 from splitlearn.data import Digits
-from splitlearn.models import UnfrozenSplitModel, frozen_tensors, split
+from splitlearn.models import UnfrozenSplitModel, frozen_tensors
 from splitlearn.quantizers import Step
 from splitlearn.tasks import (
     ClassificationTask,
@@ -26,7 +26,7 @@ from splitlearn.tasks import (
 )
 from splitlearn.tasks.keep_frozen import check_frozen
 from splitlearn.tasks.loading import load_weights_into, read_checkpoint
-from tests.networks import SHAPE, datta, network
+from tests.networks import datta, halves, network
 from tests.tasks.conftest import MakeTrainer
 
 
@@ -254,6 +254,6 @@ def clip_student(module: LightningModule) -> None:
 
 
 def test_what_trains_may_change(make_trainer: MakeTrainer, data: Digits) -> None:
-    model = UnfrozenSplitModel(split(network(), "layer2", SHAPE), Step(0.1), Huffman())
+    model = UnfrozenSplitModel(halves("layer2"), Step(0.1), Huffman())
     assert not frozen_tensors(model)
     make_trainer(callbacks=[swa(), Meddler(noise)], max_epochs=2).fit(ClassificationTask(model, 10), data)

@@ -246,7 +246,10 @@ def sections() -> list[tuple[str, Settings]]:
     return found
 
 
-@pytest.mark.parametrize(("name", "section"), sections(), ids=[name for name, _ in sections()])
+SECTIONS = sections()
+
+
+@pytest.mark.parametrize(("name", "section"), SECTIONS, ids=[name for name, _ in SECTIONS])
 def test_shipped_configs_need_no_trust(name: str, section: Settings) -> None:
     if "deeplabv3_mobilenetv2" in name and name.endswith("model"):  # a network that splitlearn does not know
         with pytest.raises(UntrustedError, match=r"the network 'deeplabv3_mobilenetv2.DeepLabMNV2'"):

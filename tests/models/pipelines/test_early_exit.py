@@ -28,7 +28,7 @@ from splitlearn.models import (
 )
 from splitlearn.outputs import Features
 from splitlearn.quantizers import MinMax
-from tests.networks import SHAPE, digits, network
+from tests.networks import SHAPE, digits, halves, network
 
 AT = "layer1"
 
@@ -36,7 +36,7 @@ AT = "layer1"
 def early(exits: list[str] | None = None, at: str = AT, **settings: Any) -> EarlyExitModel:
     """ResNet-20 with exits of random weights that differ from image to image."""
     torch.manual_seed(1)
-    model = EarlyExitModel(split(network(), at, SHAPE), MinMax(8), Huffman(), exits, **settings)
+    model = EarlyExitModel(halves(at), MinMax(8), Huffman(), exits, **settings)
     for branch in model.exits:
         nn.init.normal_(branch.linear.weight, std=0.03)  # type: ignore[union-attr,arg-type]
     return model.eval()
@@ -151,7 +151,7 @@ def test_everything_trains_and_batch_norm_counts() -> None:
 
 
 def test_a_new_model_is_in_training_mode_and_quantizes_only_in_eval() -> None:
-    model = EarlyExitModel(split(network(), AT, SHAPE), MinMax(2), Huffman())
+    model = EarlyExitModel(halves(AT), MinMax(2), Huffman())
     assert all(module.training for module in model.modules())
     output = model.run(images())
     assert torch.equal(output.features_hat[0], output.features[0])
@@ -184,7 +184,7 @@ def test_weights_of_network_and_exits_come_back_whatever_the_cut(tmp_path: Path)
     file = tmp_path / "weights.safetensors"
     save_file({name: t.detach().clone() for name, t in model.tensors().items()}, file)
     assert {f"network.{name}" for name in network().state_dict()} <= model.tensors().keys()
-    net = split(network(seed=7), "layer2", SHAPE)
+    net = halves("layer2", 7)
     other = EarlyExitModel(net, MinMax(8), RunLength(), ["relu", AT], weights=file, threshold=1.0).eval()
     assert torch.allclose(other.net(images()), model.net(images()), atol=1e-5)
     for mine, theirs in zip(other.run(images()).exits, model.run(images()).exits, strict=True):
@@ -265,7 +265,7 @@ def test_a_collapsed_network_is_still_sent_and_decoded() -> None:
 
 
 def test_a_twin_with_other_codecs_has_temperatures_of_its_own() -> None:
-    model = EarlyExitModel(split(network(), "layer2", SHAPE), MinMax(4), Huffman(), ["layer1"])
+    model = EarlyExitModel(halves("layer2"), MinMax(4), Huffman(), ["layer1"])
     twin = model.coded_by([MinMax(2)], [Huffman()])
     twin.temperatures = torch.tensor([50.0])
     assert model.temperatures.tolist() == [1.0]

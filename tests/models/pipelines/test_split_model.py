@@ -17,7 +17,7 @@ from torchvision.models import resnet18
 from splitlearn.codecs import Codec, CodecError, Huffman, Raw, RunLength, unpack
 from splitlearn.models import DepthwiseSeparable, Identity, Normalize, SplitModel, faster_rcnn, split
 from splitlearn.quantizers import Clipped, MinMax, Quantizer, Step
-from tests.networks import SHAPE, carra, datta, digits, network
+from tests.networks import SHAPE, carra, datta, digits, halves
 
 MODELS = pytest.mark.parametrize("make", [datta, carra])
 Make = Callable[[], SplitModel]
@@ -251,7 +251,7 @@ def test_normalization_belongs_to_the_model() -> None:
 
 
 def test_the_default_bottleneck_sends_the_features() -> None:
-    model = SplitModel(split(network(), "layer3", SHAPE), MinMax(), RunLength())
+    model = SplitModel(halves("layer3"), MinMax(), RunLength())
     assert all(isinstance(unit, Identity) for unit in model.coder.bottlenecks)
     output = model.run(digits(1))
     assert torch.equal(output.latents[0], output.features[0])
@@ -259,7 +259,7 @@ def test_the_default_bottleneck_sends_the_features() -> None:
 
 def test_a_convolution_cannot_stand_where_no_map_crosses() -> None:
     with pytest.raises(ValueError, match="cut elsewhere or leave the bottleneck out"):
-        SplitModel(split(network(), "linear", SHAPE), Step(), Huffman(), partial(DepthwiseSeparable, channels=2))
+        SplitModel(halves("linear"), Step(), Huffman(), partial(DepthwiseSeparable, channels=2))
 
 
 def test_another_step_is_another_quantizer() -> None:
@@ -341,7 +341,7 @@ def test_tables_and_levels_are_counted() -> None:
 def test_the_context_is_of_cut_and_levels_alone() -> None:
     model = carra()
     contexts = {model.coded_by([q], [RunLength()]).coder.context for q in (MinMax(4), MinMax(5), Clipped(levels=16))}
-    contexts |= {SplitModel(split(network(), "layer1", SHAPE), MinMax(4), RunLength()).coder.context}
+    contexts |= {SplitModel(halves("layer1"), MinMax(4), RunLength()).coder.context}
     moved = Clipped(levels=16)
     moved.thresholds[0, 3] += 1e-3
     contexts |= {model.coded_by([moved], [RunLength()]).coder.context}
@@ -391,7 +391,7 @@ def test_features_that_are_there_already_give_the_same_payloads() -> None:
 
 
 def test_states_of_one_codec_for_all_tensors_are_refused() -> None:
-    model = SplitModel(split(network(), "layer3", SHAPE), MinMax(8), RunLength())
+    model = SplitModel(halves("layer3"), MinMax(8), RunLength())
     with pytest.raises(
         ValueError, match="written by an earlier splitlearn, with one codec for all tensors: train again"
     ):

@@ -18,14 +18,14 @@ from splitlearn.models import ImageCodec, ImageFile, Normalize, Pixels, Split, S
 from splitlearn.models.pipelines.tiled_model import tile, untile
 from splitlearn.quantizers import Affine, MinMax, Quantizer, Step
 from splitlearn.tasks import ClassificationTask
-from tests.networks import SHAPE, digits, network
+from tests.networks import SHAPE, digits, halves
 
 SHAPES = st.lists(st.integers(1, 9), max_size=4).map(tuple) | st.tuples(st.integers(1, 300))
 
 
 @cache
 def cut(at: str = "layer2") -> Split:
-    return split(network(), at, SHAPE)
+    return halves(at)
 
 
 def tiled(codec: ImageCodec, quantizer: Quantizer | None = None, at: str = "layer2") -> TiledFeatures:
@@ -180,7 +180,7 @@ def test_zigzag_is_undone_before_coding() -> None:
 def test_payloads_are_all_the_edge_server_gets() -> None:
     device, edge = (
         tiled(ImageFile("HEIC", 40)),
-        TiledFeatures(split(network(), "layer2", SHAPE), MinMax(8), ImageFile("HEIC", 40)),
+        TiledFeatures(halves("layer2"), MinMax(8), ImageFile("HEIC", 40)),
     )
     payloads = device.compress(digits(4))
     assert all(type(payload) is bytes for payload in payloads)
@@ -254,7 +254,7 @@ def test_training_finds_nothing_to_train_and_normalization_is_the_models() -> No
 def test_weights_load_whatever_the_format() -> None:
     model, other = (
         tiled(ImageFile("PNG")),
-        TiledFeatures(split(network(1), "layer2", SHAPE), MinMax(8), ImageFile("JPEG")),
+        TiledFeatures(halves("layer2", 1), MinMax(8), ImageFile("JPEG")),
     )
     other.load_state_dict(model.state_dict())
     assert torch.equal(other.eval()(digits(2)), model(digits(2)))

@@ -12,11 +12,11 @@ from splitlearn.codecs import Huffman
 from splitlearn.data import Digits
 from splitlearn.deploy import export_bottleneck
 from splitlearn.losses import L1Rate
-from splitlearn.models import DepthwiseSeparable, UnfrozenSplitModel, split, thaw
+from splitlearn.models import DepthwiseSeparable, UnfrozenSplitModel, thaw
 from splitlearn.outputs import Features
 from splitlearn.quantizers import Step
 from splitlearn.tasks import ClassificationTask
-from tests.networks import SHAPE, datta, digits, network
+from tests.networks import datta, digits, halves
 from tests.tasks.conftest import MakeTrainer, make_trainer
 
 __all__ = ["make_trainer"]
@@ -24,7 +24,7 @@ __all__ = ["make_trainer"]
 
 def unfrozen() -> UnfrozenSplitModel:
     unit = partial(DepthwiseSeparable, channels=8, stride=2)
-    return UnfrozenSplitModel(split(network(), "layer2", SHAPE), Step(0.125), Huffman(), unit)
+    return UnfrozenSplitModel(halves("layer2"), Step(0.125), Huffman(), unit)
 
 
 def test_network_and_bottleneck_train(make_trainer: MakeTrainer) -> None:

@@ -22,6 +22,7 @@ from splitlearn.commands.exits import exits
 from splitlearn.commands.export import export
 from splitlearn.commands.pareto import pareto
 from splitlearn.commands.profile import profile
+from splitlearn.commands.serve import serve
 from splitlearn.commands.stages import stages
 from splitlearn.commands.sweep import sweep
 from splitlearn.config.messages import (
@@ -39,7 +40,7 @@ from splitlearn.processes import Stopped, find_own_classes, follow_first_rank, s
 
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
-    for command in (profile, analyze, calibrate, codecs, exits, stages, export, sweep, pareto, bank)
+    for command in (profile, analyze, calibrate, codecs, exits, stages, export, sweep, pareto, bank, serve)
 }
 USAGE = """usage: splitlearn COMMAND [options]     (splitlearn COMMAND --help tells a command's options)
 

@@ -72,31 +72,31 @@ def reference(model: CutModel, image: torch.Tensor, rate: int) -> bytes:
 async def compare(found: Trained, device: Device, client: EdgeClient, images: NDArray[np.uint8], rate: int) -> Compared:
     """Send all images at a rate, and compare."""
     model, half = found.model, device.package.rates[rate].coder
-    total = np.zeros(8)
+    total = np.zeros(8)  # the fields of Compared
     for pixels in track(images, f"rate {rate}", transient=True):
         image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))) / 255
         made, expected = device.compress(pixels, rate), reference(model, image, rate)
         if isinstance(made, ExitPrediction):
             logits = model.decide(image[None]).logits[0].numpy()  # type: ignore[operator]
-            same = float(not expected and int(logits.argmax()) == int(made.logits.argmax()))
-            total += (1, 0, 0, 1, 1, same, 1, 0)
+            agreed = float(not expected and int(logits.argmax()) == int(made.logits.argmax()))
+            total += (1, 0, 0, 1, 1, agreed, 1, 0)
             continue
         reply = await client.ask(made, rate=rate)
         answer = own_answer(found, expected) if expected else {}
         latents = [t for t, each in zip(device.latents(pixels, rate), half.carriers, strict=True) if each.quantizer]
         grids = [each.quantizer for each in half.carriers if each.quantizer]
-        symbols = [grid.quantize(latent)[0] for grid, latent in zip(grids, latents, strict=True)]  # type: ignore[union-attr, attr-defined]
+        device_symbols = [grid.quantize(latent)[0] for grid, latent in zip(grids, latents, strict=True)]  # type: ignore[attr-defined]
         floats = model.rates[rate].symbols(model.rates[rate].latents(model.features(image[None])))
         theirs = [each[0].numpy() for each in floats]
         plain = untag_message(made, len(half.carriers))[1]
         out = [t for (t, _), each in zip(half.unpack(plain), half.carriers, strict=True) if each.quantizer]
-        decoded = all(np.array_equal(a, b) for a, b in zip(symbols, out, strict=True))
-        same = found.answers.agreement(answer, reply.arrays) if answer else 0.0
-        count = sum(each.size for each in symbols)
-        equal = sum(int((a == b).sum()) for a, b in zip(symbols, theirs, strict=True))
-        total += (1, count, equal, made == expected, decoded, same, 0, len(made))
-    numbers = total.tolist()
-    return Compared(*map(int, numbers[:5]), numbers[5], *map(int, numbers[6:]))
+        came_out = all(np.array_equal(a, b) for a, b in zip(device_symbols, out, strict=True))
+        agreed = found.answers.agreement(answer, reply.arrays) if answer else 0.0
+        size = sum(each.size for each in device_symbols)
+        alike = sum(int((a == b).sum()) for a, b in zip(device_symbols, theirs, strict=True))
+        total += (1, size, alike, made == expected, came_out, agreed, 0, len(made))
+    count, symbols, equal, same, decoded, answers, exited, size = total.tolist()
+    return Compared(int(count), int(symbols), int(equal), int(same), int(decoded), answers, int(exited), int(size))
 
 
 def own_answer(found: Trained, payload: bytes) -> Answer:
@@ -122,7 +122,9 @@ def pixels_of(images: torch.Tensor) -> NDArray[np.uint8]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the comparison, and write it as JSON if asked to; return 1 if an answer or a symbol differs too often."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--ckpt_path", type=Path)
     parser.add_argument("--data_root", type=Path)

@@ -24,6 +24,7 @@ from splitlearn.commands.package import package
 from splitlearn.commands.pareto import pareto
 from splitlearn.commands.profile import profile
 from splitlearn.commands.send import send
+from splitlearn.commands.serve import serve
 from splitlearn.commands.stages import stages
 from splitlearn.commands.sweep import sweep
 from splitlearn.config.messages import (
@@ -41,7 +42,10 @@ from splitlearn.processes import Stopped, find_own_classes, follow_first_rank, s
 
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
-    for command in (profile, analyze, calibrate, codecs, exits, stages, export, sweep, pareto, bank, package, send)
+    for command in (
+        *(profile, analyze, calibrate, codecs, exits, stages, export, sweep, pareto, bank),
+        *(package, serve, send),
+    )
 }
 USAGE = """usage: splitlearn COMMAND [options]     (splitlearn COMMAND --help tells a command's options)
 

@@ -27,6 +27,7 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     own = inspect.signature(function).parameters
     beside: dict[str, Any] = {}
     command, *options = arguments
+    options = [_with_underscores(word) for word in options]
     if "words" in own:
         beside["words"], options = divide(options, [w for w in TRAINER_WORDS if w.removeprefix("--") not in own])
     given = [option.split("=")[0] for option in options if option.startswith("--")]
@@ -37,6 +38,14 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     names = parser.add_function_arguments(function, as_positional=False, fail_untyped=True, skip=set(beside))
     parsed = parser.parse_args(options)
     function(**beside, **{name: parsed[name] for name in names})
+
+
+def _with_underscores(word: str) -> str:
+    """Return a word of the command line; in the name of an option, dashes stand for underscores."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
 
 
 def divide(words: Sequence[str], sections: Sequence[str]) -> tuple[list[str], list[str]]:

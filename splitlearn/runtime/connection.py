@@ -129,7 +129,7 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Send what was finished; drop a client that leaves too much unread."""
-        if self.is_gone:
+        if self.is_gone or self._transport.is_closing():
             self._outgoing.clear()
             return
         if self._outgoing:

@@ -180,8 +180,8 @@ class Connection(asyncio.Protocol):
         if hello.fingerprint != host.fingerprint:
             raise FrameError(
                 Code.FOREIGN_FINGERPRINT,
-                f"the server has package {host.fingerprint.hex()[:12]}…, the client {hello.fingerprint.hex()[:12]}…: give "
-                "both the same package",
+                f"the server has package {host.fingerprint.hex()[:12]}…, the client {hello.fingerprint.hex()[:12]}…: "
+                "give both the same package",
             )
         limits = self._limits
         idle_ms = max(1, int(1e3 * limits.idle_s))

@@ -9,6 +9,7 @@ import ssl
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from splitlearn.config.messages import UsageError
 if TYPE_CHECKING:
     from splitlearn.runtime.answers import Edge
     from splitlearn.runtime.server import EdgeServer
+    from splitlearn.runtime.workers import Backend
+
+NOTHING = "serve takes --package DIR, or the model in torch: --config FILE, --ckpt_path FILE or both"
 
 
 def serve(
@@ -33,6 +37,7 @@ def serve(
     insecure: bool = False,
     max_batch: int = 16,
     threads: int = 1,
+    workers: int = 1,
     max_wait_ms: float = 0.0,
     frame_bytes: int = 8 << 20,
     in_flight: int = 64,
@@ -60,6 +65,7 @@ def serve(
         token_file: file with the token that clients must know; readable by its owner alone.
         insecure: listen beyond this machine without TLS or without knowing clients.
         max_batch: largest number of payloads of a batch.
+        workers: processes that answer; one for each GPU, or for several cores. One answers in the server's own process.
         threads: threads that a package's graphs use for one batch.
         max_wait_ms: how long the first payload of a batch waits for more.
         frame_bytes: largest frame of a client.
@@ -70,6 +76,7 @@ def serve(
         http_port: port of /healthz and /metrics; by default there is none.
         http_host: address of /healthz and /metrics.
     """
+    from splitlearn.runtime.edge_processes import EdgeProcesses
     from splitlearn.runtime.limits import Limits
     from splitlearn.runtime.security import check_exposure, read_token
     from splitlearn.runtime.server import EdgeServer
@@ -78,11 +85,15 @@ def serve(
     token = None if token_file is None else read_token(token_file)
     if not insecure:
         check_exposure(host, context is not None, token is not None or tls_client_ca is not None)
-    edge = edge_of(package, config, ckpt_path, words, threads)
+    if workers == 1:
+        backend: Backend = edge_of(package, config, ckpt_path, words, threads)
+    else:
+        make = partial(edge_of, package, config, ckpt_path, words, threads)
+        backend = EdgeProcesses(make, workers, _fingerprint(package, config, ckpt_path, words))
     try:
         limits = Limits(frame_bytes, in_flight, connections, queue, idle_s=idle_s)
         server = EdgeServer(
-            edge,
+            backend,
             host,
             port,
             limits=limits,
@@ -97,7 +108,12 @@ def serve(
 
 
 def edge_of(
-    package: Path | None, config: Path | None, ckpt_path: Path | None, words: Sequence[str] = (), threads: int = 1
+    package: Path | None,
+    config: Path | None,
+    ckpt_path: Path | None,
+    words: Sequence[str] = (),
+    threads: int = 1,
+    number: int = 0,
 ) -> Edge:
     """Return what answers payloads: a package's graphs, or the model of a config or checkpoint in torch.
 
@@ -107,6 +123,7 @@ def edge_of(
         ckpt_path: checkpoint of splitlearn fit.
         words: further settings of the config.
         threads: of onnxruntime for one batch.
+        number: of the process; it takes the GPU of this number, modulo that of GPUs.
 
     Raises:
         UsageError: if nothing is given, or the model is not that of the package.
@@ -131,8 +148,20 @@ def edge_of(
     edge = TorchEdge(found.model, found.answers)
     if package is not None and Package(package).fingerprint != edge.fingerprint:
         raise UsageError(f"the model of {config or ckpt_path} is not that of {package}: package it again")
-    found.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if count := torch.cuda.device_count():
+        found.model.to(f"cuda:{number % count}")
     return edge
+
+
+def _fingerprint(package: Path | None, config: Path | None, ckpt_path: Path | None, words: Sequence[str]) -> str:
+    """Return the fingerprint of what processes will answer; raises as `edge_of`."""
+    if config is not None or ckpt_path is not None:
+        return edge_of(package, config, ckpt_path, words).fingerprint
+    if package is None:
+        raise UsageError(NOTHING)
+    from splitlearn.runtime.package_file import Package
+
+    return Package(package).fingerprint
 
 
 def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:

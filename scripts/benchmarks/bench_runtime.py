@@ -3,10 +3,11 @@
 Round trips, one request at a time: asyncio's simplest echo server, then `EdgeServer` with an edge that answers at once,
 in its event loop and in its thread, with TLS and without. The client is the same simple one for all, frames made
 beforehand; `EdgeClient` comes beside it. Requests a second: several connections that each keep some requests in flight.
-Batching: an edge whose batch takes the same time whatever its size, with batches of 16 and of 1, 16 clients. Servers
-run in processes of their own; rounds take turns. Launch on an idle machine:
+Batching: an edge whose batch takes the same time whatever its size, and the tail of a package, with batches of 16 and
+of 1, 16 clients. Memory: the server's after the first 10,000 requests and after a million. Servers run in processes of
+their own; rounds take turns. Launch on an idle machine:
 
-    scripts/benchmarks/bench_runtime
+    scripts/benchmarks/bench_runtime [--package DIR]
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from rich.table import Table
 
 from splitlearn.codecs import CodecError
 from splitlearn.files import write_json
-from splitlearn.runtime import Answer, Edge, EdgeClient, EdgeServer
+from splitlearn.runtime import Answer, Device, Edge, EdgeClient, EdgeServer, OnnxEdge
 from splitlearn.runtime.frames import FrameReader
 from splitlearn.runtime.protocol import AnswerFrame, Hello, Request, Type, write_arrays
 from splitlearn.runtime.security import client_context, server_context
@@ -89,6 +90,7 @@ class Served(NamedTuple):
 
     port: int
     cpu_s: Callable[[], float]  # processor time so far
+    resident_mib: Callable[[], float]
 
 
 async def serve_echo(pipe: Connection, tls: Path | None) -> None:
@@ -134,8 +136,12 @@ def served(serve: Callable[[Connection, Path | None], Any], tls: Path | None) ->
         ours.send(None)
         return float(ours.recv())
 
+    def resident_mib() -> float:
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**20
+
     try:
-        yield Served(ours.recv(), cpu_s)
+        yield Served(ours.recv(), cpu_s, resident_mib)
     finally:
         process.kill()
         process.join()
@@ -202,16 +208,17 @@ async def round_trips_of_client(port: int, tls: ssl.SSLContext | None, size: int
 class Pipeline(asyncio.Protocol):
     """Keeps requests in flight on one connection until so many are answered."""
 
-    def __init__(self, size: int, count: int, in_flight: int) -> None:
+    def __init__(self, payload: bytes, count: int, in_flight: int, fingerprint: str = FINGERPRINT) -> None:
         self.done = asyncio.get_running_loop().create_future()
-        self._request = Request(0, bytes(size)).frame()
+        self._hello = Hello(bytes.fromhex(fingerprint)).frame()
+        self._request = Request(0, payload).frame()
         self._left, self._unsent, self._in_flight = count, count, in_flight
         self._reader = FrameReader(1 << 20)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(Hello(bytes.fromhex(FINGERPRINT)).frame())
+        self._transport.write(self._hello)
 
     def data_received(self, data: bytes) -> None:
         """Send one more request for each answer."""
@@ -230,7 +237,13 @@ class Pipeline(asyncio.Protocol):
 
 
 async def requests_per_second(
-    port: int, tls: ssl.SSLContext | None, size: int, count: int, clients: int, in_flight: int
+    port: int,
+    tls: ssl.SSLContext | None,
+    payload: bytes,
+    count: int,
+    clients: int,
+    in_flight: int,
+    fingerprint: str = FINGERPRINT,
 ) -> float:
     """Return requests a second over several connections."""
     loop = asyncio.get_running_loop()
@@ -239,7 +252,7 @@ async def requests_per_second(
     pipelines = [
         (
             await loop.create_connection(
-                lambda: Pipeline(size, count // clients, in_flight), "127.0.0.1", port, **options
+                lambda: Pipeline(payload, count // clients, in_flight, fingerprint), "127.0.0.1", port, **options
             )
         )[1]
         for _ in range(clients)
@@ -312,23 +325,43 @@ def bench_throughput(folder: Path, size: int, count: int, rounds: int) -> dict[s
             with served(partial(serve_edge, edge, 16), tls) as server:
                 for _ in range(rounds):
                     before = server.cpu_s()
-                    rate = asyncio.run(requests_per_second(server.port, context, size, count, 8, 8))
+                    rate = asyncio.run(requests_per_second(server.port, context, bytes(size), count, 8, 8))
                     row = {"per_second": rate, "per_cpu_second": count / (server.cpu_s() - before)}
                     key = name + ("" if tls is None else ", TLS")
                     rows[key] = max(row, rows.get(key, row), key=lambda each: each["per_second"])
     return rows
 
 
-def bench_batching(size: int, rounds: int) -> dict[str, float]:
+def bench_batching(edge: Callable[[], Edge], payload: bytes, fingerprint: str, rounds: int) -> dict[str, float]:
     """Return requests a second of 16 clients with one request in flight each, by the largest batch."""
     rates: dict[str, float] = {}
     for _ in range(rounds):
         for max_batch in (1, 16):
-            with served(partial(serve_edge, SteadyEdge, max_batch), None) as server:
-                count = 16 * (8 if max_batch == 1 else 64)
-                rate = asyncio.run(requests_per_second(server.port, None, size, count, 16, 1))
+            with served(partial(serve_edge, edge, max_batch), None) as server:
+                asyncio.run(requests_per_second(server.port, None, payload, 64, 16, 1, fingerprint))  # warm
+                rate = asyncio.run(requests_per_second(server.port, None, payload, 1024, 16, 1, fingerprint))
                 rates[str(max_batch)] = max(rate, rates.get(str(max_batch), 0.0))
     return rates
+
+
+def bench_memory(size: int, count: int) -> dict[str, float]:
+    """Return the server's resident MiB after the first 10,000 requests of 16 clients, and after all."""
+    first = min(10_000, count // 2)
+    with served(partial(serve_edge, NullEdge, 16), None) as server:
+        asyncio.run(requests_per_second(server.port, None, bytes(size), first, 16, 8))
+        found = {"requests": float(count), "first_mib": server.resident_mib()}
+        rate = asyncio.run(requests_per_second(server.port, None, bytes(size), count - first, 16, 8))
+        return found | {"last_mib": server.resident_mib(), "per_second": rate}
+
+
+def payload_of(package: Path) -> tuple[bytes, str]:
+    """Return a payload of a package, of noise, and its fingerprint."""
+    device = Device(package)
+    channels, height, width = device.package.image_shape
+    made = device.compress(np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8))
+    if not isinstance(made, bytes):
+        raise SystemExit("the package answers noise at an exit: name one without exits")
+    return made, device.package.fingerprint
 
 
 def main() -> None:
@@ -337,6 +370,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=5000, help="bytes of a payload; default: %(default)s")
     parser.add_argument("--count", type=int, default=5000, help="requests of a round; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--soak", type=int, default=1_000_000, help="requests of the memory test; default: %(default)s")
+    parser.add_argument("--package", type=Path, help="package whose tail is served in batches too")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_runtime/results.json"))
     options = parser.parse_args()
     from splitlearn.tasks import run_record  # here: servers need no Lightning
@@ -347,8 +382,12 @@ def main() -> None:
         make_certificate(folder)
         trips = bench_round_trips(folder, options.size, options.count, options.rounds)
         rates = bench_throughput(folder, options.size, options.count, options.rounds)
-        batching = bench_batching(options.size, options.rounds)
-    found = {"round_trips": trips, "throughput": rates, "batching_per_second": batching}
+    batching = {"steady edge": bench_batching(SteadyEdge, bytes(options.size), FINGERPRINT, options.rounds)}
+    if options.package is not None:
+        tail = partial(OnnxEdge, options.package)
+        batching["package"] = bench_batching(tail, *payload_of(options.package), options.rounds)
+    memory = bench_memory(options.size, options.soak)
+    found = {"round_trips": trips, "throughput": rates, "batching_per_second": batching, "memory": memory}
     settings = {"size": options.size, "count": options.count, "rounds": options.rounds}
     write_json(options.out, {**run_record(), "load_average": load, **settings, **found})
     table = Table(
@@ -363,6 +402,9 @@ def main() -> None:
     for row, values in rates.items():
         table.add_row(row, *(f"{value:,.0f}" for value in values.values()))
     console.print(table)
-    ratio = batching["16"] / batching["1"]
-    print(f"batches of 16: {batching['16']:,.0f} requests a second, of 1: {batching['1']:,.0f}; {ratio:.1f} times")
+    for name, each in batching.items():
+        ratio = each["16"] / each["1"]
+        print(f"{name}: {each['16']:,.0f} requests a second in batches of 16, {each['1']:,.0f} of 1; {ratio:.1f} times")
+    first, last = memory["first_mib"], memory["last_mib"]
+    print(f"server after 10,000 requests: {first:,.0f} MiB, after {options.soak:,}: {last:,.0f} MiB")
     print(f"{options.out} written")

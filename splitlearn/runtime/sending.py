@@ -9,10 +9,11 @@ import asyncio
 import csv
 import io
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,10 +23,12 @@ from PIL import Image
 
 from splitlearn.files import whole_file, write_json
 from splitlearn.runtime.answers import Answer
-from splitlearn.runtime.client import EdgeClient
+from splitlearn.runtime.client import EdgeClient, Reply
+from splitlearn.runtime.decisions import Decision, Device
 from splitlearn.runtime.device import ExitPrediction
 from splitlearn.runtime.errors import LinkError
 from splitlearn.runtime.pictures import Picture
+from splitlearn.runtime.rate_control import Outcome, RatePolicy
 
 ANSWERED, EXITED, FAILED = "answered", "exited", "failed"
 JOURNAL, PREDICTIONS, RESULTS, ARRAYS = "journal.jsonl", "predictions.csv", "results.json", "arrays"
@@ -38,16 +41,15 @@ class SendError(ValueError):
     """Pictures cannot be sent; the message names the remedy."""
 
 
-class Compresses(Protocol):
+class Compresses(Device, Protocol):
     """A device: `Device` or `TorchDevice`."""
+
+    @property
+    def has_exits(self) -> bool:
+        """Return whether the device can answer by itself."""
 
     def prepare(self, picture: Image.Image) -> NDArray[np.uint8]:
         """Return a picture of the network's size."""
-
-    def compress(
-        self, image: NDArray[np.uint8], rate: int | None = None, budget: int | None = None
-    ) -> bytes | ExitPrediction:
-        """Return the payload, or an exit's own prediction."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Sent:
         edge_ms: time of the edge server's half.
         answer: arrays of the answer, as lists, or names of files below the output folder.
         error: why it failed.
+        rate: at which it was sent; None if the best one, or a budget, or an exit decided.
+        note: why an exit had to answer.
     """
 
     name: str
@@ -75,6 +79,8 @@ class Sent:
     edge_ms: float = 0.0
     answer: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    rate: int | None = None
+    note: str = ""
 
     @property
     def total_ms(self) -> float:
@@ -134,14 +140,28 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield found
 
 
+@dataclass(frozen=True)
+class Pace:
+    """When pictures come, and how long their answers may take.
+
+    Attributes:
+        deadline_ms: from a picture's coming to its answer; None for any time.
+        interval_ms: between two pictures, as a camera gives them; None if each comes when the device is ready for it.
+        most: pictures on their way at once.
+    """
+
+    deadline_ms: float | None = None
+    interval_ms: float | None = None
+    most: int = WINDOW
+
+
 async def send_pictures(
     device: Compresses,
     client: EdgeClient,
     pictures: Iterable[Picture],
     journal: Journal,
-    rate: int | None = None,
-    budget: int | None = None,
-    deadline_ms: float | None = None,
+    policy: RatePolicy,
+    pace: Pace | None = None,
     tell: Callable[[Sent], None] = lambda row: None,
 ) -> list[Sent]:
     """Send pictures and return what became of each, in their order.
@@ -151,56 +171,120 @@ async def send_pictures(
         client: connected to the edge server.
         pictures: what to send; names are unique.
         journal: keeps what is done, and knows what was done before.
-        rate: number of the rate; by default the best one.
-        budget: largest payload in bytes.
-        deadline_ms: time for an answer, from the payload on.
+        policy: decides what is done with each.
+        pace: when they come, and how long answers may take; by default one after the other, and any time.
         tell: called with each picture's outcome.
 
     Raises:
         LinkError: if the server will never accept this client; what is in the journal stays.
     """
-    order: list[str] = []
-    found: dict[str, Sent] = {}
-    tasks: set[asyncio.Task[None]] = set()
+    return await _Sending(device, client, journal, policy, pace or Pace(), tell).all(pictures)
 
-    def keep(row: Sent) -> None:
-        journal.add(row)
-        found[row.name] = row
-        tell(row)
 
-    async def ask(name: str, payload: bytes, device_ms: float) -> None:
+class _Sending:
+    """One run of `send_pictures`."""
+
+    def __init__(
+        self,
+        device: Compresses,
+        client: EdgeClient,
+        journal: Journal,
+        policy: RatePolicy,
+        pace: Pace,
+        tell: Callable[[Sent], None],
+    ) -> None:
+        self._device, self._client, self._journal = device, client, journal
+        self._policy, self._pace, self._tell = policy, pace, tell
+        self._order: list[str] = []
+        self._found: dict[str, Sent] = {}
+
+    async def all(self, pictures: Iterable[Picture]) -> list[Sent]:
+        """Send them all."""
+        tasks: set[asyncio.Task[None]] = set()
         try:
-            reply = await client.ask(payload, deadline_ms=deadline_ms, rate=rate)
+            async for picture, came in arrivals(self._to_do(pictures), self._pace.interval_ms):
+                if (task := await self._take(picture, came)) is not None:
+                    tasks.add(task)
+                while len(tasks) >= self._pace.most or any(task.done() for task in tasks):
+                    tasks = await _some_done(tasks)
+            while tasks:
+                tasks = await _some_done(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return [self._found[name] for name in self._order]
+
+    def _to_do(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
+        """Yield the pictures that are not done yet."""
+        for picture in pictures:
+            self._order.append(picture.name)
+            if (row := self._journal.done.get(picture.name)) is None:
+                yield picture
+            else:
+                self._found[row.name] = row
+                self._tell(row)
+
+    async def _take(self, picture: Picture, came: float) -> asyncio.Task[None] | None:
+        """Carry out what the policy decides; return what waits for the answer if it is sent."""
+        name, waited_ms = picture.name, 1e3 * (time.monotonic() - came)
+        left_ms = self._left_ms(came)
+        if left_ms <= 0:
+            error = f"not sent: it has waited {waited_ms:.0f} ms for the device"
+            self._keep(Sent(name, FAILED, wait_ms=waited_ms, error=error))
+            return None
+        decision = self._policy.decide(self._client.link, left_ms)
+        made, device_ms = await asyncio.to_thread(_made, self._device, picture, decision)
+        row = Sent(name, FAILED, device_ms=device_ms, wait_ms=waited_ms, rate=decision.rate, note=decision.note)
+        if isinstance(made, bytes) and self._left_ms(came) <= 0:
+            self._keep(replace(row, error="not sent: the device has taken longer than the deadline"))
+        elif isinstance(made, bytes):
+            return asyncio.create_task(self._ask(made, replace(row, bytes=len(made)), came))
+        elif isinstance(made, Mapping):
+            self._keep(replace(row, outcome=EXITED, answer=_plain(name, made, self._journal.folder)))
+        else:
+            self._keep(replace(row, error=made))
+        return None
+
+    async def _ask(self, payload: bytes, row: Sent, came: float) -> None:
+        link, started, left_ms = self._client.link, time.monotonic(), self._left_ms(came)
+        reply: Reply | None = None
+        try:
+            deadline_ms = None if left_ms == math.inf else left_ms
+            reply = await self._client.ask(payload, deadline_ms=deadline_ms, rate=row.rate)
         except LinkError as error:
             if error.is_final:
                 raise
-            keep(Sent(name, FAILED, len(payload), device_ms, error=str(error)))
-            return
-        answer = _plain(name, reply.arrays, journal.folder)
-        keep(Sent(name, ANSWERED, len(payload), device_ms, reply.link_ms, reply.wait_ms, reply.edge_ms, answer))
+            row = replace(row, error=str(error))
+        waited_ms = 1e3 * (time.monotonic() - started)
+        self._policy.observe(Outcome(row.rate, len(payload), row.device_ms, link, waited_ms, reply))
+        if reply is not None:
+            answer, wait_ms = _plain(row.name, reply.arrays, self._journal.folder), row.wait_ms + reply.wait_ms
+            row = replace(row, link_ms=reply.link_ms, wait_ms=wait_ms, edge_ms=reply.edge_ms)
+            row = replace(row, outcome=ANSWERED, answer=answer)
+        self._keep(row)
 
-    try:
-        for picture in pictures:
-            order.append(picture.name)
-            if (row := journal.done.get(picture.name)) is not None:
-                found[row.name] = row
-                tell(row)
-                continue
-            made, device_ms = await asyncio.to_thread(_compressed, device, picture, rate, budget)
-            if isinstance(made, bytes):
-                tasks.add(asyncio.create_task(ask(picture.name, made, device_ms)))
-            elif isinstance(made, Mapping):
-                keep(Sent(picture.name, EXITED, device_ms=device_ms, answer=_plain(picture.name, made, journal.folder)))
-            else:
-                keep(Sent(picture.name, FAILED, device_ms=device_ms, error=made))
-            while len(tasks) >= WINDOW or any(task.done() for task in tasks):
-                tasks = await _some_done(tasks)
-        while tasks:
-            tasks = await _some_done(tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-    return [found[name] for name in order]
+    def _left_ms(self, came: float) -> float:
+        deadline_ms = self._pace.deadline_ms
+        return math.inf if deadline_ms is None else deadline_ms - 1e3 * (time.monotonic() - came)
+
+    def _keep(self, row: Sent) -> None:
+        self._journal.add(row)
+        self._found[row.name] = row
+        self._tell(row)
+
+
+async def arrivals(pictures: Iterable[Picture], interval_ms: float | None) -> AsyncIterator[tuple[Picture, float]]:
+    """Yield pictures and the times when they came, in seconds of `time.monotonic`.
+
+    Args:
+        pictures: in their order.
+        interval_ms: from one to the next, however long the caller takes; None if each comes when it is asked for.
+    """
+    started = time.monotonic()
+    for number, picture in enumerate(pictures):
+        came = time.monotonic() if interval_ms is None else started + number * interval_ms / 1e3
+        await asyncio.sleep(max(0.0, came - time.monotonic()))
+        yield picture, came
 
 
 async def _some_done(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
@@ -211,14 +295,12 @@ async def _some_done(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
     return others
 
 
-def _compressed(
-    device: Compresses, picture: Picture, rate: int | None, budget: int | None
-) -> tuple[bytes | Answer | str, float]:
+def _made(device: Compresses, picture: Picture, decision: Decision) -> tuple[bytes | Answer | str, float]:
     """Return the payload, an exit's answer or the reason of a failure, and the time of the device's half in ms."""
     try:
         image = device.prepare(picture.read())
         started = time.perf_counter()
-        found = device.compress(image, rate, budget)
+        found = decision.carry_out(device, image)
         made = found.answer() if isinstance(found, ExitPrediction) else found
     except (ValueError, RuntimeError) as error:  # of a damaged picture, another size, a budget, a latent
         return str(error), 0.0
@@ -269,11 +351,11 @@ def write_results(folder: Path, rows: Sequence[Sent], figures: Mapping[str, Any]
     """Write predictions.csv, one row per picture, and results.json; then remove the journal."""
     with whole_file(folder / PREDICTIONS) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["name", "outcome", "class", "class_name", "score", "objects", "bytes", *PARTS, "error"])
+        cells = ["class", "class_name", "score", "objects", "bytes", *PARTS, "error", "rate", "note"]
+        writer.writerow(["name", "outcome", *cells])
         for row in rows:
-            writer.writerow(
-                [row.name, row.outcome, *_cells(row.answer, class_names), row.bytes, *_times(row), row.error]
-            )
+            beside = [row.bytes, *_times(row), row.error, "" if row.rate is None else row.rate, row.note]
+            writer.writerow([row.name, row.outcome, *_cells(row.answer, class_names), *beside])
     write_json(folder / RESULTS, dict(figures))
     if any("boxes" in row.answer for row in rows):
         _write_boxes(folder / "boxes.csv", rows, class_names)

@@ -49,7 +49,8 @@ from splitlearn.runtime import DeadlinePolicy, Device, EdgeClient, FixedRate, Or
 from splitlearn.runtime.decisions import Decision
 from splitlearn.runtime.link import Link, wire_bytes
 from splitlearn.runtime.pictures import Picture, pictures_of
-from splitlearn.runtime.sending import ANSWERED, Journal, Pace, Sent, send_pictures
+from splitlearn.runtime.sending import Pace, send_pictures
+from splitlearn.runtime.sent import ANSWERED, Journal, Sent
 from splitlearn.tasks import run_record
 
 CONFIG = "configs/datta2022/bank_resnet20_layer3.yaml"

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from splitlearn.runtime.package_file import Package
     from splitlearn.runtime.pictures import Picture
     from splitlearn.runtime.rate_control import RatePolicy
-    from splitlearn.runtime.sending import Compresses, Journal, Pace, Sent
+    from splitlearn.runtime.sending import Compresses, Pace
+    from splitlearn.runtime.sent import Journal, Sent
 
 TELL_EVERY_S = 1.0
 
@@ -85,7 +86,8 @@ def send(
     from splitlearn.runtime.package_file import Package
     from splitlearn.runtime.pictures import frames_of, pictures_of
     from splitlearn.runtime.security import client_context, read_token
-    from splitlearn.runtime.sending import WINDOW, Journal, Pace, summary, write_results
+    from splitlearn.runtime.sending import WINDOW, Pace
+    from splitlearn.runtime.sent import Journal, summary, write_results
 
     read = Package(package)
     device = _device(read, config, ckpt_path, words)
@@ -161,7 +163,8 @@ async def _sent(
     policy: RatePolicy,
     pace: Pace,
 ) -> list[Sent]:
-    from splitlearn.runtime.sending import FAILED, send_pictures
+    from splitlearn.runtime.sending import send_pictures
+    from splitlearn.runtime.sent import FAILED
 
     counts = {"all": 0, "failed": 0}
     last = time.monotonic()
@@ -181,7 +184,7 @@ async def _sent(
 
 
 def _report(figures: dict[str, Any], out: Path) -> None:
-    from splitlearn.runtime.sending import SendError
+    from splitlearn.runtime.sent import SendError
 
     count, failed = figures["send/images"], figures["send/failed"]
     print(

@@ -22,7 +22,8 @@ from splitlearn.runtime import DeadlinePolicy, Device, EdgeClient, FixedRate, On
 from splitlearn.runtime.decisions import AtRate
 from splitlearn.runtime.pictures import Picture
 from splitlearn.runtime.rate_control import Always
-from splitlearn.runtime.sending import Journal, Pace, Sent, send_pictures, write_results
+from splitlearn.runtime.sending import Pace, send_pictures
+from splitlearn.runtime.sent import Journal, Sent, write_results
 from tests.runtime.conftest import Packaged, pixels
 from tests.runtime.edges import FINGERPRINT, Reverse, run, server_of
 

@@ -25,7 +25,7 @@ from scripts.benchmarks.bench_policies import scores
 from scripts.benchmarks.kernel_link import KernelLink
 from scripts.benchmarks.link_emulation import EmulatedLink, Trace, _Direction
 from scripts.benchmarks.make_traces import FOLDER, TRACES, main
-from splitlearn.runtime.sending import Sent
+from splitlearn.runtime.sent import Sent
 
 ROOT = Path(__file__).parents[3]
 Steps = list[tuple[float, float]]
@@ -62,7 +62,12 @@ def echo() -> Iterator[int]:
 def echoed(port: int, data: bytes) -> bytes:
     """Send data, the end of the stream too, and return what comes back until the peer's end."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        writing = threading.Thread(target=lambda: (connection.sendall(data), connection.shutdown(socket.SHUT_WR)))
+
+        def write() -> None:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+
+        writing = threading.Thread(target=write)
         writing.start()
         found = bytearray()
         while part := connection.recv(1 << 16):

@@ -13,7 +13,7 @@ from splitlearn.runtime.device import ExitPrediction
 Made = bytes | ExitPrediction
 
 
-class Device(Protocol):
+class DeviceHalf(Protocol):
     """What carries decisions out: a `Device` or `TorchDevice`."""
 
     def compress(self, image: NDArray[Any], rate: int | None = None, budget: int | None = None) -> Made:
@@ -35,7 +35,7 @@ class Decision(ABC):
     note: str = ""
 
     @abstractmethod
-    def carry_out(self, device: Device, image: NDArray[Any]) -> Made:
+    def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
         """Return the payload to send, or the device's own answer.
 
         Args:
@@ -57,7 +57,7 @@ class AtRate(Decision):
 
     rate: int | None = None
 
-    def carry_out(self, device: Device, image: NDArray[Any]) -> Made:
+    def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
         """Return the payload, or the prediction of a confident exit."""
         return device.compress(image, self.rate)
 
@@ -72,7 +72,7 @@ class WithinBudget(Decision):
 
     budget: int
 
-    def carry_out(self, device: Device, image: NDArray[Any]) -> Made:
+    def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
         """Return the payload, or the prediction of a confident exit; raises BudgetError if no rate fits."""
         return device.compress(image, None, self.budget)
 
@@ -87,7 +87,7 @@ class OnDevice(Decision):
 
     note: str
 
-    def carry_out(self, device: Device, image: NDArray[Any]) -> Made:
+    def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
         """Return the exit's prediction."""
         return device.local_answer(image)
 
@@ -102,6 +102,6 @@ class LeaveOut(Decision):
 
     note: str
 
-    def carry_out(self, device: Device, image: NDArray[Any]) -> Made:
+    def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
         """Raise ValueError with the reason."""
         raise ValueError(self.note)

@@ -144,9 +144,9 @@ class DeadlinePolicy(RatePolicy):
     one by an eighth. Lateness is by how much answers have come later than predicted; it grows fast and shrinks slowly,
     so that an unsteady link is trusted less.
 
-    It falls at once: to what fits when answers take longer or the oldest request is overdue, and to the lowest rate
-    after a miss. It rises one step at a time, after five decisions in a row that would have allowed it; each miss at
-    a higher rate than the lowest doubles these five, and answers bring them back.
+    It falls at once: to what fits when answers take longer, and to the lowest rate after a miss. It rises one step at a
+    time, after five decisions in a row that would have allowed it; each miss at a higher rate than the lowest doubles
+    these five, and answers bring them back. As long as an answer is overdue, images are sent at the lowest rate.
 
     If requests are out and not even the lowest rate could be in time behind them, the image is left out, so that the
     queue gets shorter. A device with exits answers then by itself, and also if nothing is out; the pace is forgotten
@@ -177,6 +177,9 @@ class DeadlinePolicy(RatePolicy):
         if link.in_flight and lowest > left_ms:
             self._step = self._higher = 0
             return OnDevice(TOO_SLOW) if self.has_exits else LeaveOut(QUEUED)
+        if self._is_overdue(link):
+            self._higher = 0
+            return AtRate(self.ladder[0])
         pace, allowed_ms = max(self._pace, least), left_ms / (1 + _MARGIN * self._lateness)
         fitting = [
             step
@@ -221,6 +224,11 @@ class DeadlinePolicy(RatePolicy):
         # what is out has been on its way since the oldest of it was sent
         queue_ms = max(0.0, pace * link.unanswered_wire_bytes - link.oldest_ms)
         return self._beside_ms + (link.least_round_trip_ms or 0.0) + queue_ms + pace * wire_bytes(size)
+
+    def _is_overdue(self, link: Link) -> bool:
+        """Return whether all that is out should have been answered by now."""
+        link_ms = (link.least_round_trip_ms or 0.0) + self._pace * link.unanswered_wire_bytes
+        return bool(link.in_flight) and link.oldest_ms > self._beside_ms + link_ms
 
     def _learn_lateness(self, outcome: Outcome) -> None:
         if self._pace == 0.0:  # the first answer was predicted by nothing

@@ -18,7 +18,7 @@ from PIL import Image
 
 from splitlearn.runtime.answers import Answer
 from splitlearn.runtime.client import EdgeClient, Reply
-from splitlearn.runtime.decisions import AtRate, Decision, Device
+from splitlearn.runtime.decisions import AtRate, Decision, DeviceHalf
 from splitlearn.runtime.device import ExitPrediction
 from splitlearn.runtime.errors import LinkError
 from splitlearn.runtime.pictures import Picture
@@ -28,7 +28,7 @@ from splitlearn.runtime.sent import ANSWERED, EXITED, FAILED, Journal, Sent, pla
 WINDOW = 32  # pictures on their way at once
 
 
-class Compresses(Device, Protocol):
+class Compresses(DeviceHalf, Protocol):
     """A device: `Device` or `TorchDevice`."""
 
     @property

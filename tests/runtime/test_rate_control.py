@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from splitlearn.runtime import DeadlinePolicy, FixedRate, OraclePolicy
 from splitlearn.runtime.client import Reply
-from splitlearn.runtime.decisions import AtRate, LeaveOut, OnDevice
+from splitlearn.runtime.decisions import AtRate, Decision, LeaveOut, OnDevice
 from splitlearn.runtime.link import Link, LinkMeter, wire_bytes
 from splitlearn.runtime.rate_control import Outcome, RatePolicy, ladder
 from tests.runtime.simulated_link import DEVICE_MS, EDGE_MS, RESNET20, ROUND_TRIP_MS, Camera, Point, Seen, Speed
@@ -118,6 +118,13 @@ def test_falls_at_once_when_an_answer_is_overdue() -> None:
     assert policy.decide(overdue, 150.0).rate in {0, 1, 2, 3}
 
 
+def test_the_lowest_rate_while_an_answer_is_overdue() -> None:
+    policy = DeadlinePolicy(RESNET20)
+    assert rates(policy, 30, link_ms=25.0)[-1] == 5
+    late, early = (Link(True, 20.0, 1.0, 20.0, None, 0, 0, 0, 1, 211, oldest_ms) for oldest_ms in (60.0, 10.0))
+    assert [policy.decide(link, 150.0).rate for link in (early, late, early)] == [5, 0, 5]
+
+
 def test_a_miss_after_a_rise_doubles_the_patience() -> None:
     policy = DeadlinePolicy(RESNET20)
     assert rates(policy, 9, link_ms=25.0)[-1] == 1
@@ -155,6 +162,19 @@ def test_sizes_that_are_not_known_are_learned() -> None:
     assert np.mean([each.is_met for each in seen]) > 0.9
 
 
+class Watched(DeadlinePolicy):
+    """Keeps the steps of its ladder."""
+
+    def __init__(self, rates: Sequence[Point], has_exits: bool) -> None:
+        super().__init__(rates, has_exits)
+        self.steps: list[int] = []
+
+    def decide(self, link: Link, left_ms: float) -> Decision:
+        decision = super().decide(link, left_ms)
+        self.steps.append(self._step)
+        return decision
+
+
 @given(
     speeds=st.lists(st.floats(0.01, 1000), min_size=1, max_size=20),
     count=st.integers(1, 6),
@@ -169,20 +189,19 @@ def test_bounded_on_any_link(
 ) -> None:
     """Only rates that exist; never up by more than a step, nor without patience; nothing grows without end."""
     points = RESNET20[:count]
-    policy = DeadlinePolicy(points, has_exits)
+    policy = Watched(points, has_exits)
     camera = Camera(policy, lambda ms: speeds[int(ms / 100) % len(speeds)], interval_ms, deadline_ms)
     camera.random = np.random.default_rng(seed)
     steps = ladder(points)
     taken = [each.decision.rate for each in camera.run(120)]
-    assert set(taken) <= {None, *steps}
+    assert all(rate is None or steps.index(rate) <= step for rate, step in zip(taken, policy.steps, strict=True))
     since = 0
-    for before, now in pairwise(taken):
-        low, high = (steps.index(rate) if rate is not None else 0 for rate in (before, now))
-        assert high <= low + 1
-        since = 0 if high < low else since + 1
-        if high > low:
-            assert since >= 4
-            since = 0
+    for before, now in pairwise([0, *policy.steps]):
+        assert now <= before + 1
+        since += 1
+        if now > before:
+            assert since >= 5
+        since = 0 if now != before else since
     assert all(math.isfinite(value) for value in (policy._pace, policy._beside_ms, policy._lateness, policy._patience))
     assert policy._lateness <= 1
     assert 5 <= policy._patience <= 320

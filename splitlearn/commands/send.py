@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -10,11 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splitlearn.config.messages import UsageError
+from splitlearn.config.options import instance
 
 if TYPE_CHECKING:
     from splitlearn.runtime.client import EdgeClient
+    from splitlearn.runtime.package_file import Package
     from splitlearn.runtime.pictures import Picture
-    from splitlearn.runtime.sending import Compresses, Journal, Sent
+    from splitlearn.runtime.rate_control import RatePolicy
+    from splitlearn.runtime.sending import Compresses, Pace
+    from splitlearn.runtime.sent import Journal, Sent
 
 TELL_EVERY_S = 1.0
 
@@ -28,7 +33,9 @@ def send(
     out: Path = Path("runs/send"),
     rate: int | None = None,
     budget: int | None = None,
+    policy: str | None = None,
     deadline_ms: float | None = None,
+    interval_ms: float | None = None,
     token_file: Path | None = None,
     tls: bool = False,
     tls_ca: Path | None = None,
@@ -51,7 +58,11 @@ def send(
         out: folder for predictions.csv, results.json and, for detectors, boxes.csv.
         rate: number of the rate of a bank; by default the best one.
         budget: largest payload in bytes; the best rate within it is taken for each image.
-        deadline_ms: time for each answer, from the payload on; by default none.
+        policy: class that chooses the rate of each image by link and deadline, splitlearn.runtime.DeadlinePolicy say;
+            a --rate is its argument. Without --interval_ms, each image comes after the answer to the one before.
+        deadline_ms: time for each answer, from the coming of the image on, the device's half included; by default any.
+            What cannot be in time is not sent, and counts as failed.
+        interval_ms: time between two images, as a camera gives them; by default each comes when the device is ready.
         token_file: file with the server's token.
         tls: speak TLS.
         tls_ca: PEM file of the authorities of the server's certificate, or the certificate itself; includes --tls.
@@ -63,15 +74,25 @@ def send(
     """
     if (images is None) == (video is None):
         raise UsageError("send takes either --images FOLDER or --video FILE")
+    if policy is not None and deadline_ms is None:
+        raise UsageError("a policy decides by the time that is left: give --deadline_ms too")
+    if policy is not None and budget is not None:
+        raise UsageError("take --policy or --budget, not both: a policy chooses the rate")
+    for option, value in (("deadline_ms", deadline_ms), ("interval_ms", interval_ms)):
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"--{option} takes a number above 0, got {value}")
     host, port = _address(to)
     from splitlearn.runtime.client import EdgeClient
     from splitlearn.runtime.package_file import Package
     from splitlearn.runtime.pictures import frames_of, pictures_of
     from splitlearn.runtime.security import client_context, read_token
-    from splitlearn.runtime.sending import Journal, summary, write_results
+    from splitlearn.runtime.sending import WINDOW, Pace
+    from splitlearn.runtime.sent import Journal, summary, write_results
 
     read = Package(package)
     device = _device(read, config, ckpt_path, words)
+    chosen = _policy(policy, read, device, rate, budget)
+    pace = Pace(deadline_ms, interval_ms, 1 if policy is not None and interval_ms is None else WINDOW)
     secure = tls or tls_ca is not None or tls_cert is not None
     client = EdgeClient(
         host,
@@ -83,11 +104,11 @@ def send(
     )
     pictures: Iterable[Picture] = pictures_of(images) if images is not None else frames_of(video or Path())
     source = str((images or video or Path()).absolute())
-    journal = Journal(out, {"package": read.fingerprint, "source": source, "rate": rate, "budget": budget})
+    settings = {"rate": rate, "budget": budget, "policy": policy}
+    journal = Journal(out, {"package": read.fingerprint, "source": source, **settings})
     started = time.monotonic()
-    options = {"rate": rate, "budget": budget, "deadline_ms": deadline_ms}
     try:
-        rows = asyncio.run(_sent(device, client, pictures, journal, options))
+        rows = asyncio.run(_sent(device, client, pictures, journal, chosen, pace))
     finally:
         journal.close()
     figures: dict[str, Any] = summary(rows, time.monotonic() - started)
@@ -102,7 +123,7 @@ def _address(to: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _device(package: Any, config: Path | None, ckpt_path: Path | None, words: Sequence[str]) -> Compresses:
+def _device(package: Package, config: Path | None, ckpt_path: Path | None, words: Sequence[str]) -> Compresses:
     """Return the device's half, in torch if a config or checkpoint is given."""
     if config is None and ckpt_path is None:
         from splitlearn.runtime.device import Device
@@ -120,10 +141,30 @@ def _device(package: Any, config: Path | None, ckpt_path: Path | None, words: Se
     return TorchDevice(model, package.preparation)
 
 
+def _policy(path: str | None, package: Package, device: Compresses, rate: int | None, budget: int | None) -> RatePolicy:
+    """Return what decides about each picture: the class at an import path, or else the same for all."""
+    from splitlearn.runtime import rate_control
+    from splitlearn.runtime.decisions import AtRate, WithinBudget
+
+    if path is None:
+        if rate is not None and budget is not None:
+            raise UsageError("take --rate or --budget, not both")
+        return rate_control.Always(AtRate(rate) if budget is None else WithinBudget(budget))
+    arguments = {} if rate is None else {"rate": rate}
+    known = {"rates": package.rates, "has_exits": device.has_exits}
+    return instance("policy", path, rate_control, rate_control.RatePolicy, **known, **arguments)
+
+
 async def _sent(
-    device: Compresses, client: EdgeClient, pictures: Iterable[Picture], journal: Journal, options: dict[str, Any]
+    device: Compresses,
+    client: EdgeClient,
+    pictures: Iterable[Picture],
+    journal: Journal,
+    policy: RatePolicy,
+    pace: Pace,
 ) -> list[Sent]:
-    from splitlearn.runtime.sending import FAILED, send_pictures
+    from splitlearn.runtime.sending import send_pictures
+    from splitlearn.runtime.sent import FAILED
 
     counts = {"all": 0, "failed": 0}
     last = time.monotonic()
@@ -139,11 +180,11 @@ async def _sent(
             print(f"{counts['all']:,} images, {counts['failed']:,} failed", file=sys.stderr)
 
     async with client:
-        return await send_pictures(device, client, pictures, journal, tell=tell, **options)
+        return await send_pictures(device, client, pictures, journal, policy, pace, tell)
 
 
 def _report(figures: dict[str, Any], out: Path) -> None:
-    from splitlearn.runtime.sending import SendError
+    from splitlearn.runtime.sent import SendError
 
     count, failed = figures["send/images"], figures["send/failed"]
     print(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from splitlearn.runtime.link import Link
     from splitlearn.runtime.package_file import Package, PackageError
     from splitlearn.runtime.packaging import write_package
+    from splitlearn.runtime.rate_control import DeadlinePolicy, FixedRate, OraclePolicy, RatePolicy
     from splitlearn.runtime.server import EdgeServer
     from splitlearn.runtime.torch_device import TorchDevice
     from splitlearn.runtime.torch_edge import TorchEdge
@@ -24,17 +25,21 @@ if TYPE_CHECKING:
 _HOMES = {
     "Answer": "answers",
     "BlockingEdgeClient": "blocking",
+    "DeadlinePolicy": "rate_control",
     "Device": "device",
     "Edge": "answers",
     "EdgeClient": "client",
     "EdgeServer": "server",
     "ExitPrediction": "device",
+    "FixedRate": "rate_control",
     "Limits": "limits",
     "Link": "link",
     "LinkError": "errors",
     "OnnxEdge": "edge",
+    "OraclePolicy": "rate_control",
     "Package": "package_file",
     "PackageError": "package_file",
+    "RatePolicy": "rate_control",
     "Reply": "client",
     "TorchDevice": "torch_device",
     "TorchEdge": "torch_edge",
@@ -44,17 +49,21 @@ _HOMES = {
 __all__ = [
     "Answer",
     "BlockingEdgeClient",
+    "DeadlinePolicy",
     "Device",
     "Edge",
     "EdgeClient",
     "EdgeServer",
     "ExitPrediction",
+    "FixedRate",
     "Limits",
     "Link",
     "LinkError",
     "OnnxEdge",
+    "OraclePolicy",
     "Package",
     "PackageError",
+    "RatePolicy",
     "Reply",
     "TorchDevice",
     "TorchEdge",

@@ -187,7 +187,10 @@ class EdgeClient:
     @property
     def link(self) -> Link:
         """Return what is known of the link now."""
-        return self.meter.link(self._is_open(), len(self._waiting), len(self._in_flight))
+        unanswered = sum(len(ask.payload) for asks in (self._waiting, self._in_flight) for ask in asks.values())
+        oldest = min((ask.sent for ask in self._in_flight.values()), default=None)
+        oldest_ms = 0.0 if oldest is None else 1e3 * (time.monotonic() - oldest)
+        return self.meter.link(self._is_open(), len(self._waiting), len(self._in_flight), unanswered, oldest_ms)
 
     async def close(self) -> None:
         """Say goodbye; requests that are still out fail."""

@@ -117,12 +117,38 @@ class Device:
         for number, (step, graph) in enumerate(self._steps):
             tensors = graph.run(tensors)
             if step.threshold is not None:
-                logits, confidence, *tensors = tensors
-                if step.threshold <= 0 or confidence[0] > np.float32(step.threshold):
-                    return ExitPrediction(number, logits[0], float(confidence[0]))
+                found, tensors = _at_exit(number, tensors)
+                if _is_confident(found, step.threshold):
+                    return found
         if budget is None:
             return self._payload(tensors, order[0])
         return payload_within(budget, order, lambda rate: self._payload(tensors, rate))[1]
+
+    def local_answer(self, image: NDArray[np.uint8]) -> ExitPrediction:
+        """Return the prediction of the first confident exit, or of the last one: what can be known without a link.
+
+        Args:
+            image: uint8 `(H, W, 3)` of the network's size; see `prepare`.
+
+        Raises:
+            ValueError: if the package has no exits, or the image has another shape or type.
+        """
+        found: ExitPrediction | None = None
+        tensors: Tensors = [self._input(image)]
+        for number, (step, graph) in enumerate(self._steps):
+            if step.threshold is None:  # beyond the last exit
+                break
+            found, tensors = _at_exit(number, graph.run(tensors))
+            if _is_confident(found, step.threshold):
+                break
+        if found is None:
+            raise ValueError("this package has no exits: its images cannot be answered without a link")
+        return found
+
+    @property
+    def has_exits(self) -> bool:
+        """Return whether the device can answer by itself."""
+        return any(step.threshold is not None for step, _ in self._steps)
 
     def latents(self, image: NDArray[np.uint8], rate: int = 0) -> Tensors:
         """Return the latents of one image at a rate, without a batch dimension, whatever its exits say."""
@@ -172,6 +198,16 @@ class Device:
     def _payload(self, crossing: Tensors, rate: int) -> bytes:
         coder = self.package.rates[rate].coder
         return tag_message(coder.encode(self._latents(crossing, rate)), len(coder.carriers), rate)
+
+
+def _at_exit(number: int, outputs: Tensors) -> tuple[ExitPrediction, Tensors]:
+    """Return the prediction of an exit, and the tensors that the next step takes."""
+    logits, confidence, *others = outputs
+    return ExitPrediction(number, logits[0], float(confidence[0])), others
+
+
+def _is_confident(found: ExitPrediction, threshold: float) -> bool:
+    return threshold <= 0 or bool(np.float32(found.confidence) > np.float32(threshold))
 
 
 def checked_image(image: Any) -> NDArray[np.uint8]:

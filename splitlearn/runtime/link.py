@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 _SMOOTHING = 1 / 8  # weight of a new sample, as TCP weighs its round trips
 _JITTER_SMOOTHING = 1 / 4
 _LEAST_SHARE = 0.25  # of the round trip: what a transfer must take beyond it to tell a throughput
+_PACKET_BYTES = 1460  # most bytes of a TCP segment in a packet of 1,500
+_HEADER_BYTES = 40  # of TCP and IP in each packet
+_FRAME_BYTES = 19  # of a REQUEST beside its payload
+
+
+def wire_bytes(payload: float) -> float:
+    """Return what a payload of so many bytes takes on the wire as a request of its own: frame and headers included."""
+    size = payload + _FRAME_BYTES
+    return size + _HEADER_BYTES * max(1, math.ceil(size / _PACKET_BYTES))
 
 
 @dataclass(frozen=True)
@@ -22,7 +32,9 @@ class Link:
         sent_bytes: of requests, since the client was made.
         received_bytes: likewise.
         waiting: requests that are not sent yet.
-        in_flight: requests sent, not yet answered.
+        in_flight: requests sent, not yet answered; those too that nobody waits for any more.
+        unanswered_bytes: of the payloads that wait or are in flight.
+        oldest_ms: since the oldest of those in flight was sent; 0 if there is none.
     """
 
     is_connected: bool
@@ -34,6 +46,14 @@ class Link:
     received_bytes: int
     waiting: int
     in_flight: int
+    unanswered_bytes: int = 0
+    oldest_ms: float = 0.0
+
+    @property
+    def unanswered_wire_bytes(self) -> float:
+        """Return what the requests that wait or are in flight take on the wire."""
+        count = self.waiting + self.in_flight
+        return count * wire_bytes(self.unanswered_bytes / count) if count else 0.0
 
 
 class LinkMeter:
@@ -79,7 +99,9 @@ class LinkMeter:
         now = self._bytes_per_second
         self._bytes_per_second = sample if now is None else now + _SMOOTHING * (sample - now)
 
-    def link(self, is_connected: bool, waiting: int, in_flight: int) -> Link:
+    def link(
+        self, is_connected: bool, waiting: int, in_flight: int, unanswered_bytes: int = 0, oldest_ms: float = 0.0
+    ) -> Link:
         """Return the present state."""
         known = self._round_trip_s is not None
         return Link(
@@ -92,4 +114,6 @@ class LinkMeter:
             self.received_bytes,
             waiting,
             in_flight,
+            unanswered_bytes,
+            oldest_ms,
         )

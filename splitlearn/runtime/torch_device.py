@@ -41,17 +41,40 @@ class TorchDevice:
         self, image: NDArray[np.uint8], rate: int | None = None, budget: int | None = None
     ) -> bytes | ExitPrediction:
         """Return the payload of one image, or an exit's own prediction; arguments and errors as of `Device`."""
-        pixels = torch.from_numpy(np.ascontiguousarray(checked_image(image).transpose(2, 0, 1)))
-        batch = (pixels / 255).to(like(self.model.net))
+        batch = self._batch(image)
         chosen: dict[str, Any] = {name: n for name, n in (("rate", rate), ("budget", budget)) if n is not None}
-        if chosen and len(self.model.rates) == 1:
-            raise ValueError("this model has a single rate: leave rate and budget out")
+        if len(self.model.rates) == 1 and chosen:
+            if chosen != {"rate": 0}:
+                raise ValueError("this model has a single rate: leave rate and budget out")
+            chosen = {}
         [payload] = self.model.compress([batch], **chosen)
         return payload if payload or not self.model.exits_early else self._left(batch[None])
+
+    @torch.no_grad()
+    def local_answer(self, image: NDArray[np.uint8]) -> ExitPrediction:
+        """Return the prediction of the first confident exit, or of the last one; errors are those of `Device`."""
+        if not self.has_exits:
+            raise ValueError("this model has no exits: its images cannot be answered without a link")
+        model = cast("EarlyExitModel", self.model)
+        found = model.run(self._batch(image)[None]).exits
+        number = next((n for n, logits in enumerate(found) if bool(model.sure(logits, n))), len(found) - 1)
+        return self._prediction(number, found[number][0])
+
+    @property
+    def has_exits(self) -> bool:
+        """Return whether the device can answer by itself."""
+        return self.model.exits_early
+
+    def _batch(self, image: NDArray[np.uint8]) -> Tensor:
+        pixels = torch.from_numpy(np.ascontiguousarray(checked_image(image).transpose(2, 0, 1)))
+        return (pixels / 255).to(like(self.model.net))
 
     def _left(self, batch: Tensor) -> ExitPrediction:
         model = cast("EarlyExitModel", self.model)
         decisions = model.decide(batch)
-        number, logits = int(decisions.exits[0]), decisions.logits[0]
+        return self._prediction(int(decisions.exits[0]), decisions.logits[0])
+
+    def _prediction(self, number: int, logits: Tensor) -> ExitPrediction:
+        model = cast("EarlyExitModel", self.model)
         confidence = float(model.confidence(logits[None].float() / model.temperatures[number]))
         return ExitPrediction(number, logits.cpu().numpy(), confidence)

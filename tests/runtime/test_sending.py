@@ -21,10 +21,13 @@ from PIL import Image
 
 from splitlearn.commands import main
 from splitlearn.runtime import EdgeClient, EdgeServer, ExitPrediction, OnnxEdge, TorchDevice, TorchEdge
+from splitlearn.runtime.decisions import AtRate
 from splitlearn.runtime.errors import RefusedError
 from splitlearn.runtime.forms import TopClasses
 from splitlearn.runtime.pictures import frames_of, pictures_of
-from splitlearn.runtime.sending import Journal, SendError, Sent, send_pictures, summary, write_results
+from splitlearn.runtime.rate_control import Always
+from splitlearn.runtime.sending import send_pictures
+from splitlearn.runtime.sent import Journal, SendError, Sent, summary, write_results
 from tests.networks import digits
 from tests.runtime.conftest import Packaged, pixels
 
@@ -160,12 +163,12 @@ def test_a_run_goes_on_where_its_journal_ends(bank: Packaged, folder: Path, tmp_
             return super().compress(image, rate, budget)
 
     device, edge = Counting(bank.model), TorchEdge(bank.model, TopClasses(3))
-    whole = sent(device, edge, folder, tmp_path / "out", rate=0)
+    whole = sent(device, edge, folder, tmp_path / "out", policy=Always(AtRate(0)))
     assert len(asked) == COUNT
     journal = tmp_path / "out" / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:6]) + lines[6][:20])  # killed while it wrote
-    again = sent(device, edge, folder, tmp_path / "out", rate=0)
+    again = sent(device, edge, folder, tmp_path / "out", policy=Always(AtRate(0)))
     assert len(asked) == COUNT + COUNT - 5
     assert [(row.name, row.outcome, row.bytes, row.answer["classes"]) for row in again] == [
         (row.name, row.outcome, row.bytes, row.answer["classes"]) for row in whole

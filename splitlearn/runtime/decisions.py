@@ -1,0 +1,107 @@
+"""What can be done with an image on the device: send it at a rate, let an exit answer, or leave it out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from splitlearn.runtime.device import ExitPrediction
+
+Made = bytes | ExitPrediction
+
+
+class DeviceHalf(Protocol):
+    """What carries decisions out: a `Device` or `TorchDevice`."""
+
+    def compress(self, image: NDArray[Any], rate: int | None = None, budget: int | None = None) -> Made:
+        """Return the payload, or an exit's own prediction."""
+
+    def local_answer(self, image: NDArray[Any]) -> ExitPrediction:
+        """Return an exit's prediction, whatever its confidence."""
+
+
+class Decision(ABC):
+    """What is done with one image.
+
+    Attributes:
+        rate: number of the rate; None if there is none, or the image itself decides.
+        note: why the image is not sent, for the report; "" if it is sent.
+    """
+
+    rate: int | None = None
+    note: str = ""
+
+    @abstractmethod
+    def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
+        """Return the payload to send, or the device's own answer.
+
+        Args:
+            device: the device's half.
+            image: uint8 `(H, W, 3)`, prepared.
+
+        Raises:
+            ValueError: if the image is left out; the message says why.
+        """
+
+
+@dataclass(frozen=True)
+class AtRate(Decision):
+    """Send at a rate; confident exits still answer by themselves.
+
+    Args:
+        rate: its number; None for the best one.
+    """
+
+    rate: int | None = None
+
+    def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
+        """Return the payload, or the prediction of a confident exit."""
+        return device.compress(image, self.rate)
+
+
+@dataclass(frozen=True)
+class WithinBudget(Decision):
+    """Send at the best rate whose payload fits.
+
+    Args:
+        budget: largest payload in bytes.
+    """
+
+    budget: int
+
+    def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
+        """Return the payload, or the prediction of a confident exit; raises BudgetError if no rate fits."""
+        return device.compress(image, None, self.budget)
+
+
+@dataclass(frozen=True)
+class OnDevice(Decision):
+    """Let an exit answer, whatever its confidence.
+
+    Args:
+        note: why.
+    """
+
+    note: str
+
+    def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
+        """Return the exit's prediction."""
+        return device.local_answer(image)
+
+
+@dataclass(frozen=True)
+class LeaveOut(Decision):
+    """Do not send the image, since its answer would come too late and delay those behind it.
+
+    Args:
+        note: why.
+    """
+
+    note: str
+
+    def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
+        """Raise ValueError with the reason."""
+        raise ValueError(self.note)

@@ -22,6 +22,7 @@ from splitlearn.commands.exits import exits
 from splitlearn.commands.export import export
 from splitlearn.commands.package import package
 from splitlearn.commands.pareto import pareto
+from splitlearn.commands.plan import plan
 from splitlearn.commands.profile import profile
 from splitlearn.commands.send import send
 from splitlearn.commands.stages import stages
@@ -41,7 +42,21 @@ from splitlearn.processes import Stopped, find_own_classes, follow_first_rank, s
 
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
-    for command in (profile, analyze, calibrate, codecs, exits, stages, export, sweep, pareto, bank, package, send)
+    for command in (
+        profile,
+        analyze,
+        calibrate,
+        codecs,
+        exits,
+        stages,
+        export,
+        sweep,
+        pareto,
+        bank,
+        package,
+        send,
+        plan,
+    )
 }
 USAGE = """usage: splitlearn COMMAND [options]     (splitlearn COMMAND --help tells a command's options)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -369,7 +370,7 @@ def machine_facts(**versions: str) -> dict[str, str]:
     """Return processor, system and versions of this machine, for a profile."""
     return {
         "processor": processor(),
-        "system": f"{platform.system()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         **versions,
     }

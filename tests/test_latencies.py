@@ -26,7 +26,7 @@ def test_figures_are_told() -> None:
     lines = "\n".join(profile().lines())
     assert "whole network: 40.000 ms (p95 80.000)" in lines
     assert "cut at layer2, rate 1: device 8.000 ms" in lines
-    assert "981.0 bytes, score 0.9" in lines
+    assert "941.0 bytes, score 0.9" in lines
     assert "JPEG 75: encode 1.000 ms" in lines
     assert profile().conditions == "torch, 1 thread, one image, 10 rounds, made up"
 

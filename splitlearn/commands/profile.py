@@ -66,13 +66,13 @@ def profile(
     named = [option for option in (model, config or ckpt_path, package) if option is not None]
     if len(named) != 1:
         raise UsageError("--time takes one of --model NAME, --config FILE (with --ckpt_path FILE), --package FOLDER")
-    for option, value in (("--images", images), ("--threads", threads), ("--rounds", rounds - 1)):
-        if value < 1:
-            raise UsageError(f"{option} must be at least {2 if option == '--rounds' else 1}")
-    from splitlearn.config.timing import module_names, network_latencies, package_latencies, trained_latencies
+    if package is not None and not (depth is None and names is None):
+        raise UsageError("a package is timed at its own cut: --depth and --at go with --model or --config")
+    from splitlearn.config import timing
 
+    conditions = timing.Conditions(photos, images, rounds, threads)
     if package is not None:
-        found = package_latencies([Path(each) for each in package.split(",")], photos, images, rounds, threads)
+        found = timing.package_latencies([Path(each) for each in package.split(",")], conditions)
     elif model is not None:
         from splitlearn.analysis import profile_model
         from splitlearn.models import backbone, check_name
@@ -81,10 +81,10 @@ def profile(
         profile_model(network, shape, depth=-1)  # refuses images of another shape in a sentence
         for name in names or ():
             check_name(network, name)
-        names = names or module_names(network, depth, set())
-        found = network_latencies(network, shape, names, photos, images, rounds, threads)
+        names = names or timing.module_names(network, depth, set())
+        found = timing.network_latencies(network, shape, names, conditions)
     else:
-        found = trained_latencies(config, ckpt_path, data_root, depth, photos, images, rounds, threads)
+        found = timing.trained_latencies(config, ckpt_path, data_root, names, depth, conditions)
     folder = out or Path("runs/profile") / (model or found.network).replace("/", "_")
     found.write(folder / LATENCIES)
     _tell(found, folder / LATENCIES)

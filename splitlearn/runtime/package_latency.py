@@ -73,7 +73,7 @@ def time_pictures(images: Sequence[NDArray[np.uint8]], rounds: int) -> tuple[Pic
     """Return the latencies and sizes of images as JPEG and WebP files, in Pillow.
 
     Args:
-        images: uint8 `(H, W, 3)`, one after the other in turn.
+        images: uint8 `(H, W, 3)` or grey `(H, W)`, one after the other in turn.
         rounds: rounds that are timed.
     """
     return tuple(_picture(images, rounds, name, quality) for name, quality in PICTURES)

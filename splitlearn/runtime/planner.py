@@ -2,6 +2,8 @@
 
     device + encode + link + decode + edge        link = round trip + 8 · bytes / bandwidth
 
+Bytes are those of the payload, of its frame, and of the headers of TCP and IP.
+
 Queues, other users of link and server, and the time of operating systems between two pieces of work are left out.
 """
 
@@ -15,6 +17,7 @@ from splitlearn.latencies import CoderLatency, LatencyError, LatencyProfile
 from splitlearn.runtime.protocol import Request
 
 FRAME_BYTES = len(Request(1, b"").frame())  # of a request beside its payload
+PACKET_BYTES, HEADER_BYTES = 1460, 40  # of TCP over IPv4 on Ethernet
 ON_DEVICE, PICTURE, SPLIT = "device", "picture", "split"
 
 
@@ -42,7 +45,8 @@ class LinkPlan:
 
     def latency_ms(self, payload_bytes: float) -> float:
         """Return the time of a request with this payload and of its answer on the link."""
-        return self.round_trip_ms + 8e3 * (payload_bytes + FRAME_BYTES) / self.bits_per_second
+        size = payload_bytes + FRAME_BYTES
+        return self.round_trip_ms + 8e3 * (size + HEADER_BYTES * math.ceil(size / PACKET_BYTES)) / self.bits_per_second
 
 
 @dataclass(frozen=True)

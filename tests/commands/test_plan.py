@@ -80,7 +80,7 @@ def test_wrong_words(run: Run, files: tuple[str, ...], words: tuple[str, ...], s
 def test_foreign_and_absent_profiles_are_refused(run: Run, files: tuple[str, ...]) -> None:
     profile(network="Other").write("edge.json")
     assert "profile one network on both" in run(*files, *LINK).err
-    profile(names=(), coders=(coder(0, 81, 0.8, model="ef" * 32),)).write("edge.json")
+    profile(names=(), coders=(coder(0, 41, 0.8, model="ef" * 32),)).write("edge.json")
     assert "a package that the other does not know" in run(*files, *LINK).err
     Path("edge.json").write_text("{}")
     assert "edge.json holds no latencies" in run(*files, *LINK).err
@@ -99,6 +99,7 @@ def test_foreign_and_absent_profiles_are_refused(run: Run, files: tuple[str, ...
         (("--model", "resnet8", "--threads", "0"), "--threads must be at least 1"),
         (("--model", "resnet8", "--images", "0"), "--images must be at least 1"),
         (("--package", "absent"), "give --photos FOLDER"),
+        (("--package", "absent", "--at", "layer1"), "--depth and --at go with --model or --config"),
         (("--package", "absent", "--photos", "."), "no package at absent"),
         (("--model", "resnet8", "--input", "3,32,32", "--photos", "absent"), "there is no folder absent"),
     ],

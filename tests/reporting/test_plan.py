@@ -27,7 +27,7 @@ def text(table: Table) -> list[list[str]]:
 def test_a_table_tells_what_is_known_and_what_meets_the_deadline() -> None:
     rows = {row[0]: row[1:] for row in text(plan_table(PLAN.choices, PLAN.best, "plan", PLAN.deadline_ms))}
     assert rows["all on the device"] == ["400.00", "0.00", "0.00", "0.00", "0.00", "400.00", "0", "–", "no"]
-    assert rows["cut at layer2, rate 0"] == ["80.00", "10.00", "28.00", "2.00", "4.00", "124.00", "81", "0.8000", "yes"]
+    assert rows["cut at layer2, rate 0"] == ["80.00", "10.00", "28.00", "2.00", "4.00", "124.00", "41", "0.8000", "yes"]
     assert rows["cut at layer1"] == ["100.00", "0.00", "?", "0.00", "30.00", "?", "?", "–", "?"]
     without = text(plan_table(PLAN.choices, PLAN.best, "plan", None))
     assert {len(row) for row in without} == {9}

@@ -37,8 +37,8 @@ def profile(
         )
         for name, share in zip(names, shares, strict=True)
     )
-    coders = (coder(0, 81, 0.8, factor), coder(1, 981, 0.9, factor)) if coders is None else coders
-    files = (PictureLatency("JPEG 75", ms(factor), ms(2 * factor), 4981.0),) if pictures else ()
+    coders = (coder(0, 41, 0.8, factor), coder(1, 941, 0.9, factor)) if coders is None else coders
+    files = (PictureLatency("JPEG 75", ms(factor), ms(2 * factor), 4821.0),) if pictures else ()
     machine = {"processor": "made up"}
     about = (network, (3, 16, 16), "torch", 1, 1, 10, machine, "2026-01-01T00:00:00+00:00")
     return LatencyProfile(*about, ms(factor * WHOLE), False, modules, coders, files)

@@ -75,11 +75,11 @@ def test_without_a_trained_bottleneck_nothing_is_claimed() -> None:
 
 
 def test_only_rates_that_both_machines_know_are_planned() -> None:
-    plan = make_plan(profile(), profile(coders=(coder(1, 981, None),)), LINK)
+    plan = make_plan(profile(), profile(coders=(coder(1, 941, None),)), LINK)
     assert [c.rate for c in plan.choices if c.rate is not None] == [1]
     both = make_plan(
-        profile(coders=(coder(0, 81, 0.8), coder(0, 50, 0.7, model=OTHER))),
-        profile(coders=(coder(0, 81, 0.8), coder(0, 50, 0.7, model=OTHER))),
+        profile(coders=(coder(0, 41, 0.8), coder(0, 50, 0.7, model=OTHER))),
+        profile(coders=(coder(0, 41, 0.8), coder(0, 50, 0.7, model=OTHER))),
         LINK,
         models=[OTHER],
     )
@@ -87,7 +87,7 @@ def test_only_rates_that_both_machines_know_are_planned() -> None:
 
 
 def test_a_score_is_taken_from_either_machine() -> None:
-    plan = make_plan(profile(coders=(coder(0, 81, None),)), profile(coders=(coder(0, 81, 0.7),)), LINK)
+    plan = make_plan(profile(coders=(coder(0, 41, None),)), profile(coders=(coder(0, 41, 0.7),)), LINK)
     assert [c.score for c in plan.choices if c.rate == 0] == [0.7]
 
 
@@ -96,7 +96,7 @@ def test_a_score_is_taken_from_either_machine() -> None:
     [
         (profile(), profile(network="Other"), "the device's profile has network Net, the edge's Other"),
         (profile(), profile(names=("layer1", "layer2")), "their modules differ in names or shapes"),
-        (profile(names=()), profile(coders=(coder(0, 81, 0.8, model=OTHER),)), "a package that the other does not"),
+        (profile(names=()), profile(coders=(coder(0, 41, 0.8, model=OTHER),)), "a package that the other does not"),
         (profile(names=(), coders=()), profile(), "a package that the other does not know"),
     ],
 )

@@ -19,11 +19,13 @@ MODULES = {  # that extras bring
     "bench": ("lz4", "constriction"),
     "detection": ("faster_coco_eval",),
     "images": ("pillow_heif",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "yolo": ("ultralytics",),
 }
 EXTRAS = {
     "scripts/benchmarks/bench_codecs": ("bench",),
     "scripts/benchmarks/bench_distillation": ("detection",),
+    "scripts/benchmarks/check_packages": ("onnx", "yolo"),
     "scripts/papers/carra2023/run": ("detection", "images", "yolo"),
     "scripts/papers/cohen2020/run": ("detection", "images", "yolo"),
     "scripts/papers/datta2022/run": ("images",),

@@ -25,6 +25,7 @@ from splitlearn.commands.pareto import pareto
 from splitlearn.commands.plan import plan
 from splitlearn.commands.profile import profile
 from splitlearn.commands.send import send
+from splitlearn.commands.serve import serve
 from splitlearn.commands.stages import stages
 from splitlearn.commands.sweep import sweep
 from splitlearn.config.messages import (
@@ -43,19 +44,8 @@ from splitlearn.processes import Stopped, find_own_classes, follow_first_rank, s
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
-        profile,
-        analyze,
-        calibrate,
-        codecs,
-        exits,
-        stages,
-        export,
-        sweep,
-        pareto,
-        bank,
-        package,
-        send,
-        plan,
+        *(profile, analyze, calibrate, codecs, exits, stages, export, sweep, pareto, bank),
+        *(package, serve, send, plan),
     )
 }
 USAGE = """usage: splitlearn COMMAND [options]     (splitlearn COMMAND --help tells a command's options)

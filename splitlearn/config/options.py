@@ -27,6 +27,7 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     own = inspect.signature(function).parameters
     beside: dict[str, Any] = {}
     command, *options = arguments
+    options = [_with_underscores(word) for word in options]
     if "words" in own:
         beside["words"], options = divide(options, [w for w in TRAINER_WORDS if w.removeprefix("--") not in own])
     options = _with_values(options, [name for name, each in own.items() if each.annotation in (bool, "bool")])
@@ -48,6 +49,14 @@ def _with_values(options: Sequence[str], switches: Sequence[str]) -> list[str]:
         if option.removeprefix("--") in switches and option.startswith("--") and following.startswith("--"):
             found.append("true")
     return found
+
+
+def _with_underscores(word: str) -> str:
+    """Return a word of the command line; in the name of an option, dashes stand for underscores."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
 
 
 def divide(words: Sequence[str], sections: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -147,9 +147,8 @@ class FeatureCoder(nn.Module):
         """
         latents = self.encoded(features)
         self._check_sent(latents)
-        coder = self.payload_coder
-        columns = map(container_contents, latents, self._quantized_by())
-        return list(map(coder.pack, zip(*columns, strict=True)))
+        columns = list(map(container_contents, latents, self._quantized_by()))
+        return list(map(self.payload_coder.pack, zip(*columns, strict=True)))
 
     @torch.inference_mode()
     def decompress(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:

@@ -51,6 +51,7 @@ class Batcher:
     ) -> None:
         self.held_bytes = 0
         self._worker = worker
+        worker.on_free = self.dispatch
         self._limits = limits
         self._statistics = statistics
         self._max_batch = max_batch

@@ -162,7 +162,8 @@ class ClientConnection(asyncio.Protocol):
             raise FrameError(Code.OTHER_VERSION, f"it speaks version {welcome.version}, this client {VERSION}")
         if welcome.fingerprint != hello.fingerprint:
             sentence = (
-                f"the server has package {welcome.fingerprint.hex()[:12]}…, this is {hello.fingerprint.hex()[:12]}…"
+                f"the server has package {welcome.fingerprint.hex()[:12]}…, this is {hello.fingerprint.hex()[:12]}…: "
+                "give both the same package"
             )
             self.give_up(RefusedError(sentence, Code.FOREIGN_FINGERPRINT))
             return

@@ -129,7 +129,7 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Send what was finished; drop a client that leaves too much unread."""
-        if self.is_gone:
+        if self.is_gone or self._transport.is_closing():
             self._outgoing.clear()
             return
         if self._outgoing:
@@ -180,7 +180,8 @@ class Connection(asyncio.Protocol):
         if hello.fingerprint != host.fingerprint:
             raise FrameError(
                 Code.FOREIGN_FINGERPRINT,
-                f"the server has package {host.fingerprint.hex()[:12]}…, the client {hello.fingerprint.hex()[:12]}…",
+                f"the server has package {host.fingerprint.hex()[:12]}…, the client {hello.fingerprint.hex()[:12]}…: "
+                "give both the same package",
             )
         limits = self._limits
         idle_ms = max(1, int(1e3 * limits.idle_s))

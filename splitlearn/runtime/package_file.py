@@ -54,7 +54,7 @@ class Rate:
     Attributes:
         coder: symbols or latents to and from payloads.
         encoder: name of the graph from crossing tensors to latents; None if the device's last step returns latents.
-        decoder: name of the graph from latents to crossing tensors; None if the edge's graph takes latents.
+        decoder: name of the graph from latents to what the edge's graph takes; None if that takes latents.
         dtypes: dtype of each tensor in a payload.
         score: measured quality, higher is better; None if not known.
         bytes_per_image: measured mean payload size; None if not known.
@@ -145,8 +145,6 @@ class Package:
             raise PackageError(f"{self.folder} holds {len(about['rates'])} rates, and a package has 1 to {MOST_RATES}")
         tensors = load(self.content(CODER))
         self.rates = tuple(_rate(each, f"rates.{n}.", tensors) for n, each in enumerate(about["rates"]))
-        if any((rate.decoder is None) != (self.rates[0].decoder is None) for rate in self.rates):
-            raise PackageError(f"{self.folder} holds decoders for some rates only: package again")
         steps = about["preparation"]
         self.preparation = None if steps is None else [rebuilt(step, Preparation) for step in steps]
         self.class_names = [str(name) for name in about["class_names"]]

@@ -158,12 +158,9 @@ def _device(model: CutModel) -> _Half:
         graphs[name] = exported(module, tensors)
         about.append({"file": name, "threshold": next(thresholds) if step.is_exit else None})
         tensors = step(*tensors)[2 if step.is_exit else 0 :]
-    coders: list[str | None] = [None] * len(model.rates)
-    for number, coder in enumerate([] if fused else model.rates):
-        if any(True for _ in Encoders(coder).parameters()):
-            coders[number] = f"encoder_{number}.onnx"
-            graphs[f"encoder_{number}.onnx"] = exported(Encoders(coder), tensors)
-    return _Half({"steps": about, "reason": None}, graphs, coders)
+    encoders = [Encoders(coder) for coder in ([] if fused else model.rates)]
+    coders = _own_graphs("encoder", encoders, [tensors] * len(encoders), graphs)
+    return _Half({"steps": about, "reason": None}, graphs, coders or [None])
 
 
 def _edge(model: CutModel) -> _Half:
@@ -174,11 +171,23 @@ def _edge(model: CutModel) -> _Half:
     if len(model.rates) == 1:
         whole = Chained([Decoders(model.rates[0]), Tail(net)])
         return _Half({"reason": None}, {EDGE: exported(whole, latents[0])}, [None])
-    names = [f"decoder_{number}.onnx" for number in range(len(model.rates))]
-    decoders = [exported(Decoders(coder), own) for coder, own in zip(model.rates, latents, strict=True)]
-    return _Half(
-        {"reason": None}, {EDGE: exported(Tail(net), zeros)} | dict(zip(names, decoders, strict=True)), [*names]
-    )
+    graphs = {EDGE: exported(Tail(net), zeros)}
+    coders = _own_graphs("decoder", [Decoders(coder) for coder in model.rates], latents, graphs)
+    return _Half({"reason": None}, graphs, coders)
+
+
+def _own_graphs(
+    name: str, modules: Sequence[nn.Module], tensors: Sequence[Sequence[Tensor]], graphs: dict[str, bytes]
+) -> list[str | None]:
+    """Put the graph of each rate's module into `graphs`; return their names, None where a module changes nothing."""
+    names: list[str | None] = []
+    for number, (module, own) in enumerate(zip(modules, tensors, strict=True)):
+        if all(isinstance(part, nn.Identity) for part in module.units):  # type: ignore[union-attr]
+            names.append(None)
+            continue
+        names.append(f"{name}_{number}.onnx")
+        graphs[f"{name}_{number}.onnx"] = exported(module, own)
+    return names
 
 
 def _rate(model: CutModel, number: int, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from enum import IntEnum
+from functools import lru_cache
 from struct import Struct, error
 from typing import Any, NamedTuple, Self
 
@@ -30,6 +31,7 @@ SENTENCE_BYTES = 900  # largest sentence of an ERROR
 MOST_DIMENSIONS = 16
 FINGERPRINT_BYTES = 32
 DTYPES = tuple(np.dtype(name) for name in ("?", "u1", "<i4", "<i8", "<f2", "<f4", "<f8"))  # by their code
+_BYTES = [bytes([number]) for number in range(256)]
 _DTYPE_CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
 
 _HELLO, _WELCOME = Struct("<4sH32sH"), Struct("<H32sIII")
@@ -194,18 +196,23 @@ def write_arrays(answer: Answer) -> bytes:
     """
     if len(answer) > 255:
         raise ValueError(f"an answer has at most 255 arrays, this one {len(answer)}")
-    parts = [bytes([len(answer)])]
+    parts = [_BYTES[len(answer)]]
     for name, array in answer.items():
-        code = _DTYPE_CODES.get(array.dtype.newbyteorder("<"))
-        if code is None or array.ndim > MOST_DIMENSIONS:
-            raise ValueError(f"array {name!r} of {array.dtype} with {array.ndim} dimensions cannot be sent")
-        if not (name.isascii() and 1 <= len(name) <= 255):
-            raise ValueError(f"an array's name is 1 to 255 ASCII characters, not {name!r}")
-        letters = name.encode()
-        head = Struct(f"<B{len(letters)}sBB{array.ndim}I")
-        parts.append(head.pack(len(letters), letters, code, array.ndim, *array.shape))
-        parts.append(array.astype(DTYPES[code], copy=False).tobytes())
+        parts.append(_array_head(name, array.dtype, array.shape))
+        parts.append(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return b"".join(parts)
+
+
+@lru_cache(1024)
+def _array_head(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return what stands before an array's values; answers of one network all have the same."""
+    code = _DTYPE_CODES.get(dtype.newbyteorder("<"))
+    if code is None or len(shape) > MOST_DIMENSIONS:
+        raise ValueError(f"array {name!r} of {dtype} with {len(shape)} dimensions cannot be sent")
+    if not (name.isascii() and 1 <= len(name) <= 255):
+        raise ValueError(f"an array's name is 1 to 255 ASCII characters, not {name!r}")
+    sizes = b"".join(size.to_bytes(4, "little") for size in shape)
+    return bytes([len(name)]) + name.encode() + bytes([code, len(shape)]) + sizes
 
 
 def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:

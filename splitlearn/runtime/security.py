@@ -93,7 +93,7 @@ def check_exposure(host: str, is_encrypted: bool, knows_clients: bool) -> None:
         if not is_there
     ]
     if missing and not is_loopback(host):
-        raise SecurityError(f"listening at {host} takes {' and '.join(missing)}, or --insecure")
+        raise SecurityError(f"listening at {host} takes {' and '.join(missing)}, or --insecure true")
 
 
 def is_loopback(host: str) -> bool:

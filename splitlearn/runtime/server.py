@@ -41,6 +41,7 @@ class EdgeServer:
         max_wait_ms: how long the first request of a batch waits for more; 0 takes what waits when the worker is free.
 
     Attributes:
+        host: as given.
         port: that is listened at, once it has started.
         statistics: what has been counted.
 
@@ -73,7 +74,7 @@ class EdgeServer:
         self._worker = edge.worker()
         self.batcher = Batcher(self._worker, self.limits, self.statistics, max_batch, max_wait_ms)
         self.port = port
-        self._host = host
+        self.host = host
         self._ssl_context = ssl_context
         self._accepted = 0  # connections, those in the TLS handshake included
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,7 +87,7 @@ class EdgeServer:
         Raises:
             OSError: if the address cannot be used; the message is a sentence.
         """
-        self._listener = _listen(self._host, self.port)
+        self._listener = _listen(self.host, self.port)
         self.port = int(self._listener.getsockname()[1])
         loop = asyncio.get_running_loop()
         self._worker.start(loop)

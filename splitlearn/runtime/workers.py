@@ -60,9 +60,11 @@ class Worker(ABC):
 
     Attributes:
         free: number of batches that it can take now.
+        on_free: called when it can take one more although none was done, because a process has started.
     """
 
     free: int
+    on_free: Callable[[], None] = staticmethod(lambda: None)
 
     @abstractmethod
     def start(self, loop: asyncio.AbstractEventLoop) -> None:

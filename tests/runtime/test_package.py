@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from splitlearn.codecs import BudgetError, CodecError, Huffman
 from splitlearn.models import EarlyExitModel, Normalize, SplitModel, TiledFeatures, VariableRateModel, split
@@ -41,7 +41,7 @@ def classes_of(answers: list[Answer | CodecError]) -> list[int]:
 def test_a_bank_sends_what_its_model_sends(bank: Packaged) -> None:
     device, edge, model = Device(bank.folder), OnnxEdge(bank.folder), bank.model
     assert isinstance(model, VariableRateModel)
-    assert bank.check.equal_symbols > 0.999
+    assert device.package.manifest["check"]["equal_symbols"] > 0.999
     payloads = [[payload_of(device, image, rate) for image in pixels(COUNT)] for rate in range(3)]
     for rate, made in enumerate(payloads):
         expected = model.compress(list(digits(COUNT)), rate=rate)
@@ -264,3 +264,48 @@ def test_a_head_that_does_not_export_gets_a_torch_half(tmp_path: Path) -> None:
     [answer] = TorchEdge(model, RawOutput()).answer(model.compress(digits(1)))
     assert not isinstance(answer, CodecError)
     assert answer["output"].shape == (4, 16, 16)
+
+
+class Branched(nn.Module):
+    """Two float tensors and an integer tensor cross behind `pool`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(8, 5, 3)
+        self.pool = nn.MaxPool2d(2, return_indices=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.first(images)
+        pooled, places = self.pool(features)
+        unpooled = nn.functional.max_unpool2d(pooled, places, [2, 2])
+        return torch.as_tensor(self.last(torch.cat([features, unpooled], 1)).mean((2, 3)))
+
+
+def test_several_tensors_and_integers_cross_in_one_payload(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = split(Branched(), "pool", (3, 32, 32))
+    assert sorted(dtype.is_floating_point for dtype in net.dtypes) == [False, True, True]
+    model = SplitModel(net, MinMax(8), Huffman()).eval()
+    found = write_package(model, tmp_path / "package", pixels(3), RawOutput())
+    assert (found.device, found.edge) == ("onnx", "onnx")
+    payload = payload_of(Device(tmp_path / "package"), pixels(1)[0])
+    [answer] = OnnxEdge(tmp_path / "package").answer([payload])
+    assert not isinstance(answer, CodecError)
+    expected = model.decompress([payload])[0]
+    torch.testing.assert_close(torch.from_numpy(answer["output"]), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_graphs_take_batches_of_any_size(bank: Packaged) -> None:
+    graph = Package(bank.folder).graph("device.onnx")
+    images = digits(5).numpy()
+    whole = graph.run([images])[0]
+    assert whole.shape[0] == 5
+    np.testing.assert_allclose(np.concatenate([graph.run([images[n : n + 1]])[0] for n in range(5)]), whole, atol=1e-4)
+    with pytest.raises(ValueError, match="the graph refuses these tensors"):
+        graph.run([images[:, :, :8]])
+
+
+def test_a_device_without_onnxruntime_says_what_to_install(bank: Packaged, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r"install splitlearn\[onnx\], or .* requirements-device.txt"):
+        Device(bank.folder)

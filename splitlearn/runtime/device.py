@@ -124,6 +124,10 @@ class Device:
             return self._payload(tensors, order[0])
         return payload_within(budget, order, lambda rate: self._payload(tensors, rate))[1]
 
+    def latents(self, image: NDArray[np.uint8], rate: int = 0) -> Tensors:
+        """Return the latents of one image at a rate, without a batch dimension, whatever its exits say."""
+        return self._latents(self.crossing(image), rate)
+
     def crossing(self, image: NDArray[np.uint8]) -> Tensors:
         """Return what the last step makes of one image, `(1, …)`, whatever its exits say.
 
@@ -134,10 +138,6 @@ class Device:
             tensors = graph.run(tensors)
             tensors = tensors if step.threshold is None else tensors[2:]
         return tensors
-
-    def latents(self, image: NDArray[np.uint8], rate: int = 0) -> Tensors:
-        """Return the latents of one image at a rate, without a batch dimension, whatever its exits say."""
-        return self._latents(self.crossing(image), rate)
 
     def warm_up(self) -> None:
         """Compile the codecs of all rates and touch all graphs, so that the first image is as fast as the others."""

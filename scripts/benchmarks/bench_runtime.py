@@ -14,25 +14,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import multiprocessing
 import os
-import resource
 import ssl
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from scripts.benchmarks.served import answer_questions, served
 from splitlearn.codecs import CodecError
 from splitlearn.files import write_json
 from splitlearn.runtime import Answer, Device, Edge, EdgeClient, EdgeServer, OnnxEdge
@@ -85,14 +83,6 @@ class Echo(asyncio.Protocol):
         self._transport.write(data)
 
 
-class Served(NamedTuple):
-    """A server in a process of its own."""
-
-    port: int
-    cpu_s: Callable[[], float]  # processor time so far
-    resident_mib: Callable[[], float]
-
-
 async def serve_echo(pipe: Connection, tls: Path | None) -> None:
     """Serve the echo and tell its port."""
     context = None if tls is None else server_context(tls / "cert.pem", tls / "key.pem")
@@ -105,46 +95,6 @@ async def serve_edge(edge: Callable[[], Edge], max_batch: int, pipe: Connection,
     context = None if tls is None else server_context(tls / "cert.pem", tls / "key.pem")
     async with EdgeServer(edge(), "127.0.0.1", 0, ssl_context=context, max_batch=max_batch) as server:
         await answer_questions(pipe, server.port)
-
-
-async def answer_questions(pipe: Connection, port: int) -> None:
-    """Tell the port, then the processor time whenever it is asked for."""
-    pipe.send(port)
-    asked = asyncio.Event()
-    asyncio.get_running_loop().add_reader(pipe.fileno(), asked.set)
-    while True:
-        await asked.wait()
-        asked.clear()
-        while pipe.poll():
-            pipe.recv()
-            usage = resource.getrusage(resource.RUSAGE_SELF)
-            pipe.send(usage.ru_utime + usage.ru_stime)
-
-
-def _in_process(serve: Callable[[Connection, Path | None], Any], pipe: Connection, tls: Path | None) -> None:
-    asyncio.run(serve(pipe, tls))
-
-
-@contextmanager
-def served(serve: Callable[[Connection, Path | None], Any], tls: Path | None) -> Any:
-    """Yield a server in a process of its own."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_in_process, args=(serve, theirs, tls), daemon=True)
-    process.start()
-
-    def cpu_s() -> float:
-        ours.send(None)
-        return float(ours.recv())
-
-    def resident_mib() -> float:
-        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-        return pages * resource.getpagesize() / 2**20
-
-    try:
-        yield Served(ours.recv(), cpu_s, resident_mib)
-    finally:
-        process.kill()
-        process.join()
 
 
 class Asker(asyncio.Protocol):

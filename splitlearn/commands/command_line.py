@@ -22,6 +22,7 @@ from splitlearn.commands.exits import exits
 from splitlearn.commands.export import export
 from splitlearn.commands.package import package
 from splitlearn.commands.pareto import pareto
+from splitlearn.commands.plan import plan
 from splitlearn.commands.profile import profile
 from splitlearn.commands.send import send
 from splitlearn.commands.serve import serve
@@ -44,7 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
         *(profile, analyze, calibrate, codecs, exits, stages, export, sweep, pareto, bank),
-        *(package, serve, send),
+        *(package, serve, send, plan),
     )
 }
 USAGE = """usage: splitlearn COMMAND [options]     (splitlearn COMMAND --help tells a command's options)

@@ -30,6 +30,7 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     options = [_with_underscores(word) for word in options]
     if "words" in own:
         beside["words"], options = divide(options, [w for w in TRAINER_WORDS if w.removeprefix("--") not in own])
+    options = _with_values(options, [name for name, each in own.items() if each.annotation in (bool, "bool")])
     given = [option.split("=")[0] for option in options if option.startswith("--")]
     if twice := sorted({name for name in given if given.count(name) > 1}):
         raise UsageError(f"{twice[0]} is given more than once")
@@ -38,6 +39,16 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     names = parser.add_function_arguments(function, as_positional=False, fail_untyped=True, skip=set(beside))
     parsed = parser.parse_args(options)
     function(**beside, **{name: parsed[name] for name in names})
+
+
+def _with_values(options: Sequence[str], switches: Sequence[str]) -> list[str]:
+    """Return options with the value `true` behind each bare one that is true or false: `--time` is `--time true`."""
+    found = []
+    for option, following in zip(options, [*options, "--"][1:], strict=True):
+        found.append(option)
+        if option.removeprefix("--") in switches and option.startswith("--") and following.startswith("--"):
+            found.append("true")
+    return found
 
 
 def _with_underscores(word: str) -> str:

@@ -1,12 +1,12 @@
 """Tables, plots and files of results: the only room that draws and writes Markdown, CSV and HTML."""
 
+from splitlearn.latencies import processor
 from splitlearn.reporting.advice import advice
 from splitlearn.reporting.codec_report import (
     Moves,
     codec_markdown,
     plot_codecs,
     print_codecs,
-    processor,
     transfer_markdown,
     write_codecs,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -137,14 +136,6 @@ def plot_codecs(results: Results, path: Path, title: str) -> None:
                 axes.grid(visible=True, which="both", alpha=0.3)
         handles, names = grid[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right upper", fontsize=9)
-
-
-def processor() -> str:
-    """Return the name of this machine's processor, or of its architecture if the name is unknown."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _cells(row: CodecRow) -> list[str]:

@@ -152,11 +152,18 @@ class Device:
 
     def latents(self, image: NDArray[np.uint8], rate: int = 0) -> Tensors:
         """Return the latents of one image at a rate, without a batch dimension, whatever its exits say."""
+        return self._latents(self.crossing(image), rate)
+
+    def crossing(self, image: NDArray[np.uint8]) -> Tensors:
+        """Return what the last step makes of one image, `(1, …)`, whatever its exits say.
+
+        The crossing tensors, or the latents if the graph contains the encoder.
+        """
         tensors: Tensors = [self._input(image)]
         for step, graph in self._steps:
             tensors = graph.run(tensors)
             tensors = tensors if step.threshold is None else tensors[2:]
-        return self._latents(tensors, rate)
+        return tensors
 
     def warm_up(self) -> None:
         """Compile the codecs of all rates and touch all graphs, so that the first image is as fast as the others."""

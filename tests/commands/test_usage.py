@@ -63,7 +63,7 @@ def test_help_of_a_command(run: Run, command: str) -> None:
         (("fit", "--config"), "no config file '.'"),
         (("profile", "--modle", "resnet20"), "this command has no setting 'modle', did you mean model"),
         (("profile", "--mod", "resnet20"), "this command has no setting 'mod', did you mean model"),
-        (("profile",), "missing: --model"),
+        (("profile",), "missing: --model NAME"),
         (("export", "--out", "x"), "missing: --ckpt_path"),
         (("profile", "--model", "resnet20", "--depth", "deep"), "depth: Expected a <class 'int'>"),
         (("profile", "--model", "resnet20", "--input", "3,32"), "--input takes the shape of one image as C,H,W"),

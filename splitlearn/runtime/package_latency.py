@@ -1,0 +1,155 @@
+"""Latencies of a package as it runs: graphs in onnxruntime and coders, on the machine at hand, without torch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from importlib.metadata import version
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from splitlearn.codecs.payload_coder import tag_message
+from splitlearn.latencies import (
+    CoderLatency,
+    Latency,
+    LatencyProfile,
+    PictureLatency,
+    differences,
+    machine_facts,
+    timed,
+    today,
+)
+from splitlearn.runtime.device import Device
+from splitlearn.runtime.edge import OnnxEdge, decoded
+from splitlearn.runtime.package_file import EDGE, Package
+
+PICTURES = (("JPEG", 75), ("JPEG", 95), ("WEBP", 75))
+Tensors = list[NDArray[Any]]
+
+
+def time_packages(
+    packages: Sequence[Package], images: Sequence[NDArray[np.uint8]], rounds: int, threads: int = 1
+) -> LatencyProfile:
+    """Return the latencies of packages of one network, cut at the same place or at several.
+
+    Exits are passed: the times are those of an image that is sent.
+
+    Args:
+        packages: whose halves both run in onnxruntime.
+        images: uint8 `(H, W, 3)` of the network's size, one after the other in turn.
+        rounds: rounds that are timed.
+        threads: threads of onnxruntime for one image.
+
+    Raises:
+        PackageError: if a package is damaged, or a half of it needs torch.
+        ValueError: if they are of several networks, or an image has another size.
+    """
+    first = packages[0]
+    names = [(package.manifest["network"], package.image_shape) for package in packages]
+    if len(set(names)) > 1:
+        raise ValueError(f"these packages are of several networks: {sorted({str(name) for name, _ in names})}")
+    has_bottleneck = first.rates[0].decoder is None
+    return LatencyProfile(
+        network=str(first.manifest["network"]),
+        input_shape=first.image_shape,
+        engine="onnxruntime",
+        threads=threads,
+        batch=1,
+        rounds=rounds,
+        machine=machine_facts(onnxruntime=version("onnxruntime"), splitlearn=version("splitlearn")),
+        date=today(),
+        whole=_whole(first, images, rounds, threads),
+        whole_has_bottleneck=has_bottleneck,
+        coders=tuple(coder for package in packages for coder in _coders(package, images, rounds, threads)),
+        pictures=time_pictures(images, rounds),
+    )
+
+
+def time_pictures(images: Sequence[NDArray[np.uint8]], rounds: int) -> tuple[PictureLatency, ...]:
+    """Return the latencies and sizes of images as JPEG and WebP files, in Pillow.
+
+    Args:
+        images: uint8 `(H, W, 3)` or grey `(H, W)`, one after the other in turn.
+        rounds: rounds that are timed.
+    """
+    return tuple(_picture(images, rounds, name, quality) for name, quality in PICTURES)
+
+
+def _picture(images: Sequence[NDArray[np.uint8]], rounds: int, name: str, quality: int) -> PictureLatency:
+    def encoded(number: int) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(images[number % len(images)]).save(file, name, quality=quality)
+        return file.getvalue()
+
+    files = [encoded(number) for number in range(len(images))]
+    times = timed(
+        {
+            "encode": encoded,
+            "decode": lambda n: np.asarray(Image.open(io.BytesIO(files[n % len(files)])).convert("RGB")),
+        },
+        rounds,
+    )
+    sizes = fmean(map(len, files))
+    return PictureLatency(f"{name} {quality}", Latency.of(times["encode"]), Latency.of(times["decode"]), sizes)
+
+
+def _whole(package: Package, images: Sequence[NDArray[np.uint8]], rounds: int, threads: int) -> Latency:
+    """Return the latency from image to output of the graphs, without coders."""
+    device, edge = Device(package, threads), package.graph(EDGE, threads)
+    takes_latents = package.rates[0].decoder is None
+
+    def run(number: int) -> None:
+        image = images[number % len(images)]
+        if takes_latents:
+            edge.run([tensor[None] for tensor in device.latents(image)])
+        else:
+            edge.run(device.crossing(image))
+
+    return Latency.of(timed({"whole": run}, rounds)["whole"])
+
+
+def _coders(
+    package: Package, images: Sequence[NDArray[np.uint8]], rounds: int, threads: int
+) -> tuple[CoderLatency, ...]:
+    device, edge = Device(package, threads), OnnxEdge(package, threads)
+    return tuple(_coder(device, edge, number, images, rounds) for number in range(len(package.rates)))
+
+
+def _coder(
+    device: Device, edge: OnnxEdge, number: int, images: Sequence[NDArray[np.uint8]], rounds: int
+) -> CoderLatency:
+    package, count = device.package, len(images)
+    rate = package.rates[number]
+    latents = [device.latents(image, number) for image in images]
+
+    def encode(n: int) -> bytes:
+        return tag_message(rate.coder.encode(latents[n % count]), len(rate.coder.carriers), number)
+
+    plain = [rate.coder.encode(each) for each in latents]
+    payloads = [encode(n) for n in range(count)]
+    times = timed(
+        {
+            "device": lambda n: device.latents(images[n % count], number),
+            "encode": encode,
+            "decode": lambda n: decoded(rate, plain[n % count]),
+            "answer": lambda n: edge.answer([payloads[n % count]]),
+        },
+        rounds,
+    )
+    return CoderLatency(
+        model=package.fingerprint,
+        at=str(package.manifest["cut"]),
+        rate=number,
+        device=Latency.of(times["device"]),
+        encode=Latency.of(times["encode"]),
+        decode=Latency.of(times["decode"]),
+        edge=Latency.of(differences(times["answer"], times["decode"])),
+        encoder=None,
+        decoder=None,
+        bytes_per_image=fmean(map(len, payloads)),
+        score=rate.score,
+    )

@@ -1,4 +1,4 @@
-"""Tables, plots and files of results: the only room that draws and writes Markdown, CSV and HTML."""
+"""Tables, plots and files of results; the only package that draws and writes Markdown, CSV and HTML."""
 
 from splitlearn.reporting.advice import advice
 from splitlearn.reporting.codec_report import (

@@ -39,10 +39,9 @@ class DistillationTask(LightningModule):
         loss = sum over pairs of criterion(student's layer, teacher's layer) + rate_weight · rate(latent)
 
     The student is the teacher with a bottleneck in place of a block, for example made by
-    `replaced(copy.deepcopy(teacher), …)`. Head network distillation (HND) pairs
-    only that block. The generalised form (GHND) also pairs frozen blocks behind it, through which gradients flow. Both
-    networks are in eval mode; only the modules in `trains` train and update batch norm. Both run only to the last
-    paired layer.
+    `replaced(copy.deepcopy(teacher), …)`. Head network distillation (HND) pairs only that block. The generalised form
+    (GHND) also pairs frozen blocks behind it, through which gradients flow. Both networks are in eval mode; only the
+    modules in `trains` train and update batch norm. Both run only to the last paired layer.
 
     Validation logs `val/distillation_loss` and the scores of the whole student, without mixed precision, which would
     round a detector's boxes. The trained student is tested with payloads as part of a `SplitModel`, in a

@@ -1,4 +1,4 @@
-"""Files of activations on which codecs are compared."""
+"""Activations for the comparison of codecs, and reading of their files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLOATS = {"F16", "F32", "F64"}
 
 
 class ActivationsError(ValueError):
-    """A file of activations that cannot be read or compared on; the message names file and remedy."""
+    """A file of activations cannot be read or used; the message names the file and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Activations:
 
     Attributes:
         latents: float32 `(B, …)` with B at least 2.
-        grids: each quantizes all of them.
+        grids: quantizers; codecs are compared with each of them.
     """
 
     latents: NDArray[np.float32]
@@ -40,7 +40,7 @@ def read_activations(path: Path, key: str | None, images: int) -> NDArray[np.flo
     Args:
         path: a `.npy` file, or a `.safetensors` file.
         key: name of the tensor in a safetensors file; needed if there are several.
-        images: how many to read at most.
+        images: largest number of images to read.
 
     Raises:
         ActivationsError: if the file is absent, damaged, or no `.npy` or `.safetensors`; the key is not in it or

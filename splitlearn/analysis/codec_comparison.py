@@ -19,7 +19,7 @@ STATIC = ", static"
 
 @dataclass(frozen=True)
 class CodecRow:
-    """One codec on one set of latents, quantized in one way.
+    """Measurement of one codec on one set of latents with one quantizer.
 
     Attributes:
         codec: label of the codec.
@@ -28,14 +28,14 @@ class CodecRow:
         images: number of latents.
         rounds: number of times each latent was coded; its best time counts.
         bytes_per_image: mean size of the code with its tables; the container, the same for all codecs, is not counted.
-        table_bytes: size of static tables, sent once, out of band.
-        entropy_ratio: `bytes_per_image` over the mean order-0 entropy per image; None if that is 0.
+        table_bytes: size in bytes of static tables, which are sent once and not in payloads.
+        entropy_ratio: `bytes_per_image` divided by the mean order-0 entropy per image in bytes; None if that is 0.
         encode_gbps: throughput from latent to code in 10⁹ bytes of float32 latent per second, quantization included.
-        decode_gbps: likewise from code to latent.
-        encode_by_zlib1: `encode_gbps` over that of the codec labelled zlib-1; None if there is none.
-        decode_by_zlib1: likewise for `decode_gbps`.
-        encode_by_zstd1: likewise over zstd-1.
-        decode_by_zstd1: likewise over zstd-1.
+        decode_gbps: throughput from code to latent in the same unit.
+        encode_by_zlib1: `encode_gbps` divided by that of the codec labelled zlib-1; None if there is no such codec.
+        decode_by_zlib1: `decode_gbps` divided by that of zlib-1.
+        encode_by_zstd1: `encode_gbps` divided by that of the codec labelled zstd-1.
+        decode_by_zstd1: `decode_gbps` divided by that of zstd-1.
     """
 
     codec: str
@@ -55,9 +55,9 @@ class CodecRow:
 
 
 def package_codecs() -> dict[str, Codec]:
-    """Return every codec of `splitlearn.codecs`, self-contained, by label; a new file is found by itself.
+    """Return all codecs of `splitlearn.codecs`, without static tables, by label; new codecs are found automatically.
 
-    Deflate and Zstandard stand as zlib-1, zlib-6, zstd-1 and zstd-3: by what they call, and with what effort.
+    Deflate and Zstandard have the labels zlib-1, zlib-6, zstd-1 and zstd-3: their library and effort.
     """
     plain = [cls for cls in concrete_classes(room, Codec) if cls not in (Deflate, Zstandard)]
     found = {cls.__name__: cls() for cls in plain}
@@ -68,9 +68,9 @@ def package_codecs() -> dict[str, Codec]:
 def with_static_tables(
     codecs: Mapping[str, Codec], latents: Iterable[NDArray[np.float32]], grid: Grid
 ) -> dict[str, Codec]:
-    """Return the codecs, each that can learn static tables followed by itself with tables learnt from `latents`.
+    """Return the codecs by label, and after each one its copy with static tables fitted to `latents`, if it has any.
 
-    Measure on other latents than these: a table is not to be scored on what it was learnt from.
+    Measure these codecs on other latents.
     """
     samples = [grid.quantize(latent)[0] for latent in latents]
     both: dict[str, Codec] = {}
@@ -92,14 +92,14 @@ def compare_codecs(
 ) -> list[CodecRow]:
     """Measure each codec on the same latents, in this thread.
 
-    The codecs take turns: in each round all of them encode all latents and decode them into a buffer that is there
-    already; the order rotates. A latent's best time over the rounds counts. The first round also checks that every
-    code decodes exactly.
+    The codecs take turns: in each round all of them encode all latents and decode them into an existing buffer, in an
+    order that rotates. A latent's best time over the rounds counts. The first round also checks that every code decodes
+    exactly.
 
     Args:
-        latents: float32 arrays, one per image; many different ones, since branch prediction learns a repeated one.
-        grid: quantizes them.
-        codecs: by label. Static tables must come from other latents (`with_static_tables`).
+        latents: float32 arrays, one per image; use many different ones, since branch prediction learns repeated ones.
+        grid: their quantizer.
+        codecs: codecs by label. Static tables must come from other latents (`with_static_tables`).
         rounds: number of times each latent is coded.
         patience: time limit in seconds for the rounds of a codec after the first; a slow codec gets fewer rounds.
         in_full: labels of codecs that get all rounds even if they are slow.
@@ -149,7 +149,7 @@ class _Trial:
         decode_latent(code, latents[0].shape, floats, grid, codec)
 
     def run(self, latents_hat: Sequence[NDArray[np.float32]] | None) -> float:
-        """Encode and decode all latents once; return the seconds; raises CodecError if a latent comes back changed."""
+        """Encode and decode all latents once and return the seconds; raise CodecError if a decoded latent differs."""
         payloads, encode_seconds, decode_seconds = [], [], []
         for latent in self.latents:
             start = time.perf_counter()
@@ -170,7 +170,7 @@ class _Trial:
         return sum(encode_seconds) + sum(decode_seconds)
 
     def gbps(self) -> tuple[float, float]:
-        """Return the throughput of encoding and of decoding."""
+        """Return the throughput of encoding and of decoding, in 10⁹ bytes of float32 latent per second."""
         size = sum(latent.nbytes for latent in self.latents) / 1e9
         return size / sum(self.encode_seconds), size / sum(self.decode_seconds)
 

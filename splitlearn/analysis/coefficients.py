@@ -21,9 +21,9 @@ class QuantizedZeros:
 
     Attributes:
         bits: n of the quantizer.
-        zeros: share of coefficients with symbol 0, the level of each image's smallest value: what run lengths code.
-        commonest: share of coefficients with their image's commonest symbol. It is larger where the commonest value is
-            not the smallest, as without ReLU.
+        zeros: share of coefficients with symbol 0, the level of each image's smallest value, which run lengths code.
+        commonest: share of coefficients with the commonest symbol of their image. It is larger than `zeros` if the
+            commonest value is not the smallest, as without ReLU.
     """
 
     bits: int
@@ -36,7 +36,7 @@ def coefficients(features: Tensor, samples: int = 4) -> list[Distribution]:
 
     Args:
         features: `(B, …)`, finite.
-        samples: how many images, spread evenly; fewer if there are not so many.
+        samples: number of single images, evenly spaced; fewer if there are not so many.
 
     Raises:
         ValueError: if there are no features, or one is NaN or infinite.
@@ -50,7 +50,7 @@ def coefficients(features: Tensor, samples: int = 4) -> list[Distribution]:
 
 
 def spread(count: int, samples: int) -> list[int]:
-    """Return `samples` indices below `count`, spread evenly from first to last; all if there are not so many."""
+    """Return `samples` evenly spaced indices below `count`, first and last included; all if there are not so many."""
     return torch.linspace(0, count - 1, min(samples, count)).round().long().tolist() if count else []
 
 

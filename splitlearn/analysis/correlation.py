@@ -13,7 +13,7 @@ from splitlearn.analysis.distribution import Distribution, checked_features, dis
 
 FRAME = "frame"
 AXES = {"row": 3, "column": 2, "channel": 1}
-"""Along which dimension of `(B, C, H, W)` a neighbour lies: the left one in a row, the upper one in a column."""
+"""Dimension of `(B, C, H, W)` of each axis: "row" compares with the left neighbour, "column" with the upper one."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class AxisCorrelation:
     Attributes:
         axis: "row", "column", "channel" or "frame".
         pairs: number of compared neighbours.
-        range_ratio: range of an image's differences over the range of its coefficients, mean over images; of values in
-            0…M, differences may range over −M…M, so 2 is possible. None if every image is constant.
-        std_ratio: standard deviation of the differences over that of the coefficients, all images together; below 1 if
-            the correlation is above one half. None if all coefficients are equal.
-        correlation: of neighbours (lag 1, Pearson), all images together. None if either side is constant.
-        correlation_in_channel: likewise after each channel's mean over all images was taken away, so that what is left
-            is not owed to channels that differ in size. None as before.
+        range_ratio: range of an image's differences divided by the range of its coefficients, mean over images; at most
+            2, since differences of values in 0…M lie in −M…M. None if every image is constant.
+        std_ratio: standard deviation of the differences divided by that of the coefficients, over all images; below 1
+            if the correlation is above one half. None if all coefficients are equal.
+        correlation: Pearson correlation of neighbours (lag 1) over all images. None if either side is constant.
+        correlation_in_channel: the same after subtraction of each channel's mean over all images, which removes the
+            part that comes from different means of channels. None if either side is constant.
     """
 
     axis: str
@@ -49,10 +49,10 @@ def differences(features: Tensor, axis: str) -> Tensor:
             the channel before) or "frame" (minus the same coefficient in the frame before).
 
     Returns:
-        Shaped like `features`, but for one fewer along the axis; empty if there are no neighbours.
+        Shaped like `features`, but one shorter along the axis; empty if there are no neighbours.
 
     Raises:
-        ValueError: if there is no such axis, or `features` do not have it.
+        ValueError: if the axis is unknown, or `features` do not have it.
     """
     later, earlier = _neighbours(features, axis)
     return later - earlier
@@ -64,7 +64,7 @@ def difference_distributions(features: Tensor, axis: str, samples: int = 4) -> l
     Args:
         features: `(B, C, H, W)`, finite; along "frame" `(B, …)`.
         axis: see `differences`.
-        samples: how many images, or pairs of frames, spread evenly.
+        samples: number of single images or pairs of frames, evenly spaced.
 
     Raises:
         ValueError: if there are no features or no neighbours, one is NaN or infinite, or the axis does not fit.
@@ -83,8 +83,8 @@ def difference_distributions(features: Tensor, axis: str, samples: int = 4) -> l
 def axis_correlation(features: Tensor, axis: str) -> AxisCorrelation:
     """Return the correlation of neighbours along an axis.
 
-    The paper compares ranges, which single outliers determine; the correlation ρ gives the gain of a linear
-    prediction from the neighbour, which leaves 1 − ρ² of the variance.
+    The paper compares ranges, which depend on single outliers. The correlation ρ gives the gain of a linear prediction
+    from the neighbour: its error has 1 − ρ² of the variance.
 
     Args:
         features: `(B, C, H, W)`, finite; along "frame" `(B, …)`.

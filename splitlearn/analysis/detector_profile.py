@@ -1,4 +1,4 @@
-"""R-CNN detectors without arithmetic, with the maximum number of regions and objects for any image."""
+"""R-CNN detectors prepared for profiles: they run without values, with the maximum number of regions and objects."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Sizes = Sequence[tuple[int, int]]
 
 
 def is_rcnn(model: nn.Module) -> bool:
-    """Whether `model` is one of torchvision's two-stage detectors: Faster, Mask or Keypoint R-CNN."""
+    """Return whether a model is a two-stage detector of torchvision: Faster, Mask or Keypoint R-CNN."""
     from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN  # slow to import
 
     return isinstance(model, GeneralizedRCNN) and hasattr(model, "roi_heads")
 
 
 def core_modules(model: nn.Module) -> list[str]:
-    """Return the names of an R-CNN detector's core modules: of its backbone, pyramid, RPN, RoI heads, and of itself.
+    """Return the names of an R-CNN detector's core modules: backbone, pyramid, RPN, RoI heads, and "" for the whole.
 
-    The detector's own output are objects in image coordinates; masks of the RoI heads are not.
+    The output of the whole detector is in image coordinates; masks of the RoI heads are not.
 
     Reference:
         Matsubara & Levorato 2020, Fig. 1.
@@ -33,10 +33,10 @@ def core_modules(model: nn.Module) -> list[str]:
 
 
 def without_values(detector: nn.Module) -> nn.Module:
-    """Let an R-CNN detector, which is changed in place, run where tensors have no values, such as on the meta device.
+    """Change an R-CNN detector in place to run without tensor values, such as on the meta device, and return it.
 
-    What depends on values is how many regions the RPN proposes and how many objects are found. Both are taken to be the
-    most that the detector allows, in torchvision's 1000 and 100: what it costs at most. All that is found is zeros.
+    The numbers of proposed regions and of found objects depend on values. They are set to the maximum of the detector,
+    in torchvision 1000 and 100, which gives its maximum cost. All found objects are zeros.
     """
     rpn: Any = detector.get_submodule("rpn")
     heads: Any = detector.get_submodule("roi_heads")
@@ -68,7 +68,7 @@ def without_values(detector: nn.Module) -> nn.Module:
 
 
 def _with_joints(heads: Any) -> Any:
-    """Return what RoI heads do, but for the search of their heat maps, which looks at how large each box is."""
+    """Return the `forward` of RoI heads without the search for joints in heat maps, which depends on box sizes."""
     objects = copy.copy(heads)  # the same heads without joints, so that torchvision's search is not reached
     objects._modules = {**heads._modules, "keypoint_roi_pool": None}
 
@@ -86,7 +86,7 @@ def _with_joints(heads: Any) -> Any:
 
 
 class _Pooled(nn.Module):
-    """Stands in for the pooling of regions, which looks at how large each is."""
+    """Pooling of regions that returns zeros, in place of one that depends on the sizes of regions."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()

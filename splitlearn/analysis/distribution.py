@@ -1,4 +1,4 @@
-"""Empirical distributions as quantiles, which the analyses of features return."""
+"""Empirical distributions of features as quantiles, and checks of features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 STEPS = 500
 SHARES = tuple(step / STEPS for step in range(STEPS + 1))
-"""The shares of the quantiles of a `Distribution`."""
+"""Shares of values, 0…1, at which a `Distribution` has quantiles."""
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,15 @@ class Distribution:
     """Empirical distribution of some values.
 
     Attributes:
-        name: of the values.
+        name: name of the values.
         count: number of values.
         zeros: share of values that are exactly 0.
         minimum: smallest value.
         maximum: largest value.
         mean: arithmetic mean.
         std: standard deviation.
-        quantiles: for each of `SHARES`, the smallest value that this share of all values does not pass: drawn against
-            the shares they are the empirical CDF, jumps included.
+        quantiles: for each of `SHARES`, the smallest value that at least this share of the values does not exceed;
+            plotted against the shares, they are the empirical CDF.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Distribution:
 
     @property
     def range(self) -> float:
-        """Largest minus smallest value."""
+        """Largest value minus smallest value."""
         return self.maximum - self.minimum
 
 
@@ -49,7 +49,7 @@ def distribution(values: Tensor, name: str) -> Distribution:
 
     Args:
         values: floats of any shape; computed in float32, mean and deviation summed in float64.
-        name: of the values.
+        name: name of the values.
 
     Raises:
         ValueError: if there are no values, or one is NaN or infinite.
@@ -73,10 +73,9 @@ def distribution(values: Tensor, name: str) -> Distribution:
 
 
 def checked_features(features: Tensor, spatial: bool = False) -> Tensor:
-    """Return features `(B, …)` as float32, on the CPU and without a graph.
+    """Return features `(B, …)` as float32 on the CPU, without gradient.
 
-    Raises ValueError if there are none, they are not floats, one is NaN or infinite, or `spatial` features are not `(B,
-    C, H, W)`.
+    Raises ValueError if they are empty, not floats, NaN or infinite, or if `spatial` and not `(B, C, H, W)`.
     """
     if not features.is_floating_point():
         raise ValueError(f"features are floats, got {features.dtype}")
@@ -92,7 +91,7 @@ def checked_features(features: Tensor, spatial: bool = False) -> Tensor:
 
 
 def check_rows(features: Tensor, first: int = 0) -> None:
-    """Refuse features `(B, …)` with NaN or infinity by a ValueError that names the image, counted from `first`."""
+    """Raise ValueError if features `(B, …)` hold NaN or infinity; it names the image, counted from `first`."""
     finite = torch.isfinite(features.flatten(1)).all(1)
     if not finite.all():
         image = first + int(finite.int().argmin())

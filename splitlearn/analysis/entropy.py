@@ -16,21 +16,22 @@ from splitlearn.quantizers import MinMax
 
 ORDER_0 = "none"
 PARENTS = {"channel": ORDER_0, "left": ORDER_0, "upper": ORDER_0, "left and upper": "left", "channel before": ORDER_0}
-"""For each context, the one whose prediction fills in where its own counts are few."""
+"""For each context, the smaller context whose prediction is used where its own counts are few."""
 
 Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class ContextEntropy:
-    """Cross-entropy of symbols under one context.
+    """Cross-entropy of symbols with one context.
 
     Attributes:
         quantizer: label of the quantizer.
         levels: size of the alphabet.
-        context: known to the decoder before the symbol: "none", "channel" (its number), "left", "upper", "left and
+        context: what the decoder knows before the symbol: "none", "channel" (its number), "left", "upper", "left and
             upper", or "channel before" (the symbol at the same position there).
-        bits_per_element: mean −log2 of the probability that the other half of the images gives each symbol.
+        bits_per_element: mean of −log₂ of each symbol's probability, which is estimated from the other half of the
+            images.
     """
 
     quantizer: str
@@ -40,20 +41,19 @@ class ContextEntropy:
 
 
 def context_entropies(symbols: Tensor, levels: int, quantizer: str = "") -> list[ContextEntropy]:
-    """Return the cross-entropy of symbols under each context that their shape has.
+    """Return the cross-entropy of symbols with each context that their shape allows.
 
-    Counts are learnt from every second image and tried on the others, then the other way round: a context that is
-    seen too seldom to be learnt costs bits here as it would in use, where counting and coding the same images would
-    let it look free. Without context a symbol has probability (n_s + ½) / (N + levels/2); under a context c
-    (n_cs + levels/2 · p_s) / (n_c + levels/2) with p the prediction of the next smaller context: the weight of ½ a
-    symbol, but spread so that rare contexts fall back on what is known without them. Still, large
-    alphabets have more contexts than a few images can teach, and more images give fewer bits. Positions beyond
-    the border of an image count as one more symbol.
+    Symbols are counted in every second image and coded in the others, then the other way round. Rare contexts thus cost
+    bits, as in use; counting and coding the same images would hide this cost. Without context, a symbol has the
+    probability (n_s + ½) / (N + levels/2). With a context c, it is (n_cs + levels/2 · p_s) / (n_c + levels/2), where p
+    is the prediction of the next smaller context, so that rare contexts use its statistics. For large alphabets, a few
+    images do not suffice to learn all contexts, and more images give fewer bits. Positions beyond the border of an
+    image count as one more symbol.
 
     Args:
-        symbols: uint8 `(B, C, H, W)`, or `(B, C, …)`, for which only "none" and "channel" are known; B at least 2.
+        symbols: uint8 `(B, C, H, W)`, or `(B, C, …)`, for which only "none" and "channel" apply; B at least 2.
         levels: size of the alphabet, 2…256.
-        quantizer: its label, for the records.
+        quantizer: label of the quantizer, for the results.
 
     Raises:
         ValueError: if there are fewer than two images, no symbols in them, or symbols that are not below `levels`.
@@ -94,7 +94,7 @@ def min_max_entropies(features: Tensor, bits: Iterable[int] = BITS) -> list[Cont
 
 
 class _Tables:
-    """Counts of symbols under each context."""
+    """Counts of symbols with each context."""
 
     def __init__(self, image: NDArray[np.uint8], levels: int) -> None:
         self.levels = levels
@@ -117,7 +117,7 @@ class _Tables:
                 np.add.at(self.counts[name].reshape(-1), context * self.levels + image.reshape(-1), 1)
 
     def bits(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the bits of an image under each context."""
+        """Return the bits of an image with each context."""
         if not self.totals:
             self.totals = {name: counts.sum(1, dtype=np.int32) for name, counts in self.counts.items()}
         flat, strength = image.reshape(-1), self.levels / 2

@@ -1,4 +1,4 @@
-"""A trained network with exits over all thresholds, in INT8, with all codecs."""
+"""Evaluation of a trained network with early exits in INT8, at all thresholds and with all codecs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ CALIBRATION = 4  # every fourth validation image, as in the paper
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A trained model as it is and in INT8.
+    """Results of a trained model in float and in INT8.
 
     Attributes:
-        shares: what device and server hold and compute.
-        float_accuracies: of all exits, final one last, before quantization.
-        scores: in INT8.
-        validation: scores on the validation images, which temperatures are fitted to.
-        table_bytes: static tables of each codec, sent once.
-        layers: how many layers compute in INT8.
-        float_layers: how many do not.
+        shares: weights and multiply–accumulates of the device and the edge server.
+        float_accuracies: accuracies of all exits, 0…1, before quantization; the final exit is the last.
+        scores: scores in INT8 on the test images.
+        validation: scores in INT8 on the validation images, to which temperatures are fitted.
+        table_bytes: size in bytes of the static tables and calibrated levels of each codec, sent once.
+        layers: number of layers in INT8.
+        float_layers: number of layers in float.
     """
 
     shares: Partition
@@ -41,7 +41,7 @@ class Evaluation:
     float_layers: int
 
     def cheapest(self, accuracies: Sequence[float]) -> dict[str, dict[str, Any]]:
-        """Return for each accuracy the point of each codec that reaches it with the fewest bytes, as plain data."""
+        """Return for each accuracy and codec the point with the fewest bytes that reaches it, as plain data."""
         found: dict[str, dict[str, Any]] = {}
         for accuracy in accuracies:
             points = {name: self.scores.cheapest(accuracy, name) for name in self.scores.sizes}
@@ -49,7 +49,7 @@ class Evaluation:
         return found
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures of a table's row, as plain data."""
+        """Return all results as plain data."""
         scores = self.scores
         exits = range(scores.confidences.shape[1])
         temperatures = [self.validation.temperature(number) for number in exits]
@@ -72,9 +72,9 @@ class Evaluation:
 
 
 def evaluate_exits(model: EarlyExitModel, data: ImageDataModule) -> Evaluation:
-    """Quantize a trained model in eval mode, which is left as it was, to INT8, and score it on the test images.
+    """Quantize a copy of a trained model in eval mode to INT8, and score both on the test images.
 
-    Scales and static tables come from a quarter of the validation images, spread evenly.
+    Scales and static tables are fitted to a quarter of the validation images, evenly spaced.
     """
     shares = partition(model)
     device = next(model.parameters()).device
@@ -98,7 +98,7 @@ def evaluate_exits(model: EarlyExitModel, data: ImageDataModule) -> Evaluation:
 
 
 def _every(data: ImageDataModule, step: int) -> list[Tensor]:
-    """Return batches of every `step`-th validation image: they are sorted by class."""
+    """Return batches of every `step`-th validation image, since images may be sorted by class."""
     chosen, start = [], 0
     for images, _ in data.batches("val"):
         chosen.append(images[-start % step :: step])

@@ -23,7 +23,7 @@ CODECS: dict[str, Codec] = {
     "RANS": RANS(),
     "ContextRANS": ContextRANS(),
 }
-"""The codecs of the paper, and ours."""
+"""Codecs of the paper and of splitlearn, by label."""
 COLLAPSED = 1.5  # times the accuracy of a guess
 
 
@@ -33,9 +33,9 @@ class ThresholdPoint:
 
     Attributes:
         threshold: T_c.
-        accuracy: top-1, each image at the exit that it left through, 0…1.
-        exit_share: share of images that left early.
-        bytes_per_image: mean payload by codec; an image that left early counts as 0.
+        accuracy: top-1 accuracy, 0…1, with each image at the exit that it takes.
+        exit_share: share of images that exited early, 0…1.
+        bytes_per_image: mean payload in bytes, by codec; an image that exited early counts as 0.
     """
 
     threshold: float
@@ -52,7 +52,7 @@ class ExitScores:
         logits: `(N, E + 1, num_classes)` of E early exits and the final one.
         confidences: `(N, E)`, confidence of each early exit.
         labels: int64 `(N,)`.
-        sizes: payload size of each image in bytes, by codec, `(N,)`, header and checksum included.
+        sizes: payload size of each image in bytes `(N,)`, by codec; headers included.
         entropy_bits: order-0 entropy in bits per symbol, all images together.
         values: number of symbols per image.
     """
@@ -121,8 +121,8 @@ def static_codecs(model: EarlyExitModel, batches: Iterable[Tensor]) -> dict[str,
     """Return all codecs of `CODECS` with static tables fitted to images: one per float tensor that crosses.
 
     Args:
-        model: in eval mode.
-        batches: images in [0, 1], none of them test images.
+        model: the model, in eval mode.
+        batches: images in [0, 1]; no test images.
     """
     symbols = [model.symbols(images) for images in batches]
     arrays = [torch.cat(parts).cpu().numpy() for parts in zip(*symbols, strict=True)]
@@ -139,7 +139,7 @@ def score_exits(model: EarlyExitModel, batches: Batches, codecs: Mapping[str, Se
     Args:
         model: in eval mode.
         batches: images in [0, 1] and their labels.
-        codecs: by name, one for each float tensor that crosses the cut.
+        codecs: by label, one codec for each float tensor that crosses the cut.
 
     Raises:
         RuntimeError: if decoded symbols differ from the encoded ones.

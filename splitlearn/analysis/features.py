@@ -18,10 +18,10 @@ class CutFeatures:
     """The crossing tensors of some images.
 
     Attributes:
-        crossing: every crossing tensor, `(B, …)`, as output by the head.
-        symbols: for each float tensor, the uint8 symbols of its latent, which is the tensor itself if no bottleneck
-            is in between.
-        labels: int64 class of each image `(B,)`; None if the images have no such labels.
+        crossing: all crossing tensors `(B, …)`, the outputs of the head.
+        symbols: for each float tensor, the uint8 symbols of its latent; without a bottleneck, the latent is the tensor
+            itself.
+        labels: int64 class of each image `(B,)`; None if the images have no class labels.
     """
 
     crossing: tuple[Tensor, ...]
@@ -30,7 +30,7 @@ class CutFeatures:
 
     @property
     def floats(self) -> tuple[Tensor, ...]:
-        """The float tensors, which are analysed."""
+        """The crossing float tensors, which are analyzed."""
         return tuple(t for t in self.crossing if t.is_floating_point())
 
 
@@ -39,9 +39,9 @@ def cut_features(model: CoderModel, batches: Iterable[Any], images: int) -> CutF
     """Run the head on images and keep its outputs on the CPU.
 
     Args:
-        model: in eval mode.
-        batches: (images in [0, 1], labels, …); further items are ignored.
-        images: maximum number.
+        model: the model, in eval mode.
+        batches: tuples (images in [0, 1], labels, …); further items are ignored.
+        images: largest number of images.
 
     Raises:
         ValueError: if there are no images, or a feature is NaN or infinite.

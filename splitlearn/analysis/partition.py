@@ -1,4 +1,4 @@
-"""Weights and multiply–accumulates of device and edge server for a network with early exits."""
+"""Weights and multiply–accumulates of the device and the edge server, for a network with early exits."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from splitlearn.models import Bottleneck, EarlyExitModel, count_macs
 
 @dataclass(frozen=True)
 class Partition:
-    """Weights and work of both sides, for an image that leaves through no early exit.
+    """Weights and multiply–accumulates (MACs) of the device and the edge server, per image that takes no early exit.
 
-    Weights are those of convolutions and linear layers; biases and batch norm, which folds into them, are not counted.
-    Bottlenecks count, their encoders on the device, their decoders on the edge server.
+    Weights are those of convolutions and linear layers. Biases and batch norm, which folds into them, are not counted.
+    The encoders of bottlenecks count for the device, their decoders for the edge server.
 
     Attributes:
-        device_weights: numbers that the device holds, those of exits included.
-        exit_weights: those of exits alone.
-        edge_weights: numbers that the edge server holds.
-        device_macs: multiply–accumulates on the device, those of exits included.
-        exit_macs: those of exits alone.
-        edge_macs: multiply–accumulates on the edge server.
-        values: elements that cross the cut per image, and so bytes per image in INT8 without a codec.
+        device_weights: number of weights on the device, exits included.
+        exit_weights: number of weights of the exits alone.
+        edge_weights: number of weights on the edge server.
+        device_macs: MACs on the device, exits included.
+        exit_macs: MACs of the exits alone.
+        edge_macs: MACs on the edge server.
+        values: number of latent elements that cross the cut, equal to the bytes in INT8 without a codec.
     """
 
     device_weights: int
@@ -41,7 +41,9 @@ class Partition:
 
 
 def partition(model: EarlyExitModel) -> Partition:
-    """Return the parameters and the multiply–accumulates of device and edge server.
+    """Return the weights and the multiply–accumulates of the device and the edge server.
+
+    They are counted on a copy; the model is not changed.
 
     Reference:
         Beysens et al. 2023, Table II.

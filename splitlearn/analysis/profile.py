@@ -1,4 +1,4 @@
-"""Profile of a network: for a cut after each module, elements that cross, parameters and work before the cut."""
+"""Profile of a network: elements that cross a cut after each module, and parameters and operations before it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ TRIED = 8  # modules that are traced to find a cut which sends less than the inp
 
 @dataclass(frozen=True)
 class ModuleProfile:
-    """One module, as a place to cut behind.
+    """Facts about one module, for a cut after it.
 
     Attributes:
-        name: dotted name; what `split(model, at=…)` takes; empty for the whole network.
+        name: dotted name for `split(model, at=…)`; empty for the whole network.
         kind: class of the module.
         output_shape: shape of its (first) output for one image, without the batch.
-        output_size: elements of all its outputs for one image.
-        relative_size: `output_size` over the elements of the input image.
-        cumulative_parameters: parameters of everything that has run when it is done.
-        cumulative_macs: multiply–accumulates for one image until then.
-        relative_macs: these over those of the whole network.
-        crossing_tensors: how many tensors of features, floats, a cut behind it carries; None where tracing cannot tell.
-        relative_crossing: elements of all that it carries, sizes of the image too, over those of the input.
+        output_size: number of elements of all its outputs for one image.
+        relative_size: `output_size` divided by the number of elements of the input image.
+        cumulative_parameters: number of parameters of all modules that have run up to its end.
+        cumulative_macs: multiply–accumulates for one image up to its end.
+        relative_macs: `cumulative_macs` divided by those of the whole network.
+        crossing_tensors: number of float tensors that cross a cut after it; None if tracing does not show it.
+        relative_crossing: elements of all crossing tensors, image sizes included, divided by those of the input; None
+            if tracing does not show it.
     """
 
     name: str
@@ -55,21 +56,21 @@ class ModuleProfile:
 def profile_model(
     model: nn.Module, input_shape: Sequence[int], depth: int | None = None, at: Collection[str] | None = None
 ) -> list[ModuleProfile]:
-    """Profile every module that runs, in the order in which they are done.
+    """Return the profile of every module that runs, in the order in which they end.
 
-    It runs without arithmetic and memory where the network allows it: on the meta device, or with fake tensors if the
-    network looks at values of its own buffers. One that looks at values of the image runs on the CPU. R-CNN detectors
-    are taken to have as many regions and objects as they allow, 1000 and 100 in torchvision's.
+    If possible, the network runs without arithmetic and memory: on the meta device, or with fake tensors if its code
+    depends on values of its buffers. A network that depends on values of the image runs on the CPU. R-CNN detectors
+    have their maximum number of regions and objects, in torchvision 1000 and 100.
 
     Args:
-        model: any network of images; it is left as it was.
+        model: any network for images; it is not changed.
         input_shape: `(C, H, W)` of one image.
-        depth: leave out modules with more than this many dots in their name; None takes all.
-        at: names of modules to profile, at any depth, and no others, the empty one for the whole network; telling what
-            crosses takes a trace for each.
+        depth: largest number of dots in the names of profiled modules; None for no limit.
+        at: names of the modules to profile, at any depth; the empty name is the whole network. None profiles all. Each
+            module needs a trace of the network.
 
     Raises:
-        ValueError: if the network does not take images of this shape, or a name in `at` is of no module that runs.
+        ValueError: if the network does not accept images of this shape, or a name in `at` is no module that runs.
     """
     for name in filter(None, at or ()):
         check_name(model, name)
@@ -86,10 +87,10 @@ def profile_model(
 
 
 def smaller_cut(model: nn.Module, input_shape: Sequence[int], beside: Collection[str]) -> ModuleProfile | None:
-    """Return a module that sends less than the input and does not stand behind all of the work; None if none is found.
+    """Return a module after which a cut sends less than the input and leaves work to the tail; None if none is found.
 
-    Modules named in `beside` are left out. Where the output alone is smaller, other tensors may cross too, and telling
-    so takes a trace: only the `TRIED` shallowest modules whose output is smaller are looked at.
+    Modules in `beside` are not considered. Other tensors may cross beside the output, which only a trace shows, so only
+    the `TRIED` least nested modules with an output smaller than the input are traced.
     """
     running, image = _prepare(model, input_shape)
     rows = _run(running, image)
@@ -117,7 +118,7 @@ class _Row:
 
 
 def _profile(running: nn.Module, image: Tensor, row: _Row, macs: int) -> ModuleProfile:
-    """Return the profile of a module of a network that runs, and computes `macs` in all."""
+    """Return the profile of a module of a prepared network with `macs` multiply–accumulates in total."""
     crossing = crossing_tensors(running, row.name, image) if row.name else None
     size = sum(map(_numel, row.shapes))
     return ModuleProfile(
@@ -135,7 +136,7 @@ def _profile(running: nn.Module, image: Tensor, row: _Row, macs: int) -> ModuleP
 
 
 def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, Tensor]:
-    """Return a copy of the model and an image that run together: without arithmetic, or else on the CPU."""
+    """Return a copy of the model and an image for it, both without values if possible, else on the CPU."""
     failure: Exception | None = None
     for place in (*((_detector_on_meta,) if is_rcnn(model) else ()), _on_meta, _with_fakes, _on_cpu):
         try:
@@ -155,7 +156,7 @@ def _prepare(model: nn.Module, input_shape: Sequence[int]) -> tuple[nn.Module, T
 
 @contextmanager
 def _without_log() -> Iterator[None]:
-    """Silence the tracebacks that fake tensors log where another way is tried next."""
+    """Silence the tracebacks that fake tensors log before another method is tried."""
     log = logging.getLogger("torch._subclasses.fake_tensor")
     before, log.disabled = log.disabled, True
     try:
@@ -173,7 +174,7 @@ def _detector_on_meta(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Modu
 
 
 def _with_fakes(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
-    """Take the values of parameters and image away, but leave buffers, which code may look at (YOLO's strides)."""
+    """Return model and image as fake tensors, except for buffers, on whose values code may depend (YOLO's strides)."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     for module in model.cpu().modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
@@ -187,7 +188,7 @@ def _on_cpu(model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor
 
 
 def _run(model: nn.Module, image: Tensor) -> list[_Row]:
-    """Run the model once and note for every module its output and the parameters and work until then."""
+    """Run the model once; return for every module its output, and the parameters and operations up to its end."""
     rows: dict[str, _Row] = {}
     seen: dict[int, int] = {}
 
@@ -212,11 +213,11 @@ def _run(model: nn.Module, image: Tensor) -> list[_Row]:
 
 
 class _UsedParameters(TorchFunctionMode):
-    """Notes a parameter when it is used: a module may own some beside its layers, and use them before it is done.
+    """Records each parameter when it is used: a module may use own parameters, beside its layers, before it ends.
 
     Args:
-        model: whose parameters.
-        seen: gets the number of elements of each that is used, by identity.
+        model: owner of the parameters.
+        seen: dict that gets the number of elements of each used parameter, by identity.
     """
 
     def __init__(self, model: nn.Module, seen: dict[int, int]) -> None:
@@ -232,7 +233,7 @@ class _UsedParameters(TorchFunctionMode):
 
 
 def _of_image(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return a shape without the batch, which is of one image; detectors' regions and objects have no batch."""
+    """Return the shape without its batch dimension of 1; regions and objects of detectors have no batch dimension."""
     return tuple(shape[1:] if shape and shape[0] == 1 else shape)
 
 

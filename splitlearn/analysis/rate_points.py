@@ -15,7 +15,7 @@ from splitlearn.models import SplitModel
 
 ENTROPY = "order-0 entropy"
 Score = Callable[[Iterable[Any]], float]
-"""Takes predictions batch by batch, in the order of the images, and returns accuracy or precision, 0…1."""
+"""Function of the predictions of all batches, in the order of the images, that returns accuracy or precision, 0…1."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class RatePoint:
 
     Attributes:
         method: name of the curve that the point belongs to.
-        setting: distinguishes the points of one method.
-        codec: label of the codec; `ENTROPY` for the estimate that no payload reaches exactly.
+        setting: name that distinguishes the points of one method.
+        codec: label of the codec; `ENTROPY` for the order-0 entropy, an estimate.
         levels: size of the alphabet.
-        score: accuracy or mean average precision, 0…1, of images through this quantizer.
-        bytes_per_image: mean payload size, headers included.
-        bits_per_element: payload bits over the elements of the float tensors that cross.
-        table_bytes: size of levels and static tables, sent once.
+        score: accuracy or mean average precision with this quantizer, 0…1.
+        bytes_per_image: mean payload size in bytes, headers included.
+        bits_per_element: bits of the payload divided by the number of elements of the crossing float tensors.
+        table_bytes: size in bytes of levels and static tables, which are sent once.
     """
 
     method: str
@@ -50,17 +50,17 @@ def measure_rates(
     batches: Iterable[tuple[Tensor, ...]],
     score: Score,
 ) -> list[RatePoint]:
-    """Return one point per codec, preceded by the order-0 entropy of each image's symbols.
+    """Return a point for the order-0 entropy of each image's symbols, then one point per codec.
 
-    The score is that of the differentiable pass, to which decoded payloads are equal bit for bit; for the first batch
-    this is checked.
+    The score is measured with the differentiable pass. Decoded payloads are equal to it bit for bit, which is checked
+    for the first batch.
 
     Args:
-        method: label of the quantizer's kind.
+        method: label of the kind of quantizer.
         setting: label of its setting.
-        models: by the codec's label: the same network and quantizers with other codecs.
-        batches: crossing tensors of all images, batch by batch, as `SplitModel.features` returns them.
-        score: of the predictions.
+        models: models with the same network and quantizers and different codecs, by label of the codec.
+        batches: crossing tensors of all images, batch by batch, from `SplitModel.features`.
+        score: function that returns the score of all predictions.
 
     Raises:
         CodecError: if a codec is not lossless.
@@ -107,13 +107,13 @@ def measure_rates(
 
 
 def cheapest(points: Iterable[RatePoint], least_score: float) -> RatePoint | None:
-    """Return the point with the fewest bytes of those that score at least `least_score`; None if there is none."""
+    """Return the point with the fewest bytes and a score of `least_score` or more; None if there is none."""
     good = [point for point in points if point.score >= least_score]
     return min(good, key=lambda point: point.bytes_per_image, default=None)
 
 
 def _check(label: str, model: SplitModel, features: tuple[Tensor, ...], payloads: Sequence[bytes]) -> None:
-    """Compare what payloads decode to with the quantized latents."""
+    """Raise CodecError if payloads do not decode to the quantized latents."""
     quantized = [q(latent) for q, latent in zip(model.coder.quantizers, model.coder.latents(features), strict=True)]
     decoded = [t for t in model.coder.latents_hat(payloads) if t.is_floating_point()]
     if not all(torch.equal(a, b) for a, b in zip(decoded, quantized, strict=True)):

@@ -1,4 +1,4 @@
-"""Relevance of coefficients for a classification, and distribution of the relevant ones."""
+"""Relevance of coefficients for a classification, and the distribution of relevant coefficients."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from splitlearn.analysis.distribution import Distribution, checked_features, dis
 from splitlearn.analysis.spectrum import class_logits
 
 Measure = Callable[[Tensor, Tensor], Tensor]
-"""Features `(B, C, H, W)` and the gradient of the predicted class's score → relevance of each coefficient."""
+"""Function of features `(B, C, H, W)` and of the class score's gradient that returns each coefficient's relevance."""
 
 
 def weighted_activation(features: Tensor, gradient: Tensor) -> Tensor:
-    """Return a_k · x_kij with a_k the mean of channel k's gradient: each coefficient's part in the map of Grad-CAM.
+    """Return a_k · x_kij, where a_k is the mean gradient of channel k: each coefficient's part of the Grad-CAM map.
 
     Reference: Selvaraju et al. 2017, eqs. 1 and 2, before the sum over channels and the ReLU.
     """
@@ -26,10 +26,11 @@ def weighted_activation(features: Tensor, gradient: Tensor) -> Tensor:
 
 
 def grad_cam_map(features: Tensor, gradient: Tensor) -> Tensor:
-    """Return max(0, Σ_k a_k · x_kij) for every coefficient at position ij: the map of Grad-CAM, for all channels.
+    """Return max(0, Σ_k a_k · x_kij), the Grad-CAM map, for all channels at each position ij.
 
-    It knows positions alone: at a relevant one, zeros are as relevant as any other coefficient. Reference: Selvaraju et
-    al. 2017, eq. 2.
+    It depends only on the position, so zeros at a relevant position are as relevant as other coefficients.
+
+    Reference: Selvaraju et al. 2017, eq. 2.
     """
     return weighted_activation(features, gradient).sum(1, keepdim=True).clamp(min=0).expand_as(features)
 
@@ -51,12 +52,12 @@ MEASURES: Mapping[str, Measure] = {
 
 @dataclass(frozen=True)
 class Relevance:
-    """Values of the most relevant coefficients, beside those of all.
+    """Distributions of the most relevant coefficients and of all coefficients.
 
     Attributes:
-        share: of each image's coefficients that counts as relevant.
+        share: share of each image's coefficients that counts as relevant, 0…1.
         everything: distribution of all coefficients.
-        relevant: distribution of the relevant ones, one for each measure, named after it.
+        relevant: for each measure, the distribution of the relevant coefficients, named after the measure.
     """
 
     share: float
@@ -65,16 +66,16 @@ class Relevance:
 
 
 def class_gradients(tail: nn.Module, crossing: Sequence[Tensor], batch_size: int = 16) -> list[Tensor]:
-    """Return, for each float tensor that crosses, the gradient of the predicted class's score.
+    """Return the gradient of the predicted class's score for each crossing float tensor.
 
-    The score y is the softmax of the class c that the tail predicts. Returned is the gradient of its logit
-    log(y / (1 − y)) = z_c − log Σ_{k≠c} exp z_k: ∂y/∂x is y·(1−y) times that, a positive factor for each image, so the
-    order of its coefficients is the same, and a confident prediction does not round to zero.
+    The score y is the softmax of the class c that the tail predicts. The result is the gradient of its logit
+    log(y / (1 − y)) = z_c − log Σ_{k≠c} exp z_k, which does not round to zero for confident predictions. ∂y/∂x is
+    y·(1−y) times this gradient, so both give the same order of an image's coefficients.
 
     Args:
-        tail: crossing tensors → class logits `(B, C)`, C at least 2.
-        crossing: all tensors that cross, `(B, …)`.
-        batch_size: images at a time.
+        tail: network from crossing tensors to class logits `(B, C)`, C at least 2.
+        crossing: all crossing tensors, `(B, …)`.
+        batch_size: number of images per batch.
 
     Raises:
         ValueError: if the tail gives no class logits, or they hold NaN or infinity.
@@ -97,11 +98,12 @@ def class_gradients(tail: nn.Module, crossing: Sequence[Tensor], batch_size: int
 
 
 def most_relevant(relevance: Tensor, share: float = 0.1) -> Tensor:
-    """Return a mask of each image's most relevant coefficients.
+    """Return a bool mask of each image's most relevant coefficients, shaped like `relevance`.
 
     Args:
-        relevance: `(B, …)`.
-        share: how many, above 0 and at most 1; rounded up. Among equals at the limit the first ones are taken.
+        relevance: relevance of each coefficient `(B, …)`.
+        share: share of the coefficients, above 0 and at most 1; their number is rounded up. Of equal ones, the first
+            are chosen.
 
     Raises:
         ValueError: if the share is out of range.
@@ -120,9 +122,9 @@ def relevance(
 
     Args:
         features: `(B, C, H, W)`, finite.
-        gradient: of the predicted class's score, shaped like `features`, from `class_gradients`.
-        share: of the coefficients of each image that counts as relevant.
-        measures: by name.
+        gradient: gradient of the predicted class's score from `class_gradients`, shaped like `features`.
+        share: share of each image's coefficients that counts as relevant, above 0 and at most 1.
+        measures: measures of relevance by name.
 
     Raises:
         ValueError: if the features are not `(B, C, H, W)`, there are none, or one is NaN or infinite.

@@ -1,4 +1,4 @@
-"""Accuracy with the low frequencies of the features alone."""
+"""Accuracy with only the low frequencies of the features."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch import Tensor, nn
 from splitlearn.analysis.distribution import checked_features
 
 ORDERS = ("CHW", "CWH", "HCW", "HWC", "WCH", "WHC")
-"""In which order the three dimensions are written into one vector; the last changes fastest."""
+"""Orders in which the three dimensions are written into one vector; the last changes fastest."""
 
 KEPT = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 
 @dataclass(frozen=True)
 class SpectrumPoint:
-    """Accuracy with the lowest frequencies alone.
+    """Accuracy with only the lowest frequencies of the features.
 
     Attributes:
-        order: of the dimensions in the vector; the last changes fastest.
-        share: of the frequencies kept, and so of the floats.
-        energy: share of the sum of squares in these frequencies.
-        accuracy: top-1, 0…1.
+        order: order of the dimensions in the vector; the last changes fastest.
+        share: share of the frequencies kept, equal to the share of floats to send, 0…1.
+        energy: share of the sum of squares in these frequencies, 0…1.
+        accuracy: top-1 accuracy, 0…1.
         images: number of images.
     """
 
@@ -39,19 +39,19 @@ class SpectrumPoint:
 def truncate_spectrum(features: Tensor, share: float, order: str = "CHW") -> Tensor:
     """Return features without their high frequencies.
 
-    Each image is written into one vector, transformed (real FFT), and restored from the lowest of its frequencies. n
-    real numbers have ⌊n/2⌋+1 complex frequencies, so a share of these is the same share of the floats to send.
+    Each image is written into one vector, transformed (real FFT), and restored from its lowest frequencies. n real
+    numbers have ⌊n/2⌋+1 complex frequencies, so the share of frequencies is the share of floats to send.
 
     Args:
         features: `(B, C, H, W)`.
-        share: of the frequencies to keep, above 0 and at most 1; the mean, at frequency 0, always is.
-        order: of the dimensions, one of `ORDERS`.
+        share: share of the frequencies to keep, above 0 and at most 1; frequency 0, the mean, is always kept.
+        order: order of the dimensions, one of `ORDERS`.
 
     Returns:
         Shaped like `features`, float32.
 
     Raises:
-        ValueError: if the features are not `(B, C, H, W)` or hold NaN or infinity, or share or order make no sense.
+        ValueError: if the features are not `(B, C, H, W)` or hold NaN or infinity, or share or order is not legal.
 
     Reference:
         Carra & Neglia 2023, Sec. III.
@@ -79,12 +79,12 @@ def spectrum_accuracy(
     """Return the accuracy for each order of dimensions and share of frequencies kept.
 
     Args:
-        tail: crossing tensors → class logits `(B, C)`; `model.net.tail` of a SplitModel.
-        crossing: all tensors that cross, `(B, …)`; the float ones are truncated, all to the same share.
-        labels: int64 `(B,)`.
-        shares: see `truncate_spectrum`.
-        orders: likewise.
-        batch_size: images that the tail is given at a time.
+        tail: network from crossing tensors to class logits `(B, C)`, such as `model.net.tail` of a `SplitModel`.
+        crossing: all crossing tensors, `(B, …)`; float tensors are truncated, all to the same share.
+        labels: int64 class of each image `(B,)`.
+        shares: shares of frequencies, as in `truncate_spectrum`.
+        orders: orders of dimensions, as in `truncate_spectrum`.
+        batch_size: number of images per batch of the tail.
 
     Raises:
         ValueError: if a float tensor is not `(B, C, H, W)` or holds NaN or infinity, there are no images, or the tail

@@ -1,4 +1,4 @@
-"""Cost of static tables that were fitted to latents of another kind."""
+"""Cost of static tables that are fitted to latents of another kind, such as of another network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Latents = Sequence[NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class TableTransfer:
-    """One codec with static tables of three origins, on the same latents.
+    """Code sizes of one codec on the same latents, with static tables of three origins.
 
     Attributes:
         codec: label of the codec.
@@ -48,7 +48,7 @@ def transfer_tables(
         latents: the latents to encode, one array per image.
         fitted: other latents of the same kind, to fit tables to.
         foreign: latents of another kind, such as of another network, to fit tables to.
-        grid: quantizes all of them.
+        grid: quantizer of all latents.
         codecs: self-contained codecs, by label.
     """
     kinds = [with_static_tables(codecs, samples, grid) for samples in (fitted, foreign, latents)]
@@ -62,5 +62,5 @@ def transfer_tables(
 
 
 def mean_bytes(codec: Codec, latents: Latents, grid: Grid) -> float:
-    """Return the mean size of the codes of some latents."""
+    """Return the mean size in bytes of the codes of some latents."""
     return float(np.mean([len(encode_latent(latent, grid, codec)[0]) for latent in latents]))

@@ -1,4 +1,4 @@
-"""Payload of an image: one container for each crossing tensor, without torch.
+"""Packing of the payload of an image, one container for each crossing tensor, without torch.
 
 Containers are chained: the context of each but the first contains the check sum of the previous one, so that an
 exchange of parts between payloads is detected. A check sum does not protect against forgery. Therefore levels, floats
@@ -36,13 +36,13 @@ RAW: Codec = Raw()
 
 
 class Quantized(Protocol):
-    """Common properties of torch and numpy quantizers that a receiver needs."""
+    """A torch or numpy quantizer, as a receiver needs it."""
 
     levels: int
 
     @property
     def floats_per_image(self) -> int:
-        """Number of floats beside the symbols of an image."""
+        """Number of floats in a payload beside the symbols."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Carrier:
 
 @dataclass(frozen=True)
 class Part:
-    """One container of a payload, with a right check sum.
+    """One container of a payload, whose check sum is correct.
 
     Attributes:
         payload: the container.
@@ -110,14 +110,18 @@ class Part:
 
 @dataclass(frozen=True)
 class PayloadCoder:
-    """Conversion between symbols or latents and the payload of an image: the numpy half of a feature coder.
+    """Packs the symbols or latents of one image into a payload and unpacks them, with numpy only.
+
+    For receivers and devices without torch; `FeatureCoder` is the torch version.
 
     Attributes:
         carriers: coding of each crossing tensor, in order. Latents need numpy quantizers (`Grid`).
-        context: 32-bit check sum of cut and quantizers, as `FeatureCoder.context`.
-        shapes: shapes of the tensors for one image of the example's size; None for no check, with a trusted sender.
-        varying: whether each dimension of each shape depends on the image size.
-        max_growth: largest number of elements of such a tensor relative to the example.
+        context: 32-bit check sum of cut and quantizers, equal to `FeatureCoder.context`.
+        shapes: shapes of the tensors for one image of the example's size. None if shapes are not checked here: trust
+            the sender or check them yourself.
+        varying: one tuple of bools per tensor, as long as its shape: True where the dimension depends on the image
+            size. Required with `shapes`.
+        max_growth: largest allowed ratio of a tensor's elements to those for the example image; 1.0 allows no growth.
     """
 
     carriers: tuple[Carrier, ...]
@@ -130,7 +134,7 @@ class PayloadCoder:
         """Return the payload of one image.
 
         Args:
-            tensors: symbols (or bytes of integers) and floats of the quantizer, for each tensor.
+            tensors: for each tensor, symbols (or bytes of integers) and floats of the quantizer.
 
         Raises:
             ValueError: if symbols or floats do not fit their carrier.
@@ -159,11 +163,15 @@ class PayloadCoder:
         return parts
 
     def unpack(self, payload: Payload) -> list[tuple[NDArray[np.uint8], tuple[float, ...]]]:
-        """Return symbols, or the bytes of integers, and floats of each tensor; raises as `read`."""
+        """Return the symbols, or the bytes of integers, and the floats of each tensor; raises as `read`."""
         return [(part.decoded(), part.header.floats) for part in self.read(payload)]
 
     def encode(self, latents: Sequence[NDArray[np.generic]]) -> bytes:
-        """Return the payload of one image's latents: float32 arrays to quantize, and integer arrays.
+        """Return the payload of one image.
+
+        Args:
+            latents: float32 arrays, which are quantized, and integer arrays. An integer scalar becomes an array of one
+                element.
 
         Raises:
             ValueError: if a latent is not float32 or holds NaN or infinity, or its quantizer is not a numpy one.
@@ -177,7 +185,11 @@ class PayloadCoder:
         return self.pack(tensors)
 
     def decode(self, payload: Payload) -> list[NDArray[np.generic]]:
-        """Return the dequantized latents, float32, and the bytes of integer arrays.
+        """Return the latents of one payload.
+
+        Returns:
+            Dequantized latents in float32. Integer arrays come as uint8 with `itemsize` times as long a last axis;
+            restore them with `.view(dtype)`.
 
         Raises:
             CodecError: as `read`.
@@ -211,9 +223,9 @@ def check_shape(found: tuple[int, ...], known: tuple[int, ...], varying: Sequenc
 
     Args:
         found: shape in a payload.
-        known: shape for the example.
-        varying: whether each dimension may differ.
-        max_growth: largest number of elements relative to the example.
+        known: shape for the example image.
+        varying: True for each dimension that may differ.
+        max_growth: largest allowed ratio of the elements of `found` to those of `known`.
     """
     if found == known:
         return
@@ -236,7 +248,7 @@ def too_large(found: tuple[int, ...], known: tuple[int, ...], max_growth: float)
 
 
 def tag_message(payload: bytes, count: int, tag: int) -> bytes:
-    """Return a payload of `count` containers with a tag in the first one, at the same size."""
+    """Return a payload of `count` containers with a tag in the first one, which does not change the size."""
     first, *others = split_parts(payload, count)
     return join_parts([tagged(first, tag), *others])
 

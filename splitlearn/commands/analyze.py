@@ -1,4 +1,4 @@
-"""`splitlearn analyze`."""
+"""`splitlearn analyze`: analyses of the features at a cut."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ def analyze(
 ) -> None:
     """Analyze the features at a cut: zeros, correlation, entropy, spectrum, relevance, changes in a video.
 
-    Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
+    Further settings of the config may be given as in splitlearn test, e.g. --model.model.net.at layer1.
 
     Args:
-        words: these settings.
+        words: further settings of the config.
         config: a config of splitlearn test with a SplitModel.
         ckpt_path: checkpoint of the config's trained bottleneck; affects only the entropy of its symbols.
         data_root: folder of images, in place of the config's data.root.
-        what: some of coefficients,differences,entropy,spectrum,relevance,video; by default all that apply.
+        what: comma-separated analyses of coefficients,differences,entropy,spectrum,relevance,video; by default all that
+            are possible.
         video: a video file, for differences between its frames.
-        images: largest number of test images, evenly spaced over the test set, and of frames.
+        images: largest number of test images, evenly spaced over the test set, and of video frames.
         out: folder for CSV files, plots and analyze.json.
     """
     if images < 1:

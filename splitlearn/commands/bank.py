@@ -1,4 +1,4 @@
-"""`splitlearn bank`."""
+"""`splitlearn bank`: a bank of rates from the frontier of a sweep."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def bank(
 ) -> None:
     """Write the frontier of a sweep as a bank: one file of up to eight rates for one network, selectable per image.
 
-    The frontier is determined by validation images; metrics test/… are added for tested points.
+    Validation images determine the frontier; metrics test/… are added for tested points.
 
     Args:
         sweep: folder of the sweep (its --out), with the exported weights of its trials.
-        out: safetensors file; a record, .json, and a config for splitlearn test, .yaml, are written beside it.
+        out: safetensors file to write. A record (.json) and a config for splitlearn test (.yaml) are written beside it.
         rates: largest number of points, 1 to 8; evenly spaced in the logarithm of the rate, both ends included.
-        where: PARAMETER=VALUE; use only trials with this value, e.g. model.model.net.at=layer3. A bank has one cut.
+        where: PARAMETER=VALUE to use only trials with this value, e.g. model.model.net.at=layer3. A bank has one cut.
         storage: file or database of the sweep; by default SWEEP/journal.log.
-        name: name of the sweep, the last word of its --out; by default that of --sweep.
-        licence: licence of the weights, and their owner; goes into the record.
-        config: config of the sweep, in place of that in results.json; needed for classes of your own.
-        trust: accept the config of results.json with any classes: they are imported and run.
+        name: name of the sweep, the last part of its --out; by default the last part of --sweep.
+        licence: licence and owner of the weights, for the record.
+        config: config of the sweep, in place of that in results.json; needed for your own classes.
+        trust: accept a config in results.json with any classes, which are imported and run.
     """
     if not 1 <= rates <= 8:
         raise UsageError(f"--rates must lie in 1…8, since three bits name a payload's rate; got {rates}")

@@ -1,4 +1,4 @@
-"""`splitlearn calibrate`."""
+"""`splitlearn calibrate`: calibration of quantizers and code tables."""
 
 from __future__ import annotations
 
@@ -38,22 +38,25 @@ def calibrate(
 ) -> None:
     """Calibrate clipped levels and code tables for a network from a few images without labels; nothing is retrained.
 
-    Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
+    Further settings of the config may be given as in splitlearn test, e.g. --model.model.net.at layer1.
 
     Args:
-        words: these settings.
+        words: further settings of the config.
         config: a config of splitlearn test with a SplitModel; its quantizer and codec are replaced.
-        out: safetensors file for limits, levels and tables; a config for splitlearn test, .yaml, is written beside it.
-        levels: N of the quantizer, 2 to 256.
-        limits: LeastError (measured), LaplaceLimits (model), ReluLimits (short cut), or an import path of your own.
+        out: safetensors file for limits, levels and tables. A config for splitlearn test (.yaml) is written beside it.
+        levels: number of levels of the quantizer, 2 to 256.
+        limits: rule for the clipping limits: LeastError (measured), LaplaceLimits (from a model), ReluLimits (closed
+            form), or the import path of your own rule.
         slope: for LaplaceLimits, slope of the activation before the cut for negative inputs: 0 for ReLU, e.g. 0.1 for
             leaky ReLU.
         per_channel: limits for each channel, instead of one pair per tensor.
-        stretch: candidate factors on the limits, e.g. 0.7,1,1.4,2; the best in distance + rate_weight * bits is chosen.
-        rate_weight: weight of bits per element, in units of the distance between predictions.
-        entropy_weight: weight of the entropy-constrained design, e.g. 0.05; by default levels are uniform.
-        lengths: for the entropy-constrained design, IdealLengths, TruncatedUnaryLengths, or an import path.
-        codec: class of the codec to fit static tables for, or an import path.
+        stretch: factors to try, e.g. 0.7,1,1.4,2; each multiplies the distance from the latent's mean to the limits.
+            The factor with the smallest distance of predictions + rate_weight * bits per element is chosen.
+        rate_weight: how much distance of predictions one bit per element is worth (nats for classifiers).
+        entropy_weight: share of the latents' variance that one bit per element is worth, e.g. 0.05, for levels with
+            uneven spacing; by default levels are evenly spaced.
+        lengths: code lengths for --entropy_weight: IdealLengths, TruncatedUnaryLengths, or an import path.
+        codec: class of the codec, whose static tables are fitted, or an import path.
         images: number of images.
         photos: folder of images to calibrate with; by default the config's validation images.
         ckpt_path: checkpoint of the config's trained bottleneck.

@@ -1,4 +1,4 @@
-"""`splitlearn codecs`."""
+"""`splitlearn codecs`: comparison of codecs on activations."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def codecs(
 ) -> None:
     """Compare all codecs on activations: bytes, bytes relative to entropy, throughput; each payload is verified.
 
-    Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
+    Further settings of the config may be given as in splitlearn test, e.g. --model.model.net.at layer1.
 
     Args:
-        words: these settings.
+        words: further settings of the config.
         activations: a .npy or .safetensors file of floats, e.g. (B, C, H, W); half of the images fit static tables.
         key: name of the tensor in a safetensors file; needed only if there are several.
-        bits: bits n of the min–max quantizers of activations; by default 2,3,4,6,8.
-        config: in place of activations, a config of splitlearn test, for its latents and quantizer. To combine several
-            files and overrides, use the config.yaml in the folder of a run.
+        bits: bits per symbol of the min–max quantizers of activations; by default 2,3,4,6,8.
+        config: a config of splitlearn test, to use its latents and quantizer instead of a file of activations. To
+            combine several files and overrides, use the config.yaml in the folder of a run.
         ckpt_path: checkpoint of the config's trained bottleneck.
         data_root: folder of images, in place of the config's data.root.
-        images: largest number of measured images; as many others fit static tables.
+        images: largest number of measured images; static tables are fitted to as many other images.
         rounds: repetitions per image for the best time; slow codecs get fewer.
         codec: import path of your own codec, to compare with the others.
         out: folder for codecs.json, codecs.csv and codecs.png.

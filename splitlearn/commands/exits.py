@@ -1,4 +1,4 @@
-"""`splitlearn exits`."""
+"""`splitlearn exits`: evaluation of a network with early exits."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def exits(
 ) -> None:
     """Evaluate a network with early exits in INT8 at all thresholds: accuracy, exit rates and bytes with all codecs.
 
-    Settings of the config may follow, as in splitlearn test: --model.model.net.at layer1.
+    Further settings of the config may be given as in splitlearn test, e.g. --model.model.net.at layer1.
 
     Args:
-        words: these settings.
+        words: further settings of the config.
         config: a config of splitlearn test with an EarlyExitModel.
         ckpt_path: checkpoint of splitlearn fit; not needed if the config sets weights of trained exits.
         data_root: folder of images, in place of the config's data.root.
-        at: accuracies for which to find the cheapest thresholds, e.g. 0.85,0.8.
+        at: accuracies for which to find the threshold with the fewest bytes, e.g. 0.85,0.8.
         out: folder for exits.json, exits.csv and exits.png.
     """
     takes = "accuracies from 0 to 1, e.g. 0.85,0.8"

@@ -1,4 +1,4 @@
-"""`splitlearn export`."""
+"""`splitlearn export`: export of trained weights from a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def export(
 
     Args:
         ckpt_path: checkpoint of `splitlearn fit`.
-        out: folder for bottleneck.safetensors, network.safetensors or student.safetensors, and its record.
-        results: results.json of a test run; its metrics go into file and record.
-        licence: licence of the weights, and their owner; goes into the record.
-        config: config of the training, such as the config.yaml of its run; needed for classes of your own.
-        trust: accept the config in the checkpoint with any classes: they are imported and run.
+        out: folder for the file, e.g. bottleneck.safetensors or network.safetensors, and its record.
+        results: results.json of a test run; its metrics are stored in the file and the record.
+        licence: licence and owner of the weights, for the record.
+        config: config of the training, such as the config.yaml of its run; needed for your own classes.
+        trust: accept a config in the checkpoint with any classes, which are imported and run.
     """
     settings: Mapping[str, Any] | None = None
     if config is not None:

@@ -1,4 +1,4 @@
-"""`splitlearn package`."""
+"""`splitlearn package`: a device package of a trained model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def package(
 ) -> None:
     """Write a trained model as a folder for a device without torch and its edge server, checked on real images.
 
-    The folder holds ONNX graphs of both halves, the coder's levels and code tables, and a manifest. It is written only
-    if onnxruntime and torch agree on real images. For the file of an export, a bank or a calibration, give the config
-    that names it.
+    The folder contains ONNX graphs for the device and the edge server, the coder's levels and code tables, and a
+    manifest. It is written only if onnxruntime and torch agree on real images. For the file of an export, a bank or a
+    calibration, use the config that names it.
 
     Args:
         words: further settings of the config, as in splitlearn test.

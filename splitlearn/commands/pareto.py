@@ -1,4 +1,4 @@
-"""`splitlearn pareto`."""
+"""`splitlearn pareto`: the Pareto frontier of a sweep."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def pareto(
     Args:
         out: folder for the files.
         storage: file or database of the sweep; by default OUT/journal.log.
-        name: name of the sweep, the last word of its --out; by default that of this --out.
-        rate: metric to minimise; by default the sweep's.
-        score: metric to maximise; by default the sweep's.
+        name: name of the sweep, the last part of its --out; by default the last part of this --out.
+        rate: metric to minimise; by default that of the sweep.
+        score: metric to maximise; by default that of the sweep.
         by: parameter with a separate frontier for each value, e.g. model.model.net.at.
         at: scores for which to interpolate rates, e.g. 0.87,0.86.
         baseline: CSV file with columns of the same metrics for comparison, such as another sweep's trials.csv; values

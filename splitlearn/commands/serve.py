@@ -1,4 +1,4 @@
-"""`splitlearn serve`."""
+"""`splitlearn serve`: an edge server."""
 
 from __future__ import annotations
 
@@ -47,31 +47,32 @@ def serve(
     http_port: int | None = None,
     http_host: str = "127.0.0.1",
 ) -> None:
-    """Answer the payloads of devices: decoder and tail behind a port, in batches over all connections.
+    """Run an edge server, which answers the payloads of devices with decoder and tail, in batches over all connections.
 
-    SIGTERM and SIGINT end it after everything it holds is answered; a second one ends it at once. The protocol is
-    written down in docs/protocol.md.
+    SIGTERM and SIGINT end it after all received requests are answered; a second signal ends it immediately.
+    docs/protocol.md describes the protocol.
 
     Args:
         words: further settings of the config, as in splitlearn test.
-        package: folder that splitlearn package has written.
-        config: config of splitlearn test, for a model in torch, on a GPU if there is one; beside a package or alone.
-        ckpt_path: checkpoint of splitlearn fit, likewise.
-        host: address to listen at; beyond this machine it takes TLS, and a token or client certificates.
+        package: folder written by splitlearn package.
+        config: config of splitlearn test, to run its model in torch, on a GPU if there is one; with --package, both
+            must be the same model.
+        ckpt_path: checkpoint of splitlearn fit, to run its model in torch.
+        host: address to listen at; if other machines can reach it, TLS and a token or client certificates are needed.
         port: port to listen at; 0 for any free one.
         tls_cert: PEM file of the server's certificate and its chain.
-        tls_key: PEM file of its key.
-        tls_client_ca: PEM file of the authorities that sign clients' certificates, if they need one.
-        token_file: file with the token that clients must know; readable by its owner alone.
-        insecure: listen beyond this machine without TLS or without knowing clients.
-        max_batch: largest number of payloads of a batch.
-        workers: processes that answer; one for each GPU, or for several cores. One answers in the server's own process.
-        threads: threads that a package's graphs use for one batch.
-        max_wait_ms: how long the first payload of a batch waits for more.
-        frame_bytes: largest frame of a client.
+        tls_key: PEM file of the server's private key.
+        tls_client_ca: PEM file of authorities; clients then need a certificate of one of them.
+        token_file: file with the token that clients must send; readable only by its owner.
+        insecure: allow other machines without TLS, token or client certificates.
+        max_batch: largest number of payloads in a batch.
+        workers: number of processes that answer, e.g. one for each GPU; with 1, the server's own process answers.
+        threads: number of threads of a package's graphs for one batch.
+        max_wait_ms: how long the first payload of a batch waits for more, in milliseconds.
+        frame_bytes: largest frame of a client, in bytes.
         in_flight: largest number of unanswered requests of a connection.
         connections: largest number of connections.
-        queue: largest number of requests that wait; more get the answer "busy".
+        queue: largest number of waiting requests; further ones are refused as "busy".
         idle_s: seconds without a frame after which a connection is closed.
         http_port: port of /healthz and /metrics; by default there is none.
         http_host: address of /healthz and /metrics.
@@ -115,15 +116,15 @@ def edge_of(
     threads: int = 1,
     number: int = 0,
 ) -> Edge:
-    """Return what answers payloads: a package's graphs, or the model of a config or checkpoint in torch.
+    """Return an edge that answers payloads with a package's graphs, or with the torch model of a config or checkpoint.
 
     Args:
-        package: folder of a package; with a config or checkpoint, its model must be the packaged one.
+        package: folder of a package; with a config or checkpoint, their model must be the packaged one.
         config: config of splitlearn test.
         ckpt_path: checkpoint of splitlearn fit.
         words: further settings of the config.
-        threads: of onnxruntime for one batch.
-        number: of the process; it takes the GPU of this number, modulo that of GPUs.
+        threads: number of threads of onnxruntime for one batch.
+        number: number of the process, from 0; it uses the GPU of this number, modulo the number of GPUs.
 
     Raises:
         UsageError: if nothing is given, or the model is not that of the package.
@@ -154,7 +155,7 @@ def edge_of(
 
 
 def _fingerprint(package: Path | None, config: Path | None, ckpt_path: Path | None, words: Sequence[str]) -> str:
-    """Return the fingerprint of what processes will answer; raises as `edge_of`."""
+    """Return the fingerprint of the model that processes will run; raises as `edge_of`."""
     if config is not None or ckpt_path is not None:
         return edge_of(package, config, ckpt_path, words).fingerprint
     if package is None:
@@ -177,7 +178,7 @@ def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSL
 
 
 async def _run(server: EdgeServer, http_host: str, http_port: int | None) -> None:
-    """Serve until a signal, and stop gracefully."""
+    """Run the server until a signal, then stop after all requests are answered."""
     from splitlearn.runtime.health import HealthServer
 
     await server.start()

@@ -1,4 +1,4 @@
-"""`splitlearn stages`."""
+"""`splitlearn stages`: several trainings in sequence."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ EXPORTS = ("network.safetensors", "early_exit.safetensors", "bottleneck.safetens
 
 
 class StageError(Exception):
-    """A failed stage."""
+    """A stage failed."""
 
 
 def stages(words: Sequence[str], stages: str, licence: str = "not stated") -> None:
-    """Fit configs one after another, each starting from the best export of the previous one.
+    """Fit configs one after another, each starting from the exported best checkpoint of the previous one.
 
-    --config FILE and settings such as --data.root FOLDER are those of splitlearn fit, for all stages. The best
-    checkpoint of each stage is exported to the folder of its experiment; the next config uses it as `weights`. A new
-    launch skips exported stages and resumes an interrupted one.
+    --config FILE and settings such as --data.root FOLDER hold for all stages, as in splitlearn fit. The best checkpoint
+    of each stage is exported to the folder of its experiment; the next config uses it as `weights`. A new launch skips
+    exported stages and resumes an interrupted one.
 
     Args:
-        words: command-line words of splitlearn fit.
+        words: command-line arguments of splitlearn fit.
         stages: config files in order, separated by commas.
-        licence: licence of the weights, and their owner; goes into their records.
+        licence: licence and owner of the weights, for their records.
     """
     files = [Path(name) for name in stages.split(",") if name]
     if not files:
@@ -116,7 +116,7 @@ def _exported(folder: Path) -> Path | None:
 
 
 def _stacked(words: Sequence[str], file: Path) -> list[str]:
-    """Return the words with the stage's config after other configs and before settings, which take precedence."""
+    """Return the arguments with the stage's config after other configs and before settings, which take precedence."""
     ends = [i + (2 if word == "--config" else 1) for i, word in enumerate(words) if word.split("=")[0] == "--config"]
     last = max(ends, default=0)
     return [*words[:last], "--config", str(file), *words[last:]]

@@ -1,4 +1,4 @@
-"""`splitlearn sweep`, and access to existing sweeps for other commands."""
+"""`splitlearn sweep`: a sweep over a search space; and access to existing sweeps for other commands."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def sweep(
     """Train a config with random values of some parameters, show the Pareto frontier, and test the points on it.
 
     Points are selected by validation images; test images are used once, at the end. --config FILE and settings such as
-    --data.root FOLDER are those of splitlearn fit. A new launch continues an interrupted sweep.
+    --data.root FOLDER are given as in splitlearn fit. A new launch continues an interrupted sweep.
 
     Args:
-        words: command-line words of the config.
+        words: command-line arguments of splitlearn fit.
         space: YAML file with one parameter of the config per line, e.g. model.rate_weight: {log_uniform: [0.01, 1]};
             also {uniform: [1, 16]} and {choice: [1, 2]}.
         trials: number of points; a larger number than before extends a sweep.
@@ -66,7 +66,7 @@ def sweep(
         views: number of augmented versions of each training image in the cache.
         rate: metric to minimise, measured with real payloads on validation images.
         score: metric to maximise, measured on validation images; e.g. val/miou for segmentation.
-        by: parameter, each value of which gets a frontier of its own, e.g. model.model.net.at.
+        by: parameter with a separate frontier for each value, e.g. model.model.net.at.
     """
     if trials < 1 or workers < 1 or views < 1:
         raise UsageError(f"--trials, --workers and --views must be at least 1, got {trials}, {workers} and {views}")
@@ -217,9 +217,9 @@ def opened_sweep(
     """Return an existing sweep, and the two metrics of its frontier.
 
     Args:
-        folder: --out of the sweep.
-        storage: its file or database; by default that in the folder.
-        name: its name; by default the folder's.
+        folder: folder of the sweep, its --out.
+        storage: file or database of the sweep; by default journal.log in the folder.
+        name: name of the sweep; by default that of the folder.
         rate: metric to minimise instead of the sweep's.
         score: metric to maximise instead of the sweep's.
 

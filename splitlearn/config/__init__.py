@@ -1,1 +1,1 @@
-"""Configs and command lines: objects, run folders and error messages. Only this package uses jsonargparse."""
+"""Objects from configs and command lines, run folders and error messages; the only package with jsonargparse."""

@@ -1,6 +1,7 @@
-"""Configs and command-line words to settings, and settings to objects; for commands and scripts.
+"""Parses config files and command-line arguments to settings, and builds the task and data module from settings.
 
-LightningCLI (`trainer`) parses for its own commands; this is the only parser of configs for all others.
+LightningCLI (`trainer`) parses the arguments of `fit`, `validate`, `test` and `predict`. All other commands and scripts
+use this module.
 """
 
 from __future__ import annotations
@@ -30,15 +31,18 @@ set_loader(CURRENT_PATHS, lambda text: with_current_paths(_load_yaml(text)), (ya
 
 
 def build_task(config: Path, data_root: Path | None, overrides: Sequence[str] = ()) -> tuple[LightningModule, Any]:
-    """Return the task and the data module of a config; other sections are ignored.
+    """Return the task and the data module of a config, built from its sections `model` and `data`.
+
+    Other sections of the `fit` and `test` commands, such as `trainer` and `checkpoint`, are ignored. Seeds torch's
+    global generator with the config's `seed_everything`.
 
     Args:
-        config: a config of `splitlearn test`.
+        config: a config file of `splitlearn test`.
         data_root: folder of the images, in place of the config's `data.root`.
-        overrides: further command-line words, e.g. `--model.model.net.at`, `layer1`.
+        overrides: further command-line arguments, e.g. `["--model.model.net.at", "layer1"]`.
 
     Raises:
-        UsageError: if the config is missing, has unknown sections, or cannot be built.
+        UsageError: if the config is missing, has an unknown section, or has invalid settings.
     """
     settings = _of_config(config, data_root, overrides)
     torch.manual_seed(seed_of(settings))
@@ -47,19 +51,26 @@ def build_task(config: Path, data_root: Path | None, overrides: Sequence[str] = 
 
 
 def config_settings(config: Path, data_root: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the settings of `build_task` as plain data; raises UsageError if the config is missing or not valid."""
+    """Return the settings from which `build_task` builds, and build no objects; arguments as for `build_task`.
+
+    Returns:
+        Nested dicts and lists with the sections `model` and `data`, defaults included.
+
+    Raises:
+        UsageError: if the config is missing or not valid.
+    """
     return plain(_of_config(config, data_root, overrides), TASK)
 
 
 def task_from(settings: Mapping[str, Any]) -> LightningModule:
-    """Return the task of a config's section `model`: `class_path` and `init_args`."""
+    """Return the task of the section `model` of a config, a dict with `class_path` and `init_args`."""
     parsed_settings = _parser(("model",)).parse_object({"model": with_current_paths(settings)})
     task: LightningModule = instantiated(parsed_settings, ("model",)).model
     return task
 
 
 def data_from(settings: Mapping[str, Any], data_root: Path | None = None) -> Any:
-    """Return the data module of a config's section `data`, with its images in `data_root` if given."""
+    """Return the data module of the section `data` of a config; `data_root` replaces its folder of images."""
     place = {} if data_root is None else {"root": str(data_root)}
     own = with_current_paths(dict(settings))
     given = own | {"init_args": own.get("init_args", {}) | place}
@@ -67,12 +78,12 @@ def data_from(settings: Mapping[str, Any], data_root: Path | None = None) -> Any
 
 
 def config_of_words(words: Sequence[str]) -> dict[str, Any]:
-    """Return the config of a command line of splitlearn fit as plain data, defaults included; raises as `parsed`."""
+    """Return the config of the arguments of `splitlearn fit` as plain data, defaults included; raises as `parsed`."""
     return plain(parsed(words))
 
 
 def settings_of(words: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of a command line of splitlearn fit by path, without `data.root`; raises as `parsed`."""
+    """Return `flat_settings` of the arguments of `splitlearn fit`; raises as `parsed`."""
     return flat_settings(config_of_words(words))
 
 
@@ -84,9 +95,10 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parsed(words: Sequence[str], sections: Sequence[str] = ALL) -> Namespace:
-    """Return the settings of words `--config FILE …`; class paths of earlier versions are replaced by current ones.
+    """Return the settings of command-line arguments `--config FILE …`.
 
-    Only `sections` are resolved and checked, others kept unchanged. Raises UsageError if settings are invalid.
+    Class paths of earlier versions are replaced by current ones. Only `sections` are checked and completed with
+    defaults; others are kept unchanged. Raises UsageError if settings are invalid.
     """
     try:
         found: Namespace = _parser(sections).parse_args(with_current_paths(list(words)))
@@ -98,7 +110,7 @@ def parsed(words: Sequence[str], sections: Sequence[str] = ALL) -> Namespace:
 
 
 def instantiated(settings: Namespace, sections: Sequence[str] = ALL) -> Namespace:
-    """Return new objects by section, built from parsed settings."""
+    """Return the objects of some sections, newly built from parsed settings."""
     built: Namespace = _parser(sections).instantiate(settings)
     return built
 
@@ -111,14 +123,14 @@ def plain(settings: Namespace, sections: Sequence[str] = ALL) -> dict[str, Any]:
 
 
 def trainer_of(settings: Namespace) -> Trainer:
-    """Return a new trainer of parsed settings."""
+    """Return a new trainer, built from parsed settings."""
     alone = Namespace(trainer=settings.trainer)  # type: ignore[no-untyped-call]
     trainer: Trainer = instantiated(alone, ("trainer",)).trainer
     return trainer
 
 
 def seed_of(settings: Namespace) -> int:
-    """Return the seed of settings; 0 if they set none or a random one."""
+    """Return the seed of parsed settings; 0 if they set none or ask for a random one."""
     return settings.seed_everything if type(settings.seed_everything) is int else 0
 
 

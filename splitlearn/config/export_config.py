@@ -1,4 +1,4 @@
-"""Configs of `splitlearn test` for files that a command has written."""
+"""Configs of `splitlearn test` for the model files that commands write."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ TRAINING = ("rate_loss", "rate_weight", "distillation", "distillation_weight", "
 
 
 def settings_to_test(config: Mapping[str, Any], loader: str, path: Path, name: str) -> dict[str, Any]:
-    """Return the settings of a test: those of a config, with its model replaced by what a loader makes of a file.
+    """Return the settings of a config for a test, with its model replaced by a call of a loader.
 
-    The loader is the import path of a function of `path` and `backbone`; `name` is that of the test's experiment.
-    Raises ValueError if the config has no network at the place for `splitlearn.models.split` or a loader.
+    Args:
+        config: settings of the training or of another test.
+        loader: import path of a function of `path` and `backbone` that returns the model.
+        path: file of the model.
+        name: name of the test's experiment.
+
+    Raises:
+        ValueError: if the config's model is not made by `splitlearn.models.split` or a loader.
     """
     try:
         task = config["model"]["init_args"]
@@ -37,7 +43,7 @@ def settings_to_test(config: Mapping[str, Any], loader: str, path: Path, name: s
 
 
 def write_config(path: Path, header: str, settings: Mapping[str, Any]) -> None:
-    """Write settings as YAML below comments."""
+    """Write settings as a YAML file with a comment, `header`, at the top."""
     with whole_file(path) as temporary:
         text = yaml.safe_dump(dict(settings), sort_keys=False, default_flow_style=None, width=120)
         temporary.write_text(header + text)

@@ -28,9 +28,9 @@ BATCH = 16  # limits the memory of features of large images
 def model_of(
     config: Path, ckpt_path: Path | None, data_root: Path | None, words: Sequence[str], kind: type[M], has: str
 ) -> tuple[M, Any]:
-    """Return a config's model, with the weights of a checkpoint if there is one, and its data module.
+    """Return the model of a config, with the weights of a checkpoint if given, and its data module.
 
-    Raises UsageError if the model is not of a kind; it says what only such a model `has`.
+    Raises UsageError if the model is not a `kind`; the message says what only such a model `has`.
     """
     task, data = build_task(config, data_root, words)
     model = getattr(task, "model", None)
@@ -46,8 +46,8 @@ def config_model(
 ) -> tuple[CoderModel, Any]:
     """Return the model in eval mode and the data module of a config of `splitlearn test`, for a model with a cut.
 
-    Without a checkpoint, a bottleneck that trains is warned of. Raises UsageError if the model is no `CoderModel`,
-    OSError if weights or checkpoint are missing.
+    Without a checkpoint, a bottleneck with random weights causes a warning. Raises UsageError if the model is no
+    `CoderModel`, OSError if weights or checkpoint are missing.
     """
     model, data = model_of(config, ckpt_path, data_root, words, CoderModel, "a SplitModel has features at a cut")
     if ckpt_path is None and any(parameter.requires_grad for parameter in model.parameters()):

@@ -1,4 +1,4 @@
-"""Tasks from checkpoints of the command line."""
+"""Loading of tasks from checkpoints of the command line."""
 
 from __future__ import annotations
 

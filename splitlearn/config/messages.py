@@ -1,4 +1,4 @@
-"""Errors as one clear sentence.
+"""Error messages of one clear sentence.
 
 The errors of jsonargparse are parsed from their text: for values of several possible types, it joins the errors of all
 types as text and keeps no exceptions.
@@ -35,7 +35,7 @@ NOT_IN_MODULE = re.compile(r"cannot import name '(\w+)' from '(splitlearn[\w.]*)
 
 
 def with_remedy_for_import(message: str, arguments: Iterable[str]) -> str:
-    """Return an error message; of a failed import also the place of the module, perhaps beside a config in words."""
+    """Return an error message; after a failed import, with a hint if the module lies beside a config in `arguments`."""
     if name := NOT_IN_MODULE.search(message):
         before = f"{name[2]}.{name[1]}"
         now = current_path(before)

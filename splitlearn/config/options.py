@@ -1,4 +1,4 @@
-"""Options of a command: command-line words to the arguments of a typed function."""
+"""Options of a command: conversion of command-line arguments to those of a typed function."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAINER_WORDS = ("--config", "--model", "--data", "--trainer", "--seed_everythin
 def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     """Call `function` with the options after the command's name; raises ArgumentError if they do not fit its signature.
 
-    If it has an argument `words`, it receives the options of the trainer's config there.
+    If it has an argument `words`, that receives the options of the trainer's config.
     """
     from jsonargparse import ArgumentParser
 
@@ -52,7 +52,7 @@ def _with_values(options: Sequence[str], switches: Sequence[str]) -> list[str]:
 
 
 def _with_underscores(word: str) -> str:
-    """Return a word of the command line; in the name of an option, dashes stand for underscores."""
+    """Return a command-line argument; dashes in the name of an option become underscores."""
     if not word.startswith("--"):
         return word
     name, equals, value = word[2:].partition("=")
@@ -60,7 +60,7 @@ def _with_underscores(word: str) -> str:
 
 
 def divide(words: Sequence[str], sections: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the options of some sections, e.g. `--trainer`, with their values, and all other words."""
+    """Return the options of some sections, e.g. `--trainer`, with their values, and all other arguments."""
     chosen: list[str] = []
     others: list[str] = []
     mine = others
@@ -108,7 +108,7 @@ def make_folder(out: Path, file: bool = False) -> None:
 def instance(option: str, path: str, room: ModuleType | None, base: type[T], **arguments: Any) -> T:
     """Return a new object of the class at an import path; a name without dots is searched in `room`.
 
-    Raises UsageError if the class does not exist, or refuses the arguments.
+    Raises UsageError if the class does not exist, or raises an error on the arguments.
     """
     module, _, name = current_path(path).rpartition(".")
     if not module and room is not None:

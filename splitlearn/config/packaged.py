@@ -20,12 +20,12 @@ from splitlearn.tasks.trust import check_settings
 
 
 class Trained(NamedTuple):
-    """A trained model with what surrounds it.
+    """A trained model, its data module and its form of answers.
 
     Attributes:
         model: the model, in eval mode.
         data: its data module; None if a checkpoint names none.
-        answers: form of the answers of its task.
+        answers: form of the answers for its task.
     """
 
     model: CutModel
@@ -43,7 +43,7 @@ def trained(
             splitlearn and torch.
         ckpt_path: checkpoint of `splitlearn fit`; None if the config's model needs none.
         data_root: folder of the images, in place of `data.root`.
-        words: further command-line words for the config.
+        words: further command-line arguments for the config.
 
     Raises:
         UsageError: if neither is given, or the model has no cut.

@@ -1,4 +1,4 @@
-"""Parsers of configs that are quick with deeply nested settings."""
+"""Parsers of configs that are fast for deeply nested settings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 
 class ConfigParser(ArgumentParser):
-    """Parser that does not parse settings twice where they are to be merged with themselves.
+    """Parser that does not parse settings again to merge them with themselves.
 
-    jsonargparse checks parsed settings by parsing them again, merged into a copy of themselves, and so it does with
-    those nested in them: each level of nesting doubles the work.
+    jsonargparse checks parsed settings by parsing them again, merged into a copy of themselves. It does the same for
+    nested settings, so each level of nesting doubles the time.
     """
 
     def parse_object(
@@ -27,10 +27,10 @@ class ConfigParser(ArgumentParser):
 
         Args:
             obj: the settings.
-            namespace: earlier settings, which these are merged into.
-            env: whether environment variables are read too; None leaves that to the parser.
+            namespace: earlier settings, into which `obj` is merged.
+            env: whether environment variables are read too; None uses the setting of the parser.
             defaults: whether defaults are added.
-            **internal: for calls of jsonargparse from itself.
+            **internal: arguments of internal calls of jsonargparse.
         """
         earlier = None if namespace == obj else namespace
         parsed: Namespace = super().parse_object(obj, earlier, env, defaults, **internal)
@@ -38,4 +38,4 @@ class ConfigParser(ArgumentParser):
 
 
 class TrainerParser(ConfigParser, LightningArgumentParser):
-    """The same for LightningCLI."""
+    """`ConfigParser` for LightningCLI."""

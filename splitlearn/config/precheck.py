@@ -1,4 +1,4 @@
-"""Checks of trainer commands before the heavy imports."""
+"""Checks of the arguments of trainer commands before slow imports."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ KEYS = (
     "verbose",
 )
 TRAINER_COMMANDS = {
-    "fit": "Train what the config inserts at the cut.",
-    "validate": "Pass once over the validation data.",
-    "test": "Send the test data through real bytes; leaves results.json.",
-    "predict": "Predict the test images by way of their payloads.",
+    "fit": "Train the model of a config, such as a bottleneck at the cut.",
+    "validate": "Validate the model of a config on the validation data.",
+    "test": "Test with real payloads of the test images, and write results.json.",
+    "predict": "Predict the test images from their payloads, and write the predictions.",
 }
 FLAGS = ("-h", "--help", "-c", "--print_config")
 
 
 def check_trainer_arguments(arguments: list[str]) -> None:
-    """Check the words of a command for unknown options, missing config files and unknown top-level keys.
+    """Check the arguments of a command for unknown options, missing config files and unknown top-level keys.
 
-    Raises UsageError: one sentence with the wrong word and similar legal ones.
+    Raises UsageError with the wrong argument and similar legal ones, in one sentence.
     """
     command, options = arguments[0], arguments[1:]
     if not options:
@@ -50,7 +50,7 @@ def check_trainer_arguments(arguments: list[str]) -> None:
 
 
 def _value(options: list[str], position: int) -> str:
-    """Return the value of an option, after the equals sign or as the next word; nothing if there is none."""
+    """Return the value of an option, after the equals sign or as the next argument; "" if there is none."""
     behind = "".join(options[position + 1 : position + 2])
     return options[position].partition("=")[2] or ("" if behind.startswith("-") else behind)
 

@@ -21,7 +21,7 @@ RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
 class RunFolderError(Exception):
-    """A run must not or cannot write to its folder; the message names the remedy."""
+    """A run cannot or must not write to its folder; the message names the remedy."""
 
 
 class RunFolder:

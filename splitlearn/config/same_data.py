@@ -32,9 +32,9 @@ def check_same_data(data: Any, settings: Any, content: Mapping[str, Any], path: 
 
 
 def check_same_draw(names: Sequence[str], settings: Any, content: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse data of the same folder that are drawn by other settings than those that a checkpoint was trained on.
+    """Refuse data from the same folder as a checkpoint's data, if they are drawn with different settings.
 
-    `names` are of the settings that decide the draw, where the data have them; `settings` are the config's section
+    `names` are the names of settings that determine the draw, if the data have them; `settings` is the config's section
     `data`. Raises CheckpointError, naming the path, if one of them differs.
     """
     config = content.get(CONFIG_KEY)

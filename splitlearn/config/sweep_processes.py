@@ -1,7 +1,7 @@
 """Trials with several training processes: `python -m splitlearn.config.sweep_processes` runs one trial.
 
-For strategies such as ddp, Lightning starts further processes with the command of the first one. In a sweep's worker
-this would be the command of the sweep, so such a trial needs its own command.
+For strategies such as ddp, Lightning starts further processes with the command of the first process. In a sweep's
+worker, this would be the command of the sweep, so such a trial needs its own command.
 """
 
 from __future__ import annotations

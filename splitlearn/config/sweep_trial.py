@@ -1,4 +1,4 @@
-"""One trial of a sweep: a config with some parameters set, fitted, measured and exported; tested if selected."""
+"""Trials of a sweep: a config with the values of a point is fitted, measured and exported, and tested if selected."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ConfigTrial:
     """Runs points of a space over a config of `splitlearn fit`; can be sent to other processes.
 
     Attributes:
-        words: command-line words: `--config FILE …`, and common settings of all trials.
+        words: command-line arguments: `--config FILE …`, and settings of all trials.
         out: folder of the sweep, with a folder trials/NNN for each trial.
         name: name of the sweep, and wandb's group.
         features: folder for cached features of frozen heads; None to run the head in every epoch.
@@ -64,7 +64,7 @@ class ConfigTrial:
     views: int
 
     def __call__(self, number: int, values: Mapping[str, Value]) -> dict[str, float]:
-        """Fit, measure on validation images and export one point; return its metrics."""
+        """Fit one point, measure it on validation images and export it; return its metrics."""
         return self.run(number, self.parse(values))
 
     @_wandb_run_of_its_own()

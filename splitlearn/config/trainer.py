@@ -1,4 +1,4 @@
-"""Configuration of LightningCLI."""
+"""LightningCLI, configured for the commands `fit`, `validate`, `test` and `predict`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ STRICT = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": CURRENT_
 
 
 class ConfigInCheckpoint(SaveConfigCallback):
-    """Save the full config, as plain data, in the run folder and inside every checkpoint."""
+    """Saves the full config as plain data in the run folder and in every checkpoint."""
 
     def __init__(
         self, parser: LightningArgumentParser, config: Namespace, run: RunFolder, settings: dict[str, Any]
@@ -72,7 +72,7 @@ class ConfigInCheckpoint(SaveConfigCallback):
         forget_foreign_files(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the settings, so that `splitlearn export` needs the checkpoint alone."""
+        """Add the settings, so that `splitlearn export` needs only the checkpoint."""
         checkpoint[CONFIG_KEY] = self.settings
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, ImageDataModule):
@@ -103,12 +103,12 @@ class SplitCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Return the one that the command line names: parsers of all take four times as long to make."""
+        """Return only the subcommand of the command line, since parsers of all take four times as long to make."""
         command = sys.argv[1]
         return {command: LightningCLI.subcommands()[command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add a section for the best checkpoints; the latest is always kept as last.ckpt."""
+        """Add a section for the best checkpoints; the latest checkpoint is always kept as last.ckpt."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

@@ -1,4 +1,4 @@
-"""Base of image data modules: loaders, held-out validation images, conversion and augmentation."""
+"""Base classes of image data modules: loaders, held-out validation images, conversion and augmentation."""
 
 import math
 from abc import ABC, abstractmethod
@@ -23,7 +23,9 @@ Batch = tuple[Tensor, Any]  # images and their targets: labels `(B,)`, masks `(B
 
 
 class ImageDataModule(LightningDataModule, ABC):
-    """Images, float32 `(B, 3, H, W)` in [0, 1], not normalized (the model does that), with labels, masks or boxes.
+    """Base class of image data sets with labels, masks or boxes.
+
+    Models receive float32 images `(B, 3, H, W)` in [0, 1], which are not normalized: the model does that.
 
     ```
     loader: uint8 batch → device → float32 in [0, 1] → train_transform (training only) → model
@@ -33,15 +35,21 @@ class ImageDataModule(LightningDataModule, ABC):
     Without a Trainer, call it for each batch: `images, labels = data.on_after_batch_transfer(batch, 0)`. Prediction
     uses the test images.
 
+    Subclasses define `class_names`, `image_shape`, `load_train` and `load_test`.
+
     Args:
         batch_size: images per batch, in every loader.
         num_workers: processes that prepare batches; 0 prepares them in the main process.
         val_size: training images held out for validation, if the data have no validation images. The draw depends only
             on `seed`, so all processes and resumed runs hold out the same images.
         seed: seed of that draw.
-        train_transform: augmentation of training batches on the device, such as `CropFlip()`, from and to float32 in
-            [0, 1]. Transforms of torchvision draw one set of random parameters for the whole batch. The result is
-            checked: other float types, uint8 and one channel are converted, normalized values refused.
+        train_transform: augmentation of training batches on the device, from and to float32 in [0, 1]. Transforms of
+            torchvision apply the same random parameters to all images of a batch; use `CropFlip` for a separate draw
+            per image. A result of another float type, in uint8 or with one channel is converted; one that is
+            normalized raises DataError.
+
+    Raises:
+        ValueError: if `batch_size` or `val_size` is below 1, or `num_workers` is negative.
     """
 
     drawn_by: ClassVar[tuple[str, ...]] = ()
@@ -211,7 +219,10 @@ class ImageDataModule(LightningDataModule, ABC):
 
 
 class AnnotatedDataModule(ImageDataModule, Generic[T]):
-    """Images with boxes or masks, both listed as `T`; validation images are drawn from the training list."""
+    """Base class of data sets whose images and annotations (boxes or masks) are listed as objects of type `T`.
+
+    Validation images are drawn from the training list. Subclasses define `read_train`, `read_test` and `images_of`.
+    """
 
     @abstractmethod
     def read_train(self) -> list[T]:
@@ -245,7 +256,11 @@ class AnnotatedDataModule(ImageDataModule, Generic[T]):
 
 
 class FixedSizeDataModule(AnnotatedDataModule[T]):
-    """Image files that are resized to one size; raises ValueError if `image_size` is not positive."""
+    """Base class of data sets of image files that are resized to one size.
+
+    Raises:
+        ValueError: if `image_size` is below 1; or as `ImageDataModule`.
+    """
 
     def __init__(
         self,
@@ -266,18 +281,18 @@ class FixedSizeDataModule(AnnotatedDataModule[T]):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Three colours, and image_size as height and width."""
+        """Shape (3, H, W) of every image, from `image_size`."""
         return (3, *self._size)
 
 
 def leaves_one(images: Any, batch_size: int, trainer: Trainer | None) -> bool:
-    """Return whether the last batch of a process would hold a single image, on which batch norm may not train."""
+    """Return whether the last batch of a process would hold a single image, with which batch norm may not train."""
     share = math.ceil(len(images) / (1 if trainer is None else trainer.world_size))
     return share > batch_size > 1 and share % batch_size == 1
 
 
 def split_indices(count: int, held_out: int, seed: int) -> tuple[list[int], list[int]]:
-    """Draw the images to hold out by a seed; return indices of the kept and of the held-out images, both ascending.
+    """Draw the images to hold out; return the indices of the kept and of the held-out images, both ascending.
 
     Raises DataError if no image would be kept.
     """

@@ -35,15 +35,16 @@ class CalibrationSettings:
     """Settings of a calibration.
 
     Attributes:
-        levels: N of every quantizer.
+        levels: N, number of levels of every quantizer, 2…256.
         limits: rule for the clipping limits.
         per_channel: limits and levels for each channel, instead of one set per tensor.
-        stretches: candidate factors on the distance of the limits to the mean. The factor with the smallest distance
-            of predictions + rate_weight · bits per element is chosen.
-        rate_weight: weight of bits per element, in units of the distance of predictions.
-        entropy_weight: λ of the entropy-constrained design over the latents' variance; None for uniform levels.
-        lengths: code lengths of that design.
-        codec: codec to fit static tables for, if it has any.
+        stretches: factors to try; each multiplies the distance from the latent's mean to its clipping limits. The
+            factor with the smallest cost, `prediction_distance` + rate_weight · bits per element, is chosen.
+        rate_weight: how much `prediction_distance` one bit per element is worth (nats for classifiers).
+        entropy_weight: λ divided by the latents' variance: 0.01 trades 1 % of the variance for one bit per element.
+            None for evenly spaced levels.
+        lengths: rule for the code length of each symbol, in bits; used only with `entropy_weight`.
+        codec: codec of the calibrated model; its static tables, if it has any, are fitted.
 
     Raises:
         ValueError: if a number is out of range.
@@ -73,10 +74,11 @@ class StretchTrial:
     """Result of one stretch of the limits on the calibration images.
 
     Attributes:
-        stretch: factor on the distance of the limits to the mean.
-        distance: `prediction_distance` to the predictions of the unsplit network.
-        bytes_per_image: mean bare code of all crossing float tensors, with tables fitted to the same images.
-        bits_per_element: the same in bits per element of the latents.
+        stretch: factor on the distance from the mean to the limits.
+        distance: `prediction_distance` to the predictions from unquantized features.
+        bytes_per_image: mean coded size of all crossing float tensors without container headers, in bytes, with tables
+            fitted to the same images.
+        bits_per_element: the same size in bits per element of the latents.
         cost: distance + rate_weight · bits_per_element.
     """
 
@@ -108,14 +110,14 @@ class Calibration:
 def calibrate(model: CoderModel, images: Tensor, settings: CalibrationSettings) -> Calibration:
     """Return the model with clipped quantizers and static tables fitted to images without labels.
 
-    The rule of the settings gives clipping limits, which are stretched by each of several factors. The factor with the
-    least distance of predictions + rate_weight · bits is chosen (`CalibrationSettings`). Limits never exceed the
-    smallest and the largest value of the latents: where the lower one is the smallest value, such as zero after ReLU,
-    factors of 1 or more move only the upper one.
+    The rule of the settings gives clipping limits, which are stretched by each of several factors; the factor with the
+    smallest cost is chosen (`CalibrationSettings`). Limits never exceed the smallest and the largest value of the
+    latents: where the lower limit is the smallest value, such as zero after ReLU, factors of 1 or more move only the
+    upper limit.
 
     Args:
         model: a model in eval mode; its quantizers and codecs are not used.
-        images: float `(B, 3, H, W)` in [0, 1], representative but not from the test set.
+        images: float `(B, 3, H, W)` in [0, 1], representative but not from the test set; 256 are typical.
         settings: settings of the calibration.
 
     Raises:

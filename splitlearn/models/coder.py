@@ -34,14 +34,16 @@ class FeatureCoder(nn.Module):
         crossing tensors → encoder → latent → quantize → symbols → encode ═ payload
         payload ═ decode → symbols → dequantize → latent_hat → decoder → crossing tensors
 
-    Each float tensor has a bottleneck, a quantizer and a codec; integer tensors (image sizes, say) cross as they are.
-    Everything goes into one payload per image. Exports, banks and device packages contain this object.
+    Each float tensor has a bottleneck, a quantizer and a codec; integer tensors (such as image sizes) cross unchanged.
+    Everything goes into one payload per image. Exported models, banks (`VariableRateModel`) and device packages contain
+    this object.
 
     Args:
         net: the cut network; referenced only, its weights are not part of the coder.
         quantizer: floats to symbols; one for all float tensors, or a list with one for each.
         codec: symbols to bytes; one for all float tensors, or a list with one for each.
-        bottleneck: factory of bottlenecks, called with the shape of the features; by default features are sent as is.
+        bottleneck: factory of bottlenecks, called once per float tensor with its shape without batch, e.g. `(C, H, W)`;
+            by default features are sent unchanged.
 
     Attributes:
         bottlenecks: one for each crossing tensor, in order.
@@ -76,7 +78,7 @@ class FeatureCoder(nn.Module):
 
     @property
     def quantizers(self) -> tuple[Quantizer, ...]:
-        """One for each crossing float tensor, in order."""
+        """The quantizer of each crossing float tensor, in order."""
         return tuple(cast("list[Quantizer]", list(self._quantizers)))
 
     @quantizers.setter
@@ -84,20 +86,20 @@ class FeatureCoder(nn.Module):
         self._quantizers = nn.ModuleList(quantizers)
 
     def coded_by(self, quantizers: Sequence[Quantizer], codecs: Sequence[Codec]) -> Self:
-        """Return a coder with other quantizers and codecs and the same bottleneck objects."""
+        """Return a coder with these quantizers and codecs and the same bottleneck objects."""
         coder = type(self)(self.net, list(quantizers), list(codecs))
         coder.bottlenecks = self.bottlenecks
         return coder.train(self.training)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return the reconstructed crossing tensors, the input of the tail, without making bytes; differentiable."""
+        """Return the reconstructed crossing tensors, the input of the tail. Differentiable; makes no bytes."""
         return self.restored(self.quantized(self.encoded(features)))
 
     def encoded(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return the latents of crossing tensors; integer tensors pass unchanged.
 
         Raises:
-            ValueError: if features do not have the shape that a bottleneck needs.
+            ValueError: if features do not have the shape that a bottleneck requires.
         """
         for unit, tensor in zip(self._units(), features, strict=True):
             if not unit.takes_any_shape and tensor.shape[1:] != unit.shape:
@@ -118,12 +120,12 @@ class FeatureCoder(nn.Module):
         return tuple([unit.decoder(typed(latent, self.net)) for unit, latent in pairs])
 
     def latents(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return the float latents of crossing tensors: the input of the quantizers."""
+        """Return the latents of the float tensors, the input of the quantizers."""
         return [t for t in self.encoded(features) if t.is_floating_point()]
 
     @property
     def latent_shapes(self) -> list[FeatureShape]:
-        """Shape of one image's latents, for each crossing float tensor."""
+        """Shape of one image's latent, for each crossing float tensor."""
         shapes = zip(self.net.shapes, self.net.dtypes, strict=True)
         device = like(self.net).device
         with evaluating(self), torch.no_grad():
@@ -132,7 +134,7 @@ class FeatureCoder(nn.Module):
 
     @torch.inference_mode()
     def symbols(self, latents: Sequence[Tensor]) -> list[Tensor]:
-        """Return the uint8 symbols `(B, …)` of float latents: the input of the codecs."""
+        """Return the uint8 symbols `(B, …)` of float latents, the input of the codecs."""
         return [q.quantize(latent)[0] for q, latent in zip(self.quantizers, latents, strict=True)]
 
     @torch.inference_mode()
@@ -198,14 +200,14 @@ class FeatureCoder(nn.Module):
 
     @property
     def table_bytes(self) -> int:
-        """Size in bytes of static code tables and calibrated levels: sent once, beside the weights; not in payloads."""
+        """Size in bytes of static code tables and calibrated levels, which are sent once and not in payloads."""
         tables = [table for codec in dict.fromkeys(self.codecs) for table in codec.tables().values()]
         levels = [t for quantizer in dict.fromkeys(self.quantizers) for t in quantizer.state_dict().values()]
         return sum(int(t.nbytes) for t in [*tables, *levels])
 
     @property
     def context(self) -> int:
-        """32-bit check sum of the cut and the quantizers' settings and levels, which both sides must share."""
+        """32-bit check sum of the cut and of the quantizers' settings and levels, which both sides must share."""
         shared = [repr((self.net.name, self.net.at)).encode()]
         for quantizer in self.quantizers:
             arguments = sorted((name, getattr(quantizer, name)) for name in argument_names(type(quantizer)))
@@ -215,7 +217,7 @@ class FeatureCoder(nn.Module):
 
     @property
     def payload_coder(self) -> PayloadCoder:
-        """Conversion between symbols and payloads, with this coder's quantizers; bounds shapes except for detectors."""
+        """Coder between symbols and payloads, with this coder's quantizers; it checks shapes except for detectors."""
         parts = self.codecs, self.quantizers
         if self._carried is None or self._carried[0] != parts:
             self._carried = parts, self._carriers(self.quantizers)
@@ -223,7 +225,7 @@ class FeatureCoder(nn.Module):
 
     @property
     def numpy_half(self) -> PayloadCoder:
-        """Conversion between latents or symbols and the same payloads without torch."""
+        """Coder between latents or symbols and the same payloads, without torch."""
         return self._payload_coder(self._carriers([quantizer.grid or quantizer for quantizer in self.quantizers]))
 
     def _carriers(self, quantizers: Sequence[Quantized]) -> tuple[Carrier, ...]:

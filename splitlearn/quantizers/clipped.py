@@ -29,7 +29,7 @@ class Clipped(Quantizer):
         channels: 1 for the same levels for all elements, or the number of channels of the latent (its axis 1).
 
     Raises:
-        ValueError: if limits are not finite or not in order, `levels` is out of range, or there are no channels.
+        ValueError: if a limit is not finite, `low` is above `high`, `levels` is out of range, or `channels` is below 1.
 
     Reference: Cohen, Choi & Bajić 2020.
     """
@@ -56,7 +56,7 @@ class Clipped(Quantizer):
         A channel with equal limits uses one level, on that value.
 
         Raises:
-            ValueError: if limits are not finite or not in order, or `levels` is out of range.
+            ValueError: if a limit is not finite, `low` is above `high`, or `levels` is out of range.
         """
         values = even_values(low.double(), high.double(), levels)
         return cls.with_levels(values, midpoints(values))
@@ -70,7 +70,8 @@ class Clipped(Quantizer):
             thresholds: `(channels, levels − 1)`, ascending; the symbol of a value is the number of thresholds below it.
 
         Raises:
-            ValueError: if shapes don't fit, a value is not finite, or either is not ascending.
+            ValueError: if the shapes do not match, a value is not finite, a threshold is NaN, or either is not
+                ascending.
         """
         check_levels(values, thresholds)
         quantizer = cls(float(values.min()), float(values.max()), values.shape[1], len(values))
@@ -87,12 +88,12 @@ class Clipped(Quantizer):
 
     @property
     def low(self) -> float:
-        """The lowest level of all channels."""
+        """The smallest level over all channels."""
         return float(self.values.min())
 
     @property
     def high(self) -> float:
-        """The highest level of all channels."""
+        """The largest level over all channels."""
         return float(self.values.max())
 
     @property
@@ -147,9 +148,9 @@ class Clipped(Quantizer):
 
 
 def even_values(low: Tensor, high: Tensor, levels: int) -> Tensor:
-    """Return evenly spaced levels from limit to limit, float64 `(channels, levels)`.
+    """Return evenly spaced levels from `low` to `high`, float64 `(channels, levels)`.
 
-    Raises ValueError if a limit is not finite, or low > high.
+    Raises ValueError if a limit is not finite, or `low` is above `high`.
     """
     if not bool((low.isfinite() & high.isfinite() & (low <= high)).all()):
         raise ValueError("clipping limits must be finite, low not above high")

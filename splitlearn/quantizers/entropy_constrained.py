@@ -78,7 +78,7 @@ def entropy_constrained(
     """Return the pinned entropy-constrained quantizer of these latents; arguments as in `design_steps`.
 
     Raises:
-        ValueError: if limits are not finite or not in order, `levels` is out of range, or the weight is negative.
+        ValueError: if a limit is not finite, `low` is above `high`, or `levels` or `rate_weight` is out of range.
     """
     final = design_steps(statistics, low, high, levels, rate_weight, lengths)[-1]
     return Clipped.with_levels(final.values, final.thresholds)
@@ -108,7 +108,7 @@ def design_steps(
         lengths: code lengths; `IdealLengths()` by default.
 
     Raises:
-        ValueError: if limits are not finite or not in order, `levels` is out of range, or the weight is negative.
+        ValueError: if a limit is not finite, `low` is above `high`, or `levels` or `rate_weight` is out of range.
 
     Reference: Cohen, Choi & Bajić 2020.
     """

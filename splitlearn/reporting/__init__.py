@@ -1,4 +1,4 @@
-"""Tables, plots and files of results: the only room that draws and writes Markdown, CSV and HTML."""
+"""Tables, plots and files of results; the only package that draws and writes Markdown, CSV and HTML."""
 
 from splitlearn.latencies import processor
 from splitlearn.reporting.advice import advice

@@ -1,4 +1,4 @@
-"""Where splitting would help, in words."""
+"""Advice on where to cut a network, as sentences for the terminal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TypeAlias
 from splitlearn.analysis.profile import ModuleProfile
 
 Cut: TypeAlias = tuple[ModuleProfile, float, int]
-"""A module, elements that a cut behind it sends over those of the input, and how many tensors these are."""
+"""A module; elements that a cut after it sends, relative to those of the input; and number of crossing tensors."""
 
 
 def advice(profiles: Sequence[ModuleProfile], elsewhere: ModuleProfile | None = None) -> str:
-    """Say which cuts send less than the image, from where on several tensors cross, and where a bottleneck helps.
+    """Return sentences: which cuts send less than the input, where several tensors cross, where a bottleneck helps.
 
     Args:
-        profiles: modules in the order in which they are done; those where nothing is known to cross are passed over.
-        elsewhere: a module that sends less than the image though none of these does, see `smaller_cut`.
+        profiles: modules in order of execution; modules with unknown crossing tensors are ignored.
+        elsewhere: a module outside `profiles` that sends less than the input, from `smaller_cut`; None if not known.
 
     Reference:
         Matsubara & Levorato 2020, Secs. 3.2 and 4.
@@ -41,7 +41,7 @@ def advice(profiles: Sequence[ModuleProfile], elsewhere: ModuleProfile | None = 
 
 
 def _bottleneck(known: Sequence[Cut], smaller: ModuleProfile | None) -> str:
-    """Say where a bottleneck sends less than the input, if that is before the first cut that does so without one."""
+    """Return where a bottleneck sends less than the input, if that is before the first cut that does so without one."""
     for profile, size, count in known:
         if profile is smaller:
             return ""

@@ -1,4 +1,4 @@
-"""Banks of rates as a table for the terminal."""
+"""Table of a bank of rates for the terminal."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from splitlearn.models import VariableRateModel
 
 
 def bank_table(model: VariableRateModel, score: str, measured: Sequence[Mapping[str, float]]) -> Table:
-    """Return one row per rate: its figures, and the bytes that a device loads to switch to it.
+    """Return a table with one row per rate: its metrics, and the bytes that a device loads to switch to it.
 
-    `score` is the metric that rates are weighed by, `measured` are the metrics of each.
+    `score` is the name of the metric by which rates are chosen; `measured` has the metrics of each rate.
     """
     count = len(model.points)
     title = f"{count} rates of one network of {model.backbone_bytes:,} bytes"

@@ -1,4 +1,4 @@
-"""Calibrations as a table for the terminal."""
+"""Table of a calibration for the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from splitlearn.deploy.calibration import Calibration
 
 
 def calibration_table(found: Calibration) -> Table:
-    """Return one row per factor on the limits that was tried, the chosen one marked."""
+    """Return a table with one row per tried factor of the limits; the chosen one is marked."""
     table = Table(title=f"Calibration on {found.images} images")
     for column in ("limits ×", "distance of predictions", "bytes/image", "bits/element", "cost"):
         table.add_column(column, justify="right")

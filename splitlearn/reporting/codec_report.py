@@ -46,7 +46,7 @@ how often each image was coded, its best time counts."""
 
 
 def print_codecs(rows: Sequence[CodecRow], title: str) -> None:
-    """Print the rows as a table, one section for each alphabet; a narrow terminal wraps lines, but cuts nothing off."""
+    """Print the rows as a table with a section for each alphabet; narrow terminals wrap lines but cut nothing off."""
     table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     for name in COLUMNS:
         heading = name.replace(", ", "\n").replace("/i", "\n/i").replace(" ", "\n")
@@ -64,7 +64,7 @@ def codec_markdown(rows: Sequence[CodecRow]) -> str:
 
 
 def sizes_markdown(results: Results) -> str:
-    """Return bytes per image, in brackets over order-0 entropy, as a Markdown table with a column for each alphabet."""
+    """Return a Markdown table of bytes per image, with their ratio to the order-0 entropy; one column per alphabet."""
     levels = sorted({row.levels for rows in results.values() for row in rows})
     table = []
     for source, rows in results.items():
@@ -75,7 +75,7 @@ def sizes_markdown(results: Results) -> str:
 
 
 def transfer_markdown(moves: Moves) -> str:
-    """Return bytes per image, for each source of static tables and of latents, as a Markdown table."""
+    """Return a Markdown table of bytes per image, for each source of static tables and of latents."""
     headings = ["codec", "coded", "tables from", "levels", "bytes", "tables from its own kind", "loss %", "from itself"]
 
     def cells(row: TableTransfer, origin: str, coded: str) -> list[object]:
@@ -86,14 +86,14 @@ def transfer_markdown(moves: Moves) -> str:
 
 
 def write_codecs(results: Results, folder: Path, name: str, title: str, about: Mapping[str, Any]) -> None:
-    """Leave `NAME.json`, `NAME.csv` and `NAME.png` in `folder`.
+    """Write `NAME.json`, `NAME.csv` and `NAME.png` to `folder`.
 
     Args:
-        results: rows by source.
-        folder: made if absent.
-        name: of the files.
+        results: rows by the name of their source.
+        folder: folder for the files, made if absent.
+        name: name of the files, without suffix.
         title: heading of the plot.
-        about: data, machine, versions, command, date: whatever is needed to read and repeat the figures.
+        about: further entries of the JSON file, such as data, machine, versions, command and date.
     """
     sources = {source: [asdict(row) for row in rows] for source, rows in results.items()}
     write_json(folder / f"{name}.json", {**about, "columns": LEGEND.replace("\n", " "), "sources": sources})
@@ -102,7 +102,7 @@ def write_codecs(results: Results, folder: Path, name: str, title: str, about: M
 
 
 def plot_codecs(results: Results, path: Path, title: str) -> None:
-    """Draw for each source bytes over bits per symbol, and throughput over size at the alphabet nearest to 8 levels."""
+    """Plot for each source bytes against bits per symbol, and throughput against size near an alphabet of 8 levels."""
     labels = list(dict.fromkeys(row.codec for rows in results.values() for row in rows))
     styles = {label: _style(label, labels) for label in labels}
     size = 13, 1 + 4.6 * len(results)
@@ -158,7 +158,7 @@ def _pair(encode: float | None, decode: float | None) -> str:
 
 
 def _style(label: str, labels: Sequence[str]) -> dict[str, Any]:
-    """A codec with own and with static tables shares colour and marker; static ones are hollow."""
+    """Return the style of a codec's points: equal with own and static tables, but hollow for static ones."""
     from matplotlib import colormaps
 
     families = list(dict.fromkeys(name.removesuffix(STATIC) for name in labels))

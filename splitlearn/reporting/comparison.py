@@ -1,4 +1,4 @@
-"""Methods side by side: accuracy against the bytes that crossed."""
+"""Comparison of methods: accuracy against payload size, as tables, a plot and JSON."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from splitlearn.reporting.markdown import markdown_table
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method's measured point.
+    """One measured point (accuracy against payload size) of a method.
 
     Attributes:
         method: name of the curve that the point belongs to.
-        setting: distinguishes the points of one method; may be empty.
+        setting: name that distinguishes the points of one method; may be empty.
         accuracy: share of images classified correctly, 0…1.
-        bytes_per_image: mean payload size, headers included.
-        bits_per_pixel: payload bits over pixels of the network's input.
-        table_bytes: size of the static code tables, which are sent once, with the weights.
+        bytes_per_image: mean payload size in bytes, headers included.
+        bits_per_pixel: bits of the payload divided by the pixels of the network's input.
+        table_bytes: size in bytes of the static code tables, which are sent once with the weights.
     """
 
     method: str
@@ -37,7 +37,13 @@ class Comparison:
 
     @classmethod
     def from_metrics(cls, method: str, setting: str, metrics: Mapping[str, Any]) -> Comparison:
-        """Return the point of a test run, from the metrics that it logged."""
+        """Return the point of a test run from the metrics that it logged.
+
+        Reads `test/accuracy`, `test/bytes_per_image`, `test/bits_per_pixel` and, if present, `test/table_bytes`.
+
+        Raises:
+            KeyError: if one of the first three is missing.
+        """
         return cls(
             method,
             setting,
@@ -69,13 +75,13 @@ def _cells(p: Comparison) -> list[str]:
 
 
 def write_comparison(points: Sequence[Comparison], folder: Path, title: str, about: Mapping[str, Any]) -> None:
-    """Leave `results.json` and `rate_accuracy.png` in `folder`.
+    """Write `results.json` and `rate_accuracy.png` to `folder`.
 
     Args:
-        points: all methods' points.
-        folder: made if absent.
+        points: points of all methods.
+        folder: folder for the files, made if absent.
         title: heading of the plot.
-        about: data, seed, machine, command, date: whatever is needed to read and repeat the figures.
+        about: further entries of `results.json`, such as data, seed, machine, command and date.
     """
     write_json(folder / "results.json", {**about, "points": [asdict(p) for p in points]})
     _plot(points, folder / "rate_accuracy.png", title)

@@ -18,21 +18,21 @@ def write_csv(path: str | Path, headings: Sequence[str], rows: Iterable[Iterable
     """Write a CSV file.
 
     Args:
-        path: of the file; its folder is made if absent.
-        headings: of the columns.
-        rows: cells; None is written as an empty one.
+        path: path of the file; its folder is made if absent.
+        headings: headings of the columns.
+        rows: cells of each row; None is written as an empty cell.
     """
     with whole_file(path) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([headings, *rows])
 
 
 def write_records(path: str | Path, results: Mapping[str, Sequence[Any]], about: str = "source") -> None:
-    """Write records as CSV, one row each, with their source in front; quantiles are left out.
+    """Write records as CSV, one row each, with the name of their source in the first column; quantiles are omitted.
 
     Args:
-        path: of the file; its folder is made if absent.
-        results: records (dataclasses) of one kind, by their source.
-        about: heading of the column of sources.
+        path: path of the file; its folder is made if absent.
+        results: records (dataclasses) of one class, by the name of their source.
+        about: heading of the first column.
     """
     rows = [{about: source, **asdict(record)} for source, records in results.items() for record in records]
     names = [name for name in (rows[0] if rows else [about]) if name not in LONG]
@@ -43,8 +43,8 @@ def write_quantiles(path: str | Path, results: Mapping[str, Sequence[Distributio
     """Write empirical CDFs as CSV: one row for each share, one column for each distribution.
 
     Args:
-        path: of the file; its folder is made if absent.
-        results: distributions by their source.
+        path: path of the file; its folder is made if absent.
+        results: distributions by the name of their source.
     """
     columns = {f"{source}: {d.name}": d.quantiles for source, found in results.items() for d in found}
     rows = zip(SHARES, *columns.values(), strict=True)

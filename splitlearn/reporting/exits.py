@@ -1,4 +1,4 @@
-"""Networks with exits: tables over thresholds, sentences for the terminal, JSON and CSV files, and a plot."""
+"""Report of a network with early exits: tables and sentences for the terminal, JSON and CSV files, and a plot."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ KB = 1024
 def report_exits(
     found: Evaluation, accuracies: Sequence[float], out: Path, title: str, about: Mapping[str, Any]
 ) -> None:
-    """Print tables over codecs and thresholds; write exits.json, exits.csv and exits.png to `out`.
+    """Print tables of codecs and thresholds; write exits.json, exits.csv and exits.png to `out`.
 
-    For each of `accuracies`, shares of images, the cheapest thresholds are looked up; `about` tells how figures were
-    made.
+    Args:
+        found: results of `evaluate_exits`.
+        accuracies: accuracies, 0…1, for which to find the threshold with the fewest bytes.
+        out: folder for the files, made if absent.
+        title: heading of the plot.
+        about: further entries of exits.json, such as data, machine, command and date.
     """
     console, summary, cheapest = Console(), found.summary(), found.cheapest(accuracies)
     points = [found.scores.at(threshold) for threshold in THRESHOLDS]

@@ -1,4 +1,4 @@
-"""Reports of `splitlearn analyze`: for each analysis of features CSV files, a plot and a table in the terminal."""
+"""Reports of `splitlearn analyze`: CSV files, a plot and a table in the terminal for each analysis of features."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class FeatureRun:
     """The features of one run of `splitlearn analyze`, and the folder of its results.
 
     Attributes:
-        model: the network, whose tail some analyses run.
-        features: at its cut.
+        model: the cut network; some analyses run its tail.
+        features: features at its cut.
         out: folder for CSV files and plots.
-        amount: number and kind of images, for titles.
+        amount: text for titles: number and kind of images.
     """
 
     model: CoderModel
@@ -40,7 +40,7 @@ class FeatureRun:
 
     @property
     def sources(self) -> dict[str, Tensor]:
-        """Float tensors by name."""
+        """The crossing float tensors, by name."""
         floats = self.features.floats
         names = ["features"] if len(floats) == 1 else [f"features {i}" for i in range(len(floats))]
         return {
@@ -50,7 +50,7 @@ class FeatureRun:
 
     @property
     def spatial(self) -> dict[str, Tensor]:
-        """The float tensors with channels, rows and columns, by name."""
+        """The crossing float tensors `(B, C, H, W)`, by name."""
         return {name: t for name, t in self.sources.items() if t.ndim == 4}
 
     def title(self, text: str) -> str:

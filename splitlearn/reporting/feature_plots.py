@@ -19,15 +19,15 @@ def plot_distributions(
     label: str = "coefficient",
     between: tuple[float, float] | None = None,
 ) -> None:
-    """Draw empirical CDFs, one panel for each source; the first of each panel is drawn bold.
+    """Plot empirical CDFs, one panel for each source; the first curve of each panel is bold.
 
     Args:
         panels: distributions by the heading of their panel.
-        path: of the image; its folder is made if absent.
-        title: of the whole.
-        label: of the x axis, where one coefficient's unit is that of the network's activations.
-        between: shares of the values between which each panel has an x axis of its own, so that single outliers do not
-            stretch it; None for one x axis with all values in all panels.
+        path: path of the image file; its folder is made if absent.
+        title: title of the figure.
+        label: label of the x axis; coefficients are in the unit of the network's activations.
+        between: lowest and highest share of the values on the x axis, e.g. (0.01, 0.99), so that outliers do not
+            stretch it; each panel then has its own x axis. None for one common x axis with all values.
     """
     with figure_file(path, len(panels), min(len(panels), 2), None, title, between is None, sharey=True) as (_, grid):
         for axes, (heading, found) in zip(grid, panels.items(), strict=True):
@@ -43,7 +43,7 @@ def plot_distributions(
 
 
 def _limits(found: Sequence[Distribution], between: tuple[float, float]) -> tuple[float, float]:
-    """Return the ends of an x axis that shows this part of all distributions, and a margin."""
+    """Return the limits of an x axis that shows these shares of all distributions, with a margin."""
     low, high = (min(range(len(SHARES)), key=lambda i: abs(SHARES[i] - share)) for share in between)
     left, right = min(d.quantiles[low] for d in found), max(d.quantiles[high] for d in found)
     margin = 0.03 * (right - left) or 1
@@ -51,12 +51,12 @@ def _limits(found: Sequence[Distribution], between: tuple[float, float]) -> tupl
 
 
 def plot_entropies(results: Mapping[str, Sequence[ContextEntropy]], path: str | Path, title: str) -> None:
-    """Draw bits per element under each context, relative to coding without one, against the bits per symbol.
+    """Plot bits per element with each context, relative to coding without context, against the bits per symbol.
 
     Args:
-        results: entropies by source, of several quantizers.
-        path: of the image; its folder is made if absent.
-        title: of the whole.
+        results: entropies for several quantizers, by the name of their source.
+        path: path of the image file; its folder is made if absent.
+        title: title of the figure.
     """
     from matplotlib.ticker import PercentFormatter
 
@@ -79,12 +79,12 @@ def plot_entropies(results: Mapping[str, Sequence[ContextEntropy]], path: str | 
 
 
 def plot_spectrum(points: Sequence[SpectrumPoint], path: str | Path, title: str) -> None:
-    """Draw accuracy against the share of frequencies kept, one line for each order of the dimensions.
+    """Plot accuracy against the share of frequencies kept, one line for each order of the dimensions.
 
     Args:
-        points: of all orders and shares.
-        path: of the image; its folder is made if absent.
-        title: of the whole.
+        points: points of all orders and shares.
+        path: path of the image file; its folder is made if absent.
+        title: title of the figure.
     """
     with figure_file(path, title=title) as (_, (axes,)):
         for marker, order in zip(MARKERS, dict.fromkeys(point.order for point in points), strict=False):

@@ -1,4 +1,4 @@
-"""Figures as image files: one way to make, save and close them, and one style for all lines."""
+"""Figures as image files: a context manager that makes, saves and closes a figure, and the style of lines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def figure_file(
     sharey: bool = False,
     heights: Sequence[float] | None = None,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Context manager: gives a figure and its axes, and saves the figure at the end of a `with` block that succeeds.
+    """Context manager that yields a figure and its axes, and saves the figure after a `with` block without error.
 
     Args:
         path: path of the image file; its folder is made if absent.

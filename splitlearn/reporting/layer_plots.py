@@ -19,7 +19,7 @@ def plot_sizes(networks: Mapping[str, Sequence[ModuleProfile]], path: Path) -> N
 
     Args:
         networks: profiles by name of the network; modules with the same last part of their names share an x position.
-        path: of the image file.
+        path: path of the image file.
 
     Reference:
         Matsubara & Levorato 2020, Fig. 2.

@@ -1,4 +1,4 @@
-"""Ticks of logarithmic axes that are plain numbers and never overlap."""
+"""Tick labels of logarithmic axes: plain numbers that do not overlap."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def plain_log_ticks(axis: Any) -> None:
-    """Label an axis of a plot, logarithmic and with everything drawn, by plain numbers at few enough places.
+    """Set tick labels of a logarithmic axis to plain numbers that do not overlap; call it after everything is drawn.
 
-    Within a decade these are round numbers at equal distances, beyond it 1, 2 and 5 times powers of ten, or the powers.
+    Within a decade, they are round numbers at equal distances; beyond, 1, 2 and 5 times powers of ten, or the powers.
 
     Args:
         axis: `axes.xaxis` or `axes.yaxis` of matplotlib.

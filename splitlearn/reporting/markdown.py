@@ -8,15 +8,15 @@ RULES = {"l": "---", "r": "--:"}
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[object]], align: str = "lr") -> str:
-    """Return a Markdown table, with a line break at its end.
+    """Return a Markdown table that ends with a line break.
 
     Args:
-        headings: of the columns; empty ones are allowed.
-        rows: cells, written as `str` does; vertical bars in them are escaped.
-        align: "l" or "r" for each column, the last one also for all further columns.
+        headings: headings of the columns; may be empty.
+        rows: cells of each row, converted by `str`; vertical bars are escaped.
+        align: "l" or "r" for each column; the last letter also holds for all further columns.
 
     Raises:
-        ValueError: if a row has another number of cells than there are headings.
+        ValueError: if the number of cells in a row differs from the number of headings.
     """
     rules = [RULES[each] for each in align.ljust(len(headings), align[-1])[: len(headings)]]
     lines = [_line(headings), f"|{'|'.join(rules)}|"]

@@ -1,4 +1,4 @@
-"""Device packages as a table for the terminal."""
+"""Table of a device package for the terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from rich.table import Table
 
 
 def package_table(folder: Path, check: Mapping[str, Any]) -> Table:
-    """Return the files of a package, and what its check on real images found.
+    """Return a table of the files of a package and the results of its check on real images.
 
     Args:
-        folder: the package.
+        folder: folder of the package.
         check: record of the check.
     """
     halves = f"device in {check['device']}, edge in {check['edge']}"

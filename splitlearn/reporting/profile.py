@@ -1,4 +1,4 @@
-"""Profiles of networks as a table for the terminal, a CSV file and a plot."""
+"""Report of a network's profile: a table for the terminal, a CSV file and a plot."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from splitlearn.reporting.log_ticks import plain_log_ticks
 
 
 def profile_legend(network: nn.Module, depth: int | None) -> str:
-    """Return what the columns of `profile_table` mean, and how modules inside those of the table are shown.
+    """Return an explanation of the columns of `profile_table`, and the option that shows more modules.
 
-    `depth` is the most dots in the name of a module of the table; None if its modules were named.
+    `depth` is the largest number of dots in the names of the table's modules; None if modules were chosen by name.
     """
     text = (
         "kB: 1,024 bytes of float32, of the module's own output; tensors across: those of features that a cut sends; "
@@ -34,7 +34,7 @@ def profile_legend(network: nn.Module, depth: int | None) -> str:
 
 
 def profile_table(profiles: Sequence[ModuleProfile], title: str) -> Table:
-    """Return one row per module: size of its output, what a cut after it sends, and the device's share of the work."""
+    """Return a table with one row per module: output size, elements that a cut after it sends, parameters and MACs."""
     table = Table(title=title)
     table.add_column("module", no_wrap=True, min_width=max(len(p.name or WHOLE) for p in profiles))
     for column in ("output", "output\nkB", "tensors\nacross", "across\n× input", "params\nM", "MAC\nM", "MAC\n%"):
@@ -61,7 +61,7 @@ def write_profile(profiles: Sequence[ModuleProfile], title: str, folder: Path) -
 
 
 def _plot(profiles: Sequence[ModuleProfile], title: str, path: Path) -> None:
-    """Bars: what a cut would carry; lines: the work before it, and below the parameters."""
+    """Plot elements across each cut as bars, MACs before it as a line, and parameters before it in a panel below."""
     width = min(max(7, 0.28 * len(profiles)), 20)
     with figure_file(path, 2, size=(width, 7), sharex=True, heights=(2, 1)) as (figure, (axes, weights)):
         positions = range(len(profiles))

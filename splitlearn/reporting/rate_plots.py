@@ -1,4 +1,4 @@
-"""Lines in panels: scores and bytes of many networks side by side."""
+"""Plots with several panels of lines, such as scores and bytes of several networks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Panel:
     """One pair of axes.
 
     Attributes:
-        heading: above it; empty for none.
+        heading: text above the axes; empty for none.
         curves: points (x, y) by label.
         x: label of the x axis, with its unit.
         y: label of the y axis, with its unit.
-        lines: heights of horizontal lines by label; one with the label of a curve takes the colour of that curve and
-            has no entry in the legend, any other is black.
+        lines: y values of horizontal lines by label. A line with the label of a curve has the colour of that curve and
+            no entry in the legend; other lines are black.
         log: whether y is logarithmic.
     """
 
@@ -37,9 +37,9 @@ class Panel:
 
 
 def plot_panels(panels: Sequence[Panel], path: str | Path, title: str, legend: str | None = None) -> None:
-    """Draw panels, up to three in a row, with a title; a label has the same colour in all of them.
+    """Plot panels, up to three in a row, with a title; a label has the same colour in all panels.
 
-    Panels with the same curves share one legend below, others have one each. Raises ValueError if there are no panels.
+    Panels with equal labels share one legend, others have one each. Raises ValueError if there are no panels.
     """
     if not panels:
         raise ValueError("there are no panels to draw")
@@ -58,7 +58,7 @@ def plot_panels(panels: Sequence[Panel], path: str | Path, title: str, legend: s
 
 
 def _legend(owner: Any, found: Mapping[str, Any], widest: int, title: str | None, upper: float | None = None) -> None:
-    """Put a legend below a figure or a pair of axes, in as few rows as the widest allows."""
+    """Put a legend below a figure or a pair of axes, in as few rows as `widest` columns allow."""
     columns = ceil(len(found) / ceil(len(found) / widest))
     place: dict[str, Any] = {"loc": "outside lower center"}
     if upper is not None:

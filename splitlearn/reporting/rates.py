@@ -1,4 +1,4 @@
-"""Scores and rates of many quantizers and codecs, as a Markdown table and as a plot."""
+"""Markdown table and plot of the scores and rates of several quantizers and codecs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def rates_markdown(points: Sequence[RatePoint], score: str) -> str:
     """Return the points as a Markdown table.
 
     Args:
-        points: in the order of the rows.
-        score: heading of that column, e.g. "top-1 %".
+        points: points in the order of the rows.
+        score: heading of the score's column, e.g. "top-1 %".
     """
     headings = ["method", "setting", "codec", score, "bytes/image", "bits/element", "tables, once"]
 
@@ -37,13 +37,13 @@ def plot_rates(
     score: str,
     rate: str = "payload (bytes per image, log scale)",
 ) -> None:
-    """Draw score against rate, one line per curve, and the score of the unsplit network with a point below it.
+    """Plot score against rate, one line per curve, with lines at the unsplit network's score and one point below it.
 
     Args:
-        curves: (rate, score 0…1) by label.
+        curves: points (rate, score 0…1) by label.
         unsplit: score of the network that is not split, 0…1.
-        path: of the image file.
-        title: of the plot.
+        path: path of the image file.
+        title: title of the plot.
         score: label of the score axis with its unit, e.g. "top-1 accuracy (%)".
         rate: label of the rate axis with its unit.
     """

@@ -1,4 +1,4 @@
-"""Results of a sweep as tables, files and plots."""
+"""Tables, files and plots of the results of a sweep."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ABOUT = (
 
 
 def short_name(path: str) -> str:
-    """Return the last word of a parameter's path."""
+    """Return the last part of a parameter's path, after the last dot."""
     return path.rpartition(".")[2]
 
 
 def live_table(trials: Sequence[Trial], axes: Axes, rows: int = 12) -> Group:
-    """Return the progress of a sweep and its frontier so far."""
+    """Return a view of a running sweep: number of trials in each state, and the last `rows` rows of the frontier."""
     counts = {state: sum(trial.state is state for trial in trials) for state in State}
     told = ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
     return Group(f"{len(trials)} trials: {told}", frontier_table(axes.frontier(trials)[-rows:], axes))
@@ -56,7 +56,7 @@ def frontier_table(frontier: Sequence[Trial], axes: Axes) -> Table:
 
 
 def figures_table(found: Frontiers, axes: Axes) -> Table:
-    """Return the figures of the frontiers as a table for the terminal."""
+    """Return hypervolumes, rates and BD-rates of the frontiers as a table for the terminal."""
     table = Table(title="Frontiers")
     compared = any(f.bd_rate_percent is not None or f.bd_rate_absent_because for f in found.figures.values())
     rates = [f"{axes.rate} at {score}" for score in found.figures[ALL].rate_at]
@@ -100,13 +100,13 @@ def write_report(
     """Write trials.csv, frontier.csv, pareto.json and pareto.png into a folder.
 
     Args:
-        trials: of a sweep.
-        axes: rate and score.
-        out: folder, made if absent.
+        trials: trials of a sweep.
+        axes: the two metrics.
+        out: folder for the files, made if absent.
         facts: entries of pareto.json about the run, such as date and command.
-        by: path of a parameter whose values get a frontier each.
-        at: scores at which the rates are wanted.
-        baseline: other points to draw and to compare with; each curve is compared with those of its name.
+        by: path of a parameter; each of its values gets a frontier.
+        at: scores at which to interpolate rates.
+        baseline: points for comparison, drawn too; each curve is compared with the points of its name.
         unsplit: score of the network without a cut, drawn as a line.
 
     Raises:
@@ -160,7 +160,7 @@ def _columns(points: Sequence[Sequence[float]]) -> tuple[list[float], list[float
 
 
 def write_interactive(trials: Sequence[Trial], axes: Axes, path: Path) -> None:
-    """Write the trials as an interactive HTML page that works offline and shows the parameters of a trial on hover.
+    """Write an interactive HTML page of the trials, which works offline and shows a trial's parameters on hover.
 
     Raises:
         ImportError: if plotly is not installed.

@@ -1,4 +1,4 @@
-"""Tables and figures for terminals of any width."""
+"""Tables and numbers for terminals of any width."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDEST = 200
 
 
 def print_whole(*tables: RenderableType) -> None:
-    """Print tables as wide as they are, 200 columns at most: narrow terminals wrap lines, but no word is broken."""
+    """Print tables in their full width of at most 200 columns; narrow terminals wrap lines, but no word is broken."""
     console = Console()
     options = console.options.update_width(WIDEST)
     console.width = max(console.width, *(console.measure(table, options=options).maximum for table in tables))
@@ -20,9 +20,9 @@ def print_whole(*tables: RenderableType) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table whose first column is text; a narrow terminal wraps its lines, but cuts nothing off.
+    """Print a table whose first column is text; narrow terminals wrap lines but cut nothing off.
 
-    A first cell equal to the one above is left empty.
+    The first cell of a row is left empty if it equals the one above.
     """
     table, console, last = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0)), Console(), ""
     for position, column in enumerate(columns):
@@ -35,10 +35,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """Return a number for a table; a dash if there is none."""
+    """Return a number as text with `digits` decimals; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def percent(value: float) -> str:
-    """Return a share in percent."""
+    """Return a share, 0…1, in per cent as text without the sign."""
     return f"{100 * value:.1f}"

@@ -1,6 +1,6 @@
-"""What runs on devices and edge servers: the package's two halves, the protocol between them, server and client.
+"""Runtime of devices and edge servers: device part and edge part of packages, protocol, server and client.
 
-Names are loaded when they are first used: a device has no torch, and a client needs nothing but numpy.
+Names are imported when they are first used, since a device has no torch and a client needs only numpy.
 """
 
 from importlib import import_module

@@ -13,7 +13,7 @@ from splitlearn.tasks import ClassificationTask, DetectionTask, SegmentationTask
 
 @singledispatch
 def answers_of(task: nn.Module) -> AnswerForm:
-    """Return the form of answers of a task; the network's output as it is for a task that is not known here.
+    """Return the form of answers of a task; `RawOutput`, the unchanged network output, for tasks unknown here.
 
     For a task of your own, register a function (`functools.singledispatch`).
     """

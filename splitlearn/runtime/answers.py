@@ -1,4 +1,4 @@
-"""What stands behind an edge server: an `Edge` turns payloads into answers."""
+"""Base class of what answers payloads behind an edge server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Answer", "Edge"]
 
 
 class Edge(ABC):
-    """Answers payloads on the edge server: decoder, tail, and whatever makes predictions of their output.
+    """Base class: answers payloads on the edge server with decoder, tail, and a form of answers.
 
     Attributes:
         fingerprint: identity of the package, 64 hex digits; device and edge must have the same.
@@ -25,15 +25,15 @@ class Edge(ABC):
     def answer(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
         """Return the answers to a batch of payloads, in their order.
 
-        It may block; a server never calls it twice at once. Rates and sizes may differ within a batch.
+        It may block; a server never calls it twice at the same time. Rates and sizes may differ within a batch.
 
         Args:
-            payloads: one for each image, from peers that may have made them up.
+            payloads: one for each image, from peers that are not trusted.
 
         Returns:
-            for each payload its answer, or a `CodecError` if that one is damaged.
+            For each payload its answer, or a `CodecError` if the payload is damaged.
         """
 
     def worker(self) -> Worker:
-        """Return what calls `answer` for a server: a thread, so that the server reads and writes meanwhile."""
+        """Return a worker that calls `answer` for a server, by default in a thread so as not to block the server."""
         return InThread(self)

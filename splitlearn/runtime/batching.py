@@ -1,4 +1,4 @@
-"""Requests of all connections to batches: taken when the worker is free, or after a short wait for more."""
+"""Batches of the requests of all connections, formed when the worker is free or after a short wait for more."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _MOST_US = 2**32 - 1
 
 
 class Asker(Protocol):
-    """Who has sent a request."""
+    """Sender of a request."""
 
     @property
     def is_gone(self) -> bool:
-        """Return whether nobody waits for an answer."""
+        """Return whether the sender no longer waits for answers."""
 
     def finish(self, number: int, frame: bytes) -> None:
-        """Take the one answer, or error, to the request with this id."""
+        """Store the frame of the answer or error to the request with the id `number`."""
 
     def flush(self) -> None:
-        """Send what was finished."""
+        """Send the stored frames."""
 
 
 class _Waiting(NamedTuple):
@@ -40,10 +40,10 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-    """Queue and batches of one server; it lives in the event loop.
+    """Queue and batches of one server; called only in the event loop.
 
     Attributes:
-        held_bytes: bytes of payloads in queue and worker, and of what connections add for unfinished frames.
+        held_bytes: bytes of payloads in the queue and in the worker, and of unfinished frames of connections.
     """
 
     def __init__(
@@ -64,19 +64,19 @@ class Batcher:
         return len(self._queue) < self._limits.queue and self.held_bytes <= self._limits.held_bytes
 
     def add(self, asker: Asker, request: Request) -> None:
-        """Let a request wait; `dispatch` is to follow."""
+        """Add a request to the queue; call `dispatch` afterwards."""
         now = time.monotonic()
         expires = now + request.deadline_ms / 1e3 if request.deadline_ms else float("inf")
         self.held_bytes += len(request.payload)
         self._queue.append(_Waiting(asker, request, now, expires))
 
     def hurry(self) -> None:
-        """Wait for no further requests from now on."""
+        """Dispatch all batches from now on without waiting for more requests."""
         self._max_wait_s = 0.0
         self.dispatch()
 
     def dispatch(self) -> None:
-        """Give the worker batches as long as it is free and there is something to do."""
+        """Give batches to the worker while it is free and requests wait."""
         while self._queue and self._worker.free:
             if len(self._queue) < self._max_batch and self._max_wait_s:
                 due = self._queue[0].arrived + self._max_wait_s
@@ -94,7 +94,7 @@ class Batcher:
         self.dispatch()
 
     def _take(self) -> list[_Waiting]:
-        """Return the next requests that somebody still waits for."""
+        """Return the next requests whose senders still wait and whose deadlines have not passed."""
         now, batch = time.monotonic(), list[_Waiting]()
         while self._queue and len(batch) < self._max_batch:
             waiting = self._queue.popleft()

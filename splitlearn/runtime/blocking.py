@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class BlockingEdgeClient:
-    """An `EdgeClient` in a thread of its own; any thread may ask.
+    """Runs an `EdgeClient` in a separate thread; may be called from any thread.
 
     ```python
     with BlockingEdgeClient(EdgeClient("10.0.0.5", 7878, fingerprint)) as client:
@@ -24,7 +24,7 @@ class BlockingEdgeClient:
     ```
 
     Args:
-        client: a client that is not connected yet.
+        client: a client that is not yet connected.
     """
 
     def __init__(self, client: EdgeClient) -> None:
@@ -46,16 +46,16 @@ class BlockingEdgeClient:
         self._stop()
 
     def submit(self, payload: bytes, *, deadline_ms: float | None = None, rate: int | None = None) -> Future[Reply]:
-        """Ask without waiting; arguments and errors are those of `EdgeClient.ask`."""
+        """Send a payload and return a future of the answer; arguments and errors are those of `EdgeClient.ask`."""
         return self._call(self._client.ask(payload, deadline_ms=deadline_ms, rate=rate))
 
     def ask(self, payload: bytes, *, deadline_ms: float | None = None, rate: int | None = None) -> Reply:
-        """Return the server's answer; arguments and errors are those of `EdgeClient.ask`."""
+        """Send a payload and return the answer; arguments and errors are those of `EdgeClient.ask`."""
         return self.submit(payload, deadline_ms=deadline_ms, rate=rate).result()
 
     @property
     def link(self) -> Link:
-        """Return what is known of the link now."""
+        """Return the current state of the link."""
         return self._client.link
 
     def _call(self, work: Coroutine[Any, Any, T]) -> Future[T]:

@@ -1,4 +1,4 @@
-"""Answers of detectors; needs torch for the suppression of boxes."""
+"""Form of the answers of detectors; needs torch for non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class FoundBoxes(AnswerForm):
         return found
 
     def agreement(self, one: Answer, other: Answer) -> float:
-        """Return the share of boxes of a score of 0.25 or more, in either answer, that the other has too."""
+        """Return the share of boxes with a score of 0.25 or more that both answers have."""
         pairs = [_matched(one, other), _matched(other, one)]
         found, looked_at = (sum(numbers) for numbers in zip(*pairs, strict=True))
         return found / looked_at if looked_at else 1.0
 
 
 def _matched(one: Answer, other: Answer) -> tuple[int, int]:
-    """Return how many sure boxes of one answer are in the other, by class and within two pixels, and their number."""
+    """Return how many boxes above the score limit the other answer has too (class, two pixels), and their number."""
     sure = np.flatnonzero(one["scores"] >= SURE)
     found = 0
     for n in sure:

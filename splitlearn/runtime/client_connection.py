@@ -1,4 +1,4 @@
-"""One connection of a client: handshake, frames, pings."""
+"""One connection of a client: handshake, frames and pings."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ from splitlearn.runtime.protocol import (
 
 
 class Owner(Protocol):
-    """What a connection knows of its client."""
+    """A client, as its connection needs it."""
 
     meter: LinkMeter
     hello: Hello
     frame_bytes: int
 
     def on_answer(self, answer: AnswerFrame) -> None:
-        """Take an answer; raises FrameError if nobody asked for it."""
+        """Accept an answer; raise FrameError if it belongs to no request."""
 
     def on_error(self, error: ErrorFrame) -> None:
-        """Take a request's error; likewise."""
+        """Accept the error of a request; raise FrameError if it belongs to no request."""
 
     def pump(self) -> None:
-        """Send what can be sent now."""
+        """Send all waiting requests that the server accepts now."""
 
 
 class ClientConnection(asyncio.Protocol):
-    """Frames of one server; it lives in the client's event loop.
+    """Connection to one server; called only in the client's event loop.
 
     Attributes:
-        welcome: comes true when the server has welcomed this client, or fails.
-        lost: comes true, with the reason, when the connection is over.
-        is_open: whether requests may be sent: after WELCOME, before any GOODBYE.
-        is_full: whether the transport wants no more bytes now.
-        heard: when the last bytes came.
+        welcome: future of the WELCOME frame; an exception if the handshake fails.
+        lost: future of the reason why the connection ended.
+        is_open: whether requests may be sent: after WELCOME and before any GOODBYE.
+        is_full: whether the transport's buffer is full.
+        heard: time of the last received bytes, in seconds of the monotonic clock.
     """
 
     def __init__(self, owner: Owner) -> None:
@@ -81,12 +81,12 @@ class ClientConnection(asyncio.Protocol):
         }
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say hello."""
+        """Send the HELLO frame."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.write(self._owner.hello.frame())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the client."""
+        """Set `welcome` and `lost` to the reason."""
         self.is_open = False
         reason = self._reason or reason_of(exc)
         if not self.welcome.done():
@@ -99,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
             self.lost.set_result(reason)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of the server."""
+        """Handle bytes from the server."""
         self.heard = time.monotonic()
         self._owner.meter.received_bytes += len(data)
         if self._is_over():
@@ -121,11 +121,11 @@ class ClientConnection(asyncio.Protocol):
         self._owner.pump()
 
     def pause_writing(self) -> None:
-        """Keep requests back."""
+        """Stop sending requests while the transport's buffer is full."""
         self.is_full = True
 
     def resume_writing(self) -> None:
-        """Send on."""
+        """Continue sending requests."""
         self.is_full = False
         self._owner.pump()
 
@@ -134,13 +134,13 @@ class ClientConnection(asyncio.Protocol):
         self._transport.write(frame)
 
     def ping(self) -> None:
-        """Measure a round trip, and keep the connection from being idle."""
+        """Send a PING, which measures the round trip and keeps the server from closing an idle connection."""
         self._pinged += 1
         self._pings[self._pinged] = time.monotonic()
         self._transport.write(number_frame(Type.PING, self._pinged))
 
     def leave(self) -> None:
-        """Say goodbye and close."""
+        """Send GOODBYE and close the connection."""
         if not self._transport.is_closing():
             if self.welcome.done() and self._reason is None:
                 self._transport.write(goodbye_frame())
@@ -148,7 +148,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.close()
 
     def give_up(self, reason: LinkError) -> None:
-        """End the connection at once."""
+        """Close the connection immediately, for this reason."""
         self._reason = self._reason or reason
         self.is_open = False
         self._transport.abort()
@@ -205,7 +205,7 @@ class ClientConnection(asyncio.Protocol):
 
 
 def reason_of(error: BaseException | None) -> LinkError:
-    """Return why a connection was not made, or lost: final if trying again would change nothing."""
+    """Return the LinkError of a connection that failed or was lost; final if another attempt would fail too."""
     if isinstance(error, LinkError):
         return error
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -1,4 +1,4 @@
-"""One client's connection at the server: handshake, requests, limits, and an end that loses nothing."""
+"""Connection of one client to the server: handshake, requests, limits, and an end without lost answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LINGER_S = 1.0  # for the peer to read the last frame; a socket closed over unre
 
 
 class Host(Protocol):
-    """What a connection knows of its server."""
+    """A server, as its connections need it."""
 
     limits: Limits
     statistics: Statistics
@@ -43,11 +43,11 @@ class Host(Protocol):
     connections: set[Connection]
 
     def forget(self, connection: Connection) -> None:
-        """Take note that a connection is lost."""
+        """Remove a lost connection."""
 
 
 class Connection(asyncio.Protocol):
-    """Frames of one client; it lives in the event loop."""
+    """Connection of one client; called only in the event loop."""
 
     def __init__(self, host: Host) -> None:
         self.is_gone = False  # nobody reads answers any more
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
     # what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the HELLO."""
+        """Start the wait for the HELLO frame."""
         self._transport = cast(asyncio.Transport, transport)
         self.was_made = True
         self._since = time.monotonic()
@@ -78,13 +78,13 @@ class Connection(asyncio.Protocol):
             self._end(Code.SHUTTING_DOWN, "the server is shutting down")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget requests: nobody waits for their answers."""
+        """Drop the requests of the client."""
         self.is_gone = True
         self._drop_unfinished()
         self._host.forget(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of the client."""
+        """Handle bytes from the client."""
         self._host.statistics.received_bytes += len(data)
         if self._is_over():
             return
@@ -103,18 +103,18 @@ class Connection(asyncio.Protocol):
         self._host.batcher.dispatch()
 
     def eof_received(self) -> bool:
-        """Answer what is in flight if the client has only closed its direction; TLS knows no such state."""
+        """Keep the connection open for pending answers if the client has only ended its stream; not possible in TLS."""
         self._is_leaving = self._has_sent_all = True
         is_plain = self._transport.get_extra_info("sslcontext") is None
         return bool(self._in_flight) and is_plain and not self.is_gone
 
     def pause_writing(self) -> None:
-        """Read nothing from a client that reads nothing."""
+        """Stop reading from a client that does not read its answers."""
         self._paused_since = time.monotonic()
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Read again."""
+        """Continue reading."""
         self._since = time.monotonic()
         self._paused_since = float("inf")
         self._transport.resume_reading()
@@ -122,13 +122,13 @@ class Connection(asyncio.Protocol):
     # what batcher and server call
 
     def finish(self, number: int, frame: bytes) -> None:
-        """Take the answer to a request; `flush` sends it."""
+        """Store the frame of the answer or error to a request; `flush` sends it."""
         self._in_flight.discard(number)
         self._since = time.monotonic()
         self._outgoing.append(frame)
 
     def flush(self) -> None:
-        """Send what was finished; drop a client that leaves too much unread."""
+        """Send the stored frames; drop a client with too many unread bytes."""
         if self.is_gone or self._transport.is_closing():
             self._outgoing.clear()
             return
@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def say_goodbye(self) -> None:
-        """Take no more requests, and close when those in flight are answered."""
+        """Send GOODBYE, and close the connection when all pending requests are answered."""
         if self.is_gone:
             return
         if not self._is_welcome:
@@ -155,7 +155,11 @@ class Connection(asyncio.Protocol):
         self.flush()
 
     def check(self, now: float) -> None:
-        """End a connection whose peer does not do what is its turn."""
+        """End the connection if the client is too slow: no HELLO, no complete frame, or unread answers.
+
+        Args:
+            now: time in seconds of the monotonic clock.
+        """
         limits = self._limits
         if now - min(self._paused_since, self._closed_since) > limits.idle_s:
             self._drop("unread_answers")
@@ -233,7 +237,7 @@ class Connection(asyncio.Protocol):
         return self.is_gone
 
     def _end(self, code: Code, sentence: str) -> None:
-        """Tell the peer why, and close; what it still sends is not looked at."""
+        """Send an ERROR frame with the reason and close; further bytes are ignored."""
         self._host.statistics.ended[code.name.lower()] += 1
         self._outgoing.append(ErrorFrame(NO_ID, code, sentence).frame())
         self._is_leaving = True
@@ -241,7 +245,7 @@ class Connection(asyncio.Protocol):
         self.flush()
 
     def _close(self) -> None:
-        """Close when the peer has read all, or after a second."""
+        """Close the connection when the client has read everything, or after a second."""
         self.is_gone = True
         self._closed_since = time.monotonic()
         self._drop_unfinished()
@@ -258,7 +262,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _count_unfinished(self) -> None:
-        """Tell the batcher how much an unfinished frame holds; end the connection if that is too much for all."""
+        """Report the bytes of an unfinished frame to the batcher; raise FrameError if all together exceed the limit."""
         held, batcher = self._reader.held_bytes, self._host.batcher
         if held and not self._held:
             self._since = time.monotonic()

@@ -1,4 +1,4 @@
-"""The device's half of a package: images to payloads, with numpy, numba and onnxruntime alone."""
+"""The device part of a package: images to payloads, with numpy, numba and onnxruntime only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Tensors = list[NDArray[Any]]
 
 @dataclass(frozen=True)
 class ExitPrediction:
-    """The prediction of an exit on the device, for an image that is not sent.
+    """Prediction of an early exit on the device, for an image that is not sent.
 
     Attributes:
         exit: number of the exit, from 0.
@@ -35,7 +35,7 @@ class ExitPrediction:
     confidence: float
 
     def answer(self, top: int = 5) -> Answer:
-        """Return the most likely classes and their probabilities, as an edge server answers them.
+        """Return the `top` most likely classes and their probabilities, in the form of an edge server's answer.
 
         Raises:
             CodecError: if the logits hold NaN.
@@ -47,24 +47,26 @@ class ExitPrediction:
 
 
 class Device:
-    """The device's half of a package.
+    """Runs the device part of a package made by `splitlearn package`, without torch.
+
+    Converts uint8 images to payloads, or to the prediction of a confident early exit.
 
         image → normalize → head → confident exit? ─ no → encoder → latent → quantize → symbols → encode ═ payload
                                    └─ yes: its prediction, nothing is sent
 
-    Payloads are those of `compress` of the packaged model, byte for byte wherever the symbols are equal: the graphs
-    compute latents in onnxruntime, and rounding of floats may move a latent that lies next to a threshold.
+    Payloads equal those of the packaged model's `compress` if the symbols are equal. A latent close to a quantizer
+    threshold may get another symbol, because onnxruntime rounds floats differently from torch.
 
     Args:
-        package: folder of `splitlearn package`, or a package that is already read.
-        threads: threads of onnxruntime for one image.
+        package: folder written by `splitlearn package`, or a `Package` that is already read.
+        threads: number of threads of onnxruntime for one image.
 
     Attributes:
         package: the package.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        PackageError: if it is no package, is damaged, or has a device half that needs torch.
+        PackageError: if it is no package, is damaged, or its device part cannot run without torch.
         MissingExtraError: if onnxruntime is not installed.
     """
 
@@ -81,10 +83,13 @@ class Device:
         ]
 
     def prepare(self, picture: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a photograph brought to the network's input, uint8 `(H, W, 3)`, as the tests of the model do it.
+        """Return a photograph at the network's size, with the same resizing and cropping as in the model's test.
 
         Args:
             picture: a PIL picture, or uint8 `(H, W, 3)` of any size.
+
+        Returns:
+            uint8 `(H, W, 3)` of the network's size.
 
         Raises:
             ValueError: if it is no RGB picture, or the package does not say how to prepare pictures of other sizes.
@@ -100,12 +105,12 @@ class Device:
     def compress(
         self, image: NDArray[np.uint8], rate: int | None = None, budget: int | None = None
     ) -> bytes | ExitPrediction:
-        """Return the payload of one image, or an exit's own prediction if it is confident.
+        """Return the payload of one image, or the prediction of the first confident exit.
 
         Args:
             image: uint8 `(H, W, 3)` of the network's size; see `prepare`.
             rate: number of the rate; by default the one with the highest score.
-            budget: largest payload in bytes; the best rate within it is taken.
+            budget: largest payload in bytes; the rate with the highest score within it is taken.
 
         Raises:
             BudgetError: if the payload is larger than the budget at every rate.
@@ -151,11 +156,15 @@ class Device:
         return any(step.threshold is not None for step, _ in self._steps)
 
     def latents(self, image: NDArray[np.uint8], rate: int = 0) -> Tensors:
-        """Return the latents of one image at a rate, without a batch dimension, whatever its exits say."""
+        """Return the latents of one image at a rate, also if an early exit is confident.
+
+        Returns:
+            List of arrays without a batch dimension, one per crossing tensor.
+        """
         return self._latents(self.crossing(image), rate)
 
     def crossing(self, image: NDArray[np.uint8]) -> Tensors:
-        """Return what the last step makes of one image, `(1, …)`, whatever its exits say.
+        """Return the output of the last step for one image, `(1, …)`, also if an early exit is confident.
 
         The crossing tensors, or the latents if the graph contains the encoder.
         """
@@ -166,7 +175,7 @@ class Device:
         return tensors
 
     def warm_up(self) -> None:
-        """Compile the codecs of all rates and touch all graphs, so that the first image is as fast as the others."""
+        """Compile the codecs of all rates and run each graph once, so that the first image is as fast as the others."""
         image = np.zeros((*self.package.image_shape[1:], self.package.image_shape[0]), np.uint8)
         for rate, about in enumerate(self.package.rates):
             about.coder.encode(self.latents(image, rate))

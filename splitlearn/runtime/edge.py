@@ -1,4 +1,4 @@
-"""The edge server's half of a package, in onnxruntime: payloads to answers."""
+"""The edge part of a package in onnxruntime: payloads to answers."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Tensors = list[NDArray[Any]]
 
 
 class OnnxEdge(Edge):
-    """The edge server's half of a package.
+    """Runs the edge part of a package made by `splitlearn package`, without torch.
 
         payload → decode → symbols → dequantize → decoder → tail → answer
 
     Args:
-        package: folder of `splitlearn package`, or a package that is already read.
-        threads: threads of onnxruntime for one batch.
+        package: folder written by `splitlearn package`, or a `Package` that is already read.
+        threads: number of threads of onnxruntime for one batch.
 
     Raises:
-        PackageError: if it is damaged, or its edge half needs torch.
+        PackageError: if it is damaged, or its edge part cannot run without torch.
         MissingExtraError: if onnxruntime is not installed.
     """
 
@@ -47,7 +47,7 @@ class OnnxEdge(Edge):
         self._answers = form_from(self.package.manifest["answers"])
 
     def answer(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
-        """Return one answer for each payload, in order; a CodecError for a payload that is damaged or foreign."""
+        """Return one answer for each payload, in order; a CodecError for a damaged payload or one of another model."""
         found: list[Any] = [self._tried(self._decoded, payload) for payload in payloads]
         read = [n for n, each in enumerate(found) if not isinstance(each, CodecError)]
         for group in _groups(read, lambda n: (found[n][0], *(t.shape for t in found[n][1]))):
@@ -63,7 +63,7 @@ class OnnxEdge(Edge):
         return found
 
     def warm_up(self) -> None:
-        """Compile the codecs of all rates and touch all graphs, so that the first payload is as fast as the others."""
+        """Compile the codecs of all rates and run each graph once, so that the first payload is as fast as others."""
         for number, rate in enumerate(self.package.rates):
             shapes = zip(rate.coder.shapes or (), rate.dtypes, strict=True)
             latents = [np.zeros(shape, dtype) for shape, dtype in shapes]
@@ -89,7 +89,7 @@ def decoded(rate: Rate, payload: bytes) -> Tensors:
     """Return the dequantized latents and integer tensors of one payload, in their dtypes.
 
     Raises:
-        CodecError: if the payload is damaged, or made by another coder.
+        CodecError: if the payload is damaged or comes from another coder.
     """
     tensors = rate.coder.decode(payload)
     return [
@@ -107,7 +107,7 @@ def integers(stored: NDArray[Any], dtype: str, is_scalar: bool) -> NDArray[Any]:
 
 
 def _groups(numbers: Sequence[int], key: Callable[[int], Any]) -> list[list[int]]:
-    """Return the numbers in groups of one key, each in order."""
+    """Return the numbers in groups with equal keys, each in order."""
     found: dict[Any, list[int]] = {}
     for n in numbers:
         found.setdefault(key(n), []).append(n)

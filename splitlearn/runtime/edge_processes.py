@@ -1,4 +1,4 @@
-"""Edges in processes of their own, one for each GPU or for several cores; the server's process does the rest."""
+"""Edges in separate processes, for several GPUs or cores; the server's process handles connections and batches."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ _LEAVE_S = 5.0
 
 
 class EdgeProcesses:
-    """Several edges, each in a process; a server takes it in place of an `Edge`.
+    """Several edges in separate processes, for a server in place of an `Edge`.
 
-    A process that ends is started again. Its batch is tried once more, by whichever is free first, and refused if that
-    one ends too: the batch may be the reason. When the server's process ends, however that may be, so do these.
+    A process that ends is started again. Its batch is tried once more by another process, and refused if that process
+    ends too, since the batch may be the cause. All processes end with the server's process.
 
     Args:
-        make: returns the edge of a process from its number, from 0; picklable, such as a function with
-            `functools.partial`.
+        make: picklable function from the number of a process, from 0, to its edge, e.g. a `functools.partial`.
         count: number of processes.
         fingerprint: identity of the package, 64 hex digits.
 
@@ -46,7 +45,7 @@ class EdgeProcesses:
         self.make, self.count, self.fingerprint = make, count, fingerprint
 
     def worker(self) -> Worker:
-        """Return what hands batches to the processes."""
+        """Return the worker that gives batches to the processes."""
         return InProcesses(self.make, self.count)
 
 
@@ -57,7 +56,7 @@ class _Job(NamedTuple):
 
 
 class InProcesses(Worker):
-    """Hands each batch to a free process; lives in the event loop, with a thread for each process."""
+    """Gives each batch to a free process; called in the event loop, with a thread for each process."""
 
     def __init__(self, make: Callable[[int], Edge], count: int) -> None:
         self.free = 0
@@ -67,22 +66,22 @@ class InProcesses(Worker):
         self._processes = [_Process(make, number, self) for number in range(count)]
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the processes; each takes batches once its edge is built."""
+        """Start the processes; each accepts batches when its edge is built."""
         for process in self._processes:
             process.start(loop)
 
     def run(self, payloads: Sequence[bytes], done: Done) -> None:
-        """Hand a batch to a free process."""
+        """Give a batch to a free process."""
         self._give(_Job(payloads, done, 1))
 
     def stop(self) -> None:
-        """End the processes after their present batches."""
+        """End the processes after their current batches."""
         self.is_stopping = True
         for process in self._processes:
             process.jobs.put(None)
 
     def add_idle(self, process: _Process) -> None:
-        """Take note that a process is free."""
+        """Register a process as free, and give it a batch if one waits."""
         self._idle.append(process)
         self.free = len(self._idle)
         if self._again:
@@ -91,13 +90,13 @@ class InProcesses(Worker):
             self.on_free()
 
     def finish(self, process: _Process, job: _Job, outcomes: Sequence[Outcome], seconds: float) -> None:
-        """Pass on what a process has answered."""
+        """Pass the outcomes of a batch on, and register its process as free."""
         self._idle.append(process)
         self.free = len(self._idle)
         job.done(outcomes, seconds)
 
     def lost(self, job: _Job) -> None:
-        """Try a batch once more whose process has ended, or refuse it."""
+        """Try a batch again after its process has ended, or refuse it after the second time."""
         if job.tries > 1:
             sentence = "the edge's process ended twice on this batch"
             job.done([Refusal(Code.INTERNAL, sentence)] * len(job.payloads), 0.0)
@@ -113,7 +112,7 @@ class InProcesses(Worker):
 
 
 class _Process:
-    """One process and the thread that talks to it."""
+    """One process, and the thread that communicates with it."""
 
     def __init__(self, make: Callable[[int], Edge], number: int, worker: InProcesses) -> None:
         self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -128,7 +127,7 @@ class _Process:
                 time.sleep(_PAUSE_S)
 
     def _lives(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Hand batches to a new process until it ends; return whether another one is wanted."""
+        """Start a process and give it batches until it ends; return whether to start another one."""
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(target=_answer, args=(self._make, self._number, there), daemon=True)

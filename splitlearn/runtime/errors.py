@@ -1,4 +1,4 @@
-"""What can go wrong between a device and its edge server: error codes of the protocol, and exceptions of the client."""
+"""Errors between a device and its edge server: codes of the protocol, and exceptions of the client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FrameError(ValueError):
     """A frame that breaks the protocol.
 
     Attributes:
-        code: what the peer is told.
+        code: error code that is sent to the peer.
     """
 
     def __init__(self, code: Code, sentence: str) -> None:
@@ -38,11 +38,11 @@ class FrameError(ValueError):
 
 
 class LinkError(Exception):
-    """A request, or a whole connection, that failed; the message is one sentence.
+    """A request or a connection failed; the message is one sentence.
 
     Attributes:
         code: error code of the protocol; 0 if no server has sent one.
-        is_final: whether it ends the client too: trying again would change nothing.
+        is_final: whether the client stops too, because another attempt would fail as well.
     """
 
     is_final = False
@@ -52,12 +52,12 @@ class LinkError(Exception):
         self.code = code
 
     def again(self) -> Self:
-        """Return the same error, to be raised elsewhere."""
+        """Return a copy of the error, to be raised elsewhere."""
         return type(self)(str(self), self.code)
 
 
 class RefusedError(LinkError):
-    """The two sides will never agree: other version, foreign fingerprint, wrong token, certificate. Never retried."""
+    """The server refuses the client: protocol version, package, token or certificate differ. Never retried."""
 
     is_final = True
 
@@ -69,7 +69,7 @@ class ProtocolError(LinkError):
 
 
 class UnreachableError(LinkError):
-    """No connection within the client's patience, or the client was closed."""
+    """No connection was made within the client's time limit, or the client was closed."""
 
 
 class DeadlineError(LinkError):
@@ -77,7 +77,7 @@ class DeadlineError(LinkError):
 
 
 class BusyError(LinkError):
-    """The server has more to do than it can hold."""
+    """The server's queue is full."""
 
 
 class DamagedPayloadError(LinkError):
@@ -85,7 +85,7 @@ class DamagedPayloadError(LinkError):
 
 
 class EdgeError(LinkError):
-    """The server failed to answer, or does not serve requests of this kind."""
+    """The server failed to answer, or does not support requests of this kind."""
 
 
 _CLASSES: dict[int, type[LinkError]] = {

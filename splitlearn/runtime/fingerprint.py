@@ -1,4 +1,4 @@
-"""Identity of a model that device and edge server must share."""
+"""Fingerprint of a model, which must be equal on the device and the edge server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from splitlearn.parts import part_settings
 
 
 def fingerprint_of(model: CutModel) -> str:
-    """Return 64 hexadecimal digits of network weights, cut, bottlenecks, quantizers, codecs and their tables."""
+    """Return a fingerprint, 64 hex digits, of network weights, cut, bottlenecks, quantizers, codecs and tables."""
     facts = [weights_id(model.net), model.net.at, [_coder(coder) for coder in model.rates]]
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Forms of answers: what an edge server makes of a network's output."""
+"""Forms of answers: conversion of a network's output to the answers of an edge server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOXES = "splitlearn.runtime.boxes.FoundBoxes"
 
 
 class AnswerForm(ABC):
-    """Form of the answers of a network; arguments are attributes of the same names, for a manifest."""
+    """Base class of the forms of answers. Constructor arguments are attributes of the same names, for a manifest."""
 
     @abstractmethod
     def __call__(self, output: Any) -> list[Answer | CodecError]:
@@ -30,7 +30,7 @@ class AnswerForm(ABC):
 
     @abstractmethod
     def agreement(self, one: Answer, other: Answer) -> float:
-        """Return how far two answers about one image agree, in [0, 1]; 1 if whoever asks would not see a difference."""
+        """Return the agreement of two answers to one image, 0…1; 1 if they are equal for practical purposes."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ class ClassMask(AnswerForm):
 
 @dataclass(frozen=True)
 class RawOutput(AnswerForm):
-    """The network's first output as it is: `output`, float array."""
+    """The unchanged first output of the network: `output`, float array."""
 
     def __call__(self, output: Any) -> list[Answer | CodecError]:  # noqa: D102
         return [{"output": found} for found in first_array(output)]
 
     def agreement(self, one: Answer, other: Answer) -> float:
-        """Return 1 if no value differs by more than a thousandth of the largest one, else 0."""
+        """Return 1 if no value differs by more than a thousandth of the largest value, else 0."""
         scale = max(1e-12, float(np.abs(one["output"]).max(initial=0.0)))
         return float(np.abs(one["output"] - other["output"]).max(initial=0.0) <= scale / 1000)
 

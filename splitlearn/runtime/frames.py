@@ -1,4 +1,4 @@
-"""Bytes of a TCP connection to frames: a length, a type, a body."""
+"""Frames of a TCP connection, each with length, type and body: writing, and reading from a stream of bytes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _LENGTH_BYTES = 4
 
 
 def frame(kind: int, *parts: bytes) -> bytes:
-    """Return a frame: u32 length of what follows, u8 type, then the parts of its body."""
+    """Return a frame: u32 length of type and body, u8 type, then the parts of the body."""
     return b"".join((_HEAD.pack(1 + sum(map(len, parts)), kind), *parts))
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames, with never more than one unfinished frame in memory.
+    """Divides a stream of bytes into frames, with at most one unfinished frame in memory.
 
-    A length beyond the limit is refused when its four bytes are there: nothing of that size is ever allocated.
+    A length above the limit is refused as soon as its four bytes are read, so no memory of that size is allocated.
 
     Attributes:
         most_bytes: largest length of a frame, its type included; may be changed between frames.
@@ -42,7 +42,7 @@ class FrameReader:
             data: the next bytes of the stream.
 
         Raises:
-            FrameError: if a length is 0 or beyond the limit; nothing more can be read then.
+            FrameError: if a length is 0 or above the limit; no more frames can be read afterwards.
         """
         if self._unfinished:
             self._unfinished += data

@@ -13,15 +13,15 @@ class MissingExtraError(ImportError):
 
 
 class Graph:
-    """One ONNX graph from arrays to arrays, by position.
+    """An ONNX graph; inputs and outputs are arrays in order.
 
     Args:
-        content: the ONNX file.
+        content: content of the ONNX file.
         threads: number of threads for one call.
 
     Raises:
         MissingExtraError: if onnxruntime is not installed.
-        ValueError: if it is no ONNX model that this onnxruntime runs.
+        ValueError: if it is no ONNX model that this version of onnxruntime supports.
     """
 
     def __init__(self, content: bytes, threads: int = 1) -> None:

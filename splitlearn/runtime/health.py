@@ -1,4 +1,4 @@
-"""What monitoring asks a server over HTTP: `/healthz`, and `/metrics` for Prometheus."""
+"""HTTP server for the monitoring of an edge server: `/healthz`, and `/metrics` for Prometheus."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ PLAIN = "text/plain; charset=utf-8"
 
 
 class Subject(Protocol):
-    """The server that is asked about."""
+    """A monitored edge server."""
 
     statistics: Statistics
     is_stopping: bool
 
 
 class HealthServer:
-    """Answers `/healthz` and `/metrics` from a thread of its own while the context lasts.
+    """Context manager that answers `/healthz` and `/metrics` in a separate thread.
 
     Args:
-        subject: the server that is asked about.
+        subject: the monitored edge server.
         host: address to listen at.
-        port: 0 for any free one.
+        port: port to listen at; 0 for any free one.
 
     Attributes:
-        port: that is listened at.
+        port: port that is used.
 
     Raises:
         OSError: if the address cannot be used; the message is a sentence.
@@ -59,7 +59,7 @@ class HealthServer:
 
 
 class _Http(ThreadingHTTPServer):
-    """A few threads, whoever asks; a request beyond them is closed."""
+    """HTTP server with a fixed number of threads; further requests are closed."""
 
     daemon_threads = True
     subject: Subject
@@ -81,7 +81,7 @@ class _Http(ThreadingHTTPServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: peers that stall or go are no news."""
+        """Log nothing when a client stalls or disconnects."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -118,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Collector:
-    """A server's counts as Prometheus wants them."""
+    """Statistics of a server in the form of Prometheus."""
 
     def __init__(self, statistics: Statistics) -> None:
         self._statistics = statistics

@@ -1,4 +1,4 @@
-"""What one server takes from its peers."""
+"""Limits of a server for its clients."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a server; together they bound its memory, whatever peers do.
+    """Limits of a server, which together bound its memory for any behaviour of its clients.
 
     Attributes:
-        frame_bytes: largest frame of a client.
-        in_flight: most requests of one connection without an answer.
-        connections: most connections at once, those in the TLS handshake included.
-        queue: most requests that wait, of all connections.
-        held_bytes: most bytes of waiting payloads and unfinished frames, of all connections.
-        idle_s: seconds without a whole frame after which a connection ends; also those in which a frame must be
-            complete, and those for which a client may leave its answers unread.
-        handshake_s: seconds from the connection to a valid HELLO.
-        write_bytes: most bytes of answers that one client has not read; one answer more is let through.
+        frame_bytes: largest frame of a client, in bytes.
+        in_flight: largest number of unanswered requests of one connection.
+        connections: largest number of connections, including those in the TLS handshake.
+        queue: largest number of waiting requests of all connections.
+        held_bytes: largest number of bytes of waiting payloads and unfinished frames of all connections.
+        idle_s: seconds without a complete frame after which a connection ends. It is also the time limit for one frame,
+            and for a client to read its answers.
+        handshake_s: largest number of seconds from the connection to a valid HELLO.
+        write_bytes: largest number of unread answer bytes of one client; it may be exceeded by one answer.
 
     Raises:
-        ValueError: if one of them is not positive, or a number cannot be told to clients.
+        ValueError: if a limit is not positive or 2³² or more, or `idle_s` is not in 0.001…4,000,000.
     """
 
     frame_bytes: int = 8 << 20

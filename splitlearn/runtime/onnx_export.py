@@ -18,15 +18,15 @@ from splitlearn.runtime.graph import MissingExtraError
 
 
 class ExportError(ValueError):
-    """A module that does not export as a graph."""
+    """A module cannot be exported as an ONNX graph."""
 
 
 def exported(module: nn.Module, tensors: Sequence[Tensor]) -> bytes:
-    """Return the ONNX file of a module whose first dimension is the batch.
+    """Return the ONNX file of a module with a dynamic batch, the first dimension.
 
     Args:
-        module: takes the tensors as arguments.
-        tensors: an example with a batch of two, each `(2, …)`; all other dimensions are fixed.
+        module: module whose arguments are the tensors.
+        tensors: example inputs, each `(2, …)` for a batch of two; all other dimensions are fixed.
 
     Raises:
         MissingExtraError: if onnx or onnxscript is not installed.
@@ -58,7 +58,7 @@ def exported(module: nn.Module, tensors: Sequence[Tensor]) -> bytes:
 
 
 class _Positional(nn.Module):
-    """A module that takes any number of tensors, under one name for the exporter."""
+    """Wrapper that gives any number of tensors to a module, under one argument name for the exporter."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ def _reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter, which tells its progress and its fallbacks on standard output and as warnings."""
+    """Silence the exporter, which reports progress and fallbacks on standard output and as warnings."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -29,18 +29,18 @@ FORGIVEN = 50  # images from which on a single one may differ: it may lie at a t
 
 @dataclass(frozen=True)
 class PackageCheck:
-    """What the check of a package on real images found.
+    """Results of the check of a package on real images.
 
     Attributes:
         images: number of images.
-        symbols: number of symbols, of all rates.
-        equal_symbols: share of the symbols that device and model agree on.
-        greatest_difference: greatest difference between a latent in onnxruntime and in torch.
+        symbols: number of symbols over all rates.
+        equal_symbols: share of symbols that are equal on the device and in the model.
+        greatest_difference: largest absolute difference between a latent in onnxruntime and in torch.
         equal_payloads: share of payloads that are equal byte for byte.
-        equal_exits: share of images on which device and model decide alike to exit or to send.
-        equal_answers: mean agreement of the answers, through payloads, with those of the model; see `AnswerForm`.
-        device: "onnx", or "torch" with no graph to check.
-        edge: likewise.
+        equal_exits: share of images for which device and model make the same decision, early exit or payload.
+        equal_answers: mean agreement of the answers to payloads with those of the model (`AnswerForm.agreement`).
+        device: "onnx", or "torch" if the device part has no graphs to check.
+        edge: "onnx" or "torch" for the edge part.
     """
 
     images: int
@@ -54,7 +54,7 @@ class PackageCheck:
     edge: str
 
     def record(self) -> dict[str, Any]:
-        """Return the figures as plain data."""
+        """Return the results as plain data."""
         return asdict(self)
 
 
@@ -62,13 +62,13 @@ def check_package(folder: str | Path, model: CutModel, images: NDArray[np.uint8]
     """Compare a package with its model, image by image and rate by rate.
 
     Args:
-        folder: the package.
-        model: its model, in eval mode.
+        folder: folder of the package.
+        model: model of the package, in eval mode.
         images: uint8 `(B, H, W, 3)` of the network's size.
         answers: form of the answers.
 
     Raises:
-        PackageError: if they differ in more than rounding explains; the message says where.
+        PackageError: if they differ by more than rounding errors; the message says where.
         ValueError: if there are no images.
     """
     if not len(images):
@@ -99,7 +99,7 @@ def check_package(folder: str | Path, model: CutModel, images: NDArray[np.uint8]
 
 
 class _Compared(NamedTuple):
-    """Device and model on one image at one rate."""
+    """Comparison of device and model for one image at one rate."""
 
     symbols: int
     equal_symbols: int
@@ -136,12 +136,12 @@ def _compared(
 
 
 def _exits_alike(image: NDArray[np.uint8], device: Device, model: CutModel) -> bool:
-    """Return whether device and model both send an image, or both answer it on the device."""
+    """Return whether device and model both send an image, or both take an early exit."""
     return isinstance(device.compress(image), ExitPrediction) == (model.compress(_batch(image)) == [b""])
 
 
 def _judge(found: PackageCheck, compared: int) -> None:
-    """Raise PackageError if a package differs from its model in more than rounding explains."""
+    """Raise PackageError if a package differs from its model by more than rounding errors."""
     forgiven = 1 / compared if compared >= FORGIVEN else 0.0
     if found.equal_symbols < LEAST_SYMBOLS:
         what = (

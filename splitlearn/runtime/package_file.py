@@ -1,15 +1,15 @@
 """Reading of device packages: manifest, coders and graphs of a folder, without torch.
 
     package/
-      manifest.json       what it is, shapes, preparation, classes, fingerprint, check sums of the other files
+      manifest.json       format, shapes, preparation, classes, fingerprint, check sums of the other files
       coder.safetensors   levels of quantizers and code tables of all rates
       device.onnx         images → latents (one rate), or → crossing tensors (a bank), or → first exit
       device_1.onnx …     the parts of a head with exits
-      encoder_0.onnx …    crossing tensors → latents, for each rate that has an encoder of its own
-      decoder_0.onnx …    latents → crossing tensors, likewise
+      encoder_0.onnx …    crossing tensors → latents, for each rate with a separate encoder
+      decoder_0.onnx …    latents → crossing tensors, for each rate with a separate decoder
       edge.onnx           latents (one rate) or crossing tensors (a bank) → output of the network
 
-Nothing in these files decides what is imported: classes of parts must have been imported before.
+Files cannot cause imports: the classes of parts must have been imported before.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Rate:
     """One rate of a package.
 
     Attributes:
-        coder: symbols or latents to and from payloads.
+        coder: coder between latents and payloads.
         encoder: name of the graph from crossing tensors to latents; None if the device's last step returns latents.
         decoder: name of the graph from latents to what the edge's graph takes; None if that takes latents.
         dtypes: dtype of each tensor in a payload.
         score: measured quality, higher is better; None if not known.
-        bytes_per_image: measured mean payload size; None if not known.
+        bytes_per_image: measured mean payload size in bytes; None if not known.
     """
 
     coder: PayloadCoder
@@ -70,11 +70,11 @@ class Rate:
 
 @dataclass(frozen=True)
 class Step:
-    """One graph of the device.
+    """One graph of the device part.
 
     Attributes:
         file: name of the graph.
-        threshold: for a step that ends at an exit, the minimum confidence of an early exit; else None.
+        threshold: minimum confidence of the early exit at the end of the step, 0…1; None without exit.
     """
 
     file: str
@@ -92,13 +92,13 @@ class Package:
         manifest: the manifest.
         fingerprint: 64 hexadecimal digits that identify network, cut and coders.
         image_shape: `(C, H, W)` of the network's input.
-        steps: graphs of the device, in order; empty if the device's half needs torch.
-        rates: its rates, in order.
+        steps: graphs of the device part, in order; empty if it cannot run without torch.
+        rates: rates, in order.
         preparation: steps from a photograph to the network's input; None if not known.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        PackageError: if it is no package, only half written, damaged, or of another format.
+        PackageError: if it is no package, incomplete, damaged, or of another format.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -151,7 +151,7 @@ class Package:
 
     @cached_property
     def by_score(self) -> list[int]:
-        """Numbers of the rates in descending order of score; of equal ones the smaller payload first."""
+        """Numbers of the rates in descending order of score; of equal scores, the smaller payload first."""
         facts = [(-(rate.score or 0.0), rate.bytes_per_image or 0.0) for rate in self.rates]
         return sorted(range(len(facts)), key=facts.__getitem__)
 

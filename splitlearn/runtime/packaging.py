@@ -1,4 +1,4 @@
-"""Writing of device packages: export, and a check on real images of what was exported."""
+"""Writing of device packages: export, and a check of the exported files on real images."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write_package(
         preparation: steps from a photograph to the network's input; None if not known.
 
     Returns:
-        What the check found.
+        Results of the check.
 
     Raises:
         FileExistsError: if the folder exists.
@@ -100,10 +100,10 @@ def write_package(
 
 
 class _Half(NamedTuple):
-    """One side of a package.
+    """Device part or edge part of a package.
 
     Attributes:
-        about: its section in the manifest.
+        about: section of the manifest.
         graphs: ONNX files by name.
         coders: name of the graph of each rate's encoder or decoder; None where another graph contains it.
     """
@@ -114,7 +114,7 @@ class _Half(NamedTuple):
 
 
 def _exported(model: CutModel) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the manifest without the facts that do not depend on the model, and the content of all files."""
+    """Return the part of the manifest that depends on the model, and the content of all files."""
     net, tensors = model.net, dict[str, NDArray[Any]]()
     rates = [_rate(model, number, tensors) for number in range(len(model.rates))]
     halves = []
@@ -191,7 +191,7 @@ def _own_graphs(
 
 
 def _rate(model: CutModel, number: int, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """Return the manifest's facts about a rate, and put its levels and tables into `tensors`.
+    """Return the manifest's entry of a rate, and add its levels and tables to `tensors`.
 
     Raises:
         PackageError: if a quantizer has no twin in numpy.

@@ -1,4 +1,4 @@
-"""Pictures to send: files of a folder, or frames of a video, without torch."""
+"""Pictures to send: image files of a folder or frames of a video, read without torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Picture(NamedTuple):
 
     Attributes:
         name: path below the folder, or number of the frame.
-        read: returns it, RGB and upright; raises DataError if it is damaged.
+        read: function that returns the picture, RGB and upright; raises DataError if it is damaged.
     """
 
     name: str
@@ -47,7 +47,7 @@ def frames_of(video: Path) -> Iterator[Picture]:
     """Yield the frames of a video, upright, named by their numbers from 0.
 
     Raises:
-        DataError: if it is absent, damaged, or no video.
+        DataError: if the file is missing, damaged, or no video.
         MissingExtraError: if PyAV is not installed.
     """
     try:

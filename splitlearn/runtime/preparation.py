@@ -1,4 +1,4 @@
-"""Preparation of a photograph for a network: resize, crop and letterbox, with Pillow alone."""
+"""Preparation of a photograph for a network with Pillow only: resize, crop and letterbox."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_SIDE = 1 << 14  # pixels
 
 
 class Preparation(ABC):
-    """One step from an RGB picture to the network's input; arguments are attributes, for a manifest."""
+    """Base class of steps from an RGB picture to the network's input; arguments are attributes, for a manifest."""
 
     @abstractmethod
     def __call__(self, image: Image.Image) -> Image.Image:
@@ -23,10 +23,10 @@ class Preparation(ABC):
 
 @dataclass(frozen=True)
 class Resize(Preparation):
-    """Bilinear resize.
+    """Bilinear resize of the shorter side, with the aspect ratio kept.
 
     Attributes:
-        shorter: length of the shorter side, in pixels; the aspect ratio is kept.
+        shorter: length of the shorter side, in pixels.
     """
 
     shorter: int
@@ -43,11 +43,11 @@ class Resize(Preparation):
 
 @dataclass(frozen=True)
 class ResizeTo(Preparation):
-    """Bilinear resize to a fixed size, whatever the aspect ratio.
+    """Bilinear resize to a fixed size, without regard to the aspect ratio.
 
     Attributes:
-        height: in pixels.
-        width: in pixels.
+        height: height in pixels.
+        width: width in pixels.
     """
 
     height: int
@@ -66,8 +66,8 @@ class CentreCropTo(Preparation):
     """Crop at the centre; a smaller picture is padded with black.
 
     Attributes:
-        height: in pixels.
-        width: in pixels.
+        height: height in pixels.
+        width: width in pixels.
     """
 
     height: int
@@ -91,9 +91,9 @@ class LetterboxTo(Preparation):
     """Scale to fit a size with the aspect ratio kept, and pad with grey on two sides.
 
     Attributes:
-        height: in pixels.
-        width: in pixels.
-        grey: value of the padding.
+        height: height in pixels.
+        width: width in pixels.
+        grey: value of the padding, 0…255.
 
     Reference:
         The preprocessing of YOLO.
@@ -116,7 +116,7 @@ class LetterboxTo(Preparation):
         return picture
 
     def _corner(self, wide: int, high: int) -> tuple[int, int]:
-        """Return where the left upper corner of a scaled picture lies."""
+        """Return the position of the upper left corner of a scaled picture, in pixels."""
         return (self.width - wide) // 2, (self.height - high) // 2
 
 

@@ -1,8 +1,8 @@
-"""The frames between device and edge server, written and read; docs/protocol.md has their layout.
+"""Writing and reading of the frames between device and edge server; docs/protocol.md has their layout.
 
-All numbers are little-endian. Nothing is unpickled, and every length is compared with the bytes at hand before anything
-of that size is allocated. `read` of each class takes the body of a frame and raises `FrameError` if it is not exactly
-what the protocol says, trailing bytes included.
+All numbers are little-endian. Nothing is unpickled, and every length is compared with the received bytes before memory
+of that size is allocated. `read` of each class parses the body of a frame; it raises `FrameError` for any other form
+than that of the protocol, also for trailing bytes.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ class Type(IntEnum):
 
 
 class Kind(IntEnum):
-    """What a request holds."""
+    """Kinds of content of a request."""
 
     PAYLOAD = 0
     PICTURE = 1  # an image file; reserved
 
 
 class Hello(NamedTuple):
-    """The client's first frame: the package that it has, and its token (may be empty)."""
+    """The client's first frame: fingerprint of its package, and its token (may be empty)."""
 
     fingerprint: bytes
     token: str = ""
     version: int = VERSION
 
     def frame(self) -> bytes:
-        """Return the frame; raise ValueError if the token is longer than a HELLO may be."""
+        """Return the frame; raise ValueError if the token is too long."""
         token = self.token.encode()
         if _HELLO.size + len(token) + 1 > HELLO_BYTES:
             raise ValueError(f"a token takes at most {HELLO_BYTES - _HELLO.size - 1} bytes, this one {len(token)}")
@@ -74,7 +74,7 @@ class Hello(NamedTuple):
 
     @classmethod
     def read(cls, body: bytes) -> Self:
-        """Return the HELLO of a body; of another version, fingerprint and token are empty."""
+        """Return the HELLO of a body; for another protocol version, fingerprint and token are empty."""
         if body[:4] != MAGIC or len(body) < 6:
             raise FrameError(Code.BAD_FRAME, "the first frame is no HELLO of this protocol")
         if (version := int.from_bytes(body[4:6], "little")) != VERSION:
@@ -87,7 +87,7 @@ class Hello(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """The server's first frame: its package, and what it takes from this client."""
+    """The server's first frame: fingerprint of its package, and its limits for this client."""
 
     fingerprint: bytes
     frame_bytes: int
@@ -111,7 +111,7 @@ class Welcome(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One payload to answer; `deadline_ms` counts from its arrival at the server, 0 for none."""
+    """A payload to answer; `deadline_ms` is the time limit from its arrival at the server, 0 for none."""
 
     id: int
     payload: bytes
@@ -133,7 +133,7 @@ class Request(NamedTuple):
 
 
 class AnswerFrame(NamedTuple):
-    """The arrays for one request, with the time it has waited in the queue and the time that its batch took."""
+    """The arrays that answer a request, its time in the queue, and the computing time of its batch."""
 
     id: int
     wait_us: int
@@ -146,26 +146,26 @@ class AnswerFrame(NamedTuple):
 
     @classmethod
     def read(cls, body: bytes) -> Self:
-        """Return the ANSWER of a body; the arrays are not read yet."""
+        """Return the ANSWER of a body; its arrays are not yet parsed."""
         number, wait_us, edge_us = _unpack(_ANSWER, body)
         return cls(number, wait_us, edge_us, body[_ANSWER.size :])
 
 
 class ErrorFrame(NamedTuple):
-    """Why a request, or with `NO_ID` the connection, has failed."""
+    """The reason why a request failed, or the connection if the id is `NO_ID`."""
 
     id: int
     code: int
     sentence: str
 
     def frame(self) -> bytes:
-        """Return the frame; a long sentence is cut."""
+        """Return the frame; a sentence that is too long is truncated."""
         sentence = self.sentence.encode()[:SENTENCE_BYTES].decode(errors="ignore").encode()
         return frame(Type.ERROR, _ERROR.pack(self.id, self.code), sentence)
 
     @classmethod
     def read(cls, body: bytes) -> Self:
-        """Return the ERROR of a body; characters that a terminal would obey are spaces."""
+        """Return the ERROR of a body; control characters are replaced by spaces."""
         number, code = _unpack(_ERROR, body)
         sentence = _text(body[_ERROR.size : _ERROR.size + SENTENCE_BYTES])
         return cls(number, code, "".join(letter if letter.isprintable() else " " for letter in sentence))
@@ -191,8 +191,8 @@ def write_arrays(answer: Answer) -> bytes:
     """Return an answer's arrays as bytes.
 
     Raises:
-        ValueError: if there are more than 255, a name is not 1 to 255 ASCII characters, or an array has a type or a
-            number of dimensions that the protocol does not carry.
+        ValueError: if there are more than 255, a name is not 1 to 255 ASCII characters, or the protocol has no code for
+            the type or the number of dimensions of an array.
     """
     if len(answer) > 255:
         raise ValueError(f"an answer has at most 255 arrays, this one {len(answer)}")
@@ -205,7 +205,7 @@ def write_arrays(answer: Answer) -> bytes:
 
 @lru_cache(1024)
 def _array_head(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Return what stands before an array's values; answers of one network all have the same."""
+    """Return the header of an array, which is equal for all answers of one network."""
     code = _DTYPE_CODES.get(dtype.newbyteorder("<"))
     if code is None or len(shape) > MOST_DIMENSIONS:
         raise ValueError(f"array {name!r} of {dtype} with {len(shape)} dimensions cannot be sent")
@@ -216,10 +216,10 @@ def _array_head(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> byte
 
 
 def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    """Return the arrays that `write_arrays` has written; they own their memory and are no larger than `data`.
+    """Return the arrays in bytes from `write_arrays`; they own their memory and are no larger than `data`.
 
     Raises:
-        FrameError: if it is anything else.
+        FrameError: if the bytes have another form.
     """
     found: dict[str, NDArray[Any]] = {}
     reader = _Reader(data)
@@ -243,7 +243,7 @@ def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 class _Reader:
-    """Takes bytes one after another, never more than there are."""
+    """Reads values from bytes in order; raises FrameError at their end."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0

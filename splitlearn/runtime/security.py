@@ -1,4 +1,4 @@
-"""TLS contexts and tokens, each problem as one sentence."""
+"""TLS contexts and tokens, with error messages of one sentence."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 
 
 class SecurityError(Exception):
-    """A certificate, key or token that cannot be used, or a server that would be open to all."""
+    """A certificate, key or token cannot be used, or a server would be open to strangers."""
 
 
 def server_context(certificate: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
     """Return a context for a server: TLS 1.2 or later.
 
     Args:
-        certificate: PEM file of the server's certificate, its chain behind it.
-        key: PEM file of its key, without a password.
-        client_ca: PEM file of authorities; if given, clients need a certificate of one of them.
+        certificate: PEM file of the server's certificate, followed by its chain.
+        key: PEM file of its private key, without a password.
+        client_ca: PEM file of authorities; clients need a certificate of one of them. None for no client certificates.
 
     Raises:
-        SecurityError: if a file is missing or holds something else.
+        SecurityError: if a file is missing or has other content.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -36,12 +36,12 @@ def client_context(ca: Path | None = None, certificate: Path | None = None, key:
     """Return a context for a client, which always verifies the server's certificate and name: TLS 1.2 or later.
 
     Args:
-        ca: PEM file of authorities, or of the server's own certificate; by default those of the system.
-        certificate: PEM file of the client's certificate, if the server wants one.
-        key: PEM file of its key.
+        ca: PEM file of authorities, or of the server's own certificate; by default the authorities of the system.
+        certificate: PEM file of the client's certificate, if the server requires one.
+        key: PEM file of its private key.
 
     Raises:
-        SecurityError: if a file is missing or holds something else, or a certificate has no key.
+        SecurityError: if a file is missing or has other content, or a certificate has no key.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -60,7 +60,7 @@ def read_token(path: Path) -> str:
     """Return the token in a file, without white space around it.
 
     Raises:
-        SecurityError: if the file is missing, empty, not UTF-8, too long, or readable for other users.
+        SecurityError: if the file is missing, empty, not UTF-8, too long, or readable by other users.
     """
     _check_is_there(path)
     if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
@@ -81,7 +81,7 @@ def check_exposure(host: str, is_encrypted: bool, knows_clients: bool) -> None:
 
     Args:
         host: address to listen at.
-        is_encrypted: whether it speaks TLS.
+        is_encrypted: whether it uses TLS.
         knows_clients: whether clients need a token or a certificate.
     """
     missing = [
@@ -97,7 +97,7 @@ def check_exposure(host: str, is_encrypted: bool, knows_clients: bool) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address reaches this machine alone."""
+    """Return whether an address can be reached only from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""The edge server: accepts connections within its limits, and stops without losing what it holds."""
+"""The edge server, which accepts connections within its limits and stops without losing requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_DESCRIPTORS_S = 0.1  # wait of the next accept if the process has no file de
 
 
 class EdgeServer:
-    """Answers the payloads of many clients by one edge, in batches over all of them.
+    """Answers the payloads of several clients in batches over all connections.
 
     ```python
     async with EdgeServer(edge, "127.0.0.1", 7878) as server:
@@ -31,22 +31,23 @@ class EdgeServer:
     ```
 
     Args:
-        edge: what answers; an `Edge`, or edges in processes of their own.
+        edge: an `Edge` that answers payloads, or `EdgeProcesses`.
         host: address to listen at.
-        port: 0 for any free one.
-        limits: what is taken from peers.
-        ssl_context: with certificate and key; None for plain TCP.
-        token: what each client has to know; None for any.
-        max_batch: most requests of a batch.
-        max_wait_ms: how long the first request of a batch waits for more; 0 takes what waits when the worker is free.
+        port: port to listen at; 0 for any free one.
+        limits: limits for clients.
+        ssl_context: TLS context with certificate and key; None for plain TCP.
+        token: token that clients must send; None for no check.
+        max_batch: largest number of requests in a batch.
+        max_wait_ms: how long the first request of a batch waits for more, in milliseconds; with 0, a free worker
+            immediately gets all waiting requests, up to `max_batch`.
 
     Attributes:
-        host: as given.
-        port: that is listened at, once it has started.
-        statistics: what has been counted.
+        host: address of the argument `host`.
+        port: port that is used, after the start.
+        statistics: counts since the start.
 
     Raises:
-        ValueError: if port, max_batch or max_wait_ms make no sense.
+        ValueError: if `port`, `max_batch` or `max_wait_ms` is out of range.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class EdgeServer:
         self._stopped = asyncio.Event()
 
     async def start(self) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises:
             OSError: if the address cannot be used; the message is a sentence.
@@ -95,7 +96,7 @@ class EdgeServer:
         self._keep(loop.create_task(self._watch()))
 
     async def stop(self) -> None:
-        """Accept no more, answer what is held, say goodbye, and close."""
+        """Accept no more requests, answer those that wait, send GOODBYE and close all connections."""
         if not self.is_stopping:
             self.is_stopping = True
             self._acceptor.cancel()
@@ -124,7 +125,7 @@ class EdgeServer:
         await self.stop()
 
     def forget(self, connection: Connection) -> None:
-        """Take note that a connection is lost."""
+        """Remove a lost connection."""
         self.connections.discard(connection)
         self._leave()
 
@@ -151,7 +152,7 @@ class EdgeServer:
             self._keep(loop.create_task(self._admit(peer)))
 
     async def _admit(self, peer: socket.socket) -> None:
-        """Make a connection of a socket, after the TLS handshake if there is one."""
+        """Make a connection from a socket, after the TLS handshake if there is one."""
         connection = Connection(self)
         timeout = self.limits.handshake_s if self._ssl_context else None
         try:
@@ -175,7 +176,7 @@ class EdgeServer:
                 peer.send(ErrorFrame(NO_ID, Code.BUSY, sentence).frame())
 
     async def _watch(self) -> None:
-        """Look at all connections now and then, for those that do not do what is their turn."""
+        """Check all connections at intervals, to end those of clients that are too slow."""
         period = min(self.limits.idle_s, self.limits.handshake_s, 4.0) / 4
         while True:
             await asyncio.sleep(period)
@@ -184,7 +185,7 @@ class EdgeServer:
                 connection.check(now)
 
     def _keep(self, task: asyncio.Task[None]) -> None:
-        """Hold a task until it is done: the loop alone would forget it."""
+        """Keep a reference to a task until it is done, since the event loop keeps only a weak one."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -1,4 +1,4 @@
-"""What a server counts: requests by outcome and rate, bytes, batches, times. Plain numbers, read by any thread."""
+"""Counts of a server: requests by outcome and rate, bytes, batches and times. Any thread may read them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Histogram:
-    """Counts of values up to each bound, and beyond the last.
+    """Counts of values up to each bound, and above the last bound.
 
     Attributes:
         bounds: ascending upper bounds, each included.
-        counts: one more than bounds.
+        counts: number of values in each bin, one more than `bounds`.
         total: sum of all values.
     """
 
@@ -34,14 +34,14 @@ class Statistics:
     """Counts of one server since its start.
 
     Attributes:
-        requests: finished requests by outcome ("answered", "busy", …) and rate (255 if not said).
-        ended: connections that the server has ended, by the error's name.
-        received_bytes: of all connections.
-        sent_bytes: of all connections.
-        connections: open now.
-        batch_sizes: number of requests in a batch.
-        wait_s: seconds in the queue, of each request that was computed.
-        edge_s: seconds at the edge, of each batch.
+        requests: number of finished requests by outcome ("answered", "busy", …) and rate (255 if not stated).
+        ended: number of connections that the server has ended, by name of the error.
+        received_bytes: bytes received from all clients.
+        sent_bytes: bytes sent to all clients.
+        connections: number of open connections.
+        batch_sizes: number of requests in each batch.
+        wait_s: seconds in the queue of each computed request.
+        edge_s: computing time of each batch in seconds.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The device's half of a model in torch, for networks whose head no ONNX graph holds."""
+"""The device part of a model in torch, for networks whose head cannot be exported to ONNX."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from splitlearn.runtime.preparation import Preparation
 
 
 class TorchDevice:
-    """The device's half of a model in torch, with the methods of `Device`.
+    """Runs the device part of a model in torch, with the methods of `Device`.
 
     Args:
         model: a trained model; it is put into eval mode.
-        preparation: steps from a photograph to the network's input; None for photographs as they are.
+        preparation: steps from a photograph to the network's input; None for no change.
     """
 
     def __init__(self, model: CutModel, preparation: Sequence[Preparation] | None = None) -> None:
         self.model, self._preparation = model.eval(), preparation
 
     def prepare(self, picture: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a photograph brought to the network's input, uint8 `(H, W, 3)`."""
+        """Return a photograph at the network's size, uint8 `(H, W, 3)`, as in `Device.prepare`."""
         image = (picture if isinstance(picture, Image.Image) else Image.fromarray(checked_image(picture))).convert(
             "RGB"
         )
@@ -40,7 +40,7 @@ class TorchDevice:
     def compress(
         self, image: NDArray[np.uint8], rate: int | None = None, budget: int | None = None
     ) -> bytes | ExitPrediction:
-        """Return the payload of one image, or an exit's own prediction; arguments and errors as of `Device`."""
+        """Return the payload of an image, or the prediction of a confident exit; arguments as in `Device.compress`."""
         batch = self._batch(image)
         chosen: dict[str, Any] = {name: n for name, n in (("rate", rate), ("budget", budget)) if n is not None}
         if len(self.model.rates) == 1 and chosen:

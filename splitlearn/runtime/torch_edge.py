@@ -1,4 +1,4 @@
-"""The edge server's half of a model in torch, on any of its devices."""
+"""The edge part of a model in torch, on a CPU or GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from splitlearn.runtime.forms import AnswerForm
 
 
 class TorchEdge(Edge):
-    """The edge server's half of a model in torch, for GPUs and for networks that no ONNX graph holds.
+    """Runs the edge part of a model in torch, for GPUs and for networks that cannot be exported to ONNX.
 
     Args:
         model: a trained model; it is put into eval mode.
@@ -27,7 +27,7 @@ class TorchEdge(Edge):
         self.fingerprint = fingerprint_of(model)
 
     def answer(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
-        """Return one answer for each payload, in order; a CodecError for a payload that is damaged or foreign."""
+        """Return one answer for each payload, in order; a CodecError for a damaged payload or one of another model."""
         try:
             if not all(payloads):
                 raise CodecError("a payload is empty, as of an image that exited early: there is nothing to answer")

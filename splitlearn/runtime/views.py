@@ -1,4 +1,4 @@
-"""Views of data modules as steps that a device without torch takes."""
+"""Conversion of views of data modules to steps for a device without torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from splitlearn.runtime.preparation import CentreCropTo, FitTo, LetterboxTo, Pre
 
 @singledispatch
 def preparation_of(view: Any) -> list[Preparation] | None:
-    """Return the steps of a view of evaluation, pixel for pixel; None for a view that is not known here.
+    """Return steps that give the same pixels as an evaluation view; None for views unknown here.
 
     For a view of your own, register a function (`functools.singledispatch`).
     """

@@ -1,4 +1,4 @@
-"""Where batches are answered: in a thread beside the event loop, or in the loop itself."""
+"""Workers, which answer the batches of a server: in a thread beside the event loop, or in the loop itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Refusal(NamedTuple):
-    """Why a payload got no answer."""
+    """Reason why a payload got no answer."""
 
     code: Code
     sentence: str
@@ -34,9 +34,9 @@ Done = Callable[[Sequence[Outcome], float], None]  # takes the outcomes of a bat
 
 
 def outcomes_of(edge: Edge, payloads: Sequence[bytes]) -> list[Outcome]:
-    """Return what an edge makes of a batch.
+    """Return the answers of an edge to a batch, or refusals.
 
-    If it fails, each payload is tried alone, so that only those at fault are refused.
+    If the edge fails, it gets each payload separately, so that only payloads that cause an error are refused.
     """
     try:
         answers = edge.answer(payloads)
@@ -56,11 +56,11 @@ def outcomes_of(edge: Edge, payloads: Sequence[bytes]) -> list[Outcome]:
 
 
 class Worker(ABC):
-    """Answers batches for an event loop.
+    """Base class of workers, which answer batches for an event loop.
 
     Attributes:
-        free: number of batches that it can take now.
-        on_free: called when it can take one more although none was done, because a process has started.
+        free: number of batches that it can accept now.
+        on_free: function that is called when it can accept another batch because a process has started.
     """
 
     free: int
@@ -68,30 +68,30 @@ class Worker(ABC):
 
     @abstractmethod
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Get ready; called once, in the loop."""
+        """Start threads or processes; called once, in the loop."""
 
     @abstractmethod
     def run(self, payloads: Sequence[bytes], done: Done) -> None:
-        """Answer a batch and call `done` with its outcomes in the loop; only if `free` is more than 0."""
+        """Answer a batch and call `done` with its outcomes in the loop; call it only if `free` is above 0."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Let go of threads and processes; what still runs is not waited for."""
+        """End threads and processes after their current batches, without waiting for them."""
 
 
 class Backend(Protocol):
-    """What a server serves: an `Edge`, or several of them in processes of their own."""
+    """An `Edge`, or several edges in separate processes, as a server needs them."""
 
     @property
     def fingerprint(self) -> str:
-        """Return the identity of the package, 64 hex digits."""
+        """Identity of the package, 64 hex digits."""
 
     def worker(self) -> Worker:
-        """Return what answers batches."""
+        """Return the worker that answers batches."""
 
 
 class InThread(Worker):
-    """Calls an edge in a thread of its own, one batch at a time."""
+    """Worker that calls an edge in a separate thread, one batch at a time."""
 
     def __init__(self, edge: Edge) -> None:
         self.free = 1
@@ -103,12 +103,12 @@ class InThread(Worker):
         threading.Thread(target=self._work, args=(loop,), name="edge", daemon=True).start()
 
     def run(self, payloads: Sequence[bytes], done: Done) -> None:
-        """Hand a batch to the thread."""
+        """Give a batch to the thread."""
         self.free = 0
         self._batches.put((payloads, done))
 
     def stop(self) -> None:
-        """End the thread after its present batch."""
+        """End the thread after its current batch."""
         self._batches.put(None)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -125,9 +125,9 @@ class InThread(Worker):
 
 
 class InLoop(Worker):
-    """Calls an edge in the event loop: for edges that answer a batch in less than about 0.1 ms.
+    """Worker that calls an edge in the event loop, for edges that answer a batch in less than about 0.1 ms.
 
-    The way to a thread and back takes longer than that. All else would hold up every connection.
+    Passing a batch to a thread and back takes longer than that. Slower edges would block all connections.
     """
 
     def __init__(self, edge: Edge) -> None:
@@ -135,10 +135,10 @@ class InLoop(Worker):
         self._edge = edge
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Do nothing: the loop runs."""
+        """Do nothing, since the loop already runs."""
 
     def run(self, payloads: Sequence[bytes], done: Done) -> None:
-        """Answer a batch at once."""
+        """Answer a batch immediately."""
         start = time.perf_counter()
         self.free = 0
         outcomes = outcomes_of(self._edge, payloads)
@@ -146,4 +146,4 @@ class InLoop(Worker):
         self.free = 1
 
     def stop(self) -> None:
-        """Do nothing: there is no thread."""
+        """Do nothing, since there is no thread."""

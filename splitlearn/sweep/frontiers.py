@@ -1,4 +1,4 @@
-"""Frontiers of a sweep: the two metrics, the curves, and their figures beside those of a baseline."""
+"""Pareto frontiers of a sweep, and their figures in comparison with a baseline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from splitlearn.sweep.trial import State, Trial
 ALL = "all"
 VAL, TEST = "val/", "test/"  # metrics on images held out from training, and on test images
 Baseline: TypeAlias = dict[str, list[tuple[float, float]]]
-"""(rate, score) of the points to compare with: all of them, and those of single values of a parameter if known."""
+"""Points (rate, score) for comparison, by the name of a curve: all points, and those of each value of a parameter."""
 
 
 @dataclass(frozen=True)
@@ -34,29 +34,29 @@ class Axes:
 
     @property
     def tested(self) -> Axes:
-        """The same metrics on the test images; a metric that depends on no images stays as it is."""
+        """The same metrics on the test images; a metric that depends on no images is unchanged."""
         return Axes(
             *(TEST + name.removeprefix(VAL) if name.startswith(VAL) else name for name in (self.rate, self.score))
         )
 
     @property
     def are_of_test_images(self) -> bool:
-        """Whether one of the metrics is of the test images, so that these choose the frontier."""
+        """Whether one of the metrics is measured on test images, which then choose the frontier."""
         return any(name.startswith(TEST) for name in (self.rate, self.score))
 
     def points(self, trials: Sequence[Trial]) -> list[tuple[float, float]]:
-        """Return (rate, score) of each trial; NaN where it has none."""
+        """Return (rate, score) of each trial; NaN for a metric that it lacks."""
         return [(t.metrics.get(self.rate, math.nan), t.metrics.get(self.score, math.nan)) for t in trials]
 
     def frontier(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the trials that no other beats, by rising rate."""
+        """Return the finished trials that no other dominates, in ascending order of rate."""
         finished = [trial for trial in trials if trial.state is State.FINISHED]
         mask = pareto_frontier(self.points(finished))
         kept = [trial for trial, is_kept in zip(finished, mask, strict=True) if is_kept]
         return sorted(kept, key=lambda trial: trial.metrics[self.rate])
 
     def points_on_test_images(self, frontier: Sequence[Trial]) -> list[tuple[float, float]]:
-        """Return (rate, score) on the test images of the tested trials of a frontier; none if test images chose it."""
+        """Return (rate, score) of the tested trials of a frontier on test images; nothing if test images chose it."""
         if self.are_of_test_images or self.tested == self:
             return []
         return [point for point in self.tested.points(frontier) if not any(map(math.isnan, point))]
@@ -67,9 +67,9 @@ class Curve:
     """The frontier of a group of trials.
 
     Attributes:
-        name: of the group, e.g. its cut.
-        trials: the finished trials of the group.
-        frontier: the trials on its frontier, by rising rate.
+        name: name of the group, e.g. its cut.
+        trials: finished trials of the group.
+        frontier: trials on its frontier, in ascending order of rate.
     """
 
     name: str
@@ -84,10 +84,10 @@ class FrontierFigures:
     Attributes:
         trials: number of finished trials.
         frontier_points: number of trials on the frontier.
-        hypervolume: between the frontier and the worst rate and score of all trials.
-        rate_at: rates at given scores, interpolated; None where the frontier does not reach that far.
-        bd_rate_percent: BD-rate against the baseline; None without a baseline, or if the two share no scores.
-        bd_rate_absent_because: reason why there is none although there is a baseline.
+        hypervolume: area between the frontier and the worst rate and score of all trials.
+        rate_at: interpolated rates at given scores; None for a score that the frontier does not reach.
+        bd_rate_percent: BD-rate against the baseline in per cent; None without a baseline, or if it cannot be computed.
+        bd_rate_absent_because: reason why it cannot be computed; None otherwise.
     """
 
     trials: int
@@ -104,8 +104,8 @@ class Frontiers:
 
     Attributes:
         curves: the frontier over all trials, then one for each value of a parameter.
-        figures: of each curve, by its name.
-        worst: rate and score from which the hypervolumes are counted; None if nothing was measured.
+        figures: figures of each curve, by its name.
+        worst: largest rate and smallest score, the reference point of the hypervolumes; None if nothing was measured.
     """
 
     curves: list[Curve]
@@ -114,12 +114,12 @@ class Frontiers:
 
 
 def curves_of(trials: Sequence[Trial], axes: Axes, by: str | None) -> list[Curve]:
-    """Return the frontier over all finished trials, and of each value of a parameter.
+    """Return the frontier over all finished trials, then one for each value of a parameter.
 
     Args:
-        trials: of a sweep.
-        axes: rate and score.
-        by: path of a parameter; None for the frontier over all alone.
+        trials: trials of a sweep.
+        axes: the two metrics.
+        by: path of a parameter; None for the frontier over all trials only.
 
     Raises:
         ValueError: if the space has no such parameter.
@@ -143,11 +143,11 @@ def frontiers_of(
     """Return the frontiers of a sweep with their figures.
 
     Args:
-        trials: of a sweep.
-        axes: rate and score.
-        by: path of a parameter whose values get a frontier each.
-        at: scores at which the rates are wanted.
-        baseline: other points to compare with; each curve is compared with those of its name, if there are any.
+        trials: trials of a sweep.
+        axes: the two metrics.
+        by: path of a parameter; each of its values gets a frontier.
+        at: scores at which to interpolate rates.
+        baseline: points for comparison; each curve is compared with the points of its name, if there are any.
 
     Raises:
         ValueError: if the space has no parameter `by`.
@@ -182,16 +182,16 @@ def _figures_of(
 
 
 def read_baseline(path: Path, axes: Axes, by: str | None = None) -> Baseline:
-    """Return (rate, score) of every row of a CSV file that has both, such as another sweep's trials.csv.
+    """Return (rate, score) of each row with both in a CSV file, such as the trials.csv of another sweep.
 
     Args:
-        path: of the file.
+        path: path of the file.
         axes: names of the two columns.
-        by: column whose values get points of their own, beside the points of all rows; ignored if there is none.
+        by: column; the points of each of its values are also returned separately. Ignored if there is no such column.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it has no such columns, or no numbers in them.
+        FileNotFoundError: if there is no such file.
+        ValueError: if a column is missing or contains no numbers.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no baseline at {path}: name a CSV file with columns {axes.rate} and {axes.score}")

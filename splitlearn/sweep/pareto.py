@@ -12,10 +12,10 @@ Floats = NDArray[np.float64]
 
 
 def pareto_frontier(points: ArrayLike) -> NDArray[np.bool_]:
-    """Return which points no other point dominates.
+    """Return True for each point that no other point dominates.
 
-    A point dominates another if its rate is no higher, its accuracy no lower, and one of the two strictly better. So
-    equal points stand or fall together.
+    A point dominates another if its rate is no higher, its accuracy no lower, and one of the two strictly better. Equal
+    points are either all on the frontier or all off it.
 
     Args:
         points: `(n, 2)`: rate, to be minimised; accuracy, to be maximised. A point with NaN is never on the frontier.
@@ -43,7 +43,7 @@ def pareto_frontier(points: ArrayLike) -> NDArray[np.bool_]:
 
 
 def frontier_of(points: ArrayLike) -> Floats:
-    """Return the points on the frontier, each once, by rising rate.
+    """Return the points on the frontier, each once, in ascending order of rate.
 
     Raises:
         ValueError: if the points are not `(n, 2)`.
@@ -53,7 +53,7 @@ def frontier_of(points: ArrayLike) -> Floats:
 
 
 def hypervolume(points: ArrayLike, worst_rate: float, worst_accuracy: float) -> float:
-    """Return the area between a frontier and a reference point: the larger, the better.
+    """Return the area between a frontier and a reference point; larger is better.
 
     Args:
         points: `(n, 2)`, rate and accuracy.
@@ -101,14 +101,14 @@ def bd_rate(points: ArrayLike, baseline: ArrayLike) -> float:
 
 
 def rate_at(points: ArrayLike, accuracy: float) -> float:
-    """Return the rate at which a frontier reaches an accuracy; NaN if it does not.
+    """Return the rate at which a frontier reaches an accuracy; NaN if it does not reach it.
 
-    Between two points log rate is interpolated linearly in accuracy; below the lowest accuracy, the rate is that of its
-    point.
+    Between two points, the logarithm of the rate is interpolated linearly in accuracy. Below the lowest accuracy, the
+    rate of that point is returned.
 
     Args:
         points: `(n, 2)`, rate above zero and accuracy.
-        accuracy: in the unit of the points.
+        accuracy: accuracy in the unit of the points.
 
     Raises:
         ValueError: if the points are not `(n, 2)`.
@@ -124,15 +124,15 @@ def rate_at(points: ArrayLike, accuracy: float) -> float:
 def evenly_spaced_rates(rates: ArrayLike, count: int) -> list[int]:
     """Return a choice of rates that are spaced as evenly as possible on a log scale, both ends included.
 
-    It is the choice with the least sum of squared steps between neighbours. Of equal rates the first is taken; if one
-    rate is wanted, it is the highest.
+    It is the choice with the smallest sum of squared steps between neighbours. Of equal rates, the first is chosen.
+    With a `count` of 1, the highest rate is chosen.
 
     Args:
         rates: `(n,)`, above zero.
-        count: number of rates; if there are fewer different ones, all of these are returned.
+        count: number of rates; if there are fewer different rates, all of them are chosen.
 
     Returns:
-        Their indices, by rising rate.
+        Indices of the chosen rates, in ascending order of rate.
 
     Raises:
         ValueError: if a rate or the count is not positive.

@@ -22,7 +22,7 @@ NUMBER = re.compile(rf"[-+]?(?:{DIGITS}(?:\.(?:{DIGITS})?)?|\.{DIGITS})(?:[eE][-
 
 
 class SpaceError(ValueError):
-    """A space that cannot be drawn from; the message names parameter and remedy."""
+    """A search space is not valid; the message names the parameter and the remedy."""
 
 
 class ParameterDistribution(ABC):
@@ -42,7 +42,7 @@ class Choice(ParameterDistribution):
     """One of several values, all equally likely.
 
     Attributes:
-        values: numbers or words.
+        values: numbers or texts.
     """
 
     values: tuple[Value, ...]
@@ -66,11 +66,11 @@ class Choice(ParameterDistribution):
 
 @dataclass(frozen=True)
 class Uniform(ParameterDistribution):
-    """A number, every one between two ends equally likely.
+    """A number from a uniform distribution between two limits.
 
     Attributes:
-        low: smallest.
-        high: largest.
+        low: smallest value.
+        high: largest value.
     """
 
     low: float
@@ -84,17 +84,17 @@ class Uniform(ParameterDistribution):
         return float(random.uniform(self.low, self.high))
 
     def holds(self, value: Any) -> bool:
-        """Return whether a value is a number between the ends."""
+        """Return whether a value is a number between the limits."""
         return type(value) in (int, float) and self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
 class LogUniform(ParameterDistribution):
-    """A positive number whose logarithm is uniform: every order of magnitude equally likely.
+    """A positive number from a log-uniform distribution, where every order of magnitude is equally likely.
 
     Attributes:
-        low: smallest, above zero.
-        high: largest.
+        low: smallest value, above zero.
+        high: largest value.
     """
 
     low: float
@@ -110,7 +110,7 @@ class LogUniform(ParameterDistribution):
         return float(math.exp(random.uniform(math.log(self.low), math.log(self.high))))
 
     def holds(self, value: Any) -> bool:
-        """Return whether a value is a number between the ends, as exactly as logarithms are."""
+        """Return whether a value is a number between the limits, within the rounding of logarithms."""
         return type(value) in (int, float) and self.low * (1 - 1e-9) <= value <= self.high * (1 + 1e-9)
 
 
@@ -121,13 +121,13 @@ def _check_range(low: float, high: float) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose decimal numbers are numbers, 1e-3 too; all else is text, which the config's parser reads as it does.
+    """YAML loader that reads decimal numbers, such as 1e-3, as numbers and all else as text, for the config's parser.
 
-    YAML 1.1 reads 1e-3 as text, 010 as eight and `no` as false, for any parameter.
+    YAML 1.1 would read 1e-3 as text, 010 as eight and `no` as false, for any parameter.
     """
 
     def number(self, node: yaml.ScalarNode) -> int | float:
-        """Return what a plain scalar in digits means."""
+        """Return the number that a plain scalar represents."""
         try:
             return int(node.value)
         except ValueError:
@@ -147,10 +147,10 @@ class Space:
     """Parameters and their distributions.
 
     Attributes:
-        parameters: by path in the config, e.g. `model.model.quantizer.step`.
+        parameters: distributions by path in the config, e.g. `model.model.quantizer.step`.
 
     Raises:
-        SpaceError: if there are none.
+        SpaceError: if there are no parameters.
     """
 
     parameters: Mapping[str, ParameterDistribution]
@@ -164,8 +164,8 @@ class Space:
         """Return the space of a YAML file: `PATH: {choice: […]}`, `{uniform: [low, high]}` or `{log_uniform: …}`.
 
         Raises:
-            FileNotFoundError: if there is none.
-            SpaceError: if it is no YAML, or a distribution is unknown, empty or inverted.
+            FileNotFoundError: if there is no such file.
+            SpaceError: if it is not YAML, or a distribution is unknown, empty or has its limits exchanged.
         """
         if not path.is_file():
             raise FileNotFoundError(f"no space at {path}; configs/spaces/datta2022_classification.yaml is an example")
@@ -185,7 +185,7 @@ class Space:
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Space:
-        """Return the space that `describe` has described."""
+        """Return the space of a description by `describe`."""
         kinds: dict[str, Any] = {kind.__name__: kind for kind in (Choice, Uniform, LogUniform)}
         found: dict[str, ParameterDistribution] = {}
         for name, each in description.items():
@@ -194,18 +194,18 @@ class Space:
         return cls(found)
 
     def point(self, seed: int, number: int) -> dict[str, Value]:
-        """Return one point; it depends on nothing but the space, the seed and the point's number."""
+        """Return the values of a point by path; they depend only on the space, the seed and the point's number."""
         random = np.random.default_rng([seed, number])
         return {name: each.draw(random) for name, each in self.parameters.items()}
 
     def holds(self, values: Any) -> bool:
-        """Return whether values are those of a point: of all parameters, and of no others."""
+        """Return whether values form a point: a legal value for each parameter, and no others."""
         if not isinstance(values, dict) or values.keys() != self.parameters.keys():
             return False
         return all(each.holds(values[name]) for name, each in self.parameters.items())
 
     def describe(self) -> dict[str, Any]:
-        """Return the space as plain data, to be compared and stored."""
+        """Return the space as plain data, for comparison and storage."""
         return {name: {type(each).__name__: asdict(each)} for name, each in self.parameters.items()}  # type: ignore[call-overload]
 
 

@@ -12,9 +12,9 @@ from sqlalchemy.pool import NullPool
 
 
 class _JournalLock:
-    """A lock that the system releases when its process is killed; Optuna's own locks stay behind.
+    """File lock that the system releases when its process is killed, unlike Optuna's own locks.
 
-    Whoever gets it cuts off the half line that a kill may have left.
+    On acquisition, an incomplete last line of the journal, which a kill may have left, is removed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ def _ends_with_a_line(path: Path) -> bool:
 
 
 def open_storage(storage: str) -> BaseStorage:
-    """Return the storage of Optuna: a journal at a path, made if absent, or the database of an address."""
+    """Return an Optuna storage: a journal file at a path, made if absent, or the database at an address."""
     if "://" in storage:
         return RDBStorage(storage, engine_kwargs={"poolclass": NullPool})  # no connection outlives what it is for
     path = Path(storage)

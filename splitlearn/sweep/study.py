@@ -1,4 +1,4 @@
-"""The trials of a sweep in a storage that processes and machines share and that survives any kill."""
+"""The trials of a sweep in a storage that several processes and machines use, and that survives any kill."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RATE, SCORE = "rate", "score"  # settings: names of the metrics that are minimis
 
 
 class StudyError(ValueError):
-    """A storage that cannot be reached, or that holds another sweep; the message names the remedy."""
+    """A storage cannot be used, or holds another sweep or none of this name; the message names the remedy."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Claim:
     """A trial that this process has taken to run.
 
     Attributes:
-        number: of the point.
-        values: of its parameters.
-        attempt: the trial in the storage.
+        number: number of the point.
+        values: values of its parameters, by name.
+        attempt: the attempt in the storage.
     """
 
     number: int
@@ -57,18 +57,21 @@ class Claim:
 
 
 class Study:
-    """A sweep in a storage: all points are there from the beginning, and each is run once.
+    """A sweep in a storage: all its points are enqueued at the start, and each is measured once.
 
-    A trial that has lost its worker, because it was killed, is run again, the same point; so is one that lacked disk or
-    memory, when the study is opened anew, until it has done so three times. One that has failed with another error is
-    not. Points depend on space and seed alone, so that a sweep can be lengthened.
+    A point is one set of parameters; a trial runs it; an attempt is one run of it. If a worker is killed, its trial
+    runs again with the same parameters, up to five attempts per launch. If disk or memory ran out, it runs again at
+    the next launch, until it has lacked them three times. Trials with any other error are not repeated. Points depend
+    only on space and seed, so more trials can be added to a sweep later.
+
+    Call `create`, then `revive`; each worker calls `claim`, `beat`, and `finish` or `fail`.
 
     Args:
         storage: a file for the journal, made if absent, or the address of a database, `postgresql+psycopg://…`.
-        name: of the sweep; a storage may hold several.
+        name: name of the sweep; a storage may hold several.
 
     Raises:
-        StudyError: if the storage cannot be reached.
+        StudyError: if the storage cannot be used.
     """
 
     def __init__(self, storage: str, name: str) -> None:
@@ -99,14 +102,15 @@ class Study:
                 ) from error
 
     def create(self, space: Space, trials: int, seed: int, settings: Mapping[str, Any]) -> None:
-        """Draw and enqueue points, those only that are not there yet.
+        """Draw and enqueue the points that the storage does not hold yet.
 
         Args:
-            space: what to draw from.
-            trials: how many points there are to be.
-            seed: of the draws.
-            settings: what else must not change between two launches: `rate` and `score`, the names of the metrics to
-                minimise and to maximise, and the config, say. Those that an earlier splitlearn did not note may be any.
+            space: distributions of the parameters.
+            trials: total number of points.
+            seed: seed of the draws.
+            settings: other settings that must not change between launches: `rate` and `score`, the names of the
+                metrics to minimise and to maximise, and others such as the config. Settings not recorded by an earlier
+                version are not compared.
 
         Raises:
             StudyError: if the storage holds a sweep of this name with another space, seed or settings.
@@ -149,10 +153,10 @@ class Study:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The settings that the sweep was created with.
+        """The settings with which the sweep was created.
 
         Raises:
-            StudyError: if it was never created.
+            StudyError: if the sweep does not exist.
         """
         found: dict[str, Any] | None = self._study.user_attrs.get("settings")
         if found is None:
@@ -162,7 +166,7 @@ class Study:
         return found
 
     def trials(self) -> list[Trial]:
-        """Return all points, by number: of several attempts the one that finished, or else the last."""
+        """Return the trial of each point, by number: its finished attempt, or the last one if none finished."""
         found: dict[int, FrozenTrial] = {}
         try:
             for frozen in self._attempts():
@@ -182,16 +186,16 @@ class Study:
             raise self._damaged(error) from error
 
     def lacking(self) -> list[Trial]:
-        """Return the trials that lacked disk or memory and that another launch runs again."""
+        """Return the trials that lacked disk or memory and that the next launch runs again."""
         short = (trial for trial in self.trials() if trial.state is State.FAILED and shortage_in(trial.error))
         by_point = self._by_point()
         return [trial for trial in short if _shortages(by_point[trial.number]) < SHORTAGES]
 
     def _point(self, told: Mapping[str, Any]) -> tuple[int, dict[str, Value]]:
-        """Return number and values of an attempt, checked: anybody may have written the journal.
+        """Return number and values of an attempt, after a check, since anybody may have written the journal.
 
         Raises:
-            StudyError: if they are no such point.
+            StudyError: if they are no point of the space.
         """
         number, values = told[POINT], told.get(VALUES, {})
         if type(number) is not int or number < 0 or not self._space.holds(values):
@@ -205,10 +209,10 @@ class Study:
         )
 
     def claim(self, worker: str = "") -> Claim | None:
-        """Take a waiting trial for this process to run; None if none waits.
+        """Take a waiting trial for this process and return it; None if no trial waits.
 
         Args:
-            worker: unique name of the worker, under which `revive` is told that it has ended.
+            worker: unique name of the worker, for `revive` in case it ends.
         """
         while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             taken = self._study.ask({name: _distribution(each) for name, each in self._space.parameters.items()})
@@ -225,20 +229,20 @@ class Study:
         return None
 
     def beat(self, claim: Claim) -> None:
-        """Give a sign of life."""
+        """Record that the worker still runs; call it at least every five minutes."""
         with suppress(UpdateFinishedTrialError):
             claim.attempt.set_user_attr(BEAT, time.time())
 
     def finish(self, claim: Claim, metrics: Mapping[str, float]) -> None:
-        """Record what a trial has measured.
+        """Record the metrics of a trial.
 
         Args:
             claim: the trial.
-            metrics: by name; those that the sweep was created to minimise and to maximise are among them.
+            metrics: metrics by name, with at least the two of the settings `rate` and `score`.
 
         Raises:
-            KeyError: if one of these is absent.
-            ValueError: if one of these is NaN.
+            KeyError: if one of the two is absent.
+            ValueError: if one of the two is NaN.
         """
         if missing := [self.settings[name] for name in (RATE, SCORE) if self.settings[name] not in metrics]:
             raise KeyError(f"the trial measured no {' and no '.join(missing)}, but {', '.join(sorted(metrics))}")
@@ -250,26 +254,26 @@ class Study:
             self._study.tell(claim.attempt, values, skip_if_finished=True)
 
     def note_test(self, number: int, metrics: Mapping[str, float]) -> None:
-        """Record what the test of a finished trial has found; it is among its metrics from then on."""
+        """Add the metrics of a test to those of a finished trial, given by its number."""
         self._study.set_user_attr(f"{TESTED}{number}", {name: float(value) for name, value in metrics.items()})
 
     def fail(self, claim: Claim, error: str) -> None:
-        """Record that a trial cannot be run, and why; what lacked disk or memory another launch runs again."""
+        """Record the error of a trial; after a lack of disk or memory, the next launch runs it again."""
         with suppress(UpdateFinishedTrialError):
             claim.attempt.set_user_attr(ERROR, error)
             self._study.tell(claim.attempt, state=TrialState.FAIL, skip_if_finished=True)
 
     def lose(self, claim: Claim) -> None:
-        """Give a trial back, as if this process had been killed."""
+        """Give a trial back to be run again, as if this process had been killed."""
         with suppress(UpdateFinishedTrialError):
             self._study.tell(claim.attempt, state=TrialState.FAIL, skip_if_finished=True)
 
     def revive(self, gone: Collection[str] = ()) -> int:
-        """Enqueue the trials of ended processes again; return their number.
+        """Enqueue again the trials whose workers have ended, and return their number.
 
-        A process is gone if this machine has none of its number, or if it gave no sign of life for five minutes. A
-        trial that has lost five processes since this study was opened has failed, and so has one that lacked room three
-        times in all; what did so less often, before it was opened, is enqueued.
+        A worker has ended if it ran on this machine and no process with its id does, or if it recorded no `beat` for
+        five minutes. After five attempts since this study was opened, its trial is not enqueued again. A trial that
+        lacked disk or memory, with fewer than three shortages, all from earlier launches, is enqueued too.
 
         Args:
             gone: names of workers that are known to have ended, on any machine.
@@ -346,7 +350,7 @@ def _lives(frozen: FrozenTrial) -> bool:
 
 
 def _different(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Return the names of settings that differ, those inside of a setting in brackets."""
+    """Return the names of settings that differ, with those inside a nested setting in brackets."""
     found = []
     for name in sorted({*present, *wanted}):
         before, now = present.get(name), wanted.get(name)

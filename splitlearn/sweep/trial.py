@@ -22,12 +22,12 @@ class Trial:
     """One point of a sweep with its state and results.
 
     Attributes:
-        number: of the point, 0…N−1.
-        values: of the parameters, by path.
+        number: number of the point, 0…N−1.
+        values: values of the parameters, by path.
         state: waiting, running, finished or failed.
-        metrics: measured values by name; empty unless the trial is finished; with `test/…` once it was tested.
-        error: reason of the failure in a sentence; empty unless the trial failed.
-        seconds: from start to end; NaN unless it has ended.
+        metrics: measured values by name, including `test/…` after a test; empty unless the trial is finished.
+        error: reason of the failure; empty unless the trial failed.
+        seconds: duration in seconds; NaN unless the trial has ended.
     """
 
     number: int

@@ -27,11 +27,11 @@ VAIN = 3  # how many workers may end with an error while no trial ends
 
 
 class TrialLost(Exception):
-    """Raised by a trial that lost a process which it needs, through no fault of its own: it is run again."""
+    """A process that a trial needs was killed; a trial that raises this error is run again."""
 
 
 RunTrial: TypeAlias = Callable[[int, Mapping[str, Value]], Mapping[str, float]]
-"""Runs the point of a number with its values and returns metrics; it can be pickled."""
+"""Function that runs a point, given its number and its values, and returns metrics by name; it can be pickled."""
 
 
 def run_sweep(
@@ -43,22 +43,22 @@ def run_sweep(
     watch: Callable[[list[Trial]], None] = lambda trials: None,
     launcher: Launcher | None = None,
 ) -> list[Trial]:
-    """Run all waiting trials in workers, and return all trials once none waits or runs here.
+    """Run all waiting trials in workers; return all trials when no trial waits and no worker runs.
 
-    A worker that is killed is replaced and its trial run again. Trials that other launches of the
-    sweep are running are left to them, unless they give no sign of life.
+    A worker that is killed is replaced and its trial run again. Trials that run in other launches of the same sweep
+    are not repeated, unless their workers record no `Study.beat` for five minutes.
 
     Args:
-        storage: of the study, which has been created.
-        name: of the study.
-        run: runs one trial.
-        workers: number of workers at a time.
-        logs: folder for their output, one file per worker.
-        watch: called every second with all trials.
-        launcher: starts workers, and is closed in the end; by default processes of one thread.
+        storage: storage of the study, which must exist (`Study.create`).
+        name: name of the study.
+        run: function that runs one trial.
+        workers: largest number of simultaneous workers.
+        logs: folder for the workers' output, one file per worker.
+        watch: function that is called every second with all trials.
+        launcher: starts the workers, and is closed at the end; by default processes of one thread.
 
     Raises:
-        LauncherError: if workers end with errors of their own, and no trial does.
+        LauncherError: if three workers end with an error before any trial ends.
     """
     launcher = launcher or Processes()
     found: dict[int, tuple[str, Worker]] = {}
@@ -96,7 +96,7 @@ def run_sweep(
 
 @dataclass(frozen=True)
 class _Work:
-    """The work of one worker: run trials until none waits."""
+    """Work of one worker: run trials until no trial waits."""
 
     storage: str
     name: str
@@ -127,7 +127,7 @@ class _Work:
                 self._run_one(study, claim)
 
     def _run_one(self, study: Study, claim: Claim) -> None:
-        """Run a trial; an error of its own is recorded, one of the storage ends this worker."""
+        """Run a trial; an error of the trial is recorded, an error of the storage ends this worker."""
         try:
             metrics = self.run(claim.number, claim.values)
         except TrialLost as error:
@@ -146,7 +146,7 @@ class _Work:
 
 @contextmanager
 def _signs_of_life(study: Study, claim: Claim) -> Iterator[None]:
-    """Send signs of life of a running trial, for other machines."""
+    """Call `Study.beat` for a running trial every 30 seconds, so that other machines know that it runs."""
     ended = threading.Event()
 
     def beat() -> None:

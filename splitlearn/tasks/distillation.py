@@ -1,4 +1,4 @@
-"""Lightning module for distillation of a part of a network from another network's layers."""
+"""Lightning module that trains part of a network to reproduce the layers of another."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Batch = tuple[Tensor | Sequence[Tensor], Tensor | list[Boxes]]
 
 
 class DistillationTask(LightningModule):
-    """Train parts of a student to reproduce the output of a teacher's layers, without labels.
+    """Trains parts of a student to reproduce the outputs of a teacher's layers, without labels.
 
         images ┬→ teacher, frozen: … layer → … layer → stop
                │                      ↕ loss      ↕ loss
@@ -38,10 +38,10 @@ class DistillationTask(LightningModule):
 
         loss = sum over pairs of criterion(student's layer, teacher's layer) + rate_weight · rate(latent)
 
-    The student is the teacher with a bottleneck in place of a block (`replaced`). Head network distillation (HND) pairs
-    only that block. The generalised form (GHND) also pairs frozen blocks behind it, through which gradients flow. Both
-    networks are in eval mode; only the modules in `trains` train and update batch norm. Both run only to the last
-    paired layer.
+    The student is the teacher with a bottleneck in place of a block, for example made by
+    `replaced(copy.deepcopy(teacher), …)`. Head network distillation (HND) pairs only that block. The generalised form
+    (GHND) also pairs frozen blocks behind it, through which gradients flow. Both networks are in eval mode; only the
+    modules in `trains` train and update batch norm. Both run only to the last paired layer.
 
     Validation logs `val/distillation_loss` and the scores of the whole student, without mixed precision, which would
     round a detector's boxes. The trained student is tested with payloads as part of a `SplitModel`, in a
@@ -50,9 +50,10 @@ class DistillationTask(LightningModule):
     Args:
         teacher: a trained network; checkpoints do not contain it.
         model: the student. It may share frozen modules with the teacher, but no modules that train.
-        pairs: names of a layer of the teacher and of the student's layer that should have the same output, a tensor
-            that later layers do not overwrite.
-        trains: names of the student's modules that train; a pair must depend on each of their parameters.
+        pairs: (teacher layer, student layer) names whose outputs should be equal; each output is one tensor, not
+            changed in place later.
+        trains: names of the student's modules that train; every parameter of these modules must affect at least one
+            pair.
         criterion: distance between two tensors; by default the sum of squares, as in the authors' code.
         normalize: normalization of images in [0, 1] for both networks; None if they expect such images, as detectors
             do. A student that is a `CompressionModel` normalizes by itself.
@@ -204,7 +205,7 @@ class DistillationTask(LightningModule):
         self.log("val/distillation_loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
 
     def setup(self, stage: str) -> None:
-        """Check the precision; raises ValueError if it would spoil the result."""
+        """Check the precision; raises ValueError if weights cannot train in it, or a detector's are not float32."""
         boxes = is_detector(self.teacher) or (self.scores is not None and self.scores.of_boxes)
         check_precision(self.trainer, boxes)
 

@@ -29,13 +29,14 @@ class VariableRateModel(CutModel):
         images → normalize → head …                             ╞ payload, i ═╡                               … tail
                                 └ encoder 7 → quantize → encode ┘             └ decode → dequantize → decoder 7 ┘
 
-    All rates share the network; a change of rate changes only the coder. The rate's number takes ⌈log₂ K⌉ of three
-    spare bits of a payload, so payloads are not longer than those of a `SplitModel`. Payloads of rate 0 are identical.
+    All rates share the network; a change of rate changes only the coder. With K coders, the rate's number takes
+    ⌈log₂ K⌉ of three spare bits of a payload, so payloads are not longer than those of a `SplitModel`. Payloads of
+    rate 0 are identical to those of its `SplitModel` (`at_rate(0)`).
 
     Args:
         net: the cut network; it becomes frozen.
-        coders: one for each rate, made for `net`, in ascending order of rate.
-        points: measured score and size of each rate.
+        coders: one for each rate, made for `net`; `splitlearn bank` orders them by ascending payload size.
+        points: measured score and mean payload size of each rate, in the order of `coders`.
         rate: number of the rate for `compress`; None for the one with the highest score.
         budget: largest payload of `compress` in bytes; None for no limit.
         normalize: applied to images in [0, 1] before the head; None for no normalization.
@@ -158,7 +159,7 @@ class VariableRateModel(CutModel):
         return [self._read(payload)[0] for payload in payloads]
 
     def at_rate(self, rate: int) -> SplitModel:
-        """Return the `SplitModel` of one rate, which shares network and coder; raise ValueError if there is none."""
+        """Return the `SplitModel` of one rate, with the same network and coder; raise ValueError if there is none."""
         self._checked(rate, None)
         coder = self.rates[rate]
         model = SplitModel(self.net, list(coder.quantizers), list(coder.codecs), normalize=self.normalize)

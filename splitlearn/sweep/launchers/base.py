@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class LauncherError(RuntimeError):
-    """Workers that cannot be started; the message names the remedy."""
+    """Workers cannot be started, or end with errors; the message names the remedy."""
 
 
 class Worker(ABC):
@@ -23,16 +23,16 @@ class Worker(ABC):
 
 
 class Launcher(ABC):
-    """Starts workers and notices when they end; the study keeps the trials.
+    """Base class of launchers, which start workers; the study stores the trials.
 
-    A new launcher is one class in a file of its own, named by import path: `--launcher my_package.Slurm`.
+    A new launcher is a subclass, named by its import path: `--launcher my_package.Slurm`.
 
     Args:
-        cpus: threads that a worker computes with.
-        gpus: GPUs that a worker sees, 0.5 for half of one; None leaves that to the launcher.
+        cpus: number of threads of a worker.
+        gpus: number of GPUs that a worker sees; with 0.5, two workers share one. None leaves it to the launcher.
 
     Raises:
-        ValueError: if there are to be fewer than one thread or a negative number of GPUs.
+        ValueError: if `cpus` is below 1, or `gpus` is negative.
         LauncherError: if workers cannot be started here.
     """
 
@@ -48,10 +48,10 @@ class Launcher(ABC):
         """Start a worker that calls `work` once; it may wait for resources first.
 
         Args:
-            number: 0…K−1, of the worker that it is or replaces.
-            work: can be pickled.
+            number: number of the worker, 0…K−1; a replacement gets the number of the worker that it replaces.
+            work: the work, which can be pickled.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """End all remaining workers, also those that run a trial."""
+        """End all remaining workers, including those that run a trial."""

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine."""
+"""Launcher that runs workers as processes of this machine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 class Processes(Launcher):
-    """Starts a fresh process for each worker, which ends if the sweep is killed.
+    """Starts a new process for each worker; all processes end if the sweep is killed.
 
     Args:
-        cpus: threads that a worker computes with.
-        gpus: GPUs that a worker sees; 0.5 lets two share one. By default all see the GPUs of the sweep.
+        cpus: number of threads of a worker.
+        gpus: number of GPUs that a worker sees; with 0.5, two workers share one. By default each sees all GPUs of the
+            sweep.
 
     Raises:
-        LauncherError: if a worker is to have more GPUs than there are.
+        LauncherError: if `gpus` is larger than the number of GPUs.
     """
 
     def __init__(self, cpus: int = 1, gpus: float | None = None) -> None:
@@ -48,7 +49,7 @@ class Processes(Launcher):
         return _Process(process)
 
     def close(self) -> None:
-        """Kill all remaining processes with their child processes: a sweep goes on after any kill."""
+        """Kill all remaining processes and their child processes; a sweep can continue after any kill."""
         for process in self._started:
             if process.pid is not None:
                 with suppress(ProcessLookupError, PermissionError):  # it is gone, or leads no group yet
@@ -58,7 +59,7 @@ class Processes(Launcher):
             process.join()
 
     def visible(self, number: int) -> str:
-        """Return the names of the GPUs of a worker: neighbours if it has several, in turn if it shares one."""
+        """Return the names of the GPUs of a worker: consecutive ones, or one that it shares with others."""
         each = max(1, int(self.gpus or 0))
         groups = [self._names[i : i + each] for i in range(0, len(self._names) - each + 1, each)]
         return ",".join(groups[int(number * (self.gpus or 0) / each) % len(groups)]) if groups else ""
@@ -84,7 +85,7 @@ def _run(work: Callable[[], None], parent: int) -> None:
 
 @contextmanager
 def _visible(gpus: str | None) -> Iterator[None]:
-    """Let processes that are started meanwhile see these GPUs; None changes nothing."""
+    """Make processes that start within this context see only these GPUs; None changes nothing."""
     before = os.environ.get(GPUS)
     if gpus is not None:
         os.environ[GPUS] = gpus

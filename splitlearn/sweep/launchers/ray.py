@@ -1,4 +1,4 @@
-"""Workers as tasks of a Ray cluster, on as many machines as that has."""
+"""Launcher that runs workers as tasks of a Ray cluster, on one or several machines."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ OBJECT_STORE = 1 << 27  # bytes; trials send nothing through it, and Ray would t
 
 
 class Ray(Launcher):
-    """Starts a task for each worker on the cluster that RAY_ADDRESS names, or on one of its own on this machine.
+    """Starts a task for each worker, on the cluster at RAY_ADDRESS or on a new one on this machine.
 
-    Tasks wait until a machine has their share of CPUs and GPUs free. The machines of a cluster need the project, its
-    data and the sweep's folder at the same place, on a shared disk say, and reach the storage.
+    Tasks wait until a machine has enough free CPUs and GPUs. All machines of a cluster need the project, its data and
+    the sweep's folder at the same path, for example on a shared disk, and access to the storage.
 
     Args:
-        cpus: of a worker, and the threads that it computes with.
-        gpus: of a worker; 0.5 lets two share one. None is none: Ray hides the GPUs that were not asked for.
+        cpus: number of CPUs and of threads of a worker.
+        gpus: number of GPUs of a worker; with 0.5, two workers share one. None means 0: Ray hides GPUs that were not
+            requested.
 
     Raises:
-        LauncherError: if Ray is not installed, the cluster cannot be reached, or none of its machines has that much.
+        LauncherError: if Ray is not installed, the cluster cannot be reached, or no machine has enough CPUs and GPUs.
     """
 
     def __init__(self, cpus: int = 1, gpus: float | None = None) -> None:
@@ -65,7 +66,7 @@ class Ray(Launcher):
         return _Task(self._ray, task.remote(work, os.getcwd(), sys.argv))
 
     def close(self) -> None:
-        """Leave the cluster, which ends this sweep's tasks, or end the cluster if it is of this sweep alone."""
+        """Disconnect from the cluster, which ends this sweep's tasks; a cluster that this sweep started ends too."""
         self._ray.shutdown()
 
 
@@ -90,14 +91,14 @@ class _Task(Worker):
 
 
 def _keep_to_itself() -> None:
-    """Keep a local cluster, by what Ray reads on import, from sending statistics and from writing its token at home."""
+    """Set variables that Ray reads on import: a local cluster sends no statistics and writes no token to the home."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not any(name.startswith("RAY_AUTH_") for name in os.environ):
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def _run(work: Callable[[], None], folder: str, arguments: list[str]) -> None:
-    """Run in the folder of the sweep and with its command line, which results record."""
+    """Run the work in the folder of the sweep, with the command line that its results record."""
     if not Path(folder).is_dir():
         raise LauncherError(f"{socket.gethostname()} has no {folder}: launch from a folder that all machines share")
     os.chdir(folder)

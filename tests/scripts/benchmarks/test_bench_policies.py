@@ -13,15 +13,18 @@ from scripts.benchmarks import bench_policies
 from splitlearn.codecs import Huffman
 from splitlearn.models import NormalizedSeparable, SplitModel, resnet8, split
 from splitlearn.quantizers import Step
+from splitlearn.runtime import write_package
+from splitlearn.runtime.forms import TopClasses
 from tests.networks import SHAPE
-from tests.runtime.conftest import NORMALIZE, WEIGHTS, packaged, pixels
+from tests.runtime.conftest import NORMALIZE, WEIGHTS, pixels
 
 
 @pytest.mark.slow
 def test_leaves_the_figures_of_all_policies(tmp_path: Path) -> None:
     bottleneck = partial(NormalizedSeparable, channels=4, stride=2)
     net = split(resnet8(weights=WEIGHTS), "layer2", SHAPE)
-    packaged(SplitModel(net, Step(0.2), Huffman(), bottleneck, NORMALIZE).eval(), tmp_path / "package")
+    model = SplitModel(net, Step(0.2), Huffman(), bottleneck, NORMALIZE).eval()
+    write_package(model, tmp_path / "package", pixels(12), TopClasses())
     for number, image in enumerate(pixels(12)):
         folder = tmp_path / "data" / "test" / str(number % 10)
         folder.mkdir(parents=True, exist_ok=True)

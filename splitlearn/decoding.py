@@ -110,7 +110,7 @@ class _Refused(ValueError):
 
 
 def _damage_told(file: Path) -> raised_as:
-    """Raise whatever decoders raise as DataError: of damaged files almost anything."""
+    """Context manager that raises any error of a decoder as DataError, since damaged files cause almost any error."""
 
     def convert(error: Exception) -> DataError:
         if isinstance(error, _Refused):

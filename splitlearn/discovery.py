@@ -81,7 +81,7 @@ def current_path(path: str) -> str:
 
 
 def with_current_paths(settings: Any, current: Callable[[str], str] = current_path) -> Any:
-    """Return settings or command-line words with import paths of earlier versions replaced by current ones.
+    """Return settings or command-line arguments with import paths of earlier versions replaced by current ones.
 
     Args:
         settings: plain data, as from YAML.

@@ -1,4 +1,4 @@
-"""Codecs, quantizers and other parts to and from their description in a manifest; only imported classes are built."""
+"""Descriptions of codecs, quantizers and other parts in a manifest, and parts from them, only of imported classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGEST = 2**31 - 1  # largest valid number in a manifest
 
 
 class PartError(ValueError):
-    """Invalid description of a part."""
+    """The description of a part is not valid."""
 
 
 def part_settings(instance: object) -> dict[str, Any]:

@@ -23,11 +23,11 @@ Payload = bytes | bytearray | memoryview | NDArray[np.uint8]
 
 
 class CodecError(ValueError):
-    """A payload that is damaged, truncated, too long, or was written by another codec."""
+    """A payload is damaged, truncated, too long, or was written by another codec."""
 
 
 class Codec(ABC):
-    """Lossless code for arrays of small integers.
+    """Base class of codecs: lossless codes for arrays of small integers.
 
     A codec holds its constructor arguments, as attributes of the same names, and optional static tables. `Codec()` is
     self-contained: each payload includes the tables it needs. `Codec.fit(samples, levels)` has static tables, which

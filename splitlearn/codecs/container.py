@@ -84,8 +84,8 @@ def pack(
         levels: size of the alphabet, 2…256.
         codec: the codec; `unpack` needs one of the same class with the same static tables.
         floats: at most 255 floats of the quantizer, each rounded to single precision.
-        context: 32-bit check sum of what both sides must share besides the codec, such as the quantizer's settings. It
-            enters the container's check sum and costs no byte.
+        context: 32-bit check sum of all that both sides must share besides the codec, such as the quantizer's settings.
+            It is part of the container's check sum and costs no byte.
 
     Returns:
         9 bytes, 2 for each dimension up to 16,383 (1 up to 127), 4 for each float, then the bare code.
@@ -203,9 +203,10 @@ def decode_body(payload: bytes, header: Header, codec: Codec) -> NDArray[np.uint
 
 
 def next_context(payload: bytes, context: int) -> int:
-    """Return the context of the container after `payload` in a message, from the context of `payload`.
+    """Return the context of the container that follows `payload` in a payload of several parts.
 
-    It contains the check sum of `payload`, so that an exchange of containers between messages is detected.
+    `context` is that of `payload`. The result contains the check sum of `payload`, so that an exchange of containers
+    between payloads is detected.
     """
     return zlib.crc32(payload[_CHECK:_START], context)
 

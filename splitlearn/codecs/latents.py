@@ -1,4 +1,4 @@
-"""Latents to payloads and back without torch: quantizer, codec and container in one call, for many images."""
+"""Conversion of latents to payloads and back without torch, with quantizer, codec and container in one call."""
 
 from __future__ import annotations
 

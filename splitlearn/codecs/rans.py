@@ -31,7 +31,7 @@ MOST_TABLE_BITS = 26  # per symbol: 8 for the number of digits, 10 after the lea
 class RANS(Codec):
     """Range asymmetric numeral systems with one table of frequencies, or one for each channel.
 
-    Costs less than 1 % above the order-0 entropy, plus up to eight states of about 3 bytes and the table per image. In
+    A code is less than 1 % larger than the order-0 entropy, plus up to eight states of about 3 bytes and the table. In
     payloads of `RANS()` the table takes 5 to 7 bits for each symbol of the used alphabet, and a constant array is coded
     as its table alone. `RANS.fit` has a static table. Use it if size matters more than microseconds and neighbours are
     weakly correlated, as in strided latents trained with a rate term; otherwise use `ContextRANS`.

@@ -40,8 +40,8 @@ class RunLength(Codec):
     run, possibly of length one. Bits are stored most significant first, zero bits fill the last byte, and there is no
     header. The decoder also accepts shorter runs and zeros written as literals.
 
-    Costs 1.4 to 1.9 times the order-0 entropy on activations of 2 to 4 bits, more than zlib. It is fast, needs no table
-    and little memory. Use it on the weakest devices, or if most symbols are zero.
+    A code takes 1.4 to 1.9 times the order-0 entropy on activations of 2 to 4 bits, more than with zlib. The codec is
+    fast, and needs no table and little memory. Use it on the weakest devices, or if most symbols are zero.
 
     Reference: Carra & Neglia 2023, Sec. VI.
     """

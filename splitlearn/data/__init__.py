@@ -1,4 +1,4 @@
-"""Images for training and testing, as LightningDataModules."""
+"""LightningDataModules of images for training and testing."""
 
 from splitlearn.data.base import ImageDataModule
 from splitlearn.data.cifar import Cifar10

@@ -13,7 +13,9 @@ __all__ = ["CocoDetection", "DetectionDataModule", "YoloDetection"]
 
 
 class DetectionDataModule(FixedSizeDataModule[Labelled]):
-    """Images with boxes: float32 `(B, 3, H, W)` in [0, 1], and a list of `Boxes` in pixels, one per image.
+    """Base class of data sets with boxes, of images resized to one size.
+
+    Models receive float32 images `(B, 3, H, W)` in [0, 1] and a list of `Boxes` in pixels, one per image.
 
     ```
     file → RGB → scaled to fit image_size, the rest grey (letterbox) → uint8 batch → device → float32 in [0, 1]

@@ -47,10 +47,10 @@ class CacheInfo:
         pixels: height × width of an image.
         floats: for each tensor that crosses the cut, whether it holds floats; integers are stored unchanged.
         target_shape: shape of an image's target: [] for a class, [H, W] for a mask.
-        bytes: size on disk.
+        bytes: size on disk in bytes.
         relative_error: root mean square of the storage error divided by that of the features, of the worst tensor; 0
             for float32.
-        greatest_error: largest storage error.
+        greatest_error: largest absolute storage error, in the unit of the features.
     """
 
     precision: str
@@ -65,7 +65,7 @@ class CacheInfo:
 
 
 def cache_features(folder: Path, data: ImageDataModule, head: Head, precision: str, views: int = 1) -> CacheInfo:
-    """Compute the features of all parts into a folder, unless it is complete; concurrent processes wait for one.
+    """Compute the features of all images into a folder, unless it is complete; one process computes, others wait.
 
     float32 is exact, float16 rounds, uint8 has 256 even levels between the extremes of each image and tensor. Features
     of validation and test images are always float32, so that results are those of the images. The next call refills a
@@ -74,12 +74,12 @@ def cache_features(folder: Path, data: ImageDataModule, head: Head, precision: s
     Args:
         folder: folder for this head, data and precision only; created if absent.
         data: images with labels or masks, and the augmentation of training images.
-        head: maps images in [0, 1] to crossing tensors, on any device.
+        head: network from images in [0, 1] to crossing tensors, on any device.
         precision: "float32", "float16" or "uint8".
         views: number of differently augmented copies of every training image; 1 without augmentation.
 
     Raises:
-        ValueError: if precision or views are out of range.
+        ValueError: if `precision` or `views` is not legal.
         DataError: if the disk has too little space; nothing is written then.
     """
     if precision not in PRECISIONS or views < 1:
@@ -270,7 +270,7 @@ class _KeptFeatures(Dataset[Any]):
 
 
 class CachedFeatures(LightningDataModule):
-    """Batches of `Features` with labels or masks from a cache, in the order of the data themselves.
+    """Data module of cached features: batches of `Features` with labels or masks, in the order of the images.
 
     Args:
         folder: folder of `cache_features`.

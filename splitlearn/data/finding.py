@@ -34,7 +34,7 @@ def absolute_path(path: str | Path) -> Path:
 
 
 def download(url: str, root: Path, load: Callable[[], object]) -> None:
-    """Let torchvision, which has no timeout, download an archive into a folder; raises DataError if that fails."""
+    """Download an archive into a folder by `load` after a check of the server; raise DataError if that fails."""
     remedy = f"try again online, or unpack that archive into {root}"
     with raised_as(lambda error: DataError(f"cannot download {url} ({error}): {remedy}"), (OSError, RuntimeError)):
         urlopen(url, timeout=10).close()

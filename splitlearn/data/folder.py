@@ -23,7 +23,7 @@ NAMES = {  # folder names of each part, case-insensitive
 
 
 class ImageFolder(ImageDataModule):
-    """A folder with train/, val/ and test/, each with `<class>/<image>`.
+    """Data set in a folder with train/, val/ and test/, each with images as `<class>/<image>`.
 
     val/ may also be named valid/, validation/ or dev/. Images may be in sub-folders of their class. Hidden files and
     files of operating systems are ignored; a warning lists other files that are not read.
@@ -32,7 +32,8 @@ class ImageFolder(ImageDataModule):
     - Without test/, the images of val/ are the test images, and val_size images of train/ are held out for validation.
     - Without val/, val_size images of train/ are held out for validation too.
 
-    Models are therefore never selected on test images. Only what a command needs must be there: a test needs no train/.
+    Models are therefore never selected on test images. Only the folders that a command needs must exist: a test needs
+    no train/.
 
     Args:
         root: the folder.
@@ -88,7 +89,7 @@ class ImageFolder(ImageDataModule):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Three colours, and image_size as height and width."""
+        """Shape (3, image_size, image_size) of every image."""
         return (3, self.image_size, self.image_size)
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:

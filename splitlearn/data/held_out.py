@@ -11,7 +11,7 @@ from splitlearn.data.images import DataError
 
 
 class HeldOutImages(LightningDataModule):
-    """Validation images as test images, so that a test measures them; raises DataError if there are none."""
+    """Data module with the validation images of another one as test images; raises DataError if there are none."""
 
     def __init__(self, data: LightningDataModule) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class HeldOutImages(LightningDataModule):
         return self.data.val_dataloader()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch as the data do."""
+        """Move a batch to a device with the method of the other data module."""
         return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

@@ -26,7 +26,9 @@ Annotated = list[tuple[Path, Annotation]]
 
 
 class ObjectsDataModule(AnnotatedDataModule[tuple[Path, Annotation]]):
-    """Images in their original sizes, and their objects: lists of float32 `(3, H, W)` in [0, 1] and of `Boxes`.
+    """Base class of data sets of images in their original sizes, with their objects.
+
+    Models receive lists of float32 images `(3, H, W)` in [0, 1] and of `Boxes`.
 
     ```
     file → RGB, upright → transform (training only) → uint8, a list → device → float32 in [0, 1]
@@ -60,7 +62,7 @@ class ObjectsDataModule(AnnotatedDataModule[tuple[Path, Annotation]]):
         return unchanged
 
     def images_of(self, annotated: Annotated) -> ObjectImages:
-        """Return a data set of these images as they are."""
+        """Return a data set of these images, unchanged."""
         return ObjectImages([file for file, _ in annotated], [known for _, known in annotated])
 
     def augmented(self, annotated: Annotated) -> ObjectImages:

@@ -29,7 +29,9 @@ VOC_NAMES = (
 
 
 class SegmentationDataModule(FixedSizeDataModule[Masked]):
-    """Images with masks: float32 `(B, 3, H, W)` in [0, 1], and uint8 classes `(B, H, W)`, 255 for ignored pixels.
+    """Base class of data sets with masks, of images resized to one size.
+
+    Models receive float32 images `(B, 3, H, W)` in [0, 1] and uint8 classes `(B, H, W)`, 255 for ignored pixels.
 
     ```
     training:   file → random crop of image and mask, scaled to image_size → randomly mirrored → uint8 batch
@@ -135,7 +137,7 @@ class VocSegmentation(SegmentationDataModule):
         download(url, root, lambda: VOCSegmentation(root, "2012", "trainval", download=True))
 
     def read_train(self) -> list[Masked]:
-        """Return the images of the training list; those that are in the test list as well are told in a warning.
+        """Return the images of the training list, with a warning about images that are also in the test list.
 
         Raises:
             DataError: the folder or the list is missing, or an image or mask of the list.

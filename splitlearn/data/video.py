@@ -12,14 +12,14 @@ from torch.nn import functional
 
 
 class VideoError(ValueError):
-    """A video that cannot be used; the message names file and remedy."""
+    """A video cannot be used; the message names the file and the remedy."""
 
 
 def read_video(path: str | Path, size: tuple[int, int], frames: int) -> Tensor:
     """Return the first frames of a video, upright, scaled to cover the size and cropped at the centre.
 
     Args:
-        path: a file that FFmpeg can decode.
+        path: path of a video file that FFmpeg can decode.
         size: height and width of the images.
         frames: largest number of frames.
 

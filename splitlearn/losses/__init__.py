@@ -1,4 +1,4 @@
-"""Terms of the training loss beside the task's own: the rate of the latent, and distances between features."""
+"""Terms of the training loss: rates of latents, and distances between features."""
 
 from splitlearn.losses.base import RateLoss
 from splitlearn.losses.distillation import FeatureDistillation

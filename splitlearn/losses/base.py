@@ -1,4 +1,4 @@
-"""The contract of a rate loss."""
+"""Base class of rate losses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from splitlearn.kept_dtypes import Uncast
 
 
 class RateLoss(Uncast, ABC):
-    """A differentiable approximation of the number of bytes that a latent will cost.
+    """Base class: a differentiable approximation of the number of bytes of a latent's code.
 
     Its parameters and buffers keep their precision when the model is cast (`Uncast`), since code tables may be
     computed from them.

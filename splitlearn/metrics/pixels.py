@@ -12,7 +12,7 @@ from splitlearn.outputs import IGNORED
 
 
 class PixelAccuracy(MulticlassConfusionMatrix):
-    """Pixel accuracy over the labelled pixels."""
+    """Share of labelled pixels with the right class, 0…1."""
 
     def compute(self) -> Tensor:
         """Return the trace of the confusion matrix over its sum."""

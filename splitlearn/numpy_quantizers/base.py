@@ -15,7 +15,12 @@ TINY = 2.0**-126  # the smallest normal float32
 
 
 class Grid(ABC):
-    """Quantizer of one image's latent to symbols 0…levels−1 and back, bit-exact with its torch twin."""
+    """Base class: quantizes the latent of one image to symbols 0…levels−1 and back, bit-exact with its torch twin.
+
+    Attributes:
+        levels: size of the alphabet, 2…256.
+        floats_per_image: number of floats that belong to the symbols of one image.
+    """
 
     levels: int
     floats_per_image: ClassVar[int]

@@ -14,12 +14,12 @@ from splitlearn.numpy_quantizers.even import extremes
 
 
 class ClippedGrid(Grid):
-    """Symbols by comparison with thresholds, values from a table; twin of `quantizers.Clipped`.
+    """Quantizer with thresholds and a table of values for each channel; twin of `quantizers.Clipped`.
 
-    The first axis of a latent is its channels; a table with one row applies to all elements.
+    The first axis of a latent is its channels; thresholds and values with one row apply to all elements.
 
     Args:
-        thresholds: float32 `(channels, levels − 1)`, ascending: a symbol is the number of thresholds below a value.
+        thresholds: float32 `(channels, levels − 1)`, ascending; a symbol is the number of thresholds below the value.
         values: float32 `(channels, levels)`: the dequantized value of each symbol.
 
     Raises:

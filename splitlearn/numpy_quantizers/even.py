@@ -24,7 +24,7 @@ EVEN, ZIGZAG = 0, 1  # numbering of levels: ascending, or 0, −1, 1, −2, 2, �
 
 
 Plan = tuple[int, float, int, int]
-"""Parameters of an evenly spaced quantizer: a plain tuple, which compiled code accepts sooner than a named one.
+"""Parameters of an evenly spaced quantizer: a plain tuple, which compiled code accepts faster than a named tuple.
 
 They are the numbering, EVEN or ZIGZAG; the inverse of the step, 0 if each image has its own; the lowest level; and the
 size of the alphabet.
@@ -32,7 +32,7 @@ size of the alphabet.
 
 
 class EvenGrid(Grid):
-    """Quantizer with evenly spaced levels, with a plan for compiled codecs that also quantize."""
+    """Base class of quantizers with evenly spaced levels, with a plan for compiled codecs that also quantize."""
 
     @property
     @abstractmethod
@@ -76,7 +76,7 @@ class EvenGrid(Grid):
 
 @dataclass(frozen=True)
 class MinMaxGrid(EvenGrid):
-    """2^bits levels from the smallest to the largest value of each image; twin of `quantizers.MinMax`.
+    """Quantizer with 2^bits even levels between the extremes of each image; twin of `quantizers.MinMax`.
 
     Args:
         bits: n, bits per symbol, 2…8.
@@ -108,7 +108,7 @@ class MinMaxGrid(EvenGrid):
 
 @dataclass(frozen=True)
 class StepGrid(EvenGrid):
-    """Multiples of one fixed step, zero in the middle, numbered by zig-zag; twin of `quantizers.Step`.
+    """Quantizer to multiples of a fixed step, numbered by zig-zag from zero; twin of `quantizers.Step`.
 
     Args:
         step: Q, the distance between levels.
@@ -138,7 +138,7 @@ class StepGrid(EvenGrid):
 
 @dataclass(frozen=True)
 class AffineGrid(EvenGrid):
-    """Levels (s − zero_point) · scale of INT8 activations in torch, from calibration; twin of `quantizers.Affine`.
+    """Quantizer with levels (s − zero_point) · scale, as of INT8 activations in torch; twin of `quantizers.Affine`.
 
     Args:
         scale: distance between levels.

@@ -1,4 +1,4 @@
-"""The contract of a quantizer."""
+"""Base class of quantizers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from splitlearn.numpy_quantizers import Grid
 
 
 class Quantizer(Uncast, ABC):
-    """Maps a float latent to symbols 0…levels−1, image by image, and back.
+    """Base class: maps float latents to symbols 0…levels−1, image by image, and back.
 
     `forward` is the differentiable round trip used in training; `quantize` and `dequantize` are used in testing. They
     agree bit for bit for a float32 `y`: `forward(y) == dequantize(*quantize(y))`; for other types, after rounding to
@@ -21,7 +21,7 @@ class Quantizer(Uncast, ABC):
 
     Attributes:
         levels: size of the symbol alphabet, 2…256.
-        floats_per_image: how many float32 values travel with the symbols of one image.
+        floats_per_image: number of float32 values that are sent with the symbols of one image.
         grid: the bit-identical quantizer of numpy arrays; None if there is none.
     """
 

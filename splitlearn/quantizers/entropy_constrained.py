@@ -1,4 +1,4 @@
-"""Entropy-constrained design of levels, with the ends pinned to the clipping limits."""
+"""Entropy-constrained design of levels; the first and the last level stay at the clipping limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SETTLED = 1e-7  # relative change of the cost at which the design ends
 
 
 class CodeLengths(ABC):
-    """Assumed code length of each symbol, in bits."""
+    """Base class of rules for the code length of each symbol, in bits."""
 
     @abstractmethod
     def bits(self, counts: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class CodeLengths(ABC):
 
 
 class IdealLengths(CodeLengths):
-    """−log₂ p, the length under arithmetic coding and approximately under RANS."""
+    """Code lengths −log₂ p, as with arithmetic coding and approximately with RANS."""
 
     def bits(self, counts: Tensor) -> Tensor:
         """Return −log₂ of the relative frequency of each symbol."""
@@ -37,9 +37,9 @@ class IdealLengths(CodeLengths):
 
 
 class TruncatedUnaryLengths(CodeLengths):
-    """Number of binary digits of truncated unary code: n + 1 for symbol n, N − 1 for the last.
+    """Code lengths of truncated unary code: n + 1 bits for symbol n, N − 1 for the last symbol.
 
-    Adaptive binary coding makes the digits shorter; `IdealLengths` is closer to that.
+    With adaptive binary coding, codes are shorter; `IdealLengths` is closer to their lengths.
     """
 
     def bits(self, counts: Tensor) -> Tensor:
@@ -50,10 +50,10 @@ class TruncatedUnaryLengths(CodeLengths):
 
 @dataclass(frozen=True)
 class Design:
-    """State of the design after one step.
+    """Levels, thresholds and cost after one step of the design, for R channels.
 
     Attributes:
-        values: float64 `(R, levels)`, ascending; first and last are the limits.
+        values: levels, float64 `(R, levels)`, ascending; first and last are the limits.
         thresholds: float64 `(R, levels − 1)`, ascending; equal thresholds enclose an empty bin.
         distortion: mean squared error divided by the latents' variance.
         rate: mean bits per element.
@@ -75,7 +75,7 @@ def entropy_constrained(
     rate_weight: float,
     lengths: CodeLengths | None = None,
 ) -> Clipped:
-    """Return the pinned entropy-constrained quantizer of these latents; arguments as in `design_steps`.
+    """Return the entropy-constrained quantizer of these latents; arguments as in `design_steps`.
 
     Raises:
         ValueError: if a limit is not finite, `low` is above `high`, or `levels` or `rate_weight` is out of range.
@@ -102,9 +102,8 @@ def design_steps(
         statistics: statistics of the calibration latents, R rows.
         low: lower clipping limits, `(R,)`.
         high: upper clipping limits, `(R,)`.
-        levels: N.
-        rate_weight: λ divided by the latents' variance: 0.01 trades one per cent of the variance for one bit per
-            element.
+        levels: number of levels, 2…256.
+        rate_weight: λ divided by the latents' variance: 0.01 trades 1 % of the variance for one bit per element.
         lengths: code lengths; `IdealLengths()` by default.
 
     Raises:

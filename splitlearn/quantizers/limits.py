@@ -1,4 +1,4 @@
-"""Clipping limits of least error under uniform quantization, by measurement or by a model of the latents."""
+"""Clipping limits with the least error of uniform quantization, from measurement or from a model of the latents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Cumulative(Protocol):
 
 
 class Limits(ABC):
-    """A rule for clipping limits. A new rule is a subclass, given to a command by its import path."""
+    """Base class of rules for clipping limits. A new rule is a subclass, given to a command by its import path."""
 
     @abstractmethod
     def of(self, statistics: LatentStatistics, levels: int) -> Pair:
@@ -41,7 +41,7 @@ class Limits(ABC):
 
 
 class LeastError(Limits):
-    """Limits of least squared error on the calibration latents, without a model."""
+    """Limits with the least squared error on the calibration latents, without a model."""
 
     def of(self, statistics: LatentStatistics, levels: int) -> Pair:
         """Return the limits of least measured error."""
@@ -50,7 +50,7 @@ class LeastError(Limits):
 
 
 class LaplaceLimits(Limits):
-    """Limits of least expected error for asymmetric Laplace pre-activations, from mean and variance.
+    """Limits with the least expected error for asymmetric Laplace pre-activations, from mean and variance.
 
     Args:
         slope: slope of the activation below zero: 0 for ReLU, 0.1 or 0.01 for leaky ReLU, 1 without activation.
@@ -83,7 +83,7 @@ class LaplaceLimits(Limits):
 
 
 class ReluLimits(Limits):
-    """Limits after ReLU in closed form: 0, and a multiple of the mean of an exponential positive part.
+    """Limits after ReLU in closed form: 0, and a multiple of the mean of an exponential density above zero.
 
     For a positive part A·exp(−a·y), a = 2·E[Y]/E[Y²] over all elements, zeros included. The best upper limit is
     a·c1 = 2.000, 2.90, 3.49, 4.82 for N = 2, 3, 4, 8 (`unit_limit`).
@@ -113,7 +113,7 @@ def _refuse_negative(statistics: LatentStatistics, rule: str) -> None:
 
 @cache
 def unit_limit(levels: int) -> float:
-    """Return the c1 of least squared error of N levels on [0, c1] for the density exp(−y), y ≥ 0."""
+    """Return the limit c1 with the least squared error of N levels on [0, c1], for the density exp(−y), y ≥ 0."""
     unit = AsymmetricLaplace(torch.ones(1) * 2.0, torch.zeros(1), slope=0.0, asymmetry=0.5)  # exp(−y) above 0, scaled
     zero, far = torch.zeros(1, dtype=torch.float64), torch.full((1,), 40.0, dtype=torch.float64)
     return float(least_error_limits(unit, (zero, zero), (zero, far), levels)[1])

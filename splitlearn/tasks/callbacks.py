@@ -49,7 +49,7 @@ class KeepFreedMemory(Callback):
     """Call `keep_freed_memory` when training starts on a CPU."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set it for this process."""
+        """Call `keep_freed_memory` if the training runs on a CPU."""
         if pl_module.device.type == "cpu":
             keep_freed_memory()
 

@@ -73,7 +73,7 @@ class WholeFileIO(TorchCheckpointIO):
     """Write each checkpoint to a temporary file in its own folder, then rename it.
 
     Lightning writes to the system's temporary folder and moves the file. If that is another file system and the disk
-    becomes full meanwhile, half a file replaces a good one.
+    becomes full meanwhile, an incomplete file replaces a complete one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:

@@ -95,7 +95,7 @@ class DetectorTrainingTask(LightningModule):
         check_precision(self.trainer, boxes=True)
 
     def on_test_start(self) -> None:
-        """Refuse data of which several processes would count some images twice."""
+        """Refuse data if several processes would count some images twice."""
         check_no_repeats(self.trainer.test_dataloaders, self.trainer.world_size)
 
     def forward(self, images: Sequence[Tensor]) -> Any:

@@ -32,13 +32,13 @@ SLACK = 1 << 26  # bytes of weights that a network may have while it is built, b
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, or that belongs to another model."""
+    """A checkpoint cannot be read, or belongs to another model."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Return a checkpoint's content, on the CPU; nothing in it is executed.
 
-    Raises FileNotFoundError if there is none, CheckpointError if it is damaged or holds more than plain data.
+    Raises FileNotFoundError if the file is missing, CheckpointError if it is damaged or contains more than plain data.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; splitlearn fit leaves last.ckpt in its run folder")
@@ -69,7 +69,7 @@ def check_layout(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def check_architecture(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:
-    """Compare names and shapes of a checkpoint's weights with those of `task`; raises CheckpointError if other."""
+    """Compare names and shapes of a checkpoint's weights with those of `task`; raise CheckpointError if they differ."""
     mine, theirs = task.state_dict(), dict(content["state_dict"])
     if not all(isinstance(name, str) for name in theirs):
         raise CheckpointError(f"{path} is no checkpoint: its weights have no names")
@@ -99,7 +99,7 @@ def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: s
 def config_of(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]:
     """Return the settings of the run that wrote a checkpoint; classes that they name are not trusted, see `trust`.
 
-    Raises CheckpointError if it holds none.
+    Raises CheckpointError if it has no settings.
     """
     config = content.get(CONFIG_KEY)
     if not isinstance(config, Mapping) or not isinstance(config.get("model"), Mapping):

@@ -1,4 +1,4 @@
-"""Base of tasks that send images as payloads and measure the payloads."""
+"""Base class of tasks that send images as payloads and measure the payloads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from splitlearn.tasks.schedules import SameSchedule
 
 
 class PayloadTask(LightningModule):
-    """A task that measures payload sizes in every test.
+    """Base class of tasks that measure payload sizes in every test.
 
     Args:
         model: network that compresses images to payloads.
@@ -58,7 +58,7 @@ class PayloadTask(LightningModule):
         """Check the number of classes of the data, if known, and the precision.
 
         Raises:
-            ValueError: if the number differs from the task's, or the precision would spoil the results.
+            ValueError: if the number differs from the task's, or the precision is not legal (`check_precision`).
         """
         check_data(self.num_classes, getattr(self.trainer, "datamodule", None))
         check_precision(self.trainer, self.finds_boxes)
@@ -68,7 +68,7 @@ class PayloadTask(LightningModule):
         return [KeepFrozen(self), SameSchedule(), ForgetForeignCheckpoints()]
 
     def on_test_start(self) -> None:
-        """Refuse data of which several processes would count some images twice."""
+        """Refuse data if several processes would count some images twice."""
         check_no_repeats(self.trainer.test_dataloaders, self.trainer.world_size)
 
     def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:

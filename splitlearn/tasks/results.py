@@ -1,4 +1,4 @@
-"""results.json: figures of a test, and the settings and versions to reproduce them."""
+"""Writing and reading of results.json: metrics of a test, and the settings and versions to reproduce them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ AGAIN = "let splitlearn test write it again"
 
 
 class ResultsError(ValueError):
-    """A results.json that is damaged or was not written by a test."""
+    """A results.json is damaged or was not written by a test."""
 
 
 def write_results(
     folder: Path, metrics: Mapping[str, Any], config: Mapping[str, Any], weights: Path | None = None
 ) -> Path:
-    """Write `results.json` and return its path; a reader never sees half a file.
+    """Write `results.json` and return its path; the file appears complete or not at all.
 
     Args:
         folder: run folder, made if absent.
@@ -46,7 +46,7 @@ def write_results(
 
 
 def fingerprint(settings: Any) -> str:
-    """Return the SHA-256 of settings, as JSON writes them."""
+    """Return the SHA-256 of settings in JSON."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -71,7 +71,7 @@ def _is_figure(value: Any) -> bool:
 
 
 def run_record() -> dict[str, Any]:
-    """Return date, command, machine and versions of this process, to be stated with every table of figures."""
+    """Return date, command, machine and versions of this process, for the record beside results."""
     program = Path(sys.argv[0])
     name = program.name.replace("__main__.py", "splitlearn") if program.is_absolute() else str(program)
     command = [name, *map(without_passwords, sys.argv[1:])]

@@ -16,7 +16,7 @@ from splitlearn.tasks.checks import check_classes, check_labels
 
 
 class StudentScores(nn.Module, ABC):
-    """Scores of a network's output against the ground truth, over many batches.
+    """Base class: scores of a network's output against the ground truth, over several batches.
 
     Attributes:
         of_boxes: whether the output is boxes, which need full precision.

@@ -1,4 +1,4 @@
-"""Base of tasks that train: total loss, validation, optimizer and scheduler."""
+"""Base class of tasks that train: total loss, validation, optimizer and scheduler."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ValidationOutput(TypedDict):
 
 
 class TrainingTask(PayloadTask):
-    """Train a bottleneck; test with real payloads.
+    """Base class of tasks that train a bottleneck and test with real payloads.
 
         loss = task loss + rate_weight · rate(latent) + distillation_weight · distance(features_hat, features)
 
@@ -81,7 +81,7 @@ class TrainingTask(PayloadTask):
 
     @abstractmethod
     def task_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of the task itself, a scalar."""
+        """Return the loss of the task, a scalar, without rate and distillation."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
@@ -108,7 +108,7 @@ class TrainingTask(PayloadTask):
             self.check_targets(targets)
 
     def log_losses(self, losses: Mapping[str, Tensor], size: int) -> None:
-        """Log the losses of a batch of `size` at the steps of loggers only: a call is as slow as a small layer."""
+        """Log the losses of a batch of `size` images, only at steps of loggers: a call is as slow as a small layer."""
         every = max(self.trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
         if self.trainer.is_last_batch or (self.global_step + 1) % every == 0:
             for name, loss in losses.items():

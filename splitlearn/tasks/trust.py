@@ -38,7 +38,7 @@ WORD = re.compile(r"[\w./+-]*")  # a text that YAML never reads as a list or a m
 
 
 class UntrustedError(ValueError):
-    """Settings of a file that name an unknown class, or that no run can have written."""
+    """Settings of a file name an unknown class, or cannot have been written by a run."""
 
 
 def check_settings(settings: Any, source: str | Path, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""Bit-exact comparison of two halves with the uncut model."""
+"""Bit-exact comparison of the two halves, head and tail, with the uncut model."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class _Guard:
 
 
 class Split(nn.Module):
-    """A network in two halves that share its parameters.
+    """A network in two halves, head and tail, that share its parameters.
 
     ```
     images → head → crossing tensors → tail → the model's output
@@ -55,8 +55,8 @@ class Split(nn.Module):
         proof: check that the halves are exact for other image shapes and in training.
 
     Attributes:
-        max_growth: largest number of elements of a crossing tensor relative to the example, for networks that take
-            several image sizes; may be set. Larger tensors are neither sent nor decoded.
+        max_growth: largest allowed ratio of a crossing tensor's elements to those for the example, for networks that
+            accept several image sizes; may be set. Larger tensors are neither sent nor decoded.
         max_pixels: largest number of pixels of an image for a detector; may be set.
     """
 
@@ -136,7 +136,7 @@ class Split(nn.Module):
 
 
 def split(model: nn.Module, at: str, example: Tensor | tuple[int, ...] | list[int]) -> Split:
-    """Cut `model` behind the module named `at`.
+    """Cut `model` after the module named `at` into a head and a tail.
 
     Works with any module, for instance of torchvision, timm or ultralytics. Every tensor of the head that the tail
     needs crosses the cut, the image itself included. The halves are compared with the model, bit for bit, on three

@@ -1,4 +1,4 @@
-"""Proof that halves are exact for other image shapes and dtypes and in training mode, on first use."""
+"""Proof on first use that the halves, head and tail, are exact for other image shapes and dtypes and in training."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class CompressionModel(nn.Module, ABC):
-    """A network with a payload of bytes between device and edge server.
+    """Base class: a network with a payload of bytes between device and edge server.
 
     Images are float `(B, C, H, W)` with the network's number of channels, usually 3. Pictures lie in [0, 1];
     normalization is part of the model. `run` is differentiable and makes no bytes. `compress` is the device and
@@ -45,9 +45,10 @@ class CompressionModel(nn.Module, ABC):
         return None
 
     def device_steps(self) -> list[HeadStep]:
-        """Return the modules that a device runs in order, for export; empty if such a model has no device package.
+        """Return the modules that a device runs, in order, for export; empty if the model has no device package.
 
-        The first takes images in [0, 1], each other the tensors of the one before; the last returns crossing tensors.
+        The first module gets images in [0, 1], each other the tensors of the previous one; the last returns crossing
+        tensors.
         """
         return []
 

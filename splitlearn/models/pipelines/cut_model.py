@@ -31,7 +31,7 @@ class OperatingPoint:
 
     Attributes:
         score: accuracy, mean average precision or another quality; higher is better.
-        bytes_per_image: mean payload size.
+        bytes_per_image: mean payload size in bytes.
     """
 
     score: float
@@ -73,7 +73,7 @@ class CutModel(CompressionModel):
         """The feature coder of each rate, in order."""
 
     def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
-        """Return the crossing tensors of images in [0, 1], without a graph; cached features pass unchanged."""
+        """Return the crossing tensors of images in [0, 1], without autograd graph; cached features pass unchanged."""
         if isinstance(images, Features):
             return tuple(typed(tensor, self.net) for tensor in images.tensors)
         with torch.no_grad():
@@ -125,7 +125,7 @@ class CutModel(CompressionModel):
 
     @abstractmethod
     def _received(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
-        """Return what `features_hat` does, in eval mode and without gradients."""
+        """Return the result of `features_hat`; called in eval mode and without gradients."""
 
 
 class CoderModel(CutModel):
@@ -152,7 +152,7 @@ class CoderModel(CutModel):
         return self.coder.complexity()
 
     def run(self, images: Tensor | Features) -> SplitOutput:
-        """Return the differentiable pass; the graph starts at the bottleneck's encoder."""
+        """Return the differentiable pass; the autograd graph starts at the bottleneck's encoder."""
         return self.run_from(self.features(images))
 
     def run_from(self, features: tuple[Tensor, ...]) -> SplitOutput:
@@ -168,7 +168,7 @@ class CoderModel(CutModel):
 
     @deployed
     def symbols(self, images: Tensor | Features) -> list[Tensor]:
-        """Return the uint8 symbols `(B, …)` of each crossing float tensor: the input of the codecs."""
+        """Return the uint8 symbols `(B, …)` of each crossing float tensor, the input of the codecs."""
         return self.coder.symbols(self.coder.latents(self.features(images)))
 
     @deployed

@@ -1,4 +1,4 @@
-"""Modules that a device runs one after the other, and their counterparts on the edge server; for export."""
+"""Modules for export: the parts that a device runs in sequence, and their counterparts on the edge server."""
 
 from __future__ import annotations
 

@@ -54,7 +54,8 @@ class EarlyExitModel(SplitModel):
             through the first exit, at 1 no image exits early. May be set at any time.
         confidence: confidence measure; by default the probability of the most likely class.
         branch: factory of exit classifiers, called with the shape of the features and the number of classes.
-        bottleneck: factory of bottlenecks, called with the shape of the features; by default features are sent as is.
+        bottleneck: factory of bottlenecks, called with the shape of the features; by default features are sent
+            unchanged.
         normalize: applied to images in [0, 1] before the head; None for no normalization.
         weights: file of `splitlearn export` with the weights of network, exits and bottlenecks.
 

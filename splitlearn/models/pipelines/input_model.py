@@ -113,7 +113,7 @@ class InputModel(CompressionModel):
 
 
 def _picture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an image `(H, W, 1)` as a grey picture `(H, W)`, any other as it is."""
+    """Return an image `(H, W, 1)` as a grey picture `(H, W)`, any other image unchanged."""
     return image[..., 0] if image.shape[2] == 1 else image
 
 

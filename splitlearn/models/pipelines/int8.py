@@ -25,7 +25,7 @@ Model = TypeVar("Model", bound=SplitModel)
 
 
 class Int8Error(RuntimeError):
-    """The model cannot be quantized, or this machine has no INT8 backend."""
+    """The model cannot be quantized to INT8, or this machine has no INT8 backend."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Int8(Generic[Model]):
         model: quantized copy of the model. Its quantizers are `Affine` with the scales of its activations, so that
             symbols are the integers that its head computes and its tail reads.
         layers: number of convolutions and linear layers in INT8, device and edge server together.
-        float_layers: number of those left in floating point.
+        float_layers: number of convolutions and linear layers left in floating point.
     """
 
     model: Model
@@ -57,7 +57,7 @@ def to_int8(model: Model, batches: Iterable[Tensor]) -> Int8[Model]:
 
     Raises:
         Int8Error: if this machine has no INT8 backend, there are no images, the network computes NaN or infinity,
-            or one of the halves has no layer that could be quantized.
+            or the device or the edge server has no layer that could be quantized.
 
     Reference:
         Beysens et al. 2023, Secs. III-C and V-D.

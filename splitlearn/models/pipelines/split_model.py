@@ -22,8 +22,8 @@ class SplitModel(CoderModel):
         images → normalize → head → encoder → quantize → encode ═ payload ═ decode → dequantize → decoder → tail
                  └─ frozen, no graph ─┘ └ trained ┘                                         └ trained ┘ └ frozen ┘
 
-    Every crossing float tensor has its own bottleneck; integer tensors (image sizes, say) cross unchanged. Everything
-    goes into one payload per image.
+    Every crossing float tensor has its own bottleneck; integer tensors (such as image sizes) cross unchanged.
+    Everything goes into one payload per image.
 
     torchvision detectors take a list of images of any sizes. Each image is resized, padded and sent by itself, so that
     its detections do not depend on the rest of the batch. `run` pads a batch to its largest image.
@@ -33,7 +33,7 @@ class SplitModel(CoderModel):
         quantizer: floats to symbols; one for all crossing float tensors, or a list with one for each.
         codec: symbols to bytes; one for all crossing float tensors, or a list with one for each.
         bottleneck: factory of bottlenecks, called with the shape of the features, e.g.
-            `partial(DepthwiseSeparable, channels=16)`; by default features are sent as is.
+            `partial(DepthwiseSeparable, channels=16)`; by default features are sent unchanged.
         normalize: applied to images in [0, 1] before the head; None for no normalization.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Split network trained as a whole, for comparison with training of the bottleneck alone."""
+"""Split network that is trained as a whole, for comparison with training of only the bottleneck."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UnfrozenSplitModel(SplitModel):
         return thaw(net).train()  # a trainer does not change modes
 
     def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
-        """Return the crossing tensors of images in [0, 1], with the graph that made them.
+        """Return the crossing tensors of images in [0, 1], with their autograd graph.
 
         Raises:
             ValueError: if given cached features, which are out of date because the head trains.

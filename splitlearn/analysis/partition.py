@@ -16,10 +16,11 @@ from splitlearn.models import Bottleneck, EarlyExitModel, count_macs
 
 @dataclass(frozen=True)
 class Partition:
-    """Weights and multiply–accumulates (MACs) of the device and the edge server, per image that takes no early exit.
+    """Weights and multiply–accumulates (MACs) of the device and the edge server.
 
-    Weights are those of convolutions and linear layers. Biases and batch norm, which folds into them, are not counted.
-    The encoders of bottlenecks count for the device, their decoders for the edge server.
+    MACs are per image that takes no early exit. Weights are those of convolutions and linear layers. Biases are not
+    counted, nor is batch norm, which can be folded into the convolutions. The encoders of bottlenecks count for the
+    device, their decoders for the edge server.
 
     Attributes:
         device_weights: number of weights on the device, exits included.
@@ -43,7 +44,7 @@ class Partition:
 def partition(model: EarlyExitModel) -> Partition:
     """Return the weights and the multiply–accumulates of the device and the edge server.
 
-    They are counted on a copy; the model is not changed.
+    Both are counted on a copy, so the model is not changed.
 
     Reference:
         Beysens et al. 2023, Table II.

@@ -115,10 +115,11 @@ class PayloadCoder:
     For receivers and devices without torch; `FeatureCoder` is the torch version.
 
     Attributes:
-        carriers: coding of each crossing tensor, in order. Latents need numpy quantizers (`Grid`).
+        carriers: coding of each crossing tensor, in order. `encode` and `decode` need numpy quantizers (`Grid`);
+            `pack` and `unpack` accept any.
         context: 32-bit check sum of cut and quantizers, equal to `FeatureCoder.context`.
-        shapes: shapes of the tensors for one image of the example's size. None if shapes are not checked here: trust
-            the sender or check them yourself.
+        shapes: shapes of the tensors for one image of the size of the example image with which the network was split.
+            None if shapes are not checked here: trust the sender or check the shapes yourself.
         varying: one tuple of bools per tensor, as long as its shape: True where the dimension depends on the image
             size. Required with `shapes`.
         max_growth: largest allowed ratio of a tensor's elements to those for the example image; 1.0 allows no growth.
@@ -150,7 +151,8 @@ class PayloadCoder:
         """Return the containers of a payload, in order, with checked headers; nothing is decoded.
 
         Raises:
-            CodecError: if the payload is damaged, comes from other quantizers or codecs, or has other shapes.
+            CodecError: if the payload is damaged, if other quantizers or codecs made it, or if its tensors have shapes
+                that are not allowed here.
         """
         parts, context = [], self.context
         for container, carrier in zip(split_parts(payload, len(self.carriers)), self.carriers, strict=True):
@@ -174,7 +176,8 @@ class PayloadCoder:
                 element.
 
         Raises:
-            ValueError: if a latent is not float32 or holds NaN or infinity, or its quantizer is not a numpy one.
+            ValueError: if a latent that has a quantizer is not float32, or holds NaN or infinity; or if a quantizer is
+                not a numpy one.
         """
         tensors = []
         for latent, carrier in zip(latents, self.carriers, strict=True):
@@ -188,8 +191,8 @@ class PayloadCoder:
         """Return the latents of one payload.
 
         Returns:
-            Dequantized latents in float32. Integer arrays come as uint8 with `itemsize` times as long a last axis;
-            restore them with `.view(dtype)`.
+            Dequantized latents in float32. An integer array comes back as its raw bytes: uint8, with the last axis
+            `itemsize` times longer. Restore it with `.view(dtype)`.
 
         Raises:
             CodecError: as `read`.
@@ -219,7 +222,7 @@ def check_quantizer(header: Header, levels: int, floats: int, name: object) -> N
 
 
 def check_shape(found: tuple[int, ...], known: tuple[int, ...], varying: Sequence[bool], max_growth: float) -> None:
-    """Raise CodecError unless a tensor has the example's shape, except for dimensions that depend on the image size.
+    """Raise CodecError unless a tensor has its shape for the example image, except where the image size changes it.
 
     Args:
         found: shape in a payload.

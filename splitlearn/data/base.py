@@ -31,9 +31,9 @@ class ImageDataModule(LightningDataModule, ABC):
     loader: uint8 batch → device → float32 in [0, 1] → train_transform (training only) → model
     ```
 
-    The loaders send uint8, a quarter of the bytes, and the Trainer calls `on_after_batch_transfer` to convert it.
-    Without a Trainer, call it for each batch: `images, labels = data.on_after_batch_transfer(batch, 0)`. Prediction
-    uses the test images.
+    The loaders send uint8, a quarter of the bytes of float32, and the Trainer calls `on_after_batch_transfer` to
+    convert each batch. Without a Trainer, call this method yourself:
+    `images, labels = data.on_after_batch_transfer(batch, 0)`. Prediction uses the test images.
 
     Subclasses define `class_names`, `image_shape`, `load_train` and `load_test`.
 
@@ -45,8 +45,8 @@ class ImageDataModule(LightningDataModule, ABC):
         seed: seed of that draw.
         train_transform: augmentation of training batches on the device, from and to float32 in [0, 1]. Transforms of
             torchvision apply the same random parameters to all images of a batch; use `CropFlip` for a separate draw
-            per image. A result of another float type, in uint8 or with one channel is converted; one that is
-            normalized raises DataError.
+            per image. The transform may also return another float type, uint8 or one channel, which is converted. A
+            normalized result raises DataError.
 
     Raises:
         ValueError: if `batch_size` or `val_size` is below 1, or `num_workers` is negative.
@@ -102,13 +102,16 @@ class ImageDataModule(LightningDataModule, ABC):
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return the training and the validation images, which are disjoint.
 
+        Each data set must define `__getitems__(indices)`, which returns a collated batch: uint8 images `(B, 3, H, W)`
+        and their targets (see `ImageSet`).
+
         Raises:
             DataError: images or targets are missing, damaged or too few.
         """
 
     @abstractmethod
     def load_test(self) -> Dataset[Batch]:
-        """Return the test images.
+        """Return the test images, in a data set with `__getitems__` (see `load_train`).
 
         Raises:
             DataError: images or targets are missing, damaged or too few.

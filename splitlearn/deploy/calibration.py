@@ -38,11 +38,11 @@ class CalibrationSettings:
         levels: N, number of levels of every quantizer, 2…256.
         limits: rule for the clipping limits.
         per_channel: limits and levels for each channel, instead of one set per tensor.
-        stretches: factors to try; each multiplies the distance from the latent's mean to its clipping limits. The
+        stretches: factors to try; each multiplies the distance from the latent's mean to the clipping limits. The
             factor with the smallest cost, `prediction_distance` + rate_weight · bits per element, is chosen.
         rate_weight: how much `prediction_distance` one bit per element is worth (nats for classifiers).
-        entropy_weight: λ divided by the latents' variance: 0.01 trades 1 % of the variance for one bit per element.
-            None for evenly spaced levels.
+        entropy_weight: weight of the rate when levels are optimized: 0.01 accepts a squared error of 1 % of the
+            latents' variance to save one bit per element. None gives evenly spaced levels.
         lengths: rule for the code length of each symbol, in bits; used only with `entropy_weight`.
         codec: codec of the calibrated model; its static tables, if it has any, are fitted.
 
@@ -110,10 +110,10 @@ class Calibration:
 def calibrate(model: CoderModel, images: Tensor, settings: CalibrationSettings) -> Calibration:
     """Return the model with clipped quantizers and static tables fitted to images without labels.
 
-    The rule of the settings gives clipping limits, which are stretched by each of several factors; the factor with the
-    smallest cost is chosen (`CalibrationSettings`). Limits never exceed the smallest and the largest value of the
-    latents: where the lower limit is the smallest value, such as zero after ReLU, factors of 1 or more move only the
-    upper limit.
+    `settings.limits` gives clipping limits. Each factor in `settings.stretches` is tried on them, and the one with the
+    smallest cost (see `CalibrationSettings`) is kept. Limits stay between the smallest and the largest value of the
+    latents. Where the lower limit is the smallest value, such as zero after ReLU, factors of 1 or more therefore move
+    only the upper limit.
 
     Args:
         model: a model in eval mode; its quantizers and codecs are not used.
@@ -124,7 +124,8 @@ def calibrate(model: CoderModel, images: Tensor, settings: CalibrationSettings) 
         ValueError: if there are no images, latents contain NaN or infinity or are all equal, the rule for limits cannot
             be applied to them, or predictions are not finite or differ in shape.
 
-    Reference: Cohen, Choi & Bajić 2020; the choice by predictions is not in the paper.
+    Reference:
+        Cohen, Choi & Bajić 2020; the choice of the factor by `prediction_distance` is not in the paper.
     """
     if not len(images):
         raise ValueError("there are no images to calibrate with: give at least one")

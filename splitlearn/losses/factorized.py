@@ -23,15 +23,18 @@ class FactorizedRate(RateLoss):
         bits = −log2 ∫ density over [y/Q + u − ½, y/Q + u + ½]
 
     y is the latent and Q the quantizer's step. In training, u ~ U(−½, ½) approximates rounding; otherwise u is 0 and
-    y/Q is rounded. The integral over a cell is the probability of its symbol, so the loss is the mean number of bits
-    per element of an ideal code with one table per channel. For large arrays, the code of
-    `RANS(per_channel=True)` with static tables from `tables` is within 1 % of that size.
+    y/Q is rounded. The integral over this interval (a cell) is the probability of its symbol. The loss is thus the mean
+    size, in bits per element, of an ideal entropy code with one table per channel. For large arrays,
+    `RANS(per_channel=True)` with the static tables from `tables()` comes within 1 % of it.
 
-    `begin` reads the number of channels of the latent and the quantizer's step from the model. Exactly one float tensor
-    must cross the cut, quantized by `Step`.
+    Use this loss if payloads are coded in this way (the callback `LearntTables` sets the tables). `L1Rate` and
+    `EntropyRate` are not in bits, but accept any number of latents and any quantizer.
+
+    The task passes the shape and the quantizer of the latent to `begin`. Exactly one float tensor must cross the cut,
+    and `Step` must quantize it.
 
     Args:
-        components: logistics per channel.
+        components: number of logistic distributions in the mixture of each channel.
 
     Raises:
         ValueError: if `components` is not positive.

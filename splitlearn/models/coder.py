@@ -29,24 +29,24 @@ T = TypeVar("T")
 
 
 class FeatureCoder(nn.Module):
-    """Bottlenecks, quantizers and codecs of all tensors that cross a cut.
+    """Converts the tensors that cross a cut to one payload per image and back.
 
         crossing tensors → encoder → latent → quantize → symbols → encode ═ payload
         payload ═ decode → symbols → dequantize → latent_hat → decoder → crossing tensors
 
-    Each float tensor has a bottleneck, a quantizer and a codec; integer tensors (such as image sizes) cross unchanged.
-    Everything goes into one payload per image. Exported models, banks (`VariableRateModel`) and device packages contain
-    this object.
+    Each float tensor has a bottleneck (encoder and decoder), a quantizer and a codec; integer tensors (such as image
+    sizes) cross unchanged. `SplitModel` builds the coder. Exported models contain it, banks (`VariableRateModel`)
+    contain several, and device packages contain its `numpy_half`.
 
     Args:
-        net: the cut network; referenced only, its weights are not part of the coder.
+        net: the cut network; the coder refers to it and does not contain its weights.
         quantizer: floats to symbols; one for all float tensors, or a list with one for each.
         codec: symbols to bytes; one for all float tensors, or a list with one for each.
         bottleneck: factory of bottlenecks, called once per float tensor with its shape without batch, e.g. `(C, H, W)`;
             by default features are sent unchanged.
 
     Attributes:
-        bottlenecks: one for each crossing tensor, in order.
+        bottlenecks: one for each crossing tensor, in order; `Identity` for integer tensors.
         codecs: one for each crossing float tensor, in order.
 
     Raises:
@@ -161,11 +161,12 @@ class FeatureCoder(nn.Module):
     def latents_hat(self, payloads: Sequence[Payload]) -> tuple[Tensor, ...]:
         """Return the dequantized latents of a batch of payloads, bit for bit equal to the sender's `quantized`.
 
-        Shapes and sizes in a payload are checked against those that this coder can send before anything is decoded.
+        Before anything is decoded, the shapes and sizes in a payload are checked against those that this coder can
+        send.
 
         Raises:
-            CodecError: if a payload is damaged, comes from another coder, codec or quantizer, or payloads have
-                different image sizes.
+            CodecError: if a payload is damaged or comes from another coder, codec or quantizer, or if the payloads are
+                of images of different sizes.
             ValueError: if there are no payloads, or one is not a bytes object.
         """
         if not payloads:
@@ -225,7 +226,7 @@ class FeatureCoder(nn.Module):
 
     @property
     def numpy_half(self) -> PayloadCoder:
-        """Coder between latents or symbols and the same payloads, without torch."""
+        """A `PayloadCoder` that makes and reads the same payloads without torch, from latents or symbols."""
         return self._payload_coder(self._carriers([quantizer.grid or quantizer for quantizer in self.quantizers]))
 
     def _carriers(self, quantizers: Sequence[Quantized]) -> tuple[Carrier, ...]:

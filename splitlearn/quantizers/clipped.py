@@ -19,8 +19,12 @@ class Clipped(Quantizer):
     channel (`between`), or levels with any spacing (`with_levels`). Levels are buffers, saved with the weights and sent
     once; payloads contain no floats.
 
-    The symbol of a value is the number of thresholds below it. Comparisons of float32 are exact, so symbols are equal
-    on all machines.
+    Use it to quantize a trained network with few levels: `calibrate` fits the levels to its latents, without training.
+    `Step` is for latents that are trained with a rate loss.
+
+    The symbol of a value is the number of thresholds below the value. A threshold separates two neighbouring levels (by
+    default halfway between them). Comparisons of float32 are exact, so equal latents give equal symbols on all
+    machines.
 
     Args:
         low: c0, the value of the lowest level.

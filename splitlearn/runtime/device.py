@@ -110,12 +110,13 @@ class Device:
         Args:
             image: uint8 `(H, W, 3)` of the network's size; see `prepare`.
             rate: number of the rate; by default the one with the highest score.
-            budget: largest payload in bytes; the rate with the highest score within it is taken.
+            budget: largest payload in bytes; among the rates whose payload fits, the one with the highest score is
+                used.
 
         Raises:
             BudgetError: if the payload is larger than the budget at every rate.
-            ValueError: if the image has another shape or type, a latent holds NaN or infinity, or rate or budget are
-                out of range or both given.
+            ValueError: if the image has another shape or type, or a latent holds NaN or infinity; or if `rate` or
+                `budget` is out of range, or both are given.
         """
         order = self._order(rate, budget)
         tensors: Tensors = [self._input(image)]
@@ -166,7 +167,7 @@ class Device:
     def crossing(self, image: NDArray[np.uint8]) -> Tensors:
         """Return the output of the last step for one image, `(1, …)`, also if an early exit is confident.
 
-        The crossing tensors, or the latents if the graph contains the encoder.
+        These are the crossing tensors, or the latents if the graph contains the encoder.
         """
         tensors: Tensors = [self._input(image)]
         for step, graph in self._steps:

@@ -59,12 +59,16 @@ class Claim:
 class Study:
     """A sweep in a storage: all its points are enqueued at the start, and each is measured once.
 
-    A point is one set of parameters; a trial runs it; an attempt is one run of it. If a worker is killed, its trial
-    runs again with the same parameters, up to five attempts per launch. If disk or memory ran out, it runs again at
-    the next launch, until it has lacked them three times. Trials with any other error are not repeated. Points depend
-    only on space and seed, so more trials can be added to a sweep later.
+    A point is one set of parameters. Each point has one trial, which may need several attempts (runs). A worker is a
+    process that runs trials. A launch is one call of `splitlearn sweep`, which starts workers; a sweep may be continued
+    by further launches.
 
-    Call `create`, then `revive`; each worker calls `claim`, `beat`, and `finish` or `fail`.
+    If a worker is killed, its trial runs again with the same parameters, up to five attempts per launch. A trial that
+    ran out of disk or memory runs again at the next launch, until this has happened three times. Trials with any other
+    error are not repeated. Points depend only on space and seed, so more trials can be added to a sweep later.
+
+    Each launch opens the study, and calls `create` once and `revive` repeatedly. Each worker calls `claim`, then `beat`
+    while the trial runs, and `finish` or `fail` at its end.
 
     Args:
         storage: a file for the journal, made if absent, or the address of a database, `postgresql+psycopg://…`.
@@ -109,8 +113,8 @@ class Study:
             trials: total number of points.
             seed: seed of the draws.
             settings: other settings that must not change between launches: `rate` and `score`, the names of the
-                metrics to minimise and to maximise, and others such as the config. Settings not recorded by an earlier
-                version are not compared.
+                metrics to minimise and to maximise, and others such as the config. If an earlier version made the
+                sweep, settings that it did not record are not checked.
 
         Raises:
             StudyError: if the storage holds a sweep of this name with another space, seed or settings.
@@ -212,7 +216,7 @@ class Study:
         """Take a waiting trial for this process and return it; None if no trial waits.
 
         Args:
-            worker: unique name of the worker, for `revive` in case it ends.
+            worker: unique name of the worker; pass it to `revive(gone=…)` if the worker has ended.
         """
         while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             taken = self._study.ask({name: _distribution(each) for name, each in self._space.parameters.items()})
@@ -271,12 +275,13 @@ class Study:
     def revive(self, gone: Collection[str] = ()) -> int:
         """Enqueue again the trials whose workers have ended, and return their number.
 
-        A worker has ended if it ran on this machine and no process with its id does, or if it recorded no `beat` for
-        five minutes. After five attempts since this study was opened, its trial is not enqueued again. A trial that
-        lacked disk or memory, with fewer than three shortages, all from earlier launches, is enqueued too.
+        A worker has ended if it ran on this machine and its process no longer exists, or if it recorded no `beat` for
+        five minutes. After five attempts since this study was opened, the trial is not enqueued again. A trial that ran
+        out of disk or memory in an earlier launch is enqueued too, if this has happened fewer than three times and not
+        in this launch.
 
         Args:
-            gone: names of workers that are known to have ended, on any machine.
+            gone: names, as given to `claim`, of workers that are known to have ended, on any machine.
         """
         for frozen in self._attempts():
             is_gone = frozen.user_attrs.get(WORKER) in gone or not _lives(frozen)

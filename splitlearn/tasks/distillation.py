@@ -41,11 +41,11 @@ class DistillationTask(LightningModule):
     The student is the teacher with a bottleneck in place of a block, for example made by
     `replaced(copy.deepcopy(teacher), …)`. Head network distillation (HND) pairs only that block. The generalised form
     (GHND) also pairs frozen blocks behind it, through which gradients flow. Both networks are in eval mode; only the
-    modules in `trains` train and update batch norm. Both run only to the last paired layer.
+    modules in `trains` train and update batch norm. In training, both run only to the last paired layer.
 
     Validation logs `val/distillation_loss` and the scores of the whole student, without mixed precision, which would
-    round a detector's boxes. The trained student is tested with payloads as part of a `SplitModel`, in a
-    `DetectionTask` or `ClassificationTask`, from the file of `splitlearn export`.
+    round a detector's boxes. This task does not test. To test the student with payloads, export it with
+    `splitlearn export`, load the file in a `SplitModel`, and test that in a `ClassificationTask` or `DetectionTask`.
 
     Args:
         teacher: a trained network; checkpoints do not contain it.
@@ -60,23 +60,27 @@ class DistillationTask(LightningModule):
         rate_at: layer of the student whose output is the latent, at or before the last paired layer; later layers
             receive the quantized latent.
         quantizer: quantizer of the latent; None does not quantize.
-        rate_loss: differentiable approximation of the latent's size; `FactorizedRate` if the student is a `SplitModel`.
-        rate_weight: weight of the rate.
+        rate_loss: differentiable approximation of the latent's size. None adds no rate. `FactorizedRate` works only if
+            the student is a `SplitModel`, or if its `begin` was called before.
+        rate_weight: weight of the rate; with 0, the default, the rate is only logged.
         scores: scores of the student's output in validation; None logs only the loss, and runs the student only to the
             last paired layer.
         optimizer: makes the optimizer from parameters.
-        lr_scheduler: makes the scheduler from the optimizer: OneCycleLR steps every batch, over the run's length by
-            default, others every epoch. None keeps the learning rate.
+        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps after every batch, and by default spans
+            the whole run. Other schedulers step after every epoch, ReduceLROnPlateau after those with a validation.
+            None keeps the learning rate.
         warmup_steps: batches of linear warmup from a thousandth of the learning rate; not with OneCycleLR, which has
             its own warmup.
 
     Raises:
-        ValueError: if there are no pairs, nothing trains, a trained parameter belongs to the teacher too, or there is a
-            rate loss without a latent, for another latent, or with a negative weight.
+        ValueError: if there are no pairs, nothing trains, or a trained parameter belongs to the teacher too; or if
+            `quantizer` or `rate_loss` is given without `rate_at`, the rate loss does not fit the latent, or
+            `rate_weight` is negative or not finite.
         CutError: if a layer does not exist; the message names the nearest ones.
 
     Reference:
-        Matsubara & Levorato 2020, Sec. 4, for one pair (HND); Matsubara & Levorato 2021, ICPR 2020, for several (GHND).
+        Matsubara & Levorato 2020, Sec. 4, for one pair (HND); Matsubara & Levorato, ICPR 2020 (published 2021), for
+        several (GHND).
     """
 
     def __init__(

@@ -127,4 +127,3 @@ def test_what_would_be_open_to_all(refused: Callable[..., str], tmp_path: Path) 
     assert refused("--package", "none", "--tls-cert", "absent", "--tls-key", "absent") == "no file absent"
     assert refused("--package", "none", "--tls-cert", "absent") == "--tls-cert and --tls-key go together"
     assert refused("--package", "none", "--tls-client-ca=a-b").startswith("--tls-client-ca takes --tls-cert")
-    assert refused() == "serve takes either --package DIR or --config FILE"

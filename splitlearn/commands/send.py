@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import sys
 import time
@@ -83,6 +82,7 @@ def send(
             raise UsageError(f"--{option} takes a number above 0, got {value}")
     host, port = _address(to)
     from splitlearn.runtime.client import EdgeClient
+    from splitlearn.runtime.event_loop import run_until_stopped
     from splitlearn.runtime.package_file import Package
     from splitlearn.runtime.pictures import frames_of, pictures_of
     from splitlearn.runtime.security import client_context, read_token
@@ -108,7 +108,7 @@ def send(
     journal = Journal(out, {"package": read.fingerprint, "source": source, **settings})
     started = time.monotonic()
     try:
-        rows = asyncio.run(_sent(device, client, pictures, journal, chosen, pace))
+        rows = run_until_stopped(_sent(device, client, pictures, journal, chosen, pace))
     finally:
         journal.close()
     figures: dict[str, Any] = summary(rows, time.monotonic() - started)

@@ -108,6 +108,26 @@ def test_what_is_sent_is_answered_as_the_model_answers_it(
     assert process.wait(30) == 0
 
 
+def test_a_stop_signal_is_one_sentence_and_the_run_goes_on(
+    bank: Packaged, folder: Path, tmp_path: Path, server: Any
+) -> None:
+    _, address = server()
+    out = tmp_path / "out"
+    words = (*COMMAND, "send", "--package", bank.folder, "--to", address, "--images", folder, "--out", out)
+    slow = tuple(map(str, (*words, "--interval-ms", "300")))
+    with subprocess.Popen(slow, stderr=subprocess.PIPE) as sender:
+        while not (out / "journal.jsonl").exists() or (out / "journal.jsonl").read_bytes().count(b"\n") < 3:
+            assert sender.poll() is None
+            time.sleep(0.05)
+        sender.send_signal(signal.SIGINT)
+        _, told = sender.communicate()
+    assert sender.returncode == 130
+    assert told.decode().splitlines()[-1].endswith("interrupted; the same command goes on where it was")
+    assert b"Traceback" not in told
+    assert subprocess.run(slow, stdout=subprocess.DEVNULL).returncode == 0
+    assert {row["outcome"] for row in rows_of(out)} == {"answered"}
+
+
 @pytest.mark.slow
 def test_kills_of_device_and_server_lose_nothing(bank: Packaged, folder: Path, tmp_path: Path, server: Any) -> None:
     for number in range(COUNT, 150):

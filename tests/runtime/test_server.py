@@ -354,3 +354,27 @@ def test_arguments_that_make_no_sense() -> None:
             server_of(Reverse(), **arguments)
     with pytest.raises(ValueError, match="a port is a number from 0 to 65535, not 70000"):
         EdgeServer(Reverse(), "127.0.0.1", 70_000)
+
+
+def test_a_peer_that_vanishes_takes_no_answer_of_others_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_eof(transport: object) -> None:
+        raise OSError(107, "Transport endpoint is not connected")
+
+    monkeypatch.setattr("asyncio.selector_events._SelectorSocketTransport.write_eof", write_eof)
+
+    async def test() -> None:
+        edge = Reverse()
+        edge.gate.clear()
+        async with (
+            server_of(edge) as server,
+            RawPeer(server.port) as leaving,
+            EdgeClient("127.0.0.1", server.port, FINGERPRINT) as client,
+        ):
+            await leaving.hello(Request(1, b"last words").frame(), goodbye_frame())
+            await edge.is_entered()
+            asked = [asyncio.ensure_future(client.ask(bytes([n]))) for n in range(3)]
+            edge.gate.set()
+            for n, reply in enumerate(await asyncio.gather(*asked)):
+                check(reply, bytes([n]))
+
+    run(test)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from splitlearn.runtime.answer_files import AnswerError, plain
 from splitlearn.runtime.answers import Answer
 from splitlearn.runtime.client import EdgeClient, Reply
 from splitlearn.runtime.decisions import AtRate, Decision, DeviceHalf
@@ -23,7 +24,7 @@ from splitlearn.runtime.device import ExitPrediction
 from splitlearn.runtime.errors import LinkError
 from splitlearn.runtime.pictures import Picture
 from splitlearn.runtime.rate_control import Always, Outcome, RatePolicy
-from splitlearn.runtime.sent import ANSWERED, EXITED, FAILED, Journal, Sent, plain
+from splitlearn.runtime.sent import ANSWERED, EXITED, FAILED, Journal, Sent
 
 WINDOW = 32  # pictures on their way at once
 
@@ -139,7 +140,7 @@ class _Sending:
         elif isinstance(made, bytes):
             return asyncio.create_task(self._ask(made, replace(row, bytes=len(made)), came))
         elif isinstance(made, Mapping):
-            self._keep(replace(row, outcome=EXITED, answer=plain(name, made, self._journal.folder)))
+            self._keep(self._with_answer(replace(row, outcome=EXITED), made))
         else:
             self._keep(replace(row, error=made))
         return None
@@ -157,10 +158,17 @@ class _Sending:
         waited_ms = 1e3 * (time.monotonic() - started)
         self._policy.observe(Outcome(row.rate, len(payload), row.device_ms, link, waited_ms, reply))
         if reply is not None:
-            answer, wait_ms = plain(row.name, reply.arrays, self._journal.folder), row.wait_ms + reply.wait_ms
-            row = replace(row, link_ms=reply.link_ms, wait_ms=wait_ms, edge_ms=reply.edge_ms)
-            row = replace(row, outcome=ANSWERED, answer=answer)
+            wait_ms = row.wait_ms + reply.wait_ms
+            row = replace(row, outcome=ANSWERED, link_ms=reply.link_ms, wait_ms=wait_ms, edge_ms=reply.edge_ms)
+            row = self._with_answer(row, reply.arrays)
         self._keep(row)
+
+    def _with_answer(self, row: Sent, answer: Answer) -> Sent:
+        """Return a row with its answer as it is kept; it has failed if the answer has a wrong form."""
+        try:
+            return replace(row, answer=plain(row.name, answer, self._journal.folder))
+        except AnswerError as error:
+            return replace(row, outcome=FAILED, error=str(error))
 
     def _left_ms(self, came: float) -> float:
         deadline_ms = self._pace.deadline_ms

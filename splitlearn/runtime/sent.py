@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,14 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from splitlearn.files import whole_file, write_json
-from splitlearn.runtime.answers import Answer
 
 ANSWERED, EXITED, FAILED = "answered", "exited", "failed"
-JOURNAL, PREDICTIONS, RESULTS, ARRAYS = "journal.jsonl", "predictions.csv", "results.json", "arrays"
-LARGEST_IN_TEXT = 4096  # values of an array in the journal; larger ones get files of their own
+JOURNAL, PREDICTIONS, BOXES, RESULTS = "journal.jsonl", "predictions.csv", "boxes.csv", "results.json"
 PARTS = ("device_ms", "link_ms", "wait_ms", "edge_ms", "total_ms")
 
 
@@ -115,26 +111,6 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield found
 
 
-def plain(name: str, answer: Answer, folder: Path) -> dict[str, Any]:
-    """Return an answer as lists; large arrays are written to files, masks as PNG."""
-    found: dict[str, Any] = {}
-    for key, array in answer.items():
-        if array.size <= LARGEST_IN_TEXT:
-            found[key] = array.tolist()
-            continue
-        content = io.BytesIO()
-        is_picture = array.dtype == np.uint8 and array.ndim == 2
-        if is_picture:
-            Image.fromarray(array).save(content, "PNG")
-        else:
-            np.save(content, array, allow_pickle=False)
-        path = folder / ARRAYS / f"{name}.{key}{'.png' if is_picture else '.npy'}"
-        with whole_file(path) as temporary:
-            temporary.write_bytes(content.getvalue())
-        found[key] = path.relative_to(folder).as_posix()
-    return found
-
-
 def summary(rows: Sequence[Sent], seconds: float) -> dict[str, float]:
     """Return the figures of a run: counts, bytes, images per second, and percentiles of each part of the latency.
 
@@ -156,7 +132,10 @@ def summary(rows: Sequence[Sent], seconds: float) -> dict[str, float]:
 
 
 def write_results(folder: Path, rows: Sequence[Sent], figures: Mapping[str, Any], class_names: Sequence[str]) -> None:
-    """Write predictions.csv, one row per picture, and results.json; then remove the journal."""
+    """Write predictions.csv, a row per picture, boxes.csv if there are any, and results.json; then remove the journal.
+
+    results.json says that all is there, so it is the last.
+    """
     with whole_file(folder / PREDICTIONS) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         cells = ["class", "class_name", "score", "objects", "bytes", *PARTS, "error", "rate", "note"]
@@ -164,9 +143,9 @@ def write_results(folder: Path, rows: Sequence[Sent], figures: Mapping[str, Any]
         for row in rows:
             beside = [row.bytes, *_times(row), row.error, "" if row.rate is None else row.rate, row.note]
             writer.writerow([row.name, row.outcome, *_cells(row.answer, class_names), *beside])
-    write_json(folder / RESULTS, dict(figures))
     if any("boxes" in row.answer for row in rows):
-        _write_boxes(folder / "boxes.csv", rows, class_names)
+        _write_boxes(folder / BOXES, rows, class_names)
+    write_json(folder / RESULTS, dict(figures))
     os.unlink(folder / JOURNAL)
 
 

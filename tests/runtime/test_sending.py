@@ -144,12 +144,11 @@ def test_kills_of_device_and_server_lose_nothing(bank: Packaged, folder: Path, t
 
 def sent(device: Any, edge: Any, folder: Path, out: Path, **options: Any) -> list[Sent]:
     async def act() -> list[Sent]:
-        journal = Journal(out, {"package": edge.fingerprint})
         async with EdgeServer(edge) as server, EdgeClient("127.0.0.1", server.port, edge.fingerprint) as client:
-            try:
-                return await send_pictures(device, client, pictures_of(folder), journal, **options)
-            finally:
-                journal.close()
+            with Journal(out, {"package": edge.fingerprint}) as journal:
+                rows = await send_pictures(device, client, pictures_of(folder), journal, **options)
+                assert not any(row.answer for row in rows)
+                return list(journal.rows([row.name for row in rows]))
 
     return asyncio.run(act())
 
@@ -173,7 +172,7 @@ def test_a_run_goes_on_where_its_journal_ends(bank: Packaged, folder: Path, tmp_
     assert [(row.name, row.outcome, row.bytes, row.answer["classes"]) for row in again] == [
         (row.name, row.outcome, row.bytes, row.answer["classes"]) for row in whole
     ]
-    with pytest.raises(SendError, match="is of another package, source or rate: name another folder"):
+    with pytest.raises(SendError, match="is of another package, source or setting: name another folder"):
         Journal(tmp_path / "out", {"package": "another"})
 
 
@@ -187,16 +186,26 @@ def test_pictures_that_leave_at_an_exit_cost_nothing(exits: Packaged, folder: Pa
     assert [row.answer["classes"][0] for row in rows] == [labels[int(Path(row.name).stem)] for row in rows]
     figures = summary(rows, 1.0)
     assert figures["send/exited"] == len(left)
-    write_results(tmp_path / "out", rows, figures, ["zero"])
-    assert sum(row["class_name"] == "zero" for row in rows_of(tmp_path / "out")) == labels.count(0)
+    write_results(written(tmp_path / "again", rows), [row.name for row in rows], figures, ["zero"])
+    assert sum(row["class_name"] == "zero" for row in rows_of(tmp_path / "again")) == labels.count(0)
 
 
-def test_large_answers_and_boxes_get_files_of_their_own(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "journal.jsonl").touch()
+def written(folder: Path, rows: list[Sent]) -> Journal:
+    journal = Journal(folder, {})
+    for row in rows:
+        journal.add(row)
+    return journal
+
+
+def test_boxes_get_a_file_of_their_own(tmp_path: Path) -> None:
     boxes = {"boxes": [[1.0, 2.0, 3.0, 4.0]], "classes": [1], "scores": [0.5]}
     rows = [Sent("a.jpg", "answered", 9, answer=boxes), Sent("b.jpg", "failed", error="too large")]
-    write_results(tmp_path / "out", rows, {}, ["cat", "dog"])
+    write_results(written(tmp_path / "out", rows), ["a.jpg", "b.jpg"], {}, ["cat", "dog"])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "boxes.csv",
+        "predictions.csv",
+        "results.json",
+    ]
     [box] = csv.DictReader((tmp_path / "out" / "boxes.csv").read_text().splitlines())
     assert (box["name"], box["class_name"], box["bottom"]) == ("a.jpg", "dog", "4.00")
     assert [row["objects"] for row in rows_of(tmp_path / "out")] == ["1", ""]

@@ -150,12 +150,9 @@ def sent_by(make: Make, setting: Setting, trace: Path, link: Emulated) -> list[S
             await asyncio.sleep(max(0.0, link.started + LEAD_S - time.monotonic()))
             return await send_pictures(setting.device, client, setting.pictures, journal, policy, pace)
 
-    with tempfile.TemporaryDirectory() as folder:
-        journal = Journal(Path(folder), {})
-        try:
-            return asyncio.run(send(journal))
-        finally:
-            journal.close()
+    with tempfile.TemporaryDirectory() as folder, Journal(Path(folder), {}) as journal:
+        rows = asyncio.run(send(journal))
+        return list(journal.rows([row.name for row in rows]))
 
 
 def scores(rows: Sequence[Sent], feasible: set[str], labels: Mapping[str, str], names: Sequence[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from splitlearn.runtime.sent import Journal, Sent
 
 TELL_EVERY_S = 1.0
+GO_ON = "the same command goes on where it was"
 
 
 def send(
@@ -82,12 +83,13 @@ def send(
             raise UsageError(f"--{option} takes a number above 0, got {value}")
     host, port = _address(to)
     from splitlearn.runtime.client import EdgeClient
+    from splitlearn.runtime.errors import UnreachableError
     from splitlearn.runtime.event_loop import run_until_stopped
     from splitlearn.runtime.package_file import Package
     from splitlearn.runtime.pictures import frames_of, pictures_of
     from splitlearn.runtime.security import client_context, read_token
     from splitlearn.runtime.sending import WINDOW, Pace
-    from splitlearn.runtime.sent import Journal, summary, write_results
+    from splitlearn.runtime.sent import Journal, SendError, summary, write_results
 
     read = Package(package)
     device = _device(read, config, ckpt_path, words)
@@ -104,15 +106,16 @@ def send(
     )
     pictures: Iterable[Picture] = pictures_of(images) if images is not None else frames_of(video or Path())
     source = str((images or video or Path()).absolute())
-    settings = {"rate": rate, "budget": budget, "policy": policy}
-    journal = Journal(out, {"package": read.fingerprint, "source": source, **settings})
-    started = time.monotonic()
-    try:
-        rows = run_until_stopped(_sent(device, client, pictures, journal, chosen, pace))
-    finally:
-        journal.close()
-    figures: dict[str, Any] = summary(rows, time.monotonic() - started)
-    write_results(out, rows, figures | {"package": read.fingerprint, "source": source}, read.class_names)
+    about = {"package": read.fingerprint, "source": source}
+    times = {"deadline_ms": deadline_ms, "interval_ms": interval_ms}
+    with Journal(out, {**about, "rate": rate, "budget": budget, "policy": policy, **times}) as journal:
+        started = time.monotonic()
+        try:
+            rows = run_until_stopped(_sent(device, client, pictures, journal, chosen, pace))
+        except UnreachableError as error:
+            raise SendError(f"{error}; {GO_ON}") from error
+        figures: dict[str, Any] = summary(rows, time.monotonic() - started, journal.done)
+        write_results(journal, [row.name for row in rows], figures | about, read.class_names)
     _report(figures, out)
 
 
@@ -184,7 +187,7 @@ async def _sent(
 
 
 def _report(figures: dict[str, Any], out: Path) -> None:
-    from splitlearn.runtime.sent import SendError
+    from splitlearn.runtime.sent import PARTS, PERCENTILES, SendError
 
     count, failed = figures["send/images"], figures["send/failed"]
     print(
@@ -195,9 +198,10 @@ def _report(figures: dict[str, Any], out: Path) -> None:
         print(f"{size:,.1f} bytes per image, {speed:,.1f} images per second")
     if "send/total_ms_p50" in figures:
         print("latency, ms    p50      p95      p99")
-        for part in ("device", "link", "wait", "edge", "total"):
-            values = "".join(f"{figures[f'send/{part}_ms_p{p}']:9.2f}" for p in (50, 95, 99))
-            print(f"  {part:8}{values}")
+    for part in PARTS:
+        if f"send/{part}_p50" in figures:
+            values = "".join(f"{figures[f'send/{part}_p{p}']:9.2f}" for p in PERCENTILES)
+            print(f"  {part.removesuffix('_ms'):8}{values}")
     print(f"{out / 'predictions.csv'}, {out / 'results.json'}")
     if failed:
         raise SendError(f"{failed} of {count} images failed: see the column error in {out / 'predictions.csv'}")

@@ -46,8 +46,10 @@ def pictures_of(folder: Path) -> list[Picture]:
 def frames_of(video: Path) -> Iterator[Picture]:
     """Yield the frames of a video, upright, named by their numbers from 0.
 
+    If the video is damaged after some frames, one more picture ends it, which cannot be read.
+
     Raises:
-        DataError: if the file is missing, damaged, or no video.
+        DataError: if the file is missing, or nothing of it is a video.
         MissingExtraError: if PyAV is not installed.
     """
     try:
@@ -67,4 +69,10 @@ def frames_of(video: Path) -> Iterator[Picture]:
     except (av.FFmpegError, UnicodeError, IndexError) as error:
         if of_machine(error):
             raise
-        raise DataError(f"{video} is no video, or is damaged after frame {number}: name another ({error})") from error
+        if not number:
+            raise DataError(f"{video} is no video, or is damaged from the start: name another ({error})") from error
+        yield Picture(f"{number:06d}", partial(_raise, f"{video} is damaged from frame {number} on ({error})"))
+
+
+def _raise(sentence: str) -> Image.Image:
+    raise DataError(sentence)

@@ -8,6 +8,7 @@ than that of the protocol, also for trailing bytes.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from enum import IntEnum
 from functools import lru_cache
@@ -31,6 +32,7 @@ SENTENCE_BYTES = 900  # largest sentence of an ERROR
 MOST_DIMENSIONS = 16
 FINGERPRINT_BYTES = 32
 DTYPES = tuple(np.dtype(name) for name in ("?", "u1", "<i4", "<i8", "<f2", "<f4", "<f8"))  # by their code
+ARRAY_NAME = re.compile("[A-Za-z0-9_]{1,255}")  # names become parts of file names, so no dots, slashes or spaces
 _BYTES = [bytes([number]) for number in range(256)]
 _DTYPE_CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
 
@@ -191,8 +193,8 @@ def write_arrays(answer: Answer) -> bytes:
     """Return an answer's arrays as bytes.
 
     Raises:
-        ValueError: if there are more than 255, a name is not 1 to 255 ASCII characters, or the protocol has no code for
-            the type or the number of dimensions of an array.
+        ValueError: if there are more than 255, a name is not 1 to 255 ASCII letters, digits and underscores, or the
+            protocol has no code for the type or the number of dimensions of an array.
     """
     if len(answer) > 255:
         raise ValueError(f"an answer has at most 255 arrays, this one {len(answer)}")
@@ -209,8 +211,8 @@ def _array_head(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> byte
     code = _DTYPE_CODES.get(dtype.newbyteorder("<"))
     if code is None or len(shape) > MOST_DIMENSIONS:
         raise ValueError(f"array {name!r} of {dtype} with {len(shape)} dimensions cannot be sent")
-    if not (name.isascii() and 1 <= len(name) <= 255):
-        raise ValueError(f"an array's name is 1 to 255 ASCII characters, not {name!r}")
+    if not ARRAY_NAME.fullmatch(name):
+        raise ValueError(f"an array's name is 1 to 255 ASCII letters, digits and underscores, not {name!r}")
     sizes = b"".join(size.to_bytes(4, "little") for size in shape)
     return bytes([len(name)]) + name.encode() + bytes([code, len(shape)]) + sizes
 
@@ -226,7 +228,7 @@ def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
     for _ in range(reader.byte()):
         letters = reader.take(reader.byte())
         name, code, dimensions = _text(letters), reader.byte(), reader.byte()
-        if not name.isascii() or not name or name in found or code >= len(DTYPES) or dimensions > MOST_DIMENSIONS:
+        if not ARRAY_NAME.fullmatch(name) or name in found or code >= len(DTYPES) or dimensions > MOST_DIMENSIONS:
             raise FrameError(Code.BAD_FRAME, f"an array {name!r} of type {code} with {dimensions} dimensions")
         sizes = reader.take(4 * dimensions)
         shape = tuple(int.from_bytes(sizes[i : i + 4], "little") for i in range(0, len(sizes), 4))

@@ -48,7 +48,7 @@ class Outcome:
     Attributes:
         rate: its number; None if not known.
         bytes: size of the payload.
-        device_ms: time of the device's half.
+        device_ms: time of the device's half, the picture's preparation included.
         link: state of the link just before it was sent.
         waited_ms: from its sending until its answer, or until it was given up.
         reply: the answer; None if there was none in time.

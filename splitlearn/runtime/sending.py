@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from splitlearn.runtime.answer_files import AnswerError, plain
 from splitlearn.runtime.answers import Answer
 from splitlearn.runtime.client import EdgeClient, Reply
 from splitlearn.runtime.decisions import AtRate, Decision, DeviceHalf
 from splitlearn.runtime.device import ExitPrediction
-from splitlearn.runtime.errors import LinkError
+from splitlearn.runtime.errors import LinkError, UnreachableError
 from splitlearn.runtime.pictures import Picture
 from splitlearn.runtime.rate_control import Always, Outcome, RatePolicy
-from splitlearn.runtime.sent import ANSWERED, EXITED, FAILED, Journal, Sent, plain
+from splitlearn.runtime.sent import ANSWERED, EXITED, FAILED, Journal, Sent
 
 WINDOW = 32  # pictures on their way at once
 
@@ -63,7 +64,7 @@ async def send_pictures(
     pace: Pace | None = None,
     tell: Callable[[Sent], None] = lambda row: None,
 ) -> list[Sent]:
-    """Send pictures and return what became of each, in their order.
+    """Send pictures and return what became of each, in their order, without the answers: the journal has these.
 
     Args:
         device: the device's half.
@@ -101,7 +102,7 @@ class _Sending:
         """Send them all."""
         tasks: set[asyncio.Task[None]] = set()
         try:
-            async for picture, came in arrivals(self._to_do(pictures), self._pace.interval_ms):
+            async for picture, came in arrivals(self._to_do(iter(pictures)), self._pace.interval_ms):
                 if (task := await self._take(picture, came)) is not None:
                     tasks.add(task)
                 while len(tasks) >= self._pace.most or any(task.done() for task in tasks):
@@ -113,9 +114,9 @@ class _Sending:
                 task.cancel()
         return [self._found[name] for name in self._order]
 
-    def _to_do(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
-        """Yield the pictures that are not done yet."""
-        for picture in pictures:
+    async def _to_do(self, pictures: Iterator[Picture]) -> AsyncIterator[Picture]:
+        """Yield the pictures that are not done yet; a thread fetches them, since a video is decoded on the way."""
+        while (picture := await asyncio.to_thread(next, pictures, None)) is not None:
             self._order.append(picture.name)
             if (row := self._journal.done.get(picture.name)) is None:
                 yield picture
@@ -132,14 +133,14 @@ class _Sending:
             self._keep(Sent(name, FAILED, wait_ms=waited_ms, error=error))
             return None
         decision = self._policy.decide(self._client.link, left_ms)
-        made, device_ms = await asyncio.to_thread(_made, self._device, picture, decision)
-        row = Sent(name, FAILED, device_ms=device_ms, wait_ms=waited_ms, rate=decision.rate, note=decision.note)
+        made, times = await asyncio.to_thread(_made, self._device, picture, decision)
+        row = Sent(name, FAILED, 0, *times, wait_ms=waited_ms, rate=decision.rate, note=decision.note)
         if isinstance(made, bytes) and self._left_ms(came) <= 0:
             self._keep(replace(row, error="not sent: the device has taken longer than the deadline"))
         elif isinstance(made, bytes):
             return asyncio.create_task(self._ask(made, replace(row, bytes=len(made)), came))
         elif isinstance(made, Mapping):
-            self._keep(replace(row, outcome=EXITED, answer=plain(name, made, self._journal.folder)))
+            self._keep(self._with_answer(replace(row, outcome=EXITED), made))
         else:
             self._keep(replace(row, error=made))
         return None
@@ -151,16 +152,25 @@ class _Sending:
             deadline_ms = None if left_ms == math.inf else left_ms
             reply = await self._client.ask(payload, deadline_ms=deadline_ms, rate=row.rate)
         except LinkError as error:
-            if error.is_final:
+            is_gone = isinstance(error, UnreachableError) and self._pace.deadline_ms is None
+            if error.is_final or is_gone:  # with deadlines, as of a camera, later pictures may be in time again
                 raise
             row = replace(row, error=str(error))
         waited_ms = 1e3 * (time.monotonic() - started)
-        self._policy.observe(Outcome(row.rate, len(payload), row.device_ms, link, waited_ms, reply))
+        device_ms = row.prepare_ms + row.device_ms
+        self._policy.observe(Outcome(row.rate, len(payload), device_ms, link, waited_ms, reply))
         if reply is not None:
-            answer, wait_ms = plain(row.name, reply.arrays, self._journal.folder), row.wait_ms + reply.wait_ms
-            row = replace(row, link_ms=reply.link_ms, wait_ms=wait_ms, edge_ms=reply.edge_ms)
-            row = replace(row, outcome=ANSWERED, answer=answer)
+            wait_ms = row.wait_ms + reply.wait_ms
+            row = replace(row, outcome=ANSWERED, link_ms=reply.link_ms, wait_ms=wait_ms, edge_ms=reply.edge_ms)
+            row = self._with_answer(row, reply.arrays)
         self._keep(row)
+
+    def _with_answer(self, row: Sent, answer: Answer) -> Sent:
+        """Return a row with its answer as it is kept; it has failed if the answer has a wrong form."""
+        try:
+            return replace(row, answer=plain(row.name, answer, self._journal.folder))
+        except AnswerError as error:
+            return replace(row, outcome=FAILED, error=str(error))
 
     def _left_ms(self, came: float) -> float:
         deadline_ms = self._pace.deadline_ms
@@ -168,22 +178,23 @@ class _Sending:
 
     def _keep(self, row: Sent) -> None:
         self._journal.add(row)
-        self._found[row.name] = row
+        self._found[row.name] = replace(row, answer={})  # answers stay in the journal: there may be millions
         self._tell(row)
 
 
-async def arrivals(pictures: Iterable[Picture], interval_ms: float | None) -> AsyncIterator[tuple[Picture, float]]:
+async def arrivals(pictures: AsyncIterator[Picture], interval_ms: float | None) -> AsyncIterator[tuple[Picture, float]]:
     """Yield pictures and the times when they came, in seconds of `time.monotonic`.
 
     Args:
         pictures: in their order.
         interval_ms: from one to the next, however long the caller takes; None if each comes when it is asked for.
     """
-    started = time.monotonic()
-    for number, picture in enumerate(pictures):
+    started, number = time.monotonic(), 0
+    async for picture in pictures:
         came = time.monotonic() if interval_ms is None else started + number * interval_ms / 1e3
         await asyncio.sleep(max(0.0, came - time.monotonic()))
         yield picture, came
+        number += 1
 
 
 async def _some_done(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
@@ -194,13 +205,16 @@ async def _some_done(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
     return others
 
 
-def _made(device: Compresses, picture: Picture, decision: Decision) -> tuple[bytes | Answer | str, float]:
-    """Return the payload, an exit's answer or the reason of a failure, and the time of the device's half in ms."""
+def _made(device: Compresses, picture: Picture, decision: Decision) -> tuple[bytes | Answer | str, tuple[float, float]]:
+    """Return the payload, an exit's answer or the reason of a failure; and the ms of preparation and device's half."""
+    started = time.perf_counter()
     try:
         image = device.prepare(picture.read())
-        started = time.perf_counter()
+        prepared = time.perf_counter()
         found = decision.carry_out(device, image)
         made = found.answer() if isinstance(found, ExitPrediction) else found
+    except MemoryError as error:
+        return f"too little memory for this picture: make it smaller ({error})", (0.0, 0.0)
     except (ValueError, RuntimeError) as error:  # of a damaged picture, another size, a budget, a latent
-        return str(error), 0.0
-    return made, 1e3 * (time.perf_counter() - started)
+        return str(error), (0.0, 0.0)
+    return made, (1e3 * (prepared - started), 1e3 * (time.perf_counter() - prepared))

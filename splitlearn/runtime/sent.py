@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TextIO
 
 import numpy as np
-from PIL import Image
+from filelock import FileLock, Timeout
 
 from splitlearn.files import whole_file, write_json
-from splitlearn.runtime.answers import Answer
 
 ANSWERED, EXITED, FAILED = "answered", "exited", "failed"
-JOURNAL, PREDICTIONS, RESULTS, ARRAYS = "journal.jsonl", "predictions.csv", "results.json", "arrays"
-LARGEST_IN_TEXT = 4096  # values of an array in the journal; larger ones get files of their own
-PARTS = ("device_ms", "link_ms", "wait_ms", "edge_ms", "total_ms")
+JOURNAL, LOCK, PREDICTIONS, BOXES = "journal.jsonl", "journal.lock", "predictions.csv", "boxes.csv"
+RESULTS = "results.json"
+BEFORE, BEYOND = ("prepare_ms", "device_ms"), ("link_ms", "wait_ms", "edge_ms")  # of all images; of those answered
+PARTS = (*BEFORE, *BEYOND, "total_ms")
+PERCENTILES = (50, 95, 99)
 
 
 class SendError(ValueError):
@@ -35,6 +34,7 @@ class Sent:
         name: of the picture.
         outcome: "answered" by the edge server, "exited" on the device, or "failed".
         bytes: size of the payload; 0 if nothing was sent.
+        prepare_ms: time to read the picture and bring it to the network's size.
         device_ms: time of the device's half.
         link_ms: time on the way, there and back.
         wait_ms: time in queues, and without a connection.
@@ -48,6 +48,7 @@ class Sent:
     name: str
     outcome: str
     bytes: int = 0
+    prepare_ms: float = 0.0
     device_ms: float = 0.0
     link_ms: float = 0.0
     wait_ms: float = 0.0
@@ -59,115 +60,176 @@ class Sent:
 
     @property
     def total_ms(self) -> float:
-        """The picture's time from the start of the device's half to its answer."""
-        return self.device_ms + self.link_ms + self.wait_ms + self.edge_ms
+        """The picture's time from its coming to its answer."""
+        return self.prepare_ms + self.device_ms + self.link_ms + self.wait_ms + self.edge_ms
 
 
 class Journal:
     """What became of each picture so far, one line of JSON each, in a file that only grows.
+
+    Answers stay in the file; the rows in memory come without them. One process at a time holds the folder.
 
     Args:
         folder: output folder; created if missing.
         about: facts that a run shares with the one that it continues, such as the fingerprint.
 
     Attributes:
+        folder: output folder.
         done: what became of the pictures of earlier runs, by name; failed ones are tried again.
 
     Raises:
-        SendError: if the folder holds the results of a finished run, or the journal of another one.
+        SendError: if another process sends into the folder, or it holds the results of a finished run, or the journal
+            of another one.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self.folder, self.path = folder, folder / JOURNAL
-        if (folder / RESULTS).exists():
-            raise SendError(f"{folder} holds the results of a finished run: name another folder, --out DIR")
+        _check_unfinished(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        lines = list(_whole_lines(self.path))
-        if lines and lines[0] != dict(about):
-            raise SendError(f"{self.path} is of another package, source or rate: name another folder, --out DIR")
+        self._lock = FileLock(folder / LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise SendError(f"another process sends into {folder}: name another folder, --out DIR") from error
+        try:
+            _check_unfinished(folder)  # again: it may have been finished until the lock was free
+            self.done: dict[str, Sent] = {}
+            self._at: dict[str, int] = {}  # where a picture's line begins
+            self._begin(dict(about))
+        except BaseException:
+            self._lock.release()
+            raise
+        self._file = self.path.open("ab")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin(self, about: dict[str, Any]) -> None:
+        """Write the file anew, without half a line of a killed run, and without failed pictures."""
         names = {each.name for each in fields(Sent)}
-        rows = [Sent(**line) for line in lines[1:] if names >= line.keys()]
-        self.done = {row.name: row for row in rows if row.outcome != FAILED}
-        with whole_file(self.path) as temporary:  # without half a line of a killed run, and without failed pictures
-            kept = [dict(about), *map(asdict, self.done.values())]
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._file = self.path.open("a")
+        lines = _whole_lines(self.path)
+        if next(lines, {} if self.path.exists() else about) != about:
+            raise SendError(f"{self.path} is of another package, source or setting: name another folder, --out DIR")
+        with whole_file(self.path) as temporary, temporary.open("wb") as file:
+            file.write(_line(about))
+            for line in lines:
+                if (
+                    names >= line.keys() >= {"name", "outcome"}
+                    and (row := Sent(**line)).outcome != FAILED
+                    and row.name not in self.done
+                ):
+                    self._at[row.name] = file.tell()
+                    self.done[row.name] = replace(row, answer={})
+                    file.write(_line(line))
 
     def add(self, row: Sent) -> None:
         """Append one picture; it is on the disk's side of this process when this returns."""
-        self._file.write(json.dumps(asdict(row)) + "\n")
+        self._at[row.name] = self._file.tell()
+        self._file.write(_line(asdict(row)))
         self._file.flush()
 
+    def rows(self, names: Sequence[str]) -> Iterator[Sent]:
+        """Yield what became of pictures, with their answers, in the order of `names`."""
+        with self.path.open("rb") as file:
+            for name in names:
+                file.seek(self._at[name])
+                yield Sent(**json.loads(file.readline()))
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let others take the folder."""
         self._file.close()
+        self._lock.release()
+
+    def finish(self) -> None:
+        """Close and remove the file; the results hold all of it."""
+        self.close()
+        for name in (JOURNAL, LOCK):  # whoever takes the lock now finds the results
+            (self.folder / name).unlink(missing_ok=True)
+
+
+def _check_unfinished(folder: Path) -> None:
+    if (folder / RESULTS).exists() and not (folder / JOURNAL).exists():
+        raise SendError(f"{folder} holds the results of a finished run: name another folder, --out DIR")
+
+
+def _line(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
-    for line in path.read_bytes().split(b"\n")[:-1]:  # the last one is empty, or half written
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(found, dict):
-            yield found
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                found = json.loads(line) if line.endswith(b"\n") else None  # the last one may be half written
+            except ValueError:
+                continue
+            if isinstance(found, dict):
+                yield found
 
 
-def plain(name: str, answer: Answer, folder: Path) -> dict[str, Any]:
-    """Return an answer as lists; large arrays are written to files, masks as PNG."""
-    found: dict[str, Any] = {}
-    for key, array in answer.items():
-        if array.size <= LARGEST_IN_TEXT:
-            found[key] = array.tolist()
-            continue
-        content = io.BytesIO()
-        is_picture = array.dtype == np.uint8 and array.ndim == 2
-        if is_picture:
-            Image.fromarray(array).save(content, "PNG")
-        else:
-            np.save(content, array, allow_pickle=False)
-        path = folder / ARRAYS / f"{name}.{key}{'.png' if is_picture else '.npy'}"
-        with whole_file(path) as temporary:
-            temporary.write_bytes(content.getvalue())
-        found[key] = path.relative_to(folder).as_posix()
-    return found
-
-
-def summary(rows: Sequence[Sent], seconds: float) -> dict[str, float]:
+def summary(rows: Sequence[Sent], seconds: float, earlier: Collection[str] = ()) -> dict[str, float]:
     """Return the figures of a run: counts, bytes, images per second, and percentiles of each part of the latency.
+
+    Preparation, the device's half and the total are those of images that were answered or exited; link, queues and
+    edge those of answered images alone.
 
     Args:
         rows: what became of each picture.
         seconds: duration of the run.
+        earlier: names of the pictures that runs before this one have sent; they count in all but images per second.
     """
     counts = {f"send/{outcome}": sum(row.outcome == outcome for row in rows) for outcome in (ANSWERED, EXITED, FAILED)}
     done = [row for row in rows if row.outcome != FAILED]
     found: dict[str, float] = {"send/images": len(rows), **counts}
     if done:
         found["send/bytes_per_image"] = sum(row.bytes for row in done) / len(done)
-        found["send/images_per_second"] = len(done) / max(seconds, 1e-9)
-    answered = [row for row in rows if row.outcome == ANSWERED]
-    for part in PARTS if answered else ():
-        values = np.percentile([getattr(row, part) for row in answered], [50, 95, 99])
-        found |= {f"send/{part}_p{p}": float(v) for p, v in zip((50, 95, 99), values, strict=True)}
+        found["send/images_per_second"] = sum(row.name not in earlier for row in done) / max(seconds, 1e-9)
+    answered = [row for row in done if row.outcome == ANSWERED]
+    for part in PARTS:
+        if those := answered if part in BEYOND else done:
+            values = np.percentile([getattr(row, part) for row in those], PERCENTILES)
+            found |= {f"send/{part}_p{p}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
     return found
 
 
-def write_results(folder: Path, rows: Sequence[Sent], figures: Mapping[str, Any], class_names: Sequence[str]) -> None:
-    """Write predictions.csv, one row per picture, and results.json; then remove the journal."""
-    with whole_file(folder / PREDICTIONS) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
+def write_results(
+    journal: Journal, names: Sequence[str], figures: Mapping[str, Any], class_names: Sequence[str]
+) -> None:
+    """Write predictions.csv, boxes.csv if there are any boxes, and results.json.
+
+    results.json says that all is there, so it is the last. Then the journal is removed, unless pictures have failed:
+    with it, the same command tries those again.
+
+    Args:
+        journal: what became of the pictures.
+        names: of all pictures, in the order of the rows.
+        figures: for results.json.
+        class_names: names of the classes by their numbers; may be empty.
+    """
+    with whole_file(journal.folder / PREDICTIONS) as temporary, _csv(temporary) as file:
+        writer, has_boxes, has_failed = csv.writer(file), False, False
         cells = ["class", "class_name", "score", "objects", "bytes", *PARTS, "error", "rate", "note"]
         writer.writerow(["name", "outcome", *cells])
-        for row in rows:
+        for row in journal.rows(names):
+            has_boxes |= "boxes" in row.answer
+            has_failed |= row.outcome == FAILED
             beside = [row.bytes, *_times(row), row.error, "" if row.rate is None else row.rate, row.note]
             writer.writerow([row.name, row.outcome, *_cells(row.answer, class_names), *beside])
-    write_json(folder / RESULTS, dict(figures))
-    if any("boxes" in row.answer for row in rows):
-        _write_boxes(folder / "boxes.csv", rows, class_names)
-    os.unlink(folder / JOURNAL)
+    if has_boxes:
+        _write_boxes(journal.folder / BOXES, journal.rows(names), class_names)
+    write_json(journal.folder / RESULTS, dict(figures))
+    if not has_failed:
+        journal.finish()
+
+
+def _csv(path: Path) -> TextIO:
+    """Open a CSV file to write; names of files that are no UTF-8 keep their bytes."""
+    return path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def _times(row: Sent) -> list[str]:
@@ -188,8 +250,8 @@ def _class_name(number: int, class_names: Sequence[str]) -> str:
     return class_names[number] if 0 <= number < len(class_names) else ""
 
 
-def _write_boxes(path: Path, rows: Sequence[Sent], class_names: Sequence[str]) -> None:
-    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
+def _write_boxes(path: Path, rows: Iterator[Sent], class_names: Sequence[str]) -> None:
+    with whole_file(path) as temporary, _csv(temporary) as file:
         writer = csv.writer(file)
         writer.writerow(["name", "class", "class_name", "score", "left", "top", "right", "bottom"])
         for row in rows:

@@ -26,6 +26,7 @@ from splitlearn.runtime.sending import Pace, send_pictures
 from splitlearn.runtime.sent import Journal, Sent, write_results
 from tests.runtime.conftest import Packaged, pixels
 from tests.runtime.edges import FINGERPRINT, Reverse, run, server_of
+from tests.runtime.fake_device import FakeDevice
 
 
 def pictures(count: int) -> list[Picture]:
@@ -33,20 +34,12 @@ def pictures(count: int) -> list[Picture]:
     return [Picture(f"{n:02d}", partial(image.copy)) for n, image in enumerate(found)]
 
 
-class Slow:
+class Slow(FakeDevice):
     """A device that takes 60 ms for each image."""
-
-    has_exits = False
-
-    def prepare(self, picture: Image.Image) -> NDArray[np.uint8]:
-        return np.asarray(picture)
 
     def compress(self, image: NDArray[np.uint8], rate: int | None = None, budget: int | None = None) -> bytes:
         time.sleep(0.06)
         return b"payload"
-
-    def local_answer(self, image: NDArray[np.uint8]) -> Any:
-        raise AssertionError
 
 
 def test_a_policy_chooses_rates_that_are_reported(bank: Packaged, tmp_path: Path) -> None:
@@ -63,10 +56,9 @@ def test_a_policy_chooses_rates_that_are_reported(bank: Packaged, tmp_path: Path
             rows.extend(await send_pictures(device, client, pictures(12), journal, policy, Pace(20_000, None, 1)))
 
     run(test)
-    journal.close()
     assert {row.outcome for row in rows} == {"answered"}
     assert [row.rate for row in rows] == [0] * 4 + [1] * 5 + [2] * 3  # five in a row for each step, on any machine
-    write_results(tmp_path / "out", rows, {}, [])
+    write_results(journal, [row.name for row in rows], {}, [])
     with (tmp_path / "out" / "predictions.csv").open() as file:
         assert [row["rate"] for row in csv.DictReader(file)] == ["0"] * 4 + ["1"] * 5 + ["2"] * 3
 
@@ -84,6 +76,7 @@ def test_exits_answer_when_the_link_is_gone(exits: Packaged, tmp_path: Path) -> 
             rows.extend(await send_pictures(device, client, pictures(12), journal, policy, Pace(5_000)))
 
     run(test)
+    rows = list(journal.rows([row.name for row in rows]))
     journal.close()
     assert {(row.outcome, row.rate) for row in rows} == {("exited", None)}
     assert {row.note for row in rows} == {"no link: an exit answers, whatever its confidence"}

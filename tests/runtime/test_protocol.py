@@ -53,7 +53,7 @@ READERS: list[Callable[[bytes], object]] = [
 
 shapes = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5)
 answers = st.dictionaries(
-    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12),
+    st.from_regex("[A-Za-z0-9_]{1,12}", fullmatch=True),
     st.sampled_from(DTYPES).flatmap(lambda dtype: arrays.arrays(dtype, shapes)),
     max_size=4,
 )

@@ -22,7 +22,7 @@ from PIL import Image
 from splitlearn.commands import main
 from splitlearn.runtime import EdgeClient, EdgeServer, ExitPrediction, OnnxEdge, TorchDevice, TorchEdge
 from splitlearn.runtime.decisions import AtRate
-from splitlearn.runtime.errors import RefusedError
+from splitlearn.runtime.errors import RefusedError, UnreachableError
 from splitlearn.runtime.forms import TopClasses
 from splitlearn.runtime.pictures import frames_of, pictures_of
 from splitlearn.runtime.rate_control import Always
@@ -102,6 +102,11 @@ def test_what_is_sent_is_answered_as_the_model_answers_it(
     sizes = [len(p) for p in bank.model.compress(list(digits(COUNT)), rate=1)]  # type: ignore[call-arg]
     assert figures["send/bytes_per_image"] == pytest.approx(np.mean(sizes), abs=1)
     assert figures["send/total_ms_p50"] > 0
+    assert run(monkeypatch, *words) == 1  # what has failed is tried again
+    assert "1 of 13 images failed" in capfd.readouterr().err
+    (folder / "0" / "broken.png").write_bytes((folder / "0" / "00.png").read_bytes())
+    assert run(monkeypatch, *words) == 0
+    assert {row["outcome"] for row in rows_of(out)} == {"answered"}
     assert run(monkeypatch, *words) == 1
     assert "holds the results of a finished run: name another folder" in capfd.readouterr().err
     process.send_signal(signal.SIGTERM)
@@ -164,12 +169,11 @@ def test_kills_of_device_and_server_lose_nothing(bank: Packaged, folder: Path, t
 
 def sent(device: Any, edge: Any, folder: Path, out: Path, **options: Any) -> list[Sent]:
     async def act() -> list[Sent]:
-        journal = Journal(out, {"package": edge.fingerprint})
         async with EdgeServer(edge) as server, EdgeClient("127.0.0.1", server.port, edge.fingerprint) as client:
-            try:
-                return await send_pictures(device, client, pictures_of(folder), journal, **options)
-            finally:
-                journal.close()
+            with Journal(out, {"package": edge.fingerprint}) as journal:
+                rows = await send_pictures(device, client, pictures_of(folder), journal, **options)
+                assert not any(row.answer for row in rows)
+                return list(journal.rows([row.name for row in rows]))
 
     return asyncio.run(act())
 
@@ -193,8 +197,30 @@ def test_a_run_goes_on_where_its_journal_ends(bank: Packaged, folder: Path, tmp_
     assert [(row.name, row.outcome, row.bytes, row.answer["classes"]) for row in again] == [
         (row.name, row.outcome, row.bytes, row.answer["classes"]) for row in whole
     ]
-    with pytest.raises(SendError, match="is of another package, source or rate: name another folder"):
+    with pytest.raises(SendError, match="is of another package, source or setting: name another folder"):
         Journal(tmp_path / "out", {"package": "another"})
+
+
+def test_a_server_that_does_not_come_back_ends_the_run(bank: Packaged, folder: Path, tmp_path: Path) -> None:
+    edge = TorchEdge(bank.model, TopClasses(3))
+    os.rename(folder / "1" / "01.png", bytes(folder / "1") + b"/\xff.png")
+
+    async def act() -> None:
+        async with EdgeServer(edge) as server:
+            client = EdgeClient("127.0.0.1", server.port, edge.fingerprint, patience_s=0.3)
+            await client.connect()
+            await server.stop()
+            with Journal(tmp_path / "out", {}) as journal:
+                await send_pictures(TorchDevice(bank.model), client, pictures_of(folder), journal)
+
+    with pytest.raises(UnreachableError):
+        asyncio.run(act())
+    assert (tmp_path / "out" / "journal.jsonl").exists()
+    rows = sent(TorchDevice(bank.model), edge, folder, tmp_path / "other")
+    assert {row.outcome for row in rows} == {"answered"}
+    journal = Journal(tmp_path / "other", {"package": edge.fingerprint})
+    write_results(journal, [row.name for row in rows], {}, [])
+    assert b"/\xff.png,answered" in (tmp_path / "other" / "predictions.csv").read_bytes()
 
 
 def test_pictures_that_leave_at_an_exit_cost_nothing(exits: Packaged, folder: Path, tmp_path: Path) -> None:
@@ -207,16 +233,26 @@ def test_pictures_that_leave_at_an_exit_cost_nothing(exits: Packaged, folder: Pa
     assert [row.answer["classes"][0] for row in rows] == [labels[int(Path(row.name).stem)] for row in rows]
     figures = summary(rows, 1.0)
     assert figures["send/exited"] == len(left)
-    write_results(tmp_path / "out", rows, figures, ["zero"])
-    assert sum(row["class_name"] == "zero" for row in rows_of(tmp_path / "out")) == labels.count(0)
+    write_results(written(tmp_path / "again", rows), [row.name for row in rows], figures, ["zero"])
+    assert sum(row["class_name"] == "zero" for row in rows_of(tmp_path / "again")) == labels.count(0)
 
 
-def test_large_answers_and_boxes_get_files_of_their_own(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "journal.jsonl").touch()
+def written(folder: Path, rows: list[Sent]) -> Journal:
+    journal = Journal(folder, {})
+    for row in rows:
+        journal.add(row)
+    return journal
+
+
+def test_boxes_get_a_file_of_their_own(tmp_path: Path) -> None:
     boxes = {"boxes": [[1.0, 2.0, 3.0, 4.0]], "classes": [1], "scores": [0.5]}
-    rows = [Sent("a.jpg", "answered", 9, answer=boxes), Sent("b.jpg", "failed", error="too large")]
-    write_results(tmp_path / "out", rows, {}, ["cat", "dog"])
+    rows = [Sent("a.jpg", "answered", 9, answer=boxes), Sent("b.jpg", "answered", 9)]
+    write_results(written(tmp_path / "out", rows), ["a.jpg", "b.jpg"], {}, ["cat", "dog"])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "boxes.csv",
+        "predictions.csv",
+        "results.json",
+    ]
     [box] = csv.DictReader((tmp_path / "out" / "boxes.csv").read_text().splitlines())
     assert (box["name"], box["class_name"], box["bottom"]) == ("a.jpg", "dog", "4.00")
     assert [row["objects"] for row in rows_of(tmp_path / "out")] == ["1", ""]

@@ -328,6 +328,12 @@ def test_limits_that_make_no_sense(name: str, value: Any) -> None:
         replace(Limits(), **{name: value})
 
 
+def test_a_frame_is_no_larger_than_what_is_held() -> None:
+    with pytest.raises(ValueError, match="frame_bytes, 11, is more than held_bytes, 10"):
+        Limits(frame_bytes=11, held_bytes=10)
+    assert Limits(frame_bytes=10, held_bytes=10).frame_bytes == 10
+
+
 class Complex(Reverse):
     def answer(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
         return [{"z": np.zeros(1, np.complex128)} for _ in payloads]

@@ -38,11 +38,18 @@ from splitlearn.runtime.preparation import Preparation
 FORMAT = "splitlearn-package"
 FORMAT_VERSION = 1
 MANIFEST, CODER, DEVICE, EDGE = "manifest.json", "coder.safetensors", "device.onnx", "edge.onnx"
+SEAL = "sha256"
 MOST_MANIFEST = 1 << 24  # bytes
 MOST_FILE = 1 << 31  # bytes, the limit of an ONNX file
 MOST_ELEMENTS = 1 << 31
 MOST_RATES = 8
 DTYPES = {"float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"}
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with the SHA-256 of all else in it: a check of copies, not a signature."""
+    plain = {name: value for name, value in manifest.items() if name != SEAL}
+    return plain | {SEAL: hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
 
 
 class PackageError(ValueError):
@@ -140,6 +147,8 @@ class Package:
         if found.get("format_version") != FORMAT_VERSION:
             told = str(found.get("format_version"))[:20]
             raise PackageError(f"{path} has format {told}, this splitlearn reads {FORMAT_VERSION}: package again")
+        if found.get(SEAL) != sealed(found)[SEAL]:
+            raise PackageError(f"{path} is damaged or was edited: copy or package again")
         return found
 
     def _read(self) -> None:

@@ -31,7 +31,7 @@ from splitlearn.runtime.fingerprint import fingerprint_of
 from splitlearn.runtime.forms import AnswerForm
 from splitlearn.runtime.onnx_export import ExportError, exported
 from splitlearn.runtime.package_check import PackageCheck, check_package
-from splitlearn.runtime.package_file import CODER, DEVICE, EDGE, FORMAT, FORMAT_VERSION, MANIFEST, PackageError
+from splitlearn.runtime.package_file import CODER, DEVICE, EDGE, FORMAT, FORMAT_VERSION, MANIFEST, PackageError, sealed
 from splitlearn.runtime.preparation import Preparation
 
 BY_IMAGE = "R-CNN detectors resize each image by itself, and a graph takes images of one size"
@@ -91,9 +91,9 @@ def write_package(
             }
             for name, content in files.items():
                 (temporary / name).write_bytes(content)
-            write_json(temporary / MANIFEST, about)
+            write_json(temporary / MANIFEST, sealed(about))
             found = check_package(temporary, model, images, answers)
-        write_json(temporary / MANIFEST, about | {"check": found.record()})
+        write_json(temporary / MANIFEST, sealed(about | {"check": found.record()}))
         temporary.chmod(0o755)
         os.replace(temporary, folder)
     finally:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ from splitlearn.runtime import (
 from splitlearn.runtime.forms import ClassMask, RawOutput, TopClasses
 from splitlearn.runtime.onnx_export import exported
 from splitlearn.runtime.package_check import check_package
+from splitlearn.runtime.package_file import sealed
 from splitlearn.runtime.preparation import LetterboxTo
 from splitlearn.runtime.torch_device import TorchDevice
 from tests.networks import Colours, digits
@@ -105,10 +107,9 @@ def test_one_damaged_payload_costs_one_more_decoding_and_no_more_tails(
 def test_a_torch_edge_warms_up_every_rate(bank: Packaged, exits: Packaged, monkeypatch: pytest.MonkeyPatch) -> None:
     for packaged in (bank, exits):
         edge = TorchEdge(packaged.model, TopClasses(3))
-        answered: list[bytes] = []
-        right = edge.answer
-        monkeypatch.setattr(edge, "answer", lambda payloads, right=right: answered.extend(payloads) or right(payloads))
-        edge.warm_up()
+        with mock.patch.object(edge, "answer", wraps=edge.answer) as answer:
+            edge.warm_up()
+        answered = [payload for call in answer.call_args_list for payload in call.args[0]]
         assert len(answered) == len(packaged.model.rates)
         assert not any(isinstance(answer, CodecError) for answer in right(answered))
 
@@ -241,7 +242,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def act(folder: Path) -> None:
         about = json.loads((folder / "manifest.json").read_text())
         change(about)
-        (folder / "manifest.json").write_text(json.dumps(about))
+        (folder / "manifest.json").write_text(json.dumps(sealed(about)))
 
     return act
 
@@ -253,6 +254,13 @@ def flip(name: str) -> Callable[[Path], None]:
         (folder / name).write_bytes(content)
 
     return act
+
+
+def step_doubled(folder: Path) -> None:
+    """A setting that fits, without a new check sum."""
+    content = (folder / "manifest.json").read_text()
+    assert '"step": 0.2' in content
+    (folder / "manifest.json").write_text(content.replace('"step": 0.2', '"step": 0.4'))
 
 
 def garbled(folder: Path) -> None:
@@ -273,6 +281,8 @@ def no_tables(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
+        (flip("manifest.json"), "manifest.json is (damaged|no manifest)"),
+        (step_doubled, "manifest.json is damaged or was edited"),
         (lambda folder: (folder / "manifest.json").unlink(), "holds no manifest.json.*only half copied"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "no manifest of a package"),

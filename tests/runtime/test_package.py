@@ -111,7 +111,7 @@ def test_a_torch_edge_warms_up_every_rate(bank: Packaged, exits: Packaged, monke
             edge.warm_up()
         answered = [payload for call in answer.call_args_list for payload in call.args[0]]
         assert len(answered) == len(packaged.model.rates)
-        assert not any(isinstance(answer, CodecError) for answer in right(answered))
+        assert not any(isinstance(answer, CodecError) for answer in edge.answer(answered))
 
 
 def test_a_budget_takes_the_best_rate_within_it(bank: Packaged) -> None:

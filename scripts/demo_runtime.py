@@ -58,6 +58,7 @@ def main() -> int:
             )
         finally:
             server.terminate()
+            server.communicate()  # what it says at the end
     rows = csv.DictReader((SENT / "predictions.csv").read_text().splitlines())
     equal = sum(int(row["class"]) == label for row, label in zip(rows, expected, strict=True))
     print(f"{equal} of {len(expected)} predictions are those of the test")

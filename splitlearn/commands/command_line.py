@@ -54,7 +54,7 @@ Cut a network between a device and an edge server and make what crosses the cut 
 
 commands:
 """
-GO_ON = {command: "the same command goes on where it was" for command in ("sweep", "stages")}
+GO_ON = {command: "the same command goes on where it was" for command in ("sweep", "stages", "send")}
 TRACEBACK = "SPLITLEARN_TRACEBACK"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import sys
 import time
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from splitlearn.runtime.sent import Journal, Sent
 
 TELL_EVERY_S = 1.0
+GO_ON = "the same command goes on where it was"
 
 
 def send(
@@ -87,11 +87,13 @@ def send(
             raise UsageError(f"--{option} takes a number above 0, got {value}")
     host, port = _address(to)
     from splitlearn.runtime.client import EdgeClient
+    from splitlearn.runtime.errors import UnreachableError
+    from splitlearn.runtime.event_loop import run_until_stopped
     from splitlearn.runtime.package_file import Package
     from splitlearn.runtime.pictures import frames_of, pictures_of
     from splitlearn.runtime.security import check_sending, client_context, read_token
     from splitlearn.runtime.sending import WINDOW, Pace
-    from splitlearn.runtime.sent import Journal, summary, write_results
+    from splitlearn.runtime.sent import Journal, SendError, summary, write_results
 
     secure = tls or tls_ca is not None or tls_cert is not None
     if not insecure:
@@ -115,7 +117,10 @@ def send(
     times = {"deadline_ms": deadline_ms, "interval_ms": interval_ms}
     with Journal(out, {**about, "rate": rate, "budget": budget, "policy": policy, **times}) as journal:
         started = time.monotonic()
-        rows = asyncio.run(_sent(device, client, pictures, journal, chosen, pace))
+        try:
+            rows = run_until_stopped(_sent(device, client, pictures, journal, chosen, pace))
+        except UnreachableError as error:
+            raise SendError(f"{error}; {GO_ON}") from error
         figures: dict[str, Any] = summary(rows, time.monotonic() - started, journal.done)
         write_results(journal, [row.name for row in rows], figures | about, read.class_names)
     _report(figures, out)

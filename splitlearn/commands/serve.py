@@ -18,6 +18,7 @@ from splitlearn.config.messages import UsageError
 if TYPE_CHECKING:
     from splitlearn.runtime.answers import Edge
     from splitlearn.runtime.server import EdgeServer
+    from splitlearn.runtime.torch_edge import TorchEdge
     from splitlearn.runtime.workers import Backend
 
 NOTHING = "serve takes --package DIR, or the model in torch: --config FILE, --ckpt_path FILE or both"
@@ -141,6 +142,15 @@ def edge_of(
         return graphs
     import torch
 
+    edge = _in_torch(package, config, ckpt_path, words)
+    if count := torch.cuda.device_count():
+        edge.model.to(f"cuda:{number % count}")
+    edge.warm_up()
+    return edge
+
+
+def _in_torch(package: Path | None, config: Path | None, ckpt_path: Path | None, words: Sequence[str]) -> TorchEdge:
+    """Return the edge of a config or checkpoint, on the CPU; raises as `edge_of`."""
     from splitlearn.config.packaged import trained
     from splitlearn.runtime.package_file import Package
     from splitlearn.runtime.torch_edge import TorchEdge
@@ -149,15 +159,13 @@ def edge_of(
     edge = TorchEdge(found.model, found.answers)
     if package is not None and Package(package).fingerprint != edge.fingerprint:
         raise UsageError(f"the model of {config or ckpt_path} is not that of {package}: package it again")
-    if count := torch.cuda.device_count():
-        found.model.to(f"cuda:{number % count}")
     return edge
 
 
 def _fingerprint(package: Path | None, config: Path | None, ckpt_path: Path | None, words: Sequence[str]) -> str:
     """Return the fingerprint of the model that processes will run; raises as `edge_of`."""
     if config is not None or ckpt_path is not None:
-        return edge_of(package, config, ckpt_path, words).fingerprint
+        return _in_torch(package, config, ckpt_path, words).fingerprint
     if package is None:
         raise UsageError(NOTHING)
     from splitlearn.runtime.package_file import Package

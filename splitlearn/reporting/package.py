@@ -8,9 +8,21 @@ from typing import Any
 
 from rich.table import Table
 
+RESULTS = {
+    "symbols": ("symbols compared", ","),
+    "equal_symbols": ("symbols equal to torch's", ".4%"),
+    "greatest_difference": ("greatest difference of a latent", ".3g"),
+    "equal_payloads": ("payloads equal byte for byte", ".1%"),
+    "equal_exits": ("same exit and class, or both send", ".1%"),
+    "equal_rates": ("same rate by default", ".1%"),
+    "equal_answers": ("same answers, through payloads", ".2%"),
+}
+
 
 def package_table(folder: Path, check: Mapping[str, Any]) -> Table:
     """Return a table of the files of a package and the results of its check on real images.
+
+    What was not compared is left out.
 
     Args:
         folder: folder of the package.
@@ -25,9 +37,7 @@ def package_table(folder: Path, check: Mapping[str, Any]) -> Table:
     table.add_section()
     if check["images"]:
         table.add_row("images compared", f"{check['images']:,}")
-        table.add_row("symbols equal to torch's", f"{check['equal_symbols']:.4%} of {check['symbols']:,}")
-        table.add_row("greatest difference of a latent", f"{check['greatest_difference']:.3g}")
-        table.add_row("payloads equal byte for byte", f"{check['equal_payloads']:.1%}")
-        table.add_row("same decision to exit or to send", f"{check['equal_exits']:.1%}")
-        table.add_row("same answers, through payloads", f"{check['equal_answers']:.2%}")
+    for name, (label, style) in RESULTS.items():
+        if check[name] is not None:  # None: not compared
+            table.add_row(label, format(check[name], style))
     return table

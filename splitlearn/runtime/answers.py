@@ -34,6 +34,10 @@ class Edge(ABC):
             For each payload its answer, or a `CodecError` if the payload is damaged.
         """
 
+    def warm_up(self) -> None:
+        """Prepare for the first payload, so that it is as fast as others; by default there is nothing to do."""
+        return
+
     def worker(self) -> Worker:
         """Return a worker that calls `answer` for a server, by default in a thread so as not to block the server."""
         return InThread(self)

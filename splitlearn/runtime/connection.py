@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import time
 from collections.abc import Callable
@@ -250,7 +251,8 @@ class Connection(asyncio.Protocol):
         self._closed_since = time.monotonic()
         self._drop_unfinished()
         if self._transport.can_write_eof() and not self._has_sent_all and not self._transport.is_closing():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # the peer has gone between
+                self._transport.write_eof()
             asyncio.get_running_loop().call_later(LINGER_S, self._transport.close)
         else:
             self._transport.close()

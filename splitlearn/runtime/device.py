@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from splitlearn.codecs import CodecError
 from splitlearn.codecs.budget import payload_within
 from splitlearn.codecs.payload_coder import tag_message
 from splitlearn.runtime.answers import Answer
-from splitlearn.runtime.forms import TopClasses
+from splitlearn.runtime.forms import AnswerForm, TopClasses
 from splitlearn.runtime.package_file import Package, PackageError
+from splitlearn.runtime.preparation import Preparation
 
 Tensors = list[NDArray[Any]]
 
@@ -28,19 +30,21 @@ class ExitPrediction:
         exit: number of the exit, from 0.
         logits: float array `(num_classes,)`.
         confidence: confidence of the exit, in [0, 1].
+        form: form of the answer, that of the edge server.
     """
 
     exit: int
     logits: NDArray[Any]
     confidence: float
+    form: AnswerForm = field(default_factory=TopClasses)
 
-    def answer(self, top: int = 5) -> Answer:
-        """Return the `top` most likely classes and their probabilities, in the form of an edge server's answer.
+    def answer(self) -> Answer:
+        """Return the answer that an edge server would make of these logits.
 
         Raises:
             CodecError: if the logits hold NaN.
         """
-        found = TopClasses(top).of_image(self.logits)
+        [found] = self.form(self.logits[None])
         if isinstance(found, CodecError):
             raise found
         return found
@@ -74,10 +78,11 @@ class Device:
         self.package = package if isinstance(package, Package) else Package(package)
         if not self.package.steps:
             raise PackageError(
-                f"the device half of {self.package.folder} needs torch ({self.package.manifest['device']['reason']}): "
+                f"the device half of {self.package.folder} needs torch ({self.package.device_reason}): "
                 "give its config or checkpoint too, as --config or --ckpt_path"
             )
         self._steps = [(step, self.package.graph(step.file, threads)) for step in self.package.steps]
+        self._form: AnswerForm = self.package.form() if self.has_exits else TopClasses()
         self._encoders = [
             None if rate.encoder is None else self.package.graph(rate.encoder, threads) for rate in self.package.rates
         ]
@@ -86,21 +91,15 @@ class Device:
         """Return a photograph at the network's size, with the same resizing and cropping as in the model's test.
 
         Args:
-            picture: a PIL picture, or uint8 `(H, W, 3)` of any size.
+            picture: a PIL picture, or uint8 `(H, W, C)` of any size, with 1 or 3 channels.
 
         Returns:
-            uint8 `(H, W, 3)` of the network's size.
+            uint8 `(H, W, C)` of the network's size, grey with C = 1 if the network takes grey images.
 
         Raises:
             ValueError: if it is no RGB picture, or the package does not say how to prepare pictures of other sizes.
         """
-        image = picture if isinstance(picture, Image.Image) else Image.fromarray(checked_image(picture))
-        if self.package.preparation is None:
-            return self._checked(np.asarray(image.convert("RGB")))
-        image = image.convert("RGB")
-        for step in self.package.preparation:
-            image = step(image)
-        return self._checked(np.asarray(image))
+        return self._checked(prepared(picture, self.package.preparation or (), self.package.image_shape[0]))
 
     def compress(
         self, image: NDArray[np.uint8], rate: int | None = None, budget: int | None = None
@@ -109,7 +108,8 @@ class Device:
 
         Args:
             image: uint8 `(H, W, 3)` of the network's size; see `prepare`.
-            rate: number of the rate; by default the one with the highest score.
+            rate: number of the rate; by default, without `budget` too, those of the packaged model, or else the rate
+                with the highest score.
             budget: largest payload in bytes; among the rates whose payload fits, the one with the highest score is
                 used.
 
@@ -118,12 +118,12 @@ class Device:
             ValueError: if the image has another shape or type, or a latent holds NaN or infinity; or if `rate` or
                 `budget` is out of range, or both are given.
         """
-        order = self._order(rate, budget)
+        order, budget = self._order(rate, budget)
         tensors: Tensors = [self._input(image)]
         for number, (step, graph) in enumerate(self._steps):
             tensors = graph.run(tensors)
             if step.threshold is not None:
-                found, tensors = _at_exit(number, tensors)
+                found, tensors = self._at_exit(number, tensors)
                 if _is_confident(found, step.threshold):
                     return found
         if budget is None:
@@ -144,7 +144,7 @@ class Device:
         for number, (step, graph) in enumerate(self._steps):
             if step.threshold is None:  # beyond the last exit
                 break
-            found, tensors = _at_exit(number, graph.run(tensors))
+            found, tensors = self._at_exit(number, graph.run(tensors))
             if _is_confident(found, step.threshold):
                 break
         if found is None:
@@ -181,8 +181,8 @@ class Device:
         for rate, about in enumerate(self.package.rates):
             about.coder.encode(self.latents(image, rate))
 
-    def _order(self, rate: int | None, budget: int | None) -> list[int]:
-        """Return the numbers of the rates to try."""
+    def _order(self, rate: int | None, budget: int | None) -> tuple[list[int], int | None]:
+        """Return the numbers of the rates to try, and the budget."""
         count = len(self.package.rates)
         if rate is not None and budget is not None:
             raise ValueError(f"take a rate or a budget, not both: got rate={rate} and budget={budget}")
@@ -190,7 +190,9 @@ class Device:
             raise ValueError(f"this package has rates 0…{count - 1}, got {rate}")
         if budget is not None and budget < 1:
             raise ValueError(f"a budget must be 1 byte or more, got {budget}")
-        return self.package.by_score if rate is None else [rate]
+        if rate is None and budget is None:
+            rate, budget = self.package.default_rate, self.package.default_budget
+        return self.package.by_score if rate is None else [rate], budget
 
     def _input(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         pixels = self._checked(image).transpose(2, 0, 1)[None].astype(np.float32)
@@ -208,6 +210,11 @@ class Device:
             )
         return image
 
+    def _at_exit(self, number: int, outputs: Tensors) -> tuple[ExitPrediction, Tensors]:
+        """Return the prediction of an exit, and the tensors that the next step takes."""
+        logits, confidence, *others = outputs
+        return ExitPrediction(number, logits[0], float(confidence[0]), self._form), others
+
     def _latents(self, crossing: Tensors, rate: int) -> Tensors:
         encoder = self._encoders[rate]
         return [tensor[0] for tensor in (crossing if encoder is None else encoder.run(crossing))]
@@ -217,14 +224,32 @@ class Device:
         return tag_message(coder.encode(self._latents(crossing, rate)), len(coder.carriers), rate)
 
 
-def _at_exit(number: int, outputs: Tensors) -> tuple[ExitPrediction, Tensors]:
-    """Return the prediction of an exit, and the tensors that the next step takes."""
-    logits, confidence, *others = outputs
-    return ExitPrediction(number, logits[0], float(confidence[0])), others
-
-
 def _is_confident(found: ExitPrediction, threshold: float) -> bool:
     return threshold <= 0 or bool(np.float32(found.confidence) > np.float32(threshold))
+
+
+def prepared(
+    picture: Image.Image | NDArray[np.uint8], steps: Sequence[Preparation], channels: int
+) -> NDArray[np.uint8]:
+    """Return a picture after the steps of its preparation, uint8 `(H, W, channels)`.
+
+    Args:
+        picture: a PIL picture, or uint8 `(H, W, C)`, with 1 or 3 channels.
+        steps: steps of the preparation.
+        channels: channels of the network's images: 1, grey, or 3, RGB.
+
+    Raises:
+        ValueError: if it is no such picture.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    if not isinstance(picture, Image.Image):
+        pixels = checked_image(picture)
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image = picture.convert(mode)
+    for step in steps:
+        image = step(image)
+    made = np.asarray(image.convert(mode))
+    return made[:, :, None] if channels == 1 else made
 
 
 def checked_image(image: Any) -> NDArray[np.uint8]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.payload_coder import tag_message, untag_message
 from splitlearn.runtime.answers import Answer, Edge
-from splitlearn.runtime.forms import form_from
+from splitlearn.runtime.graph import Graph
 from splitlearn.runtime.package_file import EDGE, Package, PackageError, Rate
 
 Tensors = list[NDArray[Any]]
@@ -36,7 +37,7 @@ class OnnxEdge(Edge):
         self.package = package if isinstance(package, Package) else Package(package)
         if not self.package.has_edge:
             raise PackageError(
-                f"the edge half of {self.package.folder} needs torch ({self.package.manifest['edge']['reason']}): "
+                f"the edge half of {self.package.folder} needs torch ({self.package.edge_reason}): "
                 "serve it with its config or checkpoint, --config or --ckpt_path"
             )
         self.fingerprint = self.package.fingerprint
@@ -44,21 +45,20 @@ class OnnxEdge(Edge):
         self._decoders = [
             None if rate.decoder is None else self.package.graph(rate.decoder, threads) for rate in self.package.rates
         ]
-        self._answers = form_from(self.package.manifest["answers"])
+        self._answers = self.package.form()
 
     def answer(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
         """Return one answer for each payload, in order; a CodecError for a damaged payload or one of another model."""
-        found: list[Any] = [self._tried(self._decoded, payload) for payload in payloads]
+        found: list[Any] = [_tried(self._decoded, payload) for payload in payloads]
         read = [n for n, each in enumerate(found) if not isinstance(each, CodecError)]
         for group in _groups(read, lambda n: (found[n][0], *(t.shape for t in found[n][1]))):
             decoder = self._decoders[found[group[0]][0]]
-            batch = [np.stack(tensors) for tensors in zip(*(found[n][1] for n in group), strict=True)]
-            crossing = batch if decoder is None else decoder.run(batch)
-            for place, n in enumerate(group):
-                found[n] = [t[place] for t in crossing]
+            latents = {n: found[n][1] for n in group}
+            for n, tensors in (latents if decoder is None else _run(partial(_by_image, decoder), latents)).items():
+                found[n] = tensors
+        read = [n for n in read if not isinstance(found[n], CodecError)]
         for group in _groups(read, lambda n: tuple(t.shape for t in found[n])):
-            batch = [np.stack(tensors) for tensors in zip(*(found[n] for n in group), strict=True)]
-            for n, answer in zip(group, self._answers(self._tail.run(batch)), strict=True):
+            for n, answer in _run(self._answered, {n: found[n] for n in group}).items():
                 found[n] = answer
         return found
 
@@ -77,12 +77,41 @@ class OnnxEdge(Edge):
             )
         return number, decoded(self.package.rates[number], plain)
 
-    @staticmethod
-    def _tried(act: Callable[[bytes], Any], payload: bytes) -> Any:
-        try:
-            return act(payload)
-        except CodecError as error:
-            return error
+    def _answered(self, batch: Tensors) -> list[Answer | CodecError]:
+        return self._answers(_outputs(self._tail, batch))
+
+
+def _tried(act: Callable[[bytes], Any], payload: bytes) -> Any:
+    try:
+        return act(payload)
+    except CodecError as error:
+        return error
+
+
+def _run(act: Callable[[Tensors], Sequence[Any]], group: Mapping[int, Tensors]) -> dict[int, Any]:
+    """Return what `act` makes of each image of a group, or a CodecError.
+
+    If it refuses the batch, it gets each image separately, so that one forged payload does not spoil the others.
+    """
+    try:
+        batch = [np.stack(tensors) for tensors in zip(*group.values(), strict=True)]
+        return dict(zip(group, act(batch), strict=True))
+    except CodecError as error:
+        if len(group) == 1:
+            return dict.fromkeys(group, error)
+        return {n: _run(act, {n: tensors})[n] for n, tensors in group.items()}
+
+
+def _by_image(graph: Graph, batch: Tensors) -> list[Tensors]:
+    return [list(tensors) for tensors in zip(*_outputs(graph, batch), strict=True)]
+
+
+def _outputs(graph: Graph, batch: Tensors) -> Tensors:
+    """Return the outputs of a graph; raise CodecError if it refuses what payloads have made it take."""
+    try:
+        return graph.run(batch)
+    except ValueError as error:
+        raise CodecError(f"{error}: the payload is forged, or of another model") from error
 
 
 def decoded(rate: Rate, payload: bytes) -> Tensors:

@@ -21,7 +21,8 @@ class Limits:
         write_bytes: largest number of unread answer bytes of one client; it may be exceeded by one answer.
 
     Raises:
-        ValueError: if a limit is not positive or 2³² or more, or `idle_s` is not in 0.001…4,000,000.
+        ValueError: if a limit is not positive or 2³² or more, `idle_s` is not in 0.001…4,000,000, or `frame_bytes`
+            is more than `held_bytes`.
     """
 
     frame_bytes: int = 8 << 20
@@ -38,3 +39,5 @@ class Limits:
             value = getattr(self, field.name)
             if not 0 < value < 2**32 or (field.name == "idle_s" and not 1e-3 <= value <= 4e6):
                 raise ValueError(f"{field.name} must be positive and below 2³², got {value}")
+        if self.frame_bytes > self.held_bytes:
+            raise ValueError(f"frame_bytes, {self.frame_bytes}, is more than held_bytes, {self.held_bytes}: lower it")

@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from splitlearn.codecs import Carrier, Codec, PayloadCoder
 from splitlearn.numpy_quantizers import Grid
 from splitlearn.parts import class_and_arguments, rebuilt
 from splitlearn.resource_errors import brief
+from splitlearn.runtime.forms import AnswerForm, form_from
 from splitlearn.runtime.graph import Graph
 from splitlearn.runtime.preparation import Preparation
 
@@ -93,7 +95,13 @@ class Package:
         fingerprint: 64 hexadecimal digits that identify network, cut and coders.
         image_shape: `(C, H, W)` of the network's input.
         steps: graphs of the device part, in order; empty if it cannot run without torch.
+        device_reason: why the device part cannot run without torch; empty if it can.
+        has_edge: whether the edge part can run without torch.
+        edge_reason: why it cannot; empty if it can.
         rates: rates, in order.
+        default_rate: number of the rate that is used if none is asked for; None for the one with the highest score.
+        default_budget: largest payload in bytes if no other is asked for; None for no limit.
+        class_names: name of each class.
         preparation: steps from a photograph to the network's input; None if not known.
 
     Raises:
@@ -138,13 +146,25 @@ class Package:
         about = self.manifest
         self.fingerprint = _fingerprint(about["fingerprint"])
         self.image_shape = _shape(about["image_shape"])
+        _text(about["network"]), _text(about["cut"])
+        self._files = {_name(name): self._size_and_digest(name, known) for name, known in about["files"].items()}
         steps = about["device"]["steps"]
         self.steps = tuple(Step(_name(step["file"]), _share(step.get("threshold"))) for step in steps)
-        self.has_edge = EDGE in about["files"]
+        self.has_edge = EDGE in self._files
+        self.device_reason = "" if self.steps else _text(about["device"]["reason"])
+        self.edge_reason = "" if self.has_edge else _text(about["edge"]["reason"])
         if not 1 <= len(about["rates"]) <= MOST_RATES:
             raise PackageError(f"{self.folder} holds {len(about['rates'])} rates, and a package has 1 to {MOST_RATES}")
-        tensors = load(self.content(CODER))
+        try:
+            tensors = load(self.content(CODER))
+        except SafetensorError as error:
+            raise PackageError(f"{self.folder / CODER} holds no tables of codecs, package again: {error}") from error
         self.rates = tuple(_rate(each, f"rates.{n}.", tensors) for n, each in enumerate(about["rates"]))
+        if self.has_edge and any(rate.coder.shapes is None for rate in self.rates):
+            raise PackageError("a graph takes tensors of one shape, and a rate in it has none: package again")
+        self.default_rate, self.default_budget = _default(about.get("default"), len(self.rates))
+        if not isinstance(about["answers"], dict):
+            raise PackageError("it describes no form of answers: package again")
         steps = about["preparation"]
         self.preparation = None if steps is None else [rebuilt(step, Preparation) for step in steps]
         self.class_names = [str(name) for name in about["class_names"]]
@@ -161,18 +181,29 @@ class Package:
         Raises:
             PackageError: if it is missing or damaged.
         """
-        path, known = self.folder / _name(name), self.manifest["files"].get(name)
-        if known is None:
+        path = self.folder / _name(name)
+        if name not in self._files:
             raise PackageError(f"{self.folder} has no {name}: package again")
-        size, digest = known["bytes"], known["sha256"]
-        if type(size) is not int or not 0 <= size < MOST_FILE:
-            raise PackageError(f"{self.folder / MANIFEST} claims {str(size)[:20]} bytes of {name}: package again")
+        size, digest = self._files[name]
         try:
             if path.stat().st_size == size and hashlib.sha256(content := path.read_bytes()).hexdigest() == digest:
                 return content
         except FileNotFoundError as error:
             raise PackageError(f"{path} is missing, the package was only half copied: copy it again") from error
         raise PackageError(f"{path} is damaged, it is not what was written: copy or package again")
+
+    def form(self) -> AnswerForm:
+        """Return the form of the answers; raise PackageError if the manifest describes none."""
+        try:
+            return form_from(self.manifest["answers"])
+        except (ValueError, TypeError) as error:
+            raise PackageError(f"{self.folder / MANIFEST} describes no form of answers: {brief(error)}") from error
+
+    def _size_and_digest(self, name: str, known: Any) -> tuple[int, str]:
+        size, digest = known["bytes"], known["sha256"]
+        if type(size) is not int or not 0 <= size < MOST_FILE:
+            raise PackageError(f"{self.folder / MANIFEST} claims {str(size)[:20]} bytes of {name}: package again")
+        return size, _text(digest)
 
     def graph(self, name: str, threads: int = 1) -> Graph:
         """Return a graph of the package, ready to run.
@@ -191,19 +222,19 @@ class Package:
 def _rate(about: Mapping[str, Any], prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Rate:
     own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
     carriers = tuple(_carrier(each, f"{n}.", own) for n, each in enumerate(about["carriers"]))
-    shapes = about["shapes"]
-    varying = tuple(tuple(bool(free) for free in each) for each in about["varying"])
-    growth = float(about["max_growth"])
+    shapes = None if about["shapes"] is None else tuple(map(_shape, about["shapes"]))
     context = about["context"]
-    if type(context) is not int or not 0 <= context < 1 << 32 or not 1 <= growth < MOST_ELEMENTS:
-        raise PackageError("a context or max_growth in it is out of range: package again")
-    coder = PayloadCoder(carriers, context, None if shapes is None else tuple(map(_shape, shapes)), varying, growth)
+    if type(context) is not int or not 0 <= context < 1 << 32:
+        raise PackageError("a context in it is out of range: package again")
+    fixed = tuple((False,) * len(shape) for shape in shapes or ())  # graphs take one image size
+    coder = PayloadCoder(carriers, context, shapes, fixed)
     dtypes = tuple(about["dtypes"])
-    if not set(dtypes) <= DTYPES or len(dtypes) != len(carriers) or (shapes and len(shapes) != len(carriers)):
+    if not set(dtypes) <= DTYPES or not len(dtypes) == len(carriers) == len(dtypes if shapes is None else shapes):
         raise PackageError("its tensors have unknown types or other numbers than its carriers: package again")
     names = (about["encoder"], about["decoder"])
     encoder, decoder = (None if name is None else _name(name) for name in names)
-    return Rate(coder, encoder, decoder, dtypes, about["score"], about["bytes_per_image"])
+    score, size = _number(about["score"]), _number(about["bytes_per_image"])
+    return Rate(coder, encoder, decoder, dtypes, score, size)
 
 
 def _carrier(about: Mapping[str, Any], prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Carrier:
@@ -232,6 +263,27 @@ def _name(value: Any) -> str:
     if not isinstance(value, str) or Path(value).name != value or value.startswith("."):
         raise PackageError(f"a file {str(value)[:60]} in it is not inside the package: package again")
     return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise PackageError(f"{str(value)[:20]} stands where a text belongs: package again")
+    return value
+
+
+def _number(value: Any) -> float | None:
+    if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
+        raise PackageError(f"a score or size {str(value)[:20]} in it is no number: package again")
+    return None if value is None else float(value)
+
+
+def _default(about: Any, count: int) -> tuple[int | None, int | None]:
+    """Return the default rate and budget; packages of before had none."""
+    rate, budget = (None, None) if about is None else (about["rate"], about["budget"])
+    fits = rate is None or (type(rate) is int and 0 <= rate < count)
+    if not fits or not (budget is None or (type(budget) is int and budget > 0)) or None not in (rate, budget):
+        raise PackageError(f"a default rate {str(rate)[:20]} or budget {str(budget)[:20]} in it fits no rate")
+    return rate, budget
 
 
 def _share(value: Any) -> float | None:

@@ -68,6 +68,8 @@ def write_package(
         raise FileExistsError(f"{folder} exists: name another folder, or remove it first")
     if not model.device_steps():
         raise PackageError(f"a {type(model).__name__} has no device package: only features of a cut cross in payloads")
+    if (channels := model.net.input_shape[0]) not in (1, 3):
+        raise PackageError(f"a package takes grey or RGB images, and {model.net.name} takes {channels} channels")
     weight = like(model.net)
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         raise PackageError(
@@ -138,6 +140,7 @@ def _exported(model: CutModel) -> tuple[dict[str, Any], dict[str, bytes]]:
         "device": device.about,
         "edge": edge.about,
         "rates": rates,
+        "default": {"rate": model.rate, "budget": model.budget},
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("splitlearn", "torch", "onnx", "onnxruntime", "numpy")},
     }
@@ -205,8 +208,6 @@ def _rate(model: CutModel, number: int, tensors: dict[str, NDArray[Any]]) -> dic
         "carriers": [_carrier(each, f"rates.{number}.{n}.", tensors) for n, each in enumerate(half.carriers)],
         "context": half.context,
         "shapes": half.shapes,
-        "varying": half.varying,
-        "max_growth": half.max_growth,
         "dtypes": [str(dtype).removeprefix("torch.") for dtype in model.net.dtypes],
         "score": None if point is None else point.score,
         "bytes_per_image": None if point is None else point.bytes_per_image,

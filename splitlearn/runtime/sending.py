@@ -21,7 +21,7 @@ from splitlearn.runtime.answers import Answer
 from splitlearn.runtime.client import EdgeClient, Reply
 from splitlearn.runtime.decisions import AtRate, Decision, DeviceHalf
 from splitlearn.runtime.device import ExitPrediction
-from splitlearn.runtime.errors import LinkError
+from splitlearn.runtime.errors import LinkError, UnreachableError
 from splitlearn.runtime.pictures import Picture
 from splitlearn.runtime.rate_control import Always, Outcome, RatePolicy
 from splitlearn.runtime.sent import ANSWERED, EXITED, FAILED, Journal, Sent
@@ -152,7 +152,8 @@ class _Sending:
             deadline_ms = None if left_ms == math.inf else left_ms
             reply = await self._client.ask(payload, deadline_ms=deadline_ms, rate=row.rate)
         except LinkError as error:
-            if error.is_final:
+            is_gone = isinstance(error, UnreachableError) and self._pace.deadline_ms is None
+            if error.is_final or is_gone:  # with deadlines, as of a camera, later pictures may be in time again
                 raise
             row = replace(row, error=str(error))
         waited_ms = 1e3 * (time.monotonic() - started)

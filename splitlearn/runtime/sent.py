@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -111,12 +111,16 @@ class Journal:
         """Write the file anew, without half a line of a killed run, and without failed pictures."""
         names = {each.name for each in fields(Sent)}
         lines = _whole_lines(self.path)
-        if next(lines, about) != about:
+        if next(lines, {} if self.path.exists() else about) != about:
             raise SendError(f"{self.path} is of another package, source or setting: name another folder, --out DIR")
         with whole_file(self.path) as temporary, temporary.open("wb") as file:
             file.write(_line(about))
             for line in lines:
-                if names >= line.keys() and (row := Sent(**line)).outcome != FAILED and row.name not in self.done:
+                if (
+                    names >= line.keys() >= {"name", "outcome"}
+                    and (row := Sent(**line)).outcome != FAILED
+                    and row.name not in self.done
+                ):
                     self._at[row.name] = file.tell()
                     self.done[row.name] = replace(row, answer={})
                     file.write(_line(line))
@@ -147,7 +151,7 @@ class Journal:
 
 
 def _check_unfinished(folder: Path) -> None:
-    if (folder / RESULTS).exists():
+    if (folder / RESULTS).exists() and not (folder / JOURNAL).exists():
         raise SendError(f"{folder} holds the results of a finished run: name another folder, --out DIR")
 
 
@@ -196,9 +200,10 @@ def summary(rows: Sequence[Sent], seconds: float, earlier: Collection[str] = ())
 def write_results(
     journal: Journal, names: Sequence[str], figures: Mapping[str, Any], class_names: Sequence[str]
 ) -> None:
-    """Write predictions.csv, boxes.csv if there are any boxes, and results.json; then remove the journal.
+    """Write predictions.csv, boxes.csv if there are any boxes, and results.json.
 
-    results.json says that all is there, so it is the last.
+    results.json says that all is there, so it is the last. Then the journal is removed, unless pictures have failed:
+    with it, the same command tries those again.
 
     Args:
         journal: what became of the pictures.
@@ -206,18 +211,25 @@ def write_results(
         figures: for results.json.
         class_names: names of the classes by their numbers; may be empty.
     """
-    with whole_file(journal.folder / PREDICTIONS) as temporary, temporary.open("w", newline="") as file:
-        writer, has_boxes = csv.writer(file), False
+    with whole_file(journal.folder / PREDICTIONS) as temporary, _csv(temporary) as file:
+        writer, has_boxes, has_failed = csv.writer(file), False, False
         cells = ["class", "class_name", "score", "objects", "bytes", *PARTS, "error", "rate", "note"]
         writer.writerow(["name", "outcome", *cells])
         for row in journal.rows(names):
             has_boxes |= "boxes" in row.answer
+            has_failed |= row.outcome == FAILED
             beside = [row.bytes, *_times(row), row.error, "" if row.rate is None else row.rate, row.note]
             writer.writerow([row.name, row.outcome, *_cells(row.answer, class_names), *beside])
     if has_boxes:
         _write_boxes(journal.folder / BOXES, journal.rows(names), class_names)
     write_json(journal.folder / RESULTS, dict(figures))
-    journal.finish()
+    if not has_failed:
+        journal.finish()
+
+
+def _csv(path: Path) -> TextIO:
+    """Open a CSV file to write; names of files that are no UTF-8 keep their bytes."""
+    return path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def _times(row: Sent) -> list[str]:
@@ -239,7 +251,7 @@ def _class_name(number: int, class_names: Sequence[str]) -> str:
 
 
 def _write_boxes(path: Path, rows: Iterator[Sent], class_names: Sequence[str]) -> None:
-    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
+    with whole_file(path) as temporary, _csv(temporary) as file:
         writer = csv.writer(file)
         writer.writerow(["name", "class", "class_name", "score", "left", "top", "right", "bottom"])
         for row in rows:

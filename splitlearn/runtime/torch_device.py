@@ -13,7 +13,7 @@ from torch import Tensor
 
 from splitlearn.models import CutModel, EarlyExitModel
 from splitlearn.models.images import like
-from splitlearn.runtime.device import ExitPrediction, checked_image
+from splitlearn.runtime.device import ExitPrediction, checked_image, prepared
 from splitlearn.runtime.preparation import Preparation
 
 
@@ -29,13 +29,8 @@ class TorchDevice:
         self.model, self._preparation = model.eval(), preparation
 
     def prepare(self, picture: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a photograph at the network's size, uint8 `(H, W, 3)`, as in `Device.prepare`."""
-        image = (picture if isinstance(picture, Image.Image) else Image.fromarray(checked_image(picture))).convert(
-            "RGB"
-        )
-        for step in self._preparation or ():
-            image = step(image)
-        return np.asarray(image)
+        """Return a photograph at the network's size, uint8 `(H, W, C)`, as in `Device.prepare`."""
+        return prepared(picture, self._preparation or (), self.model.net.input_shape[0])
 
     def compress(
         self, image: NDArray[np.uint8], rate: int | None = None, budget: int | None = None
@@ -66,7 +61,7 @@ class TorchDevice:
         return self.model.exits_early
 
     def _batch(self, image: NDArray[np.uint8]) -> Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(checked_image(image).transpose(2, 0, 1)))
+        pixels = torch.from_numpy(checked_image(image).transpose(2, 0, 1).copy())
         return (pixels / 255).to(like(self.model.net))
 
     def _left(self, batch: Tensor) -> ExitPrediction:

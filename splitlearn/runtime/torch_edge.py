@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from splitlearn.codecs import CodecError
+from splitlearn.codecs.payload_coder import tag_message
 from splitlearn.models import CutModel
+from splitlearn.models.images import like
 from splitlearn.runtime.answers import Answer, Edge
 from splitlearn.runtime.fingerprint import fingerprint_of
 from splitlearn.runtime.forms import AnswerForm
+
+_EMPTY = "a payload is empty, as of an image that exited early: there is nothing to answer"
 
 
 class TorchEdge(Edge):
@@ -30,10 +36,52 @@ class TorchEdge(Edge):
         """Return one answer for each payload, in order; a CodecError for a damaged payload or one of another model."""
         try:
             if not all(payloads):
-                raise CodecError("a payload is empty, as of an image that exited early: there is nothing to answer")
-            output = self.model.decompress(payloads)
+                raise CodecError(_EMPTY)
+            return self._formed(self.model.decompress(payloads))
         except CodecError as error:  # one of them is damaged, or they are of several sizes
-            return [error] if len(payloads) == 1 else [answer for each in payloads for answer in self.answer([each])]
+            return [error] if len(payloads) == 1 else self._apart(payloads)
+
+    def warm_up(self) -> None:
+        """Answer a payload of each rate, of a black image."""
+        net = self.model.net
+        image = torch.zeros(net.input_shape).to(like(net))
+        if net.by_image or not self.model.device_steps():
+            self.answer(self.model.compress([image]))
+            return
+        features = self.model.features(image[None])
+        for rate, coder in enumerate(self.model.rates):
+            self.answer([tag_message(coder.compress(features)[0], len(features), rate)])
+
+    def _apart(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
+        """Return the answers to payloads that don't decode together: decoded one by one, one tail for each size."""
+        if self.model.net.by_image:
+            return [answer for payload in payloads for answer in self.answer([payload])]
+        found: list[Any] = [self._decoded(payload) for payload in payloads]
+        groups: dict[Any, list[int]] = {}
+        for n, each in enumerate(found):
+            if not isinstance(each, CodecError):
+                groups.setdefault(tuple(tensor.shape for tensor in each), []).append(n)
+        for group in groups.values():
+            for n, answer in zip(group, self._predicted([found[n] for n in group]), strict=True):
+                found[n] = answer
+        return found
+
+    def _decoded(self, payload: bytes) -> tuple[Tensor, ...] | CodecError:
+        try:
+            if not payload:
+                raise CodecError(_EMPTY)
+            return self.model.features_hat([payload])
+        except CodecError as error:
+            return error
+
+    def _predicted(self, images: Sequence[tuple[Tensor, ...]]) -> list[Answer | CodecError]:
+        """Return the answers to reconstructed tensors of equal shapes, each `(1, …)`."""
+        try:
+            return self._formed(self.model.predict(tuple(torch.cat(tensors) for tensors in zip(*images, strict=True))))
+        except CodecError as error:
+            return [error] if len(images) == 1 else [answer for each in images for answer in self._predicted([each])]
+
+    def _formed(self, output: Any) -> list[Answer | CodecError]:
         return self._answers(pytree.tree_map(_on_cpu, output))
 
 

@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from splitlearn.codecs import CodecError
+from splitlearn.resource_errors import brief
 from splitlearn.runtime.errors import Code
 from splitlearn.runtime.protocol import write_arrays
 
@@ -51,7 +52,8 @@ def outcomes_of(edge: Edge, payloads: Sequence[bytes]) -> list[Outcome]:
     except Exception as error:
         if len(payloads) > 1:
             return [outcome for payload in payloads for outcome in outcomes_of(edge, [payload])]
-        _log.exception("the edge failed on a payload of %d bytes", len(payloads[0]))
+        told = brief(error)  # one line: a peer can cause many
+        _log.error("the edge failed on a payload of %d bytes: %s: %s", len(payloads[0]), type(error).__name__, told)
         return [Refusal(Code.INTERNAL, f"the edge failed on this payload: {type(error).__name__}")]
 
 

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from rich.table import Table
 from torch import Tensor, nn
 
 from splitlearn.codecs import BudgetError, CodecError, Huffman
 from splitlearn.models import EarlyExitModel, Normalize, SplitModel, TiledFeatures, VariableRateModel, split
 from splitlearn.models.pipelines.image_codec import ImageFile
 from splitlearn.quantizers import MinMax, Quantizer, Step
-from splitlearn.runtime import Answer, Device, ExitPrediction, OnnxEdge, Package, PackageError, TorchEdge, write_package
+from splitlearn.reporting.package import package_table
+from splitlearn.runtime import (
+    Answer,
+    Device,
+    ExitPrediction,
+    OnnxEdge,
+    Package,
+    PackageError,
+    TorchEdge,
+    packaging,
+    write_package,
+)
 from splitlearn.runtime.forms import ClassMask, RawOutput, TopClasses
+from splitlearn.runtime.onnx_export import exported
+from splitlearn.runtime.package_check import check_package
+from splitlearn.runtime.preparation import LetterboxTo
+from splitlearn.runtime.torch_device import TorchDevice
 from tests.networks import Colours, digits
 from tests.runtime.conftest import Packaged, pixels
 
@@ -68,6 +86,33 @@ def test_an_edge_answers_payloads_of_all_rates_at_once_and_each_damaged_one_by_a
         assert classes_of(answers) == classes_of(alone)
 
 
+def test_one_damaged_payload_costs_one_more_decoding_and_no_more_tails(
+    bank: Packaged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge, model = TorchEdge(bank.model, TopClasses(3)), bank.model
+    payloads = [*model.compress(digits(5)), b"damaged"]
+    tails = []
+    handle = model.net.tail.register_forward_hook(lambda *_: tails.append(1))
+    try:
+        answers = edge.answer(payloads)
+    finally:
+        handle.remove()
+    assert classes_of(answers) == model.decompress(payloads[:5]).argmax(1).tolist()
+    assert isinstance(answers[5], CodecError)
+    assert len(tails) == 1
+
+
+def test_a_torch_edge_warms_up_every_rate(bank: Packaged, exits: Packaged, monkeypatch: pytest.MonkeyPatch) -> None:
+    for packaged in (bank, exits):
+        edge = TorchEdge(packaged.model, TopClasses(3))
+        answered: list[bytes] = []
+        right = edge.answer
+        monkeypatch.setattr(edge, "answer", lambda payloads, right=right: answered.extend(payloads) or right(payloads))
+        edge.warm_up()
+        assert len(answered) == len(packaged.model.rates)
+        assert not any(isinstance(answer, CodecError) for answer in right(answered))
+
+
 def test_a_budget_takes_the_best_rate_within_it(bank: Packaged) -> None:
     device, model = Device(bank.folder), bank.model
     assert isinstance(model, VariableRateModel)
@@ -99,7 +144,9 @@ def test_exits_decide_on_the_device_as_in_the_model(exits: Packaged) -> None:
     for each, logits in zip(found, decisions.logits, strict=True):
         if isinstance(each, ExitPrediction):
             torch.testing.assert_close(torch.from_numpy(each.logits), logits, atol=1e-4, rtol=1e-4)
-            assert each.answer(2)["classes"][0] == logits.argmax()
+            answer = each.answer()  # of the package's own form
+            assert len(answer["classes"]) == 3
+            assert answer["classes"][0] == logits.argmax()
     sent = [each for each in found if isinstance(each, bytes)]
     assert classes_of(OnnxEdge(exits.folder).answer(sent)) == model.decompress(sent).argmax(1).tolist()
 
@@ -216,6 +263,13 @@ def garbled(folder: Path) -> None:
     edit(lambda about: about["files"].update({"device.onnx": known}))(folder)
 
 
+def no_tables(folder: Path) -> None:
+    """A file of tables that is none, under its right check sum."""
+    (folder / "coder.safetensors").write_bytes(b"no tables")
+    known = {"bytes": 9, "sha256": hashlib.sha256(b"no tables").hexdigest()}
+    edit(lambda about: about["files"].update({"coder.safetensors": known}))(folder)
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
@@ -238,6 +292,19 @@ def garbled(folder: Path) -> None:
         (edit(lambda about: about["rates"][0].update(context=-1)), "out of range"),
         (edit(lambda about: about["preparation"][0]["init_args"].update(shorter=10**9)), "a side of a picture"),
         (edit(lambda about: about.update(image_shape=[3, "a", 32])), "shape .* impossible"),
+        (edit(lambda about: about["rates"][0].update(score="good")), "score or size good in it is no number"),
+        (edit(lambda about: about["rates"][0].update(bytes_per_image=float("nan"))), "size nan in it is no number"),
+        (edit(lambda about: about["rates"][0].update(shapes=[[4, 4, 4]] * 2)), "other numbers than its carriers"),
+        (edit(lambda about: about["rates"][0].update(shapes=None)), "tensors of one shape"),
+        (edit(lambda about: about.pop("answers")), "has no 'answers'"),
+        (edit(lambda about: about.update(answers=["top"])), "no form of answers"),
+        (edit(lambda about: about["files"].update({"device.onnx": {}})), "has no 'bytes'"),
+        (edit(lambda about: about["files"]["device.onnx"].update(sha256=5)), "5 stands where a text belongs"),
+        (edit(lambda about: (about["device"].update(steps=[]), about["device"].pop("reason"))), "has no 'reason'"),
+        (edit(lambda about: about.update(cut=None)), "None stands where a text belongs"),
+        (edit(lambda about: about.update(default={"rate": 3, "budget": None})), "a default rate 3"),
+        (edit(lambda about: about.update(default={"rate": None, "budget": "9"})), "budget 9 in it"),
+        (no_tables, "holds no tables of codecs"),
     ],
 )
 def test_a_damaged_or_forged_package_is_refused_in_a_sentence(
@@ -250,6 +317,14 @@ def test_a_damaged_or_forged_package_is_refused_in_a_sentence(
         Device(folder)
 
 
+def test_a_form_of_answers_that_is_none_is_refused(bank: Packaged, tmp_path: Path) -> None:
+    folder = tmp_path / "package"
+    shutil.copytree(bank.folder, folder)
+    edit(lambda about: about.update(answers={"class_path": "os.system"}))(folder)
+    with pytest.raises(PackageError, match=r"manifest.json describes no form of answers: it names os\.system"):
+        OnnxEdge(folder)
+
+
 def test_a_missing_package_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="write one with splitlearn package"):
         Device(tmp_path / "nowhere")
@@ -258,12 +333,120 @@ def test_a_missing_package_is_told(tmp_path: Path) -> None:
 def test_a_head_that_does_not_export_gets_a_torch_half(tmp_path: Path) -> None:
     model = own_network(Stubborn([0.5], [0.5]), MinMax(8))
     found = write_package(model, tmp_path / "package", pixels(3), RawOutput())
-    assert found.device == "torch"
+    assert (found.device, found.edge, found.equal_symbols, found.equal_answers) == ("torch", "onnx", None, 1.0)
+    assert "symbols" not in str(row_names(package_table(tmp_path / "package", found.record())))
     with pytest.raises(PackageError, match=r"needs torch .*does not export.*--config or --ckpt_path"):
         Device(tmp_path / "package")
     [answer] = TorchEdge(model, RawOutput()).answer(model.compress(digits(1)))
     assert not isinstance(answer, CodecError)
     assert answer["output"].shape == (4, 16, 16)
+
+
+def row_names(table: Table) -> list[str]:
+    return [str(cell) for cell in table.columns[0].cells]
+
+
+def test_graphs_of_the_edge_are_checked_even_if_the_head_does_not_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = own_network(Stubborn([0.5], [0.5]), MinMax(8))
+    right = exported
+    monkeypatch.setattr(packaging, "exported", lambda module, tensors: right(Wrong(module), tensors))
+    with pytest.raises(PackageError, match="the answers are those of the model"):
+        write_package(model, tmp_path / "package", pixels(3), RawOutput())
+    assert list(tmp_path.iterdir()) == []
+
+
+class Wrong(nn.Module):
+    """A module whose output is wrong."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return torch.as_tensor(self.module(*tensors)) * 1.5
+
+
+def test_a_forged_size_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    model = own_network(Normalize([0.5], [0.5]), MinMax(8))
+    write_package(model, tmp_path / "package", pixels(2), RawOutput())
+    edge = OnnxEdge(tmp_path / "package")
+    large = nn.functional.interpolate(digits(1), scale_factor=2)
+    good, [forged] = model.compress(digits(1)), model.compress(large)
+    answers = edge.answer([*good, forged])
+    assert [isinstance(answer, CodecError) for answer in answers] == [False, True]
+    assert "crosses this cut" in str(answers[1])
+
+
+def test_a_payload_that_the_graph_refuses_spoils_no_other(bank: Packaged, monkeypatch: pytest.MonkeyPatch) -> None:
+    device, edge = Device(bank.folder), OnnxEdge(bank.folder)
+    payloads = [payload_of(device, image, 2) for image in pixels(3)]
+    run, wrong = edge._tail.run, edge._decoded(payloads[1])[1][0]
+
+    def refuses(batch: Sequence[Any]) -> list[Any]:
+        if any((each == wrong).all() for each in batch[0]):
+            raise ValueError("the graph refuses these tensors")
+        return run(batch)
+
+    monkeypatch.setattr(edge._tail, "run", refuses)
+    assert [isinstance(answer, CodecError) for answer in edge.answer(payloads)] == [False, True, False]
+
+
+@pytest.mark.parametrize("by_budget", [False, True])
+def test_the_default_of_a_bank_is_that_of_its_model(bank: Packaged, tmp_path: Path, by_budget: bool) -> None:
+    model = bank.model
+    assert isinstance(model, VariableRateModel)
+    default = {"budget": len(model.compress(digits(1), rate=1)[0])} if by_budget else {"rate": 1}
+    own = VariableRateModel(model.net, model.rates, model.points, **default, normalize=model.normalize).eval()
+    found = write_package(own, tmp_path / "package", pixels(3), TopClasses(3))
+    assert found.equal_rates == 1.0
+    device = Device(tmp_path / "package")
+    [image] = pixels(1)
+    assert model.rates_of([payload_of(device, image)]) == own.rates_of(own.compress(digits(1))) == [1]
+    edit(lambda about: about.update(default={"rate": 2, "budget": None}))(tmp_path / "package")
+    with pytest.raises(PackageError, match=r"choose the same rate for only 0\.00%"):
+        check_package(tmp_path / "package", own, pixels(3), TopClasses(3))
+
+
+def test_exits_that_answer_otherwise_are_noticed(exits: Packaged, tmp_path: Path) -> None:
+    model = copy.deepcopy(exits.model)
+    assert isinstance(model, EarlyExitModel)
+    with torch.no_grad():
+        last = [t for t in model.exits[0].parameters() if t.shape[0] == model.num_classes][-1]
+        last.copy_(last.roll(1, 0))
+        weight = [t for t in model.exits[0].parameters() if t.ndim > 1 and t.shape[0] == model.num_classes][-1]
+        weight.copy_(weight.roll(1, 0))
+    with pytest.raises(PackageError, match="decide alike at the exits"):
+        check_package(exits.folder, model, pixels(COUNT), TopClasses(3))
+
+
+class Grey(nn.Module):
+    """Classifies grey images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 5, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.as_tensor(self.last(self.features(images).relu()).mean((2, 3)))
+
+
+def test_grey_networks_get_grey_pictures(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = SplitModel(split(Grey(), "features", (1, 32, 32)), MinMax(8), Huffman()).eval()
+    grey = pixels(3)[..., :1].copy()
+    write_package(model, tmp_path / "package", grey, RawOutput(), preparation=[LetterboxTo(32, 32)])
+    for device in (Device(tmp_path / "package"), TorchDevice(model, [LetterboxTo(32, 32)])):
+        assert device.prepare(grey[0]).tolist() == grey[0].tolist()
+        assert device.prepare(pixels(1)[0]).shape == (32, 32, 1)
+        assert isinstance(device.compress(device.prepare(Image.new("RGB", (64, 40)))), bytes)
+
+
+def test_other_numbers_of_channels_have_no_package(tmp_path: Path) -> None:
+    net = split(nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU()), "0", (2, 32, 32))
+    with pytest.raises(PackageError, match="takes 2 channels"):
+        write_package(SplitModel(net, MinMax(8), Huffman()).eval(), tmp_path / "package", pixels(1), RawOutput())
 
 
 class Branched(nn.Module):

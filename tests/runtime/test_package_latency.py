@@ -48,7 +48,7 @@ def test_packages_of_one_network_are_joined_and_others_refused(bank: Packaged, e
 def test_a_half_that_needs_torch_is_refused(bank: Packaged) -> None:
     package = Package(bank.folder)
     package.steps = ()
-    package.manifest["device"]["reason"] = "it is a test"
+    package.device_reason = "it is a test"
     with pytest.raises(PackageError, match="needs torch"):
         time_packages([package], list(pixels(2)), 2)
 

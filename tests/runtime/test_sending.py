@@ -22,7 +22,7 @@ from PIL import Image
 from splitlearn.commands import main
 from splitlearn.runtime import EdgeClient, EdgeServer, ExitPrediction, OnnxEdge, TorchDevice, TorchEdge
 from splitlearn.runtime.decisions import AtRate
-from splitlearn.runtime.errors import RefusedError
+from splitlearn.runtime.errors import RefusedError, UnreachableError
 from splitlearn.runtime.forms import TopClasses
 from splitlearn.runtime.pictures import frames_of, pictures_of
 from splitlearn.runtime.rate_control import Always
@@ -102,10 +102,35 @@ def test_what_is_sent_is_answered_as_the_model_answers_it(
     sizes = [len(p) for p in bank.model.compress(list(digits(COUNT)), rate=1)]  # type: ignore[call-arg]
     assert figures["send/bytes_per_image"] == pytest.approx(np.mean(sizes), abs=1)
     assert figures["send/total_ms_p50"] > 0
+    assert run(monkeypatch, *words) == 1  # what has failed is tried again
+    assert "1 of 13 images failed" in capfd.readouterr().err
+    (folder / "0" / "broken.png").write_bytes((folder / "0" / "00.png").read_bytes())
+    assert run(monkeypatch, *words) == 0
+    assert {row["outcome"] for row in rows_of(out)} == {"answered"}
     assert run(monkeypatch, *words) == 1
     assert "holds the results of a finished run: name another folder" in capfd.readouterr().err
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
+
+
+def test_a_stop_signal_is_one_sentence_and_the_run_goes_on(
+    bank: Packaged, folder: Path, tmp_path: Path, server: Any
+) -> None:
+    _, address = server()
+    out = tmp_path / "out"
+    words = (*COMMAND, "send", "--package", bank.folder, "--to", address, "--images", folder, "--out", out)
+    slow = tuple(map(str, (*words, "--interval-ms", "300")))
+    with subprocess.Popen(slow, stderr=subprocess.PIPE) as sender:
+        while not (out / "journal.jsonl").exists() or (out / "journal.jsonl").read_bytes().count(b"\n") < 3:
+            assert sender.poll() is None
+            time.sleep(0.05)
+        sender.send_signal(signal.SIGINT)
+        _, told = sender.communicate()
+    assert sender.returncode == 130
+    assert told.decode().splitlines()[-1].endswith("interrupted; the same command goes on where it was")
+    assert b"Traceback" not in told
+    assert subprocess.run(slow, stdout=subprocess.DEVNULL).returncode == 0
+    assert {row["outcome"] for row in rows_of(out)} == {"answered"}
 
 
 @pytest.mark.slow
@@ -176,6 +201,28 @@ def test_a_run_goes_on_where_its_journal_ends(bank: Packaged, folder: Path, tmp_
         Journal(tmp_path / "out", {"package": "another"})
 
 
+def test_a_server_that_does_not_come_back_ends_the_run(bank: Packaged, folder: Path, tmp_path: Path) -> None:
+    edge = TorchEdge(bank.model, TopClasses(3))
+    os.rename(folder / "1" / "01.png", bytes(folder / "1") + b"/\xff.png")
+
+    async def act() -> None:
+        async with EdgeServer(edge) as server:
+            client = EdgeClient("127.0.0.1", server.port, edge.fingerprint, patience_s=0.3)
+            await client.connect()
+            await server.stop()
+            with Journal(tmp_path / "out", {}) as journal:
+                await send_pictures(TorchDevice(bank.model), client, pictures_of(folder), journal)
+
+    with pytest.raises(UnreachableError):
+        asyncio.run(act())
+    assert (tmp_path / "out" / "journal.jsonl").exists()
+    rows = sent(TorchDevice(bank.model), edge, folder, tmp_path / "other")
+    assert {row.outcome for row in rows} == {"answered"}
+    journal = Journal(tmp_path / "other", {"package": edge.fingerprint})
+    write_results(journal, [row.name for row in rows], {}, [])
+    assert b"/\xff.png,answered" in (tmp_path / "other" / "predictions.csv").read_bytes()
+
+
 def test_pictures_that_leave_at_an_exit_cost_nothing(exits: Packaged, folder: Path, tmp_path: Path) -> None:
     edge = OnnxEdge(exits.folder)
     rows = sent(TorchDevice(exits.model), edge, folder, tmp_path / "out")
@@ -199,7 +246,7 @@ def written(folder: Path, rows: list[Sent]) -> Journal:
 
 def test_boxes_get_a_file_of_their_own(tmp_path: Path) -> None:
     boxes = {"boxes": [[1.0, 2.0, 3.0, 4.0]], "classes": [1], "scores": [0.5]}
-    rows = [Sent("a.jpg", "answered", 9, answer=boxes), Sent("b.jpg", "failed", error="too large")]
+    rows = [Sent("a.jpg", "answered", 9, answer=boxes), Sent("b.jpg", "answered", 9)]
     write_results(written(tmp_path / "out", rows), ["a.jpg", "b.jpg"], {}, ["cat", "dog"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "boxes.csv",

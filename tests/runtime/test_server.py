@@ -328,6 +328,12 @@ def test_limits_that_make_no_sense(name: str, value: Any) -> None:
         replace(Limits(), **{name: value})
 
 
+def test_a_frame_is_no_larger_than_what_is_held() -> None:
+    with pytest.raises(ValueError, match="frame_bytes, 11, is more than held_bytes, 10"):
+        Limits(frame_bytes=11, held_bytes=10)
+    assert Limits(frame_bytes=10, held_bytes=10).frame_bytes == 10
+
+
 class Complex(Reverse):
     def answer(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
         return [{"z": np.zeros(1, np.complex128)} for _ in payloads]
@@ -354,3 +360,27 @@ def test_arguments_that_make_no_sense() -> None:
             server_of(Reverse(), **arguments)
     with pytest.raises(ValueError, match="a port is a number from 0 to 65535, not 70000"):
         EdgeServer(Reverse(), "127.0.0.1", 70_000)
+
+
+def test_a_peer_that_vanishes_takes_no_answer_of_others_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_eof(transport: object) -> None:
+        raise OSError(107, "Transport endpoint is not connected")
+
+    monkeypatch.setattr("asyncio.selector_events._SelectorSocketTransport.write_eof", write_eof)
+
+    async def test() -> None:
+        edge = Reverse()
+        edge.gate.clear()
+        async with (
+            server_of(edge) as server,
+            RawPeer(server.port) as leaving,
+            EdgeClient("127.0.0.1", server.port, FINGERPRINT) as client,
+        ):
+            await leaving.hello(Request(1, b"last words").frame(), goodbye_frame())
+            await edge.is_entered()
+            asked = [asyncio.ensure_future(client.ask(bytes([n]))) for n in range(3)]
+            edge.gate.set()
+            for n, reply in enumerate(await asyncio.gather(*asked)):
+                check(reply, bytes([n]))
+
+    run(test)

@@ -48,10 +48,14 @@ class CutModel(CompressionModel):
     Attributes:
         points: measured score and size of each rate; empty if not known.
         thresholds: minimum confidence of each exit on the device; empty without exits.
+        rate: number of the rate of `compress`; None for the one with the highest score.
+        budget: largest payload of `compress` in bytes; None for no limit.
     """
 
     points: tuple[OperatingPoint, ...] = ()
     thresholds: Sequence[float] = ()
+    rate: int | None = None
+    budget: int | None = None
 
     def __init__(self, net: Split, normalize: Normalize | None = None) -> None:
         super().__init__()
@@ -111,7 +115,15 @@ class CutModel(CompressionModel):
         """
         if self.net.by_image and len(payloads) > 1:
             return [found for payload in payloads for found in self.decompress([payload])]
-        features_hat = self._received(payloads)
+        return self.predict(self._received(payloads))
+
+    @deployed
+    def predict(self, features_hat: tuple[Tensor, ...]) -> Any:
+        """Return the prediction for reconstructed crossing tensors, each `(B, …)`.
+
+        Raises:
+            CodecError: if the tail refuses their sizes or integers.
+        """
         shapes = [tuple(t.shape[1:]) for t in features_hat]
         if shapes == list(self.net.shapes) and all(t.is_floating_point() for t in features_hat):
             return self.net.tail(*features_hat)

@@ -41,6 +41,7 @@ def send(
     tls_ca: Path | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
+    insecure: bool = False,
     patience_s: float = 30.0,
     config: Path | None = None,
     ckpt_path: Path | None = None,
@@ -63,11 +64,12 @@ def send(
         deadline_ms: time for each answer, from the coming of the image on, the device's half included; by default any.
             What cannot be in time is not sent, and counts as failed.
         interval_ms: time between two images, as a camera gives them; by default each comes when the device is ready.
-        token_file: file with the server's token.
+        token_file: file with the server's token; readable only by its owner.
         tls: speak TLS.
         tls_ca: PEM file of the authorities of the server's certificate, or the certificate itself; includes --tls.
         tls_cert: PEM file of this device's certificate, if the server asks for one.
         tls_key: PEM file of its key.
+        insecure: allow a token to another machine without TLS.
         patience_s: how long a broken link may take to come back.
         config: config of the model, for a package whose device half needs torch.
         ckpt_path: checkpoint of the model, likewise.
@@ -78,7 +80,9 @@ def send(
         raise UsageError("a policy decides by the time that is left: give --deadline_ms too")
     if policy is not None and budget is not None:
         raise UsageError("take --policy or --budget, not both: a policy chooses the rate")
-    for option, value in (("deadline_ms", deadline_ms), ("interval_ms", interval_ms)):
+    if rate is not None and budget is not None:
+        raise UsageError("take --rate or --budget, not both")
+    for option, value in (("deadline_ms", deadline_ms), ("interval_ms", interval_ms), ("patience_s", patience_s)):
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"--{option} takes a number above 0, got {value}")
     host, port = _address(to)
@@ -87,15 +91,18 @@ def send(
     from splitlearn.runtime.event_loop import run_until_stopped
     from splitlearn.runtime.package_file import Package
     from splitlearn.runtime.pictures import frames_of, pictures_of
-    from splitlearn.runtime.security import client_context, read_token
+    from splitlearn.runtime.security import check_sending, client_context, read_token
     from splitlearn.runtime.sending import WINDOW, Pace
     from splitlearn.runtime.sent import Journal, SendError, summary, write_results
 
+    secure = tls or tls_ca is not None or tls_cert is not None
+    if not insecure:
+        check_sending(host, secure, token_file is not None)
     read = Package(package)
+    _check_rates(read, rate, budget, config is not None or ckpt_path is not None)
     device = _device(read, config, ckpt_path, words)
     chosen = _policy(policy, read, device, rate, budget)
     pace = Pace(deadline_ms, interval_ms, 1 if policy is not None and interval_ms is None else WINDOW)
-    secure = tls or tls_ca is not None or tls_cert is not None
     client = EdgeClient(
         host,
         port,
@@ -126,6 +133,17 @@ def _address(to: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _check_rates(package: Package, rate: int | None, budget: int | None, in_torch: bool) -> None:
+    """Raise UsageError if no image could be sent so."""
+    count = len(package.rates)
+    if rate is not None and not 0 <= rate < count:
+        raise UsageError(f"--rate: this package has rates 0…{count - 1}, got {rate}")
+    if budget is not None and budget < 1:
+        raise UsageError(f"--budget takes 1 byte or more, got {budget}")
+    if budget is not None and in_torch and count == 1:
+        raise UsageError("--budget takes a bank of rates; this model has a single one")
+
+
 def _device(package: Package, config: Path | None, ckpt_path: Path | None, words: Sequence[str]) -> Compresses:
     """Return the device's half, in torch if a config or checkpoint is given."""
     if config is None and ckpt_path is None:
@@ -150,8 +168,6 @@ def _policy(path: str | None, package: Package, device: Compresses, rate: int | 
     from splitlearn.runtime.decisions import AtRate, WithinBudget
 
     if path is None:
-        if rate is not None and budget is not None:
-            raise UsageError("take --rate or --budget, not both")
         return rate_control.Always(AtRate(rate) if budget is None else WithinBudget(budget))
     arguments = {} if rate is None else {"rate": rate}
     known = {"rates": package.rates, "has_exits": device.has_exits}

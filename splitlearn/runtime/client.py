@@ -123,6 +123,7 @@ class EdgeClient:
         self._last: LinkError = UnreachableError("no attempt has ended yet")
         self._delay_s = FIRST_DELAY_S
         self._run_task: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -139,7 +140,6 @@ class EdgeClient:
             ProtocolError: if the peer is no edge server.
             UnreachableError: if there is no connection within the patience.
         """
-        self._connected = asyncio.Event()
         self._run_task = asyncio.get_running_loop().create_task(self._run())
         try:
             await asyncio.wait_for(self._connected.wait(), self._patience_s)
@@ -287,6 +287,7 @@ class EdgeClient:
         """Use a connection, and ping, until it is lost; then keep its requests for the next."""
         assert self._welcome is not None
         self._connection = connection
+        self.meter.forget()  # another link, perhaps
         self._connected.set()
         pause = min(self._ping_s, self._welcome.idle_ms / 3e3)
         try:

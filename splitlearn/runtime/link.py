@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 _SMOOTHING = 1 / 8  # weight of a new sample, as TCP weighs its round trips
 _JITTER_SMOOTHING = 1 / 4
+_RECENT = 32  # pings whose least round trip counts; at the client's pace, they take about two and a half minutes
 _LEAST_SHARE = 0.25  # of the round trip: what a transfer must take beyond it to tell a throughput
 _PACKET_BYTES = 1460  # most bytes of a TCP segment in a packet of 1,500
 _HEADER_BYTES = 40  # of TCP and IP in each packet
@@ -27,7 +29,7 @@ class Link:
         is_connected: whether a server has welcomed the client, and the connection stands.
         round_trip_ms: smoothed, of pings.
         jitter_ms: smoothed distance of pings from it.
-        least_round_trip_ms: of all pings: without queues.
+        least_round_trip_ms: of the last 32 pings: without queues.
         bytes_per_second: smoothed throughput to the server; None too if transfers were too short to tell.
         sent_bytes: of requests, since the client was made.
         received_bytes: likewise.
@@ -57,7 +59,7 @@ class Link:
 
 
 class LinkMeter:
-    """Estimates from samples.
+    """Estimates from samples of one connection; counts since the client was made.
 
     Attributes:
         sent_bytes: of requests; added by the client.
@@ -67,14 +69,18 @@ class LinkMeter:
 
     def __init__(self) -> None:
         self.sent_bytes = self.received_bytes = self.delivered_bytes = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget all estimates, for a new connection may go another way."""
         self._round_trip_s: float | None = None
         self._jitter_s = 0.0
-        self._least_s = float("inf")
+        self._recent_s = deque[float](maxlen=_RECENT)
         self._bytes_per_second: float | None = None
 
     def add_ping(self, seconds: float) -> None:
         """Take one round trip."""
-        self._least_s = min(self._least_s, seconds)
+        self._recent_s.append(seconds)
         if self._round_trip_s is None:
             self._round_trip_s, self._jitter_s = seconds, seconds / 2
             return
@@ -93,11 +99,15 @@ class LinkMeter:
             seconds: from its sending to its answer, without queue and edge.
         """
         self.delivered_bytes += size
-        if self._round_trip_s is None or (beyond := seconds - self._least_s) < _LEAST_SHARE * self._least_s:
+        if not self._recent_s or (beyond := seconds - self._least_s) < _LEAST_SHARE * self._least_s:
             return
         sample = (self.delivered_bytes - before) / beyond
         now = self._bytes_per_second
         self._bytes_per_second = sample if now is None else now + _SMOOTHING * (sample - now)
+
+    @property
+    def _least_s(self) -> float:
+        return min(self._recent_s)
 
     def link(
         self, is_connected: bool, waiting: int, in_flight: int, unanswered_bytes: int = 0, oldest_ms: float = 0.0

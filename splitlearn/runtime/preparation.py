@@ -27,6 +27,9 @@ class Resize(Preparation):
 
     Attributes:
         shorter: length of the shorter side, in pixels.
+
+    Raises:
+        ValueError: when called, if the longer side would get more than `MOST_SIDE` pixels.
     """
 
     shorter: int
@@ -37,6 +40,10 @@ class Resize(Preparation):
     def __call__(self, image: Image.Image) -> Image.Image:  # noqa: D102
         width, height = image.size
         longer = int(self.shorter * max(width, height) / min(width, height))
+        if longer > MOST_SIDE:  # a strip of pixels, which would take gigabytes
+            raise ValueError(
+                f"a picture of {width} × {height} pixels would get {longer:,} long, at most {MOST_SIDE:,}: crop it"
+            )
         size = (self.shorter, longer) if width <= height else (longer, self.shorter)
         return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
 

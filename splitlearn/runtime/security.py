@@ -60,11 +60,11 @@ def read_token(path: Path) -> str:
     """Return the token in a file, without white space around it.
 
     Raises:
-        SecurityError: if the file is missing, empty, not UTF-8, too long, or readable by other users.
+        SecurityError: if the file is missing, empty, not UTF-8, too long, or open to other users.
     """
     _check_is_there(path)
-    if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
-        raise SecurityError(f"the token in {path} is open to all users: chmod 600 {path}")
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise SecurityError(f"the token in {path} is open to other users: chmod 600 {path}")
     try:
         token = path.read_bytes()[:2048].decode().strip()
     except OSError as error:
@@ -94,6 +94,28 @@ def check_exposure(host: str, is_encrypted: bool, knows_clients: bool) -> None:
     ]
     if missing and not is_loopback(host):
         raise SecurityError(f"listening at {host} takes {' and '.join(missing)}, or --insecure true")
+
+
+def check_health(host: str) -> None:
+    """Raise SecurityError if /healthz and /metrics, which ask nobody for a token, would be open to strangers.
+
+    Args:
+        host: address that they are to be found at.
+    """
+    if not is_loopback(host):
+        raise SecurityError(f"offering /healthz and /metrics at {host}, to anybody, takes --insecure true")
+
+
+def check_sending(host: str, is_encrypted: bool, has_token: bool) -> None:
+    """Raise SecurityError if a client's token would go to another machine for all on the way to read.
+
+    Args:
+        host: of the server.
+        is_encrypted: whether the client uses TLS.
+        has_token: whether it has a token.
+    """
+    if has_token and not is_encrypted and not is_loopback(host):
+        raise SecurityError(f"sending a token to {host} takes TLS (--tls true or --tls-ca), or --insecure true")
 
 
 def is_loopback(host: str) -> bool:

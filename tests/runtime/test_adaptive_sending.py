@@ -17,11 +17,13 @@ from PIL import Image
 
 from splitlearn.commands.send import send
 from splitlearn.config.messages import UsageError
+from splitlearn.decoding import DataError
 from splitlearn.models import EarlyExitModel
 from splitlearn.runtime import DeadlinePolicy, Device, EdgeClient, FixedRate, OnnxEdge, TorchDevice
 from splitlearn.runtime.decisions import AtRate
 from splitlearn.runtime.pictures import Picture
 from splitlearn.runtime.rate_control import Always
+from splitlearn.runtime.security import SecurityError
 from splitlearn.runtime.sending import Pace, send_pictures
 from splitlearn.runtime.sent import Journal, Sent, write_results
 from tests.runtime.conftest import Packaged, pixels
@@ -144,12 +146,31 @@ def test_images_that_waited_too_long_for_the_device_are_not_sent(tmp_path: Path)
         ({"deadline_ms": 0}, "--deadline_ms takes a number above 0, got 0"),
         ({"interval_ms": float("nan")}, "--interval_ms takes a number above 0, got nan"),
         ({"rate": 1, "budget": 9}, "take --rate or --budget"),
+        ({"rate": 99}, r"--rate: this package has rates 0…2, got 99"),
+        ({"rate": -1}, r"--rate: this package has rates 0…2, got -1"),
+        ({"budget": 0}, "--budget takes 1 byte or more, got 0"),
+        ({"patience_s": -1.0}, r"--patience_s takes a number above 0, got -1"),
     ],
 )
 def test_options_that_make_no_sense(bank: Packaged, tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         send([], bank.folder, "127.0.0.1:9", tmp_path, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_token_goes_to_another_machine_with_tls_alone(bank: Packaged, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret")
+    token.chmod(0o600)
+    with pytest.raises(SecurityError, match=r"sending a token to 192\.0\.2\.1 takes TLS"):
+        send([], bank.folder, "192.0.2.1:9", tmp_path, out=tmp_path / "out", token_file=token)
+    with pytest.raises(DataError, match="holds no images"):  # beyond the check
+        send([], bank.folder, "192.0.2.1:9", tmp_path, out=tmp_path / "out", token_file=token, insecure=True)
+
+
+def test_a_single_rate_in_torch_has_no_budgets(exits: Packaged, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--budget takes a bank of rates; this model has a single one"):
+        send([], exits.folder, "127.0.0.1:9", tmp_path, out=tmp_path / "o", budget=9, ckpt_path=Path("x.ckpt"))
 
 
 def test_the_command_runs_a_policy_without_torch(bank: Packaged, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from splitlearn.runtime.client import EdgeClient, Reply
 from splitlearn.runtime.errors import Code, LinkError, ProtocolError, RefusedError, UnreachableError
 from splitlearn.runtime.frames import FrameReader, frame
 from splitlearn.runtime.limits import Limits
-from splitlearn.runtime.link import LinkMeter
 from splitlearn.runtime.protocol import (
     NO_ID,
     AnswerFrame,
@@ -79,28 +78,6 @@ def test_a_reply_tells_where_its_time_went() -> None:
             assert 0 < link.least_round_trip_ms <= link.round_trip_ms
 
     run(test)
-
-
-def test_throughput_is_what_lies_beyond_a_round_trip() -> None:
-    meter = LinkMeter()
-    meter.add_transfer(1000, 0, 0.3)
-    assert meter.link(True, 0, 0).bytes_per_second is None  # no round trip is known
-    meter.add_ping(0.1)
-    meter.add_transfer(1000, meter.delivered_bytes, 0.1)
-    assert meter.link(True, 0, 0).bytes_per_second is None  # too short to tell
-    meter.add_transfer(5000, meter.delivered_bytes, 0.6)
-    assert meter.link(True, 0, 0).bytes_per_second == pytest.approx(10_000)
-    before = meter.delivered_bytes  # ten at once: each is answered after those before it
-    for n in range(10):
-        meter.add_transfer(5000, before, 0.1 + 0.5 * (n + 1))
-    assert meter.link(True, 0, 0).bytes_per_second == pytest.approx(10_000)
-    for _ in range(60):
-        meter.add_transfer(5000, meter.delivered_bytes, 0.1 + 0.05)
-        meter.add_ping(0.2)
-    link = meter.link(True, 0, 0)
-    assert link.bytes_per_second == pytest.approx(100_000, rel=0.01)
-    assert link.round_trip_ms == pytest.approx(200, rel=0.01)
-    assert link.least_round_trip_ms == pytest.approx(100)
 
 
 def test_the_servers_bound_of_requests_in_flight_is_kept() -> None:

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from splitlearn.data.images import CentreCrop
 from splitlearn.data.letterbox import Letterbox
 from splitlearn.data.masks import Fitted
+from splitlearn.runtime.preparation import Resize
 from splitlearn.runtime.views import preparation_of
 
 VIEWS: dict[str, Any] = {
@@ -45,3 +46,10 @@ def test_preparation_is_the_view_of_evaluation(name: str, width: int, height: in
 )
 def test_views_that_are_not_known_are_not_guessed(view: Any) -> None:
     assert preparation_of(view) is None
+
+
+@pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1)])
+def test_strips_are_not_blown_up(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"would get 25,600,000 long, at most 16,384: crop it"):
+        Resize(256)(Image.new("RGB", size))
+    assert Resize(256)(Image.new("RGB", (2, 128))).size == (256, 1 << 14)

@@ -12,7 +12,15 @@ import pytest
 from splitlearn.runtime.client import EdgeClient
 from splitlearn.runtime.errors import LinkError, RefusedError, UnreachableError
 from splitlearn.runtime.limits import Limits
-from splitlearn.runtime.security import SecurityError, check_exposure, client_context, read_token, server_context
+from splitlearn.runtime.security import (
+    SecurityError,
+    check_exposure,
+    check_health,
+    check_sending,
+    client_context,
+    read_token,
+    server_context,
+)
 from tests.runtime.edges import FINGERPRINT, RawPeer, Reverse, check, run, server_of
 
 EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -170,9 +178,10 @@ def test_tokens_in_files(tmp_path: Path) -> None:
             read_token(path)
     path.write_text("secret – ß\n")
     assert read_token(path) == "secret – ß"
-    path.chmod(0o644)
-    with pytest.raises(SecurityError, match=r"is open to all users: chmod 600 .*token"):
-        read_token(path)
+    for mode in (0o644, 0o640, 0o620, 0o602):
+        path.chmod(mode)
+        with pytest.raises(SecurityError, match=r"is open to other users: chmod 600 .*token"):
+            read_token(path)
 
 
 def test_files_that_are_no_certificates(certificates: Path) -> None:
@@ -202,6 +211,21 @@ def test_exposure() -> None:
             check_exposure(host, is_encrypted=False, knows_clients=True)
         with pytest.raises(SecurityError, match=r"takes a token .*, or --insecure true"):
             check_exposure(host, is_encrypted=True, knows_clients=False)
+
+
+def test_health_is_not_told_to_strangers() -> None:
+    check_health("127.0.0.1")
+    with pytest.raises(SecurityError, match=r"/metrics at 0\.0\.0\.0, to anybody, takes --insecure true"):
+        check_health("0.0.0.0")
+
+
+def test_tokens_are_not_sent_in_clear() -> None:
+    for host in ("10.0.0.5", "edge.example.org"):
+        check_sending(host, is_encrypted=True, has_token=True)
+        check_sending(host, is_encrypted=False, has_token=False)
+        with pytest.raises(SecurityError, match=rf"sending a token to {host} takes TLS .*, or --insecure true"):
+            check_sending(host, is_encrypted=False, has_token=True)
+    check_sending("127.0.0.1", is_encrypted=False, has_token=True)
 
 
 def test_random_bytes_over_tls(certificates: Path) -> None:

@@ -107,7 +107,12 @@ def test_a_torch_edge_warms_up_every_rate(bank: Packaged, exits: Packaged, monke
         edge = TorchEdge(packaged.model, TopClasses(3))
         answered: list[bytes] = []
         right = edge.answer
-        monkeypatch.setattr(edge, "answer", lambda payloads, right=right: answered.extend(payloads) or right(payloads))
+
+        def answer(payloads: Sequence[bytes], found: list[bytes] = answered, right: Any = right) -> Any:
+            found += payloads
+            return right(payloads)
+
+        monkeypatch.setattr(edge, "answer", answer)
         edge.warm_up()
         assert len(answered) == len(packaged.model.rates)
         assert not any(isinstance(answer, CodecError) for answer in right(answered))

@@ -80,13 +80,15 @@ def serve(
     """
     from splitlearn.runtime.edge_processes import EdgeProcesses
     from splitlearn.runtime.limits import Limits
-    from splitlearn.runtime.security import check_exposure, read_token
+    from splitlearn.runtime.security import check_exposure, check_health, read_token
     from splitlearn.runtime.server import EdgeServer
 
     context = _tls(tls_cert, tls_key, tls_client_ca)
     token = None if token_file is None else read_token(token_file)
     if not insecure:
         check_exposure(host, context is not None, token is not None or tls_client_ca is not None)
+        if http_port is not None:
+            check_health(http_host)
     if workers == 1:
         backend: Backend = edge_of(package, config, ckpt_path, words, threads)
     else:

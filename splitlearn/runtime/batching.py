@@ -25,6 +25,10 @@ class Asker(Protocol):
     def is_gone(self) -> bool:
         """Return whether the sender no longer waits for answers."""
 
+    @property
+    def is_slow(self) -> bool:
+        """Return whether so many answers are unread that its further requests wait."""
+
     def finish(self, number: int, frame: bytes) -> None:
         """Store the frame of the answer or error to the request with the id `number`."""
 
@@ -57,7 +61,10 @@ class Batcher:
         self._max_batch = max_batch
         self._max_wait_s = max_wait_ms / 1e3
         self._queue: deque[_Waiting] = deque()
+        self._is_hurried = False
         self._timer: asyncio.TimerHandle | None = None
+        self._soonest = float("inf")  # no deadline in the queue is earlier
+        self._deadline_timer: asyncio.TimerHandle | None = None
 
     def has_room(self) -> bool:
         """Return whether another request can wait."""
@@ -68,11 +75,12 @@ class Batcher:
         now = time.monotonic()
         expires = now + request.deadline_ms / 1e3 if request.deadline_ms else float("inf")
         self.held_bytes += len(request.payload)
+        self._soonest = min(self._soonest, expires)
         self._queue.append(_Waiting(asker, request, now, expires))
 
     def hurry(self) -> None:
-        """Dispatch all batches from now on without waiting for more requests."""
-        self._max_wait_s = 0.0
+        """Dispatch all batches from now on, without waiting for more requests or for slow clients."""
+        self._max_wait_s, self._is_hurried = 0.0, True
         self.dispatch()
 
     def dispatch(self) -> None:
@@ -83,31 +91,63 @@ class Batcher:
                 if time.monotonic() < due:
                     if self._timer is None:
                         self._timer = asyncio.get_running_loop().call_at(due, self._wait_is_over)
-                    return
-            if batch := self._take():
-                self._statistics.batch_sizes.add(len(batch))
-                payloads = [waiting.request.payload for waiting in batch]
-                self._worker.run(payloads, partial(self._finish, batch, time.monotonic()))
+                    break
+            if not (batch := self._take()):  # all that wait are of slow clients
+                break
+            self._statistics.batch_sizes.add(len(batch))
+            payloads = [waiting.request.payload for waiting in batch]
+            self._worker.run(payloads, partial(self._finish, batch, time.monotonic()))
+        self._watch_deadlines()
+
+    def _watch_deadlines(self) -> None:
+        """Set the timer to the earliest deadline in the queue."""
+        if not self._queue:
+            self._soonest = float("inf")
+        elif self._soonest < float("inf"):
+            if self._deadline_timer is not None and self._deadline_timer.when() <= self._soonest:
+                return
+            if self._deadline_timer is not None:
+                self._deadline_timer.cancel()
+            self._deadline_timer = asyncio.get_running_loop().call_at(self._soonest, self._refuse_late)
+
+    def _refuse_late(self) -> None:
+        """Refuse the requests in the queue whose deadline has passed."""
+        self._deadline_timer, now = None, time.monotonic()
+        late = [waiting for waiting in self._queue if now >= waiting.expires]
+        self._queue = deque(waiting for waiting in self._queue if now < waiting.expires)
+        self._soonest = min((waiting.expires for waiting in self._queue), default=float("inf"))
+        for waiting in late:
+            self._refuse_as_late(waiting)
+        self._watch_deadlines()
 
     def _wait_is_over(self) -> None:
         self._timer = None
         self.dispatch()
 
     def _take(self) -> list[_Waiting]:
-        """Return the next requests whose senders still wait and whose deadlines have not passed."""
-        now, batch = time.monotonic(), list[_Waiting]()
+        """Return the next requests whose senders still wait and read, and whose deadlines have not passed."""
+        now, batch, left = time.monotonic(), list[_Waiting](), list[_Waiting]()
         while self._queue and len(batch) < self._max_batch:
             waiting = self._queue.popleft()
             if waiting.asker.is_gone:
                 self._let_go(waiting, "gone")
             elif now >= waiting.expires:
-                self._let_go(waiting, Code.DEADLINE_PASSED.name.lower())
-                sentence = f"the deadline of {waiting.request.deadline_ms} ms has passed in the queue"
-                self._refuse(waiting, Refusal(Code.DEADLINE_PASSED, sentence))
-                waiting.asker.flush()
+                self._refuse_as_late(waiting)
+            elif waiting.asker.is_slow and not self._is_hurried:
+                left.append(waiting)
             else:
                 batch.append(waiting)
+        self._queue.extendleft(reversed(left))
         return batch
+
+    def _refuse_as_late(self, waiting: _Waiting) -> None:
+        if waiting.asker.is_gone:
+            self._let_go(waiting, "gone")
+            return
+        self._let_go(waiting, Code.DEADLINE_PASSED.name.lower())
+        sentence = f"the deadline of {waiting.request.deadline_ms} ms has passed in the queue"
+        self._refuse(waiting, Refusal(Code.DEADLINE_PASSED, sentence))
+        waiting.asker.flush()
 
     def _finish(self, batch: Sequence[_Waiting], started: float, outcomes: Sequence[Outcome], edge_s: float) -> None:
         self._statistics.edge_s.add(edge_s)

@@ -64,6 +64,8 @@ class Connection(asyncio.Protocol):
         self._is_leaving = False  # one side has said goodbye
         self._since = time.monotonic()  # when the peer last did what was its turn
         self._paused_since = float("inf")
+        self._written = 0  # bytes given to the transport
+        self._drained = 0  # of these, bytes that it no longer held at the last look
         self._closed_since = float("inf")
         self._has_sent_all = False  # end of stream
 
@@ -72,6 +74,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the wait for the HELLO frame."""
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._limits.write_bytes)
         self.was_made = True
         self._since = time.monotonic()
         self._host.connections.add(self)
@@ -115,10 +118,16 @@ class Connection(asyncio.Protocol):
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Continue reading."""
+        """Continue reading, and let the requests that wait for it be answered."""
         self._since = time.monotonic()
         self._paused_since = float("inf")
         self._transport.resume_reading()
+        self._host.batcher.dispatch()
+
+    @property
+    def is_slow(self) -> bool:
+        """Return whether more answers are unread than `Limits.write_bytes`, so that further requests wait."""
+        return self._paused_since < float("inf")
 
     # what batcher and server call
 
@@ -129,17 +138,15 @@ class Connection(asyncio.Protocol):
         self._outgoing.append(frame)
 
     def flush(self) -> None:
-        """Send the stored frames; drop a client with too many unread bytes."""
+        """Send the stored frames."""
         if self.is_gone or self._transport.is_closing():
             self._outgoing.clear()
             return
         if self._outgoing:
-            if self._transport.get_write_buffer_size() > self._limits.write_bytes:
-                self._drop("unread_answers")
-                return
             data = b"".join(self._outgoing)
             self._outgoing.clear()
             self._host.statistics.sent_bytes += len(data)
+            self._written += len(data)
             self._transport.write(data)
         if self._is_leaving and not self._in_flight:
             self._close()
@@ -156,15 +163,19 @@ class Connection(asyncio.Protocol):
         self.flush()
 
     def check(self, now: float) -> None:
-        """End the connection if the client is too slow: no HELLO, no complete frame, or unread answers.
+        """End the connection if the client is too slow: no HELLO, no complete frame, or no answer read.
 
         Args:
             now: time in seconds of the monotonic clock.
         """
         limits = self._limits
+        drained = self._written - self._transport.get_write_buffer_size()
+        if drained > self._drained and self._paused_since < float("inf"):
+            self._paused_since = now  # it reads, if slowly
+        self._drained = max(drained, self._drained)
         if now - min(self._paused_since, self._closed_since) > limits.idle_s:
             self._drop("unread_answers")
-        elif self.is_gone:
+        elif self.is_gone or self.is_slow:  # who is not read from cannot send a frame
             pass
         elif not self._is_welcome:
             if now - self._since > limits.handshake_s:

@@ -25,6 +25,10 @@ class Code(IntEnum):
     TOO_SLOW = 14
 
 
+class BuildError(RuntimeError):
+    """The edge of a server could not be built, so that it serves nothing; the message is one sentence."""
+
+
 class FrameError(ValueError):
     """A frame that breaks the protocol.
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from splitlearn.runtime.batching import Batcher
 from splitlearn.runtime.connection import Connection
-from splitlearn.runtime.errors import Code
+from splitlearn.runtime.errors import BuildError, Code
 from splitlearn.runtime.limits import Limits
 from splitlearn.runtime.protocol import NO_ID, ErrorFrame
 from splitlearn.runtime.statistics import Statistics
@@ -76,6 +76,7 @@ class EdgeServer:
         self.batcher = Batcher(self._worker, self.limits, self.statistics, max_batch, max_wait_ms)
         self.port = port
         self.host = host
+        self._failure = ""
         self._ssl_context = ssl_context
         self._accepted = 0  # connections, those in the TLS handshake included
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,11 +88,19 @@ class EdgeServer:
 
         Raises:
             OSError: if the address cannot be used; the message is a sentence.
+            BuildError: if an edge cannot be built in its process.
         """
         self._listener = _listen(self.host, self.port)
         self.port = int(self._listener.getsockname()[1])
         loop = asyncio.get_running_loop()
+        self._worker.on_failure = self._fail
         self._worker.start(loop)
+        try:
+            await self._worker.wait_ready()
+        except BaseException:
+            self._listener.close()
+            self._worker.stop()
+            raise
         self._acceptor = loop.create_task(self._accept())
         self._keep(loop.create_task(self._watch()))
 
@@ -114,8 +123,10 @@ class EdgeServer:
         await self._stopped.wait()
 
     async def wait(self) -> None:
-        """Wait until the server has stopped."""
+        """Wait until the server has stopped; raise BuildError if it had to because an edge could not be built."""
         await self._stopped.wait()
+        if self._failure:
+            raise BuildError(self._failure)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -128,6 +139,11 @@ class EdgeServer:
         """Remove a lost connection."""
         self.connections.discard(connection)
         self._leave()
+
+    def _fail(self, sentence: str) -> None:
+        """Stop because an edge cannot be built."""
+        self._failure = sentence
+        self._ending = asyncio.get_running_loop().create_task(self.stop())
 
     def _leave(self) -> None:
         self._accepted -= 1

@@ -63,14 +63,20 @@ class Worker(ABC):
     Attributes:
         free: number of batches that it can accept now.
         on_free: function that is called when it can accept another batch because a process has started.
+        on_failure: function that is called with a sentence if the server must end.
     """
 
     free: int
     on_free: Callable[[], None] = staticmethod(lambda: None)
+    on_failure: Callable[[str], None] = staticmethod(lambda sentence: None)
 
     @abstractmethod
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start threads or processes; called once, in the loop."""
+
+    async def wait_ready(self) -> None:
+        """Wait until it can accept a batch; raise BuildError if it never will."""
+        return
 
     @abstractmethod
     def run(self, payloads: Sequence[bytes], done: Done) -> None:

@@ -122,7 +122,7 @@ def test_what_would_be_open_to_all(refused: Callable[..., str], tmp_path: Path) 
     token = tmp_path / "token"
     token.write_text("secret")
     token.chmod(0o644)
-    assert "is open to all users: chmod 600" in refused("--package", "none", "--token-file", str(token))
+    assert "is open to other users: chmod 600" in refused("--package", "none", "--token-file", str(token))
     assert refused("--package", "none", "--token-file", "absent") == "no file absent"
     assert refused("--package", "none", "--tls-cert", "absent", "--tls-key", "absent") == "no file absent"
     assert refused("--package", "none", "--tls-cert", "absent") == "--tls-cert and --tls-key go together"

@@ -8,18 +8,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
 
 from splitlearn.codecs import CodecError
+from splitlearn.runtime import edge_processes
 from splitlearn.runtime.answers import Answer, Edge
 from splitlearn.runtime.client import EdgeClient
-from splitlearn.runtime.edge_processes import EdgeProcesses
-from splitlearn.runtime.errors import EdgeError
+from splitlearn.runtime.edge_processes import EdgeProcesses, InProcesses
+from splitlearn.runtime.errors import BuildError, EdgeError
 from splitlearn.runtime.server import EdgeServer
+from splitlearn.runtime.workers import Done, Outcome
 from tests.runtime.edges import FINGERPRINT, run
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +64,148 @@ def test_a_process_that_dies_loses_no_request(tmp_path: Path, monkeypatch: pytes
             assert (await client.ask(b"alive")).arrays["size"] == 5
 
     run(test)
+
+
+def never(number: int) -> Edge:
+    raise ValueError(f"no GPU {number}\nis free")
+
+
+def second_never(number: int) -> Edge:
+    """The second process waits until the first one has answered, then fails."""
+    answered = Path(os.environ["MORTAL"])
+    while number and not answered.exists():
+        time.sleep(0.01)
+    return never(number) if number else mortal(number)
+
+
+def dies(number: int) -> Edge:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return never(number)
+
+
+def once(number: int) -> Edge:
+    """Builds an edge only in the first process."""
+    built = Path(os.environ["MORTAL"]).with_suffix(".built")
+    if built.exists():
+        return never(number)
+    built.touch()
+    return mortal(number)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [(never, "edge 0 could not be built: no GPU 0 is free"), (dies, "edge 0 could not be built: .* status -9")],
+)
+def test_an_edge_that_cannot_be_built_ends_the_server(make: Callable[[int], Edge], told: str) -> None:
+    async def test() -> None:
+        server = EdgeServer(EdgeProcesses(make, 1, FINGERPRINT), "127.0.0.1", 0)
+        with pytest.raises(BuildError, match=told):
+            await server.start()
+
+    run(test)
+
+
+def test_a_second_edge_that_cannot_be_built_ends_the_server_after_its_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MORTAL", str(tmp_path / "answered"))
+
+    async def test() -> None:
+        server = EdgeServer(EdgeProcesses(second_never, 2, FINGERPRINT), "127.0.0.1", 0)
+        await server.start()
+        async with EdgeClient("127.0.0.1", server.port, FINGERPRINT) as client:
+            await client.ask(b"x")
+            (tmp_path / "answered").touch()
+            with pytest.raises(BuildError, match="edge 1 could not be built: no GPU 1 is free"):
+                await server.wait()
+
+    run(test)
+
+
+def test_requests_are_refused_and_the_server_ends_if_no_process_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MORTAL", str(tmp_path / "died"))
+    monkeypatch.setattr(edge_processes, "_PAUSE_S", 0.01)
+
+    async def test() -> None:
+        server = EdgeServer(EdgeProcesses(once, 1, FINGERPRINT), "127.0.0.1", 0, max_batch=1)
+        await server.start()
+        async with EdgeClient("127.0.0.1", server.port, FINGERPRINT) as client:
+            asked = [asyncio.ensure_future(client.ask(payload)) for payload in (b"die", b"waits")]
+            for found in await asyncio.gather(*asked, return_exceptions=True):
+                assert isinstance(found, EdgeError)
+                assert "no process of the edge can be started" in str(found)
+            with pytest.raises(BuildError, match="edge 0 could not be built: no GPU 0 is free"):
+                await server.wait()
+
+    run(test)
+
+
+def test_an_idle_process_that_dies_is_replaced_before_the_next_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MORTAL", str(tmp_path / "died"))
+    monkeypatch.setattr(edge_processes, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(edge_processes, "_LOOK_S", 0.01)
+
+    async def test() -> None:
+        async with (
+            EdgeServer(EdgeProcesses(mortal, 1, FINGERPRINT), "127.0.0.1", 0) as server,
+            EdgeClient("127.0.0.1", server.port, FINGERPRINT) as client,
+        ):
+            first = (await client.ask(b"who")).arrays["process"][0]
+            os.kill(first, signal.SIGKILL)
+            for expected in (0, 1):
+                while server._worker.free != expected:
+                    await asyncio.sleep(0.01)
+            assert (await client.ask(b"who")).arrays["process"][0] != first
+
+    run(test)
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = InProcesses(mortal, 1)
+
+    def refused(*_: object) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(SpawnProcess, "start", refused)
+
+    async def test() -> None:
+        worker.start(asyncio.get_running_loop())
+        with pytest.raises(BuildError, match="edge 0 could not be built: no more processes"):
+            await worker.wait_ready()
+        worker.stop()
+
+    run(test)
+
+
+def test_a_batch_that_is_tried_again_comes_first() -> None:
+    worker, seen = InProcesses(mortal, 2), list[str]()
+    one, two = worker._processes
+    for process in (one, two):
+        worker.add_idle(process, SimpleQueue())
+
+    def done(name: str) -> Done:
+        def act(outcomes: Sequence[Outcome], _: float) -> None:
+            seen.append(name)
+            if worker.free:
+                worker.run([b"later"], done("later"))
+
+        return act
+
+    worker.run([b"lost"], done("lost"))
+    worker.run([b"other"], done("other"))
+    lost, other = one.jobs.get(), two.jobs.get()
+    assert lost is not None
+    assert other is not None
+    worker.lost(one, one.jobs, lost)
+    worker.finish(two, other, [b""], 0.0)
+    again = two.jobs.get()
+    assert again is not None
+    assert (again.payloads, again.tries) == ([b"lost"], 2)
+    assert seen == ["other"]
 
 
 def test_no_process_is_left_when_the_server_is_killed(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_who_reads_nothing_is_paused_and_dropped(what: str) -> None:
 
 def test_unfinished_frames_are_bounded_together() -> None:
     async def test() -> None:
-        async with server_of(Reverse(), limits=Limits(held_bytes=100_000)) as server:
+        async with server_of(Reverse(), limits=Limits(frame_bytes=100_000, held_bytes=100_000)) as server:
             async with RawPeer(server.port) as one, RawPeer(server.port) as two:
                 await one.hello()
                 await two.hello()

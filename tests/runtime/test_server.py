@@ -26,6 +26,7 @@ from splitlearn.runtime.limits import Limits
 from splitlearn.runtime.protocol import (
     AnswerFrame,
     ErrorFrame,
+    Hello,
     Kind,
     Request,
     Type,
@@ -166,37 +167,98 @@ def test_held_bytes_are_bounded() -> None:
         edge = Reverse()
         edge.gate.clear()
         async with (
-            server_of(edge, limits=Limits(held_bytes=1000)) as server,
+            server_of(edge, limits=Limits(frame_bytes=1000, held_bytes=1000)) as server,
             EdgeClient("127.0.0.1", server.port, FINGERPRINT) as client,
         ):
-            first = asyncio.ensure_future(client.ask(b"x" * 1001))
+            first = asyncio.ensure_future(client.ask(b"x" * 600))
             await edge.is_entered()
+            second = asyncio.ensure_future(client.ask(b"y" * 600))
+            while server.batcher.held_bytes < 1200:
+                await asyncio.sleep(0.01)
             with pytest.raises(BusyError):
                 await client.ask(b"more")
             edge.gate.set()
-            await first
+            await asyncio.gather(first, second)
             check(await client.ask(b"more"), b"more")
 
     run(test)
 
 
-def test_a_deadline_that_passes_in_the_queue() -> None:
+def test_a_deadline_is_kept_while_the_edge_is_busy() -> None:
     async def test() -> None:
         edge = Reverse()
         edge.gate.clear()
         async with server_of(edge) as server, RawPeer(server.port) as peer:
             await peer.hello(Request(1, b"first").frame())
             await edge.is_entered()
-            peer.writer.write(Request(2, b"late", deadline_ms=1).frame() + Request(3, b"patient", 60_000).frame())
-            while server.batcher.held_bytes < 5 + 4 + 7:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.01)
+            peer.writer.write(Request(2, b"late", deadline_ms=30).frame() + Request(3, b"sooner", 10).frame())
+            peer.writer.write(Request(4, b"patient", 60_000).frame())
+            errors = [ErrorFrame.read((await peer.frame())[1]) for _ in range(2)]  # the edge is closed still
+            assert {(error.id, error.code) for error in errors} == {
+                (2, Code.DEADLINE_PASSED),
+                (3, Code.DEADLINE_PASSED),
+            }
             edge.gate.set()
-            frames = [await peer.frame() for _ in range(3)]
-            assert [kind for kind, _ in frames] == [Type.ANSWER, Type.ERROR, Type.ANSWER]
-            error = ErrorFrame.read(frames[1][1])
-            assert (error.id, error.code) == (2, Code.DEADLINE_PASSED)
+            assert [AnswerFrame.read((await peer.frame())[1]).id for _ in range(2)] == [1, 4]
         assert edge.batches == [1, 1]
+
+    run(test)
+
+
+class Large(Reverse):
+    """Answers with a megabyte."""
+
+    def answer(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
+        super().answer(payloads)
+        return [{"size": np.zeros(1 << 20, np.uint8)} for _ in payloads]
+
+
+def test_a_client_that_reads_slowly_gets_all_its_answers_and_delays_no_other() -> None:
+    async def test() -> None:
+        edge = Large()
+        async with (
+            server_of(edge, max_batch=4, limits=Limits(idle_s=0.5)) as server,
+            RawPeer(server.port) as slow,
+            EdgeClient("127.0.0.1", server.port, FINGERPRINT) as client,
+        ):
+            slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            slow.writer.write(Hello(bytes.fromhex(FINGERPRINT)).frame())
+            slow.writer.write(b"".join(Request(n, b"x").frame() for n in range(40)))
+            while not any(connection.is_slow for connection in server.connections):
+                await asyncio.sleep(0.01)
+            computed = sum(edge.batches)
+            assert computed < 40
+            assert (await client.ask(b"other")).arrays["size"].size == 1 << 20
+            assert sum(edge.batches) <= computed + 1 + 4
+            read = asyncio.ensure_future(slow.all_frames())
+            for n in range(30):  # 40 MB take longer than the idle time
+                slow.writer.write(number_frame(Type.PING, n))
+                slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
+                await asyncio.sleep(0.005)
+                slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                await asyncio.sleep(0.05)
+            slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            slow.writer.write(goodbye_frame())
+            kinds = [kind for kind, _ in await read if kind != Type.PONG]
+            assert kinds == [Type.WELCOME] + [Type.ANSWER] * 40
+            assert not server.statistics.ended["unread_answers"]
+
+    run(test)
+
+
+def test_a_client_that_reads_nothing_is_dropped_and_its_requests_are_not_computed() -> None:
+    async def test() -> None:
+        edge = Large()
+        async with server_of(edge, max_batch=4, limits=Limits(idle_s=0.2)) as server, RawPeer(server.port) as slow:
+            slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            slow.writer.write(Hello(bytes.fromhex(FINGERPRINT)).frame())
+            slow.writer.write(b"".join(Request(n, b"x").frame() for n in range(60)))
+            while not server.statistics.ended["unread_answers"]:
+                await asyncio.sleep(0.01)
+            assert sum(edge.batches) < 60
+            while server.batcher.held_bytes:
+                server.batcher.dispatch()
+                await asyncio.sleep(0.01)
 
     run(test)
 

@@ -18,6 +18,14 @@ from tests.commands.conftest import SMALL, Run
 
 NET = "model: {class_path: splitlearn.models.resnet20, init_args: {weights: null}}"
 OWN = SMALL.replace(NET, "model: {class_path: tests.commands.test_files_of_strangers.Own}")
+PLAIN = """
+model:
+  class_path: splitlearn.tasks.ClassificationTask
+  init_args:
+    num_classes: 10
+    model: {class_path: splitlearn.models.InputModel, init_args: {network: {class_path: splitlearn.models.resnet8}}}
+    optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
+"""  # is parsed in half the time, and has an optimizer
 MADE: list[str] = []
 
 
@@ -150,6 +158,7 @@ FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 def test_a_forged_checkpoint_is_named(fit: Run) -> None:
+    Path("small.yaml").write_text(SMALL[: SMALL.index("model:")] + PLAIN + SMALL[SMALL.index("data:") :])
     words = ["--trainer.limit_val_batches", "0", "--checkpoint.monitor", "null", "--trainer.limit_train_batches", "1"]
     assert fit(*words).status == 0
     last = Path("runs/small/version_0/checkpoints/last.ckpt")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +46,7 @@ from splitlearn.models import (
 from splitlearn.outputs import Features
 from splitlearn.quantizers import Clipped, MinMax, Step
 from splitlearn.tasks import ClassificationTask
+from tests.archives import members
 from tests.networks import SHAPE, digits
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints"
@@ -271,11 +271,10 @@ def cifar(shared_data: Path, each: int) -> Cifar:
     """The first images of each class."""
     wanted = tuple(f"{number:04}.jpg" for number in range(each))
     images, names = [], []
-    with tarfile.open(shared_data / "cifar10_jpeg_q75.tar.xz", "r:xz") as stream:
-        for member in stream:
-            if "/test/" in member.name and member.name.endswith(wanted) and (file := stream.extractfile(member)):
-                images.append(np.asarray(Image.open(io.BytesIO(file.read()))))
-                names.append(member.name.split("/")[-2])
+    for name, content in members(shared_data / "cifar10_jpeg_q75.tar.xz"):
+        if "/test/" in name and name.endswith(wanted):
+            images.append(np.asarray(Image.open(io.BytesIO(content))))
+            names.append(name.split("/")[-2])
     classes = sorted(set(names))
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous() / 255
     return Cifar(pixels, torch.tensor([classes.index(name) for name in names]))

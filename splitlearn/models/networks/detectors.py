@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from splitlearn.models.networks.backbone import backbone as whole_backbone
@@ -204,10 +205,12 @@ def _body(name: str, weights: str | None) -> tuple[nn.Module, Sequence[str], lis
         return features, MOBILENET_LAYERS, [features[int(layer)].out_channels for layer in MOBILENET_LAYERS]
     from torchvision.models import ResNet
 
-    net = whole_backbone(f"torchvision/{name}", weights)
-    if not isinstance(net, ResNet):
+    with torch.device("meta"):  # a network that is refused may be large
+        is_resnet = isinstance(whole_backbone(f"torchvision/{name}"), ResNet)
+    if not is_resnet:
         raise ValueError(f"no pyramid is known for {name!r}: use a ResNet of torchvision or {' or '.join(MOBILENETS)}")
-    return net, RESNET_LAYERS, [net.inplanes // 2**level for level in (3, 2, 1, 0)]
+    resnet: Any = whole_backbone(f"torchvision/{name}", weights)
+    return resnet, RESNET_LAYERS, [resnet.inplanes // 2**level for level in (3, 2, 1, 0)]
 
 
 def _freeze_norms(model: nn.Module) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
+import tarfile
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 
 from splitlearn.analysis import CodecRow, package_codecs
+from tests.archives import members
 
 PHOTOGRAPHS = "ResNet-20 layer1, photographs"
 RIVALS = {"zlib-1", "zlib-6", "zstd-1", "zstd-3", "lz4", "constriction ANS", "constriction Huffman"}
@@ -24,7 +28,22 @@ def script() -> Any:
     return importlib.import_module("scripts.benchmarks.bench_codecs")
 
 
-def test_leaves_tables_of_all_codecs(script: Any, shared_data: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def few_images(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shared data with twenty images in place of 60,000, two a class: most of the time goes into their names."""
+    folder = tmp_path / "shared/data"
+    folder.mkdir(parents=True)
+    for name in ("weights", "imagenet_sample500.zip"):
+        (folder / name).symlink_to(shared_data / name)
+    with tarfile.open(folder / "cifar10_jpeg_q75.tar.xz", "w:xz") as archive:
+        for n, (_, content) in enumerate(islice(members(shared_data / "cifar10_jpeg_q75.tar.xz"), 20)):
+            member = tarfile.TarInfo(f"cifar10/test/class{n % 10}/{n // 10:04}.jpg")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    monkeypatch.setenv("SPLITLEARN_SHARED", str(folder.parent))
+
+
+def test_leaves_tables_of_all_codecs(script: Any, few_images: None, tmp_path: Path) -> None:
     script.main(["--quick", "--out", str(tmp_path / "out")])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "results.json", "results.png"]
     record = json.loads((tmp_path / "out" / "results.json").read_text())

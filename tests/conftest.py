@@ -20,10 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 PEAKS: dict[str, float] = {}  # MiB by process
-GROWTH = 64  # MiB that a process may grow by before what tests left behind is freed
-KEPT = 2**20  # bytes: larger blocks go back to the system when they are freed, and glibc raises no limit by itself
-if sys.platform == "linux":
-    ctypes.CDLL(None).mallopt(-3, KEPT)  # M_MMAP_THRESHOLD
+GROWTH = 128  # MiB that a process may grow by before what tests left behind is freed
 resident = 0.0  # MiB after that was last done
 
 

@@ -13,7 +13,7 @@ from splitlearn.runtime.errors import Code
 from splitlearn.runtime.limits import Limits
 from splitlearn.runtime.protocol import AnswerFrame, ErrorFrame, Request
 from splitlearn.runtime.statistics import Statistics
-from splitlearn.runtime.workers import Outcome, Refusal, Worker
+from splitlearn.runtime.workers import Refusal, Result, Worker
 
 _MOST_US = 2**32 - 1
 
@@ -149,7 +149,7 @@ class Batcher:
         self._refuse(waiting, Refusal(Code.DEADLINE_PASSED, sentence))
         waiting.asker.flush()
 
-    def _finish(self, batch: Sequence[_Waiting], started: float, outcomes: Sequence[Outcome], edge_s: float) -> None:
+    def _finish(self, batch: Sequence[_Waiting], started: float, outcomes: Sequence[Result], edge_s: float) -> None:
         self._statistics.edge_s.add(edge_s)
         edge_us = min(int(edge_s * 1e6), _MOST_US)
         for waiting, outcome in zip(batch, outcomes, strict=True):

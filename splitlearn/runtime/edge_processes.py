@@ -19,7 +19,7 @@ from typing import NamedTuple
 from splitlearn.resource_errors import brief
 from splitlearn.runtime.answers import Edge
 from splitlearn.runtime.errors import BuildError, Code
-from splitlearn.runtime.workers import Done, Outcome, Refusal, Worker, outcomes_of
+from splitlearn.runtime.workers import Done, Refusal, Result, Worker, outcomes_of
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 1.0  # before a process that has ended is started again
@@ -119,7 +119,7 @@ class InProcesses(Worker):
         else:
             self.on_free()
 
-    def finish(self, process: _Process, job: _Job, outcomes: Sequence[Outcome], seconds: float) -> None:
+    def finish(self, process: _Process, job: _Job, outcomes: Sequence[Result], seconds: float) -> None:
         """Register the process of a batch as free, and pass the outcomes on."""
         self._idle.append(process)
         self.free = len(self._idle)

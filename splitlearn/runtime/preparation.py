@@ -49,7 +49,23 @@ class Resize(Preparation):
 
 
 @dataclass(frozen=True)
-class ResizeTo(Preparation):
+class _ToSize(Preparation):
+    """Step to a fixed size; raises ValueError if a side is out of range.
+
+    Attributes:
+        height: height in pixels.
+        width: width in pixels.
+    """
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        _check(self.height, self.width)
+
+
+@dataclass(frozen=True)
+class ResizeTo(_ToSize):
     """Bilinear resize to a fixed size, without regard to the aspect ratio.
 
     Attributes:
@@ -57,31 +73,19 @@ class ResizeTo(Preparation):
         width: width in pixels.
     """
 
-    height: int
-    width: int
-
-    def __post_init__(self) -> None:
-        _check(self.height, self.width)
-
     def __call__(self, image: Image.Image) -> Image.Image:  # noqa: D102
         size = (self.width, self.height)
         return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
 
 
 @dataclass(frozen=True)
-class CentreCropTo(Preparation):
+class CentreCropTo(_ToSize):
     """Crop at the centre; a smaller picture is padded with black.
 
     Attributes:
         height: height in pixels.
         width: width in pixels.
     """
-
-    height: int
-    width: int
-
-    def __post_init__(self) -> None:
-        _check(self.height, self.width)
 
     def __call__(self, image: Image.Image) -> Image.Image:  # noqa: D102
         wide, high = max(image.width, self.width), max(image.height, self.height)
@@ -94,7 +98,7 @@ class CentreCropTo(Preparation):
 
 
 @dataclass(frozen=True)
-class LetterboxTo(Preparation):
+class LetterboxTo(_ToSize):
     """Scale to fit a size with the aspect ratio kept, and pad with grey on two sides.
 
     Attributes:
@@ -106,12 +110,7 @@ class LetterboxTo(Preparation):
         The preprocessing of YOLO.
     """
 
-    height: int
-    width: int
     grey: int = 114
-
-    def __post_init__(self) -> None:
-        _check(self.height, self.width)
 
     def __call__(self, image: Image.Image) -> Image.Image:  # noqa: D102
         scale = min(self.width / image.width, self.height / image.height)

@@ -30,11 +30,11 @@ class Refusal(NamedTuple):
     sentence: str
 
 
-Outcome = bytes | Refusal  # arrays of an answer as `write_arrays` makes them, or why there are none
-Done = Callable[[Sequence[Outcome], float], None]  # takes the outcomes of a batch and its seconds at the edge
+Result = bytes | Refusal  # arrays of an answer as `write_arrays` makes them, or why there are none
+Done = Callable[[Sequence[Result], float], None]  # takes the outcomes of a batch and its seconds at the edge
 
 
-def outcomes_of(edge: Edge, payloads: Sequence[bytes]) -> list[Outcome]:
+def outcomes_of(edge: Edge, payloads: Sequence[bytes]) -> list[Result]:
     """Return the answers of an edge to a batch, or refusals.
 
     If the edge fails, it gets each payload separately, so that only payloads that cause an error are refused.
@@ -127,7 +127,7 @@ class InThread(Worker):
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._finish, outcomes, time.perf_counter() - start, done)
 
-    def _finish(self, outcomes: list[Outcome], seconds: float, done: Done) -> None:
+    def _finish(self, outcomes: list[Result], seconds: float, done: Done) -> None:
         self.free = 1
         done(outcomes, seconds)
 

@@ -23,7 +23,7 @@ from splitlearn.runtime.client import EdgeClient
 from splitlearn.runtime.edge_processes import EdgeProcesses, InProcesses
 from splitlearn.runtime.errors import BuildError, EdgeError
 from splitlearn.runtime.server import EdgeServer
-from splitlearn.runtime.workers import Done, Outcome
+from splitlearn.runtime.workers import Done, Result
 from tests.runtime.edges import FINGERPRINT, run
 
 ROOT = Path(__file__).parents[2]
@@ -188,7 +188,7 @@ def test_a_batch_that_is_tried_again_comes_first() -> None:
         worker.add_idle(process, SimpleQueue())
 
     def done(name: str) -> Done:
-        def act(outcomes: Sequence[Outcome], _: float) -> None:
+        def act(outcomes: Sequence[Result], _: float) -> None:
             seen.append(name)
             if worker.free:
                 worker.run([b"later"], done("later"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ from splitlearn.models import (
 from splitlearn.quantizers import Clipped, MinMax, Step
 from splitlearn.runtime import write_package
 from splitlearn.runtime.forms import TopClasses
+from splitlearn.runtime.package_file import sealed
 from splitlearn.runtime.preparation import CentreCropTo, Resize
 from tests.networks import SHAPE, digits
 
@@ -55,6 +58,17 @@ def packaged(model: CutModel, name: str, place: pytest.TempPathFactory) -> Packa
             prepared = [Resize(32), CentreCropTo(32, 32)]
             write_package(model, folder, pixels(12), TopClasses(3), [str(n) for n in range(10)], prepared)
     return Packaged(folder, model)
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Return a change of a package's manifest, with a right check sum."""
+
+    def act(folder: Path) -> None:
+        about = json.loads((folder / "manifest.json").read_text())
+        change(about)
+        (folder / "manifest.json").write_text(json.dumps(sealed(about)))
+
+    return act
 
 
 @pytest.fixture(scope="session")

@@ -191,7 +191,7 @@ def test_imports_stay_light(module: str, absent: set[str]) -> None:
 
 
 def test_help_and_wrong_usage_load_no_torch() -> None:
-    code = '''
+    code = """
 import sys
 from splitlearn.commands.command_line import COMMANDS, main
 for words in [*([name, "--help"] for name in COMMANDS), ["serve", "--package", "absent"]]:
@@ -201,7 +201,7 @@ for words in [*([name, "--help"] for name in COMMANDS), ["serve", "--package", "
     except SystemExit as end:
         assert end.code == 0
 print(*sys.modules)
-'''
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.count("usage: splitlearn ") > 10
     assert not set(done.stdout.splitlines()[-1].split()) & {"torch", "lightning", "optuna"}

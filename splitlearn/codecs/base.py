@@ -138,7 +138,7 @@ class Codec(ABC):
 
     @cached_property
     def identity(self) -> int:
-        """32-bit check sum of class name, arguments and static tables.
+        """32-bit checksum of class name, arguments and static tables.
 
         Raises:
             TypeError: if an argument is not a number, text, flag or None.

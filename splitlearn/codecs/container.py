@@ -1,18 +1,18 @@
-"""A self-describing, check-summed container around the bare code of one image.
+"""A self-describing, checksummed container around the bare code of one image.
 
 Layout, little-endian throughout::
 
-    1  magic byte 0xC5                     4  check sum
+    1  magic byte 0xC5                     4  checksum
     1  version << 4 | dimensions           …  dimensions, LEB128 varints
     1  number of floats                    4  each float, IEEE 754 single precision
     1  identity of the codec, low byte     …  bare code
     1  levels − 1
 
-The check sum is the CRC-32 of everything else, exclusive-or the codec's identity and the context. It detects every
+The checksum is the CRC-32 of everything else, exclusive-or the codec's identity and the context. It detects every
 change within 32 neighbouring bits, and any other change with probability 1 − 2⁻³².
 
 The low three bits of the magic byte are spare: they may carry a tag, a number 0…7 that costs no byte and is covered by
-the check sum (`tagged`, `untagged`). Banks of rates store the rate of a payload there.
+the checksum (`tagged`, `untagged`). Banks of rates store the rate of a payload there.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAGIC = 0xC5
 TAGS = 8  # values of the low three bits of the magic byte
 VERSION = 1
 MAX_UNPACKED = 1 << 25  # default limit of symbols for a receiver, twice that of an R-CNN's layer1
-_CHECK = 5  # offset of the check sum
+_CHECK = 5  # offset of the checksum
 _START = 9  # offset of the dimensions
 
 
@@ -84,8 +84,8 @@ def pack(
         levels: size of the alphabet, 2…256.
         codec: the codec; `unpack` needs one of the same class with the same static tables.
         floats: at most 255 floats of the quantizer, each rounded to single precision.
-        context: 32-bit check sum of all that both sides must share besides the codec, such as the quantizer's settings.
-            It is part of the container's check sum and costs no byte.
+        context: 32-bit checksum of all that both sides must share besides the codec, such as the quantizer's settings.
+            It is part of the container's checksum and costs no byte.
 
     Returns:
         9 bytes, 2 for each dimension up to 16,383 (1 up to 127), 4 for each float, then the bare code.
@@ -126,7 +126,7 @@ def sealed(
 def tagged(payload: Payload, tag: int) -> bytes:
     """Return a container of the same size with a number 0…7 in the low bits of its first byte.
 
-    The check sum covers the tag. A tag of 0 leaves a container unchanged; before `unpack`, other tags must be removed
+    The checksum covers the tag. A tag of 0 leaves a container unchanged; before `unpack`, other tags must be removed
     by `untagged`.
 
     Args:
@@ -144,7 +144,7 @@ def tagged(payload: Payload, tag: int) -> bytes:
 def untagged(payload: Payload) -> tuple[int, bytes]:
     """Return the tag of a container, and the container without it for `unpack`.
 
-    A damaged payload keeps a wrong check sum, so `unpack` still detects the damage, also that of the tag.
+    A damaged payload keeps a wrong checksum, so `unpack` still detects the damage, also that of the tag.
 
     Args:
         payload: bytes written by `tagged` or `pack`.
@@ -168,7 +168,7 @@ def unpack(
 ) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
     """Return the symbols and floats of a container.
 
-    A check sum detects damage but is not a signature: a forged payload of a few bytes can claim any number of symbols.
+    A checksum detects damage but is not a signature: a forged payload of a few bytes can claim any number of symbols.
     Pass the shape if it is known.
 
     Args:
@@ -205,7 +205,7 @@ def decode_body(payload: bytes, header: Header, codec: Codec) -> NDArray[np.uint
 def next_context(payload: bytes, context: int) -> int:
     """Return the context of the container that follows `payload` in a payload of several parts.
 
-    `context` is that of `payload`. The result contains the check sum of `payload`, so that an exchange of containers
+    `context` is that of `payload`. The result contains the checksum of `payload`, so that an exchange of containers
     between payloads is detected.
     """
     return zlib.crc32(payload[_CHECK:_START], context)
@@ -261,20 +261,20 @@ def read_header(payload: Payload, codec: Codec, context: int = 0) -> Header:
 
 
 def _with_first_byte(payload: bytes, first: int) -> bytes:
-    """Return a container with another first byte; a right check sum stays right, a wrong one wrong."""
+    """Return a container with another first byte; a right checksum stays right, a wrong one wrong."""
     if payload[0] == first:
         return payload
     return _with_check(bytes((first,)) + payload[1:_CHECK], payload[_START:], _writer(payload))
 
 
 def _with_check(start: bytes, rest: bytes, identity: int) -> bytes:
-    """Return `start` and `rest` with the check sum between them."""
+    """Return `start` and `rest` with the checksum between them."""
     check = zlib.crc32(rest, zlib.crc32(start)) ^ identity
     return start + check.to_bytes(4, "little") + rest
 
 
 def _writer(payload: bytes) -> int:
-    """Return the identity in the check sum of an undamaged container."""
+    """Return the identity in the checksum of an undamaged container."""
     view = memoryview(payload)
     check = int.from_bytes(view[_CHECK:_START], "little")
     return check ^ zlib.crc32(view[_START:], zlib.crc32(view[:_CHECK]))
@@ -291,7 +291,7 @@ def _verify(payload: bytes, identity: int, name: str) -> None:
             raise CodecError(
                 f"the payload was written by a foreign codec or quantizer: not by {name} with these tables"
             )
-        raise CodecError("the payload is damaged: its check sum is wrong")
+        raise CodecError("the payload is damaged: its checksum is wrong")
     if payload[1] >> 4 != VERSION or payload[3] != identity & 255:
         raise CodecError(f"the payload has version {payload[1] >> 4} of the container, not {VERSION}")
 

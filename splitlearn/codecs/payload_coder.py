@@ -1,7 +1,7 @@
 """Packing of the payload of an image, one container for each crossing tensor, without torch.
 
-Containers are chained: the context of each but the first contains the check sum of the previous one, so that an
-exchange of parts between payloads is detected. A check sum does not protect against forgery. Therefore levels, floats
+Containers are chained: the context of each but the first contains the checksum of the previous one, so that an
+exchange of parts between payloads is detected. A checksum does not protect against forgery. Therefore levels, floats
 and shape of every header are checked before anything is decoded. The shape is fixed, or bounded for networks that take
 images of several sizes.
 """
@@ -89,7 +89,7 @@ class Carrier:
 
 @dataclass(frozen=True)
 class Part:
-    """One container of a payload, whose check sum is correct.
+    """One container of a payload, whose checksum is correct.
 
     Attributes:
         payload: the container.
@@ -117,7 +117,7 @@ class PayloadCoder:
     Attributes:
         carriers: coding of each crossing tensor, in order. `encode` and `decode` need numpy quantizers (`Grid`);
             `pack` and `unpack` accept any.
-        context: 32-bit check sum of cut and quantizers, equal to `FeatureCoder.context`.
+        context: 32-bit checksum of cut and quantizers, equal to `FeatureCoder.context`.
         shapes: shapes of the tensors for one image of the size of the example image with which the network was split.
             None if shapes are not checked here: trust the sender or check the shapes yourself.
         varying: one tuple of bools per tensor, as long as its shape: True where the dimension depends on the image

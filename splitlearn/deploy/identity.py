@@ -1,4 +1,4 @@
-"""Identity of network and bottleneck in an export: check sums of weights, and sample outputs for one image."""
+"""Identity of network and bottleneck in an export: checksums of weights, and sample outputs for one image."""
 
 from __future__ import annotations
 

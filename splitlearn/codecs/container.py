@@ -1,11 +1,11 @@
-"""A self-describing, checksummed container around the bare code of one image.
+"""Container for the encoded symbols of one image: a header with shape and checksum, then the bytes of the codec.
 
 Layout, little-endian throughout::
 
     1  magic byte 0xC5                     4  checksum
     1  version << 4 | dimensions           …  dimensions, LEB128 varints
     1  number of floats                    4  each float, IEEE 754 single precision
-    1  identity of the codec, low byte     …  bare code
+    1  identity of the codec, low byte     …  bare code: the bytes of the codec
     1  levels − 1
 
 The checksum is the CRC-32 of everything else, exclusive-or the codec's identity and the context. It detects every
@@ -53,8 +53,8 @@ class Header:
     Attributes:
         shape: shape of the symbol array.
         levels: size of the alphabet, 2…256.
-        floats: side information of the quantizer.
-        body: offset of the bare code in the container.
+        floats: numbers that the quantizer needs to restore the values.
+        body: position of the codec's bytes in the container.
     """
 
     shape: tuple[int, ...]
@@ -77,7 +77,7 @@ class Header:
 def pack(
     symbols: NDArray[np.uint8], levels: int, codec: Codec, floats: Sequence[float] = (), context: int = 0
 ) -> bytes:
-    """Return `symbols` coded by `codec` in a container that `unpack` can check.
+    """Return `symbols`, encoded by `codec`, in a container that `unpack` can check.
 
     Args:
         symbols: uint8 array of at most 15 dimensions, every value below `levels`.
@@ -100,14 +100,14 @@ def pack(
 def pack_code(
     code: bytes, shape: tuple[int, ...], levels: int, codec: Codec, floats: Sequence[float] = (), context: int = 0
 ) -> bytes:
-    """Return a container for a code that `codec` wrote for an array of `shape`; other arguments as for `pack`."""
+    """Return a container for `code`, the bytes that `codec` wrote for an array of `shape`; else as `pack`."""
     return sealed(code, checked_dimensions(shape), checked_levels(levels), codec, floats, operator.index(context))
 
 
 def sealed(
     code: bytes, shape: tuple[int, ...], levels: int, codec: Codec, floats: Sequence[float], context: int
 ) -> bytes:
-    """Return a container as `pack_code`, for a shape and levels that are Python integers in their range."""
+    """Return a container as `pack_code`; shape and levels must be Python integers that are already checked."""
     if max(shape, default=0) > MAX_ELEMENTS:
         raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {shape}")
     with np.errstate(over="ignore"):
@@ -203,21 +203,25 @@ def decode_body(payload: bytes, header: Header, codec: Codec) -> NDArray[np.uint
 
 
 def next_context(payload: bytes, context: int) -> int:
-    """Return the context of the container that follows `payload` in a payload of several parts.
+    """Return the context for the next container, in a payload of several containers.
 
-    `context` is that of `payload`. The result contains the checksum of `payload`, so that an exchange of containers
-    between payloads is detected.
+    The result depends on the checksum of the container before, so that an exchange of containers between payloads is
+    detected.
+
+    Args:
+        payload: the container before.
+        context: the context of that container.
     """
     return zlib.crc32(payload[_CHECK:_START], context)
 
 
 def join_parts(parts: Sequence[bytes]) -> bytes:
-    """Return the payload of `parts`, in order; a single part is returned unchanged."""
+    """Return one payload with several containers, in order; a single container is returned unchanged."""
     return b"".join(varint(len(part)) + part for part in parts[:-1]) + parts[-1]
 
 
 def split_parts(payload: Payload, count: int) -> list[bytes]:
-    """Return the `count` parts of a payload of `join_parts`.
+    """Return the `count` containers of a payload that `join_parts` wrote.
 
     Raises:
         CodecError: if the payload ends inside a part.

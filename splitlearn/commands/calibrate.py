@@ -55,7 +55,8 @@ def calibrate(
         rate_weight: how much distance of predictions one bit per element is worth (nats for classifiers).
         entropy_weight: share of the latents' variance that one bit per element is worth, e.g. 0.05, for levels with
             uneven spacing; by default levels are evenly spaced.
-        lengths: code lengths for --entropy_weight: IdealLengths, TruncatedUnaryLengths, or an import path.
+        lengths: rule for the bits of each symbol with --entropy_weight: IdealLengths, TruncatedUnaryLengths, or an
+            import path.
         codec: class of the codec, whose static tables are fitted, or an import path.
         images: number of images.
         photos: folder of images to calibrate with; by default the config's validation images.

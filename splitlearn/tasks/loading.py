@@ -109,9 +109,9 @@ def config_of(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]
 
 @contextmanager
 def bounded(state: Mapping[str, Any], path: str | Path) -> Iterator[None]:
-    """Bound the weights of modules built within by those of a checkpoint: forged sizes fail before memory is filled.
+    """Context manager that refuses to build modules with far more weights than a checkpoint holds.
 
-    Raises CheckpointError if a module has far more weights than the checkpoint.
+    A forged config in a checkpoint thus fails before it fills the memory. Raises CheckpointError, naming the path.
     """
     storages = [t.untyped_storage() for t in state.values() if isinstance(t, Tensor)]
     left = 4 * sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()) + SLACK

@@ -1,4 +1,4 @@
-"""safetensors files with a checksum over tensors, names and metadata."""
+"""safetensors files with a SHA-256 checksum over tensors, names and metadata."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class DamagedFileError(ValueError):
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata with a checksum; the file appears complete or not at all.
+    """Write a safetensors file with tensors, metadata and a SHA-256 checksum; it appears complete or not at all.
 
-    Tensors that share memory, such as tied weights, are written once per name.
+    Tensors that share memory, such as tied weights, are written separately under each name.
     """
     content = bytearray(save(_apart(tensors), {**metadata, CHECK: BLANK.decode()}))
     seal = SEAL.search(content)

@@ -56,7 +56,7 @@ class DetectorHead(nn.Module):
         self._known: dict[tuple[int, int], tuple[FeatureShape, ...]] = {}
 
     def expected(self, height: int, width: int) -> tuple[tuple[int, ...], tuple[FeatureShape, ...]]:
-        """Return the row of sizes and the feature map shapes of an original image of `height` × `width` pixels.
+        """Return what `forward` would return for an image of `height` × `width` pixels: sizes, and feature map shapes.
 
         Both are computed on the meta device, without memory for the image. Raises ValueError if the cut is not exact
         for images of this size.

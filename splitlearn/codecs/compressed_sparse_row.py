@@ -60,7 +60,7 @@ class CompressedSparseRow(Codec):
         return {} if self._zero is None else {"zero": np.array([self._zero], np.uint8)}
 
     def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return the codec with this zero symbol, by default symbol 0.
+        """Return the codec with the zero symbol in `tables`, by default symbol 0.
 
         Raises:
             ValueError: if it is not one uint8 symbol.

@@ -241,7 +241,7 @@ def read_header(payload: Payload, codec: Codec, context: int = 0) -> Header:
 
     Args:
         payload: bytes written by `pack`.
-        codec: a codec equal to that of `pack`.
+        codec: a codec equal to the one that `pack` used.
         context: the same number as for `pack`.
 
     Raises:

@@ -55,7 +55,7 @@ class ObjectScores(MeanAveragePrecision):
         """Add several images: their predictions, with scores, and the ground truth.
 
         Raises:
-            ValueError: if masks are scored, and a record has none.
+            ValueError: if masks are scored, and the objects of an image have none.
         """
         super().update([self._predicted(boxes) for boxes in predictions], [self._true(boxes) for boxes in truth])
 

@@ -67,7 +67,7 @@ class Clipped(Quantizer):
 
     @classmethod
     def with_levels(cls, values: Tensor, thresholds: Tensor) -> Self:
-        """Return a quantizer with these levels.
+        """Return a quantizer with any spacing of levels.
 
         Args:
             values: the value of each symbol, `(channels, levels)`, ascending in each channel.
@@ -102,7 +102,7 @@ class Clipped(Quantizer):
 
     @property
     def grid(self) -> ClippedGrid:  # type: ignore[override]
-        """The bit-identical quantizer of numpy arrays."""
+        """The bit-identical quantizer for numpy arrays."""
         return ClippedGrid(self.thresholds.cpu().numpy(), self.values.cpu().numpy())
 
     def _by_channel(self, latent: Tensor) -> Tensor:

@@ -37,9 +37,9 @@ class IdealLengths(CodeLengths):
 
 
 class TruncatedUnaryLengths(CodeLengths):
-    """Code lengths of truncated unary code: n + 1 bits for symbol n, N − 1 for the last symbol.
+    """Code lengths of truncated unary code for N levels: n + 1 bits for symbol n, N − 1 for the last symbol.
 
-    With adaptive binary coding, codes are shorter; `IdealLengths` is closer to their lengths.
+    The codec `TruncatedUnary` codes these bits adaptively and writes fewer; `IdealLengths` describes it better.
     """
 
     def bits(self, counts: Tensor) -> Tensor:

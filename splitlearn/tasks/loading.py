@@ -86,8 +86,8 @@ def check_architecture(task: LightningModule, content: Mapping[str, Any], path: 
 def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:
     """Copy a checkpoint's weights into `task`.
 
-    Raises CheckpointError if they do not fit, naming the first tensors that differ; FrozenError if its frozen network
-    has changed since training began.
+    Raises CheckpointError if they do not fit, naming the first tensors that differ; FrozenError if the checkpoint's
+    frozen tensors have changed since training began.
     """
     check_architecture(task, content, path)
     # tables and levels of a forged file may fail in any way

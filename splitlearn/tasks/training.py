@@ -36,8 +36,7 @@ class TrainingTask(PayloadTask):
     A subclass defines logits, loss and scores of its task, and documents the arguments. The optimizer gets the
     parameters that require a gradient: the bottleneck of a `SplitModel`, the whole network of an `InputModel`.
     Validation runs the differentiable pass and logs `val/estimated_bits`; testing sends every image through its payload
-    and logs `test/bytes_per_image`. `scores` compare logits with targets
-    and are logged as `val/…` and `test/…`.
+    and logs `test/bytes_per_image`. `scores` compare logits with targets and are logged as `val/…` and `test/…`.
 
     Reference:
         Datta et al. 2022, eq. 1 and Sec. III-B.

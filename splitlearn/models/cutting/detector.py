@@ -147,8 +147,8 @@ def _with_modules(module: nn.Module, **modules: nn.Module) -> nn.Module:
 def cut_detector(model: nn.Module, at: str, batches: Sequence[Tensor], open_all: bool = False) -> Halves:
     """Cut a torchvision detector (R-CNN, RetinaNet, FCOS, SSD) in eval mode after a module of its backbone.
 
-    Batches of images have different sizes B; `open_all` is that of `cut_traced`, which cuts the backbone. Raises
-    CutError if the cut lies outside of it.
+    `batches` are example images with different batch sizes; `open_all` is passed to `cut_traced`, which cuts the
+    backbone. Raises CutError if the cut lies outside of the backbone.
     """
     if not inside(at, "backbone"):
         raise CutError("a detector is cut at 'backbone' or inside it")

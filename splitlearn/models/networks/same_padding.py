@@ -7,7 +7,7 @@ __all__ = ["SameConv2d", "same_padding"]
 
 
 class SameConv2d(nn.Conv2d):
-    """Strided convolution with TensorFlow's SAME padding: the odd row and column go below and to the right.
+    """Strided convolution with TensorFlow's SAME padding: an odd row or column is added below or on the right.
 
     The input's height and width must be multiples of the stride.
     """

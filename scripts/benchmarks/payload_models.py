@@ -247,7 +247,7 @@ def forged_image(
 
 
 def claims(payload: bytes, rng: random.Random) -> bytes:
-    """Return a file that claims another size, PNG's check sum made right, or asks its decoder for more work."""
+    """Return a file that claims another size, PNG's checksum made right, or asks its decoder for more work."""
     if payload[1:4] == b"PNG":
         size = (rng.choice((0, 1, 31, 2**16, 2**31 - 1)), rng.choice((1, 32, 64, 2**15, 2**31 - 1)))
         depth = bytes(rng.choice(((8, 2), (16, 2), (8, 6), (1, 0), (8, 3), (16, 0), (7, 9)))) + payload[26:29]

@@ -84,7 +84,7 @@ def validation_images(data: Any, images: int) -> Tensor:
 
 
 def latents_of(model: CoderModel, batches: Iterable[Any]) -> dict[str, Activations]:
-    """Return the latents of each crossing float tensor, by name, with the grid of its quantizer.
+    """Return the latents of each crossing float tensor, by name, with the numpy twin (grid) of its quantizer.
 
     The model is in eval mode; batches are tuples that begin with images in [0, 1]. Raises UsageError if a quantizer has
     no grid, or there are fewer than two images.

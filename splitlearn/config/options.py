@@ -20,7 +20,7 @@ TRAINER_WORDS = ("--config", "--model", "--data", "--trainer", "--seed_everythin
 def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     """Call `function` with the options after the command's name; raises ArgumentError if they do not fit its signature.
 
-    If it has an argument `words`, that receives the options of the trainer's config.
+    If the function has an argument `words`, this receives the options of the trainer's config.
     """
     from jsonargparse import ArgumentParser
 

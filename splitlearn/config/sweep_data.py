@@ -40,7 +40,7 @@ def facts_of(data: Any) -> dict[str, Any] | None:
 
 
 def feature_key(model: CoderModel, data: ImageDataModule, precision: str, views: int) -> str:
-    """Return a cache key for features of data: a check sum of weights, layers, cut, data and augmentation.
+    """Return a cache key for features of data: a checksum of weights, layers, cut, data and augmentation.
 
     Files below `root` are identified by their number, total size and the time of the latest change.
     """

@@ -51,7 +51,7 @@ class CocoDetection(CocoLayout, DetectionDataModule):
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
 
     Reference: Lin et al. 2014.
     """
@@ -100,7 +100,7 @@ class YoloDetection(YoloLayout, DetectionDataModule):
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
     """
 
     def __init__(

@@ -208,7 +208,7 @@ class FeatureCoder(nn.Module):
 
     @property
     def context(self) -> int:
-        """32-bit check sum of the cut and of the quantizers' settings and levels, which both sides must share."""
+        """32-bit checksum of the cut and of the quantizers' settings and levels, which both sides must share."""
         shared = [repr((self.net.name, self.net.at)).encode()]
         for quantizer in self.quantizers:
             arguments = sorted((name, getattr(quantizer, name)) for name in argument_names(type(quantizer)))

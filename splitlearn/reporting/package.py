@@ -26,7 +26,7 @@ def package_table(folder: Path, check: Mapping[str, Any]) -> Table:
 
     Args:
         folder: folder of the package.
-        check: record of the check.
+        check: results of the check, from `PackageCheck.record`.
     """
     halves = f"device in {check['device']}, edge in {check['edge']}"
     table = Table(title=f"{folder}: {halves}", show_header=False)

@@ -1,4 +1,4 @@
-"""Base class of what answers payloads behind an edge server."""
+"""Base class of the part of an edge server that computes the answers to payloads."""
 
 from __future__ import annotations
 

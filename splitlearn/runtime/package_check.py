@@ -66,7 +66,7 @@ class PackageCheck:
 def check_package(folder: str | Path, model: CutModel, images: NDArray[np.uint8], answers: AnswerForm) -> PackageCheck:
     """Compare the graphs of a package with its model, image by image and rate by rate.
 
-    Without a graph of the device part, the edge's graphs answer the model's own payloads.
+    If the package has no device graph, its edge graphs are checked with payloads that the model makes.
 
     Args:
         folder: folder of the package.

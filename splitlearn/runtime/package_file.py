@@ -1,7 +1,7 @@
 """Reading of device packages: manifest, coders and graphs of a folder, without torch.
 
     package/
-      manifest.json       format, shapes, preparation, classes, fingerprint, check sums of the other files
+      manifest.json       format, shapes, preparation, classes, fingerprint, checksums of the other files
       coder.safetensors   levels of quantizers and code tables of all rates
       device.onnx         images → latents (one rate), or → crossing tensors (a bank), or → first exit
       device_1.onnx …     the parts of a head with exits

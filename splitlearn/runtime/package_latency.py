@@ -36,13 +36,13 @@ def time_packages(
 ) -> LatencyProfile:
     """Return the latencies of packages of one network, cut at the same place or at several.
 
-    Exits are passed: the times are those of an image that is sent.
+    Early exits are not taken: the times are those of an image that is sent.
 
     Args:
-        packages: whose halves both run in onnxruntime.
-        images: uint8 `(H, W, 3)` of the network's size, one after the other in turn.
-        rounds: rounds that are timed.
-        threads: threads of onnxruntime for one image.
+        packages: packages whose device half and edge half both run in onnxruntime.
+        images: uint8 `(H, W, 3)` of the network's size; each round takes the next one.
+        rounds: number of timed rounds.
+        threads: number of threads of onnxruntime for one image.
 
     Raises:
         PackageError: if a package is damaged, or a half of it needs torch.
@@ -73,8 +73,8 @@ def time_pictures(images: Sequence[NDArray[np.uint8]], rounds: int) -> tuple[Pic
     """Return the latencies and sizes of images as JPEG and WebP files, in Pillow.
 
     Args:
-        images: uint8 `(H, W, 3)` or grey `(H, W)`, one after the other in turn.
-        rounds: rounds that are timed.
+        images: uint8 `(H, W, 3)` or grey `(H, W)`; each round takes the next one.
+        rounds: number of timed rounds.
     """
     return tuple(_picture(images, rounds, name, quality) for name, quality in PICTURES)
 

@@ -29,7 +29,7 @@ class PayloadTask(LightningModule):
 
     Attributes:
         num_classes: number of classes, equal to that of the data.
-        lets_exits_answer: whether the task uses the predictions of early exits.
+        lets_exits_answer: whether the task accepts the prediction of an early exit as the answer for an image.
         finds_boxes: whether the network's output is boxes, which need full precision.
 
     Raises:

@@ -93,7 +93,7 @@ class Split(nn.Module):
         return self.tail(*self.head(images))
 
     def guard(self, proof: Proof) -> None:
-        """Check the input of the current head with `proof`; call it again after a change of head."""
+        """Let `proof` check every input of the current head; call this again after the head was replaced."""
         self.proof = proof
         self.head.register_forward_pre_hook(_Guard(proof, self.by_image))
 
@@ -107,7 +107,9 @@ class Split(nn.Module):
         return self.proof.network()
 
     def expected(self, height: int, width: int) -> tuple[tuple[int, ...], tuple[FeatureShape, ...]]:
-        """Return the row of sizes and the feature map shapes of a detector's image of this size.
+        """Return what crosses the cut of a detector for an image of this size: image sizes, and shapes of feature maps.
+
+        The sizes are those of `DetectorHead.forward`.
 
         Raises:
             ValueError: if the cut is not exact for images of this size.
@@ -116,7 +118,7 @@ class Split(nn.Module):
 
     @cached_property
     def varying(self) -> list[tuple[bool, ...]]:
-        """Whether each dimension of each crossing tensor depends on the image size; False everywhere if it is fixed."""
+        """For each dimension of each crossing tensor: whether it depends on the image size; all False if fixed."""
         found = varying_sizes(self.head, self.input_shape, self.shapes)
         return found if self._takes_other_sizes() else [(False,) * len(shape) for shape in self.shapes]
 

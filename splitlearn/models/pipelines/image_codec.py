@@ -93,7 +93,7 @@ class ImageFile(ImageCodec):
     and HEIC sizes may differ by 1 % between machines, because their encoders depend on the number of threads.
 
     Only files with the layout of this class are decoded (`image_layout`): few bytes of other layouts can cost a decoder
-    minutes and gigabytes. Only PNG has a check sum: a damaged file of another format may decode to a wrong image. Below
+    minutes and gigabytes. Only PNG has a checksum: a damaged file of another format may decode to a wrong image. Below
     64×64 pixels the fixed part dominates the size of a file.
 
     Args:

@@ -33,7 +33,7 @@ class TiledFeatures(CoderModel):
     The symbols of each crossing float tensor are scaled to 0…255 and its channels tiled into a picture, which is coded
     as a file. The edge server divides the decoded picture into channels again and rounds to the nearest symbols.
     Integer tensors cross unchanged. Payloads are those of a `SplitModel` with the file in place of the code: shape, the
-    quantizer's floats and a check sum are counted.
+    quantizer's floats and a checksum are counted.
 
     Nothing is trained. `run` only quantizes: the loss of the image format shows in `decompress`, that is in tests but
     not in validation.
@@ -85,7 +85,7 @@ class _Mosaic(Codec):
 
     @cached_property
     def identity(self) -> int:
-        """32-bit check sum of the image codec and its arguments."""
+        """32-bit checksum of the image codec and its arguments."""
         return zlib.crc32(repr((self.image_codec, self.ranking.tolist())).encode())
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:

@@ -8,6 +8,7 @@ from splitlearn.models.bottlenecks.bottleneck import (
     NormalizedSeparable,
 )
 from splitlearn.models.bottlenecks.redesigned_layer import RedesignedLayer1, replaced
+from splitlearn.models.bottlenecks.residual import ResidualBottleneck
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.complexity import Complexity, count_macs
 from splitlearn.models.cutting import (
@@ -83,6 +84,7 @@ __all__ = [
     "OperatingPoint",
     "Pixels",
     "RedesignedLayer1",
+    "ResidualBottleneck",
     "Split",
     "SplitModel",
     "TiledFeatures",

@@ -22,7 +22,7 @@ class Bottleneck(nn.Module, ABC):
     A subclass is made from the shape of the features at the cut and sets `encoder` and `decoder`, two plain modules.
 
     Attributes:
-        shape: `(C, H, W)` of one image's features; the decoder restores exactly this.
+        shape: `(C, H, W)` of what the encoder takes of one image: its features, which the decoder restores, or pixels.
         encoder: features `(B, C, H, W)` → latent.
         decoder: latent → features.
         takes_any_shape: whether features of shapes other than `shape` are accepted.
@@ -68,7 +68,7 @@ class DepthwiseSeparable(Bottleneck):
     def __init__(self, shape: FeatureShape, channels: int = 32, stride: int = 2) -> None:
         super().__init__()
         self.shape, self.channels, self.stride = tuple(shape), channels, stride
-        features = _checked(self.shape, channels, stride)
+        features = checked_channels(self.shape, channels, stride)
         self.encoder = nn.Sequential(
             nn.Conv2d(features, features, 3, stride, padding=1, groups=features), nn.Conv2d(features, channels, 1)
         )
@@ -102,7 +102,7 @@ class NormalizedSeparable(Bottleneck):
     def __init__(self, shape: FeatureShape, channels: int = 32, stride: int = 2, gain: float = 2.0) -> None:
         super().__init__()
         self.shape, self.channels, self.stride, self.gain = tuple(shape), channels, stride, gain
-        features = _checked(self.shape, channels, stride)
+        features = checked_channels(self.shape, channels, stride)
         norm = nn.BatchNorm2d(channels)
         nn.init.constant_(norm.weight, gain)
         narrow, widen = _resampling(self.shape, stride)
@@ -118,7 +118,8 @@ class NormalizedSeparable(Bottleneck):
         )
 
 
-def _checked(shape: FeatureShape, channels: int, stride: int) -> int:
+def checked_channels(shape: FeatureShape, channels: int, stride: int) -> int:
+    """Return the channels of features `(C, H, W)`; raise ValueError if a latent of this stride is impossible."""
     if len(shape) != 3:
         raise ValueError(
             f"a convolutional bottleneck needs features (C, H, W), but {shape} crosses this cut; "

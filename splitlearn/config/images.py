@@ -44,7 +44,7 @@ def model_of(
 def config_model(
     config: Path, ckpt_path: Path | None, data_root: Path | None, words: Sequence[str] = ()
 ) -> tuple[CoderModel, Any]:
-    """Return the model in eval mode and the data module of a config of `splitlearn test`, for a model with a cut.
+    """Return the model, in eval mode, and the data module of a config of `splitlearn test`; the model must have a cut.
 
     Without a checkpoint, a bottleneck with random weights causes a warning. Raises UsageError if the model is no
     `CoderModel`, OSError if weights or checkpoint are missing.

@@ -21,9 +21,9 @@ UNTOUCHED = ("batch_size", "num_workers")  # arguments of data that do not affec
 
 
 def facts_of(data: Any) -> dict[str, Any] | None:
-    """Return the identity of data: number of images, classes, and names of the first and last files.
+    """Return facts that identify a data set: number of images, classes, and names of the first and last files.
 
-    None for unreadable data, and for other classes than `ImageDataModule`.
+    The result is None if the data cannot be read, or are not an `ImageDataModule`.
     """
     if not isinstance(data, ImageDataModule):
         return None

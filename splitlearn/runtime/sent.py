@@ -176,8 +176,8 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
 def summary(rows: Sequence[Sent], seconds: float, earlier: Collection[str] = ()) -> dict[str, float]:
     """Return the figures of a run: counts, bytes, images per second, and percentiles of each part of the latency.
 
-    Preparation, the device's half and the total are those of images that were answered or exited; link, queues and
-    edge those of answered images alone.
+    Times of preparation, of the device's half and in total are taken over images that were answered or exited; times of
+    link, queues and edge only over answered images.
 
     Args:
         rows: result of each picture.

@@ -116,7 +116,7 @@ class PayloadTask(LightningModule):
             folder: folder of the run.
             predictions: results of `predict_step` for batches of one image each.
             class_names: name of each class; None if the data have none.
-            images: the image of each prediction.
+            images: number and file of the image of each prediction.
         """
         heading, *rows = self.prediction_table(predictions, class_names)
         filed = any(image.file for image in images)

@@ -29,9 +29,10 @@ class CodecError(ValueError):
 class Codec(ABC):
     """Base class of codecs: lossless codes for arrays of small integers.
 
-    A codec holds its constructor arguments, as attributes of the same names, and optional static tables. `Codec()` is
-    self-contained: each payload includes the tables it needs. `Codec.fit(samples, levels)` has static tables, which
-    payloads do not include. Codecs are immutable.
+    A codec is made in one of two ways. `Huffman()`, for example, is self-contained: each payload includes the code
+    tables needed to decode it. `Huffman.fit(samples, levels)` returns a codec with static tables, computed once from
+    arrays of samples; payloads leave the tables out, so the receiver needs the same codec. Codecs are immutable, and
+    constructor arguments are attributes of the same names.
 
     A new codec is one file with a subclass that implements `_encode` and `_decode`. Arguments and results are checked
     in this class, and the contract tests find the subclass automatically.

@@ -41,7 +41,7 @@ def calibrate(
     Further settings of the config may be given as in splitlearn test, e.g. --model.model.net.at layer1.
 
     Args:
-        words: further settings of the config.
+        words: settings that override the config's, e.g. --model.model.net.at layer1.
         config: a config of splitlearn test with a SplitModel; its quantizer and codec are replaced.
         out: safetensors file for clipping limits, levels and tables. A config for splitlearn test (.yaml) is written
             beside it.

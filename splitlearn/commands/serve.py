@@ -54,7 +54,7 @@ def serve(
     docs/protocol.md describes the protocol.
 
     Args:
-        words: further settings of the config, as in splitlearn test.
+        words: settings that override the config's, as in splitlearn test.
         package: folder written by splitlearn package.
         config: config of splitlearn test, to run its model in torch, on a GPU if there is one; with --package, both
             must be the same model.
@@ -125,7 +125,7 @@ def edge_of(
         package: folder of a package; with a config or checkpoint, their model must be the packaged one.
         config: config of splitlearn test.
         ckpt_path: checkpoint of splitlearn fit.
-        words: further settings of the config.
+        words: settings that override the config's, e.g. --model.model.net.at layer1.
         threads: number of threads of onnxruntime for one batch.
         number: number of the process, from 0; it uses the GPU of this number, modulo the number of GPUs.
 

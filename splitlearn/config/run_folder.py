@@ -25,9 +25,10 @@ class RunFolderError(Exception):
 
 
 class RunFolder:
-    """Folders of one run and of its checkpoints, locked against other runs.
+    """The folder of one run, and the folder of its checkpoints; a lock keeps other runs from writing checkpoints there.
 
-    The first process of a run creates the folder and passes its path to the others in an environment variable.
+    In a run of several processes, the first one creates the folder and passes the folder's path to the other processes
+    in an environment variable.
 
     Attributes:
         path: EXPERIMENT/version_N; created by `reserve`.

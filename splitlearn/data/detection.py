@@ -13,9 +13,10 @@ __all__ = ["CocoDetection", "DetectionDataModule", "YoloDetection"]
 
 
 class DetectionDataModule(FixedSizeDataModule[Labelled]):
-    """Base class of data sets with boxes, of images resized to one size.
+    """Base class of data sets for object detection, with images resized to one size.
 
-    Models receive float32 images `(B, 3, H, W)` in [0, 1] and a list of `Boxes` in pixels, one per image.
+    Models receive float32 images `(B, 3, H, W)` in [0, 1] and a list with one `Boxes` per image, in pixels of the
+    resized image.
 
     ```
     file → RGB → scaled to fit image_size, the rest grey (letterbox) → uint8 batch → device → float32 in [0, 1]

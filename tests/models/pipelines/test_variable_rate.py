@@ -181,9 +181,9 @@ def features() -> Features:
 def test_the_head_runs_once_whatever_is_tried() -> None:
     calls: list[int] = []
     head = member(0).net.head
+    largest = max(min(len(each[i]) for each in payloads()) for i in range(IMAGES))
     handle = head.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
     try:
-        largest = max(min(len(each[i]) for each in payloads()) for i in range(IMAGES))
         bank().compress(digits(IMAGES), budget=largest)
         assert calls == [IMAGES]
         given_before = features()

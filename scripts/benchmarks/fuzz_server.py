@@ -200,7 +200,9 @@ def be_clients(port: int, stop: Event, pipe: Connection, seed: int) -> None:
 
     async def talk(rng: random.Random) -> None:
         async with EdgeClient("127.0.0.1", port, FINGERPRINT, patience_s=60) as client:
-            while not stop.is_set():
+            asked = False
+            while not asked or not stop.is_set():  # once at least: the attackers may be through before
+                asked = True
                 payloads = [bytes([1 + n]) + rng.randbytes(rng.randrange(5000)) for n in range(7)]
                 image = np.full((16, 16, 3), rng.randrange(256), np.uint8)
                 asks = [client.ask(payload) for payload in payloads]

@@ -263,6 +263,8 @@ def prepared(
     mode = "L" if channels == 1 else "RGB"
     if not isinstance(picture, Image.Image):
         pixels = checked_image(picture)
+        if pixels.shape[2] not in (1, 3) or not pixels.size:
+            raise ValueError(f"a picture is uint8 (H, W, 3) or (H, W, 1) and not empty, got {pixels.shape}")
         picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     image = picture.convert(mode)
     for step in steps:

@@ -209,6 +209,11 @@ class EdgeClient:
 
     # what the connection calls
 
+    @property
+    def was_welcome(self) -> bool:
+        """Return whether a server has welcomed this client before."""
+        return self._connected.is_set()
+
     def pump(self) -> None:
         """Send waiting requests as long as the server takes more."""
         connection, welcome = self._connection, self._welcome

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from splitlearn.config.messages import UsageError
-from splitlearn.config.options import instance
+from splitlearn.config.options import instance, make_folder
 
 if TYPE_CHECKING:
     from splitlearn.runtime.client import EdgeClient
@@ -116,6 +116,7 @@ def send(
     source = str((images or video or Path()).absolute())
     about = {"package": read.fingerprint, "source": source}
     times = {"deadline_ms": deadline_ms, "interval_ms": interval_ms}
+    make_folder(out)
     with Journal(out, {**about, "rate": rate, "budget": budget, "policy": policy, **times}) as journal:
         started = time.monotonic()
         try:

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from splitlearn import codecs
+from splitlearn.codecs import ImageCodec
 from splitlearn.codecs.container import pack_code
 from splitlearn.models import (
     DepthwiseSeparable,
@@ -33,7 +34,6 @@ from splitlearn.models import (
     split,
 )
 from splitlearn.models.pipelines.base import CompressionModel
-from splitlearn.models.pipelines.image_codec import ImageCodec
 from splitlearn.models.pipelines.int8 import to_int8
 from splitlearn.quantizers import Affine, Clipped, MinMax, Step
 from splitlearn.testing.damage import damaged

@@ -39,7 +39,7 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     about = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
     parser = ArgumentParser(prog=f"splitlearn {command}", exit_on_error=False, allow_abbrev=False, description=about)
     names = parser.add_function_arguments(function, as_positional=False, fail_untyped=True, skip=set(beside))
-    parsed = parser.parse_args(options)
+    parsed = parser.instantiate_classes(parser.parse_args(options))
     function(**beside, **{name: parsed[name] for name in names})
 
 

@@ -16,6 +16,7 @@ RESULTS = {
     "equal_exits": ("same exit and class, or both send", ".1%"),
     "equal_rates": ("same rate by default", ".1%"),
     "equal_answers": ("same answers, through payloads", ".2%"),
+    "equal_pictures": ("same answers, to pictures", ".2%"),
 }
 
 

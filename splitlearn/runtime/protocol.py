@@ -57,7 +57,7 @@ class Kind(IntEnum):
     """Kinds of content of a request."""
 
     PAYLOAD = 0
-    PICTURE = 1  # an image file; reserved
+    PICTURE = 1  # an image file
 
 
 class Hello(NamedTuple):
@@ -113,7 +113,7 @@ class Welcome(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A payload to answer; `deadline_ms` is the time limit from its arrival at the server, 0 for none."""
+    """A payload or image file to answer; `deadline_ms` is the time limit from its arrival at the server, 0 for none."""
 
     id: int
     payload: bytes

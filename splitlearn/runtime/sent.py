@@ -13,6 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from splitlearn.files import whole_file, write_json
+from splitlearn.runtime.protocol import Kind
 
 ANSWERED, EXITED, FAILED = "answered", "exited", "failed"
 JOURNAL, LOCK, PREDICTIONS, BOXES = "journal.jsonl", "journal.lock", "predictions.csv", "boxes.csv"
@@ -20,6 +21,7 @@ RESULTS = "results.json"
 BEFORE, BEYOND = ("prepare_ms", "device_ms"), ("link_ms", "wait_ms", "edge_ms")  # of all images; of those answered
 PARTS = (*BEFORE, *BEYOND, "total_ms")
 PERCENTILES = (50, 95, 99)
+PICTURE = "picture"  # in place of a rate
 
 
 class SendError(ValueError):
@@ -42,8 +44,9 @@ class Sent:
         answer: arrays of the answer, as lists, or names of files below the output folder.
         error: why it failed.
         rate: index of the compression rate at which it was sent; None if the device chose the best one or fitted a
-            budget, or an exit answered.
+            budget, an exit answered, or the image was sent as a file.
         note: why an exit had to answer.
+        kind: of what was sent, a payload or an image file.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Sent:
     error: str = ""
     rate: int | None = None
     note: str = ""
+    kind: Kind = Kind.PAYLOAD
 
     @property
     def total_ms(self) -> float:
@@ -219,7 +223,7 @@ def write_results(
         for row in journal.rows(names):
             has_boxes |= "boxes" in row.answer
             has_failed |= row.outcome == FAILED
-            beside = [row.bytes, *_times(row), row.error, "" if row.rate is None else row.rate, row.note]
+            beside = [row.bytes, *_times(row), row.error, _rate(row), row.note]
             writer.writerow([row.name, row.outcome, *_cells(row.answer, class_names), *beside])
     if has_boxes:
         _write_boxes(journal.folder / BOXES, journal.rows(names), class_names)
@@ -235,6 +239,13 @@ def _csv(path: Path) -> TextIO:
 
 def _times(row: Sent) -> list[str]:
     return [f"{getattr(row, part):.3f}" for part in PARTS]
+
+
+def _rate(row: Sent) -> int | str:
+    """Return what was chosen: the number of a rate, "picture", or nothing."""
+    if row.kind == Kind.PICTURE:
+        return PICTURE
+    return "" if row.rate is None else row.rate
 
 
 def _cells(answer: Mapping[str, Any], class_names: Sequence[str]) -> list[Any]:

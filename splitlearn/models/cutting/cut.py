@@ -15,9 +15,10 @@ from splitlearn.models.cutting.exported import cut_exported
 from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError, alternatives, check_name
 from splitlearn.models.cutting.proof import Proof
-from splitlearn.models.cutting.sizes import MAX_GROWTH, MAX_PIXELS, FeatureShape, varying_sizes
+from splitlearn.models.cutting.sizes import MAX_GROWTH, FeatureShape, varying_sizes
 from splitlearn.models.cutting.traced import cut_traced
 from splitlearn.models.images import like
+from splitlearn.outputs import MAX_PIXELS
 
 Method = Callable[[nn.Module, str, Sequence[Tensor]], Halves]
 

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from splitlearn.codecs import Codec, CodecError
+from splitlearn.codecs import Codec, CodecError, ImageCodec
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
 from splitlearn.models.images import Normalize
 from splitlearn.models.pipelines.cut_model import CoderModel
 from splitlearn.models.pipelines.device_steps import HeadStep
-from splitlearn.models.pipelines.image_codec import ImageCodec
 from splitlearn.numpy_quantizers import EvenGrid
 from splitlearn.outputs import Features
 from splitlearn.quantizers import Quantizer

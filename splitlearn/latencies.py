@@ -144,6 +144,7 @@ class LatencyProfile:
         modules: latencies of the modules, in the order in which they finish; empty for a package.
         coders: latencies at each rate of a trained model; empty if only a network was timed.
         pictures: latencies of image files; empty if there were no images.
+        answer_bytes: mean size of an answer of the edge server, with its frame; 0 if only a network was timed.
     """
 
     network: str
@@ -159,6 +160,7 @@ class LatencyProfile:
     modules: tuple[ModuleLatency, ...] = ()
     coders: tuple[CoderLatency, ...] = ()
     pictures: tuple[PictureLatency, ...] = ()
+    answer_bytes: float = 0.0
 
     @property
     def fingerprint(self) -> str:
@@ -280,6 +282,7 @@ def _profile(found: Mapping[str, Any]) -> LatencyProfile:
             )
             for each in found["pictures"]
         ),
+        _size(found.get("answer_bytes", 0.0)),  # profiles of before have none
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from splitlearn.config.messages import UsageError
 from splitlearn.latencies import LatencyProfile, machine_facts, today
 from splitlearn.runtime.package_file import Package
-from splitlearn.runtime.package_latency import time_packages, time_pictures
+from splitlearn.runtime.package_latency import mean_answer_bytes, time_packages, time_pictures
 from splitlearn.runtime.pictures import pictures_of
 from splitlearn.runtime.preparation import ResizeTo
 
@@ -123,8 +123,9 @@ def trained_latencies(
     from splitlearn.data import read_photos
     from splitlearn.models import check_name
     from splitlearn.runtime.fingerprint import fingerprint_of
+    from splitlearn.runtime.torch_edge import TorchEdge
 
-    model, data, _ = trained(config, ckpt_path, data_root)
+    model, data, answers = trained(config, ckpt_path, data_root)
     if data is None:
         raise UsageError(f"{ckpt_path} names no data, on which sizes and times depend: give its config, --config FILE")
     network = model.net.network()
@@ -140,7 +141,8 @@ def trained_latencies(
     found = _profile(network, given, names or module_names(network, depth, {model.net.at}), files, conditions)
     with _threads(conditions.threads):
         coders = time_coders(model, pictures, conditions.rounds, fingerprint_of(model))
-    return replace(found, coders=coders)
+        size = mean_answer_bytes(TorchEdge(model, answers), model.compress(list(pictures)))
+    return replace(found, coders=coders, answer_bytes=size)
 
 
 def module_names(network: nn.Module, depth: int | None, beside: set[str]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from splitlearn.codecs import CodecError
 from splitlearn.codecs.payload_coder import tag_message
 from splitlearn.latencies import (
     CoderLatency,
@@ -23,10 +24,12 @@ from splitlearn.latencies import (
     timed,
     today,
 )
+from splitlearn.runtime.answers import Edge
 from splitlearn.runtime.device import Device
 from splitlearn.runtime.edge import OnnxEdge, decoded
 from splitlearn.runtime.package_file import EDGE, WHOLE, Package
 from splitlearn.runtime.picture_codec import PictureCodec, pixels_of
+from splitlearn.runtime.protocol import answer_bytes
 
 PICTURES = (("JPEG", 75), ("JPEG", 95), ("WEBP", 75))
 Tensors = list[NDArray[Any]]
@@ -67,6 +70,7 @@ def time_packages(
         whole_has_bottleneck=has_bottleneck,
         coders=tuple(coder for package in packages for coder in _coders(package, images, rounds, threads)),
         pictures=time_pictures(images, rounds, [each.picture for each in packages if each.picture is not None]),
+        answer_bytes=mean_answer_bytes(OnnxEdge(first, threads), _payloads(Device(first, threads), images)),
     )
 
 
@@ -128,6 +132,18 @@ def _whole(package: Package, images: Sequence[NDArray[np.uint8]], rounds: int, t
             edge.run(device.crossing(image))
 
     return Latency.of(timed({"whole": run}, rounds)["whole"])
+
+
+def mean_answer_bytes(edge: Edge, payloads: Sequence[bytes]) -> float:
+    """Return the mean size of an edge's answers to payloads, with their frames; 0 if it answers none of them."""
+    answers = [edge.answer([payload])[0] for payload in payloads]
+    return fmean([answer_bytes(each) for each in answers if not isinstance(each, CodecError)] or [0.0])
+
+
+def _payloads(device: Device, images: Sequence[NDArray[np.uint8]]) -> list[bytes]:
+    """Return payloads of the first rate, also of images that an exit would answer."""
+    coder = device.package.rates[0].coder
+    return [tag_message(coder.encode(device.latents(image, 0)), len(coder.carriers), 0) for image in images]
 
 
 def _coders(

@@ -2,7 +2,8 @@
 
     device + encode + link + decode + edge        link = round trip + 8 · bytes / bandwidth
 
-Bytes are those of the payload, of its frame, and of the headers of TCP and IP.
+Bytes are those of the payload and of the answer, of their frames, and of the headers of TCP and IP. The bandwidth is
+the same in both directions.
 
 Queues, other users of link and server, and the time of operating systems between two pieces of work are left out.
 """
@@ -26,7 +27,7 @@ class LinkPlan:
     """The link that a plan is made for.
 
     Attributes:
-        bits_per_second: bandwidth to the edge server.
+        bits_per_second: bandwidth, to the edge server and back.
         round_trip_ms: round-trip time of an empty packet.
 
     Raises:
@@ -43,10 +44,11 @@ class LinkPlan:
                 f"{self.round_trip_ms} ms"
             )
 
-    def latency_ms(self, payload_bytes: float) -> float:
-        """Return the time of a request with this payload and of its answer on the link."""
-        size = payload_bytes + FRAME_BYTES
-        return self.round_trip_ms + 8e3 * (size + HEADER_BYTES * math.ceil(size / PACKET_BYTES)) / self.bits_per_second
+    def latency_ms(self, payload_bytes: float, answer_bytes: float) -> float:
+        """Return the time on the link of a request with this payload, and of an answer of this size with its frame."""
+        sizes = (payload_bytes + FRAME_BYTES, answer_bytes)
+        sent = sum(size + HEADER_BYTES * math.ceil(size / PACKET_BYTES) for size in sizes)
+        return self.round_trip_ms + 8e3 * sent / self.bits_per_second
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def make_plan(
         *_pictures(device, edge, link),
         *_bare(device, edge, {mine[key].at for key in coded}),
     ]
-    choices += [_split(mine[key], others[key], link) for key in coded]
+    choices += [_split(mine[key], others[key], link, edge.answer_bytes) for key in coded]
     order = {each.name: place for place, each in enumerate(device.modules)}
     kinds = (ON_DEVICE, PICTURE, SPLIT)
     choices.sort(key=lambda c: (kinds.index(c.kind), order.get(c.at, len(order)) if c.kind == SPLIT else 0))
@@ -224,7 +226,7 @@ def _pictures(device: LatencyProfile, edge: LatencyProfile, link: LinkPlan) -> l
             None,
             0.0,
             each.encode.p50_ms,
-            link.latency_ms(each.bytes_per_image),
+            link.latency_ms(each.bytes_per_image, edge.answer_bytes),
             decoders[each.name],
             edge.whole.p50_ms,
             each.bytes_per_image,
@@ -244,14 +246,14 @@ def _bare(device: LatencyProfile, edge: LatencyProfile, coded: Collection[str]) 
     ]
 
 
-def _split(device: CoderLatency, edge: CoderLatency, link: LinkPlan) -> Choice:
+def _split(device: CoderLatency, edge: CoderLatency, link: LinkPlan, answer_bytes: float) -> Choice:
     return Choice(
         SPLIT,
         device.at,
         device.rate,
         device.device.p50_ms,
         device.encode.p50_ms,
-        link.latency_ms(device.bytes_per_image),
+        link.latency_ms(device.bytes_per_image, answer_bytes),
         edge.decode.p50_ms,
         edge.edge.p50_ms,
         device.bytes_per_image,

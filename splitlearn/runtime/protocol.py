@@ -153,6 +153,11 @@ class AnswerFrame(NamedTuple):
         return cls(number, wait_us, edge_us, body[_ANSWER.size :])
 
 
+def answer_bytes(arrays: Mapping[str, NDArray[Any]]) -> int:
+    """Return the size in bytes of the ANSWER frame with these arrays."""
+    return len(AnswerFrame(0, 0, 0, write_arrays(arrays)).frame())
+
+
 class ErrorFrame(NamedTuple):
     """The reason why a request failed, or the connection if the id is `NO_ID`."""
 

@@ -324,6 +324,7 @@ def main() -> None:
     parser.add_argument("--package", type=Path, help="package whose tail is served in batches too")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_runtime/results.json"))
     options = parser.parse_args()
+    sent = None if options.package is None else payload_of(options.package)
     from splitlearn.tasks import run_record  # here: servers need no Lightning
 
     load = os.getloadavg()[0]
@@ -333,9 +334,8 @@ def main() -> None:
         trips = bench_round_trips(folder, options.size, options.count, options.rounds)
         rates = bench_throughput(folder, options.size, options.count, options.rounds)
     batching = {"steady edge": bench_batching(SteadyEdge, bytes(options.size), FINGERPRINT, options.rounds)}
-    if options.package is not None:
-        tail = partial(OnnxEdge, options.package)
-        batching["package"] = bench_batching(tail, *payload_of(options.package), options.rounds)
+    if sent is not None:
+        batching["package"] = bench_batching(partial(OnnxEdge, options.package), *sent, options.rounds)
     memory = bench_memory(options.size, options.soak)
     found = {"round_trips": trips, "throughput": rates, "batching_per_second": batching, "memory": memory}
     settings = {"size": options.size, "count": options.count, "rounds": options.rounds}

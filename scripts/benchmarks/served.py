@@ -44,6 +44,7 @@ def served(serve: Callable[[Connection, Path | None], Any], tls: Path | None) ->
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_in_process, args=(serve, theirs, tls), daemon=True)
     process.start()
+    theirs.close()  # or the end of a process that fails would never be seen here
 
     def cpu_s() -> float:
         ours.send(None)

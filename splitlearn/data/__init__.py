@@ -9,6 +9,7 @@ from splitlearn.data.folder import ImageFolder
 from splitlearn.data.imagenet import ImageNet, LabelledImages
 from splitlearn.data.images import DataError, read_photos
 from splitlearn.data.objects import CocoObjects, ObjectsDataModule, PennFudan, YoloObjects
+from splitlearn.data.photos import Photos
 from splitlearn.data.segmentation import FolderSegmentation, SegmentationDataModule, VocSegmentation
 from splitlearn.data.transforms import CropFlip
 from splitlearn.data.video import VideoError, read_video
@@ -30,6 +31,7 @@ __all__ = [
     "LabelledImages",
     "ObjectsDataModule",
     "PennFudan",
+    "Photos",
     "SegmentationDataModule",
     "VideoError",
     "VocSegmentation",

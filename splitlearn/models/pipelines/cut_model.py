@@ -167,6 +167,13 @@ class CoderModel(CutModel):
         """Return the differentiable pass; the autograd graph starts at the bottleneck's encoder."""
         return self.run_from(self.features(images))
 
+    def coded(self, images: Tensor | Features) -> SplitOutput:
+        """Return the pass of `run` up to the tail, which does not run: the prediction is None."""
+        features = self.features(images)
+        latents = self.coder.encoded(features)
+        features_hat = self.coder.restored(self.coder.quantized(latents))
+        return SplitOutput(None, features, tuple(t for t in latents if t.is_floating_point()), features_hat)
+
     def run_from(self, features: tuple[Tensor, ...]) -> SplitOutput:
         """Return the differentiable pass from crossing tensors of the head."""
         return self._run(self.coder, features)

@@ -26,7 +26,7 @@ class SplitOutput:
 
     Attributes:
         prediction: the model's output, computed from `features_hat` alone.
-        features: the crossing tensors of the frozen head, each `(B, …)`.
+        features: the features of the network's own head, each `(B, …)`.
         latents: the encoder's outputs before quantization, one per crossing float tensor.
         features_hat: the reconstructions, input of the tail, shaped like `features`.
     """

@@ -30,7 +30,13 @@ BANK_FORMAT = "splitlearn-bank"
 BANK_VERSION = 1
 HELD_OUT_SCORE, TEST_SCORE = "val/accuracy", "test/accuracy"
 RATE = "bytes_per_image"
-SHARED = {"backbone": "network", "weights_id": "set of weights", "split": "cut", "input_shape": "image size"}
+SHARED = {
+    "backbone": "network",
+    "weights_id": "set of weights",
+    "split": "cut",
+    "input_shape": "image size",
+    "crosses": "input of encoders",
+}
 
 
 class BankError(ExportError):

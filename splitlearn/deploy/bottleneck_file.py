@@ -19,7 +19,17 @@ from torch import Tensor, nn
 from splitlearn.codecs import Codec
 from splitlearn.deploy.identity import agree, sample_outputs, unordered_weights_id, weights_id
 from splitlearn.deploy.parts import rebuilt_module
-from splitlearn.models import Bottleneck, CoderModel, Normalize, Split, SplitModel, crossing_shapes, split
+from splitlearn.models import (
+    Bottleneck,
+    CoderModel,
+    Normalize,
+    PixelSplit,
+    Split,
+    SplitModel,
+    crossing_shapes,
+    from_pixels,
+    split,
+)
 from splitlearn.models.images import like
 from splitlearn.models.modes import evaluating
 from splitlearn.models.tensor_file import DamagedFileError, bytes_of, read_tensors, save_tensors
@@ -78,6 +88,7 @@ def export_bottleneck(model: CoderModel, path: str | Path, metrics: Mapping[str,
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("splitlearn", "torch", "torchvision", "numpy")},
     }
+    manifest |= {"crosses": model.net.crosses} if model.net.crosses != Split.crosses else {}
     save_tensors(tensors, path, {"manifest": json.dumps(manifest)})
     return path
 
@@ -155,7 +166,7 @@ def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) 
             f"{net.name} has weights {found[:12]}: load the network with its original weights, and cast it only after "
             "the bottleneck is loaded"
         )
-    return net
+    return from_pixels(net) if manifest.get("crosses") == PixelSplit.crosses else net
 
 
 def _is_shape(value: Any) -> bool:
@@ -165,7 +176,8 @@ def _is_shape(value: Any) -> bool:
 def _check_shapes(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> None:
     """Compare the cut with the bottlenecks' shapes on the meta device, to refuse forged sizes before allocation."""
     try:
-        shapes = [unit["init_args"]["shape"] for unit in manifest["bottlenecks"]]
+        arguments = [unit["init_args"] for unit in manifest["bottlenecks"]]
+        shapes = [told["feature_shape" if "feature_shape" in told else "shape"] for told in arguments]
     except (KeyError, TypeError):  # user-defined bottlenecks
         return
     empty: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), False) for p in backbone.parameters()}
@@ -256,12 +268,14 @@ def _check_coders(model: SplitModel) -> None:
     """Pass zero features through bottlenecks, quantizers and codecs, to check that levels, tables and shapes fit."""
     device = like(model.net).device
     kinds = list(zip(model.net.shapes, model.net.dtypes, strict=True))
+    facts = zip(model.coder.bottlenecks, model.net.tail_shapes, model.net.dtypes, strict=True)
     latents = model.coder.latents([torch.zeros(1, *shape, dtype=dtype, device=device) for shape, dtype in kinds])
-    units = [unit for unit, (_, dtype) in zip(model.coder.bottlenecks, kinds, strict=True) if dtype.is_floating_point]
-    for unit, latent, quantizer, codec in zip(units, latents, model.coder.quantizers, model.coder.codecs, strict=True):
+    units = [(unit, shape) for unit, shape, dtype in facts if dtype.is_floating_point]
+    parts = zip(units, latents, model.coder.quantizers, model.coder.codecs, strict=True)
+    for (unit, shape), latent, quantizer, codec in parts:
         restored = cast("Bottleneck", unit).decoder(quantizer(latent).to(latent.dtype))
-        if tuple(restored.shape[1:]) != unit.shape:
-            raise PartError(f"its bottleneck restores {tuple(restored.shape[1:])} instead of {unit.shape}")
+        if tuple(restored.shape[1:]) != shape:
+            raise PartError(f"its bottleneck restores {tuple(restored.shape[1:])} instead of {shape}")
         symbols = quantizer.quantize(latent)[0][0].cpu().numpy()
         codec.decode(codec.encode(symbols, quantizer.levels), symbols.shape, quantizer.levels)
 

@@ -205,7 +205,8 @@ def _distance(model: CoderModel, features: tuple[Tensor, ...]) -> float:
     total, count = 0.0, len(features[0])
     for start in range(0, count, BATCH):
         batch = tuple(t[start : start + BATCH] for t in features)
-        total += prediction_distance(model.run_from(batch).prediction, model.net.tail(*batch)) * len(batch[0])
+        reference = model.net.tail(*model.net.wanted(batch))
+        total += prediction_distance(model.run_from(batch).prediction, reference) * len(batch[0])
     if not math.isfinite(total):
         raise ValueError("the network's predictions hold NaN or infinity: check its weights and its normalization")
     return total / count

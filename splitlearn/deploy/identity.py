@@ -55,7 +55,7 @@ def sample_outputs(model: CoderModel) -> dict[str, Tensor]:
     full_precision = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with evaluating(model), torch.autocast(weight.device.type, enabled=False), full_precision:
         crossing = net.head(image)
-        output = () if net.by_image else net.tail(*crossing)
+        output = () if net.by_image else net.tail(*net.wanted(crossing))
         units = [_cast(unit, weight.dtype) for unit in coder.bottlenecks]
         latents = [unit.encoder(tensor) for unit, tensor in zip(units, crossing, strict=True)]
         restored = [unit.decoder(latent) for unit, latent in zip(units, latents, strict=True)]

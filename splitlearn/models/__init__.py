@@ -7,16 +7,19 @@ from splitlearn.models.bottlenecks.bottleneck import (
     Identity,
     NormalizedSeparable,
 )
+from splitlearn.models.bottlenecks.pixels import PixelBottleneckFactory, PixelEncoder
 from splitlearn.models.bottlenecks.redesigned_layer import RedesignedLayer1, replaced
 from splitlearn.models.bottlenecks.residual import ResidualBottleneck
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.complexity import Complexity, count_macs
 from splitlearn.models.cutting import (
     CutError,
+    PixelSplit,
     Split,
     check_name,
     crossing_shapes,
     crossing_tensors,
+    from_pixels,
     legal_cuts,
     split,
 )
@@ -47,6 +50,7 @@ from splitlearn.models.pipelines.exit_branch import BranchFactory, ExitBranch
 from splitlearn.models.pipelines.image_codec import ImageCodec, ImageFile, Pixels
 from splitlearn.models.pipelines.input_model import InputModel
 from splitlearn.models.pipelines.int8 import Int8, Int8Error, to_int8
+from splitlearn.models.pipelines.pixel_model import PixelModel
 from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.models.pipelines.tiled_model import TiledFeatures
 from splitlearn.models.pipelines.unfrozen_split_model import UnfrozenSplitModel
@@ -82,6 +86,10 @@ __all__ = [
     "Normalize",
     "NormalizedSeparable",
     "OperatingPoint",
+    "PixelBottleneckFactory",
+    "PixelEncoder",
+    "PixelModel",
+    "PixelSplit",
     "Pixels",
     "RedesignedLayer1",
     "ResidualBottleneck",
@@ -102,6 +110,7 @@ __all__ = [
     "faster_rcnn",
     "fit_temperature",
     "freeze",
+    "from_pixels",
     "frozen_modules",
     "frozen_tensors",
     "keypoint_rcnn",

@@ -174,7 +174,7 @@ def _edge(model: CutModel) -> _Half:
     if len(model.rates) == 1:
         whole = Chained([Decoders(model.rates[0]), Tail(net)])
         return _Half({"reason": None}, {EDGE: exported(whole, latents[0])}, [None])
-    graphs = {EDGE: exported(Tail(net), zeros)}
+    graphs = {EDGE: exported(Tail(net), model.rates[0].restored(latents[0]))}
     coders = _own_graphs("decoder", [Decoders(coder) for coder in model.rates], latents, graphs)
     return _Half({"reason": None}, graphs, coders)
 

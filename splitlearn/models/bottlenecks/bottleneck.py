@@ -22,7 +22,7 @@ class Bottleneck(nn.Module, ABC):
     A subclass is made from the shape of the features at the cut and sets `encoder` and `decoder`, two plain modules.
 
     Attributes:
-        shape: `(C, H, W)` of one image's features; the decoder restores exactly this.
+        shape: `(C, H, W)` of what the encoder takes of one image: its features, which the decoder restores, or pixels.
         encoder: features `(B, C, H, W)` → latent.
         decoder: latent → features.
         takes_any_shape: whether features of shapes other than `shape` are accepted.

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from splitlearn.models.bottlenecks.bottleneck import Bottleneck, FeatureShape, checked_channels
 
-__all__ = ["ResidualBottleneck", "ResidualUnit", "convolved", "transposed"]
+__all__ = ["ResidualBottleneck", "ResidualUnit"]
 
 
 class ResidualUnit(nn.Module):
@@ -97,14 +97,19 @@ def check_units(width: int, depth: int) -> None:
 def convolved(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
     """Return a convolution with a norm and a ReLU; with an odd kernel, H rows become ⌈H / stride⌉."""
     layer = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-    return [layer, nn.BatchNorm2d(outputs), nn.ReLU()]
+    return [layer, *normalized(outputs)]
 
 
 def transposed(inputs: int, outputs: int, stride: tuple[int, int], missing: tuple[int, int]) -> list[nn.Module]:
     """Return a transposed convolution with a norm and a ReLU: h rows become (h − 1) · stride + 1 + missing."""
     kernel = (2 * stride[0] + 1, 2 * stride[1] + 1)
     layer = nn.ConvTranspose2d(inputs, outputs, kernel, stride, stride, missing, bias=False)
-    return [layer, nn.BatchNorm2d(outputs), nn.ReLU()]
+    return [layer, *normalized(outputs)]
+
+
+def normalized(channels: int) -> list[nn.Module]:
+    """Return a norm and a ReLU."""
+    return [nn.BatchNorm2d(channels), nn.ReLU()]
 
 
 def gained_norm(channels: int, gain: float) -> nn.BatchNorm2d:

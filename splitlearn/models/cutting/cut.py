@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,10 +55,13 @@ class Split(nn.Module):
         proof: check that the halves are exact for other image shapes and in training.
 
     Attributes:
+        crosses: what crosses: "features", or "pixels" where an encoder takes the image.
         max_growth: largest allowed ratio of a crossing tensor's elements to those for the example, for networks that
             accept several image sizes; may be set. Larger tensors are neither sent nor decoded.
         max_pixels: largest number of pixels of an image for a detector; may be set.
     """
+
+    crosses: ClassVar[str] = "features"
 
     def __init__(
         self,
@@ -91,6 +94,15 @@ class Split(nn.Module):
     def forward(self, images: Tensor) -> Any:
         """Return the model's output for `images`, computed by the tail from the crossing tensors."""
         return self.tail(*self.head(images))
+
+    @property
+    def tail_shapes(self) -> tuple[FeatureShape, ...]:
+        """Shape of each tensor that the tail takes, for one image of the example."""
+        return self.shapes
+
+    def wanted(self, crossing: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the tensors that the tail is to get for what crosses: the crossing tensors themselves."""
+        return crossing
 
     def guard(self, proof: Proof) -> None:
         """Check the input of the current head with `proof`; call it again after a change of head."""

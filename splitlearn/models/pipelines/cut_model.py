@@ -77,24 +77,40 @@ class CutModel(CompressionModel):
         """The feature coder of each rate, in order."""
 
     def features(self, images: Tensor | Features) -> tuple[Tensor, ...]:
-        """Return the crossing tensors of images in [0, 1], without autograd graph; cached features pass unchanged."""
+        """Return the crossing tensors of images in [0, 1], without autograd graph; cached features pass unchanged.
+
+        Behind a head these are its features. In front of an encoder from pixels, it is the normalized image.
+        """
         if isinstance(images, Features):
-            return tuple(typed(tensor, self.net) for tensor in images.tensors)
+            return tuple(typed(tensor, self.net) for tensor in images.tensors[: len(self.net.shapes)])
         with torch.no_grad():
             crossing: tuple[Tensor, ...] = self.net.head(self._normalized(images))
         return crossing
+
+    def wanted(self, images: Tensor | Features, crossing: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the tensors that the tail is to get: features of the network's own head, without autograd graph.
+
+        Args:
+            images: images, or what is cached of them; behind the crossing tensors these may hold the wanted ones too.
+            crossing: the result of `features` for them.
+        """
+        kept = images.tensors[len(crossing) :] if isinstance(images, Features) else ()
+        return tuple(typed(tensor, self.net) for tensor in kept) or self.net.wanted(crossing)
 
     def _normalized(self, images: Tensor) -> Tensor:
         """Return normalized images in the dtype of the head's weights."""
         given: Tensor = as_input(images, like(self.net), self.net.input_shape, self.net.by_image)
         return given if self.normalize is None else self.normalize(given)
 
-    def _run(self, coder: FeatureCoder, features: tuple[Tensor, ...]) -> SplitOutput:
-        """Return the differentiable pass from crossing tensors through a coder."""
+    def _run(
+        self, coder: FeatureCoder, features: tuple[Tensor, ...], wanted: tuple[Tensor, ...] | None = None
+    ) -> SplitOutput:
+        """Return the differentiable pass from crossing tensors through a coder, beside those that the tail wants."""
         latents = coder.encoded(features)
         features_hat = coder.restored(coder.quantized(latents))
         floats = tuple(t for t in latents if t.is_floating_point())
-        return SplitOutput(self.net.tail(*features_hat), features, floats, features_hat)
+        wanted = self.net.wanted(features) if wanted is None else wanted
+        return SplitOutput(self.net.tail(*features_hat), wanted, floats, features_hat)
 
     def _batches(self, images: Tensor | Sequence[Tensor] | Features) -> Sequence[Tensor | Features]:
         """Return the batches for the head."""
@@ -125,7 +141,7 @@ class CutModel(CompressionModel):
             CodecError: if the tail refuses their sizes or integers.
         """
         shapes = [tuple(t.shape[1:]) for t in features_hat]
-        if shapes == list(self.net.shapes) and all(t.is_floating_point() for t in features_hat):
+        if shapes == list(self.net.tail_shapes) and all(t.is_floating_point() for t in features_hat):
             return self.net.tail(*features_hat)
         with codec_errors(f"sizes or integers of features {shapes}"):  # not proven on the example
             return self.net.tail(*features_hat)
@@ -165,7 +181,8 @@ class CoderModel(CutModel):
 
     def run(self, images: Tensor | Features) -> SplitOutput:
         """Return the differentiable pass; the autograd graph starts at the bottleneck's encoder."""
-        return self.run_from(self.features(images))
+        features = self.features(images)
+        return self._run(self.coder, features, self.wanted(images, features))
 
     def coded(self, images: Tensor | Features) -> SplitOutput:
         """Return the pass of `run` up to the tail, which does not run: the prediction is None."""

@@ -98,7 +98,7 @@ class VariableRateModel(CutModel):
     def run(self, images: Tensor | Features) -> SplitOutput:
         """Return the differentiable pass at this model's rate; a budget has no effect, as no bytes are made."""
         features, coder = self.features(images), self.rates[self._best if self.rate is None else self.rate]
-        return self._run(coder, features)
+        return self._run(coder, features, self.wanted(images, features))
 
     @deployed
     def compress(

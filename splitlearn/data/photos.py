@@ -1,12 +1,16 @@
-"""Data module of photographs without labels, from any folders."""
+"""Data modules of photographs without labels, from any folders."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
@@ -14,9 +18,10 @@ from torchvision.transforms import v2
 from splitlearn.data.base import Batch, ImageDataModule, split_indices
 from splitlearn.data.finding import absolute_path, find_images, listed_suffixes
 from splitlearn.data.images import CentreCrop, FileImages, View
+from splitlearn.data.letterbox import Letterbox
 from splitlearn.decoding import DataError, shown_shape
 
-__all__ = ["Photos"]
+__all__ = ["LetterboxPhotos", "Photos"]
 
 
 class Photos(ImageDataModule):
@@ -71,7 +76,7 @@ class Photos(ImageDataModule):
                 f"smallest_crop lies above 0 and is at most 1, and test_size is at least 1, got {smallest_crop} and "
                 f"{test_size}"
             )
-        self._eval_view = CentreCrop(image_size, resize)
+        self._eval_view: View = CentreCrop(image_size, resize)
         self.root, self.more_roots = root, tuple(more_roots)
         self.image_size, self.resize = image_size, resize
         self.smallest_crop, self.test_size = smallest_crop, test_size
@@ -153,15 +158,83 @@ class Photos(ImageDataModule):
 
     def _warn_of_small(self, files: Sequence[Path]) -> None:
         """Warn of photographs that are enlarged, since networks see sharper ones later."""
-        small = [file for file in files if min(shown_shape(file)) < self.image_size]
+        small = [file for file in files if self._is_small(shown_shape(file))]
         if small:
             rank_zero_warn(
                 f"{len(small)} of {len(files)} photographs in {self._places()} are smaller than {self.image_size} "
                 f"pixels and are enlarged, {small[0].name} for example: larger ones train a better bottleneck"
             )
 
+    def _is_small(self, shape: tuple[int, int]) -> bool:
+        """Return whether a photograph of this height and width is enlarged."""
+        return min(shape) < self.image_size
+
     def _places(self) -> str:
         return ", ".join(map(str, (self.root, *self.more_roots)))
+
+
+class LetterboxPhotos(Photos):
+    """Photographs without labels as detectors see them: scaled to fit a square, the rest grey (letterbox).
+
+    As `Photos`, except that nothing of a validation or test image is cropped. A training image is a part of its
+    photograph, of the same aspect ratio and often mirrored, in the same view.
+
+    Args:
+        root: the folder.
+        image_size: height and width of the images: that of the network's input.
+        more_roots: further folders; a photograph that lies in several of them counts once.
+        smallest_crop: smallest share of a photograph's area that a training image shows; 1 trains with the view of
+            evaluation, which never varies.
+        batch_size: images per batch.
+        num_workers: processes that decode.
+        val_size: number of photographs held out for validation.
+        test_size: number of photographs held out for testing.
+        seed: seed of both draws.
+        train_transform: further augmentation of training batches; see `ImageDataModule`.
+
+    Raises:
+        ValueError: as `Photos`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int = 640,
+        more_roots: Sequence[str | Path] = (),
+        smallest_crop: float = 0.3,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        val_size: int = 50,
+        test_size: int = 50,
+        seed: int = 0,
+        train_transform: nn.Module | None = None,
+    ) -> None:
+        sizes = batch_size, num_workers, val_size, test_size
+        super().__init__(root, image_size, None, more_roots, smallest_crop, *sizes, seed, train_transform)
+        self._eval_view = Letterbox((image_size, image_size))
+
+    def train_view(self) -> View:
+        """Return the random view of training images."""
+        if self.smallest_crop == 1:
+            return self.eval_view()
+        view: View = v2.Compose([_Part(self.smallest_crop), v2.RandomHorizontalFlip(), self.eval_view()])
+        return view
+
+    def _is_small(self, shape: tuple[int, int]) -> bool:
+        return max(shape) < self.image_size
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A random part of an image, of its aspect ratio and at least the `smallest` share of its area."""
+
+    smallest: float
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        share = self.smallest + (1 - self.smallest) * float(torch.rand(()))
+        wide, high = (max(1, round(side * math.sqrt(share))) for side in image.size)
+        left, top = (int(torch.randint(room + 1, ())) for room in (image.width - wide, image.height - high))
+        return image.crop((left, top, left + wide, top + high))
 
 
 def _images(files: Sequence[Path], view: View) -> FileImages:

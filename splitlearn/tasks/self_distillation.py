@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from splitlearn.losses import OutputDistance, RateLoss, VarianceScaledError
-from splitlearn.models import CoderModel, CompressionModel, check_name
+from splitlearn.models import CoderModel, CompressionModel, WeightsError, check_name
 from splitlearn.models.layer_outputs import in_order, watched
+from splitlearn.models.tensor_file import DamagedFileError, read_tensors
 from splitlearn.outputs import Features
 from splitlearn.tasks.agreement import ClassAgreement
 from splitlearn.tasks.checks import check_weights
@@ -22,6 +24,7 @@ from splitlearn.tasks.student_scores import StudentScores
 from splitlearn.tasks.training import estimated_bits, optimizers
 
 Batch = tuple[Tensor | Features, Any]
+PREFIX = "bottlenecks."  # of their tensors in an export
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class SelfDistillationTask(PayloadTask):
         rate_loss: differentiable approximation of the payload size; None adds none.
         rate_weight: weight of the rate; for `FactorizedRate`, of a bit per element of the latent.
         agreement: score of the output against the teacher's; by default `ClassAgreement`.
+        weights: exported bottleneck of an earlier stage to start from; None starts anew.
         optimizer: makes the optimizer from parameters.
         lr_scheduler: makes the scheduler from the optimizer: OneCycleLR steps every batch, over the run's length by
             default, others every epoch, ReduceLROnPlateau on `val/loss`. None keeps the learning rate.
@@ -76,6 +80,8 @@ class SelfDistillationTask(PayloadTask):
         ValueError: if a weight is negative or not finite, nothing is compared, the network is a torchvision detector,
             or the rate loss does not support the latent.
         CutError: if a layer does not exist behind the cut; the message names the nearest ones.
+        FileNotFoundError: if `weights` does not exist.
+        WeightsError: if it holds no bottleneck, or one of other shapes.
 
     Reference:
         Matsubara & Levorato 2020, Sec. 4 (features at the cut); Hinton et al. 2015, Sec. 2 (outputs).
@@ -95,6 +101,7 @@ class SelfDistillationTask(PayloadTask):
         rate_loss: RateLoss | None = None,
         rate_weight: float = 0.0,
         agreement: StudentScores | None = None,
+        weights: str | Path | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -117,6 +124,8 @@ class SelfDistillationTask(PayloadTask):
         if rate_loss is not None:
             rate_loss.begin(model.coder.latent_shapes, model.coder.quantizers)
         self.agreement = ClassAgreement() if agreement is None else agreement
+        if weights is not None:
+            _start_from(model, weights)
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.estimated_bits = estimated_bits(model.coder)
 
@@ -193,7 +202,8 @@ class SelfDistillationTask(PayloadTask):
         """Log payload sizes, and count the agreement of answers from payloads."""
         with full_precision(self.device):
             prediction = self.predict_and_log_sizes(batch[0])
-            self.agreement.update(prediction, self.model.predict(self.model.features(batch[0])))
+            wanted = self.model.wanted(batch[0], self.model.features(batch[0]))
+            self.agreement.update(prediction, self.model.predict(wanted))
 
     def on_test_epoch_end(self) -> None:
         """Log the agreement with the network without bottleneck."""
@@ -247,3 +257,25 @@ class SelfDistillationTask(PayloadTask):
                 f"the loss is {float(loss.detach())} at step {self.global_step}: lower the learning rate, or check "
                 "weights and normalization of the network; checkpoints of earlier epochs are intact (--ckpt_path last)"
             )
+
+
+def _start_from(model: CoderModel, weights: str | Path) -> None:
+    """Load the weights of an exported bottleneck; its quantizer and code tables are not taken over."""
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no bottleneck at {path.absolute()}: run the stage that exports it, or leave weights out"
+        )
+    try:
+        _, tensors = read_tensors(path)
+    except DamagedFileError as error:
+        raise WeightsError(str(error)) from error
+    units = model.coder.bottlenecks
+    found = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    mine = {name: tuple(tensor.shape) for name, tensor in units.state_dict().items()}
+    if mine != {name: tuple(tensor.shape) for name, tensor in found.items()}:
+        raise WeightsError(
+            f"{path} holds {'another' if found else 'no'} bottleneck: give the file that `splitlearn export` wrote for "
+            "the same bottleneck at the same cut"
+        )
+    units.load_state_dict(found)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
 from splitlearn.data.feature_cache import PRECISIONS, is_complete
@@ -62,7 +63,7 @@ class TrainFromCache(Callback):
             device = trainer.strategy.root_device
             model.to(device)
             with evaluating(model):
-                cache_features(folder, data, lambda t: model.features(t.to(device)), self.precision, self.views)
+                cache_features(folder, data, lambda t: _kept(model, t.to(device)), self.precision, self.views)
         data.use_features(CachedFeatures(folder, data.batch_size))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -78,10 +79,17 @@ class TrainFromCache(Callback):
     def _key(self, model: CoderModel, data: ImageDataModule) -> str:
         """Return a check sum of all that features depend on."""
         found = hashlib.sha256()
-        for name, tensor in sorted(model.net.head.state_dict().items()):
+        for name, tensor in sorted(model.net.state_dict().items()):
             found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             found.update(bytes_of(tensor))
         normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
         facts = [model.net.at, list(model.net.shapes), normalize, *identity(data), self.precision, self.views]
         found.update(json.dumps(facts, default=str).encode())
         return found.hexdigest()[:16]
+
+
+def _kept(model: CoderModel, images: Tensor) -> tuple[Tensor, ...]:
+    """Return the crossing tensors of images, and behind an encoder from pixels also those that the tail is to get."""
+    crossing = model.features(images)
+    wanted = model.wanted(images, crossing)
+    return crossing if wanted is crossing else (*crossing, *wanted)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from splitlearn.data import CachedFeatures, DataError, Photos, cache_features
+from splitlearn.data import CachedFeatures, DataError, LetterboxPhotos, Photos, cache_features
 
 COUNT = 12
 SMALL: dict[str, Any] = {"image_size": 8, "val_size": 2, "test_size": 3, "batch_size": 4}
@@ -142,3 +142,39 @@ def test_a_damaged_file_is_named(root: Path) -> None:
 def test_impossible_arguments(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Photos(tmp_path, **SMALL | wrong)
+
+
+def test_detectors_see_whole_photographs_with_grey_beside_them(root: Path) -> None:
+    data = LetterboxPhotos(root, **SMALL | {"image_size": 24})
+    data.setup()
+    for part in ("train", "val", "test"):
+        for images, labels in data.batches(part):
+            assert images.shape[1:] == (3, 24, 24)
+            assert labels.shape[1] == 0
+            assert torch.allclose(images[:, :, [0, 23]], torch.tensor(114 / 255))  # 24×16 keeps its aspect ratio
+            assert (images[:, 1:, 4:20].amax(3) > images[:, 1:, 4:20].amin(3)).all()
+    whole = torch.cat([images for images, _ in data.batches("val")])
+    assert (whole[:, 1, 4:20, 0] - whole[:, 1, 4:20, -1]).abs().min() > 0.9  # both ends of the gradient are seen
+
+
+def test_parts_of_photographs_are_of_the_chosen_size(root: Path) -> None:
+    data = LetterboxPhotos(root, **SMALL | {"image_size": 24, "smallest_crop": 0.25})
+    data.setup()
+    seen = torch.cat([images for _ in range(9) for images, _ in data.batches("train")])[:, 1, 4:20]
+    spans = seen.amax((1, 2)) - seen.amin((1, 2))  # of the gradient: the square root of the area's share
+    assert 0.4 < spans.min() < 0.65
+    assert 0.85 < spans.max() <= 1
+    mirrored = (seen[:, :, 0] > seen[:, :, -1]).all(1).float().mean()
+    assert 0.2 < mirrored < 0.8
+    data = LetterboxPhotos(root, **SMALL | {"image_size": 24, "smallest_crop": 1})
+    data.setup()
+    first, second = (torch.cat([images for images, _ in data.batches("train")]) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_letterboxes_enlarge_by_the_longer_side(root: Path) -> None:
+    with pytest.warns(UserWarning, match=r"12 of 12 photographs in .* are smaller than 25 pixels"):
+        LetterboxPhotos(root, **SMALL | {"image_size": 25}).setup()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LetterboxPhotos(root, **SMALL | {"image_size": 24}).setup()

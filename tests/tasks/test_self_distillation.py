@@ -13,9 +13,19 @@ from torch import Tensor, nn
 
 from splitlearn.codecs import RANS
 from splitlearn.data import Digits
-from splitlearn.deploy import export_bottleneck, load_bottleneck
+from splitlearn.deploy import export_bottleneck, export_network, load_bottleneck
 from splitlearn.losses import FactorizedRate, L1Rate, LogitDivergence
-from splitlearn.models import CutError, InputModel, NormalizedSeparable, Pixels, Split, SplitModel
+from splitlearn.models import (
+    CutError,
+    InputModel,
+    NormalizedSeparable,
+    PixelEncoder,
+    PixelModel,
+    Pixels,
+    Split,
+    SplitModel,
+    WeightsError,
+)
 from splitlearn.outputs import Features
 from splitlearn.quantizers import Step
 from splitlearn.tasks import (
@@ -253,3 +263,41 @@ def test_the_density_starts_where_the_latents_are(make_trainer: MakeTrainer, dat
 
 def test_datta_s_unit_is_distilled_too(make_trainer: MakeTrainer, data: Digits) -> None:
     make_trainer().fit(SelfDistillationTask(datta(), rate_loss=L1Rate(), rate_weight=0.1), data)
+
+
+def test_a_stage_starts_from_the_export_of_another(tmp_path: Path) -> None:
+    first = student()
+    file = export_bottleneck(first, tmp_path / "b.safetensors")
+    torch.manual_seed(5)
+    other = SplitModel(halves("layer2"), Step(1.0), RANS(), partial(NormalizedSeparable, channels=8))
+    distilled = SelfDistillationTask(other, weights=file)
+    kept, mine = (model.coder.bottlenecks.state_dict() for model in (first, distilled.model))
+    assert all(torch.equal(mine[name], tensor) for name, tensor in kept.items())
+
+
+def test_weights_that_are_no_such_bottleneck(tmp_path: Path) -> None:
+    wider = SplitModel(halves("layer2"), Step(1.0), RANS(), partial(NormalizedSeparable, channels=9))
+    file = export_bottleneck(wider, tmp_path / "b.safetensors")
+    with pytest.raises(WeightsError, match="holds another bottleneck: give the file"):
+        task(weights=file)
+    with pytest.raises(WeightsError, match="holds no bottleneck"):
+        task(weights=export_network(network(), tmp_path / "n.safetensors"))
+    with pytest.raises(FileNotFoundError, match="run the stage that exports it, or leave weights out"):
+        task(weights=tmp_path / "absent.safetensors")
+    (tmp_path / "damaged.safetensors").write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(WeightsError, match=r"is no readable safetensors file|is damaged"):
+        task(weights=tmp_path / "damaged.safetensors")
+
+
+def test_an_encoder_from_pixels_learns_from_the_head_that_it_replaces(make_trainer: MakeTrainer, data: Digits) -> None:
+    torch.manual_seed(0)
+    small = partial(PixelEncoder, channels=8, width=16, stride=4, patch=4)
+    model = PixelModel(halves("layer2"), Step(1.0), RANS(per_channel=True), small)
+    distilled = SelfDistillationTask(model, {"layer3": 1.0}, output_distance=LogitDivergence(), optimizer=fast)
+    trainer = make_trainer()
+    trainer.fit(distilled, data)
+    trainer.test(distilled, data, verbose=False)
+    assert 0 <= trainer.callback_metrics["test/agreement"] <= 1
+    with torch.no_grad():
+        coded = model.eval().coded(digits(2))
+        assert torch.equal(coded.features[0], halves("layer2").head(digits(2))[0])

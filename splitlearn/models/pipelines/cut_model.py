@@ -189,7 +189,8 @@ class CoderModel(CutModel):
         features = self.features(images)
         latents = self.coder.encoded(features)
         features_hat = self.coder.restored(self.coder.quantized(latents))
-        return SplitOutput(None, features, tuple(t for t in latents if t.is_floating_point()), features_hat)
+        floats = tuple(t for t in latents if t.is_floating_point())
+        return SplitOutput(None, self.wanted(images, features), floats, features_hat)
 
     def run_from(self, features: tuple[Tensor, ...]) -> SplitOutput:
         """Return the differentiable pass from crossing tensors of the head."""

@@ -67,7 +67,7 @@ def decode_rgb(file: Path) -> Image.Image:
 
 
 def shown_shape(file: Path) -> tuple[int, int]:
-    """Return height and width of the image of `decode_rgb`, from its file's header; raises DataError if it has none."""
+    """Return height and width that `decode_rgb` would give, from the file's header; raises DataError if it has none."""
     with _damage_told(file), opened(file) as image:
         turned = image.format != "TIFF" and orientation(image) >= FIRST_TURNED  # Pillow itself turns TIFF
         return image.size if turned else (image.height, image.width)

@@ -64,7 +64,7 @@ def moved_path(path: str) -> str:
 
 
 def renamed_path(path: str) -> str:
-    """Return the current path of a class by its text alone: what a file names is not imported."""
+    """Return the current import path of a class without any import, for paths in files that are not trusted."""
     moved = (new + path.removeprefix(old) for old, new in MOVED.items() if f"{path}.".startswith(f"{old}."))
     return moved_path(next(moved, path))
 

@@ -37,7 +37,7 @@ def keep_types(state_dict: dict[str, Any], mine: Mapping[str, Any]) -> None:
 
 
 def moved_alone(tensor: Tensor, found: Tensor) -> Tensor:
-    """Return the result of a module's `_apply` for a tensor, moved but not cast."""
+    """Return `tensor`, which a module's `_apply` has converted to `found`, moved to its device but not to its dtype."""
     return found if found.dtype == tensor.dtype else tensor.to(found.device)
 
 

@@ -31,7 +31,7 @@ class LatencyError(ValueError):
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one piece of work, over all rounds.
+    """Latency of one step in milliseconds, over all timed rounds.
 
     Attributes:
         p50_ms: median.
@@ -61,14 +61,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class ModuleLatency:
-    """One module, as a place to cut behind.
+    """Latencies of one module, and of head and tail for a cut after it.
 
     Attributes:
-        name: dotted name; what `split(model, at=…)` takes.
+        name: dotted name for `split(model, at=…)`.
         output_shape: shape of its first output for one image, without the batch.
-        own: what it takes itself, the modules inside included.
-        until: from the image to its output: the head of a cut behind it.
-        after: from its output to that of the network: the tail.
+        own: latency of the module, with the modules inside it.
+        until: latency from the image to its output: the head.
+        after: latency from its output to the network's output: the tail.
     """
 
     name: str
@@ -80,12 +80,12 @@ class ModuleLatency:
 
 @dataclass(frozen=True)
 class CoderLatency:
-    """One rate of a trained model, from image to answer.
+    """Latencies of a trained model at one compression rate, from image to answer.
 
     Attributes:
         model: fingerprint of the model, 64 hexadecimal digits.
         at: name of the module before the cut.
-        rate: number of the rate.
+        rate: index of the compression rate.
         device: image → latents: head and encoder.
         encode: latents → payload: quantize and encode.
         decode: payload → latents: decode and dequantize.
@@ -111,7 +111,7 @@ class CoderLatency:
 
 @dataclass(frozen=True)
 class PictureLatency:
-    """An image file format, to send the picture itself.
+    """Latencies and size of an image file format, for sending the picture itself.
 
     Attributes:
         name: format and quality.
@@ -136,14 +136,15 @@ class LatencyProfile:
         engine: library that computed: "torch" or "onnxruntime".
         threads: number of threads of the library.
         batch: images in one pass; all latencies are of the whole batch.
-        rounds: rounds that were timed.
+        rounds: number of timed rounds.
         machine: processor, system and versions, in words.
-        date: of the measurement, ISO 8601.
-        whole: image → output of the uncut network.
+        date: date of the measurement, ISO 8601.
+        whole: latency of the uncut network, from image to output.
         whole_has_bottleneck: whether `whole` contains encoder and decoder, because the graphs of a package do.
-        modules: in the order in which they are done; empty for a package.
-        coders: rates of a trained model; empty if only a network was timed.
-        pictures: image files; empty if there were no images.
+        modules: latencies of the modules, in the order in which they finish; empty for a package.
+        coders: latencies at each rate of a trained model; empty if only a network was timed.
+        pictures: latencies of image files; empty if there were no images.
+        answer_bytes: mean size of an answer of the edge server, with its frame; 0 if only a network was timed.
     """
 
     network: str
@@ -159,6 +160,7 @@ class LatencyProfile:
     modules: tuple[ModuleLatency, ...] = ()
     coders: tuple[CoderLatency, ...] = ()
     pictures: tuple[PictureLatency, ...] = ()
+    answer_bytes: float = 0.0
 
     @property
     def fingerprint(self) -> str:
@@ -168,7 +170,7 @@ class LatencyProfile:
 
     @property
     def conditions(self) -> str:
-        """Return how it was measured, in words."""
+        """Return in words how the latencies were measured."""
         images = "one image" if self.batch == 1 else f"batches of {self.batch} images"
         return (
             f"{self.engine}, {self.threads} thread{'s' if self.threads > 1 else ''}, {images}, {self.rounds} rounds, "
@@ -280,6 +282,7 @@ def _profile(found: Mapping[str, Any]) -> LatencyProfile:
             )
             for each in found["pictures"]
         ),
+        _size(found.get("answer_bytes", 0.0)),  # profiles of before have none
     )
 
 
@@ -331,15 +334,15 @@ def _shape(found: Any) -> tuple[int, ...]:
 
 
 def timed(stages: Mapping[str, Callable[[int], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the milliseconds of each of several stages in each round, after rounds that warm up.
+    """Return the milliseconds that each stage took in each round, after some rounds that are not counted.
 
     The stages take turns, so that a busy moment of the machine hits all of them alike. Each begins after a short pause,
     as on a device that waits for answers and a server that waits for payloads: a loop without pauses finds its data in
     the caches, and on a machine shared with others is interrupted more often than what has just slept.
 
     Args:
-        stages: each is called with the number of the round, to take another image each time.
-        rounds: rounds that are counted.
+        stages: functions by name; each is called with the number of the round, to take another image each time.
+        rounds: number of rounds that count.
     """
     found: dict[str, list[float]] = {name: [] for name in stages}
     for number in range(-WARM_UP, rounds):
@@ -354,7 +357,7 @@ def timed(stages: Mapping[str, Callable[[int], object]], rounds: int) -> dict[st
 
 
 def differences(whole: Sequence[float], part: Sequence[float]) -> list[float]:
-    """Return what is left of each round of a stage without another that it contains."""
+    """Return, for each round, the time of a stage minus the time of a part of it."""
     return [one - other for one, other in zip(whole, part, strict=True)]
 
 

@@ -16,6 +16,8 @@ IGNORED = 255
 """Mask value of ignored pixels: object borders in VOC, and padding of images."""
 MOST_CLASSES = 500_000
 """Largest number of classes, because metrics allocate several counts per class."""
+MAX_PIXELS = 1 << 24
+"""Largest number of pixels of an image whose size is in a payload: 4096 × 4096."""
 BEYOND = 0.25
 """Tolerance of picture values outside 0…1: more than resampling causes, less than normalization."""
 
@@ -129,6 +131,11 @@ def check_num_classes(num_classes: int, least: int = 1) -> None:
         raise ValueError(f"num_classes must be at most {MOST_CLASSES:,}, got {num_classes:,}: give that of the data")
     if num_classes < least:
         raise ValueError(f"num_classes must be at least {least}, got {num_classes}: give that of the data")
+
+
+def too_many_pixels(height: int, width: int, max_pixels: int) -> str:
+    """Return the error message for an image with too many pixels."""
+    return f"an image of {height}×{width} pixels is larger than {max_pixels:,} in all: set max_pixels higher"
 
 
 def init_args(instance: object) -> dict[str, Any]:

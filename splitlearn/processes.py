@@ -72,7 +72,7 @@ def stoppable() -> Iterator[None]:
 
 
 def follow_first_rank() -> None:
-    """Let further ranks of a run end only with its first process, and ignore signals.
+    """In the further processes (ranks) of a run: ignore stop signals, and end when its first process ends.
 
     A terminal sends signals to all processes; the first process would fail if the others ended before it.
     """

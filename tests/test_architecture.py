@@ -190,6 +190,23 @@ def test_imports_stay_light(module: str, absent: set[str]) -> None:
     assert not loaded & absent
 
 
+def test_help_and_wrong_usage_load_no_torch() -> None:
+    code = """
+import sys
+from splitlearn.commands.command_line import COMMANDS, main
+for words in [*([name, "--help"] for name in COMMANDS), ["serve", "--package", "absent"]]:
+    sys.argv[1:] = words
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 0
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.count("usage: splitlearn ") > 10
+    assert not set(done.stdout.splitlines()[-1].split()) & {"torch", "lightning", "optuna"}
+
+
 def public() -> list[tuple[str, str]]:
     """Every public name with its module; without __all__ those of a single file are its own affair."""
     packages = [m for m, path in MODULES.items() if "\n__all__ = " in path.read_text()]

@@ -342,7 +342,7 @@ def describe(kept: Mapping[str, Source]) -> dict[str, Any]:
         "seed": None,
         "images": f"{len(small.measured)} CIFAR-10 images measured, {len(small.others)} others to learn static tables "
         f"from; {len(large.measured)} photographs measured, {len(large.others)} others to learn from",
-        "container": f"A container (check sum, shape, extremes) adds {added[0]} to {added[1]} bytes to any code.",
+        "container": f"A container (checksum, shape, extremes) adds {added[0]} to {added[1]} bytes to any code.",
     }
 
 

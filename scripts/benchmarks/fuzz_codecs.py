@@ -5,8 +5,8 @@ What a payload is, and what may come of it:
     code          a bare code, damaged: CodecError, or symbols of the right shape below `levels`
     elsewhere     a bare code, whole or damaged, read with another shape or alphabet: the same
     container     a container, damaged: CodecError, or exactly the symbols and floats
-    forged code   a container with a damaged code or a lying header, its check sum made right: as for a bare code
-    forged header a container with a damaged header, its check sum made right: as for a bare code
+    forged code   a container with a damaged code or a lying header, its checksum made right: as for a bare code
+    forged header a container with a damaged header, its checksum made right: as for a bare code
     huge          a small code of several symbols, bare or in a container, read as two billion symbols: CodecError,
                   and nothing is allocated for them
 

@@ -1,4 +1,4 @@
-"""Throw forged payloads, their check sums made right, at whole models: a hundred thousand by default.
+"""Throw forged payloads, their checksums made right, at whole models: a hundred thousand by default.
 
 Whatever the bytes, `decompress` gives a prediction or raises CodecError (what is done to them: see
 splitlearn/testing/forged_payloads.py; models: payload_models.py). Nothing else is raised, no part of another image's

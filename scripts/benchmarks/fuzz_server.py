@@ -1,9 +1,10 @@
 """Throw hostile frames at an edge server while well-behaved clients ask: a million frames by default.
 
-Attackers are random bytes, frames of every type with random bodies, requests with forged fields, lengths that are too
-large, frames that are cut, floods, peers that read nothing, half-open and silent ones. Server, clients and attackers
-are processes of their own. What may come of it: the server lives, each well-behaved request gets its own answer, none
-is lost, and the server's memory stays below what it was in the first tenth, and 64 MiB.
+Attackers are random bytes, frames of every type with random bodies, requests with forged fields, image files that are
+damaged, cut, or of other formats and sizes, lengths that are too large, frames that are cut, floods, peers that read
+nothing, half-open and silent ones. Server, clients and attackers are processes of their own. What may come of it: the
+server lives, each well-behaved request gets its own answer, none is lost, and the server's memory stays below what it
+was in the first tenth, and 64 MiB.
 
     scripts/benchmarks/fuzz_server                      a million frames; about ten minutes on two cores
     scripts/benchmarks/fuzz_server --frames 50000 --seed 7
@@ -21,19 +22,22 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from splitlearn.codecs import CodecError
+from splitlearn.codecs import CodecError, ImageFile
 from splitlearn.files import write_json
 from splitlearn.runtime import Answer, Edge, EdgeClient, EdgeServer, Limits
 from splitlearn.runtime.errors import LinkError
 from splitlearn.runtime.frames import frame
-from splitlearn.runtime.protocol import Hello, Request, Type, goodbye_frame, number_frame
+from splitlearn.runtime.picture_codec import PictureCodec
+from splitlearn.runtime.protocol import Hello, Kind, Request, Type, goodbye_frame, number_frame
 
 FINGERPRINT = "5a" * 32
 HELLO = Hello(bytes.fromhex(FINGERPRINT)).frame()
@@ -51,8 +55,14 @@ LIMITS = Limits(
 )
 
 
+PICTURES = PictureCodec("WEBP", 80, (3, 16, 16))
+
+
 class Reverse(Edge):
-    """Answers a payload with its bytes in reverse; one that starts with a zero is damaged."""
+    """Answers a payload with its bytes in reverse, and a picture with its pixels.
+
+    A payload that starts with a zero is damaged.
+    """
 
     fingerprint = FINGERPRINT
 
@@ -62,6 +72,41 @@ class Reverse(Edge):
             CodecError("starts with a zero") if payload[:1] == b"\0" else {"r": np.frombuffer(payload[::-1], np.uint8)}
             for payload in payloads
         ]
+
+    def answer_pictures(self, files: Sequence[bytes]) -> list[Answer | CodecError]:
+        """Return the pixels of each picture."""
+        return [found if isinstance(found, CodecError) else {"r": found} for found in map(decoded, files)]
+
+
+def decoded(file: bytes) -> NDArray[np.uint8] | CodecError:
+    """Return the pixels of a picture, or the error that it causes."""
+    try:
+        return PICTURES.decode(file)
+    except CodecError as error:
+        return error
+
+
+@cache
+def whole_files() -> list[bytes]:
+    """Return image files of several formats and sizes."""
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    formats = [ImageFile(name, 60) for name in ("WEBP", "WEBP", "JPEG", "PNG", "JPEG2000", "BMP")]
+    return [each.encode(noise[:height, :width]) for each in formats for height, width in ((16, 16), (48, 16), (1, 9))]
+
+
+def hostile_file(rng: random.Random) -> bytes:
+    """Return an image file that is damaged, cut, joined with another, or whole."""
+    file = bytearray(rng.choice(whole_files()))
+    way = rng.random()
+    if way < 0.6:
+        for _ in range(rng.randrange(1, 9)):
+            place = min(rng.randrange(len(file)), rng.randrange(len(file)))  # headers more often
+            file[place] = rng.randrange(256)
+    elif way < 0.8:
+        del file[rng.randrange(len(file)) :]
+    elif way < 0.9:
+        file += rng.choice(whole_files())
+    return bytes(file)
 
 
 def draw(rng: random.Random) -> tuple[bytes, int, str]:
@@ -78,6 +123,8 @@ def draw(rng: random.Random) -> tuple[bytes, int, str]:
             frames.append(number_frame(rng.choice((Type.PING, Type.PONG)), rng.randrange(1 << 64)))
         elif way < 0.7:
             frames.append(Request(rng.randrange(4), b"\0", 0, 0, rng.randrange(256)).frame())
+        elif way < 0.73:
+            frames.append(Request(rng.randrange(1 << 64), hostile_file(rng), kind=Kind.PICTURE).frame())
         elif way < 0.99:
             frames.append(frame(Type.REQUEST, rng.randbytes(14), rng.randbytes(rng.randrange(100))))
         else:
@@ -153,14 +200,20 @@ def be_clients(port: int, stop: Event, pipe: Connection, seed: int) -> None:
 
     async def talk(rng: random.Random) -> None:
         async with EdgeClient("127.0.0.1", port, FINGERPRINT, patience_s=60) as client:
-            while not stop.is_set():
-                payloads = [bytes([1 + n]) + rng.randbytes(rng.randrange(5000)) for n in range(8)]
-                found = await asyncio.gather(*map(client.ask, payloads), return_exceptions=True)
-                for payload, reply in zip(payloads, found, strict=True):
+            asked = False
+            while not asked or not stop.is_set():  # once at least: the attackers may be through before
+                asked = True
+                payloads = [bytes([1 + n]) + rng.randbytes(rng.randrange(5000)) for n in range(7)]
+                image = np.full((16, 16, 3), rng.randrange(256), np.uint8)
+                asks = [client.ask(payload) for payload in payloads]
+                asks.append(client.ask(PICTURES.encode(image), kind=Kind.PICTURE))
+                wanted = [payload[::-1] for payload in payloads] + [PICTURES.decode(PICTURES.encode(image)).tobytes()]
+                found = await asyncio.gather(*asks, return_exceptions=True)
+                for expected, reply in zip(wanted, found, strict=True):
                     if isinstance(reply, BaseException):
                         outcomes[f"failed: {type(reply).__name__}"] += 1
                     else:
-                        outcomes["right" if reply.arrays["r"].tobytes() == payload[::-1] else "wrong"] += 1
+                        outcomes["right" if reply.arrays["r"].tobytes() == expected else "wrong"] += 1
 
     async def main() -> None:
         found = await asyncio.gather(

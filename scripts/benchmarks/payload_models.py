@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from splitlearn import codecs
+from splitlearn.codecs import ImageCodec
 from splitlearn.codecs.container import pack_code
 from splitlearn.models import (
     DepthwiseSeparable,
@@ -33,7 +34,6 @@ from splitlearn.models import (
     split,
 )
 from splitlearn.models.pipelines.base import CompressionModel
-from splitlearn.models.pipelines.image_codec import ImageCodec
 from splitlearn.models.pipelines.int8 import to_int8
 from splitlearn.quantizers import Affine, Clipped, MinMax, Step
 from splitlearn.testing.damage import damaged
@@ -247,7 +247,7 @@ def forged_image(
 
 
 def claims(payload: bytes, rng: random.Random) -> bytes:
-    """Return a file that claims another size, PNG's check sum made right, or asks its decoder for more work."""
+    """Return a file that claims another size, PNG's checksum made right, or asks its decoder for more work."""
     if payload[1:4] == b"PNG":
         size = (rng.choice((0, 1, 31, 2**16, 2**31 - 1)), rng.choice((1, 32, 64, 2**15, 2**31 - 1)))
         depth = bytes(rng.choice(((8, 2), (16, 2), (8, 6), (1, 0), (8, 3), (16, 0), (7, 9)))) + payload[26:29]

@@ -27,7 +27,8 @@ class CodecRow:
         levels: size of the alphabet.
         images: number of latents.
         rounds: number of times each latent was coded; its best time counts.
-        bytes_per_image: mean size of the code with its tables; the container, the same for all codecs, is not counted.
+        bytes_per_image: mean size of an image after encoding, tables in payloads included; the container, the same for
+            all codecs, is not counted.
         table_bytes: size in bytes of static tables, which are sent once and not in payloads.
         entropy_ratio: `bytes_per_image` divided by the mean order-0 entropy per image in bytes; None if that is 0.
         encode_gbps: throughput from latent to code in 10⁹ bytes of float32 latent per second, quantization included.
@@ -68,9 +69,9 @@ def package_codecs() -> dict[str, Codec]:
 def with_static_tables(
     codecs: Mapping[str, Codec], latents: Iterable[NDArray[np.float32]], grid: Grid
 ) -> dict[str, Codec]:
-    """Return the codecs by label, and after each one its copy with static tables fitted to `latents`, if it has any.
+    """Return the codecs by label, each followed by a copy with static tables fitted to `latents` if it supports them.
 
-    Measure these codecs on other latents.
+    Measure the copies on other latents.
     """
     samples = [grid.quantize(latent)[0] for latent in latents]
     both: dict[str, Codec] = {}

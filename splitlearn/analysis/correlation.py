@@ -28,8 +28,8 @@ class AxisCorrelation:
         std_ratio: standard deviation of the differences divided by that of the coefficients, over all images; below 1
             if the correlation is above one half. None if all coefficients are equal.
         correlation: Pearson correlation of neighbours (lag 1) over all images. None if either side is constant.
-        correlation_in_channel: the same after subtraction of each channel's mean over all images, which removes the
-            part that comes from different means of channels. None if either side is constant.
+        correlation_in_channel: the correlation after subtraction of each channel's mean over all images, which removes
+            the part that comes from different means of channels. None if either side is constant.
     """
 
     axis: str

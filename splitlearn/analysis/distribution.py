@@ -75,7 +75,7 @@ def distribution(values: Tensor, name: str) -> Distribution:
 def checked_features(features: Tensor, spatial: bool = False) -> Tensor:
     """Return features `(B, …)` as float32 on the CPU, without gradient.
 
-    Raises ValueError if they are empty, not floats, NaN or infinite, or if `spatial` and not `(B, C, H, W)`.
+    Raises ValueError if they are empty, not floats, NaN or infinite, or not `(B, C, H, W)` although `spatial` is set.
     """
     if not features.is_floating_point():
         raise ValueError(f"features are floats, got {features.dtype}")

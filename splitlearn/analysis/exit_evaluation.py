@@ -41,7 +41,7 @@ class Evaluation:
     float_layers: int
 
     def cheapest(self, accuracies: Sequence[float]) -> dict[str, dict[str, Any]]:
-        """Return for each accuracy and codec the point with the fewest bytes that reaches it, as plain data."""
+        """Return, for each accuracy and codec, the threshold that reaches it with the fewest bytes, as plain data."""
         found: dict[str, dict[str, Any]] = {}
         for accuracy in accuracies:
             points = {name: self.scores.cheapest(accuracy, name) for name in self.scores.sizes}

@@ -32,10 +32,11 @@ class ThresholdPoint:
     """Accuracy and bytes at one threshold.
 
     Attributes:
-        threshold: T_c.
+        threshold: confidence above which an image leaves at an exit; T_c in the paper.
         accuracy: top-1 accuracy, 0…1, with each image at the exit that it takes.
         exit_share: share of images that exited early, 0…1.
-        bytes_per_image: mean payload in bytes, by codec; an image that exited early counts as 0.
+        bytes_per_image: mean payload size in bytes, one value for each codec, by its label; an image that exited early
+            counts as 0.
     """
 
     threshold: float
@@ -52,8 +53,8 @@ class ExitScores:
         logits: `(N, E + 1, num_classes)` of E early exits and the final one.
         confidences: `(N, E)`, confidence of each early exit.
         labels: int64 `(N,)`.
-        sizes: payload size of each image in bytes `(N,)`, by codec; headers included.
-        entropy_bits: order-0 entropy in bits per symbol, all images together.
+        sizes: for each codec, by its label: payload size of each image in bytes, `(N,)`, headers included.
+        entropy_bits: order-0 entropy of all images together, in bits per symbol.
         values: number of symbols per image.
     """
 
@@ -96,7 +97,7 @@ class ExitScores:
 
         Args:
             accuracy: share of images, 0…1.
-            codec: the codec whose bytes count.
+            codec: label of the codec whose bytes count.
             steps: number of thresholds to try, at quantiles of the confidences.
         """
         quantiles = np.quantile(self.confidences.numpy(), np.linspace(0, 1, steps))
@@ -137,9 +138,9 @@ def score_exits(model: EarlyExitModel, batches: Batches, codecs: Mapping[str, Se
     """Run all images through all exits; encode, decode and check the symbols of each image.
 
     Args:
-        model: in eval mode.
+        model: the model, in eval mode.
         batches: images in [0, 1] and their labels.
-        codecs: by label, one codec for each float tensor that crosses the cut.
+        codecs: for each label, one codec per float tensor that crosses the cut.
 
     Raises:
         RuntimeError: if decoded symbols differ from the encoded ones.

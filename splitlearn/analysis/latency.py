@@ -76,11 +76,11 @@ def time_modules(
     Args:
         model: any network of images; it is timed in eval mode.
         images: one batch, normalized if the network needs that.
-        names: modules to time, as legal cuts name them; those that do not run are left out.
-        rounds: passes that are timed, as many again without hooks.
+        names: names of the modules to time, as in `model.named_modules()`; those that do not run are left out.
+        rounds: number of timed passes; as many more are timed without hooks.
 
     Returns:
-        Latencies of modules in the order in which they are done, and of a pass without hooks.
+        Latencies of modules in the order in which they finish, and of a pass without hooks.
     """
     watch, passes = _StopWatch(), list[list[tuple[str, bool, float]]]()
 
@@ -146,9 +146,9 @@ def time_coders(model: CutModel, images: Tensor, rounds: int, fingerprint: str) 
 
     Args:
         model: a trained model.
-        images: `(B, C, H, W)` in [0, 1], one after the other in turn.
-        rounds: rounds that are timed.
-        fingerprint: of the model.
+        images: `(B, C, H, W)` in [0, 1]; each round takes the next one.
+        rounds: number of timed rounds.
+        fingerprint: fingerprint of the model, stored with the latencies.
     """
     with evaluating(model):
         return tuple(_coder(model, number, images, rounds, fingerprint) for number in range(len(model.rates)))

@@ -25,7 +25,7 @@ TRIED = 8  # modules that are traced to find a cut which sends less than the inp
 
 @dataclass(frozen=True)
 class ModuleProfile:
-    """Facts about one module, for a cut after it.
+    """Size, cost and crossing tensors of one module, for a cut after it.
 
     Attributes:
         name: dotted name for `split(model, at=…)`; empty for the whole network.
@@ -36,9 +36,9 @@ class ModuleProfile:
         cumulative_parameters: number of parameters of all modules that have run up to its end.
         cumulative_macs: multiply–accumulates for one image up to its end.
         relative_macs: `cumulative_macs` divided by those of the whole network.
-        crossing_tensors: number of float tensors that cross a cut after it; None if tracing does not show it.
-        relative_crossing: elements of all crossing tensors, image sizes included, divided by those of the input; None
-            if tracing does not show it.
+        crossing_tensors: number of float tensors that cross a cut after it; None if the network cannot be traced there.
+        relative_crossing: number of elements of all crossing tensors, also of integer ones such as image sizes, divided
+            by that of the input image; None if the network cannot be traced there.
     """
 
     name: str
@@ -89,8 +89,8 @@ def profile_model(
 def smaller_cut(model: nn.Module, input_shape: Sequence[int], beside: Collection[str]) -> ModuleProfile | None:
     """Return a module after which a cut sends less than the input and leaves work to the tail; None if none is found.
 
-    Modules in `beside` are not considered. Other tensors may cross beside the output, which only a trace shows, so only
-    the `TRIED` least nested modules with an output smaller than the input are traced.
+    Modules in `beside` are skipped. Of the others with an output smaller than the input, the `TRIED` least nested ones
+    are traced, since only a trace shows whether more tensors than the output cross.
     """
     running, image = _prepare(model, input_shape)
     rows = _run(running, image)

@@ -52,8 +52,8 @@ def measure_rates(
 ) -> list[RatePoint]:
     """Return a point for the order-0 entropy of each image's symbols, then one point per codec.
 
-    The score is measured with the differentiable pass. Decoded payloads are equal to it bit for bit, which is checked
-    for the first batch.
+    The score is measured with the differentiable pass. Decoded payloads give the same features bit for bit,
+    which is checked for the first batch.
 
     Args:
         method: label of the kind of quantizer.

@@ -17,7 +17,7 @@ Latents = Sequence[NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class TableTransfer:
-    """Code sizes of one codec on the same latents, with static tables of three origins.
+    """Sizes of the same latents after encoding by one codec, with static tables of three origins.
 
     Attributes:
         codec: label of the codec.
@@ -35,14 +35,14 @@ class TableTransfer:
 
     @property
     def loss_percent(self) -> float:
-        """Increase of the code size by foreign tables, in per cent."""
+        """Increase of the size by foreign tables in place of fitted ones, in per cent."""
         return 100 * (self.foreign_bytes / self.fitted_bytes - 1)
 
 
 def transfer_tables(
     latents: Latents, fitted: Latents, foreign: Latents, grid: Grid, codecs: Mapping[str, Codec]
 ) -> list[TableTransfer]:
-    """Return code sizes with static tables of three origins, for each codec that has static tables.
+    """Return sizes after encoding with static tables of three origins, for each codec that has static tables.
 
     Args:
         latents: the latents to encode, one array per image.
@@ -62,5 +62,5 @@ def transfer_tables(
 
 
 def mean_bytes(codec: Codec, latents: Latents, grid: Grid) -> float:
-    """Return the mean size in bytes of the codes of some latents."""
+    """Return the mean size in bytes of some latents after encoding."""
     return float(np.mean([len(encode_latent(latent, grid, codec)[0]) for latent in latents]))

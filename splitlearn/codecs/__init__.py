@@ -1,4 +1,4 @@
-"""Lossless codecs between symbols and bytes, without torch."""
+"""Lossless codecs between symbols and bytes, and codecs of images, without torch."""
 
 from splitlearn.codecs.base import Codec, CodecError
 from splitlearn.codecs.budget import BudgetError
@@ -7,6 +7,7 @@ from splitlearn.codecs.container import pack, tagged, unpack, untagged
 from splitlearn.codecs.context_rans import ContextRANS
 from splitlearn.codecs.deflate import Deflate
 from splitlearn.codecs.huffman import Huffman
+from splitlearn.codecs.image_codec import ImageCodec, ImageFile, Pixels
 from splitlearn.codecs.latents import decode_latent, encode_latent, pack_latents, unpack_latents
 from splitlearn.codecs.payload_coder import Carrier, PayloadCoder
 from splitlearn.codecs.rans import RANS
@@ -25,7 +26,10 @@ __all__ = [
     "ContextRANS",
     "Deflate",
     "Huffman",
+    "ImageCodec",
+    "ImageFile",
     "PayloadCoder",
+    "Pixels",
     "Raw",
     "RunLength",
     "TruncatedUnary",

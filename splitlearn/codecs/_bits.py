@@ -1,8 +1,7 @@
-"""Bits in bytes, most significant first: the word accesses that every kernel shares.
+"""Reading and writing of bits in byte arrays, most significant bit first, for all kernels.
 
-A kernel reads and writes 64-bit words at byte positions, so buffers that it touches end in `SLACK` spare bytes. Words
-are spelt out byte by byte: LLVM turns that into one load and one byte swap, and the code means the same on any
-machine.
+Kernels read and write 64-bit words at any byte position, so their buffers end with `SLACK` spare bytes. Words are
+composed byte by byte: the result is the same on every machine, and LLVM compiles it to one load and one byte swap.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ def padded(payload: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @njit
 def signed(word: np.integer[Any]) -> int:
-    """Return `word` as a signed 64-bit integer: compiled code turns a sum of signed and unsigned into a float."""
+    """Return `word` as a signed 64-bit integer, because numba adds signed and unsigned integers as floats."""
     return np.int64(word)  # type: ignore[return-value]
 
 
 @njit
 def load64(buffer: NDArray[np.uint8], position: int) -> np.uint64:
-    """Return the 8 bytes from `position` on as one big-endian word."""
+    """Return the 8 bytes that start at `position` as a big-endian word."""
     at = np.uint64(position)
     word = np.uint64(buffer[at]) << np.uint64(56)
     word |= np.uint64(buffer[at + np.uint64(1)]) << np.uint64(48)
@@ -50,7 +49,7 @@ def load64(buffer: NDArray[np.uint8], position: int) -> np.uint64:
 
 @njit
 def store64(buffer: NDArray[np.uint8], position: int, word: np.uint64) -> None:
-    """Write `word` big-endian into the 8 bytes from `position` on."""
+    """Write `word` in big-endian order to the 8 bytes that start at `position`."""
     at = np.uint64(position)
     buffer[at] = word >> np.uint64(56)
     buffer[at + np.uint64(1)] = word >> np.uint64(48)
@@ -64,7 +63,7 @@ def store64(buffer: NDArray[np.uint8], position: int, word: np.uint64) -> None:
 
 @njit
 def store64_little(buffer: NDArray[np.uint8], position: np.uint64, word: np.uint64) -> None:
-    """Write `word` into the 8 bytes from `position` on, its lowest byte first."""
+    """Write `word` in little-endian order to the 8 bytes that start at `position`."""
     at = position
     buffer[at] = word
     buffer[at + np.uint64(1)] = word >> np.uint64(8)
@@ -93,5 +92,5 @@ def poke(buffer: NDArray[np.uint8], bit: int, value: int, width: int) -> int:
 
 @njit
 def tail_is_clean(buffer: NDArray[np.uint8], bit: int) -> bool:
-    """Tell whether the bits from `bit` to the end of its byte, the padding, are all zero."""
+    """Return whether the padding is zero: the bits from bit position `bit` to the end of its byte."""
     return bit & 7 == 0 or (signed(buffer[bit >> 3]) << (bit & 7)) & 255 == 0

@@ -1,6 +1,8 @@
-"""Which neighbours share a table: buckets of symbols, and classes of buckets, chosen by what they cost.
+"""Choice of the contexts of `ContextRANS` that share a frequency table.
 
-Costs are in 2⁻¹⁶ bits, by integers, so that every machine makes the same choice.
+Neighbouring symbols are grouped into buckets. A context is a combination of the buckets of the left and the upper
+neighbour. Contexts that share a table form a class; classes are chosen so that the payload becomes small. Sizes are
+integers in units of 2⁻¹⁶ bits, so that every machine makes the same choice.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ LOGARITHMS = np.rint(np.log2(1 + np.arange(1 << MANTISSA) / (1 << MANTISSA)) * (
 
 @njit
 def logarithm(value: int) -> int:
-    """Return log₂(value) in 2⁻¹⁶ for a positive integer."""
+    """Return log₂ of a positive integer, in units of 2⁻¹⁶."""
     digits = bit_length(value) - 1
     rest = value - (1 << digits)
     place = rest >> (digits - MANTISSA) if digits > MANTISSA else rest << (MANTISSA - digits)
@@ -29,7 +31,12 @@ def logarithm(value: int) -> int:
 
 @njit
 def code_cost(counts: NDArray[np.int64], per_symbol: int) -> int:
-    """Return what symbols cost that occur this often, their table of frequencies (`per_symbol` each) included."""
+    """Return the size of the code of some symbols together with their frequency table, in units of 2⁻¹⁶ bits.
+
+    Args:
+        counts: number of occurrences of each symbol.
+        per_symbol: size of one table entry; every symbol that occurs has one.
+    """
     total = cost = 0
     for count in counts:
         if count > 0:
@@ -40,14 +47,15 @@ def code_cost(counts: NDArray[np.int64], per_symbol: int) -> int:
 
 @njit
 def merge_adjacent(counts: NDArray[np.int64], most: int, per_symbol: int) -> NDArray[np.uint16]:
-    """Return a class for each context, where only neighbours in order share one.
+    """Return the class of each context, where a class is a range of consecutive contexts.
 
-    Pairs of adjacent classes are merged, the cheapest first, as long as that saves or there are more than `most`.
+    At first each context is a class. Then adjacent classes are merged, the pair that saves most first, until no merge
+    saves anything and at most `most` classes remain.
 
     Args:
-        counts: how often each symbol occurs in each context, `(contexts, levels)`; the result of merging stays in it.
-        most: number of classes that is allowed.
-        per_symbol: cost of one entry of a table.
+        counts: occurrences of each symbol in each context, `(contexts, levels)`; replaced by those in each class.
+        most: largest number of classes.
+        per_symbol: size of one table entry, in units of 2⁻¹⁶ bits.
     """
     contexts = counts.shape[0]
     first = np.arange(contexts)  # first contexts of the classes
@@ -78,9 +86,14 @@ def merge_adjacent(counts: NDArray[np.int64], most: int, per_symbol: int) -> NDA
 
 @njit
 def merge_any(counts: NDArray[np.int64], most: int) -> NDArray[np.uint16]:
-    """Return a class for each context, where any may share one: pairs are merged, the cheapest first, down to `most`.
+    """Return the class of each context, where a class may contain any contexts.
 
-    Counts `(contexts, levels)` keep the result of merging; contexts that never occur get class 0.
+    At first each context is a class. Then the pair that costs least is merged, until `most` classes remain. Contexts
+    that never occur get class 0.
+
+    Args:
+        counts: occurrences of each symbol in each context, `(contexts, levels)`; replaced by those in each class.
+        most: largest number of classes.
     """
     contexts = counts.shape[0]
     kinds = np.zeros(contexts, np.uint16)
@@ -119,7 +132,10 @@ def merge_any(counts: NDArray[np.int64], most: int) -> NDArray[np.uint16]:
 
 @njit
 def write_kinds(kinds: NDArray[np.uint16], payload: NDArray[np.uint8], bit: int) -> int:
-    """Write the result of `merge_adjacent` into zeroed bits: a one where a class begins; return the bit after it."""
+    """Write the classes from `merge_adjacent`; return the bit position after them.
+
+    Each context but the first takes one bit, which is 1 if a new class begins there. The bits must be zero before.
+    """
     for context in range(1, kinds.size):
         bit = poke(payload, bit, signed(kinds[context]) - signed(kinds[context - 1]), 1)
     return bit
@@ -127,7 +143,7 @@ def write_kinds(kinds: NDArray[np.uint16], payload: NDArray[np.uint8], bit: int)
 
 @njit
 def read_kinds(payload: NDArray[np.uint8], bit: int, contexts: int) -> NDArray[np.uint16]:
-    """Return what `write_kinds` wrote; bits beyond the payload are zero."""
+    """Return the class of each context as `write_kinds` wrote it; bits after the end of the payload count as 0."""
     kinds = np.zeros(contexts, np.uint16)
     data = padded(payload[: (bit + contexts) // 8 + 1])
     for context in range(1, contexts):
@@ -137,7 +153,10 @@ def read_kinds(payload: NDArray[np.uint8], bit: int, contexts: int) -> NDArray[n
 
 @njit
 def count_indexes(indexes: NDArray[np.uint32], contexts: int, levels: int) -> NDArray[np.int64]:
-    """Return how often each symbol occurs in each context, given context · levels + symbol."""
+    """Return the occurrences of each symbol in each context, `(contexts, levels)`.
+
+    `indexes` holds context · levels + symbol for each symbol of an array.
+    """
     counts = np.zeros(contexts * levels, np.int64)
     for i in range(indexes.size):
         counts[indexes[i]] += 1
@@ -145,7 +164,10 @@ def count_indexes(indexes: NDArray[np.uint32], contexts: int, levels: int) -> ND
 
 
 def bucket_edges(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return the first symbols of buckets 1…15: fine where symbols are frequent, by the square root of their counts."""
+    """Return the first symbol of each of the buckets 1…15, given the occurrences of each symbol.
+
+    Frequent symbols get narrow buckets: the square roots of the counts add up to about the same in all buckets.
+    """
     roots = np.sqrt(counts.astype(np.float64) * (1 << 16)).astype(np.int64)  # the root is exact on every machine
     reached = np.cumsum(roots) * BUCKETS
     edges = np.searchsorted(reached, reached[-1] // BUCKETS * np.arange(1, BUCKETS), side="right")
@@ -154,6 +176,6 @@ def bucket_edges(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def buckets_of(edges: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
-    """Return the bucket of each symbol, the number of edges up to it."""
+    """Return the bucket of each symbol, given the `bucket_edges`."""
     buckets: NDArray[np.uint8] = np.searchsorted(edges, np.arange(levels), side="right").astype(np.uint8)
     return buckets

@@ -1,4 +1,4 @@
-"""Symbols joined in twos or fours, so that one look-up serves several."""
+"""Groups of two or four symbols, joined to one number, so that one table look-up serves all of them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ BLOCK = 4096  # symbols that are joined at a time: their groups stay in the firs
 def join_symbols(
     symbols: NDArray[np.uint8], start: int, groups: int, size: int, bits: int, joined: NDArray[np.uint16]
 ) -> None:
-    """Write groups of `size` symbols (1, 2 or 4) of n bits, from `start` on, as numbers with the first symbol lowest.
+    """Write each group of consecutive symbols to `joined` as one number, with the first symbol in the lowest bits.
 
-    The loops hold nothing but shifts and masks, which the compiler does for many groups at once.
+    The loops contain only shifts and masks, so that the compiler vectorizes them.
+
+    Args:
+        symbols: flat symbols of `bits` bits each.
+        start: index of the first symbol to join.
+        groups: number of groups.
+        size: symbols per group: 1, 2 or 4.
+        bits: bits per symbol.
+        joined: receives the numbers.
     """
     if size == 1:
         for i in range(groups):
@@ -39,10 +47,10 @@ def join_symbols(
 
 @njit
 def count_symbols(symbols: NDArray[np.uint8], bits: int) -> NDArray[np.int64]:
-    """Return how often each of 2ⁿ symbols occurs, given flat symbols of n bits.
+    """Return the occurrences of each of the 2ⁿ symbols, given flat symbols of n bits.
 
-    Groups are counted, in four tables in turn: equal neighbours, which are the rule, would otherwise wait for each
-    other's increment.
+    Groups of symbols are counted in four tables in turn. In a single table, equal neighbours, which are common, would
+    each wait for the increment before.
     """
     size = 4 if bits <= 2 else 2 if bits <= 5 else 1
     joined = np.empty(BLOCK, np.uint16)

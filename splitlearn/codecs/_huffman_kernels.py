@@ -1,4 +1,4 @@
-"""The loops of the Huffman code: writing codewords and looking them up, several symbols at a time."""
+"""Compiled loops of the Huffman codec, which encode and decode several symbols per step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ MOST = 7  # symbols in one entry of the decoder's table, a byte each; the eighth
 
 @njit
 def group_codes(codes: NDArray[np.uint64], size: int, bits: int) -> NDArray[np.uint64]:
-    """Return the joined codewords of each group of `size` symbols of n bits (see `join_symbols`)."""
+    """Return the concatenated codewords of each possible group of `size` symbols, `codewords << 6 | number of bits`.
+
+    `codes` is from `codeword_table`, for symbols of `bits` bits; groups are numbered as by `join_symbols`.
+    """
     table = codes
     for k in range(1, size):
         longer = np.empty(table.size << bits, np.uint64)
@@ -52,10 +55,11 @@ def encode_part(
     payload: NDArray[np.uint8],
     bit: int,
 ) -> int:
-    """Write the codewords of `symbols[start:stop]` from `bit` on and return the bit after them.
+    """Write the codewords of `symbols[start:stop]` to `payload` at bit position `bit`; return the position after them.
 
-    Two groups are joined before the bit buffer, which then holds at most 7 + 2 × 28 bits (four codewords of
-    up to 7 bits or two of 12), meets the payload.
+    `codes` is from `codeword_table`, and `table` from `group_codes`, for groups of `size` symbols of `bits` bits. A
+    step appends the codewords of two groups to a 64-bit buffer and stores it. A group has at most 28 bits (four
+    codewords of up to 7 bits, or two of up to 12), so the buffer holds at most 7 + 2 × 28 bits.
     """
     position = bit >> 3
     held = np.uint64(bit & 7)
@@ -95,7 +99,11 @@ def encode_parts(
     bit: int,
     size_bytes: int,
 ) -> int:
-    """Write one part, or three sizes and then four parts, from `bit` on; return the bytes in all."""
+    """Write the codewords of all symbols to `payload` at bit position `bit`; return the length of `payload` in bytes.
+
+    If `size_bytes` is 0, they are written as one part. Otherwise they are divided into four parts, and the sizes of the
+    first three are written before them, in `size_bytes` bytes each. Other arguments are those of `encode_part`.
+    """
     if size_bytes == 0:
         return (encode_part(symbols, 0, symbols.size, codes, table, size, bits, payload, bit) + 7) >> 3
     sizes = (bit + 7) >> 3
@@ -123,7 +131,7 @@ def encode_latent_parts(
     payload: NDArray[np.uint8],
     size_bytes: int,
 ) -> tuple[int, tuple[float, float]]:
-    """Quantize and encode in one call; return the code's length in bytes and the extremes of the latent."""
+    """Quantize a flat latent and encode it as `encode_parts`; return the length in bytes and the latent's extremes."""
     symbols = np.empty(latent.size, np.uint8)
     ends = apply_plan(latent, plan, symbols)
     return encode_parts(symbols, codes, table, size, bits, payload, 0, size_bytes), ends
@@ -133,10 +141,11 @@ def encode_latent_parts(
 def encode_with_table(
     symbols: NDArray[np.uint8], size: int, bits: int, payload: NDArray[np.uint8], size_bytes: int
 ) -> int:
-    """Write the code of `symbols` behind its own table, or a lone symbol; return the bytes in all.
+    """Fit a Huffman code to the symbols, write its table and the code to `payload`; return the length in bytes.
 
-    The first bytes of `payload`, room for the table, are zero. One call, since a small image takes less time than a
-    few calls from Python.
+    If all symbols are equal, that symbol is written instead. The first `TABLE_BITS` bits of `payload` must be zero;
+    other arguments are those of `encode_parts`. All is done in one call, because for a small image, a few calls from
+    Python would take longer than the work.
     """
     lengths = code_lengths(count_symbols(symbols, bits))
     if not lengths.any():
@@ -155,7 +164,7 @@ def encode_latent_with_table(
     payload: NDArray[np.uint8],
     size_bytes: int,
 ) -> tuple[int, tuple[float, float]]:
-    """Quantize and encode with a table in one call; return the code's length and the extremes of the latent."""
+    """Quantize a flat latent and encode it as `encode_with_table`; return the length in bytes and the extremes."""
     symbols = np.empty(latent.size, np.uint8)
     ends = apply_plan(latent, plan, symbols)
     return encode_with_table(symbols, size, bits, payload, size_bytes), ends
@@ -163,14 +172,15 @@ def encode_latent_with_table(
 
 @njit
 def several_table(single: NDArray[np.uint16], width: int) -> NDArray[np.uint64]:
-    """Return, for every value of the next `width` bits, all symbols (up to `MOST`) that lie whole within them.
+    """Return a table that decodes several symbols at once: an entry for every value of the next `width` bits.
 
-    What is known of the bits behind the first codeword is a shorter value, so tables for 0, 1, … bits are made in turn.
-    They lie one behind the other, that for k bits from 2ᵏ on; the last is the result.
+    An entry holds the symbols, up to `MOST`, whose codewords lie completely within these bits (one byte each, the first
+    symbol lowest), and in its highest byte the bits that they use × 16 + their number. It is 0 if the first codeword is
+    longer than `width` bits.
 
-    Args:
-        single: symbol × 16 + length for every value of the next log₂(size) bits.
-        width: bits of an index; entries without a whole codeword are 0.
+    The bits after the first codeword are an index of a table with a smaller width. Tables are therefore built for
+    widths 0, 1, … in one array, where the table of width k starts at 2ᵏ; the last one is the result. `single` is the
+    table from `lookup_table`, which decodes one symbol.
     """
     longest = 0
     while 1 << longest < single.size:
@@ -196,7 +206,10 @@ def several_table(single: NDArray[np.uint16], width: int) -> NDArray[np.uint64]:
 
 @njit
 def index_shift(entries: int) -> int:
-    """Return how far a 64-bit word moves right to become an index of a table with a power of two of entries."""
+    """Return the right shift that turns a 64-bit word into an index of a table, by its highest bits.
+
+    `entries` is the size of the table, a power of two.
+    """
     shift = 64
     while 1 << (64 - shift) < entries:
         shift -= 1
@@ -213,9 +226,11 @@ def decode_several(
     symbols: NDArray[np.uint8],
     at: int,
 ) -> tuple[int, int]:
-    """Decode four look-ups in one 64-bit word, 4…28 symbols, to `symbols[at:]`; return the next bit and symbol.
+    """Decode 4 to 28 symbols by four look-ups in one 64-bit word; return the next bit position and symbol index.
 
-    A codeword that is longer than an index of `table`, a rare one, is looked up by itself.
+    Decoding starts at bit position `bit` and symbol index `at`. `table` is from `several_table`; `single`, from
+    `lookup_table`, decodes rare codewords that are longer than an index of `table`. `shifts` has the `index_shift` of
+    `single` and of `table`.
     """
     word = load64(payload, bit >> 3) << np.uint64(bit & 7)
     position, used, sixty, four, count = np.uint64(at), np.uint64(0), np.uint64(60), np.uint64(56), np.uint64(15)
@@ -241,7 +256,10 @@ def decode_rest(
     start: int,
     stop: int,
 ) -> bool:
-    """Decode `symbols[start:stop]` one by one and tell whether the part ends rightly in byte `end`."""
+    """Decode the last symbols of a part, `symbols[start:stop]`, one by one, starting at bit position `bit`.
+
+    Return whether the part ends exactly before byte position `end`, padded with zeros. `single` is from `lookup_table`.
+    """
     shift = np.uint64(index_shift(single.size))
     while start < stop and bit <= 8 * end:
         entry = signed(single[(load64(payload, bit >> 3) << np.uint64(bit & 7)) >> shift])
@@ -253,7 +271,12 @@ def decode_rest(
 
 @njit
 def part_edges(payload: NDArray[np.uint8], size: int, bit: int, size_bytes: int) -> NDArray[np.int64]:
-    """Return the bytes where the four parts start and the last one ends; past `size` where the sizes are damaged."""
+    """Return the five byte positions where the four parts start and the last one ends.
+
+    The sizes of the first three parts are read from `payload`, `size_bytes` bytes each, from the first whole byte after
+    bit position `bit`. If they are damaged, the fourth position may exceed `size`, the length of the code: the caller
+    must check it.
+    """
     position = (bit + 7) >> 3
     edges = np.full(5, size, np.int64)
     if not tail_is_clean(payload, bit) or position + 3 * size_bytes > size:
@@ -277,18 +300,18 @@ def decode_parts(
     bit: int,
     size_bytes: int,
 ) -> bool:
-    """Decode what `encode_parts` wrote and tell whether it is undamaged as far as one can see.
+    """Decode the output of `encode_parts`; return False if damage is detected.
 
-    A step of the fast loops writes up to 32 bytes, which must lie in the part itself or where later steps write.
+    A step of the fast loops may write up to 32 bytes, so these loops stop 32 symbols before the end of a part.
 
     Args:
         code: the payload.
-        single: table for one symbol at a time.
-        table: table for several.
-        symbols: room for `count` symbols.
+        single: table from `lookup_table`, which decodes one symbol.
+        table: table from `several_table`.
+        symbols: receives the symbols.
         count: number of symbols.
-        bit: where the code begins, behind its table.
-        size_bytes: bytes of the size of one of four parts, 0 if there is a single part.
+        bit: bit position where the code starts, after its table if there is one.
+        size_bytes: bytes of each stored part size; 0 if there is a single part.
     """
     payload, size = padded(code), code.size
     shifts = np.uint64(index_shift(single.size)), np.uint64(index_shift(table.size))
@@ -330,9 +353,19 @@ def decode_parts(
 def decode_with_table(
     code: NDArray[np.uint8], levels: int, symbols: NDArray[np.uint8], count: int, size_bytes: int
 ) -> int:
-    """Decode what `encode_with_table` wrote, unless it is a lone symbol; return 0, or 1 for a bad table, 2 for others.
+    """Decode the output of `encode_with_table` for two or more different symbols.
 
-    The table for several symbols is as wide as pays for `count`.
+    Large arrays are decoded with a larger table, which takes longer to build.
+
+    Args:
+        code: the payload.
+        levels: size of the alphabet.
+        symbols: receives the symbols.
+        count: number of symbols.
+        size_bytes: as for `decode_parts`.
+
+    Returns:
+        0 if no damage is detected, 1 if the table is damaged, 2 if the code is damaged.
     """
     lengths = np.zeros(levels, np.uint8)
     bit = read_lengths(padded(code[: TABLE_BITS // 8]), code.size, lengths)
@@ -358,7 +391,7 @@ def decode_latent_parts(
     spacing: tuple[float, float],
     latent: NDArray[np.float32],
 ) -> bool:
-    """Decode and dequantize in one call, and tell whether the code is undamaged as far as one can see."""
+    """Decode as `decode_parts`, and write the dequantized values to `latent`; return False if damage is detected."""
     symbols = np.empty(latent.size + 8, np.uint8)
     undamaged = decode_parts(code, single, table, symbols, latent.size, 0, size_bytes)
     if undamaged:

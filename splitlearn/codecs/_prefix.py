@@ -15,13 +15,13 @@ TABLE_BITS = 8 * 512  # a table is shorter than this: 256 symbols of at most 13 
 
 @njit
 def code_lengths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return the codeword lengths, at most `LIMIT`, of the prefix code that is shortest for these counts.
+    """Return the codeword lengths of the shortest prefix code for these counts, at most `LIMIT` bits each.
 
     Args:
-        counts: how often each symbol occurs.
+        counts: number of occurrences of each symbol.
 
     Returns:
-        One length a symbol; 0 for a symbol that does not occur, and for one that is alone.
+        Length of each symbol's codeword in bits; 0 for a symbol that does not occur, and for the only one that does.
     """
     lengths = np.zeros(counts.size, np.uint8)
     rising = np.empty(counts.size, np.int64)
@@ -45,7 +45,10 @@ def code_lengths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 @njit
 def package_merge(weights: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return the optimal lengths, at most `LIMIT`, of two or more items of rising weight.
+    """Return the codeword lengths, at most `LIMIT` bits, with the least weighted sum for two or more symbols.
+
+    Args:
+        weights: positive weights of the symbols in ascending order, such as their counts.
 
     Reference: Larmore & Hirschberg 1990, "A fast algorithm for optimal length-limited Huffman codes".
     """
@@ -80,9 +83,13 @@ def package_merge(weights: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 @njit
 def codeword_table(lengths: NDArray[np.uint8], symbols: int) -> NDArray[np.uint64]:
-    """Return, for each of `symbols` symbols, its canonical codeword × 64 + its length.
+    """Return the canonical Huffman code for these lengths: one entry `codeword << 6 | length` for each symbol.
 
-    Codewords of one length are consecutive numbers in the order of the symbols; shorter ones come first.
+    Codewords of equal length are consecutive numbers, in the order of their symbols; shorter codewords come first.
+
+    Args:
+        lengths: codeword length of each symbol in bits, at most `LIMIT`; 0 for a symbol without a codeword.
+        symbols: number of entries to return, at least `lengths.size`; entries without a codeword are 0.
     """
     table = np.zeros(symbols, np.uint64)
     code = 0
@@ -97,7 +104,11 @@ def codeword_table(lengths: NDArray[np.uint8], symbols: int) -> NDArray[np.uint6
 
 @njit
 def lookup_table(lengths: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Return, for every value of the next `lengths.max()` bits of a complete code, its symbol × 16 + its length."""
+    """Return the decoder's table: for every value of the next `lengths.max()` bits, `symbol << 4 | length`.
+
+    This is the symbol whose codeword the bits begin with, and the length of that codeword. `lengths` has the codeword
+    length of each symbol, 0 for none. The code must be complete: every value then begins with a codeword.
+    """
     longest = signed(lengths.max())
     table = np.empty(1 << longest, np.uint16)
     at = 0
@@ -112,11 +123,22 @@ def lookup_table(lengths: NDArray[np.uint8]) -> NDArray[np.uint16]:
 
 @njit
 def write_lengths(lengths: NDArray[np.uint8], table: NDArray[np.uint8]) -> int:
-    """Write the lengths of a complete code into `table`, `TABLE_BITS` zeroed bits and slack; return the bits used.
+    """Write the codeword lengths of a complete code into the bits of `table`; return the number of bits written.
 
-    The first bit is 0 (`Huffman` uses 1 for a lone symbol). Then, symbol by symbol, the difference to the length of
-    the last symbol present, at first 1: `0` same, `10` one longer, `110` one shorter, `1111` and 4 bits any other
-    length; `1110` and an Elias gamma number count absent symbols. The table ends where the code is complete.
+    The first bit is 0 (`Huffman` writes 1 if the array has only one symbol). Then follows, for each symbol in order,
+    its length relative to the previous length (1 at the start):
+
+        0             the same
+        10            one bit longer
+        110           one bit shorter
+        1111 + 4 bits the length itself
+        1110 + number this many symbols without a codeword, in Elias gamma code
+
+    The table ends at the symbol that makes the code complete.
+
+    Args:
+        lengths: codeword length of each symbol; 0 for none.
+        table: zeros, `TABLE_BITS` bits and `SLACK` bytes.
     """
     bit, last, absent = 1, 1, 0
     for symbol in range(lengths.size):
@@ -145,10 +167,15 @@ def write_lengths(lengths: NDArray[np.uint8], table: NDArray[np.uint8]) -> int:
 
 @njit
 def read_lengths(payload: NDArray[np.uint8], size: int, lengths: NDArray[np.uint8]) -> int:
-    """Fill `lengths`, zeroed, from the table that `write_lengths` wrote and return its bits; 0 if it is impossible.
+    """Read the table that `write_lengths` wrote; return its number of bits, or 0 if no code has such a table.
 
-    Takes only what `write_lengths` writes: differences in their shortest form, runs of absent symbols unsplit, and a
-    code that is neither incomplete nor oversubscribed. A table may not pass the first `size` bytes.
+    Only the output of `write_lengths` is accepted: lengths in their shortest form, one count for consecutive symbols
+    without a codeword, and a complete code.
+
+    Args:
+        payload: bytes that begin with the table, followed by `SLACK` bytes.
+        size: number of bytes that the table may take at most.
+        lengths: zeros; receives the codeword length of each symbol.
     """
     bit, last, symbol, kraft = 1, 1, 0, 0
     was_absent = False

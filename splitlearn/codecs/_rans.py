@@ -1,4 +1,4 @@
-"""Shared parts of the rANS codecs: a model of the symbols, and coding with it."""
+"""Shared part of the codecs `RANS` and `ContextRANS`: encoding and decoding with given frequencies."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ DAMAGED = "the payload is truncated, has trailing bytes or is damaged"
 
 
 def lanes_for(count: int) -> int:
-    """Return the number of states for `count` symbols: each costs three bytes, and eight keep a processor busy."""
+    """Return the number of interleaved rANS states for `count` symbols, 1 to 8.
+
+    Several states let a processor overlap their computations, but each adds about three bytes to the payload.
+    """
     return 1 << min(3, max(0, count.bit_length() - 11))
 
 
 def plane_layout(shape: tuple[int, ...], channels: int = 1) -> Layout:
-    """Return the layout of a non-empty array whose last two axes are rows of a plane.
+    """Return the layout of a non-empty array: its last axis is a row, its last two axes are a plane.
 
-    Where nothing stands above anything, rows are as long as is handy.
+    If a plane has a single row, there are no upper neighbours, and rows have up to `FLAT_ROW` symbols instead.
 
     Args:
         shape: shape of the array.
-        channels: 1, or the size of the first axis, if each has classes of its own.
+        channels: size of the first axis if each index of it has separate classes, else 1.
     """
     size = math.prod(shape)
     height = shape[-2] if len(shape) > 1 else 1
@@ -45,12 +48,12 @@ def plane_layout(shape: tuple[int, ...], channels: int = 1) -> Layout:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Frequencies for classes of symbols, and the choice of the class by neighbours.
+    """Frequency tables, and the rule that selects one for each symbol by its neighbours.
 
     Attributes:
-        frequencies: uint16 `(classes, levels)`; each row adds up to 2ˢ.
-        buckets: uint8 `(levels,)`, the bucket 0…15 of each symbol as a neighbour; symbol 0 has bucket 0.
-        classes: uint16 `(256,)`, the class of left bucket · 16 + upper bucket.
+        frequencies: one table per class, uint16 `(classes, levels)`; each adds up to 2^`scale_bits(levels)`.
+        buckets: uint8 `(levels,)`: the bucket, 0…15, of each symbol when it is a neighbour; symbol 0 has bucket 0.
+        classes: uint16 `(256,)`: the class of a symbol, at the index 16 · left bucket + upper bucket.
     """
 
     frequencies: NDArray[np.uint16]
@@ -70,7 +73,7 @@ class Model:
         return int(self.frequencies.max())
 
     def encode(self, symbols: NDArray[np.uint8], layout: Layout, before: bytes = b"") -> bytes:
-        """Return `before` and the code of flat symbols; the layout only matters with several classes."""
+        """Return the code of flat symbols, with the bytes `before` in front; a single class ignores the layout."""
         levels = self.frequencies.shape[1]
         indexes: NDArray[np.uint8] | NDArray[np.uint32]
         if len(self.frequencies) == 1:
@@ -84,7 +87,7 @@ class Model:
         return before + payload[start:].tobytes()
 
     def decode(self, payload: NDArray[np.uint8], position: int, layout: Layout) -> NDArray[np.uint8]:
-        """Return the flat symbols of the code from `position` to the end of `payload`.
+        """Return the flat symbols of the code that takes `payload` from byte `position` to its end.
 
         Raises:
             CodecError: if it is damaged, or too short for the number of symbols.
@@ -112,5 +115,5 @@ class Model:
 
 
 def no_neighbours(frequencies: NDArray[np.uint16]) -> Model:
-    """Return the model without neighbours."""
+    """Return a model with frequencies `(classes, levels)` that does not depend on neighbours."""
     return Model(frequencies, np.zeros(frequencies.shape[1], np.uint8), np.zeros(BUCKETS**2, np.uint16))

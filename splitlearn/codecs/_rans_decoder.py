@@ -1,4 +1,4 @@
-"""The loops that take words into states and symbols out of them."""
+"""Compiled loops of rANS decoding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STRIDE = 64  # steps of eight lanes between two looks whether the payload has be
 
 
 class Tables(NamedTuple):
-    """What decoding a symbol looks up; see `decode_rans` for the members."""
+    """Tables for decoding one symbol; the attributes are the arguments of `decode_rans`."""
 
     levels: np.uint64
     scale: np.uint64
@@ -26,7 +26,12 @@ class Tables(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """For each lane, how far before a symbol the one above it stands, and what its row adds to the class."""
+    """Position of the current row of each lane.
+
+    Attributes:
+        above: distance from a symbol back to its upper neighbour, in symbols.
+        base: number that the row adds to the class.
+    """
 
     above: NDArray[np.int64]
     base: NDArray[np.uint64]
@@ -90,16 +95,16 @@ def decode_plain(
     ranges: NDArray[np.uint32],
     out: NDArray[np.uint8],
 ) -> bool:
-    """Decode what `encode_rans` wrote of a single class; tell whether it is undamaged as far as one can see.
+    """Decode the output of `encode_rans` for a single class; return False if damage is detected.
 
     Args:
         code: the payload.
-        position: where the states stand, which must be whole.
+        position: byte position of the states; the payload must contain all of them.
         lanes: number of lanes.
-        scale: S.
-        slots: symbols of all slots (see `decoder_tables`).
-        ranges: ranges of all symbols.
-        out: room for the symbols.
+        scale: `scale_bits(levels)`.
+        slots: from `decoder_tables`.
+        ranges: from `decoder_tables`.
+        out: receives the symbols.
     """
     size, data, zero, bits = code.size, _with_slack(code), np.uint64(0), np.uint64(scale)
     states = _read_states(data, position, lanes)
@@ -258,19 +263,19 @@ def decode_rans(
     classes: NDArray[np.uint16],
     out: NDArray[np.uint8],
 ) -> bool:
-    """Decode what `encode_rans` wrote, from `position` on, and tell whether it is undamaged as far as one can see.
+    """Decode the output of `encode_rans` for several classes; return False if damage is detected.
 
     Args:
         code: the payload.
-        position: where the states stand, which must be whole.
-        layout: how the array is seen.
+        position: byte position of the states; the payload must contain all of them.
+        layout: rows and lanes of the array.
         levels: size of the alphabet.
-        scale: S.
-        slots: symbols of all slots (see `decoder_tables`).
-        ranges: ranges of all symbols.
-        buckets: the bucket of each symbol.
-        classes: class of each pair of buckets.
-        out: `width` zeros, which stand above the first rows, and room for the symbols behind them.
+        scale: `scale_bits(levels)`.
+        slots: from `decoder_tables`.
+        ranges: from `decoder_tables`.
+        buckets: bucket of each symbol when it is a neighbour.
+        classes: class of each pair of buckets, at the index 16 · left + upper.
+        out: one row of zeros, the upper neighbours of first rows; receives the symbols after it.
     """
     lanes, width, lane_rows = layout.lanes, layout.width, layout.lane_rows
     size, data = code.size, _with_slack(code)

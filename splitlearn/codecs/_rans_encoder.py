@@ -1,4 +1,4 @@
-"""The loops that move symbols into states and states into words."""
+"""Compiled loops of rANS encoding."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Numbers = NDArray[np.uint8] | NDArray[np.uint32]
 def encode_rans(
     indexes: Numbers, lanes: int, part: int, table: NDArray[np.uint64], scale: int, payload: NDArray[np.uint8]
 ) -> int:
-    """Write states and words so that they end with `payload`, and return where they start.
+    """Write the code of an array to the end of `payload`; return the byte position where it starts.
 
-    Symbols are coded in the opposite order of decoding.
+    rANS encodes symbols in reverse order, so the code is written backwards from the end.
 
     Args:
-        indexes: class · levels + symbol, or the symbols if there is one class.
+        indexes: class · levels + symbol for each symbol, or the symbols themselves if there is one class.
         lanes: number of lanes.
-        part: symbols of each lane; the first also has the rest.
+        part: number of symbols in each lane; the first lane also takes the remaining ones.
         table: `encoder_table` of the frequencies.
-        scale: S.
-        payload: at least two bytes a symbol and four a lane.
+        scale: `scale_bits(levels)`.
+        payload: receives the code; at least two bytes per symbol and four per lane.
     """
     position = payload.size
     states = np.full(lanes, LOWEST, np.uint64)

@@ -1,9 +1,9 @@
-"""How the codecs of range asymmetric numeral systems see an array: rows, lanes, and the classes of symbols.
+"""Division of an array into rows and lanes, and the classes of its symbols, for the rANS codecs.
 
-An array is seen as rows. Equal numbers of rows, one behind the other, belong to each lane, a state of its own; what is
-left over at the end belongs to the first. Lanes take turns symbol by symbol, so that their chains of arithmetic
-overlap. Each symbol is coded with the frequencies of a class, which follows from its row and from the symbols to the
-left and above, as far as they lie in the plane and in the lane; others count as symbol 0.
+An array is divided into rows. Each lane has its own rANS state and codes an equal number of consecutive rows; the first
+lane also codes the remaining rows at the end. Lanes take turns, one symbol each, so that a processor can overlap their
+computations. Each symbol is coded with the frequency table of its class, which is determined by its row and by its left
+and upper neighbours. Neighbours outside the plane or the lane count as symbol 0.
 
 Reference: Duda 2013, "Asymmetric numeral systems"; Giesen 2014, "Interleaved entropy coders".
 """
@@ -23,15 +23,16 @@ STATE_BYTES = 4
 
 
 class Layout(NamedTuple):
-    """How an array is seen.
+    """Division of an array into rows, planes and lanes.
 
     Attributes:
         size: number of symbols.
-        width: symbols in a row.
-        height: rows in a plane; the first has nothing above.
-        lane_rows: rows of one lane.
+        width: number of symbols in a row.
+        height: number of rows in a plane; the first row of a plane has no upper neighbours.
+        lane_rows: number of rows in a lane.
         lanes: number of lanes.
-        class_rows: rows in a row whose classes are counted from the same number on, which grows by one after them.
+        class_rows: number of consecutive rows with the same classes, such as the rows of a channel; 1 is added to the
+            class of each symbol after every `class_rows` rows.
     """
 
     size: int
@@ -44,7 +45,7 @@ class Layout(NamedTuple):
 
 @njit
 def row_above(row: int, layout: Layout) -> int:
-    """Return the row that is above `row` for the decoder, or −1."""
+    """Return the number of the row with the upper neighbours of `row`; −1 if it has none in its plane and lane."""
     in_lanes = row < layout.lanes * layout.lane_rows
     if row % layout.height == 0 or (in_lanes and row % layout.lane_rows == 0):
         return -1
@@ -59,14 +60,14 @@ def class_indexes(
     buckets: NDArray[np.uint8],
     classes: NDArray[np.uint16],
 ) -> NDArray[np.uint32]:
-    """Return class · levels + symbol for each symbol.
+    """Return class · levels + symbol for each symbol: its index in the tables of all classes.
 
     Args:
         symbols: flat symbols.
-        layout: how they are seen.
+        layout: rows and lanes of the array.
         levels: size of the alphabet.
-        buckets: the bucket of each symbol; symbol 0 has bucket 0.
-        classes: class of each pair of buckets, left · 16 + above.
+        buckets: bucket of each symbol when it is a neighbour; symbol 0 has bucket 0.
+        classes: class of each pair of buckets, at the index 16 · left + upper.
     """
     indexes = np.empty(symbols.size, np.uint32)
     offsets = classes.astype(np.uint32) * np.uint32(levels)

@@ -1,6 +1,6 @@
-"""Frequencies of range asymmetric numeral systems: made, written into a payload, and turned into look-up tables.
+"""Frequency tables of the rANS codecs: computed from counts, written to payloads, and converted to look-up tables.
 
-All arithmetic is of integers, so that every machine decodes with the frequencies that another encoded with.
+All arithmetic uses integers, so that encoder and decoder have the same frequencies on any machine.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ STATE_BITS = 31  # a state lies in 2¹⁵…2³¹−1, and its lower 16 bits are
 
 @njit
 def scale_bits(levels: int) -> int:
-    """Return S: frequencies of one table add up to 2ˢ, 12 bits up to 16 levels, 14 beyond."""
+    """Return S, where the frequencies of a table add up to 2ˢ: 12 for up to 16 levels, 14 for more."""
     return 12 if levels <= 16 else 14
 
 
 @njit
 def mantissa_bits(count: int) -> int:
-    """Return how exactly a frequency is written for an array of `count` symbols: bits after its leading one."""
+    """Return the precision of frequencies in a payload of `count` symbols: stored bits after the leading one."""
     digits = 0
     while count >> digits:
         digits += 1
@@ -34,8 +34,8 @@ def normalized(weights: NDArray[np.int64], scale: int) -> NDArray[np.uint16]:
     """Return frequencies that add up to 2^scale, in proportion to `weights`; at least 1 for a positive weight.
 
     Args:
-        weights: one a symbol, not all zero, at most 2⁵⁴ each.
-        scale: S; there are at most 2ˢ symbols.
+        weights: weight of each symbol, such as its count; at most 2⁵⁴, not all zero, and at most 2^scale of them.
+        scale: `scale_bits(levels)`.
     """
     total = weights.sum()
     while total >> 46:  # products with 2ˢ must fit in 63 bits
@@ -56,7 +56,7 @@ def normalized(weights: NDArray[np.int64], scale: int) -> NDArray[np.uint16]:
 
 @njit
 def rounded(frequencies: NDArray[np.uint16], mantissa: int, scale: int) -> NDArray[np.uint16]:
-    """Return the frequencies that `read_frequencies` gets from what `write_frequencies` writes of these."""
+    """Return the frequencies that a decoder reads if `write_frequencies` stores these with so many mantissa bits."""
     weights = np.zeros(frequencies.size, np.int64)
     for symbol in range(frequencies.size):
         frequency = signed(frequencies[symbol])
@@ -79,11 +79,23 @@ def bit_length(value: int) -> int:
 def write_frequencies(
     frequencies: NDArray[np.uint16], mantissa: int, scale: int, payload: NDArray[np.uint8], bit: int
 ) -> int:
-    """Write one table into zeroed bits of `payload` from `bit` on and return the bit after it.
+    """Write one frequency table to `payload`; return the bit position after it.
 
-    Symbol by symbol, the number of binary digits by its difference to the last one present, at first S: `0` same, `10`
-    one more, `110` one less, `1111` and 4 bits any other number; then as many digits behind the leading one as
-    `mantissa` says. `1110` and an Elias gamma number count absent symbols.
+    For each symbol in order, the number of binary digits of its frequency is written relative to the previous one
+    (`scale` at the start), then up to `mantissa` digits after the leading one:
+
+        0             the same number of digits
+        10            one digit more
+        110           one digit less
+        1111 + 4 bits the number of digits itself
+        1110 + number this many symbols with frequency 0, in Elias gamma code
+
+    Args:
+        frequencies: frequency of each symbol.
+        mantissa: `mantissa_bits` of the number of symbols in the array.
+        scale: `scale_bits(levels)`.
+        payload: receives the table; its bits from `bit` on must be zero.
+        bit: bit position where the table starts.
     """
     last, absent = scale, 0
     for symbol in range(frequencies.size + 1):
@@ -117,15 +129,15 @@ def write_frequencies(
 def read_frequencies(
     payload: NDArray[np.uint8], size: int, bit: int, mantissa: int, scale: int, frequencies: NDArray[np.uint16]
 ) -> int:
-    """Fill `frequencies` from what `write_frequencies` wrote and return the bit after it; 0 if that is impossible.
+    """Read the table that `write_frequencies` wrote; return the bit position after it, or 0 if it is not valid.
 
     Args:
-        payload: `size` bytes and slack.
-        size: bytes that a table may not pass.
-        bit: where it begins.
-        mantissa: digits kept behind the leading one.
-        scale: S.
-        frequencies: one a symbol; the result.
+        payload: `size` bytes, followed by `SLACK` bytes.
+        size: number of bytes in which the table must end.
+        bit: bit position where the table starts.
+        mantissa: largest number of stored digits after the leading one.
+        scale: `scale_bits(levels)`.
+        frequencies: receives the frequency of each symbol.
     """
     weights = np.zeros(frequencies.size, np.int64)
     last, symbol, was_absent, found = scale, 0, False, 0
@@ -175,9 +187,16 @@ def read_frequencies(
 def write_tables(
     counts: NDArray[np.int64], count: int, payload: NDArray[np.uint8], bit: int
 ) -> tuple[NDArray[np.uint16], int]:
-    """Write a table for each row of counts into zeroed bits of `payload`; return the frequencies and the bit after.
+    """Write one frequency table for each class; return the frequencies as the decoder reads them, and the next bit.
 
-    One of several classes may not hold a single symbol: its code would cost nothing, and no shape be too large for it.
+    With several classes, no table gives all of the frequency to one symbol: symbols of such a class would take no bits,
+    so a short payload could claim any number of them.
+
+    Args:
+        counts: occurrences of each symbol in each class, `(classes, levels)`.
+        count: number of symbols of the array.
+        payload: receives the tables; its bits from `bit` on must be zero.
+        bit: bit position where the tables start.
     """
     classes, levels = counts.shape
     mantissa, scale = mantissa_bits(count), scale_bits(levels)
@@ -204,11 +223,11 @@ def _leave_room(frequencies: NDArray[np.uint16], scale: int) -> None:
 def read_tables(
     payload: NDArray[np.uint8], bit: int, count: int, classes: int, levels: int
 ) -> tuple[NDArray[np.uint16], int]:
-    """Return the frequencies that `write_tables` wrote and the bit after; 0 for the bit if that is impossible.
+    """Return the frequencies that `write_tables` wrote, and the next bit position; 0 if the tables are not valid.
 
     Args:
         payload: the payload, without slack.
-        bit: where the tables begin.
+        bit: bit position where the tables start.
         count: number of symbols of the array.
         classes: number of tables.
         levels: size of the alphabet.
@@ -224,11 +243,12 @@ def read_tables(
 
 @njit
 def encoder_table(frequencies: NDArray[np.uint16], scale: int) -> NDArray[np.uint64]:
-    """Return what the encoder looks up for each class and symbol, `(classes · levels, 2)`.
+    """Return the encoder's look-up table, two uint64 numbers for each symbol of each class, `(classes · levels, 2)`.
 
-    First how far the product moves right that divides by the frequency and, from bit 6 on, the factor: exact for all
-    states (Granlund & Montgomery 1994). Then, 16 bits each, the start of the symbol's range and 2ˢ − frequency, and the
-    state from which on the symbol needs room.
+    The first number replaces a division by the frequency by a multiplication and a shift: `factor << 6 | shift`, exact
+    for all states (Granlund & Montgomery 1994). The second number is `full << 32 | (2ˢ − frequency) << 16 | start`,
+    where `start` is the sum of the frequencies of all smaller symbols, and a state of `full` or more must first move 16
+    bits to the payload.
     """
     classes, levels = frequencies.shape
     table = np.zeros((classes * levels, 2), np.uint64)
@@ -250,7 +270,12 @@ def encoder_table(frequencies: NDArray[np.uint16], scale: int) -> NDArray[np.uin
 
 @njit
 def decoder_tables(frequencies: NDArray[np.uint16], scale: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """Return the symbol of each of 2ˢ slots of each class, and frequency + start · 2¹⁶ of each class and symbol."""
+    """Return the decoder's look-up tables, `slots` and `ranges`.
+
+    `slots` has the symbol for each value of a state's lower S bits, 2ˢ entries for each class. `ranges` has
+    `start << 16 | frequency` for each symbol of each class, where `start` is the sum of the frequencies of all smaller
+    symbols.
+    """
     classes, levels = frequencies.shape
     slots = np.empty(classes << scale, np.uint8)
     ranges = np.zeros(classes * levels, np.uint32)

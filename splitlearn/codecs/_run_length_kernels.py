@@ -1,4 +1,4 @@
-"""The loops of the run-length code, free of branches where a zero more or less would decide."""
+"""Compiled loops of the run-length codec, without branches that depend on the symbols."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ PAIRED = 6  # the largest n whose codewords are decoded two at a time
 
 @njit
 def group_size(bits: int) -> int:
-    """Return how many symbols of n bits are looked up at once: as many as 2¹⁶ table entries can tell apart."""
+    """Return the number of symbols of n bits in a group, which is looked up at once in a table of up to 2¹⁶ entries."""
     return 4 if bits <= 4 else 2
 
 
 @njit
 def zeros_coded(zeros: int, bits: int) -> int:
-    """Return the entry for a run of zeros that ends: full runs and the rest."""
+    """Return the codewords of a complete run of zeros as a table entry, `bits << VALUE_AT | number of bits`.
+
+    A run longer than 2ⁿ is divided into full runs and the rest.
+    """
     full = 1 << bits
     value = length = 0
     while zeros > 0:
@@ -49,7 +52,7 @@ def zeros_coded(zeros: int, bits: int) -> int:
 
 @njit
 def group_class(leading: int, trailing: int, size: int) -> int:
-    """Return a number for the zeros at both ends of a group of at most 4 symbols; 0 if there is nothing else."""
+    """Return the class of a group: a number for its leading and trailing zeros; 0 if it contains only zeros."""
     if leading == size:
         return 0
     return 1 + leading * size - leading * (leading - 1) // 2 + trailing
@@ -57,10 +60,10 @@ def group_class(leading: int, trailing: int, size: int) -> int:
 
 @njit
 def group_table(bits: int) -> NDArray[np.uint32]:
-    """Return for each group of symbols, the first one lowest, its class and the code of what stands between its ends.
+    """Return an entry for each possible group of symbols: its class, and the codewords between its zeros at both ends.
 
-    The zeros at the ends are left to `run_tables`, since their runs go on beyond the group, but for runs at the end
-    that are full already.
+    Runs of zeros at the ends may continue in the neighbouring groups, so their codewords come from `run_tables`. Only
+    full runs at the end of a group are included here.
     """
     size, full = group_size(bits), 1 << bits
     table = np.zeros(1 << (bits * size), np.uint32)
@@ -90,11 +93,12 @@ def group_table(bits: int) -> NDArray[np.uint32]:
 
 @njit
 def run_tables(bits: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """Return what a group of some class does to a pending run of zeros, at index class × 2ⁿ + run.
+    """Return how a group changes the pending run of zeros, at the index class · 2ⁿ + length of the pending run.
+
+    The pending run consists of the zeros before the group whose codeword is not yet written; it is shorter than 2ⁿ.
 
     Returns:
-        The entry for the codewords of the run, as far as they are settled before what stands between the group's ends,
-        and the run that is pending after the group. A full run is written at once, so less than 2ⁿ zeros are pending.
+        Table entries with the codewords to write before those of `group_table`, and the pending run after the group.
     """
     size, full = group_size(bits), 1 << bits
     settled = np.zeros((CLASSES + 1) << bits, np.uint32)
@@ -117,7 +121,7 @@ def encode_runs(
     encoder: Encoder,
     payload: NDArray[np.uint8],
 ) -> int:
-    """Write the code of `symbols` into `payload` and return its length in bytes."""
+    """Write the code of flat symbols to `payload`; return its length in bytes."""
     bits = encoder[0]
     joined, size = np.empty(BLOCK, np.uint16), group_size(bits)
     state = 0, np.uint64(0), np.uint64(0), np.uint64(0)
@@ -136,7 +140,7 @@ def encode_latent_runs(
     encoder: Encoder,
     payload: NDArray[np.uint8],
 ) -> tuple[int, tuple[float, float]]:
-    """Quantize and encode block by block; return the code's length in bytes and the extremes of the latent."""
+    """Quantize a flat latent and write its code to `payload`; return the code's length in bytes and the extremes."""
     bits, ends = encoder[0], extremes(latent)
     how = scaling(plan, ends)
     joined, size, symbols = np.empty(BLOCK, np.uint16), group_size(bits), np.empty(BLOCK, np.uint8)
@@ -213,15 +217,15 @@ def _encode_rest(symbols: NDArray[np.uint8], start: int, bits: int, payload: NDA
 
 @njit
 def decode_runs(code: NDArray[np.uint8], bits: int, values: V, pairs: V, steps: NDArray[np.uint32], out: V) -> int:
-    """Write the values of the symbols coded in `code` to `out`; return the kind of damage.
+    """Decode `code` and write the value of each symbol to `out`; return `OK` or the kind of damage.
 
     Args:
         code: the payload.
-        bits: n, the bits of a symbol.
-        values: what each of 2ⁿ symbols stands for: itself, or a dequantized number.
+        bits: n, bits per symbol.
+        values: the value to write for each of the 2ⁿ symbols: the symbol itself, or its dequantized value.
         pairs: `pair_values(bits, values)`.
         steps: `pair_steps(bits)`.
-        out: room for the flat result.
+        out: flat array that receives the values.
     """
     width, size = bits + 1, code.size
     payload = padded(code)
@@ -246,9 +250,9 @@ def decode_runs(code: NDArray[np.uint8], bits: int, values: V, pairs: V, steps: 
 
 @njit
 def pair_steps(bits: int) -> NDArray[np.uint32]:
-    """Return for each pair of codewords how far the second lies from the first and, from bit 16 on, both reach.
+    """Return for each pair of codewords the number of symbols that they stand for: `both << 16 | first`.
 
-    Codewords of more than `PAIRED` bits would take too large a table; theirs is empty.
+    The table is empty if n is larger than `PAIRED`, since it would be too large.
     """
     full, width = 1 << bits, bits + 1
     if bits > PAIRED:
@@ -264,7 +268,10 @@ def pair_steps(bits: int) -> NDArray[np.uint32]:
 
 @njit
 def pair_values(bits: int, values: V) -> V:
-    """Return the two values of each pair of codewords, `(pairs, 2)`; a run has that of symbol 0."""
+    """Return the values of the first symbols of both codewords for each pair of codewords, `(pairs, 2)`.
+
+    Codewords of runs have the value of symbol 0. The table is empty if n is larger than `PAIRED`.
+    """
     full, width = 1 << bits, bits + 1
     pairs = np.empty((1 << 2 * width if bits <= PAIRED else 0, 2), values.dtype)
     for pair in range(len(pairs)):
@@ -283,7 +290,7 @@ def decode_latent_runs(
     steps: NDArray[np.uint32],
     latent: NDArray[np.float32],
 ) -> int:
-    """Decode to floats in one call, of symbols with few enough values; return the kind of damage."""
+    """Decode and dequantize a code of symbols of n bits to `latent`; return `OK` or the kind of damage."""
     symbols = np.empty(1 << bits, np.uint8)
     for symbol in range(symbols.size):
         symbols[symbol] = symbol

@@ -1,7 +1,8 @@
-"""The adaptive model of the truncated unary code and the binary arithmetic coder around it.
+"""Adaptive model and binary arithmetic coder of the truncated unary codec.
 
-The coder keeps an interval of 64-bit numbers, a window on an endless binary fraction. A bin that is one takes its lower
-part, a bin that is zero the rest. Once less than 2³² of the interval is left, its upper 32 bits leave the window.
+A symbol n is written in unary as n ones and a zero; each of these bits is called a bin. The arithmetic coder keeps an
+interval of 64-bit numbers. A bin of 1 narrows it to its lower part, a bin of 0 to its upper part, in proportion to the
+bin's probability. When the interval is shorter than 2³², its upper 32 bits are written and the rest is shifted up.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ OK, TRUNCATED, OTHER = range(3)
 
 @njit
 def new_model(levels: int) -> NDArray[np.int64]:
-    """Return one row for each bin position: the fast and the slow estimate that a bin is one, and the bins seen."""
+    """Return a new model with one row per bin position: fast estimate of P(bin = 1), slow estimate, number of bins."""
     model = np.zeros((levels - 1, 3), np.int64)
     model[:, :2] = WHOLE // 2
     return model
@@ -31,14 +32,14 @@ def new_model(levels: int) -> NDArray[np.int64]:
 
 @njit
 def chance(model: NDArray[np.int64], position: np.uint64) -> np.uint64:
-    """Return the probability that the next bin at `position` is one, in 65536ths: the mean of both estimates."""
+    """Return the probability that the next bin at `position` is 1, times 65536: the mean of both estimates."""
     mean = (model[position, 0] + model[position, 1]) >> 17
     return np.uint64(min(max(mean, LEAST), 65536 - LEAST))
 
 
 @njit
 def learn(model: NDArray[np.int64], position: np.uint64, is_one: bool) -> None:
-    """Move both estimates at `position` towards the bin seen there, by counting at first."""
+    """Update both estimates at `position` with a coded bin; after few bins they are plain averages."""
     target = WHOLE * int(is_one)
     seen = model[position, 2]
     rate = RATES[seen]
@@ -49,7 +50,7 @@ def learn(model: NDArray[np.int64], position: np.uint64, is_one: bool) -> None:
 
 @njit
 def count_bits(symbols: NDArray[np.uint8], levels: int) -> float:
-    """Return the sum of −log₂ of the probability of every bin."""
+    """Return the ideal code length in bits: the sum of −log₂ of the probability of every bin."""
     model = new_model(levels)
     bits = 0.0
     for symbol in symbols:
@@ -63,7 +64,7 @@ def count_bits(symbols: NDArray[np.uint8], levels: int) -> float:
 
 @njit
 def encode_bins(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
-    """Return the code of at least one symbol."""
+    """Return the code of flat symbols, of which there must be at least one."""
     model = new_model(levels)
     payload = np.empty(symbols.size // 4 + 64, np.uint8)
     low, width = np.uint64(0), ~np.uint64(0)
@@ -96,7 +97,7 @@ def encode_bins(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8]:
 
 @njit
 def carry(payload: NDArray[np.uint8], end: int) -> None:
-    """Add one to the number that `payload[:end]` spells; it never overflows."""
+    """Add 1 to the big-endian number in `payload[:end]`; by design of the coder it does not overflow."""
     at = end - 1
     while payload[at] == 255:
         payload[at] = 0
@@ -106,12 +107,17 @@ def carry(payload: NDArray[np.uint8], end: int) -> None:
 
 @njit
 def shortest_end(low: np.uint64, width: np.uint64) -> tuple[np.uint64, int]:
-    """Return the fewest bytes after which anything may follow without leaving the interval.
+    """Return the last bytes of a code: the fewest that stay in the interval whatever bytes follow.
 
-    No code is then the beginning of another, so that truncation and trailing bytes show.
+    No code is then a prefix of another, so that truncation and trailing bytes are detected.
+
+    Args:
+        low: lower end of the interval.
+        width: length of the interval.
 
     Returns:
-        The bytes in the upper part of a word, which is below `low` if it ran over, and their number, 1…5.
+        A 64-bit word whose highest bytes are the last bytes, and their number, 1…5. If the word is smaller than `low`,
+        it has overflowed, and a carry must be added to the bytes before.
     """
     size = 0
     while True:
@@ -124,9 +130,15 @@ def shortest_end(low: np.uint64, width: np.uint64) -> tuple[np.uint64, int]:
 
 @njit
 def decode_bins(payload: NDArray[np.uint8], size: int, levels: int, symbols: NDArray[np.uint8]) -> int:
-    """Fill `symbols` from `size` bytes of `payload`, padded with zeros; return the kind of damage, 0 if none.
+    """Decode `payload` to `symbols`; return `OK` or the kind of damage.
 
-    The distance of the payload from the lower end of the interval is all that is kept of it.
+    The decoder needs only the distance from the lower end of the interval to the payload, not the end itself.
+
+    Args:
+        payload: the code, followed by zeros.
+        size: length of the code in bytes.
+        levels: size of the alphabet.
+        symbols: receives the symbols.
     """
     model = new_model(levels)
     above, width = load64(payload, 0), ~np.uint64(0)

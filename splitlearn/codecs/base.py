@@ -29,16 +29,17 @@ class CodecError(ValueError):
 class Codec(ABC):
     """Base class of codecs: lossless codes for arrays of small integers.
 
-    A codec holds its constructor arguments, as attributes of the same names, and optional static tables. `Codec()` is
-    self-contained: each payload includes the tables it needs. `Codec.fit(samples, levels)` has static tables, which
-    payloads do not include. Codecs are immutable.
+    A codec is made in one of two ways. `Huffman()`, for example, is self-contained: each payload includes the code
+    tables needed to decode it. `Huffman.fit(samples, levels)` returns a codec with static tables, computed once from
+    arrays of samples; payloads leave the tables out, so the receiver needs the same codec. Codecs are immutable, and
+    constructor arguments are attributes of the same names.
 
     A new codec is one file with a subclass that implements `_encode` and `_decode`. Arguments and results are checked
     in this class, and the contract tests find the subclass automatically.
     """
 
     def encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
-        """Return the bare code of `symbols`.
+        """Return the encoded bytes of `symbols`, without a header (the bare code).
 
         Args:
             symbols: uint8 array of any shape, every value below `levels`, at most 2³¹−1 of them.
@@ -51,10 +52,10 @@ class Codec(ABC):
         return self._encode_checked(symbols, checked_levels(levels))
 
     def decode(self, payload: Payload, shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
-        """Return the symbols of one bare code.
+        """Return the symbols that `encode` wrote.
 
         Args:
-            payload: bytes written by `encode` of an equal codec.
+            payload: bytes that an equal codec's `encode` returned.
             shape: shape of the encoded array.
             levels: the `levels` it was encoded with.
 
@@ -138,7 +139,7 @@ class Codec(ABC):
 
     @cached_property
     def identity(self) -> int:
-        """32-bit check sum of class name, arguments and static tables.
+        """32-bit checksum of class name, arguments and static tables.
 
         Raises:
             TypeError: if an argument is not a number, text, flag or None.
@@ -185,7 +186,7 @@ def checked_tables(codec: Codec, tables: Mapping[str, NDArray[np.generic]], *nam
 
 
 def checked_counts(counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """Return counts as 64-bit integers; raises ValueError unless integers `(levels,)` in 0…2³⁸, for 2…256 levels."""
+    """Return counts as 64-bit integers; raises ValueError if they are not 2…256 integers in 0…2³⁸."""
     counts = np.asarray(counts)
     if counts.ndim != 1 or not 2 <= counts.size <= 256 or not np.issubdtype(counts.dtype, np.integer):
         raise ValueError(

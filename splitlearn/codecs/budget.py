@@ -1,4 +1,4 @@
-"""Choice of a rate by a budget of bytes."""
+"""Choice of a compression rate by a budget of bytes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class BudgetError(ValueError):
 
 
 def payload_within(budget: int, rates: Iterable[int], encode: Callable[[int], bytes]) -> tuple[int, bytes]:
-    """Return the first of several rates whose payload fits a budget, and that payload.
+    """Return the first compression rate (its index) whose payload fits a budget, and that payload.
 
     Args:
         budget: largest payload in bytes.
-        rates: numbers of the rates, best first; each is tried only if those before it do not fit.
-        encode: payload of the image at a rate.
+        rates: indices of the compression rates, best first; each is tried only if those before it do not fit.
+        encode: function from the index of a rate to the image's payload at this rate.
 
     Raises:
         BudgetError: if none fits; the message names the smallest payload.

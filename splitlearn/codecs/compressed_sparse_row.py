@@ -44,7 +44,7 @@ class CompressedSparseRow(Codec):
         self._zero: int | None = None
 
     def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
-        """Return a code with the most frequent symbol of `samples` as zero; the smallest one in case of ties.
+        """Return a codec that treats the most frequent symbol of `samples` as zero; in case of ties, the smallest one.
 
         Raises:
             ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
@@ -60,7 +60,7 @@ class CompressedSparseRow(Codec):
         return {} if self._zero is None else {"zero": np.array([self._zero], np.uint8)}
 
     def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return the code with this zero symbol, by default symbol 0.
+        """Return the codec with the zero symbol in `tables`, by default symbol 0.
 
         Raises:
             ValueError: if it is not one uint8 symbol.

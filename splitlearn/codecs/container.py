@@ -1,18 +1,18 @@
-"""A self-describing, check-summed container around the bare code of one image.
+"""Container for the encoded symbols of one image: a header with shape and checksum, then the bytes of the codec.
 
 Layout, little-endian throughout::
 
-    1  magic byte 0xC5                     4  check sum
+    1  magic byte 0xC5                     4  checksum
     1  version << 4 | dimensions           …  dimensions, LEB128 varints
     1  number of floats                    4  each float, IEEE 754 single precision
-    1  identity of the codec, low byte     …  bare code
+    1  identity of the codec, low byte     …  bare code: the bytes of the codec
     1  levels − 1
 
-The check sum is the CRC-32 of everything else, exclusive-or the codec's identity and the context. It detects every
+The checksum is the CRC-32 of everything else, exclusive-or the codec's identity and the context. It detects every
 change within 32 neighbouring bits, and any other change with probability 1 − 2⁻³².
 
 The low three bits of the magic byte are spare: they may carry a tag, a number 0…7 that costs no byte and is covered by
-the check sum (`tagged`, `untagged`). Banks of rates store the rate of a payload there.
+the checksum (`tagged`, `untagged`). Banks of rates store the rate of a payload there.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAGIC = 0xC5
 TAGS = 8  # values of the low three bits of the magic byte
 VERSION = 1
 MAX_UNPACKED = 1 << 25  # default limit of symbols for a receiver, twice that of an R-CNN's layer1
-_CHECK = 5  # offset of the check sum
+_CHECK = 5  # offset of the checksum
 _START = 9  # offset of the dimensions
 
 
@@ -53,8 +53,8 @@ class Header:
     Attributes:
         shape: shape of the symbol array.
         levels: size of the alphabet, 2…256.
-        floats: side information of the quantizer.
-        body: offset of the bare code in the container.
+        floats: numbers that the quantizer needs to restore the values.
+        body: position of the codec's bytes in the container.
     """
 
     shape: tuple[int, ...]
@@ -77,15 +77,15 @@ class Header:
 def pack(
     symbols: NDArray[np.uint8], levels: int, codec: Codec, floats: Sequence[float] = (), context: int = 0
 ) -> bytes:
-    """Return `symbols` coded by `codec` in a container that `unpack` can check.
+    """Return `symbols`, encoded by `codec`, in a container that `unpack` can check.
 
     Args:
         symbols: uint8 array of at most 15 dimensions, every value below `levels`.
         levels: size of the alphabet, 2…256.
         codec: the codec; `unpack` needs one of the same class with the same static tables.
         floats: at most 255 floats of the quantizer, each rounded to single precision.
-        context: 32-bit check sum of all that both sides must share besides the codec, such as the quantizer's settings.
-            It is part of the container's check sum and costs no byte.
+        context: 32-bit checksum of all that both sides must share besides the codec, such as the quantizer's settings.
+            It is part of the container's checksum and costs no byte.
 
     Returns:
         9 bytes, 2 for each dimension up to 16,383 (1 up to 127), 4 for each float, then the bare code.
@@ -100,14 +100,14 @@ def pack(
 def pack_code(
     code: bytes, shape: tuple[int, ...], levels: int, codec: Codec, floats: Sequence[float] = (), context: int = 0
 ) -> bytes:
-    """Return a container for a code that `codec` wrote for an array of `shape`; other arguments as for `pack`."""
+    """Return a container for `code`, the bytes that `codec` wrote for an array of `shape`; else as `pack`."""
     return sealed(code, checked_dimensions(shape), checked_levels(levels), codec, floats, operator.index(context))
 
 
 def sealed(
     code: bytes, shape: tuple[int, ...], levels: int, codec: Codec, floats: Sequence[float], context: int
 ) -> bytes:
-    """Return a container as `pack_code`, for a shape and levels that are Python integers in their range."""
+    """Return a container as `pack_code`; shape and levels must be Python integers that are already checked."""
     if max(shape, default=0) > MAX_ELEMENTS:
         raise ValueError(f"a dimension of a container is at most 2³¹−1, got shape {shape}")
     with np.errstate(over="ignore"):
@@ -126,7 +126,7 @@ def sealed(
 def tagged(payload: Payload, tag: int) -> bytes:
     """Return a container of the same size with a number 0…7 in the low bits of its first byte.
 
-    The check sum covers the tag. A tag of 0 leaves a container unchanged; before `unpack`, other tags must be removed
+    The checksum covers the tag. A tag of 0 leaves a container unchanged; before `unpack`, other tags must be removed
     by `untagged`.
 
     Args:
@@ -144,7 +144,7 @@ def tagged(payload: Payload, tag: int) -> bytes:
 def untagged(payload: Payload) -> tuple[int, bytes]:
     """Return the tag of a container, and the container without it for `unpack`.
 
-    A damaged payload keeps a wrong check sum, so `unpack` still detects the damage, also that of the tag.
+    A damaged payload keeps a wrong checksum, so `unpack` still detects the damage, also that of the tag.
 
     Args:
         payload: bytes written by `tagged` or `pack`.
@@ -168,7 +168,7 @@ def unpack(
 ) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
     """Return the symbols and floats of a container.
 
-    A check sum detects damage but is not a signature: a forged payload of a few bytes can claim any number of symbols.
+    A checksum detects damage but is not a signature: a forged payload of a few bytes can claim any number of symbols.
     Pass the shape if it is known.
 
     Args:
@@ -203,21 +203,25 @@ def decode_body(payload: bytes, header: Header, codec: Codec) -> NDArray[np.uint
 
 
 def next_context(payload: bytes, context: int) -> int:
-    """Return the context of the container that follows `payload` in a payload of several parts.
+    """Return the context for the next container, in a payload of several containers.
 
-    `context` is that of `payload`. The result contains the check sum of `payload`, so that an exchange of containers
-    between payloads is detected.
+    The result depends on the checksum of the container before, so that an exchange of containers between payloads is
+    detected.
+
+    Args:
+        payload: the container before.
+        context: the context of that container.
     """
     return zlib.crc32(payload[_CHECK:_START], context)
 
 
 def join_parts(parts: Sequence[bytes]) -> bytes:
-    """Return the payload of `parts`, in order; a single part is returned unchanged."""
+    """Return one payload with several containers, in order; a single container is returned unchanged."""
     return b"".join(varint(len(part)) + part for part in parts[:-1]) + parts[-1]
 
 
 def split_parts(payload: Payload, count: int) -> list[bytes]:
-    """Return the `count` parts of a payload of `join_parts`.
+    """Return the `count` containers of a payload that `join_parts` wrote.
 
     Raises:
         CodecError: if the payload ends inside a part.
@@ -237,7 +241,7 @@ def read_header(payload: Payload, codec: Codec, context: int = 0) -> Header:
 
     Args:
         payload: bytes written by `pack`.
-        codec: a codec equal to that of `pack`.
+        codec: a codec equal to the one that `pack` used.
         context: the same number as for `pack`.
 
     Raises:
@@ -261,20 +265,20 @@ def read_header(payload: Payload, codec: Codec, context: int = 0) -> Header:
 
 
 def _with_first_byte(payload: bytes, first: int) -> bytes:
-    """Return a container with another first byte; a right check sum stays right, a wrong one wrong."""
+    """Return a container with another first byte; a right checksum stays right, a wrong one wrong."""
     if payload[0] == first:
         return payload
     return _with_check(bytes((first,)) + payload[1:_CHECK], payload[_START:], _writer(payload))
 
 
 def _with_check(start: bytes, rest: bytes, identity: int) -> bytes:
-    """Return `start` and `rest` with the check sum between them."""
+    """Return `start` and `rest` with the checksum between them."""
     check = zlib.crc32(rest, zlib.crc32(start)) ^ identity
     return start + check.to_bytes(4, "little") + rest
 
 
 def _writer(payload: bytes) -> int:
-    """Return the identity in the check sum of an undamaged container."""
+    """Return the identity in the checksum of an undamaged container."""
     view = memoryview(payload)
     check = int.from_bytes(view[_CHECK:_START], "little")
     return check ^ zlib.crc32(view[_START:], zlib.crc32(view[:_CHECK]))
@@ -291,7 +295,7 @@ def _verify(payload: bytes, identity: int, name: str) -> None:
             raise CodecError(
                 f"the payload was written by a foreign codec or quantizer: not by {name} with these tables"
             )
-        raise CodecError("the payload is damaged: its check sum is wrong")
+        raise CodecError("the payload is damaged: its checksum is wrong")
     if payload[1] >> 4 != VERSION or payload[3] != identity & 255:
         raise CodecError(f"the payload has version {payload[1] >> 4} of the container, not {VERSION}")
 

@@ -44,8 +44,9 @@ class ContextRANS(Codec):
     The symbols of neighbours are grouped into buckets: with up to 16 levels each symbol is a bucket, with more levels
     there are 16 buckets, each a range of symbols. `ContextRANS()` sends frequency tables in each payload, one for each
     class of contexts. A class is a range of the sum of left and upper bucket; there are as many classes as make the
-    payload smallest. `ContextRANS.fit` learns static tables for up to 32 classes of (left, upper) pairs. They are not
-    in payloads, which, with enough samples, are also a few per cent smaller beyond that.
+    payload smallest. `ContextRANS.fit` learns static tables for up to 32 classes of (left, upper) pairs. Payloads do
+    not include static tables; if these were fitted to enough samples, the rest of the payload is smaller too, by a few
+    per cent.
 
     Rows are the last axis, planes the last two. Symbols are coded in up to eight interleaved lanes; a neighbour outside
     the plane or in another lane counts as symbol 0. A third neighbour, the same position in the channel before, was
@@ -115,7 +116,7 @@ class ContextRANS(Codec):
             raise ValueError(f"this code was fitted for levels={fitted}, not {levels}")
 
     def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
-        """Return a code with static tables fitted to `samples`.
+        """Return a codec with static tables fitted to `samples`.
 
         Each class has 8 additional counts, distributed as all symbols together; unseen pairs of neighbours share a
         class with that distribution. Use at least ten arrays of 10,000 symbols; with fewer, `RANS` may be smaller.
@@ -123,7 +124,7 @@ class ContextRANS(Codec):
 
         Args:
             samples: representative symbol arrays; may be empty.
-            levels: size of the alphabet, 2…256; the code works only for this size.
+            levels: size of the alphabet, 2…256; the codec then works only for this size.
 
         Raises:
             ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
@@ -174,7 +175,7 @@ class ContextRANS(Codec):
         }
 
     def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return the code with these static tables, or with none.
+        """Return the codec with these static tables, or with none.
 
         Raises:
             ValueError: if they do not have the shapes of `tables`, or contradict each other.

@@ -14,7 +14,7 @@ MAX_RATIO = 1032  # largest compression ratio of deflate: matches of 258 bytes a
 
 
 class Deflate(Codec):
-    """Symbols as bytes in a zlib stream, check sum (Adler-32) included.
+    """Symbols as bytes in a zlib stream, checksum (Adler-32) included.
 
     At effort 6 about the order-0 entropy of activations (0.75 to 1.15 times), at effort 1 a fifth more, at a tenth of
     the speed of codes for activations. Use it for comparison.
@@ -44,7 +44,7 @@ class Deflate(Codec):
             raise CodecError(f"the payload is truncated: {payload.size} bytes are too few for {count} symbols")
         stream = zlib.decompressobj()
         try:
-            # one byte more detects surplus symbols, and lets zlib read up to the check sum
+            # one byte more detects surplus symbols, and lets zlib read up to the checksum
             symbols = stream.decompress(payload.data, count + 1)
         except zlib.error as error:
             raise CodecError(f"the payload is no zlib stream: {error}") from error
@@ -52,7 +52,7 @@ class Deflate(Codec):
             raise CodecError(f"the payload holds more than {count} symbols")
         if not stream.eof or len(symbols) < count:
             raise CodecError(
-                f"the payload is truncated, if only by its check sum: it holds {len(symbols)} of {count} symbols"
+                f"the payload is truncated, if only by its checksum: it holds {len(symbols)} of {count} symbols"
             )
         if stream.unused_data:
             raise CodecError(f"the payload has {len(stream.unused_data)} trailing bytes")

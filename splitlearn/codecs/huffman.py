@@ -58,9 +58,9 @@ class Huffman(Codec):
     the other; four independent chains of look-ups decode several times faster. The sizes in bytes of the first three
     parts are stored before them, byte-aligned after the table. Parts are padded with zero bits to a whole byte.
 
-    The mean codeword is shorter than H+1 bits, where H is the entropy in bits per symbol (own table). No codeword is
-    shorter than one bit, so it costs 1.3 to 1.8 times the entropy on activations of 2 bits, 1.05 to 1.2 at 3 bits, 1.01
-    to 1.04 from 4 bits on. With static tables this is the fastest codec.
+    The mean codeword is shorter than H+1 bits, where H is the entropy in bits per symbol (with its own table). No
+    codeword is shorter than one bit, so it costs 1.3 to 1.8 times the entropy on activations of 2 bits, 1.05 to 1.2 at
+    3 bits, 1.01 to 1.04 from 4 bits on. With static tables this is the fastest codec.
 
     Reference: Beysens et al. 2023 (canonical Huffman code of INT8 activations); Datta et al. 2022, Sec. II.
     """
@@ -158,13 +158,13 @@ class Huffman(Codec):
             raise ValueError(f"this Huffman code was fitted for levels={self._lengths.size}, not {levels}")
 
     def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
-        """Return a code with a static table fitted to `samples`.
+        """Return a codec with a static table fitted to `samples`.
 
-        Every symbol has half an additional count, so that all have a codeword.
+        Half a count is added for every symbol, so that all have a codeword.
 
         Args:
             samples: representative symbol arrays; may be empty.
-            levels: size of the alphabet, 2…256; the code works only for this size.
+            levels: size of the alphabet, 2…256; the codec then works only for this size.
 
         Raises:
             ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
@@ -177,10 +177,10 @@ class Huffman(Codec):
 
     @classmethod
     def from_counts(cls, counts: NDArray[np.int64]) -> Self:
-        """Return a code with a static table for counts of symbols, for instance from a GPU.
+        """Return a codec with a static table from counts of symbols, for instance counted on a GPU.
 
         Args:
-            counts: `(levels,)`, none negative; half a count is added to each, so that all have a codeword.
+            counts: occurrences of each symbol, `(levels,)`; half a count is added to each, so that all have a codeword.
 
         Raises:
             ValueError: if they are not 2…256 counts.
@@ -192,7 +192,7 @@ class Huffman(Codec):
         return {} if self._lengths is None else {"lengths": self._lengths.copy()}
 
     def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return the code with this static table, or with none.
+        """Return the codec with this static table, or with none.
 
         Raises:
             ValueError: if they are not the codeword lengths, 1…12, of a complete prefix code for 2…256 symbols.

@@ -20,7 +20,7 @@ B = TypeVar("B")
 
 
 def encode_latent(latent: NDArray[np.float32], grid: Grid, codec: Codec) -> tuple[bytes, tuple[float, ...]]:
-    """Return the bare code of one quantized latent and the floats for `decode_latent`.
+    """Quantize and encode one latent; return its bytes without a header, and the floats that `decode_latent` needs.
 
     Fast codecs quantize and encode in one compiled call.
 
@@ -48,10 +48,10 @@ def decode_latent(
     codec: Codec,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the latent that `encode_latent` wrote, dequantized.
+    """Decode and dequantize the bytes that `encode_latent` returned.
 
     Args:
-        code: the bare code.
+        code: the bytes.
         shape: shape of the latent.
         floats: floats that `encode_latent` returned.
         grid: an equal quantizer.
@@ -105,7 +105,7 @@ def unpack_latents(
     shape: Sequence[int] | None = None,
     max_elements: int = MAX_UNPACKED,
 ) -> list[NDArray[np.float32]]:
-    """Return the dequantized latents of containers of `pack_latents`, one per image.
+    """Return the dequantized latents of the containers that `pack_latents` wrote, one per image.
 
     Args:
         payloads: the containers.

@@ -1,7 +1,7 @@
-"""Packing of the payload of an image, one container for each crossing tensor, without torch.
+"""Conversion of the tensors of one image to its payload, one container for each crossing tensor, without torch.
 
-Containers are chained: the context of each but the first contains the check sum of the previous one, so that an
-exchange of parts between payloads is detected. A check sum does not protect against forgery. Therefore levels, floats
+Containers are chained: the context of each but the first contains the checksum of the previous one, so that an
+exchange of parts between payloads is detected. A checksum does not protect against forgery. Therefore levels, floats
 and shape of every header are checked before anything is decoded. The shape is fixed, or bounded for networks that take
 images of several sizes.
 """
@@ -36,24 +36,24 @@ RAW: Codec = Raw()
 
 
 class Quantized(Protocol):
-    """A torch or numpy quantizer, as a receiver needs it."""
+    """The attributes of a quantizer, torch or numpy, that a receiver needs."""
 
     levels: int
 
     @property
     def floats_per_image(self) -> int:
-        """Number of floats in a payload beside the symbols."""
+        """Number of floats that a payload contains in addition to the symbols."""
 
 
 @dataclass(frozen=True)
 class Carrier:
-    """Coding of one crossing tensor.
+    """How one crossing tensor becomes bytes: its quantizer and its codec.
 
     Attributes:
         codec: symbols to bytes.
         quantizer: floats to symbols; None for integers, which cross as raw bytes.
         itemsize: bytes per integer.
-        is_scalar: whether an image has a single integer, which crosses as an array of one element.
+        is_scalar: whether the tensor is one integer per image, which crosses as an array of one element.
 
     Raises:
         ValueError: if the quantizer's levels are not in 2…256.
@@ -73,7 +73,7 @@ class Carrier:
         return BYTE if self.quantizer is None else self.quantizer.levels
 
     def shape_of(self, header: Header) -> tuple[int, ...]:
-        """Return the shape of a tensor from the header of its container.
+        """Return the shape of the tensor in a container with this header.
 
         Raises:
             CodecError: if the header does not fit this quantizer or integer size.
@@ -89,12 +89,12 @@ class Carrier:
 
 @dataclass(frozen=True)
 class Part:
-    """One container of a payload, whose check sum is correct.
+    """One container of a payload, whose checksum is correct.
 
     Attributes:
         payload: the container.
         header: its header.
-        carrier: coding of its tensor.
+        carrier: quantizer and codec of its tensor.
         shape: shape of its tensor.
     """
 
@@ -115,9 +115,9 @@ class PayloadCoder:
     For receivers and devices without torch; `FeatureCoder` is the torch version.
 
     Attributes:
-        carriers: coding of each crossing tensor, in order. `encode` and `decode` need numpy quantizers (`Grid`);
-            `pack` and `unpack` accept any.
-        context: 32-bit check sum of cut and quantizers, equal to `FeatureCoder.context`.
+        carriers: quantizer and codec of each crossing tensor, in order. `encode` and `decode` need numpy quantizers
+            (`Grid`); `pack` and `unpack` accept any.
+        context: 32-bit checksum of cut and quantizers, equal to `FeatureCoder.context`.
         shapes: shapes of the tensors for one image of the size of the example image with which the network was split.
             None if shapes are not checked here: trust the sender or check the shapes yourself.
         varying: one tuple of bools per tensor, as long as its shape: True where the dimension depends on the image
@@ -211,7 +211,14 @@ def _grid(carrier: Carrier) -> Grid:
 
 
 def check_quantizer(header: Header, levels: int, floats: int, name: object) -> None:
-    """Raise CodecError unless a container can come from a quantizer with these numbers of levels and floats."""
+    """Raise CodecError if a container cannot come from the expected quantizer.
+
+    Args:
+        header: header of the container.
+        levels: levels of the quantizer.
+        floats: number of floats that the quantizer sends for each image.
+        name: the quantizer, for the error message.
+    """
     if header.levels != levels or len(header.floats) != floats:
         raise CodecError(
             f"the payload was not quantized by {name}: it has {header.levels} levels and {len(header.floats)} floats, "
@@ -222,13 +229,17 @@ def check_quantizer(header: Header, levels: int, floats: int, name: object) -> N
 
 
 def check_shape(found: tuple[int, ...], known: tuple[int, ...], varying: Sequence[bool], max_growth: float) -> None:
-    """Raise CodecError unless a tensor has its shape for the example image, except where the image size changes it.
+    """Raise CodecError if the shape that a payload claims for a tensor is not allowed.
+
+    Each dimension must be as for the example image with which the network was split, except for those that depend on
+    the image size; and the number of elements is limited, so that a forged payload cannot make the receiver fill its
+    memory.
 
     Args:
-        found: shape in a payload.
+        found: shape that the payload claims.
         known: shape for the example image.
-        varying: True for each dimension that may differ.
-        max_growth: largest allowed ratio of the elements of `found` to those of `known`.
+        varying: for each dimension, whether it depends on the image size.
+        max_growth: largest allowed number of elements, relative to the example image's.
     """
     if found == known:
         return
@@ -243,7 +254,7 @@ def check_shape(found: tuple[int, ...], known: tuple[int, ...], varying: Sequenc
 
 
 def too_large(found: tuple[int, ...], known: tuple[int, ...], max_growth: float) -> str:
-    """Return the error message for a tensor with too many elements."""
+    """Return the error message of `check_shape` for a tensor with too many elements."""
     return (
         f"a tensor of shape {found} has more than {max_growth:g} times the elements of the example's, {known}: set the "
         "cut's max_growth higher, or split the network with a larger example"
@@ -251,7 +262,7 @@ def too_large(found: tuple[int, ...], known: tuple[int, ...], max_growth: float)
 
 
 def tag_message(payload: bytes, count: int, tag: int) -> bytes:
-    """Return a payload of `count` containers with a tag in the first one, which does not change the size."""
+    """Return a payload of `count` containers with the number `tag` in spare bits of the first; the size stays equal."""
     first, *others = split_parts(payload, count)
     return join_parts([tagged(first, tag), *others])
 

@@ -109,11 +109,11 @@ class RANS(Codec):
             raise ValueError(f"this code was fitted for {channels} channels, not for shape {shape}")
 
     def fitted(self, samples: Iterable[NDArray[np.uint8]], levels: int) -> Self:
-        """Return a code with static tables fitted to `samples`; every symbol has half an additional count.
+        """Return a codec with static tables fitted to `samples`; half a count is added for every symbol.
 
         Args:
             samples: representative symbol arrays, with equal numbers of channels if `per_channel`.
-            levels: size of the alphabet, 2…256; the code works only for this size.
+            levels: size of the alphabet, 2…256; the codec then works only for this size.
 
         Raises:
             ValueError: if a sample is not an array of symbols below `levels`, numbers of channels differ, `levels` is
@@ -135,10 +135,10 @@ class RANS(Codec):
 
     @classmethod
     def from_counts(cls, counts: NDArray[np.int64]) -> Self:
-        """Return a code with static tables for counts of symbols, for instance from a GPU.
+        """Return a codec with static tables from counts of symbols, for instance counted on a GPU.
 
         Args:
-            counts: integers `(levels,)`; half a count is added to each.
+            counts: occurrences of each symbol, integers `(levels,)`; half a count is added to each.
 
         Raises:
             ValueError: if they are not counts of 2…256 symbols.
@@ -146,7 +146,7 @@ class RANS(Codec):
         return cls().with_counts(checked_counts(counts)[None])
 
     def with_counts(self, counts: NDArray[np.int64]) -> Self:
-        """Return a copy of this code with static tables for integer counts `(channels or 1, levels)`.
+        """Return a copy of this codec with static tables from integer counts, `(channels, levels)` or `(1, levels)`.
 
         Raises:
             ValueError: if they are not counts of 2…256 symbols.
@@ -159,7 +159,7 @@ class RANS(Codec):
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return the codec with these static tables, per channel if there are several."""
+        """Return a codec with these static tables; several tables make it a `RANS(per_channel=True)`."""
         return cls(per_channel=len(tables.get("frequencies", ())) > 1).with_tables(tables)
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
@@ -167,7 +167,7 @@ class RANS(Codec):
         return {} if self._frequencies is None else {"frequencies": self._frequencies.copy()}
 
     def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return the code with these static tables, or with none.
+        """Return the codec with these static tables, or with none.
 
         Raises:
             ValueError: if they are not positive frequencies that add up to 2¹² (up to 16 levels) or 2¹⁴.
@@ -182,7 +182,7 @@ class RANS(Codec):
 
 
 def checked_frequencies(frequencies: NDArray[np.generic]) -> NDArray[np.uint16]:
-    """Return a copy of static frequencies.
+    """Return a copy of static frequency tables.
 
     Raises ValueError if they are not uint16 `(tables, levels)`, all positive, each row adding up to 2ˢ.
     """
@@ -207,5 +207,5 @@ def _counts(symbols: NDArray[np.uint8], channels: int, levels: int) -> NDArray[n
 
 
 def is_constant(frequencies: NDArray[np.uint16]) -> bool:
-    """Return whether there is a single table with a single symbol."""
+    """Return whether only one symbol can occur: there is one table, and that symbol has all of the frequency."""
     return len(frequencies) == 1 and np.count_nonzero(frequencies) == 1

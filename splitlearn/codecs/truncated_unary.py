@@ -15,11 +15,11 @@ MAX_RATIO = 11_357  # symbols per byte: 8 · ln 2 · 65536 / LEAST, for the leas
 
 
 class TruncatedUnary(Codec):
-    """Symbol n as n ones and a zero (the last symbol without the zero), each bin coded with an adaptive probability.
+    """Symbol n as n ones and a zero (the last symbol without it); each bit (bin) is coded with an adaptive probability.
 
-    With 4 levels the bins are 0, 10, 110 and 111. Each position of a bin has its own context. Its probability is the
-    mean of a fast and a slow running estimate, which both start as plain averages. The code thus adapts to the
-    statistics of channels and rows, and needs no table. Probabilities and intervals are integers (see
+    With 4 levels, the symbols are written as 0, 10, 110 and 111. Each of the positions 0, 1, … of a bin has its own
+    probability, the mean of a fast and a slow running estimate, which both start as plain averages. The code thus
+    adapts to the statistics of channels and rows, and needs no table. Probabilities and intervals are integers (see
     `_truncated_unary_kernels`), so that bytes are the same on every machine.
 
     A code is one or two bytes longer than the ideal size. It is unique, and the decoder accepts no other. Feature maps

@@ -18,7 +18,7 @@ MAX_WINDOW = 1 << 27  # bytes; frames of all levels can be decoded with it
 
 
 class Zstandard(Codec):
-    """Symbols as bytes in one Zstandard frame with its content size and without a check sum.
+    """Symbols as bytes in one Zstandard frame with its content size and without a checksum.
 
     About the order-0 entropy of activations (0.85 to 1.25 times at effort 3), two to three times as fast as zlib-1. Use
     it for comparison. Releases of the library may write different bytes for the same symbols, but can decode each

@@ -29,7 +29,7 @@ def analyze(
     Further settings of the config may be given as in splitlearn test, e.g. --model.model.net.at layer1.
 
     Args:
-        words: further settings of the config.
+        words: settings that override the config's, e.g. --model.model.net.at layer1.
         config: a config of splitlearn test with a SplitModel.
         ckpt_path: checkpoint of the config's trained bottleneck; affects only the entropy of its symbols.
         data_root: folder of images, in place of the config's data.root.

@@ -1,4 +1,4 @@
-"""`splitlearn bank`: a bank of rates from the frontier of a sweep."""
+"""`splitlearn bank`: a bank of compression rates from the Pareto frontier of a sweep."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ def bank(
     config: Path | None = None,
     trust: bool = False,
 ) -> None:
-    """Write the frontier of a sweep as a bank: one file of up to eight rates for one network, selectable per image.
+    """Write a sweep's Pareto frontier as a bank: a file with up to eight compression rates for one network.
 
-    Validation images determine the frontier; metrics test/… are added for tested points.
+    The rate can be chosen for each image. Validation images determine the frontier; for points that were tested, the
+    metrics test/… are stored too.
 
     Args:
         sweep: folder of the sweep (its --out), with the exported weights of its trials.
         out: safetensors file to write. A record (.json) and a config for splitlearn test (.yaml) are written beside it.
-        rates: largest number of points, 1 to 8; evenly spaced in the logarithm of the rate, both ends included.
+        rates: largest number of rates, 1 to 8; evenly spaced on a logarithmic scale, both ends of the frontier
+            included.
         where: PARAMETER=VALUE to use only trials with this value, e.g. model.model.net.at=layer3. A bank has one cut.
         storage: file or database of the sweep; by default SWEEP/journal.log.
         name: name of the sweep, the last part of its --out; by default the last part of --sweep.

@@ -41,21 +41,23 @@ def calibrate(
     Further settings of the config may be given as in splitlearn test, e.g. --model.model.net.at layer1.
 
     Args:
-        words: further settings of the config.
+        words: settings that override the config's, e.g. --model.model.net.at layer1.
         config: a config of splitlearn test with a SplitModel; its quantizer and codec are replaced.
-        out: safetensors file for limits, levels and tables. A config for splitlearn test (.yaml) is written beside it.
+        out: safetensors file for clipping limits, levels and tables. A config for splitlearn test (.yaml) is written
+            beside it.
         levels: number of levels of the quantizer, 2 to 256.
         limits: rule for the clipping limits: LeastError (measured), LaplaceLimits (from a model), ReluLimits (closed
             form), or the import path of your own rule.
         slope: for LaplaceLimits, slope of the activation before the cut for negative inputs: 0 for ReLU, e.g. 0.1 for
             leaky ReLU.
-        per_channel: limits for each channel, instead of one pair per tensor.
+        per_channel: clipping limits for each channel, instead of one pair per tensor.
         stretch: factors to try, e.g. 0.7,1,1.4,2; each multiplies the distance from the latent's mean to the limits.
             The factor with the smallest distance of predictions + rate_weight * bits per element is chosen.
         rate_weight: how much distance of predictions one bit per element is worth (nats for classifiers).
         entropy_weight: share of the latents' variance that one bit per element is worth, e.g. 0.05, for levels with
             uneven spacing; by default levels are evenly spaced.
-        lengths: code lengths for --entropy_weight: IdealLengths, TruncatedUnaryLengths, or an import path.
+        lengths: rule for the bits of each symbol with --entropy_weight: IdealLengths, TruncatedUnaryLengths, or an
+            import path.
         codec: class of the codec, whose static tables are fitted, or an import path.
         images: number of images.
         photos: folder of images to calibrate with; by default the config's validation images.

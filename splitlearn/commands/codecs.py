@@ -33,7 +33,7 @@ def codecs(
     Further settings of the config may be given as in splitlearn test, e.g. --model.model.net.at layer1.
 
     Args:
-        words: further settings of the config.
+        words: settings that override the config's, e.g. --model.model.net.at layer1.
         activations: a .npy or .safetensors file of floats, e.g. (B, C, H, W); half of the images fit static tables.
         key: name of the tensor in a safetensors file; needed only if there are several.
         bits: bits per symbol of the min–max quantizers of activations; by default 2,3,4,6,8.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -65,7 +66,9 @@ def main() -> int:
     follow_first_rank()
     try:
         with stoppable():
-            return _dispatch(arguments)
+            status = _dispatch(arguments)
+            sys.stdout.flush()  # here, where its failure is caught
+            return status
     except (UsageError, argparse.ArgumentError) as error:
         if os.environ.get(TRACEBACK):
             raise
@@ -77,6 +80,9 @@ def main() -> int:
         return _complain("; ".join([str(stop), *notes]), stop.status)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
+    except BrokenPipeError:  # whoever read what is printed, `head` say, has gone: there is nobody to complain to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise

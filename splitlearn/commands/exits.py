@@ -16,16 +16,18 @@ def exits(
     at: str | None = None,
     out: Path = Path("runs/exits"),
 ) -> None:
-    """Evaluate a network with early exits in INT8 at all thresholds: accuracy, exit rates and bytes with all codecs.
+    """Evaluate an early-exit network, quantized to INT8, at every confidence threshold.
 
-    Further settings of the config may be given as in splitlearn test, e.g. --model.model.net.at layer1.
+    Reports the accuracy, the share of images that leave at each exit, and the bytes per image with each codec. Settings
+    of the config may be overridden as in splitlearn test, e.g. --model.model.net.at layer1.
 
     Args:
-        words: further settings of the config.
+        words: settings that override the config's, e.g. --model.model.net.at layer1.
         config: a config of splitlearn test with an EarlyExitModel.
-        ckpt_path: checkpoint of splitlearn fit; not needed if the config sets weights of trained exits.
+        ckpt_path: checkpoint that splitlearn fit wrote; not needed if the config names a file with trained exits.
         data_root: folder of images, in place of the config's data.root.
-        at: accuracies for which to find the threshold with the fewest bytes, e.g. 0.85,0.8.
+        at: comma-separated accuracies, e.g. 0.85,0.8; for each, the threshold that reaches it with the fewest bytes is
+            reported.
         out: folder for exits.json, exits.csv and exits.png.
     """
     takes = "accuracies from 0 to 1, e.g. 0.85,0.8"

@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from splitlearn.config.messages import UsageError
+from splitlearn.outputs import BEYOND
+
+if TYPE_CHECKING:
+    from splitlearn.codecs import ImageFile
+
+
+@dataclass(frozen=True)
+class PictureFormat:
+    """Format of image files.
+
+    Attributes:
+        format: JPEG, WEBP, AVIF, JPEG2000, HEIC or PNG, in any case.
+        quality: on the scale of the format.
+    """
+
+    format: str = "webp"
+    quality: int = 80
 
 
 def package(
@@ -16,6 +35,7 @@ def package(
     data_root: Path | None = None,
     photos: Path | None = None,
     images: int = 64,
+    picture: PictureFormat | None = None,
 ) -> None:
     """Write a trained model as a folder for a device without torch and its edge server, checked on real images.
 
@@ -31,11 +51,14 @@ def package(
         data_root: folder of images, in place of the config's data.root.
         photos: folder of images for the check; by default the config's validation images.
         images: number of images for the check.
+        picture: format and quality of image files, so that devices may send whole images as well as features; by
+            default they cannot.
     """
     if images < 1:
         raise UsageError(f"--images must be at least 1, got {images}")
     if words and config is None:
         raise UsageError(f"{words[0]} goes with --config")
+    pictures = None if picture is None else _codec(picture)
     if out.exists():
         raise UsageError(f"--out {out} exists: name another folder, or remove it first")
     import numpy as np
@@ -55,8 +78,22 @@ def package(
     view = data.eval_view()
     console = Console()
     console.print("Reading images for the check …")
-    pictures = validation_images(data, images) if photos is None else read_photos(photos, view, images)
-    pixels = np.ascontiguousarray((pictures.numpy() * 255).round().astype(np.uint8).transpose(0, 2, 3, 1))
+    found = (validation_images(data, images) if photos is None else read_photos(photos, view, images)).numpy()
+    if not -BEYOND <= found.min() <= found.max() <= 1 + BEYOND:
+        raise UsageError(
+            f"the data's images have values from {found.min():.3g} to {found.max():.3g} and are no pictures, which a "
+            "device takes: leave normalization to the model"
+        )
+    pixels = np.ascontiguousarray((found.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1))
     console.print(f"Exporting {model.net.name}, cut at {model.net.at}, and comparing {len(pixels)} images …")
-    found = write_package(model, out, pixels, answers, data.class_names, preparation_of(view))
-    print_whole(package_table(out, found.record()))
+    check = write_package(model, out, pixels, answers, data.class_names, preparation_of(view), pictures)
+    print_whole(package_table(out, check.record()))
+
+
+def _codec(picture: PictureFormat) -> ImageFile:
+    from splitlearn.codecs import ImageFile
+
+    try:
+        return ImageFile(picture.format, picture.quality)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"--picture: {error}") from error

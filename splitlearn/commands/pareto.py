@@ -23,7 +23,7 @@ def pareto(
 ) -> None:
     """Show the Pareto frontier of a sweep: CSV, JSON and plot, with hypervolume, rates at given scores and BD-rate.
 
-    Metrics test/… are added for tested points.
+    For points that were tested, the metrics test/… are shown too.
 
     Args:
         out: folder for the files.

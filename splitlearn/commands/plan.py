@@ -1,4 +1,4 @@
-"""`splitlearn plan`."""
+"""`splitlearn plan`: predicted latency of every way to divide a network."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ def plan(
 ) -> None:
     """Predict the latency of every cut and rate for a device, an edge server and a link, and name the best.
 
-    Device, encode, link, decode and edge are added up from measured profiles, beside the whole network on the device
-    and pictures that are sent to it. Queues and other traffic are left out.
+    The latency of a cut is the sum of the times for head and encoder, encoding, link, decoding, and decoder and tail.
+    For comparison, two other ways are listed: the device runs the whole network, or it sends the picture and the edge
+    server runs the whole network. Queues and other traffic are not included.
 
     Args:
-        device: latencies.json of splitlearn profile --time, measured on the device.
-        edge: the same of the edge server.
-        bandwidth: of the link to the server, such as 2Mbps or 500kbps.
-        rtt: round trip of the link, such as 20ms.
-        deadline: time for an answer, such as 100ms; by default none.
-        package: plan only this package of splitlearn package; both profiles must know it.
-        config: plan only this config's trained model, likewise.
-        ckpt_path: checkpoint of that model.
+        device: latencies.json that splitlearn profile --time wrote on the device.
+        edge: latencies.json that splitlearn profile --time wrote on the edge server.
+        bandwidth: bandwidth of the link to the edge server, such as 2Mbps or 500kbps.
+        rtt: round-trip time of the link, such as 20ms.
+        deadline: longest time for an answer, such as 100ms; by default none.
+        package: folder written by splitlearn package, to compare only its rates; both files must contain its times.
+        config: config of a trained model, to compare only its rates; both files must contain its times.
+        ckpt_path: checkpoint of the config's model.
         out: folder for plan.csv and plan.png.
     """
     bits, round_trip_ms = bits_per_second("--bandwidth", bandwidth), duration("--rtt", rtt)

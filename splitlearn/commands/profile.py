@@ -1,4 +1,4 @@
-"""`splitlearn profile`."""
+"""`splitlearn profile`: sizes, computation and latencies of the modules of a network."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def profile(
 ) -> None:
     """Show the bytes to send and the device's computation for a cut after every module of a network.
 
-    Also shows whether a cut sends less than the image. With --time, the latency of every module on this machine, of
-    the coder of a trained model or a package at its cut, and of image files; splitlearn plan reads what it writes.
+    Also shows whether a cut sends less than the image. With --time, measures latencies on this machine instead: of
+    every module, of encoding and decoding by a trained model or package, and of image files. splitlearn plan reads the
+    resulting latencies.json.
 
     Args:
         model: resnet20, torchvision/resnet50, timm/…, ultralytics/yolov8n, faster_rcnn/resnet18, mask_rcnn/…, or
@@ -43,17 +44,18 @@ def profile(
         input: shape of one image, e.g. 3,224,224.
         weights: a weights file, or the library's name for its weights; the profile does not depend on them.
         out: folder for profile.csv and profile.png, or latencies.json; by default runs/profile/MODEL.
-        depth: largest number of dots in names of shown modules; by default 1, and the core modules of R-CNN detectors.
+        depth: show modules with at most so many dots in their names; by default 1, or the core modules of R-CNN
+            detectors.
         at: names of modules to show instead, e.g. layer3.5,layer4.1.
         time: measure latencies on this machine instead.
         config: config of a trained model to time, in place of model.
-        ckpt_path: its checkpoint.
-        package: folder of splitlearn package to time as it runs, or several of one network, separated by commas.
+        ckpt_path: checkpoint of the config's model.
+        package: folder written by splitlearn package, timed as it runs on a device; or several, separated by commas.
         data_root: folder of images, in place of the config's data.root.
         photos: folder of images to time; by default the config's validation images.
         images: number of images to time.
-        rounds: rounds to time.
-        threads: threads of torch or onnxruntime.
+        rounds: number of timed passes.
+        threads: number of threads of torch or onnxruntime.
     """
     takes = "the shape of one image as C,H,W, e.g. 3,224,224"
     shape = tuple(numbers("--input", input, takes, int, lambda sizes: len(sizes) == 3 and min(sizes) > 0))

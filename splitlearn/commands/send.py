@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from splitlearn.config.messages import UsageError
-from splitlearn.config.options import instance
+from splitlearn.config.options import instance, make_folder
 
 if TYPE_CHECKING:
     from splitlearn.runtime.client import EdgeClient
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from splitlearn.runtime.sending import Compresses, Pace
     from splitlearn.runtime.sent import Journal, Sent
 
+Chosen = int | Literal["picture"] | None  # by --rate
 TELL_EVERY_S = 1.0
 GO_ON = "the same command goes on where it was"
 
@@ -31,7 +32,7 @@ def send(
     images: Path | None = None,
     video: Path | None = None,
     out: Path = Path("runs/send"),
-    rate: int | None = None,
+    rate: int | Literal["picture"] | None = None,
     budget: int | None = None,
     policy: str | None = None,
     deadline_ms: float | None = None,
@@ -57,7 +58,7 @@ def send(
         images: folder of images, sub-folders included.
         video: a video file; its frames are the images.
         out: folder for predictions.csv, results.json and, for detectors, boxes.csv.
-        rate: number of the rate of a bank; by default the best one.
+        rate: number of the rate of a bank, or picture for images as files; by default the best rate.
         budget: largest payload in bytes; the best rate within it is taken for each image.
         policy: class that chooses the rate of each image by link and deadline, splitlearn.runtime.DeadlinePolicy say;
             a --rate is its argument. Without --interval_ms, each image comes after the answer to the one before.
@@ -115,6 +116,7 @@ def send(
     source = str((images or video or Path()).absolute())
     about = {"package": read.fingerprint, "source": source}
     times = {"deadline_ms": deadline_ms, "interval_ms": interval_ms}
+    make_folder(out)
     with Journal(out, {**about, "rate": rate, "budget": budget, "policy": policy, **times}) as journal:
         started = time.monotonic()
         try:
@@ -133,10 +135,12 @@ def _address(to: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _check_rates(package: Package, rate: int | None, budget: int | None, in_torch: bool) -> None:
+def _check_rates(package: Package, rate: Chosen, budget: int | None, in_torch: bool) -> None:
     """Raise UsageError if no image could be sent so."""
     count = len(package.rates)
-    if rate is not None and not 0 <= rate < count:
+    if rate == "picture" and package.picture is None:
+        raise UsageError("--rate picture: this package has no image codec; package the model with --picture.format")
+    if isinstance(rate, int) and not 0 <= rate < count:
         raise UsageError(f"--rate: this package has rates 0…{count - 1}, got {rate}")
     if budget is not None and budget < 1:
         raise UsageError(f"--budget takes 1 byte or more, got {budget}")
@@ -159,18 +163,22 @@ def _device(package: Package, config: Path | None, ckpt_path: Path | None, words
     model = trained(config, ckpt_path, None, words).model
     if fingerprint_of(model) != package.fingerprint:
         raise UsageError(f"the model of {config or ckpt_path} is not that of {package.folder}: package it again")
-    return TorchDevice(model, package.preparation)
+    return TorchDevice(model, package.preparation, package.picture)
 
 
-def _policy(path: str | None, package: Package, device: Compresses, rate: int | None, budget: int | None) -> RatePolicy:
+def _policy(path: str | None, package: Package, device: Compresses, rate: Chosen, budget: int | None) -> RatePolicy:
     """Return what decides about each picture: the class at an import path, or else the same for all."""
     from splitlearn.runtime import rate_control
-    from splitlearn.runtime.decisions import AtRate, WithinBudget
+    from splitlearn.runtime.decisions import AsPicture, AtRate, WithinBudget
 
     if path is None:
+        if rate == "picture":
+            return rate_control.Always(AsPicture())
         return rate_control.Always(AtRate(rate) if budget is None else WithinBudget(budget))
-    arguments = {} if rate is None else {"rate": rate}
-    known = {"rates": package.rates, "has_exits": device.has_exits}
+    arguments: dict[str, Any] = {} if rate is None else {"rate": rate}
+    known: dict[str, Any] = {"rates": package.rates, "has_exits": device.has_exits}
+    if package.picture is not None and package.picture.measured is not None:
+        known |= {"rates": package.picture.rates, "picture": package.picture.measured}
     return instance("policy", path, rate_control, rate_control.RatePolicy, **known, **arguments)
 
 

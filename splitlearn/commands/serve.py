@@ -54,10 +54,10 @@ def serve(
     docs/protocol.md describes the protocol.
 
     Args:
-        words: further settings of the config, as in splitlearn test.
+        words: settings that override the config's, as in splitlearn test.
         package: folder written by splitlearn package.
         config: config of splitlearn test, to run its model in torch, on a GPU if there is one; with --package, both
-            must be the same model.
+            must be the same model, and image files are answered if the package has a codec of them.
         ckpt_path: checkpoint of splitlearn fit, to run its model in torch.
         host: address to listen at; if other machines can reach it, TLS and a token or client certificates are needed.
         port: port to listen at; 0 for any free one.
@@ -125,7 +125,7 @@ def edge_of(
         package: folder of a package; with a config or checkpoint, their model must be the packaged one.
         config: config of splitlearn test.
         ckpt_path: checkpoint of splitlearn fit.
-        words: further settings of the config.
+        words: settings that override the config's, e.g. --model.model.net.at layer1.
         threads: number of threads of onnxruntime for one batch.
         number: number of the process, from 0; it uses the GPU of this number, modulo the number of GPUs.
 
@@ -158,8 +158,9 @@ def _in_torch(package: Path | None, config: Path | None, ckpt_path: Path | None,
     from splitlearn.runtime.torch_edge import TorchEdge
 
     found = trained(config, ckpt_path, None, words)
-    edge = TorchEdge(found.model, found.answers)
-    if package is not None and Package(package).fingerprint != edge.fingerprint:
+    read = None if package is None else Package(package)
+    edge = TorchEdge(found.model, found.answers, None if read is None else read.picture)
+    if read is not None and read.fingerprint != edge.fingerprint:
         raise UsageError(f"the model of {config or ckpt_path} is not that of {package}: package it again")
     return edge
 

@@ -56,7 +56,7 @@ def sweep(
             machine (install splitlearn[ray]); or the import path of your own splitlearn.sweep.Launcher.
         cpus: CPUs and threads per trial.
         gpus: GPUs per trial, e.g. 0.5 for two trials per GPU; by default local processes see all, Ray workers none.
-        seed: seed of the points.
+        seed: seed of the random values.
         out: folder for tables, plot, and a folder with exported weights for each trial.
         storage: file or database of the trials, e.g. postgresql+psycopg://USER@HOST/NAME for several machines; by
             default OUT/journal.log. Sweeps in one database are distinguished by the name of --out.

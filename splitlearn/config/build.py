@@ -78,12 +78,12 @@ def data_from(settings: Mapping[str, Any], data_root: Path | None = None) -> Any
 
 
 def config_of_words(words: Sequence[str]) -> dict[str, Any]:
-    """Return the config of the arguments of `splitlearn fit` as plain data, defaults included; raises as `parsed`."""
+    """Return the config, as plain data with defaults, that arguments of `splitlearn fit` give; raises as `parsed`."""
     return plain(parsed(words))
 
 
 def settings_of(words: Sequence[str]) -> dict[str, Any]:
-    """Return `flat_settings` of the arguments of `splitlearn fit`; raises as `parsed`."""
+    """Return the `flat_settings` of the config that arguments of `splitlearn fit` give; raises as `parsed`."""
     return flat_settings(config_of_words(words))
 
 

@@ -44,7 +44,7 @@ def model_of(
 def config_model(
     config: Path, ckpt_path: Path | None, data_root: Path | None, words: Sequence[str] = ()
 ) -> tuple[CoderModel, Any]:
-    """Return the model in eval mode and the data module of a config of `splitlearn test`, for a model with a cut.
+    """Return the model, in eval mode, and the data module of a config of `splitlearn test`; the model must have a cut.
 
     Without a checkpoint, a bottleneck with random weights causes a warning. Raises UsageError if the model is no
     `CoderModel`, OSError if weights or checkpoint are missing.
@@ -84,7 +84,7 @@ def validation_images(data: Any, images: int) -> Tensor:
 
 
 def latents_of(model: CoderModel, batches: Iterable[Any]) -> dict[str, Activations]:
-    """Return the latents of each crossing float tensor, by name, with the grid of its quantizer.
+    """Return the latents of each crossing float tensor, by name, with the numpy twin (grid) of its quantizer.
 
     The model is in eval mode; batches are tuples that begin with images in [0, 1]. Raises UsageError if a quantizer has
     no grid, or there are fewer than two images.

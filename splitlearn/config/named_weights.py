@@ -1,4 +1,4 @@
-"""Check of weights in a config against those in a checkpoint."""
+"""Comparison of a checkpoint with the weights files that a config names."""
 
 from __future__ import annotations
 
@@ -19,10 +19,19 @@ from splitlearn.tasks.loading import CONFIG_KEY, check_architecture
 def check_named_weights(
     task: LightningModule, settings: Mapping[str, Any], content: Mapping[str, Any], path: str | Path
 ) -> None:
-    """Refuse a checkpoint with other frozen weights than the config; warn if other weights of the config are replaced.
+    """Compare a checkpoint with the weights files that a config names, before the checkpoint is loaded.
 
-    The settings are the config's section `model`. Raises CheckpointError, naming the path, if frozen weights differ, or
-    the checkpoint has another architecture.
+    Frozen weights must be equal in both. If nothing is frozen, the checkpoint replaces all weights: a warning then
+    names the weights files that the training did not use, because they have no effect.
+
+    Args:
+        task: the task, built from the config with its weights files.
+        settings: the config's section `model`.
+        content: content of the checkpoint.
+        path: path of the checkpoint.
+
+    Raises:
+        CheckpointError: if frozen weights differ, or the checkpoint has another architecture; it names the path.
     """
     flat = flat_settings({"model": settings})
     named = {name: value for name, value in flat.items() if name.endswith("weights") and isinstance(value, str)}

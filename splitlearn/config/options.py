@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from splitlearn.config.messages import UsageError, did_you_mean
 from splitlearn.discovery import current_path
@@ -20,24 +20,26 @@ TRAINER_WORDS = ("--config", "--model", "--data", "--trainer", "--seed_everythin
 def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     """Call `function` with the options after the command's name; raises ArgumentError if they do not fit its signature.
 
-    If it has an argument `words`, that receives the options of the trainer's config.
+    If the function has an argument `words`, this receives the options of the trainer's config.
     """
     from jsonargparse import ArgumentParser
 
+    # for types that are text, jsonargparse would import all that the function's module names under TYPE_CHECKING: torch
+    function.__annotations__ = get_type_hints(function)
     own = inspect.signature(function).parameters
     beside: dict[str, Any] = {}
     command, *options = arguments
     options = [_with_underscores(word) for word in options]
     if "words" in own:
         beside["words"], options = divide(options, [w for w in TRAINER_WORDS if w.removeprefix("--") not in own])
-    options = _with_values(options, [name for name, each in own.items() if each.annotation in (bool, "bool")])
+    options = _with_values(options, [name for name, each in own.items() if each.annotation is bool])
     given = [option.split("=")[0] for option in options if option.startswith("--")]
     if twice := sorted({name for name in given if given.count(name) > 1}):
         raise UsageError(f"{twice[0]} is given more than once")
     about = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
     parser = ArgumentParser(prog=f"splitlearn {command}", exit_on_error=False, allow_abbrev=False, description=about)
     names = parser.add_function_arguments(function, as_positional=False, fail_untyped=True, skip=set(beside))
-    parsed = parser.parse_args(options)
+    parsed = parser.instantiate_classes(parser.parse_args(options))
     function(**beside, **{name: parsed[name] for name in names})
 
 

@@ -25,13 +25,14 @@ class RunFolderError(Exception):
 
 
 class RunFolder:
-    """Folders of one run and of its checkpoints, locked against other runs.
+    """The folder of one run, and the folder of its checkpoints; a lock keeps other runs from writing checkpoints there.
 
-    The first process of a run creates the folder; its child processes read the name from the environment.
+    In a run of several processes, the first one creates the folder and passes the folder's path to the other processes
+    in an environment variable.
 
     Attributes:
         path: EXPERIMENT/version_N; created by `reserve`.
-        checkpoints: folder of the checkpoints of `fit`.
+        checkpoints: folder to which `fit` writes checkpoints.
         is_first: whether this is the run's first process, according to the launcher's environment variables.
     """
 
@@ -44,7 +45,7 @@ class RunFolder:
     def reserve(self, trainer: Any) -> None:
         """Create a new folder and set it in the loggers of a trainer's settings; raises RunFolderError on failure.
 
-        A version in the settings is used unless its folder exists already, from an earlier run.
+        A version in the settings names the folder, unless an earlier run has created a folder of this name.
         """
         experiment = experiment_folder(trainer)
         if SHARED in os.environ and not self.is_first:
@@ -65,8 +66,12 @@ class RunFolder:
     def keep_checkpoints(self, given: str | None, resumed: Path | None) -> None:
         """Choose and lock the folder of checkpoints; a resumed run keeps its folder.
 
-        A given folder of an earlier run of the experiment is ignored. Raises RunFolderError if another run writes to
-        the folder, or has checkpoints in it.
+        Args:
+            given: folder in the settings; ignored if it belongs to an earlier run of the experiment.
+            resumed: checkpoint from which the run is resumed.
+
+        Raises:
+            RunFolderError: if another run writes to the folder, or has checkpoints in it.
         """
         going_on = None if resumed is None else resumed.parent
         if given is None or self._is_of_a_run(Path(given)):

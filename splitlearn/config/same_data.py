@@ -32,10 +32,13 @@ def check_same_data(data: Any, settings: Any, content: Mapping[str, Any], path: 
 
 
 def check_same_draw(names: Sequence[str], settings: Any, content: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse data from the same folder as a checkpoint's data, if they are drawn with different settings.
+    """Raise CheckpointError if images come from the folder of a checkpoint's data, but are drawn with other settings.
 
-    `names` are the names of settings that determine the draw, if the data have them; `settings` is the config's section
-    `data`. Raises CheckpointError, naming the path, if one of them differs.
+    Args:
+        names: names of the settings that determine the draw; those that the data do not have are ignored.
+        settings: the config's section `data`.
+        content: content of the checkpoint.
+        path: path of the checkpoint, which the message names.
     """
     config = content.get(CONFIG_KEY)
     before, now = _arguments(config.get("data") if isinstance(config, Mapping) else None), _arguments(settings)

@@ -16,9 +16,9 @@ from splitlearn.tasks.predictions import image_names
 
 
 def facts_of(data: Any) -> dict[str, Any] | None:
-    """Return the identity of data: number of images, classes, and names of the first and last files.
+    """Return facts that identify a data set: number of images, classes, and names of the first and last files.
 
-    None for unreadable data, and for other classes than `ImageDataModule`.
+    The result is None if the data cannot be read, or are not an `ImageDataModule`.
     """
     if not isinstance(data, ImageDataModule):
         return None
@@ -35,7 +35,7 @@ def facts_of(data: Any) -> dict[str, Any] | None:
 
 
 def feature_key(model: CoderModel, data: ImageDataModule, precision: str, views: int) -> str:
-    """Return a cache key for features of data: a check sum of weights, layers, cut, data and augmentation."""
+    """Return a cache key for features of data: a checksum of weights, layers, cut, data and augmentation."""
     normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
     facts = [
         weights_id(model.net),

@@ -33,7 +33,7 @@ POINT, METRICS = "point.json", "metrics.json"
 
 @dataclass(frozen=True)
 class SweepTrial:
-    """Runs a `ConfigTrial` in this process, or with its own command if it trains with several processes."""
+    """Runs a `ConfigTrial` in this process or, if it trains with several processes, by a separate command."""
 
     trial: ConfigTrial
 

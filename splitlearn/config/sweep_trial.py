@@ -45,7 +45,7 @@ def _wandb_run_of_its_own() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ConfigTrial:
-    """Runs points of a space over a config of `splitlearn fit`; can be sent to other processes.
+    """Runs the trials of a sweep, each a config of `splitlearn fit` with other values; can be sent to other processes.
 
     Attributes:
         words: command-line arguments: `--config FILE …`, and settings of all trials.
@@ -99,7 +99,7 @@ class ConfigTrial:
         return metrics
 
     def test(self, number: int, values: Mapping[str, Value], metrics: Mapping[str, float]) -> dict[str, float]:
-        """Test a finished point; return the metrics `test/…`, and add them to its results.json and export.
+        """Test the model of a finished point; return the metrics `test/…`, also added to its results.json and export.
 
         Raises FileNotFoundError if its weights are not on this machine.
         """
@@ -168,9 +168,10 @@ class ConfigTrial:
         return built.model, built.data
 
     def first(self, points: Sequence[Mapping[str, Value]]) -> tuple[LightningModule, Any]:
-        """Return task and data of the first point that can be built; points that cannot will be failed trials.
+        """Try to build the points in order; return task and data of the first that can be built.
 
-        Raises UsageError if the space does not fit the config, or no point can be built.
+        Points that cannot be built become failed trials when workers run them. Raises UsageError if the space does not
+        fit the config, or no point can be built.
         """
         reason: Exception | None = None
         for values in points:

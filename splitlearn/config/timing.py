@@ -1,4 +1,4 @@
-"""Latencies of what a command line names: a network, a trained model, or packages."""
+"""Latencies of a network, a trained model, or packages, as named on a command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from splitlearn.config.messages import UsageError
 from splitlearn.latencies import LatencyProfile, machine_facts, today
 from splitlearn.runtime.package_file import Package
-from splitlearn.runtime.package_latency import time_packages, time_pictures
+from splitlearn.runtime.package_latency import mean_answer_bytes, time_packages, time_pictures
 from splitlearn.runtime.pictures import pictures_of
 from splitlearn.runtime.preparation import ResizeTo
 
@@ -29,10 +29,10 @@ class Conditions:
     """How latencies are measured.
 
     Attributes:
-        photos: folder of images; None for those of the config, if there is one.
+        photos: folder of images; None for the images of the config, if there is a config.
         images: number of images, evenly spaced among all.
-        rounds: rounds that are timed.
-        threads: threads of torch or onnxruntime.
+        rounds: number of timed rounds.
+        threads: number of threads of torch or onnxruntime.
 
     Raises:
         UsageError: if a number is too small.
@@ -57,8 +57,8 @@ def package_latencies(folders: Sequence[Path], conditions: Conditions) -> Latenc
     """Return the latencies of packages of one network, without torch.
 
     Args:
-        folders: of the packages.
-        conditions: how; payload sizes and coding times depend on the photos.
+        folders: folders of the packages.
+        conditions: how latencies are measured; payload sizes and coding times depend on the photos.
 
     Raises:
         UsageError: if there are no photos.
@@ -82,7 +82,7 @@ def network_latencies(
         network: any network of images.
         shape: `(C, H, W)` of one image.
         names: modules to time.
-        conditions: how.
+        conditions: how latencies are measured.
     """
     import torch
 
@@ -111,7 +111,7 @@ def trained_latencies(
         data_root: folder of the config's images.
         names: modules to time; None for those of `depth` and the cut.
         depth: largest number of dots in names of modules.
-        conditions: how.
+        conditions: how latencies are measured.
 
     Raises:
         UsageError: if there is no data, or no model with a cut.
@@ -123,8 +123,9 @@ def trained_latencies(
     from splitlearn.data import read_photos
     from splitlearn.models import check_name
     from splitlearn.runtime.fingerprint import fingerprint_of
+    from splitlearn.runtime.torch_edge import TorchEdge
 
-    model, data, _ = trained(config, ckpt_path, data_root)
+    model, data, answers = trained(config, ckpt_path, data_root)
     if data is None:
         raise UsageError(f"{ckpt_path} names no data, on which sizes and times depend: give its config, --config FILE")
     network = model.net.network()
@@ -140,11 +141,12 @@ def trained_latencies(
     found = _profile(network, given, names or module_names(network, depth, {model.net.at}), files, conditions)
     with _threads(conditions.threads):
         coders = time_coders(model, pictures, conditions.rounds, fingerprint_of(model))
-    return replace(found, coders=coders)
+        size = mean_answer_bytes(TorchEdge(model, answers), model.compress(list(pictures)))
+    return replace(found, coders=coders, answer_bytes=size)
 
 
 def module_names(network: nn.Module, depth: int | None, beside: set[str]) -> list[str]:
-    """Return the names of modules to time, as legal cuts name them.
+    """Return the names of the modules to time, as in `model.named_modules()`.
 
     Args:
         network: any network of images.

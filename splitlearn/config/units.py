@@ -17,7 +17,7 @@ def bandwidth(option: str, text: str) -> float:
     """Return bits per second of a bandwidth such as 2Mbps, 500kbps or 1Gbps; units in any case.
 
     Raises:
-        UsageError: if it is none, or not positive.
+        UsageError: if the text is no bandwidth, or not positive.
     """
     return _quantity(option, text, {unit.lower(): factor for unit, factor in BITS_PER_SECOND.items()}, "2Mbps", 0)
 
@@ -31,7 +31,7 @@ def duration(option: str, text: str, least: float = -1) -> float:
         least: milliseconds that it must exceed; by default 0 is allowed.
 
     Raises:
-        UsageError: if it is none, or too short.
+        UsageError: if the text is no duration, or too short.
     """
     return _quantity(option, text, MILLISECONDS, "20ms", least)
 

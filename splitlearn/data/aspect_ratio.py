@@ -11,7 +11,7 @@ __all__ = ["AspectBatches", "aspect_groups"]
 
 
 class AspectBatches(BatchSampler):
-    """Batches of one group each, in the order of the sampler; the last batches mix the remaining images.
+    """Batches of images from one group, in the order of the sampler; the last batches mix the remaining images.
 
     Every index of the sampler occurs once, and the number of batches is the same as without groups, so that all
     processes of a distributed training have the same number of steps.

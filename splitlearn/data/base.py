@@ -42,7 +42,7 @@ class ImageDataModule(LightningDataModule, ABC):
         num_workers: processes that prepare batches; 0 prepares them in the main process.
         val_size: training images held out for validation, if the data have no validation images. The draw depends only
             on `seed`, so all processes and resumed runs hold out the same images.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
         train_transform: augmentation of training batches on the device, from and to float32 in [0, 1]. Transforms of
             torchvision apply the same random parameters to all images of a batch; use `CropFlip` for a separate draw
             per image. The transform may also return another float type, uint8 or one channel, which is converted. A
@@ -119,7 +119,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """
 
     def eval_view(self) -> View:
-        """Return the view that resizes a decoded RGB image to `image_shape`, without randomness."""
+        """Return the function (view) that resizes a decoded RGB image to `image_shape`, without randomness."""
         _, height, width = self.image_shape
         view: View = v2.Compose([v2.Resize(max(height, width)), v2.CenterCrop((height, width))])
         return view
@@ -315,7 +315,7 @@ class FixedSizeDataModule(AnnotatedDataModule[T]):
 
 
 def leaves_one(images: Any, batch_size: int, trainer: Trainer | None) -> bool:
-    """Return whether the last batch of a process would hold a single image, with which batch norm may not train."""
+    """Return whether the last batch of a process would hold a single image, on which batch norm fails in training."""
     share = math.ceil(len(images) / (1 if trainer is None else trainer.world_size))
     return share > batch_size > 1 and share % batch_size == 1
 

@@ -32,7 +32,7 @@ SIDES = {BoundingBoxFormat.XYXY, BoundingBoxFormat.XYWH, BoundingBoxFormat.CXCYW
 
 
 def tried(act: Callable[..., Any], *given: Any) -> Any:
-    """Return the result of a view or transform; raises DataError, with its name, if it fails."""
+    """Call a view or transform and return its result; raises DataError, with its name, if it fails."""
 
     def told(error: Exception) -> DataError:
         return DataError(
@@ -45,7 +45,7 @@ def tried(act: Callable[..., Any], *given: Any) -> Any:
 
 
 def pixels_of(image: Any, act: Any, before: Tensor | Image.Image) -> Tensor:
-    """Return the image of a view or transform `act` of `before` as uint8 `(3, H, W)`.
+    """Return as uint8 `(3, H, W)` the image that `act`, a view or transform, has made from `before`.
 
     It may be uint8, or floats in [0, 1], `(3, H, W)` or grey `(1, H, W)`; or a PIL image of 8-bit grey or RGB. Raises
     DataError if it has another form.
@@ -69,14 +69,14 @@ def pixels_of(image: Any, act: Any, before: Tensor | Image.Image) -> Tensor:
 
 
 def floats_of(images: Any, act: Any, before: Tensor, is_looked_at: bool = True, was_bright: bool = False) -> Tensor:
-    """Return the batch of a `train_transform` as float32 `(B, C, H, W)` of about [0, 1].
+    """Return as float32 `(B, C, H, W)` in about [0, 1] the batch that a `train_transform` has returned.
 
     Args:
         images: the batch, floats of about [0, 1] or uint8; one channel becomes three.
         act: the transform.
-        before: its input, which it may have changed in place.
+        before: the transform's input, which it may have changed in place.
         is_looked_at: whether values are checked, which on a GPU waits for all pending computations.
-        was_bright: whether its input was bright.
+        was_bright: whether the input had bright pixels; a nearly black result is then refused or causes a warning.
 
     Raises:
         DataError: the batch has another form.
@@ -97,11 +97,11 @@ def floats_of(images: Any, act: Any, before: Tensor, is_looked_at: bool = True, 
 
 
 def boxes_of(target: Any, pixels: Tensor, crowds: bool, act: Any) -> Boxes:
-    """Return the objects in the dict of boxes, labels and masks of a transform.
+    """Return the objects in the dict of boxes, labels and masks that a transform has returned.
 
     Args:
         target: the dict.
-        pixels: the image of the transform, `(3, H, W)`.
+        pixels: the image that the transform has returned, `(3, H, W)`.
         crowds: whether labels are `(N, 2)`: class, and `CROWD` or `NO_CROWD`.
         act: the transform.
 
@@ -132,7 +132,7 @@ def boxes_of(target: Any, pixels: Tensor, crowds: bool, act: Any) -> Boxes:
 
 
 def masks_of(target: Any, pixels: Tensor, count: int, act: Any) -> Tensor:
-    """Return the masks of objects, bool `(N, H, W)`, in the dict of a transform.
+    """Return the masks of objects, bool `(N, H, W)`, in the dict that a transform has returned.
 
     Raises DataError if their number is not that of the boxes, or their size not that of the image.
     """
@@ -160,7 +160,7 @@ def check_sizes(images: Sequence[Tensor], act: Any) -> None:
 
 
 def shipped(images: Any, data: object) -> Tensor:
-    """Return the images of a data module as float32 in [0, 1]; a user's own data set may have floats in place of uint8.
+    """Return images from a loader as float32 in [0, 1]; a user's own data set may give floats in place of uint8.
 
     Raises DataError if they have another form than `(…, 3, H, W)`.
     """
@@ -174,7 +174,7 @@ def shipped(images: Any, data: object) -> Tensor:
 
 
 def batch_of(act: Callable[[Tensor], Any], images: Tensor, step: int = 0) -> Tensor:
-    """Return a batch, float32 `(B, C, H, W)` in [0, 1], after a `train_transform`.
+    """Apply a `train_transform` to a batch; return float32 `(B, C, H, W)` in [0, 1].
 
     On a GPU, only values of the first `LOOKED_AT` batches are checked, by the index `step`. Raises DataError if the
     transform fails, or its result has another form.

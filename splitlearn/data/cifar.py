@@ -21,12 +21,12 @@ class Cifar10(ImageDataModule):
     JPEG reduces the accuracy of a model trained on lossless images by about ten points.
 
     Args:
-        root: folder of `cifar-10-batches-py`.
+        root: folder that contains `cifar-10-batches-py`.
         download: download the data (170 MB) if they are absent.
         batch_size: images per batch.
         num_workers: processes that prepare batches; none is needed.
         val_size: training images held out for validation.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
         train_transform: augmentation of training batches, usually `CropFlip()`; see `ImageDataModule`.
 
     Reference: Krizhevsky 2009.

@@ -19,7 +19,7 @@ LISTS = ("classes.txt", "classes.names", "obj.names")  # files of annotation too
 
 
 def check_declared(root: Path, num_classes: int, names: Sequence[str] | None) -> None:
-    """Compare declared classes with the class list of a data set in `root`, if there is one.
+    """Compare number and names of classes in a config with the class list of the data set in `root`, if there is one.
 
     Raises DataError if numbers or names of classes differ, or the labels are keypoints.
     """
@@ -34,7 +34,7 @@ def check_declared(root: Path, num_classes: int, names: Sequence[str] | None) ->
 
 
 def warn_of_unused(labels: Iterable[int], num_classes: int, place: Path) -> None:
-    """Warn if labels of a place lack the first or the last class: they may count from 1, or classes be too many."""
+    """Warn if no label has the first or the last class: labels may count from 1, or `num_classes` may be too large."""
     found = set(labels)
     if found and not {0, num_classes - 1} <= found:
         rank_zero_warn(

@@ -13,9 +13,10 @@ __all__ = ["CocoDetection", "DetectionDataModule", "YoloDetection"]
 
 
 class DetectionDataModule(FixedSizeDataModule[Labelled]):
-    """Base class of data sets with boxes, of images resized to one size.
+    """Base class of data sets for object detection, with images resized to one size.
 
-    Models receive float32 images `(B, 3, H, W)` in [0, 1] and a list of `Boxes` in pixels, one per image.
+    Models receive float32 images `(B, 3, H, W)` in [0, 1] and a list with one `Boxes` per image, in pixels of the
+    resized image.
 
     ```
     file → RGB → scaled to fit image_size, the rest grey (letterbox) → uint8 batch → device → float32 in [0, 1]
@@ -51,7 +52,7 @@ class CocoDetection(CocoLayout, DetectionDataModule):
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
 
     Reference: Lin et al. 2014.
     """
@@ -100,7 +101,7 @@ class YoloDetection(YoloLayout, DetectionDataModule):
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
     """
 
     def __init__(

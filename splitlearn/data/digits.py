@@ -22,7 +22,7 @@ class Digits(ImageDataModule):
         batch_size: images per batch.
         num_workers: processes that prepare batches.
         val_size: training images held out for validation.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
         train_transform: augmentation of training batches; see `ImageDataModule`. `CropFlip` is unsuitable, since
             mirrored digits are unreadable.
 

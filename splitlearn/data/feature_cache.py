@@ -38,7 +38,7 @@ SPARE = 1 << 28  # bytes of the disk to leave free
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """Record of a cache.
+    """Facts about a cache of features, stored beside them.
 
     Attributes:
         precision: type of stored floats of training images; validation and test images have float32.
@@ -65,14 +65,14 @@ class CacheInfo:
 
 
 def cache_features(folder: Path, data: ImageDataModule, head: Head, precision: str, views: int = 1) -> CacheInfo:
-    """Compute the features of all images into a folder, unless it is complete; one process computes, others wait.
+    """Write the features of all images to a folder, unless it is complete; one process computes, others wait.
 
     float32 is exact, float16 rounds, uint8 has 256 even levels between the extremes of each image and tensor. Features
-    of validation and test images are always float32, so that results are those of the images. The next call refills a
-    folder that an interrupted one has left incomplete.
+    of validation and test images are always float32, so that results are the same as without a cache. A call completes
+    a folder that an interrupted call has left incomplete.
 
     Args:
-        folder: folder for this head, data and precision only; created if absent.
+        folder: folder for this head, these data and this precision only; created if absent.
         data: images with labels or masks, and the augmentation of training images.
         head: network from images in [0, 1] to crossing tensors, on any device.
         precision: "float32", "float16" or "uint8".
@@ -237,7 +237,7 @@ def _room_taken(path: Path, kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def restored(stored: Tensor, scale: Tensor) -> Tensor:
-    """Return float32 features from stored floats, or from uint8 and (lowest value, step) of each image `(B, 2)`."""
+    """Return stored features as float32; uint8 levels need `scale`, (lowest value, step) of each image, `(B, 2)`."""
     if stored.is_floating_point():
         return stored.float()
     low, step = (scale[:, i].view(-1, *[1] * (stored.dim() - 1)) for i in range(2))
@@ -270,10 +270,13 @@ class _KeptFeatures(Dataset[Any]):
 
 
 class CachedFeatures(LightningDataModule):
-    """Data module of cached features: batches of `Features` with labels or masks, in the order of the images.
+    """Data module of cached features: batches of `Features` with labels or masks.
+
+    Training batches are shuffled; validation and test batches have the order of the images. Of several cached views of
+    a training image, one is drawn at each use.
 
     Args:
-        folder: folder of `cache_features`.
+        folder: folder that `cache_features` has filled.
         batch_size: images per batch.
 
     Raises:
@@ -306,7 +309,7 @@ class CachedFeatures(LightningDataModule):
         return *moved, targets.to(device, non_blocking=True)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Features, Tensor]:
-        """Restore a batch's features, on the device."""
+        """Return a batch with its stored features converted to float32, on the device."""
         tensors, scales, targets = batch
         kinds = zip(tensors, scales, self.info.floats, strict=True)
         return Features(tuple(restored(t, s) if floats else t for t, s, floats in kinds), self.info.pixels), targets

@@ -34,7 +34,7 @@ def absolute_path(path: str | Path) -> Path:
 
 
 def download(url: str, root: Path, load: Callable[[], object]) -> None:
-    """Download an archive into a folder by `load` after a check of the server; raise DataError if that fails."""
+    """Call `load`, which downloads an archive to `root`, if the server answers; raise DataError if either fails."""
     remedy = f"try again online, or unpack that archive into {root}"
     with raised_as(lambda error: DataError(f"cannot download {url} ({error}): {remedy}"), (OSError, RuntimeError)):
         urlopen(url, timeout=10).close()
@@ -78,7 +78,7 @@ def first_image(place: Path) -> Path | None:
 
 
 def scan(folder: Path) -> dict[str, list[Path]]:
-    """Return the image files of each class folder, `<class>/…/<image>`, both sorted; a warning lists ignored files.
+    """Return the sorted image files of each class folder, `<class>/…/<image>`, by class; a warning lists ignored files.
 
     Raises DataError if there is no class folder, or one without images.
     """

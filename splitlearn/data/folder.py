@@ -26,11 +26,14 @@ class ImageFolder(ImageDataModule):
     """Data set in a folder with train/, val/ and test/, each with images as `<class>/<image>`.
 
     val/ may also be named valid/, validation/ or dev/. Images may be in sub-folders of their class. Hidden files and
-    files of operating systems are ignored; a warning lists other files that are not read.
+    system files such as Thumbs.db are ignored; a warning lists other files that are not read.
 
-    - With train/, val/ and test/, each folder has its own role.
-    - Without test/, the images of val/ are the test images, and val_size images of train/ are held out for validation.
-    - Without val/, val_size images of train/ are held out for validation too.
+    | folders | validation images | test images |
+    |---|---|---|
+    | train/, val/, test/ | val/ | test/ |
+    | train/, val/ | val_size images, held out from train/ | val/ |
+    | train/, test/ | val_size images, held out from train/ | test/ |
+    | train/ | val_size images, held out from train/ | none: a test is refused |
 
     Models are therefore never selected on test images. Only the folders that a command needs must exist: a test needs
     no train/.
@@ -114,11 +117,11 @@ class ImageFolder(ImageDataModule):
         return self._read("test" if "test" in self._parts() else "val", self.eval_view())
 
     def train_view(self) -> View:
-        """Return the view of a decoded image in training, equal to that of evaluation."""
+        """Return the function (view) that prepares a decoded training image; here it is the `eval_view`."""
         return self.eval_view()
 
     def eval_view(self) -> View:
-        """Return the view of a decoded image in evaluation: resize, then crop at the centre."""
+        """Return the function (view) that prepares a decoded image for evaluation: resize, then crop at the centre."""
         return self._eval_view
 
     def _read(self, part: str, view: View) -> ImageSet:

@@ -11,7 +11,7 @@ from splitlearn.data.images import DataError
 
 
 class HeldOutImages(LightningDataModule):
-    """Data module with the validation images of another one as test images; raises DataError if there are none."""
+    """Data module whose test images are the validation images of another one; raises DataError if there are none."""
 
     def __init__(self, data: LightningDataModule) -> None:
         super().__init__()
@@ -23,11 +23,11 @@ class HeldOutImages(LightningDataModule):
         self.data = data
 
     def prepare_data(self) -> None:
-        """Prepare the data as for training."""
+        """Prepare the data as the other data module does."""
         self.data.prepare_data()
 
     def setup(self, stage: str) -> None:
-        """Read the images of a validation; test images are not read."""
+        """Read the validation images of the other data module; its test images are not read."""
         self.data.trainer = self.trainer
         self.data.setup("validate")
 
@@ -40,9 +40,9 @@ class HeldOutImages(LightningDataModule):
         return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Treat a batch as the data do."""
+        """Return the result of this method of the other data module."""
         return self.data.on_before_batch_transfer(batch, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Treat a batch as the data do."""
+        """Return the result of this method of the other data module."""
         return self.data.on_after_batch_transfer(batch, dataloader_idx)

@@ -39,7 +39,7 @@ class ImageNet(ImageFolder):
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
         train_transform: further augmentation of training batches; see `ImageDataModule`.
 
     Reference: Russakovsky et al. 2015.
@@ -65,13 +65,13 @@ class ImageNet(ImageFolder):
         super().__init__(root, image_size, resize, False, batch_size, num_workers, val_size, seed, train_transform)
 
     def train_view(self) -> View:
-        """Return the random crop of training."""
+        """Return the function (view) that crops a training image at random."""
         view: View = v2.Compose([v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip()])
         return view
 
 
 class LabelledImages(ImageDataModule):
-    """Images listed in a CSV file with their class indices, for tests and, by random draw, for training.
+    """Images listed in a CSV file with their classes; some may be drawn for training, the others are test images.
 
     Training images are cropped as in evaluation.
 
@@ -86,7 +86,7 @@ class LabelledImages(ImageDataModule):
         num_workers: processes that decode.
         train_size: number of training images to draw; 0 uses all images for testing.
         val_size: number of validation images to draw, if there are training images.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
         train_transform: augmentation of training batches; see `ImageDataModule`.
     """
 
@@ -137,14 +137,14 @@ class LabelledImages(ImageDataModule):
         return (3, self.image_size, self.image_size)
 
     def eval_view(self) -> View:
-        """Return the view of evaluation: resize, then crop at the centre."""
+        """Return the function (view) that prepares a decoded image: resize, then crop at the centre."""
         return self._eval_view
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
         """Return the images drawn for training and for validation.
 
         Raises:
-            DataError: the draw is for no images, or for too many; or for the reasons of `load_test`.
+            DataError: `train_size` is 0, or more images are to be drawn than listed; or as `load_test`.
         """
         if not self.train_size:
             raise DataError(f"{self._file()} has only test images: set train_size and val_size to train on some")

@@ -75,7 +75,7 @@ class FileImages(ImageSet):
         return images, self.labels[torch.as_tensor(indices)]
 
     def in_memory(self) -> TensorImages:
-        """Decode every image once, in a view that is drawn once; raises DataError if a file is damaged."""
+        """Decode all images once, with one draw of a random view for each; raises DataError if a file is damaged."""
         first = self._decode(self.files[0])
         images = torch.empty((len(self), *first.shape), dtype=torch.uint8)
         steps = track(range(len(self)), f"Decoding {len(self)} images", transient=True)
@@ -91,7 +91,7 @@ class FileImages(ImageSet):
 
 
 def read_photos(folder: Path, view: View, count: int) -> Tensor:
-    """Return images of a folder and its sub-folders without labels, evenly spaced in the sorted list.
+    """Return some images of a folder and its sub-folders, evenly spaced in the sorted list of files, without labels.
 
     Args:
         folder: searched to any depth; hidden files are ignored, and other files that are no images with a warning.

@@ -1,4 +1,4 @@
-"""Masks with a class for every pixel: decoding, and joint views of image and mask."""
+"""Masks with a class for every pixel: decoding, and functions (views) that prepare image and mask together."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Masked:
 
 
 class IdTable:
-    """Table of the classes of ids in mask files.
+    """Converts the ids in mask files to classes.
 
     Args:
         classes: id or ids of each class by its name; the order of the names numbers the classes.
@@ -52,7 +52,7 @@ class IdTable:
         ignored: ids of pixels to ignore.
 
     Raises:
-        ValueError: if an id is out of range or named twice, or there are too few or too many classes.
+        ValueError: if an id is out of range or occurs twice, or there are too few or too many classes.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class IdTable:
                 self._table[identity] = label
 
     def read(self, file: Path) -> NDArray[np.uint8]:
-        """Return the classes in a mask file, `(H, W)`.
+        """Return the class of each pixel in a mask file, `(H, W)`.
 
         Raises DataError if the file is damaged, holds colours, or has an id without class.
         """
@@ -109,10 +109,10 @@ def read_ids(file: Path) -> NDArray[np.uint16]:
 
 
 def one_class_alone(pairs: Sequence[Masked], table: IdTable) -> str:
-    """Return a description of masks with ignored pixels and at most one class; "" for other masks.
+    """Return a description of the masks if they show at most one class besides ignored pixels, else "".
 
-    Masks of 0 and 255 that mean 0 and 1 are an example: every prediction would be right. At most 100 masks, evenly
-    spaced, are checked, until two classes are found.
+    An example are masks with the ids 0 and 255, meant as two classes, where 255 is ignored: every prediction would
+    count as right. At most 100 masks, evenly spaced, are checked, until two classes are found.
 
     Raises:
         DataError: as for `IdTable.read`.
@@ -188,14 +188,14 @@ def _looked_at(made: Any, view: MaskedView, image: Image.Image) -> tuple[Tensor,
 
 
 def crop_and_flip(height: int, width: int) -> MaskedView:
-    """Return the view of training: a random crop of at least a quarter of an image, scaled and randomly mirrored."""
+    """Return the view for training: a random crop of at least a quarter of an image, scaled and mirrored at random."""
     view: MaskedView = v2.Compose([v2.RandomResizedCrop((height, width), scale=(0.25, 1)), v2.RandomHorizontalFlip()])
     return view
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The view of evaluation: scaled to fit, padded on the right and below with grey, and the mask with 255.
+    """View for evaluation: image and mask are scaled to fit, and padded on the right and below with grey and 255.
 
     Reference: Chen et al. 2017: the longer side has 513 pixels, the rest is padded.
     """
@@ -217,5 +217,5 @@ class Fitted:
         return padded, functional.pad(Mask(labels), border, fill=IGNORED)
 
     def image(self, image: Image.Image) -> Image.Image:
-        """Return an image without mask, scaled and padded."""
+        """Return an image, without a mask, scaled and padded."""
         return self(image, Mask(torch.zeros(image.height, image.width, dtype=torch.uint8)))[0]

@@ -33,7 +33,7 @@ class Annotation(ABC):
 
     @abstractmethod
     def objects(self, width: int, height: int) -> Boxes:
-        """Return the objects of an image of this size, in pixels; raises DataError if they are of another image."""
+        """Return the objects in pixels, for an image of this size; raises DataError if they belong to another size."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Polygons(Shares):
 
 @dataclass(frozen=True)
 class IdMask(Annotation):
-    """A file with the number of its object in every pixel, and 0 elsewhere; all objects have class 0."""
+    """A mask file in which each pixel holds the number of its object, 0 for none; all objects have class 0."""
 
     file: Path
 
@@ -128,7 +128,7 @@ class ObjectImages(Dataset[tuple[Tensor, Boxes]]):
         return [image for image, _ in pairs], [objects for _, objects in pairs]
 
     def shape(self, index: int) -> tuple[int, int]:
-        """Return height and width of an upright image, from its file's header; raises DataError if it is no image."""
+        """Return height and width of an upright image, from its header; raises DataError if the file is no image."""
         return shown_shape(self.files[index])
 
     def _load(self, index: int) -> tuple[Tensor, Boxes]:

@@ -58,7 +58,7 @@ class ObjectsDataModule(AnnotatedDataModule[tuple[Path, Annotation]]):
         return self.transform is not None
 
     def eval_view(self) -> View:
-        """Return the view that does not change images."""
+        """Return the function (view) that does not change an image."""
         return unchanged
 
     def images_of(self, annotated: Annotated) -> ObjectImages:
@@ -126,7 +126,7 @@ class CocoObjects(CocoLayout, ObjectsDataModule):
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
         transform: transform of torchvision's v2 for training images, boxes and masks, such as `RandomHorizontalFlip`.
 
     Reference: Lin et al. 2014.
@@ -176,7 +176,7 @@ class YoloObjects(YoloLayout, ObjectsDataModule):
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
         transform: transform of torchvision's v2 for training images and boxes, such as `RandomHorizontalFlip`.
     """
 
@@ -219,7 +219,7 @@ class PennFudan(ObjectsDataModule):
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: images held out for validation from the remaining ones.
-        seed: seed of both draws.
+        seed: seed for the choice of test and validation images.
         transform: transform of torchvision's v2 for training images, boxes and masks, such as `RandomHorizontalFlip`.
 
     Reference: Wang et al. 2007, Object detection combining recognition and segmentation.

@@ -49,12 +49,12 @@ class SegmentationDataModule(FixedSizeDataModule[Masked]):
     @property
     @abstractmethod
     def table(self) -> IdTable:
-        """Classes of ids in mask files."""
+        """The classes that ids in mask files stand for."""
 
     augments = True  # training crops are random
 
     def eval_view(self) -> View:
-        """Return the view that scales and pads an image without mask."""
+        """Return the function (view) that scales and pads an image without a mask."""
         return Fitted(*self._size).image
 
     def load_train(self) -> tuple[Dataset[Batch], Dataset[Batch]]:
@@ -98,7 +98,7 @@ class VocSegmentation(SegmentationDataModule):
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
 
     Reference: Everingham et al. 2010.
     """
@@ -199,8 +199,8 @@ class FolderSegmentation(SegmentationDataModule):
 
     Args:
         root: folder that the names below are relative to.
-        classes: id, ids or no id of each class by its name; the order of the names numbers the classes and must be that
-            of the network.
+        classes: for the name of each class its id, a list of ids, or an empty list. The order of the names numbers the
+            classes and must be that of the network.
         others: class of ids without class, such as 0 for the background, or 255 to ignore these pixels; None refuses
             masks with such ids.
         ignored: ids of pixels to ignore.
@@ -212,7 +212,7 @@ class FolderSegmentation(SegmentationDataModule):
         batch_size: images per batch.
         num_workers: processes that decode; about one per CPU core.
         val_size: training images held out for validation.
-        seed: seed of that draw.
+        seed: seed for the choice of these images.
 
     Raises:
         ValueError: if the classes contradict each other.
@@ -246,7 +246,7 @@ class FolderSegmentation(SegmentationDataModule):
 
     @property
     def table(self) -> IdTable:
-        """Classes of ids, from `classes`, `others` and `ignored`."""
+        """The classes that ids in mask files stand for, from `classes`, `others` and `ignored`."""
         return self._table
 
     def read_train(self) -> list[Masked]:

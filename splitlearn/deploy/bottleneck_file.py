@@ -147,9 +147,9 @@ def export_errors(path: str | Path) -> raised_as:
 
 
 def cut_for(manifest: Mapping[str, Any], backbone: nn.Module, path: str | Path) -> Split:
-    """Return the backbone with the cut of a manifest.
+    """Cut `backbone` at the module that the manifest of an exported file names.
 
-    Raises ExportError if the file at `path` belongs to another network or other weights.
+    Raises ExportError, which names the file `path`, if it was exported from another network or other weights.
     """
     shape, at, owner = manifest["input_shape"], manifest["split"], manifest["backbone"]
     if not _is_shape(shape) or math.prod(shape) > MOST_PIXELS or not isinstance(at, str):

@@ -37,11 +37,11 @@ class CalibrationSettings:
     Attributes:
         levels: N, number of levels of every quantizer, 2…256.
         limits: rule for the clipping limits.
-        per_channel: limits and levels for each channel, instead of one set per tensor.
+        per_channel: clipping limits and levels for each channel, instead of one set per tensor.
         stretches: factors to try; each multiplies the distance from the latent's mean to the clipping limits. The
             factor with the smallest cost, `prediction_distance` + rate_weight · bits per element, is chosen.
         rate_weight: how much `prediction_distance` one bit per element is worth (nats for classifiers).
-        entropy_weight: weight of the rate when levels are optimized: 0.01 accepts a squared error of 1 % of the
+        entropy_weight: weight of the bits when levels are optimized: 0.01 accepts a squared error of 1 % of the
             latents' variance to save one bit per element. None gives evenly spaced levels.
         lengths: rule for the code length of each symbol, in bits; used only with `entropy_weight`.
         codec: codec of the calibrated model; its static tables, if it has any, are fitted.
@@ -71,14 +71,14 @@ class CalibrationSettings:
 
 @dataclass(frozen=True)
 class StretchTrial:
-    """Result of one stretch of the limits on the calibration images.
+    """Result of one stretch factor for the clipping limits, on the calibration images.
 
     Attributes:
-        stretch: factor on the distance from the mean to the limits.
+        stretch: factor that multiplies the distance from the latent's mean to the clipping limits.
         distance: `prediction_distance` to the predictions from unquantized features.
-        bytes_per_image: mean coded size of all crossing float tensors without container headers, in bytes, with tables
-            fitted to the same images.
-        bits_per_element: the same size in bits per element of the latents.
+        bytes_per_image: mean size of all crossing float tensors after encoding, in bytes, without container headers,
+            with tables fitted to the same images.
+        bits_per_element: `bytes_per_image`, in bits per element of the latents.
         cost: distance + rate_weight · bits_per_element.
     """
 
@@ -110,10 +110,11 @@ class Calibration:
 def calibrate(model: CoderModel, images: Tensor, settings: CalibrationSettings) -> Calibration:
     """Return the model with clipped quantizers and static tables fitted to images without labels.
 
-    `settings.limits` gives clipping limits. Each factor in `settings.stretches` is tried on them, and the one with the
-    smallest cost (see `CalibrationSettings`) is kept. Limits stay between the smallest and the largest value of the
-    latents. Where the lower limit is the smallest value, such as zero after ReLU, factors of 1 or more therefore move
-    only the upper limit.
+    The rule `settings.limits` chooses clipping limits. Then the distances of these limits from the latent's mean are
+    multiplied by each factor in `settings.stretches` in turn, and the factor with the smallest cost (see
+    `CalibrationSettings`) is kept. Limits stay between the smallest and the largest value of the latents. Where the
+    lower limit is the smallest value, such as zero after ReLU, factors of 1 or more therefore move only the upper
+    limit.
 
     Args:
         model: a model in eval mode; its quantizers and codecs are not used.

@@ -14,9 +14,9 @@ from splitlearn.models.tensor_file import save_tensors
 
 
 def export_early_exit(model: EarlyExitModel, path: str | Path, metrics: Mapping[str, float] | None = None) -> Path:
-    """Write network and exits into a safetensors file: `weights` of an `EarlyExitModel` with any cut behind the exits.
+    """Write network and exits to a safetensors file, for `weights` of an `EarlyExitModel` with any cut after its exits.
 
-    The file includes static tables of codecs; a model with the same codecs loads them.
+    The file also holds the static tables of the codecs, which a model with the same codecs loads.
 
     Args:
         model: a trained model.

@@ -27,18 +27,20 @@ class NothingToExportError(ExportError):
 
 @singledispatch
 def export_model(model: nn.Module, folder: Path, metrics: Mapping[str, float]) -> Exported:
-    """Write the trained part of a model into a folder: bottlenecks, network, or network and exits.
+    """Write the trained part of a model into a folder, as one safetensors file.
 
-    For other kinds of models, register a function (`functools.singledispatch`).
+    The file is bottleneck.safetensors for a `SplitModel`, network.safetensors for an `InputModel`, and
+    early_exit.safetensors (network and exits) for an `EarlyExitModel`. `export_model.register` adds other models
+    (`functools.singledispatch`).
 
     Args:
         model: a trained model.
-        folder: created if missing; the file in it is named after its content.
-        metrics: metrics of a test, for the file's metadata.
+        folder: folder for the file; created if missing.
+        metrics: metrics of a test, which the file's metadata will contain.
 
     Raises:
         NothingToExportError: if this kind of model has no export.
-        ValueError: as `export_bottleneck`.
+        ValueError: if the model cannot be rebuilt from a file; `export_bottleneck` lists the reasons.
     """
     raise NothingToExportError(f"nothing of a {type(model).__name__} can be exported")
 

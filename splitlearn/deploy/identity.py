@@ -1,4 +1,4 @@
-"""Identity of network and bottleneck in an export: check sums of weights, and sample outputs for one image."""
+"""Identity of network and bottleneck in an export: checksums of weights, and sample outputs for one image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def weights_id(net: Split) -> str:
 
 
 def unordered_weights_id(net: Split) -> str:
-    """Return the fingerprint of export format 2: independent of the order of tensors."""
+    """Return a network's fingerprint as in export format 2, which does not depend on the order of its tensors."""
     hashes = {hashlib.sha256(bytes_of(tensor)).digest() for tensor in _tensors(net)}
     return hashlib.sha256(b"".join(sorted(hashes))).hexdigest()
 

@@ -16,7 +16,7 @@ T = TypeVar("T")
 def rebuilt_module(
     description: Any, base: type[T], tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
 ) -> T:
-    """Return a module from its description in a manifest, with its tensors, without gradients and in eval mode.
+    """Return a module built from its description in a manifest, with its tensors, without gradients, in eval mode.
 
     Classes of splitlearn are first built on the meta device, to detect forged sizes before memory is allocated. Raises
     PartError if the description is invalid, its class is not known, or the tensors do not fit; and any error of the

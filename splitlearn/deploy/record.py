@@ -1,4 +1,4 @@
-"""Record beside each weights file: its origin and check sum."""
+"""Record beside each weights file: its origin and checksum."""
 
 from __future__ import annotations
 

@@ -108,9 +108,12 @@ class FactorizedRate(RateLoss):
         return -self.log_probabilities(cells).mean() / math.log(2)
 
     def log_probabilities(self, centres: Tensor) -> Tensor:
-        """Return the natural logarithm of the probability of [centre − ½, centre + ½], in units of the step.
+        """Return the natural logarithm of the probability of quantization bins, shaped like `centres`.
 
-        Exact at any distance of a centre `(B, C, …)` from the means, so the gradient never vanishes.
+        A bin is one step wide. The result is accurate even far from the means, so that the gradient does not vanish.
+
+        Args:
+            centres: centre of each bin, divided by the quantizer's step, `(B, C, …)`.
         """
         shape = (1, -1, *[1] * (centres.dim() - 2))
         parts = []

@@ -24,13 +24,15 @@ NAMES_WITH_MASKS = {
 class ObjectScores(MeanAveragePrecision):
     """COCO's mean average precision of boxes, and of masks.
 
-    | key | mean over the classes that occur, of the best 100 detections per image, at IoU |
-    |---|---|
-    | `map` | 0.50, 0.55, … 0.95, of boxes |
-    | `map_50` | 0.50, of boxes |
-    | `map_masks`, `map_masks_50` | as above, of masks |
+    | key | precision of | at an intersection over union (IoU) of |
+    |---|---|---|
+    | `map` | boxes | 0.50, 0.55, …, 0.95 (mean) |
+    | `map_50` | boxes | 0.50 |
+    | `map_masks` | masks | 0.50, 0.55, …, 0.95 (mean) |
+    | `map_masks_50` | masks | 0.50 |
 
-    All lie in 0 … 1, or are −1 if no image has an object.
+    Each is a mean over the classes that occur, from the best 100 detections of each image. Values lie in 0…1, or are −1
+    if no image has an object.
 
     Args:
         masks: whether masks are scored too.
@@ -50,10 +52,10 @@ class ObjectScores(MeanAveragePrecision):
         self.warn_on_many_detections = False  # COCO's metric uses the best 100 of a detector's 300
 
     def update(self, predictions: Sequence[Boxes], truth: Sequence[Boxes]) -> None:  # type: ignore[override]
-        """Count images: predictions with scores, and ground truth.
+        """Add several images: their predictions, with scores, and the ground truth.
 
         Raises:
-            ValueError: if masks are scored, and a record has none.
+            ValueError: if masks are scored, and the objects of an image have none.
         """
         super().update([self._predicted(boxes) for boxes in predictions], [self._true(boxes) for boxes in truth])
 

@@ -42,7 +42,7 @@ class EstimatedBits(Metric):
 
     Args:
         levels: size of the symbol alphabet of each tensor that crosses the cut.
-        channels: number of separate codes per tensor: 1, or its number of channels.
+        channels: number of separate symbol statistics per tensor: 1, or its number of channels.
     """
 
     full_state_update = False

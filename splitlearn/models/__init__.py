@@ -1,5 +1,6 @@
 """Models without Lightning: networks cut in two, bottlenecks, and complete compression models."""
 
+from splitlearn.codecs import ImageCodec, ImageFile, Pixels
 from splitlearn.models.bottlenecks.bottleneck import (
     Bottleneck,
     BottleneckFactory,
@@ -47,7 +48,6 @@ from splitlearn.models.pipelines.confidence import (
 from splitlearn.models.pipelines.cut_model import CoderModel, CutModel, OperatingPoint, rename_former_keys
 from splitlearn.models.pipelines.early_exit import EarlyExitModel
 from splitlearn.models.pipelines.exit_branch import BranchFactory, ExitBranch
-from splitlearn.models.pipelines.image_codec import ImageCodec, ImageFile, Pixels
 from splitlearn.models.pipelines.input_model import InputModel
 from splitlearn.models.pipelines.int8 import Int8, Int8Error, to_int8
 from splitlearn.models.pipelines.pixel_model import PixelModel

@@ -22,7 +22,7 @@ from splitlearn.models.complexity import Complexity, count_macs
 from splitlearn.models.cutting import Split
 from splitlearn.models.images import like, typed
 from splitlearn.models.modes import evaluating
-from splitlearn.outputs import argument_names, init_args
+from splitlearn.outputs import argument_names, init_args, too_many_pixels
 from splitlearn.quantizers import Quantizer
 
 T = TypeVar("T")
@@ -208,7 +208,7 @@ class FeatureCoder(nn.Module):
 
     @property
     def context(self) -> int:
-        """32-bit check sum of the cut and of the quantizers' settings and levels, which both sides must share."""
+        """32-bit checksum of the cut and of the quantizers' settings and levels, which both sides must share."""
         shared = [repr((self.net.name, self.net.at)).encode()]
         for quantizer in self.quantizers:
             arguments = sorted((name, getattr(quantizer, name)) for name in argument_names(type(quantizer)))
@@ -370,11 +370,6 @@ def codec_errors(what: str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CodecError(f"the network fails on {what}, which a payload holds: {reason}") from error
-
-
-def too_many_pixels(height: int, width: int, max_pixels: int) -> str:
-    """Return the error message for an image with too many pixels."""
-    return f"an image of {height}×{width} pixels is larger than {max_pixels:,} in all: set max_pixels higher"
 
 
 def _weights_type(dtype: torch.dtype) -> torch.dtype | None:

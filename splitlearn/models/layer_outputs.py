@@ -20,7 +20,7 @@ class _AllFound(Exception):
 
 @dataclass(frozen=True)
 class Kept:
-    """Output of a layer, with torch's version counter at that time: no later in-place layer may have overwritten it."""
+    """Output of a layer, with torch's version counter, which shows whether a later layer overwrote it in place."""
 
     layer: str
     output: Tensor
@@ -28,7 +28,7 @@ class Kept:
 
     @classmethod
     def of(cls, layer: str, output: Any) -> Kept:
-        """Keep a new output; as a copy in inference mode, where torch counts no changes.
+        """Return the record of a new output; in inference mode, where torch counts no changes, of a copy.
 
         Raises ValueError if it is not a tensor.
         """

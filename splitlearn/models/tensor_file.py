@@ -1,4 +1,4 @@
-"""safetensors files with a check sum over tensors, names and metadata."""
+"""safetensors files with a SHA-256 checksum over tensors, names and metadata."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class DamagedFileError(ValueError):
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata with a check sum; the file appears complete or not at all.
+    """Write a safetensors file with tensors, metadata and a SHA-256 checksum; it appears complete or not at all.
 
-    Tensors that share memory, such as tied weights, are written once per name.
+    Tensors that share memory, such as tied weights, are written separately under each name.
     """
     content = bytearray(save(_apart(tensors), {**metadata, CHECK: BLANK.decode()}))
     seal = SEAL.search(content)
@@ -46,7 +46,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapp
 def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Return metadata and tensors of a safetensors file.
 
-    A file without a check sum is compared with the SHA-256 in the record beside it, `NAME.json`, if there is one.
+    A file without a checksum is compared with the SHA-256 in the record beside it, `NAME.json`, if there is one.
     Raises OSError if it cannot be read, DamagedFileError if it is damaged or not a safetensors file.
     """
     path = Path(path)

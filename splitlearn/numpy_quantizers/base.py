@@ -19,14 +19,14 @@ class Grid(ABC):
 
     Attributes:
         levels: size of the alphabet, 2…256.
-        floats_per_image: number of floats that belong to the symbols of one image.
+        floats_per_image: number of floats that `dequantize` needs for each image, in addition to its symbols.
     """
 
     levels: int
     floats_per_image: ClassVar[int]
 
     def quantize(self, latent: Floats, out: Symbols | None = None) -> tuple[Symbols, tuple[float, ...]]:
-        """Return the symbols of one image and the floats for `dequantize`.
+        """Return the symbols of one image and the floats that `dequantize` needs.
 
         Args:
             latent: float32 array of any shape.
@@ -74,7 +74,7 @@ class Grid(ABC):
 
     @abstractmethod
     def empty_floats(self) -> tuple[float, ...]:
-        """Return the floats of an image without elements."""
+        """Return the floats for an image without elements."""
 
 
 def checked_integer(name: str, value: int, least: int, most: int) -> int:

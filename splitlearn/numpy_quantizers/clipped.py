@@ -67,9 +67,10 @@ class ClippedGrid(Grid):
 
 @njit
 def count_below(latent: Floats, thresholds: NDArray[np.float32], symbols: Symbols) -> bool:
-    """Write the number of thresholds of its channel below each value; return whether all values are finite.
+    """Write to `symbols` how many thresholds of its channel lie below each value; return whether all values are finite.
 
-    One pass per threshold over a part that fits into the nearest cache: comparisons are vectorized, unlike searches.
+    Each threshold takes one pass over a part of the latent that fits into the nearest cache: unlike a search,
+    comparisons are vectorized.
     """
     lowest, highest = extremes(latent)
     if latent.size == 0 or not math.isfinite(highest - lowest):
@@ -90,7 +91,7 @@ def count_below(latent: Floats, thresholds: NDArray[np.float32], symbols: Symbol
 
 @njit
 def look_up(symbols: Symbols, table: NDArray[np.float32], latent: Floats) -> None:
-    """Write the value of each symbol from the table of its channel."""
+    """Write the value of each symbol to `latent`, from the table of its channel."""
     channels = len(table)
     if symbols.size == 0:
         return

@@ -32,12 +32,12 @@ size of the alphabet.
 
 
 class EvenGrid(Grid):
-    """Base class of quantizers with evenly spaced levels, with a plan for compiled codecs that also quantize."""
+    """Base class of quantizers with evenly spaced levels; `plan` lets compiled codecs quantize too."""
 
     @property
     @abstractmethod
     def plan(self) -> Plan:
-        """Parameters for `apply_plan`."""
+        """The quantizer's parameters for the compiled function `apply_plan`."""
 
     @abstractmethod
     def _spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
@@ -50,7 +50,7 @@ class EvenGrid(Grid):
         undo_plan(np.ascontiguousarray(symbols).reshape(-1), self.plan, self._spacing(floats), latent)
 
     def side_floats(self, extremes: tuple[float, float]) -> tuple[float, ...]:
-        """Return the floats beside the symbols of an image with these extremes.
+        """Return the floats to send with the symbols of an image with these extremes, its smallest and largest value.
 
         Raises:
             ValueError: if the extremes are not finite.
@@ -69,7 +69,7 @@ class EvenGrid(Grid):
         return values
 
     def spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
-        """Return the position of level 0 and the step, for `undo_plan`; raises as `check_floats`."""
+        """Return the value of level 0 and the distance between levels, for `undo_plan`; raises as `check_floats`."""
         self.check_floats(floats)
         return self._spacing(floats)
 
@@ -177,7 +177,7 @@ def _checked_scale(name: str, scale: float) -> float:
 
 @njit
 def apply_plan(latent: Floats, plan: Plan, symbols: Symbols) -> tuple[float, float]:
-    """Write the symbols of a flat latent and return its extremes, which are not finite if a value is not."""
+    """Quantize a flat latent to `symbols`; return its extremes, one of which is not finite if any value is not."""
     ends = extremes(latent)
     number(latent, plan, scaling(plan, ends), symbols)
     return ends
@@ -185,7 +185,10 @@ def apply_plan(latent: Floats, plan: Plan, symbols: Symbols) -> tuple[float, flo
 
 @njit
 def scaling(plan: Plan, ends: tuple[float, float]) -> tuple[np.float32, np.float32, np.float32]:
-    """Return scale, offset and factor such that (x · scale − offset) · factor is 0 at level 0 and 1 at level 1."""
+    """Return scale, offset and factor for an image with the extremes `ends`.
+
+    For a value x, (x · scale − offset) · factor is then 0 at level 0, 1 at level 1, and so on.
+    """
     _, inverse, _, levels = plan
     lowest, highest = ends
     factor, scale, offset = np.float32(inverse), np.float32(1), np.float32(0)
@@ -201,7 +204,7 @@ def scaling(plan: Plan, ends: tuple[float, float]) -> tuple[np.float32, np.float
 
 @njit
 def number(latent: Floats, plan: Plan, how: tuple[np.float32, np.float32, np.float32], symbols: Symbols) -> None:
-    """Write the symbols of values, given the `scaling` of their image."""
+    """Quantize values of an image to `symbols`; `how` is the result of `scaling` for the image."""
     scale, offset, factor = how
     numbering, _, low, levels = plan
     high = low + levels - 1
@@ -215,8 +218,8 @@ def number(latent: Floats, plan: Plan, how: tuple[np.float32, np.float32, np.flo
 def extremes(latent: Floats) -> tuple[float, float]:
     """Return the smallest and largest value of a flat array, (0, 0) if it is empty; one of them is NaN if any value is.
 
-    Bit patterns of floats, inverted for negative numbers, are ordered like integers, whose comparison is vectorized.
-    Patterns of NaN lie beyond those of infinity.
+    Floats are compared as integers, which is vectorized: with inverted bits for negative numbers, their bit patterns
+    have the order of the values. Patterns of NaN lie beyond those of infinity.
     """
     if latent.size == 0:
         return 0.0, 0.0
@@ -237,7 +240,7 @@ def extremes(latent: Floats) -> tuple[float, float]:
 def to_symbols(
     latent: Floats, scale: np.float32, offset: np.float32, factor: np.float32, low: int, high: int, symbols: Symbols
 ) -> None:
-    """Write round((x · scale − offset) · factor), clamped to low…high, minus low."""
+    """Write to `symbols`, for each value x, round((x · scale − offset) · factor), clamped to low…high, minus low."""
     least, most = np.float32(low), np.float32(high)
     for i in range(latent.size):
         position = (latent[i] * scale - offset) * factor
@@ -248,7 +251,7 @@ def to_symbols(
 
 @njit
 def to_zigzag(latent: Floats, factor: np.float32, low: int, high: int, symbols: Symbols) -> None:
-    """Write q = round(x · factor), clamped to low…high, as 2q for q ≥ 0 and −2q − 1 below."""
+    """Write to `symbols`, for q = round(x · factor), clamped to low…high, 2q if q ≥ 0, else −2q − 1."""
     least, most = np.float32(low), np.float32(high)
     for i in range(latent.size):
         position = latent[i] * factor
@@ -260,7 +263,10 @@ def to_zigzag(latent: Floats, factor: np.float32, low: int, high: int, symbols: 
 
 @njit
 def undo_plan(symbols: Symbols, plan: Plan, spacing: tuple[float, float], latent: Floats) -> None:
-    """Write origin + q · step for the level q of each symbol, computed in double precision and rounded once."""
+    """Dequantize: write origin + q · step for the level q of each symbol to `latent`, with (origin, step) = `spacing`.
+
+    The value is computed in double precision and rounded once.
+    """
     origin, step = spacing
     numbering, _, lowest, _ = plan
     if numbering == EVEN:

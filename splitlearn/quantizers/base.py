@@ -22,7 +22,7 @@ class Quantizer(Uncast, ABC):
     Attributes:
         levels: size of the symbol alphabet, 2…256.
         floats_per_image: number of float32 values that are sent with the symbols of one image.
-        grid: the bit-identical quantizer of numpy arrays; None if there is none.
+        grid: the bit-identical quantizer for numpy arrays; None if there is none.
     """
 
     levels: int
@@ -57,7 +57,7 @@ class Quantizer(Uncast, ABC):
 
 
 def straight_through(latent: Tensor, latent_hat: Tensor) -> Tensor:
-    """Return `latent_hat`, bit for bit, with the gradient of the identity to `latent`.
+    """Return `latent_hat`, bit for bit, and pass the gradient unchanged to `latent`.
 
     Adds an exact zero to `latent_hat`, since `latent + (latent_hat − latent)` would round. Where the latent is not
     finite, the result is NaN. Negative zeros become positive, as in values restored from symbols.

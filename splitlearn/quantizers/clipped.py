@@ -13,7 +13,7 @@ from splitlearn.quantizers.base import Quantizer, as_single, straight_through
 
 
 class Clipped(Quantizer):
-    """Clips to [low, high] and rounds to a few levels, of which `low` is the lowest and `high` the highest.
+    """Clips values to [low, high] and rounds them to a few levels; the lowest level is `low`, the highest `high`.
 
     The constructor makes evenly spaced levels, equal for all channels. Calibration sets separate limits for each
     channel (`between`), or levels with any spacing (`with_levels`). Levels are buffers, saved with the weights and sent
@@ -67,7 +67,7 @@ class Clipped(Quantizer):
 
     @classmethod
     def with_levels(cls, values: Tensor, thresholds: Tensor) -> Self:
-        """Return a quantizer with these levels.
+        """Return a quantizer with any spacing of levels.
 
         Args:
             values: the value of each symbol, `(channels, levels)`, ascending in each channel.
@@ -102,7 +102,7 @@ class Clipped(Quantizer):
 
     @property
     def grid(self) -> ClippedGrid:  # type: ignore[override]
-        """The bit-identical quantizer of numpy arrays."""
+        """The bit-identical quantizer for numpy arrays."""
         return ClippedGrid(self.thresholds.cpu().numpy(), self.values.cpu().numpy())
 
     def _by_channel(self, latent: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def even_values(low: Tensor, high: Tensor, levels: int) -> Tensor:
 
 
 def evenly(low: Tensor, high: Tensor, levels: int) -> Tensor:
-    """Return `even_values` of limits that are known to be valid."""
+    """Return `even_values` without a check of the limits."""
     steps = torch.arange(levels, dtype=torch.float64) / (levels - 1)
     values = low[:, None] + (high - low)[:, None] * steps
     values[:, -1] = high
@@ -179,9 +179,9 @@ def check_levels(values: Tensor, thresholds: Tensor) -> None:
 
 
 def midpoints(values: Tensor) -> Tensor:
-    """Return the thresholds halfway between neighbouring values `(channels, levels)`.
+    """Return the thresholds halfway between neighbouring levels; `values` has the levels, `(channels, levels)`.
 
-    Thresholds between values equal to the last one are infinite, so that equal values have one symbol.
+    If the last levels of a channel are equal, the thresholds between them are infinite, so that only one is used.
     """
     halfway = values[:, :-1] + values.diff(dim=1) / 2
     return halfway.masked_fill(values[:, :-1] == values[:, -1:], float("inf"))

@@ -1,4 +1,4 @@
-"""Entropy-constrained design of levels; the first and the last level stay at the clipping limits."""
+"""Entropy-constrained quantization: levels that minimise squared error plus weighted bits, within clipping limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SETTLED = 1e-7  # relative change of the cost at which the design ends
 
 
 class CodeLengths(ABC):
-    """Base class of rules for the code length of each symbol, in bits."""
+    """Base class of rules for the number of bits that a codec spends on each symbol."""
 
     @abstractmethod
     def bits(self, counts: Tensor) -> Tensor:
@@ -37,9 +37,9 @@ class IdealLengths(CodeLengths):
 
 
 class TruncatedUnaryLengths(CodeLengths):
-    """Code lengths of truncated unary code: n + 1 bits for symbol n, N − 1 for the last symbol.
+    """Code lengths of truncated unary code for N levels: n + 1 bits for symbol n, N − 1 for the last symbol.
 
-    With adaptive binary coding, codes are shorter; `IdealLengths` is closer to their lengths.
+    The codec `TruncatedUnary` codes these bits adaptively and writes fewer; `IdealLengths` describes it better.
     """
 
     def bits(self, counts: Tensor) -> Tensor:
@@ -50,11 +50,11 @@ class TruncatedUnaryLengths(CodeLengths):
 
 @dataclass(frozen=True)
 class Design:
-    """Levels, thresholds and cost after one step of the design, for R channels.
+    """Levels, thresholds and cost after one step of `design_steps`, for R channels.
 
     Attributes:
         values: levels, float64 `(R, levels)`, ascending; first and last are the limits.
-        thresholds: float64 `(R, levels − 1)`, ascending; equal thresholds enclose an empty bin.
+        thresholds: float64 `(R, levels − 1)`, ascending; a level between equal thresholds is unused.
         distortion: mean squared error divided by the latents' variance.
         rate: mean bits per element.
         cost: distortion + rate_weight · rate.
@@ -75,7 +75,17 @@ def entropy_constrained(
     rate_weight: float,
     lengths: CodeLengths | None = None,
 ) -> Clipped:
-    """Return the entropy-constrained quantizer of these latents; arguments as in `design_steps`.
+    """Return a `Clipped` quantizer whose levels minimise squared error plus weighted bits per element.
+
+    The first and the last level stay at the clipping limits; see `design_steps` for the method.
+
+    Args:
+        statistics: statistics of the calibration latents, with R rows: one per channel, or one for all.
+        low: lower clipping limit of each row, `(R,)`.
+        high: upper clipping limit of each row, `(R,)`.
+        levels: number of levels, 2…256.
+        rate_weight: squared error, as a share of the latents' variance, that is accepted to save one bit per element.
+        lengths: rule for the bits of each symbol; `IdealLengths()` by default.
 
     Raises:
         ValueError: if a limit is not finite, `low` is above `high`, or `levels` or `rate_weight` is out of range.
@@ -92,18 +102,20 @@ def design_steps(
     rate_weight: float,
     lengths: CodeLengths | None = None,
 ) -> list[Design]:
-    """Return all states of the design, from uniform levels to convergence of the cost.
+    """Optimize levels in steps, from evenly spaced ones until the cost converges; return the state after each step.
 
-    A step assigns each value to the level with the least (x − x̂ₙ)² + λ·bₙ, moves interior levels to the means of their
-    values, and updates the code lengths. None of these increases the cost. The ends stay on the limits, so that clipped
-    values are restored to the limits. All channels share one code.
+    A step assigns each value x to the level x̂ₙ with the least (x − x̂ₙ)² + λ·bₙ, where bₙ is the number of bits of
+    symbol n; then it moves interior levels to the mean of their values, and updates the bits. None of these increases
+    the cost. The first and last levels stay at the clipping limits, so that clipped values are restored to the limits.
+    A symbol has the same number of bits in all channels.
 
     Args:
         statistics: statistics of the calibration latents, R rows.
         low: lower clipping limits, `(R,)`.
         high: upper clipping limits, `(R,)`.
         levels: number of levels, 2…256.
-        rate_weight: λ divided by the latents' variance: 0.01 trades 1 % of the variance for one bit per element.
+        rate_weight: λ divided by the latents' variance: 0.01 accepts an error of 1 % of the variance to save one bit
+            per element.
         lengths: code lengths; `IdealLengths()` by default.
 
     Raises:

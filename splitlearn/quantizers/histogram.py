@@ -16,7 +16,7 @@ def histogram(symbols: Tensor, levels: int) -> Tensor:
     wait for the device. It needs memory for one index per symbol beside the counts.
 
     Args:
-        symbols: uint8 tensor `(B, …)` on any device, as `Quantizer.quantize` returns it.
+        symbols: uint8 tensor `(B, …)` on any device, as returned by `Quantizer.quantize`.
         levels: size of the alphabet, 2…256.
 
     Returns:

@@ -13,7 +13,7 @@ WIDEST = 40.0  # bound of the search for modes, in multiples of 1/rate
 
 @dataclass(frozen=True)
 class AsymmetricLaplace:
-    """The distribution of Y = X for X ≥ 0 and slope · X below, with X asymmetric Laplace, for each of R rows.
+    """Distribution of an activation for each of R rows: Y = X if X ≥ 0, else slope · X, where X is asymmetric Laplace.
 
     The density of X falls as exp(−rate · asymmetry · (x − mode)) above its mode, and as
     exp(rate / asymmetry · (x − mode)) below.
@@ -37,10 +37,16 @@ class AsymmetricLaplace:
 
     @classmethod
     def fit(cls, mean: Tensor, mean_square: Tensor, slope: float = 0.0, asymmetry: float = 0.5) -> Self:
-        """Return the distribution of Y with these moments, float64 `(R,)` each.
+        """Return the distribution for which Y has these moments; the mode μ and the rate λ are fitted.
 
-        E[Y]/√E[Y²] depends only on the mode and grows with it, so it determines the mode; the scale then determines the
-        rate. Moments that no such distribution has are approximated with modes within 40/rate.
+        E[Y]/√E[Y²] depends only on λ·μ and grows with it, so it determines λ·μ; then E[Y²] determines λ. Moments that
+        no such distribution has are approximated with |λ·μ| ≤ 40.
+
+        Args:
+            mean: E[Y] of each row, float64 `(R,)`.
+            mean_square: E[Y²] of each row, float64 `(R,)`.
+            slope: slope of the activation below zero.
+            asymmetry: κ.
         """
         wanted = mean.double() / mean_square.double().sqrt()
         below, above = torch.full_like(wanted, -WIDEST), torch.full_like(wanted, WIDEST)
@@ -59,13 +65,16 @@ class AsymmetricLaplace:
         return first, second
 
     def range(self) -> tuple[Tensor, Tensor]:
-        """Return limits that contain nearly all of the distribution, float64 `(R,)` each."""
+        """Return a lower and an upper limit with nearly all values of Y between them, float64 `(R,)` each."""
         rate, mode = self.rate.double(), self.mode.double()
         lowest = (mode - WIDEST * self.asymmetry / rate).clamp(max=0) * self.slope
         return lowest, mode.clamp(min=0) + WIDEST / (self.asymmetry * rate)
 
     def cumulative(self, points: Tensor) -> Tensor:
-        """Return ∫ yᵏ p(y) dy up to points `(R, P)` for k = 0, 1, 2, float64 `(3, R, P)`; points may be infinite."""
+        """Return ∫ yᵏ p(y) dy from −∞ to each of `points` `(R, P)`, for k = 0, 1, 2, float64 `(3, R, P)`.
+
+        p is the density of Y; points may be infinite.
+        """
         total = torch.zeros(3, *points.shape, dtype=torch.float64)
         rate, mode = self.rate.double()[:, None], self.mode.double()[:, None]
         peak = rate / (self.asymmetry + 1 / self.asymmetry)

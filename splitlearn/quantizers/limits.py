@@ -1,4 +1,4 @@
-"""Clipping limits with the least error of uniform quantization, from measurement or from a model of the latents."""
+"""Clipping limits with the least error of uniform quantization, measured on latents or from a model of them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ CANDIDATES, ROUNDS = 25, 12
 
 
 class Cumulative(Protocol):
-    """A distribution of values, for each of R rows."""
+    """Distributions of values, measured or modelled, one for each of R rows."""
 
     def cumulative(self, points: Tensor) -> Tensor:
-        """Return ∫ yᵏ p(y) dy up to points `(R, P)` for k = 0, 1, 2, float64 `(3, R, P)`; points may be infinite."""
+        """Return ∫ yᵏ p(y) dy from −∞ to each of `points` `(R, P)`, for k = 0, 1, 2, float64 `(3, R, P)`.
+
+        p is the density of the values; points may be infinite.
+        """
 
 
 class Limits(ABC):
-    """Base class of rules for clipping limits. A new rule is a subclass, given to a command by its import path."""
+    """Base class of rules that choose the clipping limits of a quantizer; commands take new ones by import path."""
 
     @abstractmethod
     def of(self, statistics: LatentStatistics, levels: int) -> Pair:
-        """Return limits (low, high), float64 `(R,)` each; equal limits for a row of one repeated value.
+        """Return the clipping limits (low, high), float64 `(R,)` each; they are equal for a row of one repeated value.
 
         Args:
             statistics: statistics of the calibration latents, R rows.
@@ -41,20 +44,22 @@ class Limits(ABC):
 
 
 class LeastError(Limits):
-    """Limits with the least squared error on the calibration latents, without a model."""
+    """Clipping limits with the least squared quantization error, measured on the calibration latents."""
 
     def of(self, statistics: LatentStatistics, levels: int) -> Pair:
-        """Return the limits of least measured error."""
+        """Return the clipping limits with the least measured error."""
         whole = statistics.minimum, statistics.maximum
         return least_error_limits(statistics, whole, whole, levels)
 
 
 class LaplaceLimits(Limits):
-    """Limits with the least expected error for asymmetric Laplace pre-activations, from mean and variance.
+    """Clipping limits with the least expected squared error, for inputs of the activation with a Laplace distribution.
+
+    The (asymmetric) distribution is fitted to the mean and the variance of the latents; nothing else of them is used.
 
     Args:
         slope: slope of the activation below zero: 0 for ReLU, 0.1 or 0.01 for leaky ReLU, 1 without activation.
-        asymmetry: κ of the distribution; fixed, as in the paper, while rate and mode are fitted.
+        asymmetry: κ of the distribution; fixed, as in the paper, while scale and mode are fitted.
 
     Raises:
         ValueError: if the slope is not in 0…1, or κ is not positive.
@@ -67,7 +72,7 @@ class LaplaceLimits(Limits):
         self.slope, self.asymmetry = slope, asymmetry
 
     def of(self, statistics: LatentStatistics, levels: int) -> Pair:
-        """Return the limits of least expected error under the fitted model.
+        """Return the clipping limits with the least expected error for the fitted distribution.
 
         Raises:
             ValueError: if there are negative latents and the slope is 0.
@@ -83,14 +88,15 @@ class LaplaceLimits(Limits):
 
 
 class ReluLimits(Limits):
-    """Limits after ReLU in closed form: 0, and a multiple of the mean of an exponential density above zero.
+    """Clipping limits after ReLU in closed form, if positive latents are exponentially distributed.
 
-    For a positive part A·exp(−a·y), a = 2·E[Y]/E[Y²] over all elements, zeros included. The best upper limit is
-    a·c1 = 2.000, 2.90, 3.49, 4.82 for N = 2, 3, 4, 8 (`unit_limit`).
+    The lower limit is 0. The density A·exp(−a·y) of the positive values has a = 2·E[Y]/E[Y²], where the means are over
+    all elements, zeros included. The best upper limit c1 satisfies a·c1 = 2.000, 2.90, 3.49, 4.82 for 2, 3, 4, 8 levels
+    (`unit_limit`).
     """
 
     def of(self, statistics: LatentStatistics, levels: int) -> Pair:
-        """Return 0 and c1.
+        """Return the clipping limits 0 and c1, float64 `(R,)` each.
 
         Raises:
             ValueError: if there are negative latents.
@@ -113,7 +119,7 @@ def _refuse_negative(statistics: LatentStatistics, rule: str) -> None:
 
 @cache
 def unit_limit(levels: int) -> float:
-    """Return the limit c1 with the least squared error of N levels on [0, c1], for the density exp(−y), y ≥ 0."""
+    """Return c1 for which even levels on [0, c1] have the least squared error, for the density exp(−y) of y ≥ 0."""
     unit = AsymmetricLaplace(torch.ones(1) * 2.0, torch.zeros(1), slope=0.0, asymmetry=0.5)  # exp(−y) above 0, scaled
     zero, far = torch.zeros(1, dtype=torch.float64), torch.full((1,), 40.0, dtype=torch.float64)
     return float(least_error_limits(unit, (zero, zero), (zero, far), levels)[1])
@@ -141,7 +147,7 @@ def squared_error(values: Cumulative, low: Tensor, high: Tensor, levels: int) ->
 
 
 def least_error_limits(values: Cumulative, lows: Pair, highs: Pair, levels: int) -> Pair:
-    """Return the limits that minimise `squared_error`, float64 `(R,)` each.
+    """Return the clipping limits that minimise `squared_error`, float64 `(R,)` each.
 
     Upper and lower limits are searched in turn, in a window that narrows around the best limit so far.
 

@@ -14,13 +14,13 @@ PART = 1 << 20  # values counted at a time: counting needs memory of many times 
 
 @dataclass(frozen=True)
 class LatentStatistics:
-    """Histogram and moments of each channel of a batch of latents; R is 1 if all channels are counted together.
+    """Histogram and moments of latents: one row for each of R channels, or R = 1 row for all channels together.
 
     Attributes:
         centres: mean of the values in each bin, float64 `(R, bins)`, ascending.
         counts: number of values in each bin, float64 `(R, bins)`.
-        minimum: float64 `(R,)`.
-        maximum: float64 `(R,)`.
+        minimum: smallest value, float64 `(R,)`.
+        maximum: largest value, float64 `(R,)`.
         mean: float64 `(R,)`, exact.
         mean_square: float64 `(R,)`, exact.
         variance: float64 `(R,)`, exact; 0 for a row of one repeated value.
@@ -36,7 +36,7 @@ class LatentStatistics:
 
     @classmethod
     def of(cls, latents: Tensor, per_channel: bool = False) -> Self:
-        """Count the values of latents `(B, C, …)`.
+        """Return the statistics of latents `(B, C, …)`.
 
         The bins divide the range of a channel evenly. The smallest value itself, such as 0 after ReLU, has a separate
         bin.
@@ -73,7 +73,14 @@ class LatentStatistics:
         return cls(centres, counts, minimum, maximum, mean, squares / size, deviations / size)
 
     def cumulative(self, points: Tensor) -> Tensor:
-        """Return Σ yᵏ over values up to points `(R, P)`, over the number of all, k = 0, 1, 2: float64 `(3, R, P)`."""
+        """Return the sum of yᵏ over all values y up to a point, divided by the number of all values, for k = 0, 1, 2.
+
+        Args:
+            points: `(R, P)`; may be infinite.
+
+        Returns:
+            float64 `(3, R, P)`, from the histogram.
+        """
         powers = torch.stack([self.counts, self.counts * self.centres, self.counts * self.centres.square()])
         sums = torch.nn.functional.pad(powers.cumsum(-1), (1, 0)) / self.counts.sum(1)[:, None]
         index = torch.searchsorted(self.centres.contiguous(), points.contiguous(), right=True)

@@ -8,7 +8,7 @@ from splitlearn.deploy.calibration import Calibration
 
 
 def calibration_table(found: Calibration) -> Table:
-    """Return a table with one row per tried factor of the limits; the chosen one is marked."""
+    """Return a table with one row per stretch factor of the clipping limits; the chosen one is marked."""
     table = Table(title=f"Calibration on {found.images} images")
     for column in ("limits ×", "distance of predictions", "bytes/image", "bits/element", "cost"):
         table.add_column(column, justify="right")

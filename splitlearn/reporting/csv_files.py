@@ -40,7 +40,7 @@ def write_records(path: str | Path, results: Mapping[str, Sequence[Any]], about:
 
 
 def write_quantiles(path: str | Path, results: Mapping[str, Sequence[Distribution]]) -> None:
-    """Write empirical CDFs as CSV: one row for each share, one column for each distribution.
+    """Write quantiles as CSV: one row for each share of the values, one column for each distribution.
 
     Args:
         path: path of the file; its folder is made if absent.

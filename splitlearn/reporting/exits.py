@@ -25,7 +25,7 @@ def report_exits(
     """Print tables of codecs and thresholds; write exits.json, exits.csv and exits.png to `out`.
 
     Args:
-        found: results of `evaluate_exits`.
+        found: results that `evaluate_exits` has returned.
         accuracies: accuracies, 0…1, for which to find the threshold with the fewest bytes.
         out: folder for the files, made if absent.
         title: heading of the plot.

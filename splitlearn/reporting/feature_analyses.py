@@ -24,13 +24,13 @@ from splitlearn.reporting.terminal import decimal, percent, print_table
 
 @dataclass(frozen=True)
 class FeatureRun:
-    """The features of one run of `splitlearn analyze`, and the folder of its results.
+    """Input of the analyses in one run of `splitlearn analyze`, and the folder for their results.
 
     Attributes:
         model: the cut network; some analyses run its tail.
-        features: features at its cut.
+        features: features of the images at the cut.
         out: folder for CSV files and plots.
-        amount: text for titles: number and kind of images.
+        amount: number and kind of the images in words, for titles.
     """
 
     model: CoderModel

@@ -16,6 +16,7 @@ RESULTS = {
     "equal_exits": ("same exit and class, or both send", ".1%"),
     "equal_rates": ("same rate by default", ".1%"),
     "equal_answers": ("same answers, through payloads", ".2%"),
+    "equal_pictures": ("same answers, to pictures", ".2%"),
 }
 
 
@@ -26,7 +27,7 @@ def package_table(folder: Path, check: Mapping[str, Any]) -> Table:
 
     Args:
         folder: folder of the package.
-        check: record of the check.
+        check: results of the check, from `PackageCheck.record`.
     """
     halves = f"device in {check['device']}, edge in {check['edge']}"
     table = Table(title=f"{folder}: {halves}", show_header=False)

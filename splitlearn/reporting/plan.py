@@ -17,35 +17,35 @@ PARTS = ("device_ms", "encode_ms", "link_ms", "decode_ms", "edge_ms")
 
 
 class PlannedChoice(Protocol):
-    """One way to divide the work, as `splitlearn.runtime.planner.Choice` is; milliseconds, None if not known."""
+    """One way to divide the work, such as `splitlearn.runtime.planner.Choice`; None stands for an unknown value."""
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """Name of the choice, as shown to users."""
 
     @property
     def device_ms(self) -> float:
-        """On the device, without coding."""
+        """Milliseconds on the device, without encoding."""
 
     @property
     def encode_ms(self) -> float:
-        """On the device, into bytes."""
+        """Milliseconds of encoding on the device."""
 
     @property
     def link_ms(self) -> float | None:
-        """On the link."""
+        """Milliseconds on the link."""
 
     @property
     def decode_ms(self) -> float:
-        """On the edge server, from bytes."""
+        """Milliseconds of decoding on the edge server."""
 
     @property
     def edge_ms(self) -> float:
-        """On the edge server, without coding."""
+        """Milliseconds on the edge server, without decoding."""
 
     @property
     def total_ms(self) -> float | None:
-        """From image to answer."""
+        """Milliseconds from image to answer."""
 
     @property
     def bytes_per_image(self) -> float | None:
@@ -57,13 +57,13 @@ class PlannedChoice(Protocol):
 
 
 def plan_table(choices: Sequence[PlannedChoice], best: PlannedChoice, title: str, deadline_ms: float | None) -> Table:
-    """Return one row for each choice; the fastest is bold.
+    """Return a table with one row for each choice; the fastest is bold.
 
     Args:
-        choices: in the order of the rows.
-        best: the fastest one.
-        title: of the table.
-        deadline_ms: time for an answer; None for none, and no column for it.
+        choices: the choices, in the order of the rows.
+        best: the fastest choice.
+        title: title of the table.
+        deadline_ms: longest time for an answer; None omits the column that compares with it.
     """
     table = Table(title=title)
     table.add_column("choice", no_wrap=True)
@@ -84,10 +84,10 @@ def write_plan(choices: Sequence[PlannedChoice], title: str, deadline_ms: float 
     """Write plan.csv and plan.png to a folder, which is made if absent.
 
     Args:
-        choices: in the order of the rows.
-        title: of the plot.
-        deadline_ms: time for an answer; None for none.
-        folder: of the files.
+        choices: the choices, in the order of the rows.
+        title: title of the plot.
+        deadline_ms: longest time for an answer; None if there is none.
+        folder: folder for the files.
     """
     columns = ("name", *PARTS, "total_ms", "bytes_per_image", "score")
     rows = [[*(getattr(choice, column) for column in columns), _in_time(choice, deadline_ms)] for choice in choices]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from splitlearn.runtime.answers import Answer, Edge
     from splitlearn.runtime.blocking import BlockingEdgeClient
     from splitlearn.runtime.client import EdgeClient, Reply
-    from splitlearn.runtime.decisions import AtRate, Decision, DeviceHalf, LeaveOut, OnDevice, WithinBudget
+    from splitlearn.runtime.decisions import AsPicture, AtRate, Decision, DeviceHalf, LeaveOut, OnDevice, WithinBudget
     from splitlearn.runtime.device import Device, ExitPrediction
     from splitlearn.runtime.edge import OnnxEdge
     from splitlearn.runtime.edge_processes import EdgeProcesses
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from splitlearn.runtime.link import Link
     from splitlearn.runtime.package_file import Package, PackageError
     from splitlearn.runtime.packaging import write_package
+    from splitlearn.runtime.protocol import Kind
     from splitlearn.runtime.rate_control import DeadlinePolicy, FixedRate, OraclePolicy, Outcome, RatePolicy
     from splitlearn.runtime.server import EdgeServer
     from splitlearn.runtime.torch_device import TorchDevice
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Answer": "answers",
     "AnswerForm": "forms",
+    "AsPicture": "decisions",
     "AtRate": "decisions",
     "BlockingEdgeClient": "blocking",
     "ClassMask": "forms",
@@ -43,6 +45,7 @@ _HOMES = {
     "EdgeServer": "server",
     "ExitPrediction": "device",
     "FixedRate": "rate_control",
+    "Kind": "protocol",
     "LeaveOut": "decisions",
     "Limits": "limits",
     "Link": "link",
@@ -68,6 +71,7 @@ _HOMES = {
 __all__ = [
     "Answer",
     "AnswerForm",
+    "AsPicture",
     "AtRate",
     "BlockingEdgeClient",
     "ClassMask",
@@ -81,6 +85,7 @@ __all__ = [
     "EdgeServer",
     "ExitPrediction",
     "FixedRate",
+    "Kind",
     "LeaveOut",
     "Limits",
     "Link",

@@ -25,12 +25,12 @@ class AnswerError(ValueError):
 
 
 def plain(name: str, answer: Answer, folder: Path) -> dict[str, Any]:
-    """Return an answer as lists; large arrays are written to files, masks as PNG, and stand as paths below `folder`.
+    """Return an answer as plain lists; large arrays are written to files (masks as PNG) and replaced by their paths.
 
     Args:
-        name: of the picture.
-        answer: from a server that is not trusted.
-        folder: output folder.
+        name: name of the picture.
+        answer: the answer, from a server that is not trusted.
+        folder: output folder; paths are relative to it.
 
     Raises:
         AnswerError: if classes, scores or boxes do not belong together, or a file would lie elsewhere.

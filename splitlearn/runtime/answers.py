@@ -1,4 +1,4 @@
-"""Base class of what answers payloads behind an edge server."""
+"""Base class of the part of an edge server that computes the answers to payloads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from splitlearn.codecs import CodecError
+from splitlearn.runtime.errors import NotServedError
 from splitlearn.runtime.protocol import Answer
 from splitlearn.runtime.workers import InThread, Worker
 
@@ -33,6 +34,14 @@ class Edge(ABC):
         Returns:
             For each payload its answer, or a `CodecError` if the payload is damaged.
         """
+
+    def answer_pictures(self, files: Sequence[bytes]) -> list[Answer | CodecError]:
+        """Return the whole network's answers to a batch of image files, in their order; like `answer` otherwise.
+
+        Raises:
+            NotServedError: if this edge takes no image files, as by default.
+        """
+        raise NotServedError("this server takes no image files: package the model with --picture.format")
 
     def warm_up(self) -> None:
         """Prepare for the first payload, so that it is as fast as others; by default there is nothing to do."""

@@ -95,8 +95,8 @@ class Batcher:
             if not (batch := self._take()):  # all that wait are of slow clients
                 break
             self._statistics.batch_sizes.add(len(batch))
-            payloads = [waiting.request.payload for waiting in batch]
-            self._worker.run(payloads, partial(self._finish, batch, time.monotonic()))
+            requests = [waiting.request for waiting in batch]
+            self._worker.run(requests, partial(self._finish, batch, time.monotonic()))
         self._watch_deadlines()
 
     def _watch_deadlines(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 from splitlearn.runtime.client import EdgeClient, Reply
 from splitlearn.runtime.link import Link
+from splitlearn.runtime.protocol import Kind
 
 T = TypeVar("T")
 
@@ -45,13 +46,17 @@ class BlockingEdgeClient:
         self._call(self._client.close()).result()
         self._stop()
 
-    def submit(self, payload: bytes, *, deadline_ms: float | None = None, rate: int | None = None) -> Future[Reply]:
+    def submit(
+        self, payload: bytes, *, deadline_ms: float | None = None, rate: int | None = None, kind: Kind = Kind.PAYLOAD
+    ) -> Future[Reply]:
         """Send a payload and return a future of the answer; arguments and errors are those of `EdgeClient.ask`."""
-        return self._call(self._client.ask(payload, deadline_ms=deadline_ms, rate=rate))
+        return self._call(self._client.ask(payload, deadline_ms=deadline_ms, rate=rate, kind=kind))
 
-    def ask(self, payload: bytes, *, deadline_ms: float | None = None, rate: int | None = None) -> Reply:
+    def ask(
+        self, payload: bytes, *, deadline_ms: float | None = None, rate: int | None = None, kind: Kind = Kind.PAYLOAD
+    ) -> Reply:
         """Send a payload and return the answer; arguments and errors are those of `EdgeClient.ask`."""
-        return self.submit(payload, deadline_ms=deadline_ms, rate=rate).result()
+        return self.submit(payload, deadline_ms=deadline_ms, rate=rate, kind=kind).result()
 
     @property
     def link(self) -> Link:

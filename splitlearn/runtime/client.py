@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from splitlearn.runtime.client_connection import ClientConnection, reason_of
 from splitlearn.runtime.errors import Code, DeadlineError, FrameError, LinkError, UnreachableError, error_of
 from splitlearn.runtime.link import Link, LinkMeter
-from splitlearn.runtime.protocol import NO_RATE, AnswerFrame, ErrorFrame, Hello, Request, Welcome, read_arrays
+from splitlearn.runtime.protocol import NO_RATE, AnswerFrame, ErrorFrame, Hello, Kind, Request, Welcome, read_arrays
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 5.0
 _LEAVE_S = 1.0  # for the last bytes
@@ -51,6 +51,7 @@ class _Ask:
     id: int
     payload: bytes
     rate: int
+    kind: int
     asked: float
     expires: float
     reply: asyncio.Future[Reply]
@@ -153,13 +154,16 @@ class EdgeClient:
         if self._failure is not None:
             raise self._failure.again()
 
-    async def ask(self, payload: bytes, *, deadline_ms: float | None = None, rate: int | None = None) -> Reply:
-        """Return the server's answer to a payload.
+    async def ask(
+        self, payload: bytes, *, deadline_ms: float | None = None, rate: int | None = None, kind: Kind = Kind.PAYLOAD
+    ) -> Reply:
+        """Return the server's answer to a payload, or to an image file.
 
         Args:
-            payload: as the device makes it.
+            payload: as `Device.compress` makes it, or `Device.picture`.
             deadline_ms: from now; by default none.
             rate: of the payload in its bank, for the server's metrics.
+            kind: `Kind.PICTURE` for an image file.
 
         Raises:
             LinkError: exactly one, of the class that says why there is no answer.
@@ -168,7 +172,7 @@ class EdgeClient:
             raise self._failure.again()
         loop, now = asyncio.get_running_loop(), time.monotonic()
         expires = math.inf if deadline_ms is None else now + deadline_ms / 1e3
-        ask = _Ask(self._next, payload, NO_RATE if rate is None else rate, now, expires, loop.create_future())
+        ask = _Ask(self._next, payload, NO_RATE if rate is None else rate, kind, now, expires, loop.create_future())
         self._next += 1
         if deadline_ms is not None:
             error = DeadlineError(f"no answer within {deadline_ms:g} ms", Code.DEADLINE_PASSED)
@@ -204,6 +208,11 @@ class EdgeClient:
             await asyncio.gather(self._run_task, return_exceptions=True)
 
     # what the connection calls
+
+    @property
+    def was_welcome(self) -> bool:
+        """Return whether a server has welcomed this client before."""
+        return self._connected.is_set()
 
     def pump(self) -> None:
         """Send waiting requests as long as the server takes more."""
@@ -311,7 +320,7 @@ class EdgeClient:
         deadline_ms = 0 if ask.expires == math.inf else max(1, math.ceil(1e3 * (ask.expires - ask.sent)))
         self._in_flight[ask.id] = ask
         self.meter.sent_bytes += len(ask.payload)
-        connection.send(Request(ask.id, ask.payload, min(deadline_ms, 2**32 - 1), ask.rate).frame())
+        connection.send(Request(ask.id, ask.payload, min(deadline_ms, 2**32 - 1), ask.rate, ask.kind).frame())
 
     def _is_open(self) -> bool:
         return self._connection is not None and self._connection.is_open

@@ -41,6 +41,10 @@ class Owner(Protocol):
     hello: Hello
     frame_bytes: int
 
+    @property
+    def was_welcome(self) -> bool:
+        """Return whether a server has welcomed it before."""
+
     def on_answer(self, answer: AnswerFrame) -> None:
         """Accept an answer; raise FrameError if it belongs to no request."""
 
@@ -90,9 +94,8 @@ class ClientConnection(asyncio.Protocol):
         self.is_open = False
         reason = self._reason or reason_of(exc)
         if not self.welcome.done():
-            if self._reason is None and exc is None and self._transport.get_extra_info("sslcontext") is not None:
-                # asyncio's servers close without saying so
-                reason = UnreachableError("the server closes after the TLS handshake: perhaps it wants a certificate")
+            if self._reason is None and exc is None:  # asyncio's servers close without saying why
+                reason = self._closed_at_once()
             self.welcome.set_exception(reason)
             self.welcome.exception()  # seen
         if not self.lost.done():
@@ -112,7 +115,7 @@ class ClientConnection(asyncio.Protocol):
                 if self._is_over():
                     return
         except FrameError as error:
-            what = "breaks the protocol" if self.welcome.done() else "is no edge server, or speaks TLS and should not"
+            what = "breaks the protocol" if self.welcome.done() else "is no edge server, or speaks TLS (--tls true)"
             self.give_up(ProtocolError(f"the peer {what}: {error}", error.code))
             return
         if self._pongs:
@@ -152,6 +155,13 @@ class ClientConnection(asyncio.Protocol):
         self._reason = self._reason or reason
         self.is_open = False
         self._transport.abort()
+
+    def _closed_at_once(self) -> LinkError:
+        """Return why a server may close before its WELCOME; final if this client was never welcome."""
+        if self._transport.get_extra_info("sslcontext") is None:
+            return UnreachableError("the server closes without a word: perhaps it speaks TLS (--tls true, --tls-ca)")
+        cause = RefusedError if not self._owner.was_welcome else UnreachableError
+        return cause("the server closes after the TLS handshake: it refuses this client's certificate, or wants one")
 
     def _is_over(self) -> bool:
         return self._reason is not None

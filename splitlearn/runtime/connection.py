@@ -217,7 +217,7 @@ class Connection(asyncio.Protocol):
             raise FrameError(Code.DUPLICATE_ID, f"id {request.id} is in flight already")
         if self._host.is_stopping:
             self._refuse(request, Code.SHUTTING_DOWN, "the server is shutting down")
-        elif request.kind != Kind.PAYLOAD:
+        elif request.kind not in (Kind.PAYLOAD, Kind.PICTURE):
             self._refuse(request, Code.KIND_NOT_SERVED, f"requests of kind {request.kind} are not served here")
         elif len(self._in_flight) >= limits.in_flight:
             self._refuse(request, Code.TOO_MANY_IN_FLIGHT, f"{limits.in_flight} requests are in flight, no more fit")

@@ -1,4 +1,4 @@
-"""What can be done with an image on the device: send it at a rate, let an exit answer, or leave it out."""
+"""What can be done with an image: send it at a rate or as a file, let an exit answer, or leave it out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from splitlearn.runtime.device import ExitPrediction
+from splitlearn.runtime.protocol import Kind
 
 Made = bytes | ExitPrediction
 
@@ -19,6 +20,9 @@ class DeviceHalf(Protocol):
     def compress(self, image: NDArray[Any], rate: int | None = None, budget: int | None = None) -> Made:
         """Return the payload, or an exit's own prediction."""
 
+    def picture(self, image: NDArray[Any]) -> bytes:
+        """Return the image as a file."""
+
     def local_answer(self, image: NDArray[Any]) -> ExitPrediction:
         """Return an exit's prediction, whatever its confidence."""
 
@@ -28,10 +32,12 @@ class Decision(ABC):
 
     Attributes:
         rate: number of the rate; None if there is none, or the image itself decides.
+        kind: of what is sent.
         note: why the image is not sent, for the report; "" if it is sent.
     """
 
     rate: int | None = None
+    kind: Kind = Kind.PAYLOAD
     note: str = ""
 
     @abstractmethod
@@ -75,6 +81,17 @@ class WithinBudget(Decision):
     def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
         """Return the payload, or the prediction of a confident exit; raises BudgetError if no rate fits."""
         return device.compress(image, None, self.budget)
+
+
+@dataclass(frozen=True)
+class AsPicture(Decision):
+    """Send the image itself as a file, for the whole network on the server; no exit is asked."""
+
+    kind = Kind.PICTURE
+
+    def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
+        """Return the file."""
+        return device.picture(image)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from splitlearn.codecs.payload_coder import tag_message
 from splitlearn.runtime.answers import Answer
 from splitlearn.runtime.forms import AnswerForm, TopClasses
 from splitlearn.runtime.package_file import Package, PackageError
+from splitlearn.runtime.picture_codec import PictureCodec
 from splitlearn.runtime.preparation import Preparation
 
 Tensors = list[NDArray[Any]]
@@ -151,6 +152,17 @@ class Device:
             raise ValueError("this package has no exits: its images cannot be answered without a link")
         return found
 
+    def picture(self, image: NDArray[np.uint8]) -> bytes:
+        """Return the image as a file, for the whole network on the edge server; no exit is asked.
+
+        Args:
+            image: uint8 `(H, W, 3)` of the network's size; see `prepare`.
+
+        Raises:
+            ValueError: if the package has no image codec, or the image has another shape or type.
+        """
+        return encoded(self.package.picture, self._checked(image))
+
     @property
     def has_exits(self) -> bool:
         """Return whether the device can answer by itself."""
@@ -228,6 +240,13 @@ def _is_confident(found: ExitPrediction, threshold: float) -> bool:
     return threshold <= 0 or bool(np.float32(found.confidence) > np.float32(threshold))
 
 
+def encoded(pictures: PictureCodec | None, image: NDArray[np.uint8]) -> bytes:
+    """Return the file of an image of the network's size; raise ValueError if there is no codec."""
+    if pictures is None:
+        raise ValueError("this package has no image codec: package the model with --picture.format")
+    return pictures.encode(image)
+
+
 def prepared(
     picture: Image.Image | NDArray[np.uint8], steps: Sequence[Preparation], channels: int
 ) -> NDArray[np.uint8]:
@@ -244,6 +263,8 @@ def prepared(
     mode = "L" if channels == 1 else "RGB"
     if not isinstance(picture, Image.Image):
         pixels = checked_image(picture)
+        if pixels.shape[2] not in (1, 3) or not pixels.size:
+            raise ValueError(f"a picture is uint8 (H, W, 3) or (H, W, 1) and not empty, got {pixels.shape}")
         picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     image = picture.convert(mode)
     for step in steps:

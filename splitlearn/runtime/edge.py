@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.payload_coder import tag_message, untag_message
 from splitlearn.runtime.answers import Answer, Edge
+from splitlearn.runtime.errors import NotServedError
 from splitlearn.runtime.graph import Graph
-from splitlearn.runtime.package_file import EDGE, Package, PackageError, Rate
+from splitlearn.runtime.package_file import EDGE, WHOLE, Package, PackageError, Rate
+from splitlearn.runtime.picture_codec import pixels_of
 
 Tensors = list[NDArray[Any]]
 
@@ -23,6 +25,7 @@ class OnnxEdge(Edge):
     """Runs the edge part of a package made by `splitlearn package`, without torch.
 
         payload → decode → symbols → dequantize → decoder → tail → answer
+        image file → decode → whole network → answer, if the package has an image codec
 
     Args:
         package: folder written by `splitlearn package`, or a `Package` that is already read.
@@ -46,10 +49,11 @@ class OnnxEdge(Edge):
             None if rate.decoder is None else self.package.graph(rate.decoder, threads) for rate in self.package.rates
         ]
         self._answers = self.package.form()
+        self._network = self.package.graph(WHOLE, threads) if self.package.has_whole else None
 
     def answer(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
         """Return one answer for each payload, in order; a CodecError for a damaged payload or one of another model."""
-        found: list[Any] = [_tried(self._decoded, payload) for payload in payloads]
+        found: list[Any] = [tried(self._decoded, payload) for payload in payloads]
         read = [n for n, each in enumerate(found) if not isinstance(each, CodecError)]
         for group in _groups(read, lambda n: (found[n][0], *(t.shape for t in found[n][1]))):
             decoder = self._decoders[found[group[0]][0]]
@@ -62,8 +66,27 @@ class OnnxEdge(Edge):
                 found[n] = answer
         return found
 
+    def answer_pictures(self, files: Sequence[bytes]) -> list[Answer | CodecError]:
+        """Return the whole network's answer to each image file, in order; a CodecError for one it cannot take.
+
+        Raises:
+            NotServedError: if the package has no image codec, or the whole network needs torch.
+        """
+        if (pictures := self.package.picture) is None:
+            return super().answer_pictures(files)
+        if self._network is None:
+            raise NotServedError("the whole network, which answers image files, needs torch: serve it with its config")
+        found: list[Any] = [tried(pictures.decode, file) for file in files]
+        read = {n: [each] for n, each in enumerate(found) if not isinstance(each, CodecError)}
+        for n, answer in (_run(self._seen, read) if read else {}).items():
+            found[n] = answer
+        return found
+
     def warm_up(self) -> None:
         """Compile the codecs of all rates and run each graph once, so that the first payload is as fast as others."""
+        if self._network is not None and self.package.picture is not None:
+            channels, height, width = self.package.image_shape
+            self.answer_pictures([self.package.picture.encode(np.zeros((height, width, channels), np.uint8))])
         for number, rate in enumerate(self.package.rates):
             shapes = zip(rate.coder.shapes or (), rate.dtypes, strict=True)
             latents = [np.zeros(shape, dtype) for shape, dtype in shapes]
@@ -77,11 +100,16 @@ class OnnxEdge(Edge):
             )
         return number, decoded(self.package.rates[number], plain)
 
+    def _seen(self, batch: Tensors) -> list[Answer | CodecError]:
+        assert self._network is not None
+        return self._answers(_outputs(self._network, [pixels_of(batch[0])]))
+
     def _answered(self, batch: Tensors) -> list[Answer | CodecError]:
         return self._answers(_outputs(self._tail, batch))
 
 
-def _tried(act: Callable[[bytes], Any], payload: bytes) -> Any:
+def tried(act: Callable[[bytes], Any], payload: bytes) -> Any:
+    """Return what `act` makes of a payload, or the CodecError that it raises."""
     try:
         return act(payload)
     except CodecError as error:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from splitlearn.resource_errors import brief
 from splitlearn.runtime.answers import Edge
 from splitlearn.runtime.errors import BuildError, Code
+from splitlearn.runtime.protocol import Request
 from splitlearn.runtime.workers import Done, Refusal, Result, Worker, outcomes_of
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class EdgeProcesses:
 
 
 class _Job(NamedTuple):
-    payloads: Sequence[bytes]
+    requests: Sequence[Request]
     done: Done
     tries: int
 
@@ -88,9 +89,9 @@ class InProcesses(Worker):
         if self._failure:
             raise BuildError(self._failure)
 
-    def run(self, payloads: Sequence[bytes], done: Done) -> None:
+    def run(self, requests: Sequence[Request], done: Done) -> None:
         """Give a batch to a free process."""
-        job = _Job(payloads, done, 1)
+        job = _Job(requests, done, 1)
         if not self._refuses:
             self._give(job)
             return
@@ -170,7 +171,7 @@ class InProcesses(Worker):
 
 
 def _refuse(job: _Job, sentence: str) -> None:
-    job.done([Refusal(Code.INTERNAL, sentence)] * len(job.payloads), 0.0)
+    job.done([Refusal(Code.INTERNAL, sentence)] * len(job.requests), 0.0)
 
 
 class _Process:
@@ -215,7 +216,7 @@ class _Process:
                 is_built = True
                 loop.call_soon_threadsafe(self._worker.add_idle, self, jobs)
                 while (job := _next_job(jobs, process)) is not None:
-                    here.send(job.payloads)
+                    here.send(job.requests)
                     outcomes, seconds = here.recv()
                     loop.call_soon_threadsafe(self._worker.finish, self, job, outcomes, seconds)
                     job = None
@@ -266,7 +267,7 @@ def _answer(make: Callable[[int], Edge], number: int, pipe: Connection) -> None:
             return
         pipe.send("")
         while True:
-            payloads = pipe.recv()
+            requests = pipe.recv()
             start = time.perf_counter()
-            outcomes = outcomes_of(edge, payloads)
+            outcomes = outcomes_of(edge, requests)
             pipe.send((outcomes, time.perf_counter() - start))

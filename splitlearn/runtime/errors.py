@@ -29,6 +29,10 @@ class BuildError(RuntimeError):
     """The edge of a server could not be built, so that it serves nothing; the message is one sentence."""
 
 
+class NotServedError(RuntimeError):
+    """An edge does not answer requests of this kind; the message is one sentence for the client."""
+
+
 class FrameError(ValueError):
     """A frame that breaks the protocol.
 

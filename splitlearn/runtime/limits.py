@@ -18,8 +18,8 @@ class Limits:
         idle_s: seconds without a complete frame after which a connection ends. It is also the time limit for one frame,
             and for a client to read its answers.
         handshake_s: largest number of seconds from the connection to a valid HELLO.
-        write_bytes: number of unread answer bytes of one client from which on its requests wait; those that are being
-            answered then may exceed it.
+        write_bytes: bytes of unread answers of one client above which its further requests wait; answers to requests
+            that are already being processed may exceed it.
 
     Raises:
         ValueError: if a limit is not positive or 2³² or more, `idle_s` is not in 0.001…4,000,000, or `frame_bytes`

@@ -1,4 +1,4 @@
-"""What a client knows of its link: round trip and throughput, estimated from its own traffic."""
+"""A client's estimates of its link, from its own traffic: round trip and throughput."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FRAME_BYTES = 19  # of a REQUEST beside its payload
 
 
 def wire_bytes(payload: float) -> float:
-    """Return what a payload of so many bytes takes on the wire as a request of its own: frame and headers included."""
+    """Return the bytes that a request with a payload of this size takes on the link, with frame and TCP/IP headers."""
     size = payload + _FRAME_BYTES
     return size + _HEADER_BYTES * max(1, math.ceil(size / _PACKET_BYTES))
 
@@ -27,16 +27,16 @@ class Link:
 
     Attributes:
         is_connected: whether a server has welcomed the client, and the connection stands.
-        round_trip_ms: smoothed, of pings.
-        jitter_ms: smoothed distance of pings from it.
-        least_round_trip_ms: of the last 32 pings: without queues.
-        bytes_per_second: smoothed throughput to the server; None too if transfers were too short to tell.
-        sent_bytes: of requests, since the client was made.
-        received_bytes: likewise.
-        waiting: requests that are not sent yet.
-        in_flight: requests sent, not yet answered; those too that nobody waits for any more.
-        unanswered_bytes: of the payloads that wait or are in flight.
-        oldest_ms: since the oldest of those in flight was sent; 0 if there is none.
+        round_trip_ms: smoothed round-trip time of pings.
+        jitter_ms: smoothed difference between the round-trip time of a ping and `round_trip_ms`.
+        least_round_trip_ms: shortest round-trip time of the last 32 pings, an estimate without queues.
+        bytes_per_second: smoothed throughput to the server; None also if all transfers were too short to measure it.
+        sent_bytes: payload bytes sent since the client was made.
+        received_bytes: bytes received from the server since the client was made.
+        waiting: number of requests that are not sent yet.
+        in_flight: number of requests that are sent and not answered, even if nobody waits for the answer any more.
+        unanswered_bytes: payload bytes of the requests that wait or are in flight.
+        oldest_ms: time since the oldest request in flight was sent; 0 if there is none.
     """
 
     is_connected: bool
@@ -53,18 +53,18 @@ class Link:
 
     @property
     def unanswered_wire_bytes(self) -> float:
-        """Return what the requests that wait or are in flight take on the wire."""
+        """Return the bytes that the requests that wait or are in flight take on the link, with frames and headers."""
         count = self.waiting + self.in_flight
         return count * wire_bytes(self.unanswered_bytes / count) if count else 0.0
 
 
 class LinkMeter:
-    """Estimates from samples of one connection; counts since the client was made.
+    """Estimates the state of a link from the traffic of one connection, and counts bytes since the client was made.
 
     Attributes:
-        sent_bytes: of requests; added by the client.
-        received_bytes: likewise.
-        delivered_bytes: of requests that were answered.
+        sent_bytes: payload bytes sent; the client adds them.
+        received_bytes: bytes received; the client adds them.
+        delivered_bytes: bytes of requests that were answered.
     """
 
     def __init__(self) -> None:
@@ -72,14 +72,14 @@ class LinkMeter:
         self.forget()
 
     def forget(self) -> None:
-        """Forget all estimates, for a new connection may go another way."""
+        """Forget all estimates, since a new connection may take another route."""
         self._round_trip_s: float | None = None
         self._jitter_s = 0.0
         self._recent_s = deque[float](maxlen=_RECENT)
         self._bytes_per_second: float | None = None
 
     def add_ping(self, seconds: float) -> None:
-        """Take one round trip."""
+        """Update the estimates with the round-trip time of a ping."""
         self._recent_s.append(seconds)
         if self._round_trip_s is None:
             self._round_trip_s, self._jitter_s = seconds, seconds / 2
@@ -88,15 +88,15 @@ class LinkMeter:
         self._round_trip_s += _SMOOTHING * (seconds - self._round_trip_s)
 
     def add_transfer(self, size: int, before: int, seconds: float) -> None:
-        """Take one answered request.
+        """Update the throughput with an answered request.
 
-        What was delivered from its sending to its answer went over the link in the time beyond one round trip, whether
-        requests go one by one or many at once.
+        All bytes that were delivered between its sending and its answer crossed the link in this time minus one round
+        trip. This also holds if many requests are sent at once.
 
         Args:
             size: bytes of the request.
-            before: `delivered_bytes` when it was sent.
-            seconds: from its sending to its answer, without queue and edge.
+            before: value of `delivered_bytes` when it was sent.
+            seconds: time from its sending to its answer, without the server's queue and computation.
         """
         self.delivered_bytes += size
         if not self._recent_s or (beyond := seconds - self._least_s) < _LEAST_SHARE * self._least_s:
@@ -112,7 +112,7 @@ class LinkMeter:
     def link(
         self, is_connected: bool, waiting: int, in_flight: int, unanswered_bytes: int = 0, oldest_ms: float = 0.0
     ) -> Link:
-        """Return the present state."""
+        """Return the present state of the link; the arguments are attributes of `Link`."""
         known = self._round_trip_s is not None
         return Link(
             is_connected,

@@ -22,15 +22,15 @@ class ExportError(ValueError):
 
 
 def exported(module: nn.Module, tensors: Sequence[Tensor]) -> bytes:
-    """Return the ONNX file of a module with a dynamic batch, the first dimension.
+    """Return a module as the content of an ONNX file, with a first dimension (batch) of any size.
 
     Args:
-        module: module whose arguments are the tensors.
+        module: module to export; its `forward` takes the tensors as positional arguments.
         tensors: example inputs, each `(2, …)` for a batch of two; all other dimensions are fixed.
 
     Raises:
         MissingExtraError: if onnx or onnxscript is not installed.
-        ExportError: if torch cannot export it; the message is the exporter's first line.
+        ExportError: if torch cannot export the module; the message is the exporter's first line.
     """
     try:
         import onnxscript  # noqa: F401, torch.onnx needs it

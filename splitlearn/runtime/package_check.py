@@ -23,6 +23,7 @@ from splitlearn.runtime.device import Device, ExitPrediction
 from splitlearn.runtime.edge import OnnxEdge
 from splitlearn.runtime.forms import AnswerForm
 from splitlearn.runtime.package_file import Package, PackageError, Rate
+from splitlearn.runtime.picture_check import agreements
 
 LEAST_SYMBOLS = 0.999  # share of equal symbols
 LEAST_ANSWERS = 0.998  # mean agreement of answers
@@ -44,6 +45,7 @@ class PackageCheck:
         equal_answers: mean agreement of the answers to payloads with those of the model (`AnswerForm.agreement`).
         device: "onnx", or "torch" if the device part has no graphs to check.
         edge: "onnx" or "torch" for the edge part.
+        equal_pictures: mean agreement of the edge's answers to image files with those of the model.
     """
 
     images: int
@@ -56,6 +58,7 @@ class PackageCheck:
     equal_answers: float | None
     device: str
     edge: str
+    equal_pictures: float | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the results as plain data."""
@@ -66,7 +69,7 @@ class PackageCheck:
 def check_package(folder: str | Path, model: CutModel, images: NDArray[np.uint8], answers: AnswerForm) -> PackageCheck:
     """Compare the graphs of a package with its model, image by image and rate by rate.
 
-    Without a graph of the device part, the edge's graphs answer the model's own payloads.
+    If the package has no device graph, its edge graphs are checked with payloads that the model makes.
 
     Args:
         folder: folder of the package.
@@ -100,6 +103,7 @@ def check_package(folder: str | Path, model: CutModel, images: NDArray[np.uint8]
         equal_answers=_mean([each.agreement for each in compared]),
         device="torch" if device is None else "onnx",
         edge="torch" if edge is None else "onnx",
+        equal_pictures=None if edge is None else _pictures_alike(images, edge, model, answers),
     )
     _judge(found, len(compared))
     return found
@@ -179,6 +183,13 @@ def _decided(model: CutModel, image: NDArray[np.uint8]) -> tuple[int, int] | Non
     return None if bool(decisions.sent[0]) else (int(decisions.exits[0]), int(decisions.logits[0].argmax()))
 
 
+def _pictures_alike(images: NDArray[np.uint8], edge: OnnxEdge, model: CutModel, answers: AnswerForm) -> float | None:
+    """Return the mean agreement of the answers to image files; None if the edge answers none."""
+    if edge.package.picture is None or not edge.package.has_whole:
+        return None
+    return _mean(agreements(model, edge, edge.package.picture, list(images), answers))
+
+
 def _rates_alike(images: NDArray[np.uint8], device: Device, model: CutModel) -> list[bool]:
     """Return for each image whether device and model of a bank send it at the same rate if none is asked for."""
     if len(model.rates) == 1:
@@ -210,6 +221,8 @@ def _judge(found: PackageCheck, compared: int) -> None:
         what = f"device and model choose the same rate for only {found.equal_rates:.2%} of the images"
     elif found.equal_answers is not None and found.equal_answers < _least(compared):
         what = f"only {found.equal_answers:.2%} of the answers are those of the model"
+    elif found.equal_pictures is not None and found.equal_pictures < _least(found.images):
+        what = f"only {found.equal_pictures:.2%} of the answers to pictures are those of the model"
     else:
         return
     raise PackageError(

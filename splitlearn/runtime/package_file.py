@@ -1,13 +1,14 @@
 """Reading of device packages: manifest, coders and graphs of a folder, without torch.
 
     package/
-      manifest.json       format, shapes, preparation, classes, fingerprint, check sums of the other files
+      manifest.json       format, shapes, preparation, classes, fingerprint, checksums of the other files
       coder.safetensors   levels of quantizers and code tables of all rates
       device.onnx         images → latents (one rate), or → crossing tensors (a bank), or → first exit
       device_1.onnx …     the parts of a head with exits
       encoder_0.onnx …    crossing tensors → latents, for each rate with a separate encoder
       decoder_0.onnx …    latents → crossing tensors, for each rate with a separate decoder
       edge.onnx           latents (one rate) or crossing tensors (a bank) → output of the network
+      edge_picture.onnx   images → output of the network, for packages with an image codec
 
 Files cannot cause imports: the classes of parts must have been imported before.
 """
@@ -33,11 +34,13 @@ from splitlearn.parts import class_and_arguments, rebuilt
 from splitlearn.resource_errors import brief
 from splitlearn.runtime.forms import AnswerForm, form_from
 from splitlearn.runtime.graph import Graph
+from splitlearn.runtime.picture_codec import PictureCodec
 from splitlearn.runtime.preparation import Preparation
 
 FORMAT = "splitlearn-package"
 FORMAT_VERSION = 1
 MANIFEST, CODER, DEVICE, EDGE = "manifest.json", "coder.safetensors", "device.onnx", "edge.onnx"
+WHOLE = "edge_picture.onnx"
 SEAL = "sha256"
 MOST_MANIFEST = 1 << 24  # bytes
 MOST_FILE = 1 << 31  # bytes, the limit of an ONNX file
@@ -106,6 +109,8 @@ class Package:
         has_edge: whether the edge part can run without torch.
         edge_reason: why it cannot; empty if it can.
         rates: rates, in order.
+        picture: codec of whole images as files; None if the package has none.
+        has_whole: whether the whole network, which answers them, can run without torch.
         default_rate: number of the rate that is used if none is asked for; None for the one with the highest score.
         default_budget: largest payload in bytes if no other is asked for; None for no limit.
         class_names: name of each class.
@@ -172,6 +177,9 @@ class Package:
         if self.has_edge and any(rate.coder.shapes is None for rate in self.rates):
             raise PackageError("a graph takes tensors of one shape, and a rate in it has none: package again")
         self.default_rate, self.default_budget = _default(about.get("default"), len(self.rates))
+        self.has_whole = WHOLE in self._files
+        pictures = about.get("picture")  # packages of before had none
+        self.picture = None if pictures is None else PictureCodec.of(pictures, self.image_shape, len(self.rates))
         if not isinstance(about["answers"], dict):
             raise PackageError("it describes no form of answers: package again")
         steps = about["preparation"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from statistics import fmean
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from splitlearn.codecs import CodecError
 from splitlearn.codecs.payload_coder import tag_message
 from splitlearn.latencies import (
     CoderLatency,
@@ -23,9 +24,12 @@ from splitlearn.latencies import (
     timed,
     today,
 )
+from splitlearn.runtime.answers import Edge
 from splitlearn.runtime.device import Device
 from splitlearn.runtime.edge import OnnxEdge, decoded
-from splitlearn.runtime.package_file import EDGE, Package
+from splitlearn.runtime.package_file import EDGE, WHOLE, Package
+from splitlearn.runtime.picture_codec import PictureCodec, pixels_of
+from splitlearn.runtime.protocol import answer_bytes
 
 PICTURES = (("JPEG", 75), ("JPEG", 95), ("WEBP", 75))
 Tensors = list[NDArray[Any]]
@@ -36,13 +40,13 @@ def time_packages(
 ) -> LatencyProfile:
     """Return the latencies of packages of one network, cut at the same place or at several.
 
-    Exits are passed: the times are those of an image that is sent.
+    Early exits are not taken: the times are those of an image that is sent.
 
     Args:
-        packages: whose halves both run in onnxruntime.
-        images: uint8 `(H, W, 3)` of the network's size, one after the other in turn.
-        rounds: rounds that are timed.
-        threads: threads of onnxruntime for one image.
+        packages: packages whose device half and edge half both run in onnxruntime.
+        images: uint8 `(H, W, 3)` of the network's size; each round takes the next one.
+        rounds: number of timed rounds.
+        threads: number of threads of onnxruntime for one image.
 
     Raises:
         PackageError: if a package is damaged, or a half of it needs torch.
@@ -52,7 +56,7 @@ def time_packages(
     names = [(package.manifest["network"], package.image_shape) for package in packages]
     if len(set(names)) > 1:
         raise ValueError(f"these packages are of several networks: {sorted({str(name) for name, _ in names})}")
-    has_bottleneck = first.rates[0].decoder is None
+    has_bottleneck = first.rates[0].decoder is None and not first.has_whole
     return LatencyProfile(
         network=str(first.manifest["network"]),
         input_shape=first.image_shape,
@@ -65,40 +69,58 @@ def time_packages(
         whole=_whole(first, images, rounds, threads),
         whole_has_bottleneck=has_bottleneck,
         coders=tuple(coder for package in packages for coder in _coders(package, images, rounds, threads)),
-        pictures=time_pictures(images, rounds),
+        pictures=time_pictures(images, rounds, [each.picture for each in packages if each.picture is not None]),
+        answer_bytes=mean_answer_bytes(OnnxEdge(first, threads), _payloads(Device(first, threads), images)),
     )
 
 
-def time_pictures(images: Sequence[NDArray[np.uint8]], rounds: int) -> tuple[PictureLatency, ...]:
-    """Return the latencies and sizes of images as JPEG and WebP files, in Pillow.
+def time_pictures(
+    images: Sequence[NDArray[np.uint8]], rounds: int, own: Sequence[PictureCodec] = ()
+) -> tuple[PictureLatency, ...]:
+    """Return the latencies and sizes of images as JPEG and WebP files, in Pillow, and as those of packages.
 
     Args:
-        images: uint8 `(H, W, 3)` or grey `(H, W)`, one after the other in turn.
-        rounds: rounds that are timed.
+        images: uint8 `(H, W, 3)` or grey `(H, W)`; each round takes the next one.
+        rounds: number of timed rounds.
+        own: codecs of packages, which take images `(H, W, C)`; they replace those of the same format and quality.
     """
-    return tuple(_picture(images, rounds, name, quality) for name, quality in PICTURES)
+    found = {f"{name} {quality}": _picture(images, rounds, name, quality) for name, quality in PICTURES}
+    found |= {codec.name: _timed(codec.name, codec.encode, codec.decode, images, rounds) for codec in own}
+    return tuple(found.values())
 
 
 def _picture(images: Sequence[NDArray[np.uint8]], rounds: int, name: str, quality: int) -> PictureLatency:
-    def encoded(number: int) -> bytes:
+    def encoded(image: NDArray[np.uint8]) -> bytes:
         file = io.BytesIO()
-        Image.fromarray(images[number % len(images)]).save(file, name, quality=quality)
+        Image.fromarray(image).save(file, name, quality=quality)
         return file.getvalue()
 
-    files = [encoded(number) for number in range(len(images))]
-    times = timed(
-        {
-            "encode": encoded,
-            "decode": lambda n: np.asarray(Image.open(io.BytesIO(files[n % len(files)])).convert("RGB")),
-        },
-        rounds,
-    )
+    def decode(file: bytes) -> NDArray[np.uint8]:
+        return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+
+    return _timed(f"{name} {quality}", encoded, decode, images, rounds)
+
+
+def _timed(
+    name: str,
+    encode: Callable[[NDArray[np.uint8]], bytes],
+    decode: Callable[[bytes], NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
+    rounds: int,
+) -> PictureLatency:
+    files = [encode(image) for image in images]
+    count = len(images)
+    times = timed({"encode": lambda n: encode(images[n % count]), "decode": lambda n: decode(files[n % count])}, rounds)
     sizes = fmean(map(len, files))
-    return PictureLatency(f"{name} {quality}", Latency.of(times["encode"]), Latency.of(times["decode"]), sizes)
+    return PictureLatency(name, Latency.of(times["encode"]), Latency.of(times["decode"]), sizes)
 
 
 def _whole(package: Package, images: Sequence[NDArray[np.uint8]], rounds: int, threads: int) -> Latency:
     """Return the latency from image to output of the graphs, without coders."""
+    if package.has_whole:
+        graph = package.graph(WHOLE, threads)
+        batches = [pixels_of(image[None]) for image in images]
+        return Latency.of(timed({"whole": lambda n: graph.run([batches[n % len(batches)]])}, rounds)["whole"])
     device, edge = Device(package, threads), package.graph(EDGE, threads)
     takes_latents = package.rates[0].decoder is None
 
@@ -110,6 +132,18 @@ def _whole(package: Package, images: Sequence[NDArray[np.uint8]], rounds: int, t
             edge.run(device.crossing(image))
 
     return Latency.of(timed({"whole": run}, rounds)["whole"])
+
+
+def mean_answer_bytes(edge: Edge, payloads: Sequence[bytes]) -> float:
+    """Return the mean size of an edge's answers to payloads, with their frames; 0 if it answers none of them."""
+    answers = [edge.answer([payload])[0] for payload in payloads]
+    return fmean([answer_bytes(each) for each in answers if not isinstance(each, CodecError)] or [0.0])
+
+
+def _payloads(device: Device, images: Sequence[NDArray[np.uint8]]) -> list[bytes]:
+    """Return payloads of the first rate, also of images that an exit would answer."""
+    coder = device.package.rates[0].coder
+    return [tag_message(coder.encode(device.latents(image, 0)), len(coder.carriers), 0) for image in images]
 
 
 def _coders(

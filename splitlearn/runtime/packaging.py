@@ -18,20 +18,32 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor, nn
 
-from splitlearn.codecs import Carrier
+from splitlearn.codecs import Carrier, ImageFile
 from splitlearn.discovery import public_path
 from splitlearn.files import write_json
 from splitlearn.models import CutModel, FeatureCoder
 from splitlearn.models.images import like
 from splitlearn.models.modes import evaluating
-from splitlearn.models.pipelines.device_steps import Chained, Decoders, Encoders, Tail
+from splitlearn.models.pipelines.device_steps import Chained, Decoders, Encoders, HeadStep, Tail
 from splitlearn.outputs import init_args
 from splitlearn.parts import part_settings
 from splitlearn.runtime.fingerprint import fingerprint_of
 from splitlearn.runtime.forms import AnswerForm
 from splitlearn.runtime.onnx_export import ExportError, exported
 from splitlearn.runtime.package_check import PackageCheck, check_package
-from splitlearn.runtime.package_file import CODER, DEVICE, EDGE, FORMAT, FORMAT_VERSION, MANIFEST, PackageError, sealed
+from splitlearn.runtime.package_file import (
+    CODER,
+    DEVICE,
+    EDGE,
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    WHOLE,
+    PackageError,
+    sealed,
+)
+from splitlearn.runtime.picture_check import check_whole, measured
+from splitlearn.runtime.picture_codec import PictureCodec
 from splitlearn.runtime.preparation import Preparation
 
 BY_IMAGE = "R-CNN detectors resize each image by itself, and a graph takes images of one size"
@@ -44,6 +56,7 @@ def write_package(
     answers: AnswerForm,
     class_names: Sequence[str] = (),
     preparation: Sequence[Preparation] | None = None,
+    picture: ImageFile | None = None,
 ) -> PackageCheck:
     """Write a device package of a trained model, if it passes a check on real images.
 
@@ -54,6 +67,7 @@ def write_package(
         answers: form of the edge server's answers.
         class_names: name of each class.
         preparation: steps from a photograph to the network's input; None if not known.
+        picture: codec of whole images, for devices that may send these too; None for payloads alone.
 
     Returns:
         Results of the check.
@@ -75,11 +89,17 @@ def write_package(
         raise PackageError(
             f"a package is written from a network on the CPU in float32, this one is {weight.dtype} on {weight.device}"
         )
+    if picture is not None:
+        check_whole(model)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         with evaluating(model), torch.no_grad():
             about, files = _exported(model)
+            if picture is not None:
+                pictures = PictureCodec(picture.format, picture.quality, model.net.input_shape)
+                about["picture"] = measured(model, pictures, images, answers).record()
+                files |= _whole(model)
             about |= {
                 "answers": part_settings(answers),
                 "class_names": list(class_names),
@@ -177,6 +197,17 @@ def _edge(model: CutModel) -> _Half:
     graphs = {EDGE: exported(Tail(net), model.rates[0].restored(latents[0]))}
     coders = _own_graphs("decoder", [Decoders(coder) for coder in model.rates], latents, graphs)
     return _Half({"reason": None}, graphs, coders)
+
+
+def _whole(model: CutModel) -> dict[str, bytes]:
+    """Return the graph from images to the output of the network; none if it does not export or the edge needs torch."""
+    if model.net.by_image:
+        return {}
+    whole = Chained([HeadStep(model.normalize, model.net.head), Tail(model.net)])
+    try:
+        return {WHOLE: exported(whole, (torch.zeros(2, *model.net.input_shape),))}
+    except ExportError:
+        return {}
 
 
 def _own_graphs(

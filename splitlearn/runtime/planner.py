@@ -1,8 +1,9 @@
-"""Where to cut, at which rate: latency from image to answer of every way to divide the work, from measured profiles.
+"""Choice of the cut and the compression rate: latency of every way to divide the work, from measured profiles.
 
     device + encode + link + decode + edge        link = round trip + 8 · bytes / bandwidth
 
-Bytes are those of the payload, of its frame, and of the headers of TCP and IP.
+Bytes are those of the payload and of the answer, of their frames, and of the headers of TCP and IP. The bandwidth is
+the same in both directions.
 
 Queues, other users of link and server, and the time of operating systems between two pieces of work are left out.
 """
@@ -26,8 +27,8 @@ class LinkPlan:
     """The link that a plan is made for.
 
     Attributes:
-        bits_per_second: to the edge server.
-        round_trip_ms: there and back, of a packet without content.
+        bits_per_second: bandwidth, to the edge server and back.
+        round_trip_ms: round-trip time of an empty packet.
 
     Raises:
         ValueError: if the bandwidth is not positive, or the round trip negative.
@@ -43,10 +44,11 @@ class LinkPlan:
                 f"{self.round_trip_ms} ms"
             )
 
-    def latency_ms(self, payload_bytes: float) -> float:
-        """Return the time of a request with this payload and of its answer on the link."""
-        size = payload_bytes + FRAME_BYTES
-        return self.round_trip_ms + 8e3 * (size + HEADER_BYTES * math.ceil(size / PACKET_BYTES)) / self.bits_per_second
+    def latency_ms(self, payload_bytes: float, answer_bytes: float) -> float:
+        """Return the time on the link of a request with this payload, and of an answer of this size with its frame."""
+        sizes = (payload_bytes + FRAME_BYTES, answer_bytes)
+        sent = sum(size + HEADER_BYTES * math.ceil(size / PACKET_BYTES) for size in sizes)
+        return self.round_trip_ms + 8e3 * sent / self.bits_per_second
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,12 @@ class Choice:
     Attributes:
         kind: `ON_DEVICE`, `PICTURE` or `SPLIT`.
         at: name of the module before the cut, or of the image format; empty if all is on the device.
-        rate: number of the rate; None if there is no trained bottleneck, or no cut.
-        device_ms: head and encoder, or the whole network.
-        encode_ms: latents or pixels → payload.
-        link_ms: None if the payload size is not known.
-        decode_ms: payload → latents or pixels.
-        edge_ms: decoder and tail, or the whole network.
+        rate: index of the compression rate; None if there is no trained bottleneck, or no cut.
+        device_ms: time of head and encoder, or of the whole network.
+        encode_ms: time of encoding, from latents or pixels to the payload.
+        link_ms: time on the link; None if the payload size is not known.
+        decode_ms: time of decoding, from the payload to latents or pixels.
+        edge_ms: time of decoder and tail, or of the whole network.
         bytes_per_image: payload size; None if not known, 0 if nothing is sent.
         score: measured quality, higher is better; None if not known.
     """
@@ -86,7 +88,7 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """Return what a person calls it."""
+        """Return the name of the choice, as shown to users."""
         if self.kind == ON_DEVICE:
             return "all on the device"
         if self.kind == PICTURE:
@@ -100,8 +102,8 @@ class Plan:
 
     Attributes:
         link: the link.
-        choices: all on the device, pictures, then cuts in the order of the network.
-        deadline_ms: time for an answer; None for none.
+        choices: the whole network on the device, then pictures, then cuts in the order of the network.
+        deadline_ms: longest time for an answer; None if there is none.
     """
 
     link: LinkPlan
@@ -135,7 +137,7 @@ class Plan:
         return choice.total_ms is not None and (self.deadline_ms is None or choice.total_ms <= self.deadline_ms)
 
     def verdict(self) -> str:
-        """Return what to do, in sentences."""
+        """Return a recommendation, in sentences."""
         best, split = self.best, self.fastest_split
         told = [f"Fastest: {best.name}, {best.total_ms:.1f} ms."]
         if split is None:
@@ -179,9 +181,9 @@ def make_plan(
     Args:
         device: profile of the network on the device.
         edge: profile of the same network on the edge server.
-        link: between them.
-        deadline_ms: time for an answer; None for none.
-        models: fingerprints of the trained models to choose from; None for all that both profiles have.
+        link: the link between them.
+        deadline_ms: longest time for an answer; None if there is none.
+        models: fingerprints of the trained models to compare; None for all that both profiles contain.
 
     Raises:
         LatencyError: if the profiles are of different networks, or lack one of the models.
@@ -200,7 +202,7 @@ def make_plan(
         *_pictures(device, edge, link),
         *_bare(device, edge, {mine[key].at for key in coded}),
     ]
-    choices += [_split(mine[key], others[key], link) for key in coded]
+    choices += [_split(mine[key], others[key], link, edge.answer_bytes) for key in coded]
     order = {each.name: place for place, each in enumerate(device.modules)}
     kinds = (ON_DEVICE, PICTURE, SPLIT)
     choices.sort(key=lambda c: (kinds.index(c.kind), order.get(c.at, len(order)) if c.kind == SPLIT else 0))
@@ -224,7 +226,7 @@ def _pictures(device: LatencyProfile, edge: LatencyProfile, link: LinkPlan) -> l
             None,
             0.0,
             each.encode.p50_ms,
-            link.latency_ms(each.bytes_per_image),
+            link.latency_ms(each.bytes_per_image, edge.answer_bytes),
             decoders[each.name],
             edge.whole.p50_ms,
             each.bytes_per_image,
@@ -244,14 +246,14 @@ def _bare(device: LatencyProfile, edge: LatencyProfile, coded: Collection[str]) 
     ]
 
 
-def _split(device: CoderLatency, edge: CoderLatency, link: LinkPlan) -> Choice:
+def _split(device: CoderLatency, edge: CoderLatency, link: LinkPlan, answer_bytes: float) -> Choice:
     return Choice(
         SPLIT,
         device.at,
         device.rate,
         device.device.p50_ms,
         device.encode.p50_ms,
-        link.latency_ms(device.bytes_per_image),
+        link.latency_ms(device.bytes_per_image, answer_bytes),
         edge.decode.p50_ms,
         edge.edge.p50_ms,
         device.bytes_per_image,

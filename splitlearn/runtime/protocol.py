@@ -57,7 +57,7 @@ class Kind(IntEnum):
     """Kinds of content of a request."""
 
     PAYLOAD = 0
-    PICTURE = 1  # an image file; reserved
+    PICTURE = 1  # an image file
 
 
 class Hello(NamedTuple):
@@ -113,7 +113,7 @@ class Welcome(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A payload to answer; `deadline_ms` is the time limit from its arrival at the server, 0 for none."""
+    """A payload or image file to answer; `deadline_ms` is the time limit from its arrival at the server, 0 for none."""
 
     id: int
     payload: bytes
@@ -151,6 +151,11 @@ class AnswerFrame(NamedTuple):
         """Return the ANSWER of a body; its arrays are not yet parsed."""
         number, wait_us, edge_us = _unpack(_ANSWER, body)
         return cls(number, wait_us, edge_us, body[_ANSWER.size :])
+
+
+def answer_bytes(arrays: Mapping[str, NDArray[Any]]) -> int:
+    """Return the size in bytes of the ANSWER frame with these arrays."""
+    return len(AnswerFrame(0, 0, 0, write_arrays(arrays)).frame())
 
 
 class ErrorFrame(NamedTuple):

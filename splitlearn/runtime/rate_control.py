@@ -9,11 +9,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from splitlearn.runtime.client import Reply
-from splitlearn.runtime.decisions import AtRate, Decision, LeaveOut, OnDevice
+from splitlearn.runtime.decisions import AsPicture, AtRate, Decision, LeaveOut, OnDevice
 from splitlearn.runtime.link import Link, wire_bytes
+from splitlearn.runtime.protocol import Kind
 
 __all__ = ["Always", "DeadlinePolicy", "FixedRate", "OraclePolicy", "Outcome", "RatePolicy"]
 
@@ -30,7 +31,7 @@ _MARGIN = 3.0  # usual latenesses that a prediction is lengthened by
 
 
 class RatePoint(Protocol):
-    """What a policy knows of a rate: a `Rate` of a package."""
+    """What a policy knows of a rate or of image files: a `Rate` of a package, or what was `Measured`."""
 
     @property
     def score(self) -> float | None:
@@ -52,6 +53,7 @@ class Outcome:
         link: state of the link just before it was sent.
         waited_ms: from its sending until its answer, or until it was given up.
         reply: the answer; None if there was none in time.
+        kind: a payload, or an image file.
     """
 
     rate: int | None
@@ -60,6 +62,7 @@ class Outcome:
     link: Link
     waited_ms: float
     reply: Reply | None
+    kind: Kind = Kind.PAYLOAD
 
 
 class RatePolicy(ABC):
@@ -68,11 +71,22 @@ class RatePolicy(ABC):
     Args:
         rates: rates of the package, in order.
         has_exits: whether the device can answer by itself.
+        picture: score and size of images as files, its score of the same kind as those of the rates; None if they are
+            not sent.
+
+    Attributes:
+        options: the rates, and image files behind them if these are sent.
+        ladder: numbers of the options worth taking, by rising size and score.
     """
 
-    def __init__(self, rates: Sequence[RatePoint], has_exits: bool = False) -> None:
+    def __init__(self, rates: Sequence[RatePoint], has_exits: bool = False, picture: RatePoint | None = None) -> None:
         self.rates, self.has_exits = list(rates), has_exits
-        self.ladder = ladder(self.rates)
+        self.options = self.rates if picture is None else [*self.rates, picture]
+        self.ladder = ladder(self.options)
+
+    def sent_as(self, option: int) -> Decision:
+        """Return the decision for the number of an option."""
+        return AtRate(option) if option < len(self.rates) else AsPicture()
 
     def decide(self, link: Link, left_ms: float) -> Decision:
         """Return what to do with the next image.
@@ -118,17 +132,26 @@ class FixedRate(RatePolicy):
     Args:
         rates: rates of the package, in order.
         has_exits: whether the device can answer by itself.
-        rate: number of the rate; by default the one with the highest score.
+        picture: score and size of images as files; None if they are not sent.
+        rate: number of the rate, or "picture"; by default the option with the highest score.
 
     Raises:
         ValueError: if there is no such rate.
     """
 
-    def __init__(self, rates: Sequence[RatePoint], has_exits: bool = False, rate: int | None = None) -> None:
-        super().__init__(rates, has_exits)
-        if rate is not None and not 0 <= rate < len(self.rates):
-            raise ValueError(f"this package has rates 0…{len(self.rates) - 1}, got {rate}")
-        self._decision = AtRate(self.ladder[-1] if rate is None else rate)
+    def __init__(
+        self,
+        rates: Sequence[RatePoint],
+        has_exits: bool = False,
+        picture: RatePoint | None = None,
+        rate: int | Literal["picture"] | None = None,
+    ) -> None:
+        super().__init__(rates, has_exits, picture)
+        option = self.ladder[-1] if rate is None else len(self.rates) if rate == "picture" else rate
+        if not 0 <= option < (len(self.options) if rate in (None, "picture") else len(self.rates)):
+            told = "" if picture is None else " and picture"
+            raise ValueError(f"this package has rates 0…{len(self.rates) - 1}{told}, got {rate}")
+        self._decision = self.sent_as(option)
 
     def choose(self, link: Link, left_ms: float) -> Decision:
         """Return the rate."""
@@ -136,7 +159,7 @@ class FixedRate(RatePolicy):
 
 
 class DeadlinePolicy(RatePolicy):
-    """The best rate whose predicted answer comes before the deadline.
+    """The best rate, or image file, whose predicted answer comes before the deadline.
 
         predicted = (device + edge + round trip + pace · (bytes before it + its own)) · (1 + 3 · lateness)
 
@@ -152,19 +175,23 @@ class DeadlinePolicy(RatePolicy):
     queue gets shorter. A device with exits answers then by itself, and also if nothing is out; the pace is forgotten
     little by little meanwhile, so that the link is tried again.
 
+    An image file is one more step of the ladder; its times of device and edge are estimated by themselves, as nothing
+    of the network runs on the device then.
+
     Args:
         rates: rates of the package, in order.
         has_exits: whether the device can answer by itself.
+        picture: score and size of images as files; None if they are not sent.
 
     Reference:
         Jacobson 1988, Congestion avoidance and control, Appendix A, for estimates and margin.
     """
 
-    def __init__(self, rates: Sequence[RatePoint], has_exits: bool = False) -> None:
-        super().__init__(rates, has_exits)
-        self._sizes = [point.bytes_per_image or 0.0 for point in self.rates]
+    def __init__(self, rates: Sequence[RatePoint], has_exits: bool = False, picture: RatePoint | None = None) -> None:
+        super().__init__(rates, has_exits, picture)
+        self._sizes = [point.bytes_per_image or 0.0 for point in self.options]
         self._pace = self._latest_pace = 0.0  # ms a byte
-        self._beside_ms = 0.0  # device and edge
+        self._beside_ms = dict.fromkeys(Kind, 0.0)  # device and edge
         self._lateness = _LEAST_LATE
         self._step = 0  # of the ladder
         self._patience: float = _LEAST_PATIENCE
@@ -172,31 +199,29 @@ class DeadlinePolicy(RatePolicy):
 
     def choose(self, link: Link, left_ms: float) -> Decision:
         """Return the best rate that is predicted to be in time; not before the patience is over, if it is higher."""
-        least = _least_pace(link, self._beside_ms)
-        lowest = self._predicted_ms(self._sizes[self.ladder[0]], link, max(self._latest_pace, least))
+        least = _least_pace(link, max(self._beside_ms.values()))
+        lowest = self._predicted_ms(self.ladder[0], link, max(self._latest_pace, least))
         if link.in_flight and lowest > left_ms:
             self._step = self._higher = 0
             return OnDevice(TOO_SLOW) if self.has_exits else LeaveOut(QUEUED)
         if self._is_overdue(link):
             self._higher = 0
-            return AtRate(self.ladder[0])
+            return self.sent_as(self.ladder[0])
         pace, allowed_ms = max(self._pace, least), left_ms / (1 + _MARGIN * self._lateness)
         fitting = [
-            step
-            for step, rate in enumerate(self.ladder)
-            if self._predicted_ms(self._sizes[rate], link, pace) <= allowed_ms
+            step for step, option in enumerate(self.ladder) if self._predicted_ms(option, link, pace) <= allowed_ms
         ]
         if not fitting and self.has_exits:
             self._step = self._higher = 0
             self._pace *= 1 - _SMOOTHING
             return OnDevice(TOO_SLOW)
         self._move(max(fitting, default=0))
-        return AtRate(self.ladder[self._step])
+        return self.sent_as(self.ladder[self._step])
 
     def observe(self, outcome: Outcome) -> None:
         """Learn sizes, pace and lateness from an answer; fall to the lowest rate after a miss."""
-        if outcome.rate is not None:
-            self._sizes[outcome.rate] += _SMOOTHING * (outcome.bytes - self._sizes[outcome.rate])
+        if (option := len(self.rates) if outcome.kind == Kind.PICTURE else outcome.rate) is not None:
+            self._sizes[option] += _SMOOTHING * (outcome.bytes - self._sizes[option])
         self._learn_lateness(outcome)
         reply = outcome.reply
         if reply is None:
@@ -209,7 +234,8 @@ class DeadlinePolicy(RatePolicy):
         self._patience = max(_LEAST_PATIENCE, self._patience * _CALMING)
         self._latest_pace = _pace_of(outcome, reply.link_ms)
         self._pace = _fallen_fast(self._pace, self._latest_pace)
-        self._beside_ms = _fallen_fast(self._beside_ms, outcome.device_ms + reply.edge_ms)
+        beside_ms = self._beside_ms[outcome.kind]
+        self._beside_ms[outcome.kind] = _fallen_fast(beside_ms, outcome.device_ms + reply.edge_ms)
 
     def _move(self, best: int) -> None:
         """Go down to a step of the ladder, or, with patience, up towards it."""
@@ -220,20 +246,24 @@ class DeadlinePolicy(RatePolicy):
         if self._higher >= self._patience:
             self._step, self._higher = self._step + 1, 0
 
-    def _predicted_ms(self, size: float, link: Link, pace: float) -> float:
+    def _predicted_ms(self, option: int, link: Link, pace: float) -> float:
+        kind = Kind.PAYLOAD if option < len(self.rates) else Kind.PICTURE
+        return self._total_ms(self._sizes[option], self._beside_ms[kind], link, pace)
+
+    def _total_ms(self, size: float, beside_ms: float, link: Link, pace: float) -> float:
         # what is out has been on its way since the oldest of it was sent
         queue_ms = max(0.0, pace * link.unanswered_wire_bytes - link.oldest_ms)
-        return self._beside_ms + (link.least_round_trip_ms or 0.0) + queue_ms + pace * wire_bytes(size)
+        return beside_ms + (link.least_round_trip_ms or 0.0) + queue_ms + pace * wire_bytes(size)
 
     def _is_overdue(self, link: Link) -> bool:
         """Return whether all that is out should have been answered by now."""
         link_ms = (link.least_round_trip_ms or 0.0) + self._pace * link.unanswered_wire_bytes
-        return bool(link.in_flight) and link.oldest_ms > self._beside_ms + link_ms
+        return bool(link.in_flight) and link.oldest_ms > max(self._beside_ms.values()) + link_ms
 
     def _learn_lateness(self, outcome: Outcome) -> None:
         if self._pace == 0.0:  # the first answer was predicted by nothing
             return
-        predicted = self._predicted_ms(outcome.bytes, outcome.link, self._pace)
+        predicted = self._total_ms(outcome.bytes, self._beside_ms[outcome.kind], outcome.link, self._pace)
         late = min(1.0, (outcome.device_ms + outcome.waited_ms) / predicted - 1)
         weight = _MORE_LATE if late > self._lateness else _LESS_LATE
         self._lateness = max(_LEAST_LATE, self._lateness + weight * (late - self._lateness))
@@ -258,25 +288,31 @@ def _least_pace(link: Link, beside_ms: float) -> float:
 
 
 class OraclePolicy(RatePolicy):
-    """The best rate whose answer comes in time as somebody knows it who knows the link's future: for benchmarks.
+    """The best rate, or image file, that is in time as somebody knows it who knows the link's future: for benchmarks.
 
     Args:
         rates: rates of the package, in order.
         has_exits: whether the device can answer by itself.
-        answer_ms: time from now to the answer of a payload of so many bytes, the device's half included.
+        picture: score and size of images as files; None if they are not sent.
+        answer_ms: time from now to the answer of a payload or file of so many bytes, the device's half included.
     """
 
     def __init__(
-        self, rates: Sequence[RatePoint], has_exits: bool = False, *, answer_ms: Callable[[float], float]
+        self,
+        rates: Sequence[RatePoint],
+        has_exits: bool = False,
+        picture: RatePoint | None = None,
+        *,
+        answer_ms: Callable[[float], float],
     ) -> None:
-        super().__init__(rates, has_exits)
+        super().__init__(rates, has_exits, picture)
         self._answer_ms = answer_ms
 
     def choose(self, link: Link, left_ms: float) -> Decision:
         """Return the best rate that is in time; without one, an exit's answer, or nothing."""
-        for rate in reversed(self.ladder):
-            if self._answer_ms(self.rates[rate].bytes_per_image or 0.0) <= left_ms:
-                return AtRate(rate)
+        for option in reversed(self.ladder):
+            if self._answer_ms(self.options[option].bytes_per_image or 0.0) <= left_ms:
+                return self.sent_as(option)
         return OnDevice(TOO_SLOW) if self.has_exits else LeaveOut("not sent: no rate is in time")
 
 

@@ -97,20 +97,20 @@ def check_exposure(host: str, is_encrypted: bool, knows_clients: bool) -> None:
 
 
 def check_health(host: str) -> None:
-    """Raise SecurityError if /healthz and /metrics, which ask nobody for a token, would be open to strangers.
+    """Raise SecurityError if /healthz and /metrics, which need no token, would be open to strangers.
 
     Args:
-        host: address that they are to be found at.
+        host: address to listen at.
     """
     if not is_loopback(host):
         raise SecurityError(f"offering /healthz and /metrics at {host}, to anybody, takes --insecure true")
 
 
 def check_sending(host: str, is_encrypted: bool, has_token: bool) -> None:
-    """Raise SecurityError if a client's token would go to another machine for all on the way to read.
+    """Raise SecurityError if a client's token would be sent to another machine without encryption.
 
     Args:
-        host: of the server.
+        host: address of the server.
         is_encrypted: whether the client uses TLS.
         has_token: whether it has a token.
     """

@@ -134,7 +134,9 @@ class _Sending:
             return None
         decision = self._policy.decide(self._client.link, left_ms)
         made, times = await asyncio.to_thread(_made, self._device, picture, decision)
-        row = Sent(name, FAILED, 0, *times, wait_ms=waited_ms, rate=decision.rate, note=decision.note)
+        row = Sent(
+            name, FAILED, 0, *times, wait_ms=waited_ms, rate=decision.rate, note=decision.note, kind=decision.kind
+        )
         if isinstance(made, bytes) and self._left_ms(came) <= 0:
             self._keep(replace(row, error="not sent: the device has taken longer than the deadline"))
         elif isinstance(made, bytes):
@@ -150,7 +152,7 @@ class _Sending:
         reply: Reply | None = None
         try:
             deadline_ms = None if left_ms == math.inf else left_ms
-            reply = await self._client.ask(payload, deadline_ms=deadline_ms, rate=row.rate)
+            reply = await self._client.ask(payload, deadline_ms=deadline_ms, rate=row.rate, kind=row.kind)
         except LinkError as error:
             is_gone = isinstance(error, UnreachableError) and self._pace.deadline_ms is None
             if error.is_final or is_gone:  # with deadlines, as of a camera, later pictures may be in time again
@@ -158,7 +160,7 @@ class _Sending:
             row = replace(row, error=str(error))
         waited_ms = 1e3 * (time.monotonic() - started)
         device_ms = row.prepare_ms + row.device_ms
-        self._policy.observe(Outcome(row.rate, len(payload), device_ms, link, waited_ms, reply))
+        self._policy.observe(Outcome(row.rate, len(payload), device_ms, link, waited_ms, reply, row.kind))
         if reply is not None:
             wait_ms = row.wait_ms + reply.wait_ms
             row = replace(row, outcome=ANSWERED, link_ms=reply.link_ms, wait_ms=wait_ms, edge_ms=reply.edge_ms)

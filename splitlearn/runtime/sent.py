@@ -1,4 +1,4 @@
-"""What became of pictures that were sent: rows, the journal that survives kills, figures and tables."""
+"""Results of sending pictures: one row for each, a journal that survives kills, summary figures and tables."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from splitlearn.files import whole_file, write_json
+from splitlearn.runtime.protocol import Kind
 
 ANSWERED, EXITED, FAILED = "answered", "exited", "failed"
 JOURNAL, LOCK, PREDICTIONS, BOXES = "journal.jsonl", "journal.lock", "predictions.csv", "boxes.csv"
@@ -20,6 +21,7 @@ RESULTS = "results.json"
 BEFORE, BEYOND = ("prepare_ms", "device_ms"), ("link_ms", "wait_ms", "edge_ms")  # of all images; of those answered
 PARTS = (*BEFORE, *BEYOND, "total_ms")
 PERCENTILES = (50, 95, 99)
+PICTURE = "picture"  # in place of a rate
 
 
 class SendError(ValueError):
@@ -28,10 +30,10 @@ class SendError(ValueError):
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of one picture.
+    """Result of sending one picture.
 
     Attributes:
-        name: of the picture.
+        name: name of the picture.
         outcome: "answered" by the edge server, "exited" on the device, or "failed".
         bytes: size of the payload; 0 if nothing was sent.
         prepare_ms: time to read the picture and bring it to the network's size.
@@ -41,8 +43,10 @@ class Sent:
         edge_ms: time of the edge server's half.
         answer: arrays of the answer, as lists, or names of files below the output folder.
         error: why it failed.
-        rate: at which it was sent; None if the best one, or a budget, or an exit decided.
+        rate: index of the compression rate at which it was sent; None if the device chose the best one or fitted a
+            budget, an exit answered, or the image was sent as a file.
         note: why an exit had to answer.
+        kind: of what was sent, a payload or an image file.
     """
 
     name: str
@@ -57,25 +61,26 @@ class Sent:
     error: str = ""
     rate: int | None = None
     note: str = ""
+    kind: Kind = Kind.PAYLOAD
 
     @property
     def total_ms(self) -> float:
-        """The picture's time from its coming to its answer."""
+        """Time from the start of reading the picture to its answer."""
         return self.prepare_ms + self.device_ms + self.link_ms + self.wait_ms + self.edge_ms
 
 
 class Journal:
-    """What became of each picture so far, one line of JSON each, in a file that only grows.
+    """Results of all pictures so far, one line of JSON each, in a file that only grows.
 
     Answers stay in the file; the rows in memory come without them. One process at a time holds the folder.
 
     Args:
         folder: output folder; created if missing.
-        about: facts that a run shares with the one that it continues, such as the fingerprint.
+        about: facts that must be the same in a run and in the one that it continues, such as the fingerprint.
 
     Attributes:
         folder: output folder.
-        done: what became of the pictures of earlier runs, by name; failed ones are tried again.
+        done: results of earlier runs, by name of the picture; failed pictures are tried again.
 
     Raises:
         SendError: if another process sends into the folder, or it holds the results of a finished run, or the journal
@@ -126,25 +131,25 @@ class Journal:
                     file.write(_line(line))
 
     def add(self, row: Sent) -> None:
-        """Append one picture; it is on the disk's side of this process when this returns."""
+        """Append the result of one picture; once this returns, it survives a kill of this process."""
         self._at[row.name] = self._file.tell()
         self._file.write(_line(asdict(row)))
         self._file.flush()
 
     def rows(self, names: Sequence[str]) -> Iterator[Sent]:
-        """Yield what became of pictures, with their answers, in the order of `names`."""
+        """Yield the results of pictures, with their answers, in the order of `names`."""
         with self.path.open("rb") as file:
             for name in names:
                 file.seek(self._at[name])
                 yield Sent(**json.loads(file.readline()))
 
     def close(self) -> None:
-        """Close the file, and let others take the folder."""
+        """Close the file, so that another process may use the folder."""
         self._file.close()
         self._lock.release()
 
     def finish(self) -> None:
-        """Close and remove the file; the results hold all of it."""
+        """Close and remove the file, whose content is in the results by then."""
         self.close()
         for name in (JOURNAL, LOCK):  # whoever takes the lock now finds the results
             (self.folder / name).unlink(missing_ok=True)
@@ -175,11 +180,11 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
 def summary(rows: Sequence[Sent], seconds: float, earlier: Collection[str] = ()) -> dict[str, float]:
     """Return the figures of a run: counts, bytes, images per second, and percentiles of each part of the latency.
 
-    Preparation, the device's half and the total are those of images that were answered or exited; link, queues and
-    edge those of answered images alone.
+    Times of preparation, of the device's half and in total are taken over images that were answered or exited; times of
+    link, queues and edge only over answered images.
 
     Args:
-        rows: what became of each picture.
+        rows: result of each picture.
         seconds: duration of the run.
         earlier: names of the pictures that runs before this one have sent; they count in all but images per second.
     """
@@ -202,13 +207,13 @@ def write_results(
 ) -> None:
     """Write predictions.csv, boxes.csv if there are any boxes, and results.json.
 
-    results.json says that all is there, so it is the last. Then the journal is removed, unless pictures have failed:
-    with it, the same command tries those again.
+    results.json is written last, as a sign that all files are complete. Then the journal is removed, unless pictures
+    have failed: the same command reads it to try these again.
 
     Args:
-        journal: what became of the pictures.
-        names: of all pictures, in the order of the rows.
-        figures: for results.json.
+        journal: results of the pictures.
+        names: names of all pictures, in the order of the rows.
+        figures: entries of results.json.
         class_names: names of the classes by their numbers; may be empty.
     """
     with whole_file(journal.folder / PREDICTIONS) as temporary, _csv(temporary) as file:
@@ -218,7 +223,7 @@ def write_results(
         for row in journal.rows(names):
             has_boxes |= "boxes" in row.answer
             has_failed |= row.outcome == FAILED
-            beside = [row.bytes, *_times(row), row.error, "" if row.rate is None else row.rate, row.note]
+            beside = [row.bytes, *_times(row), row.error, _rate(row), row.note]
             writer.writerow([row.name, row.outcome, *_cells(row.answer, class_names), *beside])
     if has_boxes:
         _write_boxes(journal.folder / BOXES, journal.rows(names), class_names)
@@ -234,6 +239,13 @@ def _csv(path: Path) -> TextIO:
 
 def _times(row: Sent) -> list[str]:
     return [f"{getattr(row, part):.3f}" for part in PARTS]
+
+
+def _rate(row: Sent) -> int | str:
+    """Return what was chosen: the number of a rate, "picture", or nothing."""
+    if row.kind == Kind.PICTURE:
+        return PICTURE
+    return "" if row.rate is None else row.rate
 
 
 def _cells(answer: Mapping[str, Any], class_names: Sequence[str]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Counts of a server: requests by outcome and rate, bytes, batches and times. Any thread may read them."""
+"""Counts of a server: requests, bytes, batches and times. Any thread may read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Histogram:
-    """Counts of values up to each bound, and above the last bound.
+    """Histogram of values: how many lie between two neighbouring bounds, and above the last bound.
 
     Attributes:
         bounds: ascending upper bounds, each included.
@@ -34,14 +34,15 @@ class Statistics:
     """Counts of one server since its start.
 
     Attributes:
-        requests: number of finished requests by outcome ("answered", "busy", …) and rate (255 if not stated).
-        ended: number of connections that the server has ended, by name of the error.
+        requests: number of finished requests, by outcome ("answered", "busy", …) and index of the compression rate (255
+            if the request did not state it).
+        ended: number of connections that the server has ended because of an error, by name of the error.
         received_bytes: bytes received from all clients.
         sent_bytes: bytes sent to all clients.
         connections: number of open connections.
-        batch_sizes: number of requests in each batch.
-        wait_s: seconds in the queue of each computed request.
-        edge_s: computing time of each batch in seconds.
+        batch_sizes: histogram of the number of requests in a batch.
+        wait_s: histogram of the seconds that a request waited in the queue before it was computed.
+        edge_s: histogram of the computing time of a batch, in seconds.
     """
 
     def __init__(self) -> None:

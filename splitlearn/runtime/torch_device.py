@@ -13,7 +13,8 @@ from torch import Tensor
 
 from splitlearn.models import CutModel, EarlyExitModel
 from splitlearn.models.images import like
-from splitlearn.runtime.device import ExitPrediction, checked_image, prepared
+from splitlearn.runtime.device import ExitPrediction, checked_image, encoded, prepared
+from splitlearn.runtime.picture_codec import PictureCodec
 from splitlearn.runtime.preparation import Preparation
 
 
@@ -23,10 +24,16 @@ class TorchDevice:
     Args:
         model: a trained model; it is put into eval mode.
         preparation: steps from a photograph to the network's input; None for no change.
+        picture: codec of whole images; None if they are not sent.
     """
 
-    def __init__(self, model: CutModel, preparation: Sequence[Preparation] | None = None) -> None:
-        self.model, self._preparation = model.eval(), preparation
+    def __init__(
+        self,
+        model: CutModel,
+        preparation: Sequence[Preparation] | None = None,
+        picture: PictureCodec | None = None,
+    ) -> None:
+        self.model, self._preparation, self._picture = model.eval(), preparation, picture
 
     def prepare(self, picture: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return a photograph at the network's size, uint8 `(H, W, C)`, as in `Device.prepare`."""
@@ -44,6 +51,10 @@ class TorchDevice:
             chosen = {}
         [payload] = self.model.compress([batch], **chosen)
         return payload if payload or not self.model.exits_early else self._left(batch[None])
+
+    def picture(self, image: NDArray[np.uint8]) -> bytes:
+        """Return the image as a file, as `Device.picture`."""
+        return encoded(self._picture, checked_image(image))
 
     @torch.no_grad()
     def local_answer(self, image: NDArray[np.uint8]) -> ExitPrediction:

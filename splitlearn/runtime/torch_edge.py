@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -14,8 +15,10 @@ from splitlearn.codecs.payload_coder import tag_message
 from splitlearn.models import CutModel
 from splitlearn.models.images import like
 from splitlearn.runtime.answers import Answer, Edge
+from splitlearn.runtime.edge import tried
 from splitlearn.runtime.fingerprint import fingerprint_of
 from splitlearn.runtime.forms import AnswerForm
+from splitlearn.runtime.picture_codec import PictureCodec, pixels_of
 
 _EMPTY = "a payload is empty, as of an image that exited early: there is nothing to answer"
 
@@ -26,10 +29,11 @@ class TorchEdge(Edge):
     Args:
         model: a trained model; it is put into eval mode.
         answers: form of the answers.
+        picture: codec of image files; None if there are none to answer.
     """
 
-    def __init__(self, model: CutModel, answers: AnswerForm) -> None:
-        self.model, self._answers = model.eval(), answers
+    def __init__(self, model: CutModel, answers: AnswerForm, picture: PictureCodec | None = None) -> None:
+        self.model, self._answers, self._picture = model.eval(), answers, picture
         self.fingerprint = fingerprint_of(model)
 
     def answer(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
@@ -41,8 +45,30 @@ class TorchEdge(Edge):
         except CodecError as error:  # one of them is damaged, or they are of several sizes
             return [error] if len(payloads) == 1 else self._apart(payloads)
 
+    @torch.no_grad()
+    def answer_pictures(self, files: Sequence[bytes]) -> list[Answer | CodecError]:
+        """Return the whole network's answer to each image file, in order; a CodecError for one it cannot take.
+
+        Raises:
+            NotServedError: if there is no image codec.
+        """
+        if (pictures := self._picture) is None:
+            return super().answer_pictures(files)
+        found: list[Any] = [tried(pictures.decode, file) for file in files]
+        read = [n for n, each in enumerate(found) if not isinstance(each, CodecError)]
+        groups = [[n] for n in read] if self.model.net.by_image else [read] if read else []
+        for group in groups:
+            batch = torch.from_numpy(pixels_of(np.stack([found[n] for n in group]))).to(like(self.model.net))
+            answers = self._formed(self.model.predict(self.model.features(batch)))
+            for n, answer in zip(group, answers, strict=True):
+                found[n] = answer
+        return found
+
     def warm_up(self) -> None:
         """Answer a payload of each rate, of a black image."""
+        if self._picture is not None:
+            channels, height, width = self._picture.image_shape
+            self.answer_pictures([self._picture.encode(np.zeros((height, width, channels), np.uint8))])
         net = self.model.net
         image = torch.zeros(net.input_shape).to(like(net))
         if net.by_image or not self.model.device_steps():
@@ -56,7 +82,7 @@ class TorchEdge(Edge):
         """Return the answers to payloads that don't decode together: decoded one by one, one tail for each size."""
         if self.model.net.by_image:
             return [answer for payload in payloads for answer in self.answer([payload])]
-        found: list[Any] = [self._decoded(payload) for payload in payloads]
+        found: list[Any] = [tried(self._decoded, payload) for payload in payloads]
         groups: dict[Any, list[int]] = {}
         for n, each in enumerate(found):
             if not isinstance(each, CodecError):
@@ -66,13 +92,10 @@ class TorchEdge(Edge):
                 found[n] = answer
         return found
 
-    def _decoded(self, payload: bytes) -> tuple[Tensor, ...] | CodecError:
-        try:
-            if not payload:
-                raise CodecError(_EMPTY)
-            return self.model.features_hat([payload])
-        except CodecError as error:
-            return error
+    def _decoded(self, payload: bytes) -> tuple[Tensor, ...]:
+        if not payload:
+            raise CodecError(_EMPTY)
+        return self.model.features_hat([payload])
 
     def _predicted(self, images: Sequence[tuple[Tensor, ...]]) -> list[Answer | CodecError]:
         """Return the answers to reconstructed tensors of equal shapes, each `(1, …)`."""

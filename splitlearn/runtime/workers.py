@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from splitlearn.codecs import CodecError
 from splitlearn.resource_errors import brief
-from splitlearn.runtime.errors import Code
-from splitlearn.runtime.protocol import write_arrays
+from splitlearn.runtime.errors import Code, NotServedError
+from splitlearn.runtime.protocol import Answer, Kind, Request, write_arrays
 
 if TYPE_CHECKING:
     from splitlearn.runtime.answers import Edge
@@ -24,23 +24,32 @@ _log = logging.getLogger(__name__)
 
 
 class Refusal(NamedTuple):
-    """Reason why a payload got no answer."""
+    """Reason why a request got no answer."""
 
     code: Code
     sentence: str
 
 
 Result = bytes | Refusal  # arrays of an answer as `write_arrays` makes them, or why there are none
+Act = Callable[[Sequence[bytes]], Sequence[Answer | CodecError]]  # of an edge
 Done = Callable[[Sequence[Result], float], None]  # takes the outcomes of a batch and its seconds at the edge
 
 
-def outcomes_of(edge: Edge, payloads: Sequence[bytes]) -> list[Result]:
-    """Return the answers of an edge to a batch, or refusals.
+def outcomes_of(edge: Edge, requests: Sequence[Request]) -> list[Result]:
+    """Return the answers of an edge to a batch of payloads and image files, or refusals.
 
-    If the edge fails, it gets each payload separately, so that only payloads that cause an error are refused.
+    If the edge fails, it gets each request separately, so that only those that cause an error are refused.
     """
+    found: dict[int, Result] = {}
+    for kind, answer in ((Kind.PAYLOAD, edge.answer), (Kind.PICTURE, edge.answer_pictures)):
+        if mine := [n for n, request in enumerate(requests) if request.kind == kind]:
+            found |= zip(mine, _outcomes(answer, [requests[n].payload for n in mine]), strict=True)
+    return [found[n] for n in range(len(requests))]
+
+
+def _outcomes(act: Act, payloads: Sequence[bytes]) -> list[Result]:
     try:
-        answers = edge.answer(payloads)
+        answers = act(payloads)
         if len(answers) != len(payloads):
             raise RuntimeError(f"{len(answers)} answers to {len(payloads)} payloads")
         return [
@@ -49,9 +58,11 @@ def outcomes_of(edge: Edge, payloads: Sequence[bytes]) -> list[Result]:
             else write_arrays(answer)
             for answer in answers
         ]
+    except NotServedError as error:
+        return [Refusal(Code.KIND_NOT_SERVED, str(error))] * len(payloads)
     except Exception as error:
         if len(payloads) > 1:
-            return [outcome for payload in payloads for outcome in outcomes_of(edge, [payload])]
+            return [outcome for payload in payloads for outcome in _outcomes(act, [payload])]
         told = brief(error)  # one line: a peer can cause many
         _log.error("the edge failed on a payload of %d bytes: %s: %s", len(payloads[0]), type(error).__name__, told)
         return [Refusal(Code.INTERNAL, f"the edge failed on this payload: {type(error).__name__}")]
@@ -79,7 +90,7 @@ class Worker(ABC):
         return
 
     @abstractmethod
-    def run(self, payloads: Sequence[bytes], done: Done) -> None:
+    def run(self, requests: Sequence[Request], done: Done) -> None:
         """Answer a batch and call `done` with its outcomes in the loop; call it only if `free` is above 0."""
 
     @abstractmethod
@@ -104,16 +115,16 @@ class InThread(Worker):
     def __init__(self, edge: Edge) -> None:
         self.free = 1
         self._edge = edge
-        self._batches: SimpleQueue[tuple[Sequence[bytes], Done] | None] = SimpleQueue()
+        self._batches: SimpleQueue[tuple[Sequence[Request], Done] | None] = SimpleQueue()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the thread."""
         threading.Thread(target=self._work, args=(loop,), name="edge", daemon=True).start()
 
-    def run(self, payloads: Sequence[bytes], done: Done) -> None:
+    def run(self, requests: Sequence[Request], done: Done) -> None:
         """Give a batch to the thread."""
         self.free = 0
-        self._batches.put((payloads, done))
+        self._batches.put((requests, done))
 
     def stop(self) -> None:
         """End the thread after its current batch."""
@@ -121,9 +132,9 @@ class InThread(Worker):
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while batch := self._batches.get():
-            payloads, done = batch
+            requests, done = batch
             start = time.perf_counter()
-            outcomes = outcomes_of(self._edge, payloads)
+            outcomes = outcomes_of(self._edge, requests)
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._finish, outcomes, time.perf_counter() - start, done)
 
@@ -145,11 +156,11 @@ class InLoop(Worker):
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do nothing, since the loop already runs."""
 
-    def run(self, payloads: Sequence[bytes], done: Done) -> None:
+    def run(self, requests: Sequence[Request], done: Done) -> None:
         """Answer a batch immediately."""
         start = time.perf_counter()
         self.free = 0
-        outcomes = outcomes_of(self._edge, payloads)
+        outcomes = outcomes_of(self._edge, requests)
         done(outcomes, time.perf_counter() - start)
         self.free = 1
 

@@ -56,7 +56,7 @@ class Axes:
         return sorted(kept, key=lambda trial: trial.metrics[self.rate])
 
     def points_on_test_images(self, frontier: Sequence[Trial]) -> list[tuple[float, float]]:
-        """Return (rate, score) of the tested trials of a frontier on test images; nothing if test images chose it."""
+        """Return (rate, score) on test images of a frontier's tested trials; nothing if test images chose them."""
         if self.are_of_test_images or self.tested == self:
             return []
         return [point for point in self.tested.points(frontier) if not any(map(math.isnan, point))]

@@ -161,7 +161,7 @@ class Space:
 
     @classmethod
     def read(cls, path: Path) -> Space:
-        """Return the space of a YAML file: `PATH: {choice: […]}`, `{uniform: [low, high]}` or `{log_uniform: …}`.
+        """Read a space from a YAML file: `PATH: {choice: […]}`, `{uniform: [low, high]}` or `{log_uniform: …}`.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -185,7 +185,7 @@ class Space:
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Space:
-        """Return the space of a description by `describe`."""
+        """Return the space that `describe` has described."""
         kinds: dict[str, Any] = {kind.__name__: kind for kind in (Choice, Uniform, LogUniform)}
         found: dict[str, ParameterDistribution] = {}
         for name, each in description.items():
@@ -194,7 +194,7 @@ class Space:
         return cls(found)
 
     def point(self, seed: int, number: int) -> dict[str, Value]:
-        """Return the values of a point by path; they depend only on the space, the seed and the point's number."""
+        """Return the parameter values of a point, by path; they depend only on space, seed and the point's number."""
         random = np.random.default_rng([seed, number])
         return {name: each.draw(random) for name, each in self.parameters.items()}
 

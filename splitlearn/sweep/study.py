@@ -48,7 +48,7 @@ class Claim:
     Attributes:
         number: number of the point.
         values: values of its parameters, by name.
-        attempt: the attempt in the storage.
+        attempt: the storage's record of this attempt.
     """
 
     number: int
@@ -216,7 +216,8 @@ class Study:
         """Take a waiting trial for this process and return it; None if no trial waits.
 
         Args:
-            worker: unique name of the worker; pass it to `revive(gone=…)` if the worker has ended.
+            worker: unique name of the worker. Whoever starts workers passes the names of ended ones to
+                `revive(gone=…)`, so that their trials run again.
         """
         while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             taken = self._study.ask({name: _distribution(each) for name, each in self._space.parameters.items()})
@@ -281,7 +282,7 @@ class Study:
         in this launch.
 
         Args:
-            gone: names, as given to `claim`, of workers that are known to have ended, on any machine.
+            gone: names of workers, as passed to `claim`, that are known to have ended, on any machine.
         """
         for frozen in self._attempts():
             is_gone = frozen.user_attrs.get(WORKER) in gone or not _lives(frozen)

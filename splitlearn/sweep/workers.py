@@ -45,8 +45,9 @@ def run_sweep(
 ) -> list[Trial]:
     """Run all waiting trials in workers; return all trials when no trial waits and no worker runs.
 
-    A worker that is killed is replaced and its trial run again. Trials that run in other launches of the same sweep
-    are not repeated, unless their workers record no `Study.beat` for five minutes.
+    If a worker is killed, a new one replaces it, and its trial is run again. Several launches may work on one sweep at
+    the same time: each leaves the trials that others are running alone, unless their workers record no `Study.beat` for
+    five minutes.
 
     Args:
         storage: storage of the study, which must exist (`Study.create`).
@@ -55,7 +56,8 @@ def run_sweep(
         workers: largest number of simultaneous workers.
         logs: folder for the workers' output, one file per worker.
         watch: function that is called every second with all trials.
-        launcher: starts the workers, and is closed at the end; by default processes of one thread.
+        launcher: starts the workers, and is closed at the end; by default workers are processes of this machine with
+            one thread each.
 
     Raises:
         LauncherError: if three workers end with an error before any trial ends.

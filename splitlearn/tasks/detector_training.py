@@ -38,9 +38,9 @@ class DetectorTrainingTask(LightningModule):
         num_classes: number of classes, without background.
         masks: whether masks are scored too; None scores them if the detector predicts masks.
         frozen: modules that do not train, e.g. `[backbone.body.0]`.
-        optimizer: makes the optimizer from parameters.
-        lr_scheduler: makes the scheduler from the optimizer: OneCycleLR steps every batch, over the run's length by
-            default, others every epoch. None keeps the learning rate.
+        optimizer: function that makes the optimizer from parameters.
+        lr_scheduler: function that makes the scheduler from the optimizer. OneCycleLR steps after every batch, by
+            default over the length of the run; others step after every epoch. None keeps the learning rate constant.
         warmup_steps: batches of linear warmup from a thousandth of the learning rate; not with OneCycleLR, which has
             its own warmup.
 

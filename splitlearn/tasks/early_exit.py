@@ -37,9 +37,9 @@ class EarlyExitTask(ClassificationTask):
         exit_weights: ρ_i of the early exits in their order in the network, followed by that of the final exit; None
             gives equal weights with the sum 1.
         rate_loss: differentiable approximation of the payload size; None trains for accuracy only.
-        rate_weight: weight of the rate, λ_e or λ_s.
-        optimizer: makes the optimizer from parameters.
-        lr_scheduler: makes the scheduler from the optimizer, as for `ClassificationTask`.
+        rate_weight: weight of `rate_loss`; λ_e or λ_s in the paper.
+        optimizer: function that makes the optimizer from parameters.
+        lr_scheduler: function that makes the scheduler from the optimizer, as for `ClassificationTask`.
 
     Raises:
         ValueError: if the number of weights is not that of the exits plus 1, or a weight is negative.
@@ -141,7 +141,7 @@ class EarlyExitTask(ClassificationTask):
         return [["image", "class", "name", "exit", "bytes"], *rows]
 
     def by_payloads(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, list[bytes]]:
-        """Return logits and payloads of images: logits of an early exit, or final ones from the payload."""
+        """Return the logits and the payload of each image: logits of an exit, or those from its payload."""
         _, logits, payloads = self._decided(one_size(images))
         return logits, payloads
 

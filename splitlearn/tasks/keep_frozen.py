@@ -56,7 +56,7 @@ class KeepFrozen(Callback):
         self._check(pl_module, "before training")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore what callbacks have changed between epochs."""
+        """Restore frozen tensors that callbacks have changed between epochs."""
         self._put_back(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -65,7 +65,7 @@ class KeepFrozen(Callback):
             self._check(pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore what callbacks have exchanged for the validation."""
+        """Restore frozen tensors that callbacks have exchanged for the validation."""
         self._put_back(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -73,7 +73,7 @@ class KeepFrozen(Callback):
         self._check(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore what callbacks have exchanged at the end."""
+        """Restore frozen tensors that callbacks have exchanged at the end of training."""
         self._put_back(pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -95,7 +95,7 @@ class KeepFrozen(Callback):
         checkpoint[FROZEN_KEY] = dict(self._fingerprints)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Check the frozen tensors of a checkpoint; a resumed run keeps these."""
+        """Check the frozen tensors of a checkpoint; a resumed run protects these."""
         check_frozen(checkpoint, "the checkpoint")
         for name in self._kept.keys() & checkpoint["state_dict"].keys():
             self._kept[name] = checkpoint["state_dict"][name].detach().cpu().clone()
@@ -130,7 +130,10 @@ class KeepFrozen(Callback):
 
 @contextmanager
 def kept_types(task: LightningModule) -> Iterator[None]:
-    """Restore the original frozen tensors if a trainer casts them within, as bf16-true does; exports need these."""
+    """Context manager that restores frozen tensors at its end if a Trainer has cast them, as with `bf16-true`.
+
+    Exports need the original tensors.
+    """
     before = {name: tensor.detach() for name, tensor in frozen_tensors(task).items()}
     yield
     for name, tensor in frozen_tensors(task).items():
@@ -163,7 +166,7 @@ def _equal(found: Tensor, kept: Tensor) -> bool:
 
 
 def fingerprint_of(tensor: Tensor) -> str:
-    """Return SHA-256 of type, shape and bytes."""
+    """Return the SHA-256 of a tensor's type, shape and bytes."""
     found = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
     found.update(bytes_of(tensor))
     return found.hexdigest()

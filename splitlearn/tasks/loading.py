@@ -86,8 +86,8 @@ def check_architecture(task: LightningModule, content: Mapping[str, Any], path: 
 def load_weights_into(task: LightningModule, content: Mapping[str, Any], path: str | Path) -> None:
     """Copy a checkpoint's weights into `task`.
 
-    Raises CheckpointError if they do not fit, naming the first tensors that differ; FrozenError if its frozen network
-    has changed since training began.
+    Raises CheckpointError if they do not fit, naming the first tensors that differ; FrozenError if the checkpoint's
+    frozen tensors have changed since training began.
     """
     check_architecture(task, content, path)
     # tables and levels of a forged file may fail in any way
@@ -109,9 +109,9 @@ def config_of(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]
 
 @contextmanager
 def bounded(state: Mapping[str, Any], path: str | Path) -> Iterator[None]:
-    """Bound the weights of modules built within by those of a checkpoint: forged sizes fail before memory is filled.
+    """Context manager that refuses to build modules with far more weights than a checkpoint holds.
 
-    Raises CheckpointError if a module has far more weights than the checkpoint.
+    A forged config in a checkpoint thus fails before it fills the memory. Raises CheckpointError, naming the path.
     """
     storages = [t.untyped_storage() for t in state.values() if isinstance(t, Tensor)]
     left = 4 * sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()) + SLACK

@@ -35,7 +35,7 @@ class PayloadTask(LightningModule):
 
     Attributes:
         num_classes: number of classes, equal to that of the data.
-        lets_exits_answer: whether the task uses the predictions of early exits.
+        lets_exits_answer: whether the task accepts the prediction of an early exit as the answer for an image.
         finds_boxes: whether the network's output is boxes, which need full precision.
         validates_symbols: whether validation steps return a `ValidationOutput`, which `StaticTables` needs.
 
@@ -113,7 +113,7 @@ class PayloadTask(LightningModule):
         return self.trainer.is_last_batch or (self.global_step + 1) % every == 0
 
     def log_losses(self, losses: Mapping[str, Tensor], size: int) -> None:
-        """Log the losses of a batch of `size` images, only at steps of loggers: a call is as slow as a small layer."""
+        """Log the losses of a batch of `size` images, only at steps at which loggers write, since a call is slow."""
         if self.logs_now:
             for name, loss in losses.items():
                 self.log(name, loss, prog_bar=name == "train/loss", batch_size=size)
@@ -136,7 +136,7 @@ class PayloadTask(LightningModule):
             folder: folder of the run.
             predictions: results of `predict_step` for batches of one image each.
             class_names: name of each class; None if the data have none.
-            images: the image of each prediction.
+            images: number and file of the image of each prediction.
         """
         heading, *rows = self.prediction_table(predictions, class_names)
         filed = any(image.file for image in images)

@@ -78,10 +78,7 @@ def image_names(numbers: Sequence[int], dataset: object, root: str | Path | None
 
 
 def check_no_repeats(loaders: Any, processes: int) -> None:
-    """Refuse loaders that give some images to several processes.
-
-    Raises ValueError if an image would come to several processes, or this is unknown.
-    """
+    """Raise ValueError if the loaders give an image to several processes, or do not show whether they do."""
     for loader in CombinedLoader(loaders).flattened if processes > 1 else ():
         batches = getattr(loader, "batch_sampler", None)  # a custom batch sampler contains the sampler in use
         sampler = getattr(batches, "sampler", None) or getattr(loader, "sampler", None)

@@ -46,7 +46,7 @@ def write_results(
 
 
 def fingerprint(settings: Any) -> str:
-    """Return the SHA-256 of settings in JSON."""
+    """Return the SHA-256 of settings written as JSON."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -71,7 +71,7 @@ def _is_figure(value: Any) -> bool:
 
 
 def run_record() -> dict[str, Any]:
-    """Return date, command, machine and versions of this process, for the record beside results."""
+    """Return date, command, machine and versions of this process, to be stored with results."""
     program = Path(sys.argv[0])
     name = program.name.replace("__main__.py", "splitlearn") if program.is_absolute() else str(program)
     command = [name, *map(without_passwords, sys.argv[1:])]

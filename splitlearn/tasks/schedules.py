@@ -21,7 +21,7 @@ MORE = frozenset({"accuracy", "map", "miou"})
 
 
 def better_mode(metric: str) -> str | None:
-    """Return the mode of a metric such as `val/task_loss`: `min`, `max`, or None if its name does not show it."""
+    """Return whether a metric such as `val/task_loss` should be small (`min`) or large (`max`); None if unknown."""
     words = set(re.findall("[a-z]+", metric.lower()))
     less, more = bool(words & LESS), bool(words & MORE)
     return None if less == more else "min" if less else "max"
@@ -33,7 +33,8 @@ def schedule(task: LightningModule, optimizer: Optimizer, make: LRSchedulerCalla
     Args:
         task: task, attached to a Trainer.
         optimizer: optimizer of the learning rate.
-        make: makes the scheduler; OneCycleLR, which steps every batch, gets the run's length unless it has one.
+        make: function that makes the scheduler; OneCycleLR, which steps every batch, gets the run's length unless it
+            has one.
         monitor: metric that ReduceLROnPlateau watches after each validation.
 
     Raises:

@@ -38,12 +38,13 @@ class SegmentationTask(TrainingTask):
         model: network that compresses images to payloads.
         num_classes: number of classes, background included.
         rate_loss: differentiable approximation of the payload size; None trains for the task only.
-        rate_weight: weight of the rate; 1/α of Datta et al. 2022, eq. 1 (L = L_r + α·L_t, here divided by α).
+        rate_weight: weight of `rate_loss`; 1/α of Datta et al. 2022, eq. 1 (L = L_r + α·L_t, here divided by α).
         distillation: distance to the features of the frozen network; None omits it.
         distillation_weight: weight of that distance.
-        optimizer: makes the optimizer from parameters.
-        lr_scheduler: makes the scheduler from the optimizer: OneCycleLR steps every batch, over the run's length by
-            default, others every epoch, ReduceLROnPlateau on `val/task_loss`. None keeps the learning rate.
+        optimizer: function that makes the optimizer from parameters.
+        lr_scheduler: function that makes the scheduler from the optimizer. OneCycleLR steps after every batch, by
+            default over the length of the run; others step after every epoch, ReduceLROnPlateau by `val/task_loss`.
+            None keeps the learning rate constant.
 
     Raises:
         ValueError: if there are fewer than 2 classes, or more than 255.

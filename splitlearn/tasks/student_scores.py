@@ -1,4 +1,4 @@
-"""Scores of a network's output in validation, for tasks that do not depend on its kind."""
+"""Validation scores of a student's output, for distillation tasks that do not depend on the kind of network."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StudentScores(nn.Module, ABC):
         """Forget all batches."""
 
     def log_to(self, task: LightningModule, part: str) -> None:
-        """Log the scores of a task as `part/…`, and forget all batches."""
+        """Log the scores in `task` with the prefix `part/`, and forget all batches."""
         values = {f"{part}/{name}": value.to(task.device) for name, value in self.compute().items()}
         task.log_dict(values, prog_bar=True, sync_dist=True)  # equal in all processes
         self.reset()

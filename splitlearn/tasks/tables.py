@@ -17,8 +17,8 @@ class StaticTables(Callback):
     """Refit the codec's tables to validation symbols after every validation; checkpoints contain the tables.
 
     Payloads then hold no tables, which saves up to a tenth of small latents. The tables are sent once with the weights,
-    and their size is logged as `val/table_bytes`. Test images are never used. Payloads of the validation images of the
-    fit, as measured by a sweep, are slightly smaller than those of other images.
+    and their size is logged as `val/table_bytes`. Test images are never used. Payloads of the validation images that
+    the tables are fitted to, which a sweep measures, are slightly smaller than those of other images.
 
     Args:
         images: number of validation images to fit the tables to.
@@ -30,7 +30,7 @@ class StaticTables(Callback):
         self._seen = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a task without symbols in validation.
+        """Check that the task's validation gives symbols.
 
         Raises:
             ValueError: if the model has no coder, or the task's validation gives no symbols.
@@ -58,7 +58,7 @@ class StaticTables(Callback):
             self._symbols.append([tensor[:wanted].cpu().numpy() for tensor in outputs["symbols"]])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Replace the codecs of the model by codecs with tables for these symbols."""
+        """Replace the codecs of the model by codecs with tables fitted to the kept symbols."""
         coder = _coder(pl_module)
         codecs = tuple(
             codec.fitted((image for batch in batches for image in batch), quantizer.levels)
@@ -79,15 +79,15 @@ class LearntTables(Callback):
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a task without the loss or the codec.
+        """Check that the task trains with `FactorizedRate` and its model has the codec `RANS(per_channel=True)`.
 
         Raises:
-            ValueError: if the rate loss is not `FactorizedRate`, or the codec not `RANS(per_channel=True)`.
+            ValueError: if it has another rate loss or codec.
         """
         _learnt(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Replace the codec of the model by one with the density's tables."""
+        """Replace the codec of the model by one with the tables of the learnt density."""
         coder, codec, rate = _learnt(pl_module)
         coder.codecs = (codec.with_counts(rate.tables()),)
         pl_module.log("val/table_bytes", float(coder.table_bytes))

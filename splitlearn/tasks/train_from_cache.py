@@ -77,7 +77,7 @@ class TrainFromCache(Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def _key(self, model: CoderModel, data: ImageDataModule) -> str:
-        """Return a check sum of all that features depend on."""
+        """Return a checksum of all that features depend on."""
         found = hashlib.sha256()
         for name, tensor in sorted(model.net.state_dict().items()):
             found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

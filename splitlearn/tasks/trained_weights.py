@@ -14,7 +14,7 @@ from splitlearn.tasks.loading import load_weights_into, read_checkpoint
 
 
 def save_trained(task: LightningModule, path: Path) -> None:
-    """Write the trained state of a task, codec tables included, and fingerprints of frozen tensors, atomically."""
+    """Write trained weights, codec tables and fingerprints of frozen tensors to a file, complete or not at all."""
     frozen, kept = _divided(task)
     state = {name: entry.detach().cpu() if isinstance(entry, Tensor) else entry for name, entry in kept.items()}
     noted = {name: fingerprint_of(tensor) for name, tensor in frozen.items()}
@@ -22,7 +22,7 @@ def save_trained(task: LightningModule, path: Path) -> None:
 
 
 def load_trained(task: LightningModule, path: Path) -> None:
-    """Load a file of `save_trained` into a task that was built from the same settings.
+    """Load a file that `save_trained` wrote into a task that was built from the same settings.
 
     Raises FileNotFoundError if there is no such file, CheckpointError if it is damaged or belongs to other settings,
     FrozenError if the frozen network of the task is not the one of the training.

@@ -29,7 +29,7 @@ class TrainingTask(PayloadTask):
     A subclass defines logits, loss and scores of its task, and documents the arguments. The optimizer gets the
     parameters that require a gradient: the bottleneck of a `SplitModel`, the whole network of an `InputModel`.
     Validation runs the differentiable pass and logs `val/estimated_bits`; testing sends every image through its payload
-    and logs `test/bytes_per_image`. *scores* of logits against targets are logged as `val/…` and `test/…`.
+    and logs `test/bytes_per_image`. `scores` compare logits with targets and are logged as `val/…` and `test/…`.
 
     Reference:
         Datta et al. 2022, eq. 1 and Sec. III-B.
@@ -133,7 +133,7 @@ class TrainingTask(PayloadTask):
         self.log_dict(self.test_scores, batch_size=len(targets))
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer of the parameters that train, and its scheduler; arguments as in `optimizers`."""
+        """Return the optimizer of the parameters that require a gradient, and its scheduler, from `optimizers`."""
         return optimizers(self, self.optimizer, self.lr_scheduler, "val/task_loss")
 
 
@@ -158,9 +158,9 @@ def optimizers(
 
     Args:
         task: task, attached to a Trainer.
-        optimizer: makes the optimizer from parameters.
-        lr_scheduler: makes the scheduler from the optimizer. OneCycleLR steps every batch and gets the run's length
-            unless it has one; others step every epoch. None keeps the learning rate.
+        optimizer: function that makes the optimizer from parameters.
+        lr_scheduler: function that makes the scheduler from the optimizer. OneCycleLR steps after every batch and gets
+            the run's length unless it has one; others step after every epoch. None keeps the learning rate constant.
         monitor: metric that ReduceLROnPlateau watches.
         warmup_steps: batches of linear warmup from a thousandth of the learning rate. The scheduler must multiply the
             rate, like MultiStepLR or CosineAnnealingLR; if it sets the rate, like LambdaLR, the warmup must end within

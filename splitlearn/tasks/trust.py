@@ -70,13 +70,13 @@ def check_settings(settings: Any, source: str | Path, remedy: str) -> None:
 
 
 def may_be_named(loader: F) -> F:
-    """Decorator: allow settings of a file to name a function of a higher package."""
+    """Decorator that adds a function to those that settings in a file may name, for packages that import this one."""
     LOADERS.append(loader)
     return loader
 
 
 def known() -> dict[str, Callable[..., Any]]:
-    """Return the classes and functions that settings may name, by all of their import paths."""
+    """Return the classes and functions that settings in a file may name, by all of their import paths."""
     found = dict(_known_below())
     for loader in LOADERS:
         package = ".".join(loader.__module__.split(".")[:2])

@@ -181,13 +181,13 @@ def other_shape(source: Source, rng: random.Random) -> Shape:
 
 
 def forged_header(source: Source, donor: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Return a container with a damaged header, but with a right check sum and mostly a right version."""
+    """Return a container with a damaged header, but with a right checksum and mostly a right version."""
     change, header = damaged(source.container[: -len(source.code) or None], donor, rng)
     return change, resealed(header.ljust(9, b"\0") + source.code, source.container, source.codec.identity, rng)
 
 
 def resealed(changed: bytes, container: bytes, identity: int, rng: random.Random) -> bytes:
-    """Return a changed container with right magic byte, identity and check sum, and mostly a right version."""
+    """Return a changed container with right magic byte, identity and checksum, and mostly a right version."""
     changed = changed.ljust(9, b"\0")
     version = changed[1] if rng.random() < 0.2 else container[1] & 0xF0 | changed[1] & 0x0F
     start = bytes((MAGIC, version, changed[2], identity & 255, changed[4]))

@@ -35,7 +35,7 @@ WORDS = ("name", "class_path", "init_args", "dict_kwargs", "shape", "channels", 
 
 @dataclass(frozen=True)
 class Forgery:
-    """A file to load; `damaged` has changed bytes, `forged` changed content with right check sums."""
+    """A file to load; `damaged` has changed bytes, `forged` changed content with right checksums."""
 
     way: str
     change: str
@@ -87,7 +87,7 @@ def _another(value: Any, rng: random.Random) -> tuple[str, Any]:
 
 
 def _forged_tensors(content: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Return safetensors with changed metadata or tensors, without a check sum like older files."""
+    """Return safetensors with changed metadata or tensors, without a checksum like older files."""
     size = int.from_bytes(content[:8], "little")
     header, body = json.loads(content[8 : 8 + size]), bytearray(content[8 + size :])
     about = header["__metadata__"]
@@ -158,7 +158,7 @@ def _forged_checkpoint(content: bytes, rng: random.Random) -> tuple[str, bytes]:
 
 
 def _repacked(content: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Return a checkpoint with changed or compressed parts and right check sums."""
+    """Return a checkpoint with changed or compressed parts and right checksums."""
     buffer, packed = io.BytesIO(), rng.random() < 0.3
     method = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
     with zipfile.ZipFile(io.BytesIO(content)) as whole, zipfile.ZipFile(buffer, "w", method) as file:

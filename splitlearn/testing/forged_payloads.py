@@ -1,6 +1,6 @@
 """Forged payloads of whole models, for the test that `decompress` gives a prediction or raises CodecError.
 
-Changes of a valid payload, with right check sums except for the last four:
+Changes of a valid payload, with right checksums except for the last four:
     shape       a part claims another shape, from one element to two billion
     bomb        a few bytes of one repeated symbol claim another shape
     levels      a part claims another alphabet
@@ -94,7 +94,7 @@ class Forger:
         return way, self._tagged(whole, rng.choice((*self.tags, rng.randrange(8))) if way == "tag" else self.tags[0])
 
     def _put_together(self, pieces: Sequence[Piece], damage: int | None, rng: random.Random) -> bytes:
-        """Return a payload with right check sums, and with the header of piece `damage` damaged."""
+        """Return a payload with right checksums, and with the header of piece `damage` damaged."""
         parts, context = [], self.model.coder.context
         for number, piece in enumerate(pieces):
             part = pack_code(piece.code, piece.shape, piece.levels, piece.carrier.codec, piece.floats, context)

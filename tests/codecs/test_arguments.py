@@ -127,7 +127,7 @@ def test_what_is_no_payload_is_told(payload: Any) -> None:
 
 
 def bomb(shape: tuple[int, ...]) -> bytes:
-    """Few bytes that stand for many symbols, with a right check sum."""
+    """Few bytes that stand for many symbols, with a right checksum."""
     lone = Huffman().encode(np.zeros(9, np.uint8), 8)
     return pack_code(lone, shape, 8, Huffman(), (0.0, 1.0))
 

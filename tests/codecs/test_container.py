@@ -13,7 +13,7 @@ from splitlearn.codecs.container import read_header
 
 
 def forge(payload: bytes, codec: Codec) -> bytes:
-    """Return `payload` with the check sum made right, as an attacker would."""
+    """Return `payload` with the checksum made right, as an attacker would."""
     check = zlib.crc32(payload[:5] + payload[9:]) ^ codec.identity
     return payload[:5] + check.to_bytes(4, "little") + payload[9:]
 

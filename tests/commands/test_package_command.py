@@ -19,20 +19,26 @@ from tests.networks import digits
 def test_a_run_is_packaged_and_served_as_it_was_tested(run: Run) -> None:
     assert run("fit", "--config", "small.yaml").status == 0
     [ckpt] = Path("runs").rglob("last.ckpt")
-    outcome = run("package", "--ckpt_path", str(ckpt), "--out", "package", "--images", "4")
+    picture = ("--picture.format", "jpeg", "--picture.quality", "70")
+    outcome = run("package", "--ckpt_path", str(ckpt), "--out", "package", "--images", "4", *picture)
     assert outcome.status == 0, outcome.err
     assert "images compared" in outcome.out
+    assert "same answers, to pictures" in outcome.out
     assert json.loads(Path("package/manifest.json").read_text())["class_names"] == [str(n) for n in range(10)]
     task = load_task(ckpt)
     model = task.get_submodule("model")
     device, images = Device("package"), digits(3)
+    assert device.package.picture is not None
+    assert (device.package.picture.name, len(device.package.picture.rates)) == ("JPEG 70", 1)
     pixels = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
     assert device.prepare(pixels[0]).shape == (32, 32, 3)
     payloads = [device.compress(image) for image in pixels]
     assert payloads == model.compress(list(images))  # type: ignore[operator]
     labels = model.decompress(payloads).argmax(1).tolist()  # type: ignore[operator]
-    for edge, kind in ((edge_of(Path("package"), None, None), OnnxEdge), (edge_of(None, None, ckpt), TorchEdge)):
+    folder = Path("package")
+    for edge, kind in ((edge_of(folder, None, None), OnnxEdge), (edge_of(folder, None, ckpt), TorchEdge)):
         assert isinstance(edge, kind)
+        assert "classes" in edge.answer_pictures([device.picture(pixels[0])])[0]  # type: ignore[operator]
         assert edge.fingerprint == device.package.fingerprint
         answers = edge.answer([payload for payload in payloads if isinstance(payload, bytes)])
         assert [int(answer["classes"][0]) for answer in answers] == labels  # type: ignore[index]
@@ -48,6 +54,8 @@ def test_a_run_is_packaged_and_served_as_it_was_tested(run: Run) -> None:
     [
         ((), "give a trained model: --ckpt_path FILE, --config FILE, or both"),
         (("--images", "0"), "--images must be at least 1"),
+        (("--picture.format", "gif"), "--picture: images cross as no 'gif': take one of"),
+        (("--picture.quality", "101"), "--picture: quality is a number from 0 to 100, got 101"),
         (("--ckpt_path", "nowhere.ckpt"), "nowhere.ckpt"),
         (("--config", "small.yaml", "--photos", "nowhere"), "there is no folder nowhere"),
         (("--model.model.net.at", "layer1"), "--model.model.net.at goes with --config"),

@@ -25,6 +25,7 @@ def test_lightning_still_has_what_is_replaced_in_it() -> None:
     assert callable(trainer._signal_connector.register_signal_handlers)
 
 
+@pytest.mark.slow
 def test_averaged_weights_leave_the_network_as_it_is(fit: Run, run: Run) -> None:
     averaging = ("--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.001")
     assert fit("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1", *averaging).status == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import subprocess
 import sys
 from argparse import ArgumentError
@@ -343,6 +345,15 @@ def test_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("splitlearn.tasks.loading.read_checkpoint", interrupted)
     outcome = run("export", "--ckpt_path", "a", "--out", "b")
     assert (outcome.status, outcome.error) == (130, "interrupted")
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    code = "import sys; from splitlearn.commands.command_line import main; sys.exit(main())"
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "wb") as gone:
+        done = subprocess.run([sys.executable, "-c", code, "--help"], stdout=gone, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_errors_become_one_sentence() -> None:

@@ -81,6 +81,7 @@ def test_network_for_imagenet_runs_on_small_images(
     check_results(tmp_path, measured)
 
 
+@pytest.mark.slow
 def test_mobilenet_takes_weights_from_tensorflow(
     tmp_path: Path, thousand_classes: Path, shared_data: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

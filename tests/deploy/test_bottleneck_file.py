@@ -175,7 +175,7 @@ def test_a_truncated_export_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_damaged_export_is_refused(tmp_path: Path) -> None:
-    """Levels with a wrong bit are levels, too: only a check sum tells them from those that were written."""
+    """Levels with a wrong bit are levels, too: only a checksum tells them from those that were written."""
     path = export_bottleneck(calibrated_at(carra), tmp_path / "b.safetensors")
     whole = path.read_bytes()
     start = 8 + int.from_bytes(whole[:8], "little")

@@ -1,4 +1,4 @@
-"""Payloads whose check sums are right, and whose headers lie: refused before anything is decoded."""
+"""Payloads whose checksums are right, and whose headers lie: refused before anything is decoded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Lie = dict[str, Any]
 
 
 def forged(model: SplitModel | TiledFeatures, payload: bytes, *lies: Lie) -> bytes:
-    """Return a payload whose parts differ from an honest one's by what `lies` say, with every check sum made right."""
+    """Return a payload whose parts differ from an honest one's by what `lies` say, with every checksum made right."""
     parts, context = [], model.coder.context
     for part, lie in zip(model.coder.payload_coder.read(payload), lies, strict=True):
         header = part.header

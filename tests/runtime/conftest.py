@@ -61,7 +61,7 @@ def packaged(model: CutModel, name: str, place: pytest.TempPathFactory) -> Packa
 
 
 def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    """Return a change of a package's manifest, with a right check sum."""
+    """Return a change of a package's manifest, with a right checksum."""
 
     def act(folder: Path) -> None:
         about = json.loads((folder / "manifest.json").read_text())

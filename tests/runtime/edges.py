@@ -44,7 +44,7 @@ class Reverse(Edge):
         if b"boom" in payloads:
             raise RuntimeError("the secret of the server")
         return [
-            CodecError("check sum") if payload == b"damaged" else {"reversed": np.frombuffer(payload[::-1], np.uint8)}
+            CodecError("checksum") if payload == b"damaged" else {"reversed": np.frombuffer(payload[::-1], np.uint8)}
             for payload in payloads
         ]
 

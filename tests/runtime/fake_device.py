@@ -20,5 +20,8 @@ class FakeDevice:
     def compress(self, image: NDArray[np.uint8], rate: int | None = None, budget: int | None = None) -> bytes:
         return b"payload"
 
+    def picture(self, image: NDArray[np.uint8]) -> bytes:
+        return b"picture"
+
     def local_answer(self, image: NDArray[np.uint8]) -> Any:
         raise AssertionError

@@ -158,6 +158,12 @@ def test_options_that_make_no_sense(bank: Packaged, tmp_path: Path, options: dic
     assert not (tmp_path / "out").exists()
 
 
+def test_an_output_folder_that_is_a_file_is_named(bank: Packaged, tmp_path: Path) -> None:
+    pictures(1)[0].read().save(tmp_path / "0.png")
+    with pytest.raises(UsageError, match=r"--out .*0\.png cannot be made: File exists"):
+        send([], bank.folder, "127.0.0.1:9", tmp_path, out=tmp_path / "0.png")
+
+
 def test_a_token_goes_to_another_machine_with_tls_alone(bank: Packaged, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("secret")

@@ -27,14 +27,14 @@ def flip(name: str) -> Callable[[Path], None]:
 
 
 def step_doubled(folder: Path) -> None:
-    """A setting that fits, without a new check sum."""
+    """A setting that fits, without a new checksum."""
     content = (folder / "manifest.json").read_text()
     assert '"step": 0.2' in content
     (folder / "manifest.json").write_text(content.replace('"step": 0.2', '"step": 0.4'))
 
 
 def garbled(folder: Path) -> None:
-    """A graph that is no graph, under its right check sum."""
+    """A graph that is no graph, under its right checksum."""
     content = b"no graph at all"
     (folder / "device.onnx").write_bytes(content)
     known = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -42,7 +42,7 @@ def garbled(folder: Path) -> None:
 
 
 def no_tables(folder: Path) -> None:
-    """A file of tables that is none, under its right check sum."""
+    """A file of tables that is none, under its right checksum."""
     (folder / "coder.safetensors").write_bytes(b"no tables")
     known = {"bytes": 9, "sha256": hashlib.sha256(b"no tables").hexdigest()}
     edit(lambda about: about["files"].update({"coder.safetensors": known}))(folder)

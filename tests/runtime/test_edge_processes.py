@@ -22,6 +22,7 @@ from splitlearn.runtime.answers import Answer, Edge
 from splitlearn.runtime.client import EdgeClient
 from splitlearn.runtime.edge_processes import EdgeProcesses, InProcesses
 from splitlearn.runtime.errors import BuildError, EdgeError
+from splitlearn.runtime.protocol import Request
 from splitlearn.runtime.server import EdgeServer
 from splitlearn.runtime.workers import Done, Result
 from tests.runtime.edges import FINGERPRINT, run
@@ -191,12 +192,12 @@ def test_a_batch_that_is_tried_again_comes_first() -> None:
         def act(outcomes: Sequence[Result], _: float) -> None:
             seen.append(name)
             if worker.free:
-                worker.run([b"later"], done("later"))
+                worker.run([Request(0, b"later")], done("later"))
 
         return act
 
-    worker.run([b"lost"], done("lost"))
-    worker.run([b"other"], done("other"))
+    worker.run([Request(0, b"lost")], done("lost"))
+    worker.run([Request(0, b"other")], done("other"))
     lost, other = one.jobs.get(), two.jobs.get()
     assert lost is not None
     assert other is not None
@@ -204,7 +205,7 @@ def test_a_batch_that_is_tried_again_comes_first() -> None:
     worker.finish(two, other, [b""], 0.0)
     again = two.jobs.get()
     assert again is not None
-    assert (again.payloads, again.tries) == ([b"lost"], 2)
+    assert (again.requests, again.tries) == ([Request(0, b"lost")], 2)
     assert seen == ["other"]
 
 

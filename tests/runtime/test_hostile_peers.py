@@ -72,9 +72,8 @@ async def beside_a_good_client(limits: Limits, evil: Callable[[int], Awaitable[N
         worst = asyncio.ensure_future(evil(server.port))
         await asyncio.gather(worst, ask())
         assert sum(server.statistics.ended.values()) > 0
-        while server.statistics.connections > 1:
+        while server.statistics.connections > 1 or server.batcher.held_bytes:  # a batch may still be at the edge
             await asyncio.sleep(0.01)
-        assert server.batcher.held_bytes == 0
 
 
 @pytest.mark.parametrize("name", RUBBISH)

@@ -16,9 +16,8 @@ from PIL import Image
 from rich.table import Table
 from torch import Tensor, nn
 
-from splitlearn.codecs import BudgetError, CodecError, Huffman
+from splitlearn.codecs import BudgetError, CodecError, Huffman, ImageFile
 from splitlearn.models import EarlyExitModel, Normalize, SplitModel, TiledFeatures, VariableRateModel, split
-from splitlearn.models.pipelines.image_codec import ImageFile
 from splitlearn.quantizers import MinMax, Quantizer, Step
 from splitlearn.reporting.package import package_table
 from splitlearn.runtime import (

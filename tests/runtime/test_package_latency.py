@@ -22,6 +22,7 @@ def test_all_rates_of_a_bank_are_timed(bank: Packaged) -> None:
     found = time_packages([Package(bank.folder)], images, 3)
     assert (found.engine, found.network, found.input_shape) == ("onnxruntime", "CifarResNet", (3, 32, 32))
     assert not found.whole_has_bottleneck
+    assert 50 < found.answer_bytes < 200  # classes and scores
     assert [(each.rate, each.score) for each in found.coders] == [(0, 0.8), (1, 0.9), (2, 0.95)]
     device, edge = Device(bank.folder), OnnxEdge(bank.folder)
     for each in found.coders:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,14 @@ LINK = LinkPlan(8e6, 20.0)  # a byte takes a microsecond
 
 def test_a_request_has_a_few_bytes_beside_its_payload() -> None:
     assert FRAME_BYTES == 19
+
+
+def test_answers_take_their_time_on_the_link() -> None:
+    edge = replace(profile(), answer_bytes=2920.0)  # two packets
+    without, with_answers = (make_plan(profile(), each, LINK).choices for each in (profile(), edge))
+    for one, other in zip(without, with_answers, strict=True):
+        grown = 0.0 if one.kind == ON_DEVICE or one.link_ms is None else 3.0
+        assert other.link_ms == (None if one.link_ms is None else pytest.approx(one.link_ms + grown))
 
 
 def test_parts_add_up() -> None:

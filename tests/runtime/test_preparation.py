@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from splitlearn.data.images import CentreCrop
 from splitlearn.data.letterbox import Letterbox
 from splitlearn.data.masks import Fitted
+from splitlearn.runtime.device import prepared
 from splitlearn.runtime.preparation import Resize
 from splitlearn.runtime.views import preparation_of
 
@@ -25,6 +26,13 @@ VIEWS: dict[str, Any] = {
     "torchvision": v2.Compose([v2.Resize((20, 30)), v2.CenterCrop((24, 24))]),
     "shorter side": v2.Compose([v2.Resize(25), v2.CenterCrop((25, 24))]),
 }
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 2), (4, 4, 4), (4, 4, 5), (4, 4, 0), (0, 4, 3), (4, 4)])
+def test_arrays_that_are_no_pictures_are_refused_in_one_sentence(shape: tuple[int, ...]) -> None:
+    for dtype in (np.uint8, np.float64, np.int16, np.complex64, np.bool_):
+        with pytest.raises(ValueError, match=r"uint8"):
+            prepared(np.zeros(shape, dtype), [], 3)
 
 
 @pytest.mark.parametrize("name", VIEWS)

@@ -202,7 +202,8 @@ def test_bounded_on_any_link(
         if now > before:
             assert since >= 5
         since = 0 if now != before else since
-    assert all(math.isfinite(value) for value in (policy._pace, policy._beside_ms, policy._lateness, policy._patience))
+    estimates = (policy._pace, *policy._beside_ms.values(), policy._lateness, policy._patience)
+    assert all(map(math.isfinite, estimates))
     assert policy._lateness <= 1
     assert 5 <= policy._patience <= 320
 

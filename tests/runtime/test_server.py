@@ -133,7 +133,7 @@ def test_one_bad_payload_spoils_no_other() -> None:
                 assert isinstance(reply, Reply)
                 check(reply, payload)
             assert type(found[2]) is DamagedPayloadError
-            assert str(found[2]) == "damaged payload: check sum"
+            assert str(found[2]) == "damaged payload: checksum"
             assert type(found[3]) is EdgeError
             assert "secret" not in str(found[3])
 

@@ -104,7 +104,7 @@ class RealSweep:
             return [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
 
     def manifests(self) -> list[dict[str, Any]]:
-        """What the export of each trial says, which has the check sum of its tensors."""
+        """What the export of each trial says, which has the checksum of its tensors."""
         exports = (self.out / f"trials/{number:03}/bottleneck.safetensors" for number in range(self.trials))
         return [read_export(export)[0] for export in exports]
 

@@ -259,7 +259,7 @@ def test_shipped_configs_need_no_trust(name: str, section: Settings) -> None:
 
 
 def test_each_flipped_byte_of_a_checkpoint_shows(tmp_path: Path) -> None:
-    """In what tensors hold, and in the description of them; torch compares no check sum."""
+    """In what tensors hold, and in the description of them; torch compares no checksum."""
     path = checkpoint(tmp_path, settings())
     whole = path.read_bytes()
     parts = zipfile.ZipFile(path).infolist()

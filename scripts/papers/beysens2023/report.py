@@ -182,7 +182,7 @@ def write_report(
 
 
 ABOUT = """Weights and activations are INT8, quantized after training with scales from a quarter of the validation
-images, as are the static tables of Huffman, RANS and ContextRANS. Sizes are those of payloads, header and check sum
+images, as are the static tables of Huffman, RANS and ContextRANS. Sizes are those of payloads, header and checksum
 included, tables not: these are sent once. fbgemm keeps activations to seven bits, so that a bit of each raw byte is
 always 0: an eighth of each saving against raw may come from there. At a fixed accuracy, T_c and λ are those that are
 cheapest on the test images themselves: savings are optimistic. The paper tells neither how it chose them nor its bits.

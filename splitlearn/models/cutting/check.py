@@ -57,7 +57,7 @@ def run_reference(model: nn.Module, at: str, images: Tensor) -> Reference:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Return whether two nested outputs hold bit-exact tensors and equal other values."""
+    """Return whether two nested outputs are equal; tensors must be equal bit for bit."""
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and a.dtype == b.dtype and bool(torch.equal(a, b))
     if isinstance(a, dict):
@@ -85,7 +85,7 @@ def verify(halves: Halves, images: Tensor, reference: Reference) -> tuple[Tensor
 
 
 def make_safe(halves: Halves, images: Tensor) -> Halves:
-    """Let the tail copy the crossing tensors that it would otherwise change in place."""
+    """Return halves whose tail copies the crossing tensors that it would otherwise change in place."""
     tensors: Sequence[Tensor] = [tensor.clone() for tensor in halves.head(images.clone())]
     versions = [tensor._version for tensor in tensors]
     halves.tail(*tensors)

@@ -15,9 +15,10 @@ from splitlearn.models.cutting.exported import cut_exported
 from splitlearn.models.cutting.graph import Halves
 from splitlearn.models.cutting.names import CutError, alternatives, check_name
 from splitlearn.models.cutting.proof import Proof
-from splitlearn.models.cutting.sizes import MAX_GROWTH, MAX_PIXELS, FeatureShape, varying_sizes
+from splitlearn.models.cutting.sizes import MAX_GROWTH, FeatureShape, varying_sizes
 from splitlearn.models.cutting.traced import cut_traced
 from splitlearn.models.images import like
+from splitlearn.outputs import MAX_PIXELS
 
 Method = Callable[[nn.Module, str, Sequence[Tensor]], Halves]
 
@@ -105,7 +106,7 @@ class Split(nn.Module):
         return crossing
 
     def guard(self, proof: Proof) -> None:
-        """Check the input of the current head with `proof`; call it again after a change of head."""
+        """Let `proof` check every input of the current head; call this again after the head was replaced."""
         self.proof = proof
         self.head.register_forward_pre_hook(_Guard(proof, self.by_image))
 
@@ -119,7 +120,9 @@ class Split(nn.Module):
         return self.proof.network()
 
     def expected(self, height: int, width: int) -> tuple[tuple[int, ...], tuple[FeatureShape, ...]]:
-        """Return the row of sizes and the feature map shapes of a detector's image of this size.
+        """Return what crosses the cut of a detector for an image of this size: image sizes, and shapes of feature maps.
+
+        The sizes are those of `DetectorHead.forward`.
 
         Raises:
             ValueError: if the cut is not exact for images of this size.
@@ -128,7 +131,7 @@ class Split(nn.Module):
 
     @cached_property
     def varying(self) -> list[tuple[bool, ...]]:
-        """Whether each dimension of each crossing tensor depends on the image size; False everywhere if it is fixed."""
+        """For each dimension of each crossing tensor: whether it depends on the image size; all False if fixed."""
         found = varying_sizes(self.head, self.input_shape, self.shapes)
         return found if self._takes_other_sizes() else [(False,) * len(shape) for shape in self.shapes]
 

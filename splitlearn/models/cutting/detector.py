@@ -56,7 +56,7 @@ class DetectorHead(nn.Module):
         self._known: dict[tuple[int, int], tuple[FeatureShape, ...]] = {}
 
     def expected(self, height: int, width: int) -> tuple[tuple[int, ...], tuple[FeatureShape, ...]]:
-        """Return the row of sizes and the feature map shapes of an original image of `height` × `width` pixels.
+        """Return what `forward` would return for an image of `height` × `width` pixels: sizes, and feature map shapes.
 
         Both are computed on the meta device, without memory for the image. Raises ValueError if the cut is not exact
         for images of this size.
@@ -147,8 +147,8 @@ def _with_modules(module: nn.Module, **modules: nn.Module) -> nn.Module:
 def cut_detector(model: nn.Module, at: str, batches: Sequence[Tensor], open_all: bool = False) -> Halves:
     """Cut a torchvision detector (R-CNN, RetinaNet, FCOS, SSD) in eval mode after a module of its backbone.
 
-    Batches of images have different sizes B; `open_all` is that of `cut_traced`, which cuts the backbone. Raises
-    CutError if the cut lies outside of it.
+    `batches` are example images with different batch sizes; `open_all` is passed to `cut_traced`, which cuts the
+    backbone. Raises CutError if the cut lies outside of the backbone.
     """
     if not inside(at, "backbone"):
         raise CutError("a detector is cut at 'backbone' or inside it")

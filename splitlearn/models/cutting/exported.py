@@ -47,8 +47,8 @@ def _quiet() -> Iterator[None]:
 def cut_exported(model: nn.Module, at: str, batches: Sequence[Tensor]) -> Halves:
     """Cut a model in eval mode after the module `at` by torch.export with a free batch size.
 
-    Batches of images have different sizes B. Raises any error of torch.export, and CutError if a value must cross that
-    is neither a tensor nor a size.
+    `batches` are example images with different batch sizes. Raises any error of torch.export, and CutError if a value
+    must cross that is neither a tensor nor a size.
     """
     # a copy with shared tensors, so that layers with state in attributes (YOLO's anchors) stay unchanged
     tensors = [*model.parameters(), *model.buffers()]

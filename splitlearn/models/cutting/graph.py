@@ -62,7 +62,7 @@ class HalfGraph(fx.GraphModule):
 
 
 def half_of(root: nn.Module, graph: fx.Graph, name: str) -> HalfGraph:
-    """Return a graph as a module, with its training mode in place of `training_mode`."""
+    """Return a graph as a module, in which calls of `training_mode` are replaced by the module's own training mode."""
     half = HalfGraph(root, graph, name)
     asking = half.graph.find_nodes(op="call_function", target=training_mode)
     if asking:

@@ -54,10 +54,11 @@ class Proof:
         return other
 
     def check(self, images: Any, training: bool) -> None:
-        """Raise an error unless the halves are exact for images of this kind and mode; anything without values passes.
+        """Prove that the halves are exact for images of this shape and dtype, and in training if `training` is set.
 
-        ValueError if the network refuses the images, or the halves are not exact for them; CutError if the halves would
-        train differently from the network.
+        Each case is proven once. Images on the meta device have no values and are not checked. Raises ValueError if the
+        network refuses such images, or the halves are not exact for them; CutError if the halves would train
+        differently from the network.
         """
         if torch.compiler.is_compiling():
             return

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 FeatureShape = tuple[int, ...]
-MAX_PIXELS = 1 << 24  # of an image whose size is in a payload: 4096 × 4096
 MAX_GROWTH = 16  # elements of a crossing tensor relative to the example, if its size depends on the image
 
 

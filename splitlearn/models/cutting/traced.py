@@ -45,10 +45,11 @@ def use_own_names(graph: fx.Graph) -> None:
 
 
 def cut_traced(model: nn.Module, at: str, batches: Sequence[Tensor], open_all: bool = False) -> Halves:
-    """Cut a model in eval mode after the module `at` by symbolic tracing; batches of images have different sizes B.
+    """Cut a model in eval mode after the module `at` by symbolic tracing.
 
-    `open_all` traces into all modules but torch's own, for code that needs more of a module's output than a tensor.
-    Raises any error of the tracer, and CutError if a value must cross that is neither a tensor nor a size.
+    `batches` are example images with different batch sizes. `open_all` traces into all modules but torch's own, for
+    code that needs more of a module's output than a tensor. Raises any error of the tracer, and CutError if a value
+    must cross that is neither a tensor nor a size.
     """
     graph = _Tracer(at, batches[0], open_all).trace(Entry(model))
     for node in graph.nodes:

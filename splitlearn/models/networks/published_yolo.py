@@ -56,8 +56,8 @@ def published_names() -> frozenset[str]:
 def load_published(model: nn.Module, name: str, ask: Callable[[Callable[[], Path], str, bool], Path]) -> None:
     """Load published weights into a network; layers for another number of classes stay unchanged.
 
-    `ask` calls a download function, given also its address and whether the file is cached. Raises WeightsError if the
-    weights cannot be downloaded, or belong to another network.
+    `ask` gets a function that downloads a file, its address, and whether the file is cached; it returns the path.
+    Raises WeightsError if the weights cannot be downloaded, or belong to another network.
     """
     file = Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.pt"
     state = _network_in(read_pickled_modules(ask(lambda: _download(file), f"{WHERE} ({file.name})", file.is_file())))

@@ -7,7 +7,7 @@ __all__ = ["SameConv2d", "same_padding"]
 
 
 class SameConv2d(nn.Conv2d):
-    """Strided convolution with TensorFlow's SAME padding: the odd row and column go below and to the right.
+    """Strided convolution with TensorFlow's SAME padding: an odd row or column is added below or on the right.
 
     The input's height and width must be multiples of the stride.
     """
@@ -24,7 +24,8 @@ def same_padding(model: nn.Module) -> nn.Module:
     """Replace every padded, strided convolution of `model` by a `SameConv2d`, in place, and return the model.
 
     With a 3 × 3 kernel and stride 2, torch pads one pixel on all four sides, TensorFlow only right and bottom. With
-    torch's padding, weights from TensorFlow see shifted images: MobileNetV2 loses ten points. State dict keys stay.
+    torch's padding, weights from TensorFlow see shifted images: MobileNetV2 loses ten points of accuracy. State dict
+    keys stay.
     """
     for parent in list(model.modules()):
         for name, conv in list(parent.named_children()):

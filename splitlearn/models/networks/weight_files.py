@@ -39,10 +39,10 @@ def is_safetensors(path: Path) -> bool:
 
 
 def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Return all state dicts in a file, safetensors or of `torch.save`, by dotted keys; a plain one has the empty key.
+    """Return all state dicts in a safetensors or `torch.save` file, by the dotted keys that lead to each.
 
-    Raises OSError if the file cannot be opened, WeightsError if it is damaged, has no tensors, or contains anything but
-    plain data.
+    A file that is itself a state dict gives the key "". Raises OSError if the file cannot be opened, WeightsError if it
+    is damaged, has no tensors, or contains anything but plain data.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path.absolute()} is a folder: name the weights file in it")

@@ -36,7 +36,7 @@ class YoloBoxes(BoxDecoder):
         self.confidence, self.iou, self.most = confidence, iou, most
 
     def check_network(self, network: nn.Module) -> None:
-        """Raise ValueError for ultralytics heads with other outputs than upright boxes, or with own suppression."""
+        """Raise ValueError for ultralytics heads with other outputs than upright boxes, or built-in suppression."""
         for module in network.modules():
             kinds = {cls.__name__ for cls in type(module).__mro__ if cls.__module__.startswith("ultralytics.")}
             if kinds & OTHER_HEADS or ("Detect" in kinds and getattr(module, "end2end", False)):

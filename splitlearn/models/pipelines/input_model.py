@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from splitlearn.codecs import CodecError
+from splitlearn.codecs import CodecError, ImageCodec, Pixels
 from splitlearn.codecs.base import Payload
 from splitlearn.codecs.container import as_bytes
-from splitlearn.models.coder import codec_errors, too_many_pixels
+from splitlearn.models.coder import codec_errors
 from splitlearn.models.cutting import is_detector
 from splitlearn.models.images import Normalize, as_input, device_batches, like
 from splitlearn.models.modes import deployed
 from splitlearn.models.pipelines.base import CompressionModel
-from splitlearn.models.pipelines.image_codec import ImageCodec, Pixels
-from splitlearn.outputs import SplitOutput
+from splitlearn.outputs import SplitOutput, too_many_pixels
 
 
 class InputModel(CompressionModel):

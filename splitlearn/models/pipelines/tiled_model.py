@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from splitlearn.codecs import Codec, CodecError
+from splitlearn.codecs import Codec, CodecError, ImageCodec
 from splitlearn.models.coder import FeatureCoder
 from splitlearn.models.cutting import Split
 from splitlearn.models.freeze import freeze
 from splitlearn.models.images import Normalize
 from splitlearn.models.pipelines.cut_model import CoderModel
 from splitlearn.models.pipelines.device_steps import HeadStep
-from splitlearn.models.pipelines.image_codec import ImageCodec
 from splitlearn.numpy_quantizers import EvenGrid
 from splitlearn.outputs import Features
 from splitlearn.quantizers import Quantizer
@@ -33,7 +32,7 @@ class TiledFeatures(CoderModel):
     The symbols of each crossing float tensor are scaled to 0…255 and its channels tiled into a picture, which is coded
     as a file. The edge server divides the decoded picture into channels again and rounds to the nearest symbols.
     Integer tensors cross unchanged. Payloads are those of a `SplitModel` with the file in place of the code: shape, the
-    quantizer's floats and a check sum are counted.
+    quantizer's floats and a checksum are counted.
 
     Nothing is trained. `run` only quantizes: the loss of the image format shows in `decompress`, that is in tests but
     not in validation.
@@ -85,7 +84,7 @@ class _Mosaic(Codec):
 
     @cached_property
     def identity(self) -> int:
-        """32-bit check sum of the image codec and its arguments."""
+        """32-bit checksum of the image codec and its arguments."""
         return zlib.crc32(repr((self.image_codec, self.ranking.tolist())).encode())
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:

@@ -110,7 +110,7 @@ def test_an_export_gives_the_same_payloads_and_predictions(tmp_path: Path) -> No
     assert loaded.compress(images) == model().compress(images)
     assert torch.equal(loaded.decompress(loaded.compress(images)), model()(images))
     again = export_bottleneck(loaded, tmp_path / "again.safetensors", {"test/accuracy": 0.5})
-    assert read_export(again)[0] == read_export(path)[0]  # the check sum of all tensors among it
+    assert read_export(again)[0] == read_export(path)[0]  # the checksum of all tensors among it
 
 
 def test_a_bank_of_pixel_models_has_one_network(tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def test_a_convolution_cannot_stand_where_no_map_crosses() -> None:
 
 
 def test_another_step_is_another_quantizer() -> None:
-    """Both have as many levels: without the quantizer in the check sum, the latent would be garbage."""
+    """Both have as many levels: without the quantizer in the checksum, the latent would be garbage."""
     writer, reader = datta(), datta()
     reader.coder.quantizers = (Step(0.3),)
     with pytest.raises(CodecError, match="foreign codec or quantizer"):

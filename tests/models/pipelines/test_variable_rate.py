@@ -74,7 +74,7 @@ def test_a_payload_is_the_bottlenecks_own_but_for_three_bits(rate: int) -> None:
     assert [len(p) for p in payloads()[rate]] == [len(p) for p in own]
     for payload, plain in zip(payloads()[rate], own, strict=True):
         assert payload[0] ^ plain[0] == rate
-        assert payload[1:5] + payload[9:] == plain[1:5] + plain[9:]  # between them stands the check sum
+        assert payload[1:5] + payload[9:] == plain[1:5] + plain[9:]  # between them stands the checksum
         assert untag_message(payload, 1) == (rate, plain)
     assert torch.equal(bank().decompress(payloads()[rate]), model.decompress(own))
     assert bank().rates_of(payloads()[rate]) == [rate] * IMAGES
@@ -115,7 +115,7 @@ def test_predictions_of_a_mixed_batch_are_those_of_its_rates() -> None:
 
 @pytest.mark.parametrize("rate", range(len(UNITS)))
 def test_a_damaged_rate_is_found(rate: int) -> None:
-    """The second and the third rate have one quantizer, one code and one shape: only the check sum tells them apart."""
+    """The second and the third rate have one quantizer, one code and one shape: only the checksum tells them apart."""
     payload = payloads()[rate][0]
     for change in range(1, 8):
         damaged = bytes([payload[0] ^ change]) + payload[1:]
@@ -181,9 +181,9 @@ def features() -> Features:
 def test_the_head_runs_once_whatever_is_tried() -> None:
     calls: list[int] = []
     head = member(0).net.head
+    largest = max(min(len(each[i]) for each in payloads()) for i in range(IMAGES))
     handle = head.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
     try:
-        largest = max(min(len(each[i]) for each in payloads()) for i in range(IMAGES))
         bank().compress(digits(IMAGES), budget=largest)
         assert calls == [IMAGES]
         given_before = features()

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from splitlearn.codecs import CodecError
+from splitlearn.codecs.image_layout import LAYOUTS, check_layout
 from splitlearn.models import ImageFile
-from splitlearn.models.pipelines.image_layout import LAYOUTS, check_layout
 
 SIDE = 48
 GREY = np.tile(np.arange(SIDE, dtype=np.uint8) * 5, (SIDE, 1))

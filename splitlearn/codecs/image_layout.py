@@ -19,7 +19,7 @@ import re
 import struct
 from collections.abc import Callable
 
-from splitlearn.codecs import CodecError
+from splitlearn.codecs.base import CodecError
 
 BASELINE = {0xE0, 0xDB, 0xC0, 0xC4, 0xDA}  # markers of a JPEG: JFIF, quantizers, frame, Huffman tables, scan
 SCAN = b"\xff\xda"

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from splitlearn.codecs import CodecError, Raw, pack
-from splitlearn.codecs.container import as_bytes, decode_body, read_header
-from splitlearn.models.coder import too_many_pixels
-from splitlearn.models.cutting.sizes import MAX_PIXELS
-from splitlearn.models.pipelines.image_layout import LAYOUTS, check_layout
-from splitlearn.outputs import init_args
+from splitlearn.codecs.base import CodecError
+from splitlearn.codecs.container import as_bytes, decode_body, pack, read_header
+from splitlearn.codecs.image_layout import LAYOUTS, check_layout
+from splitlearn.codecs.raw import Raw
+from splitlearn.outputs import MAX_PIXELS, init_args, too_many_pixels
 from splitlearn.resource_errors import raised_as
 
 HEIC = ("HEIC", "HEIF")  # one format under two names
@@ -93,7 +92,7 @@ class ImageFile(ImageCodec):
     and HEIC sizes may differ by 1 % between machines, because their encoders depend on the number of threads.
 
     Only files with the layout of this class are decoded (`image_layout`): few bytes of other layouts can cost a decoder
-    minutes and gigabytes. Only PNG has a check sum: a damaged file of another format may decode to a wrong image. Below
+    minutes and gigabytes. Only PNG has a checksum: a damaged file of another format may decode to a wrong image. Below
     64×64 pixels the fixed part dominates the size of a file.
 
     Args:

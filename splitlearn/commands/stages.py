@@ -29,8 +29,9 @@ def stages(words: Sequence[str], stages: str, licence: str = "not stated") -> No
     """Fit configs one after another, each starting from the exported best checkpoint of the previous one.
 
     --config FILE and settings such as --data.root FOLDER hold for all stages, as in splitlearn fit. The best checkpoint
-    of each stage is exported to the folder of its experiment; the next config uses it as `weights`. A new launch skips
-    exported stages and resumes an interrupted one.
+    of each stage is exported to the folder of its experiment; the next config uses it as `weights`. If a setting moves
+    that folder, such as --trainer.logger.save_dir, the path in the next config follows. A new launch skips exported
+    stages and resumes an interrupted one.
 
     Args:
         words: command-line arguments of splitlearn fit.
@@ -45,27 +46,28 @@ def stages(words: Sequence[str], stages: str, licence: str = "not stated") -> No
     folders = [_experiment(words, file) for file in files]
     if len(set(folders)) < len(folders):
         raise UsageError("two stages log to the same folder: give each its own trainer.logger.name")
-    for file, folder in zip(files, folders, strict=True):
-        _check_settings(_stacked(words, file), folder)
-    for file, folder in zip(files, folders, strict=True):
+    stacks = [[*_stacked(words, file), *_moved(words, file, files, folders)] for file in files]
+    for stack, folder in zip(stacks, folders, strict=True):
+        _check_settings(stack, folder)
+    for file, stack, folder in zip(files, stacks, folders, strict=True):
         if not (found := _exported(folder)):
-            found = _fit(words, file, folder, licence)
+            found = _fit(stack, file, folder, licence)
         print(f"{file}: {found}")
 
 
 def _fit(words: Sequence[str], file: Path, folder: Path, licence: str) -> Path:
-    """Fit or resume one stage and export its best checkpoint; return the file."""
+    """Fit or resume the stage of a config and export its best checkpoint; return the file."""
     from splitlearn.config.build import config_of_words
 
     resume = ["--ckpt_path", "last"] if list(folder.rglob("last.ckpt")) else []
-    command = [sys.executable, "-m", "splitlearn.commands.stage", "fit", *_stacked(words, file), *resume]
+    command = [sys.executable, "-m", "splitlearn.commands.stage", "fit", *words, *resume]
     if status := _wait_for(command):
         failed = UsageError if status == 2 else StageError
         raise failed(f"the stage {file} has failed, see above; launch again to continue from there")
     best = sorted(folder.rglob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
     if not best:
         raise UsageError(f"{file} wrote no best.ckpt below {folder}: does it set checkpoint.filename to another name?")
-    export_checkpoint(best[-1], folder, None, licence, config_of_words(_stacked(words, file)))
+    export_checkpoint(best[-1], folder, None, licence, config_of_words(words))
     return _exported(folder) or folder
 
 
@@ -122,10 +124,23 @@ def _stacked(words: Sequence[str], file: Path) -> list[str]:
     return [*words[:last], "--config", str(file), *words[last:]]
 
 
-def _experiment(words: Sequence[str], file: Path) -> Path:
-    """Return the folder of a stage's runs."""
+def _moved(words: Sequence[str], file: Path, files: Sequence[Path], folders: Sequence[Path]) -> list[str]:
+    """Return the settings of a stage that name exports of other stages in folders that the arguments have moved."""
+    written = [_experiment(words, each, ("--config",)) for each in files]  # where configs alone put them
+    places = {str(old / name): str(new / name) for old, new in zip(written, folders, strict=True) for name in EXPORTS}
+    if all(old == new for old, new in places.items()):
+        return []
+    from splitlearn.config.build import settings_of
+
+    settings = settings_of(_stacked(words, file))
+    named = {name: places[value] for name, value in settings.items() if isinstance(value, str) and value in places}
+    return [word for name, place in named.items() for word in (f"--{name}", place)]
+
+
+def _experiment(words: Sequence[str], file: Path, sections: tuple[str, ...] = ("--config", "--trainer")) -> Path:
+    """Return the folder of a stage's runs, by the arguments of some sections."""
     from splitlearn.config.build import parsed
     from splitlearn.config.run_folder import experiment_folder
 
-    of_trainer, _ = divide(words, ("--config", "--trainer"))
+    of_trainer, _ = divide(words, sections)
     return experiment_folder(parsed(_stacked(of_trainer, file), ("trainer",)).trainer)

@@ -9,6 +9,7 @@ from splitlearn.data.folder import ImageFolder
 from splitlearn.data.imagenet import ImageNet, LabelledImages
 from splitlearn.data.images import DataError, read_photos
 from splitlearn.data.objects import CocoObjects, ObjectsDataModule, PennFudan, YoloObjects
+from splitlearn.data.photos import LetterboxPhotos, Photos
 from splitlearn.data.segmentation import FolderSegmentation, SegmentationDataModule, VocSegmentation
 from splitlearn.data.transforms import CropFlip
 from splitlearn.data.video import VideoError, read_video
@@ -28,8 +29,10 @@ __all__ = [
     "ImageFolder",
     "ImageNet",
     "LabelledImages",
+    "LetterboxPhotos",
     "ObjectsDataModule",
     "PennFudan",
+    "Photos",
     "SegmentationDataModule",
     "VideoError",
     "VocSegmentation",

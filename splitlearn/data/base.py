@@ -77,6 +77,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self._train: Dataset[Batch] | None = None
         self._val: Dataset[Batch] | None = None
         self._test: Dataset[Batch] | None = None
+        self._features: LightningDataModule | None = None
 
     @property
     @abstractmethod
@@ -137,12 +138,28 @@ class ImageDataModule(LightningDataModule, ABC):
         if stage in (None, "test", "predict") and self._test is None:
             self._test = self.load_test()
 
+    def use_features(self, features: LightningDataModule | None) -> None:
+        """Train and validate on cached features of these images from now on; None returns to the images.
+
+        Args:
+            features: `CachedFeatures` of these data.
+        """
+        if features is not None:
+            features.trainer = self.trainer
+        self._features = features
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return shuffled training batches; a last batch of a single image is dropped."""
+        if self._features is not None:
+            cached: DataLoader[Batch] = self._features.train_dataloader()
+            return cached
         return self._loader(self._train, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return validation batches, always in the same order."""
+        if self._features is not None:
+            cached: DataLoader[Batch] = self._features.val_dataloader()
+            return cached
         fits = self.trainer is not None and self.trainer.state.fn == "fit"  # needs equally many images per process
         return self._loader(self._val, sampler=None if fits else self._share(self._val))
 
@@ -154,6 +171,12 @@ class ImageDataModule(LightningDataModule, ABC):
         """Return the test batches, labels included."""
         return self.test_dataloader()
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch to a device; Lightning calls this."""
+        if self._features is not None:
+            return self._features.transfer_batch_to_device(batch, device, dataloader_idx)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Convert a batch to float32 in [0, 1] and, while the Trainer trains, augment it.
 
@@ -162,6 +185,9 @@ class ImageDataModule(LightningDataModule, ABC):
                 labels, masks or boxes, which are not changed.
             dataloader_idx: index of the loader; there is only one.
         """
+        if self._features is not None:
+            restored: Batch = self._features.on_after_batch_transfer(batch, dataloader_idx)
+            return restored
         images, labels = batch
         images = shipped(images, self)
         if self.train_transform is not None and self.trainer is not None and self.trainer.training:

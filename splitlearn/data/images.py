@@ -21,7 +21,7 @@ View: TypeAlias = Callable[[Image.Image], Image.Image]
 
 
 class ImageSet(Dataset[tuple[Tensor, Tensor]]):
-    """Labelled images of one shape; `labels` are int64 class indices, `(N,)`."""
+    """Images of one shape; `labels` are int64 class indices, `(N,)`, or empty, `(N, 0)`, if there are none."""
 
     labels: Tensor
 
@@ -56,11 +56,11 @@ class FileImages(ImageSet):
 
     Args:
         files: paths of the images.
-        labels: class index of each image.
+        labels: class index of each image; an empty tuple for each without labels.
         view: brings a decoded RGB image to the common size; may be random.
     """
 
-    def __init__(self, files: Sequence[Path], labels: Sequence[int], view: View) -> None:
+    def __init__(self, files: Sequence[Path], labels: Sequence[int | tuple[()]], view: View) -> None:
         self.files = files
         self.labels = torch.tensor(labels, dtype=torch.int64)
         self.view = view

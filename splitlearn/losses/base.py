@@ -29,6 +29,9 @@ class RateLoss(Uncast, ABC):
             ValueError: if this loss does not support these latents or quantizers.
         """
 
+    def match(self, latents: Sequence[Tensor]) -> None:
+        """Start from the latents of the first batch, given in the order of `begin`; by default nothing changes."""
+
     @abstractmethod
     def forward(self, latent: Tensor) -> Tensor:
         """Return the rate of a batch as a scalar; lower means fewer bytes.

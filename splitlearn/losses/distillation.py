@@ -32,3 +32,18 @@ class FeatureDistillation(nn.Module):
             if target.is_floating_point()
         ]
         return torch.stack(terms).mean()
+
+
+class VarianceScaledError(nn.Module):
+    """Squared error of a layer's output, relative to the variance of the wanted one in the batch.
+
+    A layer that is always equal to the mean has the loss 1, at any layer of any network, so distances of different
+    layers can be added. `FeatureDistillation` divides by the power instead: the two differ where the mean is not 0,
+    as behind a ReLU.
+    """
+
+    def forward(self, given: Tensor, wanted: Tensor) -> Tensor:
+        """Return mean((given − wanted)²) / var(wanted), a scalar, for tensors `(B, …)` of equal shape."""
+        target = widened(wanted)
+        variance = target.var(correction=0).clamp_min(torch.finfo(target.dtype).tiny)
+        return functional.mse_loss(widened(given), target) / variance

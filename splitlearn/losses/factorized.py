@@ -14,6 +14,7 @@ from torch.nn.functional import logsigmoid
 
 from splitlearn.losses.base import RateLoss
 
+LEAST = 0.1  # least standard deviation that a density starts with, in steps
 TINY = 1e-7  # least distance of a ratio of probabilities from 1: below it, floats cannot tell the density from flat
 
 
@@ -78,6 +79,22 @@ class FactorizedRate(RateLoss):
         self.means = nn.Parameter(spread.repeat(channels, 1))
         self.log_scales = nn.Parameter(torch.zeros(channels, self.components))
         self.logits = nn.Parameter(torch.zeros(channels, self.components))
+
+    @torch.no_grad()
+    def match(self, latents: Sequence[Tensor]) -> None:
+        """Give the density of each channel the mean and the variance of the first batch, with components side by side.
+
+        A density that starts elsewhere needs hundreds of steps to reach a latent that is already trained, and
+        meanwhile drives it towards itself.
+        """
+        cells = latents[0].float().transpose(0, 1).flatten(1) / self.step
+        mean, deviation = cells.mean(1, keepdim=True), cells.std(1, keepdim=True, correction=0).clamp_min(LEAST)
+        places = torch.linspace(-1, 1, self.components) if self.components > 1 else torch.zeros(1)
+        between = float(places.square().mean())  # variance of the places; the components have the rest
+        self.means.copy_(mean + deviation * places.to(mean.device))
+        scale = math.sqrt(3 * (1 - min(between, 0.67))) / math.pi  # of a logistic with that variance
+        self.log_scales.copy_((deviation * scale).log().expand_as(self.log_scales))
+        self.logits.zero_()
 
     def forward(self, latent: Tensor) -> Tensor:
         """Return the mean bits per element of a latent `(B, C, …)`.

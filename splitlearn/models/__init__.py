@@ -24,7 +24,7 @@ from splitlearn.models.cutting import (
     legal_cuts,
     split,
 )
-from splitlearn.models.freeze import freeze, frozen_modules, frozen_tensors, thaw
+from splitlearn.models.freeze import freeze, frozen_except, frozen_modules, frozen_tensors, thaw
 from splitlearn.models.images import Normalize, one_size
 from splitlearn.models.networks.backbone import backbone, mobilenet_v2_same
 from splitlearn.models.networks.box_decoder import BoxDecoder
@@ -111,6 +111,7 @@ __all__ = [
     "fit_temperature",
     "freeze",
     "from_pixels",
+    "frozen_except",
     "frozen_modules",
     "frozen_tensors",
     "keypoint_rcnn",

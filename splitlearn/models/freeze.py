@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from splitlearn.models.cutting import check_name
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -36,6 +38,32 @@ def freeze(module: Module) -> Module:
         parameter.requires_grad_(False)
         parameter.grad = None
     return module
+
+
+def frozen_except(model: nn.Module, trains: list[str]) -> nn.Module:
+    """Freeze a network in place except for some modules, and return it: for a new classifier on a trained network.
+
+    Args:
+        model: any network.
+        trains: dotted names of the modules that train.
+
+    Raises:
+        CutError: if a module does not exist; the message names similar ones.
+        ValueError: if no module is named.
+    """
+    if not trains:
+        raise ValueError("nothing would train: name the modules that do, such as the classifier")
+    for name in trains:
+        check_name(model, name)
+    above = {name[:end] for name in trains for end, letter in enumerate(name) if letter == "."} | {""}
+    for name, part in list(model.named_modules()):
+        parent = name.rpartition(".")[0]
+        if name in above:
+            for parameter in part.parameters(recurse=False):
+                parameter.requires_grad_(False)
+        elif parent in above and name not in trains:
+            freeze(part)
+    return model
 
 
 def thaw(module: Module) -> Module:

@@ -1,5 +1,6 @@
 """LightningModules for training and testing, their callbacks, and the record of a test."""
 
+from splitlearn.tasks.agreement import BoxAgreement, ClassAgreement
 from splitlearn.tasks.callbacks import ChannelsLast, KeepFreedMemory, StopsAtOnce, keep_freed_memory
 from splitlearn.tasks.checkpoints import ForgetForeignCheckpoints, LastCheckpoint, WholeFileIO
 from splitlearn.tasks.classification import ClassificationTask
@@ -14,14 +15,18 @@ from splitlearn.tasks.predictions import ImageName, PredictionWriter
 from splitlearn.tasks.quiet_logging import quieten
 from splitlearn.tasks.results import run_record, write_results
 from splitlearn.tasks.segmentation import SegmentationTask
+from splitlearn.tasks.self_distillation import SelfDistillationTask
 from splitlearn.tasks.student_scores import ClassificationScores, DetectionScores, StudentScores
 from splitlearn.tasks.tables import LearntTables, StaticTables
+from splitlearn.tasks.train_from_cache import TrainFromCache
 from splitlearn.tasks.training import TrainingTask
 from splitlearn.tasks.trust import UntrustedError, check_settings
 
 __all__ = [
+    "BoxAgreement",
     "ChannelsLast",
     "CheckpointError",
+    "ClassAgreement",
     "ClassificationScores",
     "ClassificationTask",
     "DetectionScores",
@@ -39,9 +44,11 @@ __all__ = [
     "PayloadTask",
     "PredictionWriter",
     "SegmentationTask",
+    "SelfDistillationTask",
     "StaticTables",
     "StopsAtOnce",
     "StudentScores",
+    "TrainFromCache",
     "TrainingTask",
     "UntrustedError",
     "WholeFileIO",

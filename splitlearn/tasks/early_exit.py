@@ -16,8 +16,9 @@ from splitlearn.metrics import Share
 from splitlearn.models import EarlyExitModel, one_size
 from splitlearn.outputs import Decisions, ExitOutput
 from splitlearn.tasks.classification import ClassificationTask
+from splitlearn.tasks.payload import ValidationOutput
 from splitlearn.tasks.schedules import LRSchedulerCallable, OptimizerCallable
-from splitlearn.tasks.training import Batch, ValidationOutput
+from splitlearn.tasks.training import Batch
 
 
 class EarlyExitTask(ClassificationTask):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from lightning import Callback, LightningModule
 from torch import Tensor
@@ -21,6 +21,12 @@ from splitlearn.tasks.predictions import ImageName, check_no_repeats
 from splitlearn.tasks.schedules import SameSchedule
 
 
+class ValidationOutput(TypedDict):
+    """Output of a validation step for callbacks, a dict since Lightning requires one; symbols are uint8 `(B, …)`."""
+
+    symbols: list[Tensor]
+
+
 class PayloadTask(LightningModule):
     """Base class of tasks that measure payload sizes in every test.
 
@@ -31,6 +37,7 @@ class PayloadTask(LightningModule):
         num_classes: number of classes, equal to that of the data.
         lets_exits_answer: whether the task accepts the prediction of an early exit as the answer for an image.
         finds_boxes: whether the network's output is boxes, which need full precision.
+        validates_symbols: whether validation steps return a `ValidationOutput`, which `StaticTables` needs.
 
     Raises:
         TypeError: if the model does not compress images.
@@ -40,6 +47,7 @@ class PayloadTask(LightningModule):
     num_classes: int
     lets_exits_answer: ClassVar[bool] = False
     finds_boxes: ClassVar[bool] = False
+    validates_symbols: ClassVar[bool] = False
 
     def __init__(self, model: CompressionModel) -> None:
         super().__init__()
@@ -97,6 +105,18 @@ class PayloadTask(LightningModule):
         self.log("test/bits_per_pixel", self.bits_per_pixel, batch_size=len(images))
         if (table_bytes := self.model.table_bytes) is not None:
             self.log("test/table_bytes", float(table_bytes), batch_size=len(images))
+
+    @property
+    def logs_now(self) -> bool:
+        """Whether loggers take the losses of the current training batch."""
+        every = max(self.trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
+        return self.trainer.is_last_batch or (self.global_step + 1) % every == 0
+
+    def log_losses(self, losses: Mapping[str, Tensor], size: int) -> None:
+        """Log the losses of a batch of `size` images, only at steps at which loggers write, since a call is slow."""
+        if self.logs_now:
+            for name, loss in losses.items():
+                self.log(name, loss, prog_bar=name == "train/loss", batch_size=size)
 
     def prediction_table(self, predictions: Sequence[Any], class_names: Sequence[str] | None) -> list[list[Any]]:
         """Return the predictions as the rows of a CSV file, with headings in the first row.

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from splitlearn.codecs import RANS
 from splitlearn.losses import FactorizedRate
 from splitlearn.models import FeatureCoder
-from splitlearn.tasks.training import TrainingTask
 
 
 class StaticTables(Callback):
@@ -34,7 +33,7 @@ class StaticTables(Callback):
         """Check that the task's validation gives symbols.
 
         Raises:
-            ValueError: if the model has no coder, or the task is no `TrainingTask`.
+            ValueError: if the model has no coder, or the task's validation gives no symbols.
         """
         if stage in ("fit", "validate"):
             _coder(pl_module)
@@ -110,7 +109,7 @@ def _coder(module: LightningModule) -> FeatureCoder:
     coder: FeatureCoder | None = getattr(getattr(module, "model", None), "coder", None)
     if coder is None:
         raise ValueError("StaticTables needs a task with a SplitModel: other models have no codec of symbols")
-    if not isinstance(module, TrainingTask):
+    if not getattr(module, "validates_symbols", False):
         raise ValueError(
             f"StaticTables needs symbols of validation images, and a {type(module).__name__} has none: leave "
             "StaticTables out; payloads then contain their tables"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, ClassVar
 
 from lightning import LightningModule
 from torch import Tensor
@@ -16,16 +15,10 @@ from splitlearn.losses import FeatureDistillation, RateLoss
 from splitlearn.metrics import EstimatedBits
 from splitlearn.models import CompressionModel, FeatureCoder
 from splitlearn.tasks.checks import check_weights
-from splitlearn.tasks.payload import PayloadTask
+from splitlearn.tasks.payload import PayloadTask, ValidationOutput
 from splitlearn.tasks.schedules import LRSchedulerCallable, OptimizerCallable, schedule
 
 Batch = tuple[Tensor, Tensor]
-
-
-class ValidationOutput(TypedDict):
-    """Output of a validation step for callbacks, a dict since Lightning requires one; symbols are uint8 `(B, …)`."""
-
-    symbols: list[Tensor]
 
 
 class TrainingTask(PayloadTask):
@@ -41,6 +34,8 @@ class TrainingTask(PayloadTask):
     Reference:
         Datta et al. 2022, eq. 1 and Sec. III-B.
     """
+
+    validates_symbols: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -61,7 +56,7 @@ class TrainingTask(PayloadTask):
         self.distillation, self.distillation_weight = distillation, distillation_weight
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.val_scores, self.test_scores = scores.clone(prefix="val/"), scores.clone(prefix="test/")
-        self.estimated_bits = _estimated_bits(model.coder)
+        self.estimated_bits = estimated_bits(model.coder)
 
     @abstractmethod
     def logits_of(self, prediction: Any, targets: Tensor) -> Tensor:
@@ -107,13 +102,6 @@ class TrainingTask(PayloadTask):
         if not soft and (batch_idx == 0 or targets.device.type == "cpu"):  # on a GPU, every check waits for the device
             self.check_targets(targets)
 
-    def log_losses(self, losses: Mapping[str, Tensor], size: int) -> None:
-        """Log the losses of a batch of `size` images, only at steps at which loggers write, since a call is slow."""
-        every = max(self.trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
-        if self.trainer.is_last_batch or (self.global_step + 1) % every == 0:
-            for name, loss in losses.items():
-                self.log(name, loss, prog_bar=name == "train/loss", batch_size=size)
-
     def on_validation_epoch_start(self) -> None:
         """Reset the metrics, which an earlier `validate` may have left in a state that `fit` cannot continue."""
         self.val_scores.reset()
@@ -149,7 +137,7 @@ class TrainingTask(PayloadTask):
         return optimizers(self, self.optimizer, self.lr_scheduler, "val/task_loss")
 
 
-def _estimated_bits(coder: FeatureCoder | None) -> EstimatedBits | None:
+def estimated_bits(coder: FeatureCoder | None) -> EstimatedBits | None:
     """Return a metric with one count for each table of the codecs: per tensor, or per channel."""
     if coder is None:
         return None

@@ -27,7 +27,16 @@ from splitlearn.files import holds_few
 
 F = TypeVar("F", bound=Callable[..., Any])
 BUILDERS = (
-    *("backbone", "faster_rcnn", "keypoint_rcnn", "mask_rcnn", "mobilenet_v2_cifar", "mobilenet_v2_same", "replaced"),
+    *(
+        "backbone",
+        "faster_rcnn",
+        "frozen_except",
+        "keypoint_rcnn",
+        "mask_rcnn",
+        "mobilenet_v2_cifar",
+        "mobilenet_v2_same",
+        "replaced",
+    ),
     *("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "same_padding", "split", "vgg19_cifar"),
 )  # functions of splitlearn.models that make networks
 LOADERS: list[Callable[..., Any]] = []  # functions that higher packages register here

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from splitlearn.commands.stages import _check_settings
+from splitlearn.commands.stages import _check_settings, _experiment, _moved
 from splitlearn.config.loading import load_task
 from splitlearn.config.messages import UsageError
 from splitlearn.models import EarlyExitModel
@@ -150,6 +150,22 @@ def test_what_a_folder_tells_of_a_stage_is_read_alone(
         config.write_text(text)
         with pytest.raises(UsageError, match=r"config\.yaml is not valid YAML|was started with another"):
             _check_settings(words, folder)
+
+
+@pytest.mark.usefixtures("configs")
+def test_exports_are_found_where_a_setting_moves_them() -> None:
+    files = [Path(f"{name}.yaml") for name in STAGES]
+
+    def moved(*words: str) -> list[list[str]]:
+        given = ["--config", "shared.yaml", *words]
+        return [_moved(given, file, files, [_experiment(given, each) for each in files]) for file in files]
+
+    assert moved() == [[], [], []]
+    assert moved("--trainer.logger.save_dir", "other") == [
+        [],
+        ["--model.model.net.model.weights", "other/vanilla/network.safetensors"],
+        ["--model.model.weights", "other/early/early_exit.safetensors"],
+    ]
 
 
 @pytest.mark.slow

@@ -17,10 +17,12 @@ CONFIGS = ROOT / "configs"
 PARTS = ("data", "spaces")  # folders of files that are no experiments
 EXPERIMENTS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.parent.name not in PARTS and p.name != "trainer.yaml")
 RCNNS = [p for p in EXPERIMENTS if p.parent.name == "matsubara2020"]
+PHOTOGRAPHS = CONFIGS / "photographs"
 DATTA = CONFIGS / "datta2022/resnet20_layer2.yaml"
 STACKED = ("ours", "ours_factorized", "full_model")
 BASE = {CONFIGS / "datta2022" / f"{stacked}.yaml": DATTA for stacked in STACKED}  # what is stacked on it
 BASE |= {CONFIGS / f"datta2022/{net}.yaml": CONFIGS / f"carra2023/{net}.yaml" for net in ("resnet50", "mobilenet_v2")}
+BASE |= {PHOTOGRAPHS / f"{stage}.yaml": PHOTOGRAPHS / "mobilenet_v2.yaml" for stage in ("stage1", "stage2")}
 ONE_STEP = """
 trainer:
   accelerator: cpu
@@ -44,7 +46,9 @@ def name(path: Path) -> str:
 def run(monkeypatch: pytest.MonkeyPatch, command: str, path: Path, folder: Path, images: Path, *options: str) -> None:
     step = folder / "step.yaml"
     step.write_text(ONE_STEP)
-    if "weights: runs/" in path.read_text() and path not in RCNNS:  # that an earlier stage leaves
+    if (
+        "weights: runs/" in path.read_text() and path not in RCNNS and path.parent != PHOTOGRAPHS
+    ):  # that an earlier stage leaves
         step.write_text(ONE_STEP + LATER_STAGE)
     stack = [CONFIGS / "trainer.yaml", *([BASE[path]] if path in BASE else []), path, step]
     words = [word for config in stack for word in ("--config", str(config))]

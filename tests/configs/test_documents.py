@@ -8,7 +8,14 @@ from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 
 from splitlearn.config.sweep_trial import ConfigTrial
-from splitlearn.data import DetectionDataModule, ImageFolder, ImageNet, ObjectsDataModule, SegmentationDataModule
+from splitlearn.data import (
+    DetectionDataModule,
+    ImageFolder,
+    ImageNet,
+    ObjectsDataModule,
+    Photos,
+    SegmentationDataModule,
+)
 from splitlearn.sweep import Space
 from tests.configs.runs import CONFIGS, DATTA, EXPERIMENTS, ROOT, name
 
@@ -37,7 +44,10 @@ def test_data_config_builds(path: Path) -> None:
     if isinstance(data, SegmentationDataModule):
         assert (data.image_shape, data.num_classes) == ((3, 513, 513), 21)
         return
-    assert data.image_shape == ((3, 224, 224) if isinstance(data, ImageNet) else (3, 32, 32))
+    assert data.image_shape == ((3, 224, 224) if isinstance(data, (ImageNet, Photos)) else (3, 32, 32))
+    if isinstance(data, Photos):
+        assert data.num_classes == 0
+        return
     if not isinstance(data, ImageFolder):  # whose classes are those of the folder
         assert data.num_classes == 10
 

@@ -15,16 +15,30 @@ from splitlearn.deploy import export_bottleneck, export_early_exit, load_bottlen
 from splitlearn.models import CompressionModel, EarlyExitModel, SplitModel, split
 from splitlearn.sweep import Space
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
-from tests.configs.runs import BASE, CONFIGS, EXPERIMENTS, ONE_STEP, RCNNS, ROOT, Measured, check_results, name, run
+from tests.configs.runs import (
+    BASE,
+    CONFIGS,
+    EXPERIMENTS,
+    ONE_STEP,
+    PHOTOGRAPHS,
+    RCNNS,
+    ROOT,
+    Measured,
+    check_results,
+    name,
+    run,
+)
 from tests.networks import narrow_networks
 
 DETECTORS = [p for p in EXPERIMENTS if "DetectionTask" in p.read_text() and p not in RCNNS]
 SEGMENTERS = [p for p in EXPERIMENTS if "SegmentationTask" in p.read_text()]
 PUBLISHED = [
-    p for p in EXPERIMENTS if "name: torchvision/" in BASE.get(p, p).read_text() and p not in [*RCNNS, *SEGMENTERS]
+    p
+    for p in EXPERIMENTS
+    if "name: torchvision/" in BASE.get(p, p).read_text() and p not in [*RCNNS, *SEGMENTERS] and p.parent != PHOTOGRAPHS
 ]
 OWN = [
-    p for p in EXPERIMENTS if p not in [*RCNNS, *DETECTORS, *SEGMENTERS, *PUBLISHED]
+    p for p in EXPERIMENTS if p not in [*RCNNS, *DETECTORS, *SEGMENTERS, *PUBLISHED] and p.parent != PHOTOGRAPHS
 ]  # weights and data of 32 pixels
 SMALL_DETECTOR = """
 model:

@@ -12,7 +12,7 @@ from lightning import LightningModule
 from torch import nn
 from torchvision.models import resnet18
 
-from splitlearn.models import freeze, split
+from splitlearn.models import CutError, freeze, frozen_except, split
 
 
 def network() -> nn.Sequential:
@@ -99,3 +99,19 @@ def test_inside_a_lightning_module() -> None:
     assert stays(task.head)
     task.unfreeze()  # Lightning's own switch asks for gradients again, but batch norm stays asleep
     assert not task.head.training
+
+
+def test_all_but_what_is_named_freezes() -> None:
+    model = frozen_except(resnet18(), ["fc", "layer4.1.bn2"])
+    model.train()
+    trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trains == {f"{name}.{kind}" for name in ("fc", "layer4.1.bn2") for kind in ("weight", "bias")}
+    leaves = {name for name, module in model.named_modules() if module.training and not list(module.children())}
+    assert leaves == {"fc", "layer4.1.bn2"}
+
+
+def test_what_is_excepted_must_exist() -> None:
+    with pytest.raises(CutError, match="no module 'classifier' in ResNet"):
+        frozen_except(resnet18(), ["classifier"])
+    with pytest.raises(ValueError, match="nothing would train"):
+        frozen_except(resnet18(), [])

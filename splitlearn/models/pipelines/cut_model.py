@@ -184,6 +184,14 @@ class CoderModel(CutModel):
         features = self.features(images)
         return self._run(self.coder, features, self.wanted(images, features))
 
+    def coded(self, images: Tensor | Features) -> SplitOutput:
+        """Return the pass of `run` up to the tail, which does not run: the prediction is None."""
+        features = self.features(images)
+        latents = self.coder.encoded(features)
+        features_hat = self.coder.restored(self.coder.quantized(latents))
+        floats = tuple(t for t in latents if t.is_floating_point())
+        return SplitOutput(None, self.wanted(images, features), floats, features_hat)
+
     def run_from(self, features: tuple[Tensor, ...]) -> SplitOutput:
         """Return the differentiable pass from crossing tensors of the head."""
         return self._run(self.coder, features)

@@ -6,6 +6,7 @@ from splitlearn.codecs.compressed_sparse_row import CompressedSparseRow
 from splitlearn.codecs.container import pack, tagged, unpack, untagged
 from splitlearn.codecs.context_rans import ContextRANS
 from splitlearn.codecs.deflate import Deflate
+from splitlearn.codecs.density_rans import DensityRANS
 from splitlearn.codecs.huffman import Huffman
 from splitlearn.codecs.latents import decode_latent, encode_latent, pack_latents, unpack_latents
 from splitlearn.codecs.payload_coder import Carrier, PayloadCoder
@@ -24,6 +25,7 @@ __all__ = [
     "CompressedSparseRow",
     "ContextRANS",
     "Deflate",
+    "DensityRANS",
     "Huffman",
     "PayloadCoder",
     "Raw",

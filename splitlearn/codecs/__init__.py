@@ -6,6 +6,7 @@ from splitlearn.codecs.compressed_sparse_row import CompressedSparseRow
 from splitlearn.codecs.container import pack, tagged, unpack, untagged
 from splitlearn.codecs.context_rans import ContextRANS
 from splitlearn.codecs.deflate import Deflate
+from splitlearn.codecs.density_rans import DensityRANS
 from splitlearn.codecs.huffman import Huffman
 from splitlearn.codecs.image_codec import ImageCodec, ImageFile, Pixels
 from splitlearn.codecs.latents import decode_latent, encode_latent, pack_latents, unpack_latents
@@ -25,6 +26,7 @@ __all__ = [
     "CompressedSparseRow",
     "ContextRANS",
     "Deflate",
+    "DensityRANS",
     "Huffman",
     "ImageCodec",
     "ImageFile",

@@ -157,6 +157,15 @@ class RANS(Codec):
         scale = scale_bits(counts.shape[1])
         return self.with_tables({"frequencies": np.stack([normalized(2 * row + 1, scale) for row in counts])})
 
+    def learnt(self, counts: NDArray[np.int64], density: Mapping[str, NDArray[np.float32]]) -> Self:
+        """Return a copy of this code with the tables of a learnt density, from its expected counts.
+
+        Args:
+            counts: as in `with_counts`.
+            density: means, scales and weights as in `DensityRANS.with_density`, which that code keeps instead.
+        """
+        return self.with_counts(counts)
+
     @classmethod
     def from_tables(cls, tables: Mapping[str, NDArray[np.generic]]) -> Self:
         """Return a codec with these static tables; several tables make it a `RANS(per_channel=True)`."""

@@ -11,6 +11,7 @@ from splitlearn.deploy.bottleneck_file import (
 from splitlearn.deploy.calibration import Calibration, CalibrationSettings, StretchTrial, calibrate, prediction_distance
 from splitlearn.deploy.early_exit_file import export_early_exit
 from splitlearn.deploy.export import Exported, NothingToExportError, export_model
+from splitlearn.deploy.gains import export_gains
 from splitlearn.deploy.identity import sample_outputs, weights_id
 from splitlearn.deploy.record import write_record
 
@@ -26,6 +27,7 @@ __all__ = [
     "export_bank",
     "export_bottleneck",
     "export_early_exit",
+    "export_gains",
     "export_model",
     "export_network",
     "load_bank",

@@ -27,7 +27,8 @@ from splitlearn.models.tensor_file import save_tensors
 from splitlearn.tasks.trust import may_be_named
 
 BANK_FORMAT = "splitlearn-bank"
-BANK_VERSION = 1
+BANK_VERSION, SHARING_VERSION = 1, 2  # 2: what rates with one bottleneck share is written once
+SHARED_PARTS, UNITS = "shared", "bottlenecks."
 HELD_OUT_SCORE, TEST_SCORE = "val/accuracy", "test/accuracy"
 RATE = "bytes_per_image"
 SHARED = {
@@ -81,15 +82,24 @@ def export_bank(exports: Sequence[str | Path], path: str | Path, score: str | No
         if missing := {score, rate} - other.get("metrics", {}).keys():
             raise ExportError(f"{file} has no {' and '.join(sorted(missing))}: export it with --results")
     found.sort(key=lambda each: (each[1]["metrics"][rate], each[1]["metrics"][score]))
-    content = {
-        "format": BANK_FORMAT,
-        "format_version": BANK_VERSION,
-        "score": score,
-        "rates": [manifest for _, manifest, _ in found],
-    }
-    named = {f"{i}.{name}": tensor for i, (_, _, parts) in enumerate(found) for name, tensor in parts.items()}
-    save_tensors(named, path, {"manifest": json.dumps(content)})
+    content, named = _content([(manifest, parts) for _, manifest, parts in found])
+    save_tensors(named, path, {"manifest": json.dumps({"format": BANK_FORMAT, "score": score, **content})})
     return Path(path)
+
+
+def _content(exports: Sequence[Export]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the manifest and the tensors of a bank; what all rates have is written once if they share a bottleneck."""
+    first, first_tensors = exports[0]
+    same = {n for n, t in first_tensors.items() if all(n in own and torch.equal(own[n], t) for _, own in exports)}
+    if len(exports) == 1 or not {name for name in first_tensors if name.startswith(UNITS)} <= same:
+        named = {f"{i}.{name}": tensor for i, (_, own) in enumerate(exports) for name, tensor in own.items()}
+        return {"format_version": BANK_VERSION, "rates": [manifest for manifest, _ in exports]}, named
+    shared = {key: value for key, value in first.items() if all(other.get(key) == value for other, _ in exports)}
+    named = {f"{SHARED_PARTS}.{name}": first_tensors[name] for name in same}
+    for number, (_, own) in enumerate(exports):
+        named |= {f"{number}.{name}": tensor for name, tensor in own.items() if name not in same}
+    rates = [{key: value for key, value in manifest.items() if key not in shared} for manifest, _ in exports]
+    return {"format_version": SHARING_VERSION, SHARED_PARTS: shared, "rates": rates}, named
 
 
 @may_be_named
@@ -113,6 +123,9 @@ def load_bank(
     with export_errors(path):
         net = cut_for(exports[0][0], backbone, path)
         models = [rebuild(manifest, tensors, net) for manifest, tensors in exports]
+        for model, (manifest, tensors) in zip(models[1:], exports[1:], strict=True):
+            if _same_bottlenecks((manifest, tensors), exports[0]):
+                model.coder.bottlenecks = models[0].coder.bottlenecks
         rate_name = rate_beside(score)
         points = [OperatingPoint(_figure(manifest, score), _figure(manifest, rate_name)) for manifest, _ in exports]
         VariableRateModel.of(models, points)
@@ -131,20 +144,26 @@ def read_bank(path: str | Path) -> tuple[str, list[Export]]:
     content, tensors = read_manifest(path)
     if not isinstance(content, dict) or content.get("format") != BANK_FORMAT:
         raise ExportError(f"{path} holds no bank: it was not written by splitlearn bank")
-    check_version(content.get("format_version", 0), (BANK_VERSION,), "write the bank again", path)
+    check_version(content.get("format_version", 0), (BANK_VERSION, SHARING_VERSION), "write the bank again", path)
     with export_errors(path):
         if not isinstance(content["score"], str):
             raise ExportError(f"{path} names no metric that its rates are weighed by: write the bank again")
-        exports = [(manifest, below(f"{i}.", tensors)) for i, manifest in enumerate(content["rates"])]
+        told, parts = content.get(SHARED_PARTS, {}), below(f"{SHARED_PARTS}.", tensors)
+        exports = [(told | own, parts | below(f"{i}.", tensors)) for i, own in enumerate(content["rates"])]
         if not 1 <= len(exports) <= TAGS:
             raise ExportError(f"{path} holds {len(exports)} rates, a bank has 1 to {TAGS}: write it again")
         for manifest, its_tensors in exports:
             check_export(manifest, its_tensors, path)
             if any(manifest.get(key) != exports[0][0].get(key) for key in SHARED):
                 raise ExportError(f"{path} holds rates of several networks or cuts: write the bank again")
-        if sum(len(its_tensors) for _, its_tensors in exports) != len(tensors):
+        if sum(len(its_tensors) - len(parts) for _, its_tensors in exports) + len(parts) != len(tensors):
             raise ExportError(f"{path} holds tensors that belong to none of its rates: write the bank again")
         return content["score"], exports
+
+
+def _same_bottlenecks(one: Export, two: Export) -> bool:
+    """Return whether two exports have the same bottlenecks, with the same weights."""
+    return one[0]["bottlenecks"] == two[0]["bottlenecks"] and _equal(below(UNITS, one[1]), below(UNITS, two[1]))
 
 
 def rate_beside(score: str) -> str:

@@ -55,6 +55,7 @@ class FactorizedRate(RateLoss):
             raise ValueError(f"components must be at least 1, got {components}")
         self.components = components
         self.step, self.levels = math.nan, 0
+        self._quantizer: tuple[nn.Module, ...] = ()
 
     def begin(self, shapes: Sequence[tuple[int, ...]], quantizers: Sequence[nn.Module]) -> None:
         """Create a density for each channel of the latent.
@@ -74,6 +75,7 @@ class FactorizedRate(RateLoss):
                 "the cut or the quantizer"
             )
         self.step, self.levels = float(steps[0]), int(cast("int", quantizers[0].levels))
+        self._quantizer = (quantizers[0],)  # in a tuple, so that it is no part of this loss
         channels = shapes[0][0]
         spread = torch.linspace(-1, 1, self.components) if self.components > 1 else torch.zeros(1)
         self.means = nn.Parameter(spread.repeat(channels, 1))
@@ -103,28 +105,51 @@ class FactorizedRate(RateLoss):
             RuntimeError: if `begin` was not called (tasks call it).
         """
         self._check_begun()
+        gain = self._gain()
         cells = latent.float() / self.step
+        if gain is not None:
+            cells = cells * gain.view(-1, *[1] * (latent.dim() - 2))
         cells = cells + torch.rand_like(cells) - 0.5 if self.training else cells.round()
-        return -self.log_probabilities(cells).mean() / math.log(2)
+        return -self.log_probabilities(cells, gain).mean() / math.log(2)
 
-    def log_probabilities(self, centres: Tensor) -> Tensor:
+    def _gain(self) -> Tensor | None:
+        """Return the gain `(C,)` of the quantizer at its rate in use; None if it has none."""
+        gain: Tensor | None = getattr(self._quantizer[0], "gain", None)
+        return gain
+
+    def log_probabilities(self, centres: Tensor, gain: Tensor | None = None) -> Tensor:
         """Return the natural logarithm of the probability of quantization bins, shaped like `centres`.
 
         A bin is one step wide. The result is accurate even far from the means, so that the gradient does not vanish.
 
         Args:
             centres: centre of each bin, divided by the quantizer's step, `(B, C, …)`.
+            gain: factor `(C,)` by which the latent was multiplied, and the density is scaled; None for 1.
         """
         shape = (1, -1, *[1] * (centres.dim() - 2))
+        factor = 1.0 if gain is None else gain.view(shape)
         parts = []
         for weight, mean, scale in zip(
             self.logits.log_softmax(1).unbind(1), self.means.unbind(1), self.log_scales.exp().unbind(1), strict=True
         ):
-            away = -(centres - mean.view(shape)).abs()  # by symmetry moved to the lower tail, where no digits cancel
-            upper, lower = (logsigmoid((away + end) / scale.view(shape)) for end in (0.5, -0.5))
+            width = scale.view(shape) * factor
+            # by symmetry moved to the lower tail, where no digits cancel
+            away = -(centres - mean.view(shape) * factor).abs()
+            upper, lower = (logsigmoid((away + end) / width) for end in (0.5, -0.5))
             # log(σ(u) − σ(l)) = log σ(u) + log(1 − σ(l)/σ(u))
             parts.append(weight.view(shape) + upper + (-torch.expm1((lower - upper).clamp(max=-TINY))).log())
         return torch.stack(parts).logsumexp(0)
+
+    @torch.no_grad()
+    def density(self) -> dict[str, NDArray[np.float32]]:
+        """Return means, scales and weights of the mixtures, float32 `(C, components)`, for `DensityRANS.with_density`.
+
+        Raises:
+            RuntimeError: if `begin` was not called (tasks call it).
+        """
+        self._check_begun()
+        found = {"means": self.means, "scales": self.log_scales.exp(), "weights": self.logits.softmax(1)}
+        return {name: tensor.float().cpu().numpy().copy() for name, tensor in found.items()}
 
     @torch.no_grad()
     def tables(self) -> NDArray[np.int64]:

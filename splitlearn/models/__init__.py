@@ -48,6 +48,7 @@ from splitlearn.models.pipelines.confidence import (
 from splitlearn.models.pipelines.cut_model import CoderModel, CutModel, OperatingPoint, rename_former_keys
 from splitlearn.models.pipelines.early_exit import EarlyExitModel
 from splitlearn.models.pipelines.exit_branch import BranchFactory, ExitBranch
+from splitlearn.models.pipelines.gain_model import GainModel
 from splitlearn.models.pipelines.input_model import InputModel
 from splitlearn.models.pipelines.int8 import Int8, Int8Error, to_int8
 from splitlearn.models.pipelines.pixel_model import PixelModel
@@ -74,6 +75,7 @@ __all__ = [
     "EarlyExitModel",
     "ExitBranch",
     "FeatureCoder",
+    "GainModel",
     "Identity",
     "ImageCodec",
     "ImageFile",

@@ -14,12 +14,14 @@ from splitlearn.numpy_quantizers.even import (
     scaling,
     undo_plan,
 )
+from splitlearn.numpy_quantizers.gained import GainedGrid
 
 __all__ = [
     "TINY",
     "AffineGrid",
     "ClippedGrid",
     "EvenGrid",
+    "GainedGrid",
     "Grid",
     "MinMaxGrid",
     "Plan",

@@ -11,6 +11,7 @@ from splitlearn.quantizers.entropy_constrained import (
     design_steps,
     entropy_constrained,
 )
+from splitlearn.quantizers.gained import GainedStep
 from splitlearn.quantizers.histogram import channel_histogram, histogram
 from splitlearn.quantizers.laplace import AsymmetricLaplace
 from splitlearn.quantizers.limits import LaplaceLimits, LeastError, Limits, ReluLimits
@@ -24,6 +25,7 @@ __all__ = [
     "Clipped",
     "CodeLengths",
     "Design",
+    "GainedStep",
     "IdealLengths",
     "LaplaceLimits",
     "LatentStatistics",

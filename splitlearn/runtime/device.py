@@ -84,9 +84,7 @@ class Device:
             )
         self._steps = [(step, self.package.graph(step.file, threads)) for step in self.package.steps]
         self._form: AnswerForm = self.package.form() if self.has_exits else TopClasses()
-        self._encoders = [
-            None if rate.encoder is None else self.package.graph(rate.encoder, threads) for rate in self.package.rates
-        ]
+        self._encoders = self.package.graphs([rate.encoder for rate in self.package.rates], threads)
 
     def prepare(self, picture: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return a photograph at the network's size, with the same resizing and cropping as in the model's test.

@@ -45,9 +45,7 @@ class OnnxEdge(Edge):
             )
         self.fingerprint = self.package.fingerprint
         self._tail = self.package.graph(EDGE, threads)
-        self._decoders = [
-            None if rate.decoder is None else self.package.graph(rate.decoder, threads) for rate in self.package.rates
-        ]
+        self._decoders = self.package.graphs([rate.decoder for rate in self.package.rates], threads)
         self._answers = self.package.form()
         self._network = self.package.graph(WHOLE, threads) if self.package.has_whole else None
 

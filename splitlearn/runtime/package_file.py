@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -221,6 +221,12 @@ class Package:
         if type(size) is not int or not 0 <= size < MOST_FILE:
             raise PackageError(f"{self.folder / MANIFEST} claims {str(size)[:20]} bytes of {name}: package again")
         return size, _text(digest)
+
+    def graphs(self, names: Iterable[str | None], threads: int = 1) -> list[Graph | None]:
+        """Return graphs by name, one object for equal names and None for None; raises as `graph`."""
+        wanted = list(names)
+        made = {name: self.graph(name, threads) for name in dict.fromkeys(wanted) if name is not None}
+        return [None if name is None else made[name] for name in wanted]
 
     def graph(self, name: str, threads: int = 1) -> Graph:
         """Return a graph of the package, ready to run.

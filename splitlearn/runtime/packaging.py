@@ -213,14 +213,21 @@ def _whole(model: CutModel) -> dict[str, bytes]:
 def _own_graphs(
     name: str, modules: Sequence[nn.Module], tensors: Sequence[Sequence[Tensor]], graphs: dict[str, bytes]
 ) -> list[str | None]:
-    """Put the graph of each rate's module into `graphs`; return their names, None where a module changes nothing."""
+    """Put the graph of each rate's module into `graphs`, once for modules of the same parts.
+
+    Return their names, None where a module changes nothing.
+    """
     names: list[str | None] = []
+    known: dict[tuple[int, ...], str] = {}
     for number, (module, own) in enumerate(zip(modules, tensors, strict=True)):
         if all(isinstance(part, nn.Identity) for part in module.units):  # type: ignore[union-attr]
             names.append(None)
             continue
-        names.append(f"{name}_{number}.onnx")
-        graphs[f"{name}_{number}.onnx"] = exported(module, own)
+        parts = tuple(id(part) for part in module.units)  # type: ignore[union-attr]
+        if parts not in known:
+            known[parts] = f"{name}_{number}.onnx"
+            graphs[known[parts]] = exported(module, own)
+        names.append(known[parts])
     return names
 
 

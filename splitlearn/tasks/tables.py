@@ -73,6 +73,8 @@ class StaticTables(Callback):
 class LearntTables(Callback):
     """Set the tables of `RANS(per_channel=True)` to those of `FactorizedRate` after every validation.
 
+    `DensityRANS(per_channel=True)`, also that of a `GainModel`, gets the density itself.
+
     Payloads then have the size that training minimised, and no symbols are counted. The tables are sent once with the
     weights, and their size is logged as `val/table_bytes`; checkpoints contain them. `StaticTables` counts validation
     symbols instead, for any codec and rate loss.
@@ -89,7 +91,7 @@ class LearntTables(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace the codec of the model by one with the tables of the learnt density."""
         coder, codec, rate = _learnt(pl_module)
-        coder.codecs = (codec.with_counts(rate.tables()),)
+        coder.codecs = (codec.learnt(rate.tables(), rate.density()),)
         pl_module.log("val/table_bytes", float(coder.table_bytes))
 
 

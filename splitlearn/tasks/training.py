@@ -82,13 +82,14 @@ class TrainingTask(PayloadTask):
         """Return the loss of one batch."""
         images, targets = batch
         self._look_at(targets, batch_idx)
+        rate_weight = self.rate_weight * self.model.draw_rate()
         output, size = self.model.run(images), len(targets)
         loss = self.task_loss(self.logits_of(output.prediction, targets), targets)
         parts = {"train/task_loss": loss}
         if self.rate_loss is not None:
             rate = self.rate_loss.total(output.latents)
             parts["train/rate_loss"] = rate
-            loss = loss + self.rate_weight * rate
+            loss = loss + rate_weight * rate
         if self.distillation is not None:
             distance = self.distillation(output.features_hat, output.features)
             parts["train/distillation_loss"] = distance
@@ -104,6 +105,7 @@ class TrainingTask(PayloadTask):
 
     def on_validation_epoch_start(self) -> None:
         """Reset the metrics, which an earlier `validate` may have left in a state that `fit` cannot continue."""
+        self.model.reset_rate()
         self.val_scores.reset()
         if self.estimated_bits is not None:
             self.estimated_bits.reset()

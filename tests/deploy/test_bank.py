@@ -242,8 +242,8 @@ def test_a_damaged_bank_is_refused(tmp_path: Path, bank: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, "has format 2, this splitlearn reads 1: upgrade it"),
-        ({"format_version": 0}, "has format 0, this splitlearn reads 1: write the bank again"),
+        ({"format_version": 3}, "has format 3, this splitlearn reads 1 and 2: upgrade it"),
+        ({"format_version": 0}, "has format 0, this splitlearn reads 1 and 2: write the bank again"),
         ({"rates": []}, "holds 0 rates, a bank has 1 to 8"),
         ({"rates": [{}]}, "holds no bottleneck"),
         ({"rates": 3}, "incomplete or contradicts itself"),

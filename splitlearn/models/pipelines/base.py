@@ -52,6 +52,14 @@ class CompressionModel(nn.Module, ABC):
         """
         return []
 
+    def draw_rate(self) -> float:
+        """Draw the rate of the next training batch, and return a factor of the task's rate weight: 1 with one rate."""
+        return 1.0
+
+    def reset_rate(self) -> float:
+        """Return from drawn rates to the model's own, for validation, and return its factor: 1 with one rate."""
+        return 1.0
+
     @abstractmethod
     def run(self, images: Tensor) -> SplitOutput:
         """Return the differentiable pass: prediction, features, latents and reconstructions."""

@@ -169,6 +169,9 @@ class VariableRateModel(CutModel):
     @property
     def switch_bytes(self) -> list[int]:
         """Size in bytes of each rate's own weights, levels and code tables, which a switch to it loads."""
+        first, *others = [coder.bottlenecks for coder in self.rates]
+        if others and all(units is first for units in others):  # the rates of a `GainModel`
+            return [coder.table_bytes for coder in self.rates]
         return [
             sum(t.nbytes for t in coder.bottlenecks.state_dict().values()) + coder.table_bytes for coder in self.rates
         ]

@@ -28,6 +28,8 @@ def settings_to_test(config: Mapping[str, Any], loader: str, path: Path, name: s
     try:
         task = config["model"]["init_args"]
         model = task["model"]["init_args"]
+        while "model" in model:  # around a model, as in a `GainModel`
+            model = model["model"]["init_args"]
         backbone = model["backbone"] if "backbone" in model else model["net"]["init_args"]["model"]
     except (KeyError, TypeError) as error:
         raise ValueError(

@@ -55,7 +55,7 @@ def trained(
             load_weights_into(task, read_checkpoint(ckpt_path), ckpt_path)
     elif ckpt_path is not None:
         task = load_task(ckpt_path)
-        data = _data(config_of(read_checkpoint(ckpt_path), ckpt_path), ckpt_path, data_root)
+        data = data_of_checkpoint(config_of(read_checkpoint(ckpt_path), ckpt_path), ckpt_path, data_root)
     else:
         raise UsageError("give a trained model: --ckpt_path FILE, --config FILE, or both")
     return Trained(_model(task, config, ckpt_path), data, answers_of(task))
@@ -73,7 +73,11 @@ def _model(task: LightningModule, config: Path | None, ckpt_path: Path | None) -
     return model
 
 
-def _data(settings: Mapping[str, Any], ckpt_path: Path, data_root: Path | None) -> Any:
+def data_of_checkpoint(settings: Mapping[str, Any], ckpt_path: Path, data_root: Path | None) -> Any:
+    """Return the data module that the settings of a checkpoint name; None if they name none.
+
+    Raises UntrustedError if they name classes other than those of splitlearn and torch.
+    """
     about = settings.get("data")
     if not isinstance(about, Mapping):
         return None

@@ -11,7 +11,7 @@ from torch import nn
 
 from splitlearn.deploy.bottleneck_file import ExportError, export_bottleneck, export_network
 from splitlearn.deploy.early_exit_file import export_early_exit
-from splitlearn.models import EarlyExitModel, InputModel, SplitModel
+from splitlearn.models import EarlyExitModel, GainModel, InputModel, SplitModel
 
 
 class Exported(NamedTuple):
@@ -58,3 +58,11 @@ def _(model: EarlyExitModel, folder: Path, metrics: Mapping[str, float]) -> Expo
 @export_model.register
 def _(model: InputModel, folder: Path, metrics: Mapping[str, float]) -> Exported:
     return Exported(export_network(model.network, folder / "network.safetensors", metrics), model.network)
+
+
+@export_model.register
+def _(model: GainModel, folder: Path, metrics: Mapping[str, float]) -> Exported:
+    raise NothingToExportError(
+        "a GainModel has many rates, each with metrics of its own: write them with splitlearn bank --ckpt_path FILE, "
+        "or with export_gains in Python"
+    )

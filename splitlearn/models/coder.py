@@ -190,21 +190,31 @@ class FeatureCoder(nn.Module):
 
     def complexity(self) -> Complexity:
         """Return parameters and multiply–accumulates of the bottlenecks per image."""
+        units = cast("list[Bottleneck]", list(copy.deepcopy(self.bottlenecks).to("meta").float().eval()))
         encoder_macs = decoder_macs = 0
-        for unit in cast("list[Bottleneck]", list(copy.deepcopy(self.bottlenecks).to("meta").float().eval())):
+        for unit in units:
             features = torch.zeros(1, *unit.shape, device="meta", dtype=torch.float32)
             with torch.no_grad():
                 latent = unit.encoder(features)
             encoder_macs += count_macs(unit.encoder, features)
             decoder_macs += count_macs(unit.decoder, latent)
-        return Complexity(sum(p.numel() for p in self.bottlenecks.parameters()), encoder_macs, decoder_macs)
+        whole, device, edge = (
+            sum(p.numel() for part in parts for p in part.parameters())
+            for parts in (units, [unit.encoder for unit in units], [unit.decoder for unit in units])
+        )
+        return Complexity(whole, device, edge, encoder_macs, decoder_macs)
 
     @property
     def table_bytes(self) -> int:
         """Size in bytes of static code tables and calibrated levels, which are sent once and not in payloads."""
+        return sum(table.nbytes for table in self.sent_once)
+
+    @property
+    def sent_once(self) -> list[NDArray[Any]]:
+        """The static code tables, and the bytes of the calibrated levels."""
         tables = [table for codec in dict.fromkeys(self.codecs) for table in codec.tables().values()]
         levels = [t for quantizer in dict.fromkeys(self.quantizers) for t in quantizer.state_dict().values()]
-        return sum(int(t.nbytes) for t in [*tables, *levels])
+        return [*tables, *(tensor.cpu().reshape(-1).view(torch.uint8).numpy() for tensor in levels)]
 
     @property
     def context(self) -> int:

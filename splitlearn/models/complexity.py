@@ -15,11 +15,15 @@ class Complexity:
 
     Attributes:
         parameters: number of parameters of encoders and decoders.
+        encoder_parameters: number of parameters on the device.
+        decoder_parameters: number of parameters on the server.
         encoder_macs: multiply–accumulates on the device.
         decoder_macs: multiply–accumulates on the server.
     """
 
     parameters: int
+    encoder_parameters: int
+    decoder_parameters: int
     encoder_macs: int
     decoder_macs: int
 

@@ -54,8 +54,9 @@ class GainedStep(Quantizer):
 
     @property
     def gain(self) -> Tensor:
-        """Gains `(channels,)` of the rate in use."""
-        return self.gains[self.rate]
+        """Gains `(channels,)` of the rate in use; outside of training in half precision, as files keep them."""
+        gain = self.gains[self.rate]
+        return gain if self.training else gain.clamp(LEAST, MOST).half().float()
 
     @torch.no_grad()
     def at(self, position: float) -> Self:
@@ -72,34 +73,37 @@ class GainedStep(Quantizer):
         low = min(int(position), max(self.rates - 2, 0))
         high, share = min(low + 1, self.rates - 1), position - low
         found = type(self)(self.channels, 1, self.levels).to(self.gains.device)
-        logarithms = self.gains.clamp(LEAST, MOST).log()
-        found.gains.copy_(logarithms[low].lerp(logarithms[high], share).exp().clamp(LEAST, MOST).half()[None])
+        kept = self.gains.clamp(LEAST, MOST)
+        between = kept[low].log().lerp(kept[high].log(), share).exp()
+        gains = kept[int(position)] if position == int(position) else between  # exp(log(x)) may differ from x
+        found.gains.copy_(gains.clamp(LEAST, MOST).half()[None])
         return found.requires_grad_(False).train(self.training)
 
     def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Return uint8 symbols shaped like `latent` and an empty `(B, 0)` tensor."""
-        q = self._rounded(as_single(latent) * self._shaped(self.gains.detach(), latent))
+        q = self._rounded(as_single(latent) * self._shaped(self.gain.detach(), latent))
         symbols = (2 * q + 0.5).abs() - 0.5  # zig-zag: 2q for q ≥ 0, −2q − 1 below
         return symbols.to(torch.uint8), q.new_zeros(len(latent), 0)
 
     def dequantize(self, symbols: Tensor, floats: Tensor) -> Tensor:
         """Return q / gain as float32, shaped like `symbols`; `floats` is empty."""
         s = symbols.to(torch.int16)
-        return ((s >> 1) ^ -(s & 1)).float() * self._shaped(1 / self.gains.detach(), symbols)
+        return ((s >> 1) ^ -(s & 1)).float() * self._shaped(1 / self.gain.detach(), symbols)
 
     def forward(self, latent: Tensor) -> Tensor:
         """Return the quantized latent in float32; the gradient of rounding is the identity, that of gains exact."""
-        scaled = latent.float() * self._shaped(self.gains, latent)
-        return straight_through(scaled, self._rounded(scaled.detach())) * self._shaped(1 / self.gains, latent)
+        gain = self.gain
+        scaled = latent.float() * self._shaped(gain, latent)
+        return straight_through(scaled, self._rounded(scaled.detach())) * self._shaped(1 / gain, latent)
 
     def _rounded(self, scaled: Tensor) -> Tensor:
         return torch.round(scaled).clamp(-(self.levels // 2), (self.levels - 1) // 2)
 
     def _shaped(self, values: Tensor, latent: Tensor) -> Tensor:
-        """Return the values of the rate in use, to multiply a latent `(B, channels, …)` with."""
+        """Return values `(channels,)` in the shape to multiply a latent `(B, channels, …)` with."""
         if self.channels > 1 and latent.shape[1] != self.channels:
             raise ValueError(f"this quantizer has gains for {self.channels} channels, the latent has {latent.shape[1]}")
-        return values[self.rate].view(-1, *[1] * (latent.dim() - 2)) if self.channels > 1 else values[self.rate]
+        return values.view(-1, *[1] * (latent.dim() - 2)) if self.channels > 1 else values
 
     def extra_repr(self) -> str:
         """Return the arguments for `repr`."""

@@ -188,8 +188,14 @@ class Package:
 
     @cached_property
     def by_score(self) -> list[int]:
-        """Numbers of the rates in descending order of score; of equal scores, the smaller payload first."""
-        facts = [(-(rate.score or 0.0), rate.bytes_per_image or 0.0) for rate in self.rates]
+        """Numbers of the rates in descending order of score; of equal scores, the smaller payload first.
+
+        Rates that were not measured are those of a `GainModel`, in which each is better than those before it.
+        """
+        facts = [
+            (-float(number) if rate.score is None else -rate.score, rate.bytes_per_image or 0.0)
+            for number, rate in enumerate(self.rates)
+        ]
         return sorted(range(len(facts)), key=facts.__getitem__)
 
     def content(self, name: str) -> bytes:

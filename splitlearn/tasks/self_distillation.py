@@ -139,6 +139,7 @@ class SelfDistillationTask(PayloadTask):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch, without its targets."""
+        rate_weight = self.rate_weight * self.model.draw_rate()
         coded = self.model.coded(batch[0])
         if self.global_step == 0:
             self._match_rate(coded.latents)
@@ -152,7 +153,7 @@ class SelfDistillationTask(PayloadTask):
         parts = {"train/distillation_loss": distance}
         if self.rate_loss is not None:
             parts["train/rate_loss"] = self.rate_loss.total(coded.latents)
-            loss = distance + self.rate_weight * parts["train/rate_loss"]
+            loss = distance + rate_weight * parts["train/rate_loss"]
         if loss.device.type == "cpu" or self.logs_now:  # on a GPU, every check waits for the device
             self._check_finite(loss)
         self.log_losses({**parts, "train/loss": loss}, len(batch[0]))
@@ -177,13 +178,13 @@ class SelfDistillationTask(PayloadTask):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> ValidationOutput:
         """Log losses, agreement and entropy of the symbols; return the symbols for callbacks."""
-        size = len(batch[0])
+        size, rate_weight = len(batch[0]), self.rate_weight * self.model.reset_rate()
         with full_precision(self.device):
             coded = self.model.coded(batch[0])
             given, wanted = self._passed(coded.features_hat, True), self._passed(coded.features, True)
             loss = distance = self.distance(given, wanted)
             if self.rate_loss is not None:
-                loss = distance + self.rate_weight * self.rate_loss.total(coded.latents)
+                loss = distance + rate_weight * self.rate_loss.total(coded.latents)
         self._check_finite(loss)
         self.agreement.update(given.output, wanted.output)
         self.log("val/distillation_loss", distance, batch_size=size, sync_dist=True)

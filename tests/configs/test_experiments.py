@@ -9,10 +9,11 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import nn
 
+from splitlearn.commands.bank import bank
 from splitlearn.config.loading import load_task
 from splitlearn.config.sweep_trial import ConfigTrial
-from splitlearn.deploy import export_bottleneck, export_early_exit, load_bottleneck
-from splitlearn.models import CompressionModel, EarlyExitModel, SplitModel, split
+from splitlearn.deploy import export_bottleneck, export_early_exit, load_bank, load_bottleneck
+from splitlearn.models import CompressionModel, EarlyExitModel, GainModel, SplitModel, split
 from splitlearn.sweep import Space
 from splitlearn.tasks.loading import CONFIG_KEY, read_checkpoint
 from tests.configs.runs import (
@@ -62,7 +63,11 @@ def test_experiment_runs_and_is_lossless(
     else:
         run(monkeypatch, "fit", path, tmp_path, image_folder)
         run(monkeypatch, "test", path, tmp_path, image_folder, "--ckpt_path", "last")
-        if path.stem != "full_model":  # which has no bottleneck to export
+        if path.stem == "full_model":  # which has no bottleneck to export
+            pass
+        elif path.stem.startswith("gains_"):
+            check_bank(next(tmp_path.rglob("last.ckpt")), image_folder, tmp_path)
+        else:
             check_export(next(tmp_path.rglob("last.ckpt")), tmp_path)
     check_results(tmp_path, measured)
 
@@ -155,9 +160,18 @@ def check_export(checkpoint: Path, folder: Path) -> None:
         assert again.compress(images) == model.compress(images)
 
 
+def check_bank(checkpoint: Path, images: Path, folder: Path) -> None:
+    bank(folder / "bank.safetensors", ckpt_path=checkpoint, data_root=images)
+    again = load_bank(folder / "bank.safetensors", backbone_of(checkpoint))
+    given, model = torch.randint(0, 256, (3, 3, 32, 32)) / 255, cast("GainModel", load_task(checkpoint).model)
+    kept, made = ([of.at_rate(rate).compress(given) for rate in range(6)] for of in (again, model.bank()))
+    assert sorted(kept) == sorted(made)  # a bank's rates are in ascending order of bytes
+
+
 def backbone_of(checkpoint: Path) -> nn.Module:
     """Build the network that a checkpoint's config names, as `splitlearn export`'s users would."""
-    settings = read_checkpoint(checkpoint)[CONFIG_KEY]["model"]["init_args"]["model"]["init_args"]["net"]["init_args"]
+    model = read_checkpoint(checkpoint)[CONFIG_KEY]["model"]["init_args"]["model"]["init_args"]
+    settings = model.get("model", {}).get("init_args", model)["net"]["init_args"]  # perhaps in a `GainModel`
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(nn.Module, "network")
     network: nn.Module = parser.instantiate(parser.parse_object({"network": settings["model"]})).network

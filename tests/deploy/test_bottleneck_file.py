@@ -110,7 +110,8 @@ def test_manifest_says_all_that_it_belongs_to(tmp_path: Path) -> None:
     assert unit["init_args"] == {"shape": [32, 16, 16], "channels": 8, "stride": 2}
     assert manifest["quantizers"][0]["init_args"] == {"step": 0.125, "levels": 256}
     assert manifest["codecs"][0] == {"class_path": "splitlearn.codecs.Huffman", "init_args": {}}
-    assert manifest["complexity"] == {"parameters": 1192, "encoder_macs": 34816, "decoder_macs": 34816}
+    costs = {"encoder_parameters": 584, "decoder_parameters": 608, "encoder_macs": 34816, "decoder_macs": 34816}
+    assert manifest["complexity"] == {"parameters": 1192, **costs}
     assert torch.equal(tensors["codecs.0.lengths"], torch.from_numpy(model.coder.codecs[0].tables()["lengths"]))
     assert manifest["metrics"] == METRICS
     assert manifest["versions"]["python"] == platform.python_version()

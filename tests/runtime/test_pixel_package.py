@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from splitlearn.codecs import CodecError, Huffman
-from splitlearn.models import OperatingPoint, PixelEncoder, PixelModel, VariableRateModel, resnet8, split
+from splitlearn.models import GainModel, OperatingPoint, PixelEncoder, PixelModel, VariableRateModel, resnet8, split
 from splitlearn.quantizers import Step
 from splitlearn.runtime import Device, OnnxEdge, write_package
 from splitlearn.runtime.forms import TopClasses
@@ -58,3 +58,17 @@ def test_a_bank_of_them_is_packaged_without_a_normalization_too(tmp_path: Path) 
         payload = device.compress(pixels(1)[0], rate)
         assert isinstance(payload, bytes)
         assert answered(edge, payload) == int(bank.decompress([payload]).argmax())
+
+
+def test_rates_that_were_not_measured_rank_as_they_were_trained(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = split(resnet8(weights=WEIGHTS), "layer2", SHAPE)
+    model = GainModel(PixelModel(net, Step(0.25), Huffman(), SMALL, NORMALIZE), [4.0, 1.0]).eval()
+    write_package(model, tmp_path / "package", pixels(4), TopClasses(3))
+    device, image = Device(tmp_path / "package"), pixels(1)[0]
+    low, high = (device.compress(image, rate) for rate in (0, 1))
+    assert isinstance(low, bytes)
+    assert isinstance(high, bytes)
+    assert len(low) < len(high)
+    assert device.compress(image) == device.compress(image, budget=len(high)) == high
+    assert device.compress(image, budget=len(high) - 1) == low

@@ -17,6 +17,7 @@ from splitlearn.deploy import export_bottleneck, export_network, load_bottleneck
 from splitlearn.losses import FactorizedRate, L1Rate, LogitDivergence
 from splitlearn.models import (
     CutError,
+    GainModel,
     InputModel,
     NormalizedSeparable,
     PixelEncoder,
@@ -301,3 +302,32 @@ def test_an_encoder_from_pixels_learns_from_the_head_that_it_replaces(make_train
     with torch.no_grad():
         coded = model.eval().coded(digits(2))
         assert torch.equal(coded.features[0], halves("layer2").head(digits(2))[0])
+
+
+def test_a_rate_is_drawn_for_each_batch_and_weighs_the_loss() -> None:
+    model = GainModel(student(), [4.0, 1.0])
+    distilled = quiet(SelfDistillationTask(model, rate_loss=L1Rate(), rate_weight=0.25))
+    logged: dict[str, float] = {}
+    distilled.log_losses = lambda losses, size: logged.update({n: float(t.detach()) for n, t in losses.items()})  # type: ignore[method-assign]
+    factors = set()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        distilled.training_step(unlabelled(), 0)
+        of_rate = logged["train/loss"] - logged["train/distillation_loss"]
+        assert of_rate == pytest.approx(
+            0.25 * model.rate_weights[model.quantizer.rate] * logged["train/rate_loss"], rel=1e-3
+        )
+        factors.add(model.quantizer.rate)
+    assert factors == {0, 1}
+
+
+@pytest.mark.parametrize("rate", [0, 1])
+def test_validation_is_at_the_model_s_rate(make_trainer: MakeTrainer, data: Digits, rate: int) -> None:
+    model = GainModel(student(), [4.0, 1.0], rate)
+    distilled = SelfDistillationTask(model, rate_loss=FactorizedRate(), rate_weight=0.1, optimizer=fast)
+    trainer = make_trainer(limit_train_batches=2)
+    trainer.callbacks.append(LearntTables())  # type: ignore[attr-defined]
+    trainer.fit(distilled, data)
+    assert model.quantizer.rate == rate
+    trainer.test(distilled, data, verbose=False)
+    assert trainer.callback_metrics["test/bytes_per_image"] > 0

@@ -35,7 +35,7 @@ class GainModel(CoderModel):
         model: a split model whose latent one `Step` quantizes. Network, bottleneck and normalization are taken from
             it; its step becomes the gain to start from, its codec is replaced by `DensityRANS`.
         rate_weights: factor of the task's rate weight at each rate, descending, e.g. [4, 2, 1, 0.5].
-        rate: number of the rate for `compress`; None for the last.
+        rate: number of the rate for validation and `compress`; None for the last.
         budget: largest payload of `compress` in bytes; None for no limit.
 
     Raises:
@@ -86,8 +86,8 @@ class GainModel(CoderModel):
         return self.rate_weights[self.quantizer.rate]
 
     def reset_rate(self) -> float:
-        """Put the differentiable pass at this model's rate, or at a middle one, and return the factor of its weight."""
-        self.quantizer.rate = len(self.rate_weights) // 2 if self.rate is None else self.rate
+        """Put the differentiable pass at the rate of `compress`, and return the factor of its weight."""
+        self.quantizer.rate = len(self.rate_weights) - 1 if self.rate is None else self.rate
         return self.rate_weights[self.quantizer.rate]
 
     @torch.no_grad()

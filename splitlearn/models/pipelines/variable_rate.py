@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -168,10 +169,15 @@ class VariableRateModel(CutModel):
 
     @property
     def switch_bytes(self) -> list[int]:
-        """Size in bytes of each rate's own weights, levels and code tables, which a switch to it loads."""
+        """Size in bytes of each rate's own weights, levels and code tables, which a switch to it loads.
+
+        The rates of a `GainModel` share their weights and the density of their tables, and differ in gains alone.
+        """
         first, *others = [coder.bottlenecks for coder in self.rates]
-        if others and all(units is first for units in others):  # the rates of a `GainModel`
-            return [coder.table_bytes for coder in self.rates]
+        if others and all(units is first for units in others):
+            places = list(zip(*(coder.sent_once for coder in self.rates), strict=True))
+            own = [place for place in places if not all(np.array_equal(place[0], table) for table in place)]
+            return [sum(place[rate].nbytes for place in own) for rate in range(len(self.coders))]
         return [
             sum(t.nbytes for t in coder.bottlenecks.state_dict().values()) + coder.table_bytes for coder in self.rates
         ]

@@ -60,6 +60,7 @@ def test_a_bank_of_them_is_packaged_without_a_normalization_too(tmp_path: Path) 
         assert answered(edge, payload) == int(bank.decompress([payload]).argmax())
 
 
+@pytest.mark.slow
 def test_rates_that_were_not_measured_rank_as_they_were_trained(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = split(resnet8(weights=WEIGHTS), "layer2", SHAPE)

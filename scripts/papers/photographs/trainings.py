@@ -11,7 +11,7 @@ from scripts.papers.common.runs import TRAINER, Run, run_command
 CONFIGS = "configs/photographs"
 SHIPPED = Path("checkpoints/photographs")
 RUNS = Path("runs/photographs/study")
-RATE_WEIGHTS = (0.1, 0.3, 0.6)  # what a bit per element of the latent is worth, against the error of the features
+RATE_WEIGHTS = (0.06, 0.1, 0.17)  # what a bit per element of the latent is worth, against the error of the features
 MOBILENET = "splitlearn.models.mobilenet_v2_same"
 
 
@@ -21,7 +21,7 @@ class Training:
 
     Attributes:
         subject: network, cut and test images.
-        rate_weight: of both stages.
+        rate_weight: of the second stage.
         network: words of the command line that set the network.
         photos: folder of photographs, none of the test images.
     """
@@ -43,11 +43,21 @@ class Training:
         found = folder / "photographs/stage2/bottleneck.safetensors"
         if shipped.is_file() or found.is_file():
             return shipped if shipped.is_file() else found
-        words = ("--config", f"{CONFIGS}/mobilenet_v2.yaml", *self.network, "--data.root", str(self.photos))
-        place = ("--trainer.logger.save_dir", str(folder), "--model.rate_weight", f"{self.rate_weight:g}")
-        stages = ("--stages", f"{CONFIGS}/stage1.yaml,{CONFIGS}/stage2.yaml")
-        run_command(["stages", *TRAINER, *words, *place, *stages], folder / "stages.log")
+        begun = ("--model.weights", str(self._first_stage()), "--model.rate_weight", f"{self.rate_weight:g}")
+        self._train("stage2", folder, *begun)
         return found
+
+    def _first_stage(self) -> Path:
+        """Return the bottleneck of the first stage, which knows nothing of rate or classes and serves all trainings."""
+        found = RUNS / "first_stage/photographs/stage1/bottleneck.safetensors"
+        if not found.is_file():
+            self._train("stage1", RUNS / "first_stage")
+        return found
+
+    def _train(self, stage: str, folder: Path, *settings: str) -> None:
+        words = ("--config", f"{CONFIGS}/mobilenet_v2.yaml", *self.network, "--data.root", str(self.photos))
+        place = ("--trainer.logger.save_dir", str(folder), *settings)
+        run_command(["stages", *TRAINER, *words, *place, "--stages", f"{CONFIGS}/{stage}.yaml"], folder / "stages.log")
 
 
 def network_words(weights: Path, classes: int) -> tuple[str, ...]:

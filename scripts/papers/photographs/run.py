@@ -7,7 +7,7 @@ sample of ImageNet. Finished trainings and points are kept in runs/photographs/s
 
 FILE: TensorFlow's MobileNetV2 as safetensors; caltech101: train/<class>/ and test/<class>/, 100 classes; imagenet: with
 labels.csv. The photographs of caltech101/train train all bottlenecks, without their labels. A training of both stages
-takes half an hour to an hour on one core; there are three for each set of test images.
+takes half an hour on one core, the first stage once for all; there are three for each set of test images.
 """
 
 from __future__ import annotations

@@ -36,9 +36,11 @@ class FactorizedRate(RateLoss):
 
     Args:
         components: number of logistic distributions in the mixture of each channel.
+        share: share of the positions of a latent that a training step counts, drawn anew each time; the expected loss
+            is the same. In front of a small bottleneck, all positions take as long as the bottleneck itself.
 
     Raises:
-        ValueError: if `components` is not positive.
+        ValueError: if `components` is not positive, or `share` is not above 0 and at most 1.
 
     Reference:
         Ballé et al. 2018, "Variational image compression with a scale hyperprior", Sec. 2 and App. 6.1 (noise and
@@ -49,11 +51,13 @@ class FactorizedRate(RateLoss):
     log_scales: nn.Parameter
     logits: nn.Parameter
 
-    def __init__(self, components: int = 3) -> None:
+    def __init__(self, components: int = 3, share: float = 1.0) -> None:
         super().__init__()
         if components < 1:
             raise ValueError(f"components must be at least 1, got {components}")
-        self.components = components
+        if not 0 < share <= 1:
+            raise ValueError(f"share lies above 0 and is at most 1, got {share}")
+        self.components, self.share = components, share
         self.step, self.levels = math.nan, 0
         self._quantizer: tuple[nn.Module, ...] = ()
 
@@ -105,12 +109,20 @@ class FactorizedRate(RateLoss):
             RuntimeError: if `begin` was not called (tasks call it).
         """
         self._check_begun()
-        gain = self._gain()
-        cells = latent.float() / self.step
+        cells, gain = (self._drawn(latent) if self.training else latent).float() / self.step, self._gain()
         if gain is not None:
-            cells = cells * gain.view(-1, *[1] * (latent.dim() - 2))
+            cells = cells * gain.view(-1, *[1] * (cells.dim() - 2))
         cells = cells + torch.rand_like(cells) - 0.5 if self.training else cells.round()
         return -self.log_probabilities(cells, gain).mean() / math.log(2)
+
+    def _drawn(self, latent: Tensor) -> Tensor:
+        """Return a random share of the positions of a latent, `(B, C, N)`, alike in all images and channels."""
+        if self.share == 1:
+            return latent
+        positions = latent.flatten(2)
+        count = positions.shape[2]
+        chosen = torch.randperm(count, device=latent.device)[: max(1, round(self.share * count))]
+        return positions[:, :, chosen]
 
     def _gain(self) -> Tensor | None:
         """Return the gain `(C,)` of the quantizer at its rate in use; None if it has none."""

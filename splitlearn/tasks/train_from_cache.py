@@ -77,11 +77,15 @@ class TrainFromCache(Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def _key(self, model: CoderModel, data: ImageDataModule) -> str:
-        """Return a checksum of all that features depend on."""
+        """Return a checksum of all that features depend on; networks that differ only behind the cut share a cache."""
         found = hashlib.sha256()
-        for name, tensor in sorted(model.net.state_dict().items()):
-            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            found.update(bytes_of(tensor))
+        for part, module in model.net.named_children():
+            if part == "tail":
+                continue
+            found.update(f"{part} {module}".encode())  # strides, activations and other arguments of layers
+            for name, tensor in sorted(module.state_dict().items()):
+                found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                found.update(bytes_of(tensor))
         normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
         facts = [model.net.at, list(model.net.shapes), normalize, *identity(data), self.precision, self.views]
         found.update(json.dumps(facts, default=str).encode())

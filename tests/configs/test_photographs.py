@@ -34,6 +34,17 @@ data: {init_args: {image_size: 64, resize: 64}}
 """
 
 
+def kept_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep cached features in a folder of the test's own, in one view."""
+    setup = TrainFromCache.setup
+
+    def moved(cache: TrainFromCache, trainer: Any, task: Any, stage: str) -> None:
+        cache.folder, cache.views = folder, 1
+        setup(cache, trainer, task, stage)
+
+    monkeypatch.setattr(TrainFromCache, "setup", moved)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* are smaller than 64 pixels")  # the test's images have 32
 @pytest.mark.parametrize("network", sorted(MAKES))
@@ -43,7 +54,7 @@ def test_both_stages_without_labels(
     if network == "yolov8n":
         pytest.importorskip("ultralytics")
     monkeypatch.syspath_prepend(str(shared_data / "weights"))  # a user's own network lies there
-    monkeypatch.setattr(TrainFromCache.__init__, "__defaults__", (tmp_path / "features", "float16", 1))
+    kept_at(tmp_path / "features", monkeypatch)
     small = tmp_path / "small.yaml"
     small.write_text(SMALL.replace("FILE", str(shared_data / "weights" / MAKES[network])))
     for stage, options in (

@@ -132,3 +132,24 @@ def test_models_that_it_does_not_fit_are_told() -> None:
         FactorizedRate().tables()
     with pytest.raises(ValueError, match="components must be at least 1, got 0"):
         FactorizedRate(0)
+
+
+def test_a_share_of_the_positions_has_the_same_expectation() -> None:
+    """A quarter of the 64 positions is drawn at each step; all count where nothing is trained."""
+    whole, part = deepcopy(learnt(1.0)), FactorizedRate(share=0.25)
+    y = latents(20) * torch.linspace(0.2, 3, 8)
+    part.begin([(3, 8, 8)], [Step(1.0)])
+    part.load_state_dict(whole.state_dict())
+    assert torch.equal(part.eval()(y), whole(y))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        drawn = torch.stack([part.train()(y) for _ in range(300)])
+        every = torch.stack([whole.train()(y) for _ in range(30)])
+    assert float(drawn.mean()) == pytest.approx(float(every.mean()), rel=0.02)
+    assert drawn.std() > 3 * every.std()  # fewer positions were counted
+    loss = part(y.requires_grad_())
+    loss.backward()
+    assert y.grad is not None
+    assert int((y.grad != 0).any(0).any(0).sum()) == 16
+    with pytest.raises(ValueError, match="share lies above 0 and is at most 1, got 0"):
+        FactorizedRate(share=0)

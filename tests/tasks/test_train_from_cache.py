@@ -83,6 +83,10 @@ def test_a_cache_is_used_again_where_it_fits(make_trainer: MakeTrainer, photos: 
 
     assert fit(student(), photos()) == 1
     assert fit(student(), photos(batch_size=2)) == 1  # batches change no features
+    other_classes = student()
+    with torch.no_grad():
+        next(other_classes.net.tail.parameters()).add_(1)
+    assert fit(other_classes, photos()) == 1  # nor does what is behind the cut
     assert fit(student(seed=1), photos()) == 2
     assert fit(student(at="layer1.2.relu2"), photos()) == 3
     assert fit(student(), photos(train_transform=CropFlip())) == 4

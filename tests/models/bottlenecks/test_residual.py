@@ -46,14 +46,14 @@ def test_features_may_be_negative_or_not_as_training_shows() -> None:
     torch.manual_seed(0)
     unit = ResidualBottleneck((4, 6, 6), channels=4, width=8)
     assert unit(torch.randn(4, 4, 6, 6)).min() < 0
-    last: Any = unit.decoder.get_submodule("6")
+    last: Any = unit.decoder.get_submodule("10")
     nn.init.zeros_(last.weight)
     assert unit(torch.randn(4, 4, 6, 6)).min() == 0
 
 
 @pytest.mark.parametrize(
     ("network", "shape", "width", "share"),
-    [(resnet50, (512, 28, 28), 64, 0.02), (mobilenet_v2, (32, 28, 28), 32, 0.05)],
+    [(resnet50, (512, 28, 28), 64, 0.02), (mobilenet_v2, (32, 28, 28), 64, 0.05)],
 )
 def test_each_half_takes_a_small_share_of_the_networks_arithmetic(
     network: type[nn.Module], shape: tuple[int, ...], width: int, share: float

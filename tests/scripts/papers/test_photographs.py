@@ -1,0 +1,73 @@
+"""Pictures and page of scripts/papers/photographs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from scripts.papers.common.rate_study import Subject
+from scripts.papers.photographs.pictures import BareJpeg
+from scripts.papers.photographs.report import report
+from splitlearn.analysis import RatePoint
+from splitlearn.codecs import ImageFile
+
+POINT = RatePoint("JPEG", "quality 45", "JPEG", 256, 0.90, 4000.0, 2.0, 0)
+COSTS = {"JPEG, quality 45": {"device_macs": 0, "encode_ms": 0.5}}
+
+
+def smooth(size: int) -> NDArray[np.uint8]:
+    """Return a picture that JPEG codes well, with values in all channels."""
+    rows, columns = np.mgrid[:size, :size]
+    waves = [127 + 100 * np.sin(rows / (4 + c) + columns / 9) for c in range(3)]
+    return np.stack(waves, axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("quality", [10, 75])
+def test_a_jpeg_without_what_is_known_is_the_same_picture(quality: int) -> None:
+    image, bare, whole = smooth(64), BareJpeg(quality, 64), ImageFile("JPEG", quality)
+    payload = bare.encode(image)
+    assert np.array_equal(bare.decode(payload), whole.decode(whole.encode(image)))
+    assert len(payload) < len(whole.encode(image)) - 200
+    assert bare.encode(np.zeros_like(image)) != payload
+
+
+def test_pictures_of_other_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="images are 64×64 with three channels"):
+        BareJpeg(75, 64).encode(smooth(32))
+
+
+def test_the_page_compares_with_the_smallest_picture(tmp_path: Path) -> None:
+    subject = Subject("Caltech-101", "", (), Path(), Path())
+    points = {
+        "unsplit": replace(POINT, method="unsplit", score=0.905),
+        "JPEG_45": POINT,
+        "WebP_5": replace(
+            POINT, method="WebP", setting="quality 5", score=0.85, bytes_per_image=2000.0
+        ),  # loses too much
+        "min_max_4": replace(POINT, method="min–max", codec="run-length", bytes_per_image=16000.0),
+        "trained_0.1": replace(POINT, method="trained on photographs", setting="λ = 0.1", bytes_per_image=1000.0),
+        "trained_0.6": replace(
+            POINT, method="trained on photographs", setting="λ = 0.6", bytes_per_image=800.0, score=0.84
+        ),
+    }
+    folder = tmp_path / "runs/caltech-101_points"
+    folder.mkdir(parents=True)
+    for name, point in points.items():
+        (folder / f"{name}.json").write_text(json.dumps([asdict(point)]))
+    (tmp_path / "runs/caltech-101_costs.json").write_text(json.dumps(COSTS))
+    report([subject], tmp_path / "runs", tmp_path / "out")
+    page = (tmp_path / "out/README.md").read_text()
+    assert str(tmp_path) not in page
+    within, first, second = [line for line in page.splitlines() if line.startswith("| Caltech-101 |")]
+    assert "JPEG, quality 45: 4,000 B, 90.00 %" in within
+    assert within.endswith("| none | trained on photographs, λ = 0.1: 1,000 B, 90.00 % | **0.25** |")
+    assert "WebP, quality 5: 2,000 B" in first
+    assert first.endswith("| **0.40** |")
+    assert second.endswith("| **0.25** |")
+    for name in ("points.csv", "results.json", "caltech-101.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 0

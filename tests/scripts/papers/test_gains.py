@@ -41,12 +41,14 @@ def test_the_page_tells_rates_time_and_chance() -> None:
         "seconds": {"together": 30.0, "apart": [100.0, 110.0]},
         "share_of_time": 0.286,
         "bd_rate_percent": [3.5, -3.0],
+        "bd_rate_without_lowest_percent": [1.5, -1.0],
         "bd_rate_of_seeds_percent": [6.7],
         "bank_bytes": 35081,
         "switch_bytes": [192, 192],
     }
     text = "\n".join(section(found))
-    assert "+3.5 %, -3.0 %. The second set of six against the first: +6.7 %" in text
+    assert "+3.5 %, -3.0 %; without the lowest rate of both: +1.5 %, -1.0 %. The second set" in text
+    assert "against the first: +6.7 %" in text
     assert "0.29 of their time" in text
     assert "192 bytes at most; the file of all 2 has 35,081" in text
     assert "| 4 | 21.0 | 20.00 | 20.0 | 20.00 | 22.0 | 20.00 |" in text

@@ -8,7 +8,7 @@ The image size in a file does not bound the work of its decoder; a small hostile
 | JPEG 2000 | 65,535 layers; precincts and tiles of one pixel | one layer, tile and tile-part; blocks of 64×64 |
 | AVIF | pictures larger than stated, or many; grids | one still picture of the stated size |
 | HEIC | grids of pictures | one picture; libheif refuses pictures larger than stated |
-| WebP | a canvas of any size; a code table for every 16 pixels | the lossy format alone |
+| WebP | a canvas of any size; a code table for every 16 pixels | the lossy format alone, in one chunk |
 | BMP, PPM | run lengths, and numbers as text, both decoded in Python | raw pixels |
 | PNG | bounded: Pillow limits texts, the rest follows from the size | any |
 """
@@ -127,6 +127,13 @@ def _reaches_end(payload: bytes, at: int) -> bool:
     return False
 
 
+def _webp(payload: bytes) -> bool:
+    """Return whether it holds one picture of the lossy format, to its end."""
+    size, chunk = (int.from_bytes(payload[at : at + 4], "little") for at in (4, 16))
+    ends = len(payload) == 8 + size == 20 + chunk + chunk % 2
+    return payload[:4] == b"RIFF" and payload[8:16] == b"WEBPVP8 " and ends
+
+
 LAYOUTS: dict[str, Callable[[bytes], bool]] = {
     "AVIF": _avif,
     "BMP": _begins(rb"BM.{12}\(\0\0\0.{8}\x01\0[\x08\x18]\0\0\0\0\0"),
@@ -135,6 +142,6 @@ LAYOUTS: dict[str, Callable[[bytes], bool]] = {
     "JPEG2000": _jpeg_2000,
     "PNG": _begins(rb"\x89PNG\r\n\x1a\n"),
     "PPM": _begins(rb"P[56]\s\d{1,9}\s\d{1,9}\s255\s"),
-    "WEBP": _begins(rb"RIFF.{4}WEBPVP8 "),
+    "WEBP": _webp,
 }
 """Supported formats, each with the check that a file's layout bounds the work of its decoder."""

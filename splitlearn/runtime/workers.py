@@ -41,19 +41,23 @@ def outcomes_of(edge: Edge, requests: Sequence[Request]) -> list[Result]:
     If the edge fails, it gets each request separately, so that only those that cause an error are refused.
     """
     found: dict[int, Result] = {}
-    for kind, answer in ((Kind.PAYLOAD, edge.answer), (Kind.PICTURE, edge.answer_pictures)):
+    ways = (
+        (Kind.PAYLOAD, edge.answer, "damaged payload"),
+        (Kind.PICTURE, edge.answer_pictures, "image file not taken"),
+    )
+    for kind, answer, refused in ways:
         if mine := [n for n, request in enumerate(requests) if request.kind == kind]:
-            found |= zip(mine, _outcomes(answer, [requests[n].payload for n in mine]), strict=True)
+            found |= zip(mine, _outcomes(answer, [requests[n].payload for n in mine], refused), strict=True)
     return [found[n] for n in range(len(requests))]
 
 
-def _outcomes(act: Act, payloads: Sequence[bytes]) -> list[Result]:
+def _outcomes(act: Act, payloads: Sequence[bytes], refused: str) -> list[Result]:
     try:
         answers = act(payloads)
         if len(answers) != len(payloads):
             raise RuntimeError(f"{len(answers)} answers to {len(payloads)} payloads")
         return [
-            Refusal(Code.DAMAGED_PAYLOAD, f"damaged payload: {answer}")
+            Refusal(Code.DAMAGED_PAYLOAD, f"{refused}: {answer}")
             if isinstance(answer, CodecError)
             else write_arrays(answer)
             for answer in answers
@@ -62,7 +66,7 @@ def _outcomes(act: Act, payloads: Sequence[bytes]) -> list[Result]:
         return [Refusal(Code.KIND_NOT_SERVED, str(error))] * len(payloads)
     except Exception as error:
         if len(payloads) > 1:
-            return [outcome for payload in payloads for outcome in _outcomes(act, [payload])]
+            return [outcome for payload in payloads for outcome in _outcomes(act, [payload], refused)]
         told = brief(error)  # one line: a peer can cause many
         _log.error("the edge failed on a payload of %d bytes: %s: %s", len(payloads[0]), type(error).__name__, told)
         return [Refusal(Code.INTERNAL, f"the edge failed on this payload: {type(error).__name__}")]

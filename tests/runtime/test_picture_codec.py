@@ -26,13 +26,15 @@ from splitlearn.config.messages import UsageError
 from splitlearn.models import (
     NormalizedSeparable,
     OperatingPoint,
+    PixelEncoder,
+    PixelModel,
     SplitModel,
     UnfrozenSplitModel,
     VariableRateModel,
     resnet8,
     split,
 )
-from splitlearn.quantizers import MinMax
+from splitlearn.quantizers import MinMax, Step
 from splitlearn.runtime import (
     Device,
     EdgeClient,
@@ -107,6 +109,27 @@ def test_a_device_in_torch_sends_the_same_pictures(pictured: Packaged) -> None:
     [image] = pixels(1)
     device = TorchDevice(pictured.model, picture=Package(pictured.folder).picture)
     assert device.picture(image) == Device(pictured.folder).picture(image)
+    for wrong in (image[:16], image[..., :1]):
+        with pytest.raises(ValueError, match=r"pictures of this package are \(32, 32, 3\), got .*: prepare the image"):
+            device.picture(wrong)
+
+
+def test_an_encoder_from_pixels_leaves_the_whole_network_to_pictures(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = partial(PixelEncoder, channels=6, width=8, depth=1, stride=8, patch=4, decoder_width=8, decoder_depth=1)
+    net = split(resnet8(weights=WEIGHTS), "layer2", SHAPE)
+    model = PixelModel(net, Step(0.25), Huffman(), encoder, NORMALIZE).eval()
+    found = write_package(model, tmp_path / "package", pixels(4), TopClasses(3), picture=ImageFile("PNG"))
+    assert found.equal_pictures == 1.0
+    package = Package(tmp_path / "package")
+    assert package.picture is not None
+    assert package.picture.measured is not None
+    assert package.picture.measured.score == 1.0  # nothing is lost
+    wanted = net(NORMALIZE(digits(4))).argmax(1).tolist()
+    files = [package.picture.encode(image) for image in pixels(4)]
+    for edge in (OnnxEdge(package), TorchEdge(model, TopClasses(3), package.picture)):
+        answers = edge.answer_pictures(files)
+        assert [int(answer["classes"][0]) for answer in answers if not isinstance(answer, CodecError)] == wanted
 
 
 def png(width: int, height: int) -> bytes:
@@ -158,7 +181,7 @@ def test_no_pixel_of_a_picture_that_is_too_large_is_decoded(
     assert picture is not None
     file = bomb()
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("it is decoded"))
-    with pytest.raises(CodecError, match="8192×8192 pixels is larger than 1,024"):
+    with pytest.raises(CodecError, match="8192×8192 pixels, and the network takes 32×32"):
         picture.decode(file)
 
 
@@ -174,7 +197,7 @@ def test_payloads_and_pictures_are_served_together(pictured: Packaged) -> None:
             replies = await asyncio.gather(*asks)
             wanted = unsplit(pictured.model, digits(4))
             assert [int(reply.arrays["classes"][0]) for reply in replies[:4]] == wanted
-            with pytest.raises(LinkError, match=r"damaged payload: .*only the layout of ImageFile") as caught:
+            with pytest.raises(LinkError, match=r"^image file not taken: .*only the layout of ImageFile") as caught:
                 await client.ask(png(32, 32), kind=Kind.PICTURE)
             assert caught.value.code == Code.DAMAGED_PAYLOAD
             with pytest.raises(LinkError, match="damaged payload"):  # a picture that is called a payload
@@ -200,7 +223,7 @@ def test_packages_of_before_have_no_pictures_and_servers_say_so(pictured: Packag
     async def test() -> None:
         for edge in (OnnxEdge(folder), TorchEdge(pictured.model, TopClasses(3))):
             async with server_of(edge) as server, EdgeClient("127.0.0.1", server.port, edge.fingerprint) as client:
-                with pytest.raises(LinkError, match=r"takes no image files: .* --picture\.format") as caught:
+                with pytest.raises(LinkError, match=r"takes no image files: serve a --pack.*re\.format") as caught:
                     await client.ask(png(32, 32), kind=Kind.PICTURE)
                 assert caught.value.code == Code.KIND_NOT_SERVED
 
@@ -218,6 +241,9 @@ def test_packages_of_before_have_no_pictures_and_servers_say_so(pictured: Packag
         [],
         {"format": "WEBP"},
         {"format": 3, "quality": 80, "measured": []},
+        {"format": "GIF", "quality": 80, "measured": []},
+        {"format": "WEBP", "quality": 101, "measured": []},
+        {"format": "WEBP", "quality": True, "measured": []},
         {"format": "WEBP", "quality": 80, "measured": [{"score": 2.0, "bytes_per_image": 1.0}] * 3},
         {"format": "WEBP", "quality": 80, "measured": [{"score": 1.0, "bytes_per_image": 1.0}]},
     ],

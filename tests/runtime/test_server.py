@@ -52,7 +52,7 @@ def test_many_clients_get_their_own_answers(edge_class: type[Reverse]) -> None:
 
             await asyncio.gather(*map(talk, range(5)))
         assert sum(edge.batches) == 200
-        assert server.statistics.requests["answered", 255] == 200
+        assert server.statistics.requests["answered", 255, "payload"] == 200
         assert sum(server.statistics.batch_sizes.counts) == len(edge.batches)
         assert server.batcher.held_bytes == 0
         assert server.statistics.connections == 0
@@ -240,6 +240,10 @@ def test_pings_and_kinds() -> None:
             kind, body = await peer.frame()
             assert (kind, read_number(body)) == (Type.PONG, 7)
             assert ErrorFrame.read((await peer.frame())[1])[:2] == (1, Code.KIND_NOT_SERVED)
+            peer.writer.write(Request(2, b"", kind=77).frame())
+            assert ErrorFrame.read((await peer.frame())[1])[:2] == (2, Code.KIND_NOT_SERVED)
+            counts = server.statistics.requests
+            assert counts == {("kind_not_served", 255, kind): 1 for kind in ("picture", "other")}
 
     run(test)
 

@@ -34,14 +34,22 @@ FRAME = 0x32  # AV1: type of a whole picture
 
 def check_layout(format: str, payload: bytes) -> None:
     """Raise CodecError unless a file has the layout that `ImageFile` writes; pixels are not decoded."""
-    try:
-        fits = LAYOUTS[format](payload)
-    except (IndexError, ValueError):  # truncated, or another structure
-        fits = False
-    if not fits:
+    if not _fits(format, payload):
         raise CodecError(
             f"payload is no readable {format} file: only the layout of ImageFile is decoded: encode pictures with it"
         )
+
+
+def format_of(payload: bytes) -> str | None:
+    """Return the format whose layout, as `ImageFile` writes it, a file has; None if it has that of none."""
+    return next((format for format in LAYOUTS if _fits(format, payload)), None)
+
+
+def _fits(format: str, payload: bytes) -> bool:
+    try:
+        return LAYOUTS[format](payload)
+    except (IndexError, ValueError):  # truncated, or another structure
+        return False
 
 
 def _begins(pattern: bytes) -> Callable[[bytes], bool]:

@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from splitlearn.codecs import CodecError, ImageFile
-from splitlearn.codecs.image_layout import LAYOUTS
+from splitlearn.codecs.image_layout import LAYOUTS, format_of
+
+
+class OtherFormatError(CodecError):
+    """An image file is sound, and of another format than a package's."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,12 @@ class PictureCodec:
         """Return the image in a file, uint8 `(H, W, C)` of the network's size.
 
         Raises:
-            CodecError: if the file is damaged, of another format or of another size; its pixels are not decoded if
-                its header says so.
+            OtherFormatError: if the file is of another format.
+            CodecError: if it is damaged or of another size; its pixels are not decoded if its header says so.
         """
         channels, height, width = self.image_shape
+        if (found := format_of(file)) not in (None, self.format):
+            raise OtherFormatError(f"pictures of this package are {self.format}, and this one is {found}")
         pixels = self.files.decode(file)
         if channels == 1 and pixels.ndim == 3:  # WebP has no grey images
             pixels = np.asarray(Image.fromarray(pixels).convert("L"))
@@ -137,10 +143,12 @@ class _OfOneSize(ImageFile):
 
 
 def _measured(entries: Sequence[Mapping[str, Any]]) -> list[Measured]:
-    found = [Measured(float(each["score"]), float(each["bytes_per_image"])) for each in entries]
-    if not all(0 <= each.score <= 1 and 0 <= each.bytes_per_image < math.inf for each in found):
+    found = [(each["score"], each["bytes_per_image"]) for each in entries]
+    if not all(type(number) in (int, float) for pair in found for number in pair):
+        raise ValueError("scores and sizes of pictures are numbers")
+    if not all(0 <= score <= 1 and 0 <= size < math.inf for score, size in found):
         raise ValueError("scores of pictures are 0 to 1, and sizes are finite")
-    return found
+    return [Measured(float(score), float(size)) for score, size in found]
 
 
 def pixels_of(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -33,6 +33,7 @@ from splitlearn.runtime.protocol import (
     number_frame,
     read_arrays,
     read_number,
+    with_checksum,
 )
 from splitlearn.runtime.server import EdgeServer
 from tests.runtime.edges import FINGERPRINT, InLoopReverse, RawPeer, Reverse, check, run, server_of
@@ -236,7 +237,7 @@ def test_requests_in_flight_are_bounded() -> None:
 def test_pings_and_kinds() -> None:
     async def test() -> None:
         async with server_of(Reverse()) as server, RawPeer(server.port) as peer:
-            await peer.hello(number_frame(Type.PING, 7), Request(1, b"JPEG", kind=Kind.PICTURE).frame())
+            await peer.hello(number_frame(Type.PING, 7), Request(1, with_checksum(b"JPEG"), kind=Kind.PICTURE).frame())
             kind, body = await peer.frame()
             assert (kind, read_number(body)) == (Type.PONG, 7)
             assert ErrorFrame.read((await peer.frame())[1])[:2] == (1, Code.KIND_NOT_SERVED)

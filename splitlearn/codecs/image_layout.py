@@ -8,7 +8,7 @@ The image size in a file does not bound the work of its decoder; a small hostile
 | JPEG 2000 | 65,535 layers; precincts and tiles of one pixel | one layer, tile and tile-part; blocks of 64×64 |
 | AVIF | pictures larger than stated, or many; grids | one still picture of the stated size |
 | HEIC | grids of pictures | one picture; libheif refuses pictures larger than stated |
-| WebP | a canvas of any size; a code table for every 16 pixels | the lossy format alone |
+| WebP | a canvas of any size; a code table for every 16 pixels | the lossy format alone, in one chunk |
 | BMP, PPM | run lengths, and numbers as text, both decoded in Python | raw pixels |
 | PNG | bounded: Pillow limits texts, the rest follows from the size | any |
 """
@@ -34,14 +34,22 @@ FRAME = 0x32  # AV1: type of a whole picture
 
 def check_layout(format: str, payload: bytes) -> None:
     """Raise CodecError unless a file has the layout that `ImageFile` writes; pixels are not decoded."""
-    try:
-        fits = LAYOUTS[format](payload)
-    except (IndexError, ValueError):  # truncated, or another structure
-        fits = False
-    if not fits:
+    if not _fits(format, payload):
         raise CodecError(
             f"payload is no readable {format} file: only the layout of ImageFile is decoded: encode pictures with it"
         )
+
+
+def format_of(payload: bytes) -> str | None:
+    """Return the format whose layout, as `ImageFile` writes it, a file has; None if it has that of none."""
+    return next((format for format in LAYOUTS if _fits(format, payload)), None)
+
+
+def _fits(format: str, payload: bytes) -> bool:
+    try:
+        return LAYOUTS[format](payload)
+    except (IndexError, ValueError):  # truncated, or another structure
+        return False
 
 
 def _begins(pattern: bytes) -> Callable[[bytes], bool]:
@@ -127,6 +135,13 @@ def _reaches_end(payload: bytes, at: int) -> bool:
     return False
 
 
+def _webp(payload: bytes) -> bool:
+    """Return whether it holds one picture of the lossy format, to its end."""
+    size, chunk = (int.from_bytes(payload[at : at + 4], "little") for at in (4, 16))
+    ends = len(payload) == 8 + size == 20 + chunk + chunk % 2
+    return payload[:4] == b"RIFF" and payload[8:16] == b"WEBPVP8 " and ends
+
+
 LAYOUTS: dict[str, Callable[[bytes], bool]] = {
     "AVIF": _avif,
     "BMP": _begins(rb"BM.{12}\(\0\0\0.{8}\x01\0[\x08\x18]\0\0\0\0\0"),
@@ -135,6 +150,6 @@ LAYOUTS: dict[str, Callable[[bytes], bool]] = {
     "JPEG2000": _jpeg_2000,
     "PNG": _begins(rb"\x89PNG\r\n\x1a\n"),
     "PPM": _begins(rb"P[56]\s\d{1,9}\s\d{1,9}\s255\s"),
-    "WEBP": _begins(rb"RIFF.{4}WEBPVP8 "),
+    "WEBP": _webp,
 }
 """Supported formats, each with the check that a file's layout bounds the work of its decoder."""

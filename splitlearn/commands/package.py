@@ -19,11 +19,11 @@ class PictureFormat:
     """Format of image files.
 
     Attributes:
-        format: JPEG, WEBP, AVIF, JPEG2000, HEIC or PNG, in any case.
+        format: JPEG, WEBP, AVIF, JPEG2000, HEIC or PNG, in any case; by default there are no image files.
         quality: on the scale of the format.
     """
 
-    format: str = "webp"
+    format: str | None = None
     quality: int = 80
 
 
@@ -35,7 +35,7 @@ def package(
     data_root: Path | None = None,
     photos: Path | None = None,
     images: int = 64,
-    picture: PictureFormat | None = None,
+    picture: PictureFormat = PictureFormat(),
 ) -> None:
     """Write a trained model as a folder for a device without torch and its edge server, checked on real images.
 
@@ -51,14 +51,14 @@ def package(
         data_root: folder of images, in place of the config's data.root.
         photos: folder of images for the check; by default the config's validation images.
         images: number of images for the check.
-        picture: format and quality of image files, so that devices may send whole images as well as features; by
-            default they cannot.
+        picture: format and quality of image files, so that devices may send whole images as well as features, say
+            --picture.format webp --picture.quality 80
     """
     if images < 1:
         raise UsageError(f"--images must be at least 1, got {images}")
     if words and config is None:
         raise UsageError(f"{words[0]} goes with --config")
-    pictures = None if picture is None else _codec(picture)
+    pictures = _codec(picture)
     if out.exists():
         raise UsageError(f"--out {out} exists: name another folder, or remove it first")
     import numpy as np
@@ -90,7 +90,11 @@ def package(
     print_whole(package_table(out, check.record()))
 
 
-def _codec(picture: PictureFormat) -> ImageFile:
+def _codec(picture: PictureFormat) -> ImageFile | None:
+    if picture.format is None:
+        if picture != PictureFormat():
+            raise UsageError("--picture.quality goes with --picture.format, webp say")
+        return None
     from splitlearn.codecs import ImageFile
 
     try:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from splitlearn.config.messages import UsageError
 from splitlearn.config.options import instance, make_folder
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from splitlearn.runtime.sending import Compresses, Pace
     from splitlearn.runtime.sent import Journal, Sent
 
-Chosen = int | Literal["picture"] | None  # by --rate
+Chosen = int | str | None  # by --rate
 TELL_EVERY_S = 1.0
 GO_ON = "the same command goes on where it was"
 
@@ -32,7 +32,7 @@ def send(
     images: Path | None = None,
     video: Path | None = None,
     out: Path = Path("runs/send"),
-    rate: int | Literal["picture"] | None = None,
+    rate: int | str | None = None,
     budget: int | None = None,
     policy: str | None = None,
     deadline_ms: float | None = None,
@@ -138,6 +138,9 @@ def _address(to: str) -> tuple[str, int]:
 def _check_rates(package: Package, rate: Chosen, budget: int | None, in_torch: bool) -> None:
     """Raise UsageError if no image could be sent so."""
     count = len(package.rates)
+    if isinstance(rate, str) and rate != "picture":
+        known = ", ".join(map(str, range(count))) + " or picture" * (package.picture is not None)
+        raise UsageError(f"--rate takes a rate of this package, {known}, got {rate!r}")
     if rate == "picture" and package.picture is None:
         raise UsageError("--rate picture: this package has no image codec; package the model with --picture.format")
     if isinstance(rate, int) and not 0 <= rate < count:
@@ -172,7 +175,7 @@ def _policy(path: str | None, package: Package, device: Compresses, rate: Chosen
     from splitlearn.runtime.decisions import AsPicture, AtRate, WithinBudget
 
     if path is None:
-        if rate == "picture":
+        if isinstance(rate, str):
             return rate_control.Always(AsPicture())
         return rate_control.Always(AtRate(rate) if budget is None else WithinBudget(budget))
     arguments: dict[str, Any] = {} if rate is None else {"rate": rate}

@@ -211,5 +211,5 @@ async def _run(server: EdgeServer, http_host: str, http_port: int | None) -> Non
             where += f", http://{http_host}:{health.port}/healthz and /metrics"
         print(f"serving {server.fingerprint.hex()[:12]}… at {where}", flush=True)
         await server.wait()
-    answered = sum(number for (outcome, _), number in server.statistics.requests.items() if outcome == "answered")
+    answered = sum(number for (outcome, *_), number in server.statistics.requests.items() if outcome == "answered")
     print(f"stopped; {answered:,} requests answered", flush=True)

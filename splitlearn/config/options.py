@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, get_type_hints
@@ -33,6 +34,7 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     if "words" in own:
         beside["words"], options = divide(options, [w for w in TRAINER_WORDS if w.removeprefix("--") not in own])
     options = _with_values(options, [name for name, each in own.items() if each.annotation is bool])
+    options = _by_first_field(options, {name: each.annotation for name, each in own.items()})
     given = [option.split("=")[0] for option in options if option.startswith("--")]
     if twice := sorted({name for name in given if given.count(name) > 1}):
         raise UsageError(f"{twice[0]} is given more than once")
@@ -51,6 +53,12 @@ def _with_values(options: Sequence[str], switches: Sequence[str]) -> list[str]:
         if option.removeprefix("--") in switches and option.startswith("--") and following.startswith("--"):
             found.append("true")
     return found
+
+
+def _by_first_field(options: Sequence[str], types: Mapping[str, Any]) -> list[str]:
+    """Return options with a dataclass's name alone as that of its first field: `--picture webp`, `--picture.format`."""
+    first = {f"--{name}": f"--{name}.{fields(cls)[0].name}" for name, cls in types.items() if is_dataclass(cls)}
+    return ["".join((first.get(name, name), *rest)) for name, *rest in (o.partition("=") for o in options)]
 
 
 def _with_underscores(word: str) -> str:

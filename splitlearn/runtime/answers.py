@@ -41,7 +41,7 @@ class Edge(ABC):
         Raises:
             NotServedError: if this edge takes no image files, as by default.
         """
-        raise NotServedError("this server takes no image files: package the model with --picture.format")
+        raise NotServedError("this server takes no image files: serve a --package written with --picture.format")
 
     def warm_up(self) -> None:
         """Prepare for the first payload, so that it is as fast as others; by default there is nothing to do."""

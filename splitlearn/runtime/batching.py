@@ -171,4 +171,4 @@ class Batcher:
 
     def _let_go(self, waiting: _Waiting, outcome: str) -> None:
         self.held_bytes -= len(waiting.request.payload)
-        self._statistics.requests[outcome, waiting.request.rate] += 1
+        self._statistics.add_request(outcome, waiting.request.rate, waiting.request.kind)

@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from splitlearn.runtime.client_connection import ClientConnection, reason_of
 from splitlearn.runtime.errors import Code, DeadlineError, FrameError, LinkError, UnreachableError, error_of
 from splitlearn.runtime.link import Link, LinkMeter
-from splitlearn.runtime.protocol import NO_RATE, AnswerFrame, ErrorFrame, Hello, Kind, Request, Welcome, read_arrays
+from splitlearn.runtime.protocol import (
+    NO_RATE,
+    AnswerFrame,
+    ErrorFrame,
+    Hello,
+    Kind,
+    Request,
+    Welcome,
+    read_arrays,
+    with_checksum,
+)
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 5.0
 _LEAVE_S = 1.0  # for the last bytes
@@ -172,7 +182,8 @@ class EdgeClient:
             raise self._failure.again()
         loop, now = asyncio.get_running_loop(), time.monotonic()
         expires = math.inf if deadline_ms is None else now + deadline_ms / 1e3
-        ask = _Ask(self._next, payload, NO_RATE if rate is None else rate, kind, now, expires, loop.create_future())
+        content = with_checksum(payload) if kind == Kind.PICTURE else payload
+        ask = _Ask(self._next, content, NO_RATE if rate is None else rate, kind, now, expires, loop.create_future())
         self._next += 1
         if deadline_ms is not None:
             error = DeadlineError(f"no answer within {deadline_ms:g} ms", Code.DEADLINE_PASSED)

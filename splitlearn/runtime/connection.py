@@ -240,7 +240,7 @@ class Connection(asyncio.Protocol):
         del self._handlers[Type.GOODBYE], self._handlers[Type.REQUEST]
 
     def _refuse(self, request: Request, code: Code, sentence: str) -> None:
-        self._host.statistics.requests[code.name.lower(), request.rate] += 1
+        self._host.statistics.add_request(code.name.lower(), request.rate, request.kind)
         self._outgoing.append(ErrorFrame(request.id, code, sentence).frame())
 
     # ends

@@ -20,6 +20,9 @@ class DeviceHalf(Protocol):
     def compress(self, image: NDArray[Any], rate: int | None = None, budget: int | None = None) -> Made:
         """Return the payload, or an exit's own prediction."""
 
+    def exited(self, image: NDArray[Any]) -> ExitPrediction | None:
+        """Return the prediction of a confident exit; None if there is none."""
+
     def picture(self, image: NDArray[Any]) -> bytes:
         """Return the image as a file."""
 
@@ -85,13 +88,16 @@ class WithinBudget(Decision):
 
 @dataclass(frozen=True)
 class AsPicture(Decision):
-    """Send the image itself as a file, for the whole network on the server; no exit is asked."""
+    """Send the image itself as a file, for the whole network on the server; confident exits still answer themselves.
+
+    A device without exits runs nothing of the network; one with exits runs the head as far as its last exit.
+    """
 
     kind = Kind.PICTURE
 
     def carry_out(self, device: DeviceHalf, image: NDArray[Any]) -> Made:
-        """Return the file."""
-        return device.picture(image)
+        """Return the file, or the prediction of a confident exit."""
+        return device.exited(image) or device.picture(image)
 
 
 @dataclass(frozen=True)

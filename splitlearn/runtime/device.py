@@ -138,17 +138,21 @@ class Device:
         Raises:
             ValueError: if the package has no exits, or the image has another shape or type.
         """
-        found: ExitPrediction | None = None
-        tensors: Tensors = [self._input(image)]
-        for number, (step, graph) in enumerate(self._steps):
-            if step.threshold is None:  # beyond the last exit
-                break
-            found, tensors = self._at_exit(number, graph.run(tensors))
-            if _is_confident(found, step.threshold):
-                break
-        if found is None:
+        if (found := self._asked(image)[0]) is None:
             raise ValueError("this package has no exits: its images cannot be answered without a link")
         return found
+
+    def exited(self, image: NDArray[np.uint8]) -> ExitPrediction | None:
+        """Return the prediction of the first confident exit; None if no exit is confident, or there are no exits.
+
+        Args:
+            image: uint8 `(H, W, 3)` of the network's size; see `prepare`.
+
+        Raises:
+            ValueError: if the image has another shape or type.
+        """
+        found, is_confident = self._asked(image)
+        return found if is_confident else None
 
     def picture(self, image: NDArray[np.uint8]) -> bytes:
         """Return the image as a file, for the whole network on the edge server; no exit is asked.
@@ -190,6 +194,18 @@ class Device:
         image = np.zeros((*self.package.image_shape[1:], self.package.image_shape[0]), np.uint8)
         for rate, about in enumerate(self.package.rates):
             about.coder.encode(self.latents(image, rate))
+
+    def _asked(self, image: NDArray[np.uint8]) -> tuple[ExitPrediction | None, bool]:
+        """Return the prediction of the first confident exit, or else of the last one, and whether it is confident."""
+        found: ExitPrediction | None = None
+        tensors: Tensors = [self._input(image)]
+        for number, (step, graph) in enumerate(self._steps):
+            if step.threshold is None:  # beyond the last exit
+                break
+            found, tensors = self._at_exit(number, graph.run(tensors))
+            if _is_confident(found, step.threshold):
+                return found, True
+        return found, False
 
     def _order(self, rate: int | None, budget: int | None) -> tuple[list[int], int | None]:
         """Return the numbers of the rates to try, and the budget."""

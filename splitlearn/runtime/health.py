@@ -127,9 +127,10 @@ class _Collector:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         counts = self._statistics
-        requests = CounterMetricFamily("splitlearn_requests", "finished requests", labels=["outcome", "rate"])
-        for (outcome, rate), number in list(counts.requests.items()):
-            requests.add_metric([outcome, "" if rate == NO_RATE else str(rate)], number)
+        labels = ["outcome", "rate", "kind"]
+        requests = CounterMetricFamily("splitlearn_requests", "finished requests", labels=labels)
+        for (outcome, rate, kind), number in list(counts.requests.items()):
+            requests.add_metric([outcome, "" if rate == NO_RATE else str(rate), kind], number)
         ended = CounterMetricFamily("splitlearn_connections_ended", "ended by the server", labels=["reason"])
         for reason, number in list(counts.ended.items()):
             ended.add_metric([reason], number)

@@ -160,6 +160,8 @@ class Package:
         about = self.manifest
         self.fingerprint = _fingerprint(about["fingerprint"])
         self.image_shape = _shape(about["image_shape"])
+        if len(self.image_shape) != 3:
+            raise PackageError(f"images (C, H, W) have no shape {self.image_shape}: package again")
         _text(about["network"]), _text(about["cut"])
         self._files = {_name(name): self._size_and_digest(name, known) for name, known in about["files"].items()}
         steps = about["device"]["steps"]

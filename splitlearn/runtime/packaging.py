@@ -24,7 +24,7 @@ from splitlearn.files import write_json
 from splitlearn.models import CutModel, FeatureCoder
 from splitlearn.models.images import like
 from splitlearn.models.modes import evaluating
-from splitlearn.models.pipelines.device_steps import Chained, Decoders, Encoders, HeadStep, Tail
+from splitlearn.models.pipelines.device_steps import Chained, Decoders, Encoders, Tail, Whole
 from splitlearn.outputs import init_args
 from splitlearn.parts import part_settings
 from splitlearn.runtime.fingerprint import fingerprint_of
@@ -203,9 +203,8 @@ def _whole(model: CutModel) -> dict[str, bytes]:
     """Return the graph from images to the output of the network; none if it does not export or the edge needs torch."""
     if model.net.by_image:
         return {}
-    whole = Chained([HeadStep(model.normalize, model.net.head), Tail(model.net)])
     try:
-        return {WHOLE: exported(whole, (torch.zeros(2, *model.net.input_shape),))}
+        return {WHOLE: exported(Whole(model.normalize, model.net), (torch.zeros(2, *model.net.input_shape),))}
     except ExportError:
         return {}
 

@@ -81,7 +81,7 @@ def agreements(
 
 
 def _answer(model: CutModel, image: NDArray[np.uint8], answers: AnswerForm) -> Answer:
-    return _formed(model.predict(model.features(_batch(image))), answers)
+    return _formed(model.predict(model.net.wanted(model.features(_batch(image)))), answers)
 
 
 def _formed(output: Any, answers: AnswerForm) -> Answer:

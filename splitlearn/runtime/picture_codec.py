@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from splitlearn.codecs import CodecError, ImageFile
+from splitlearn.codecs.image_layout import LAYOUTS, format_of
+
+
+class OtherFormatError(CodecError):
+    """An image file is sound, and of another format than a package's."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +59,33 @@ class PictureCodec:
 
     @cached_property
     def files(self) -> ImageFile:
-        """The codec; it decodes no file with more pixels than the network's input.
+        """The codec; it decodes no file of another size than the network's input.
 
         Raises:
             ValueError: if the installed Pillow does not write the format.
             ImportError: if the format is HEIC and pillow-heif is not installed.
         """
-        return ImageFile(self.format, self.quality).limited(math.prod(self.image_shape[1:]))
+        return _OfOneSize(self.format, self.quality, *self.image_shape[1:])
 
     def encode(self, image: NDArray[np.uint8]) -> bytes:
-        """Return the file of an image, uint8 `(H, W, C)` of the network's size."""
-        return self.files.encode(image[:, :, 0] if self.image_shape[0] == 1 else image)
+        """Return the file of an image, uint8 `(H, W, C)` of the network's size; raise ValueError if it has another."""
+        channels, height, width = self.image_shape
+        if image.shape != (height, width, channels):
+            raise ValueError(
+                f"pictures of this package are {(height, width, channels)}, got {image.shape}: prepare the image first"
+            )
+        return self.files.encode(image[:, :, 0] if channels == 1 else image)
 
     def decode(self, file: bytes) -> NDArray[np.uint8]:
         """Return the image in a file, uint8 `(H, W, C)` of the network's size.
 
         Raises:
-            CodecError: if the file is damaged, of another format or of another size, whose pixels are not decoded if
-                it is larger.
+            OtherFormatError: if the file is of another format.
+            CodecError: if it is damaged or of another size; its pixels are not decoded if its header says so.
         """
         channels, height, width = self.image_shape
+        if (found := format_of(file)) not in (None, self.format):
+            raise OtherFormatError(f"pictures of this package are {self.format}, and this one is {found}")
         pixels = self.files.decode(file)
         if channels == 1 and pixels.ndim == 3:  # WebP has no grey images
             pixels = np.asarray(Image.fromarray(pixels).convert("L"))
@@ -107,16 +119,36 @@ class PictureCodec:
             ValueError: if the entry is not one that `record` makes.
         """
         name, quality, known = about["format"], about["quality"], _measured(about["measured"])
-        if not isinstance(name, str) or type(quality) is not int or len(known) not in (0, rates + 1):
+        known_format = isinstance(name, str) and name in LAYOUTS
+        in_range = type(quality) is int and 0 <= quality <= 100
+        if not known_format or not in_range or len(known) not in (0, rates + 1):
             raise ValueError(f"it describes no pictures: {str(dict(about))[:80]}")
         return cls(name, quality, image_shape, known[0] if known else None, tuple(known[1:]))
 
 
+class _OfOneSize(ImageFile):
+    """Image files of one size; of others, no pixel is decoded."""
+
+    def __init__(self, format: str, quality: int, height: int, width: int) -> None:
+        super().__init__(format, quality)
+        self.height, self.width = height, width
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise CodecError for any other size."""
+        if (height, width) != (self.height, self.width):
+            raise CodecError(
+                f"the picture has {height}×{width} pixels, and the network takes {self.height}×{self.width}: prepare "
+                "it before it is sent"
+            )
+
+
 def _measured(entries: Sequence[Mapping[str, Any]]) -> list[Measured]:
-    found = [Measured(float(each["score"]), float(each["bytes_per_image"])) for each in entries]
-    if not all(0 <= each.score <= 1 and 0 <= each.bytes_per_image < math.inf for each in found):
+    found = [(each["score"], each["bytes_per_image"]) for each in entries]
+    if not all(type(number) in (int, float) for pair in found for number in pair):
+        raise ValueError("scores and sizes of pictures are numbers")
+    if not all(0 <= score <= 1 and 0 <= size < math.inf for score, size in found):
         raise ValueError("scores of pictures are 0 to 1, and sizes are finite")
-    return found
+    return [Measured(float(score), float(size)) for score, size in found]
 
 
 def pixels_of(images: NDArray[np.uint8]) -> NDArray[np.float32]:

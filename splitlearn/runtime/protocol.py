@@ -14,6 +14,7 @@ from enum import IntEnum
 from functools import lru_cache
 from struct import Struct, error
 from typing import Any, NamedTuple, Self
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ HELLO_BYTES = 1024  # largest frame before WELCOME, in either direction
 SENTENCE_BYTES = 900  # largest sentence of an ERROR
 MOST_DIMENSIONS = 16
 FINGERPRINT_BYTES = 32
+CHECKSUM_BYTES = 4
 DTYPES = tuple(np.dtype(name) for name in ("?", "u1", "<i4", "<i8", "<f2", "<f4", "<f8"))  # by their code
 ARRAY_NAME = re.compile("[A-Za-z0-9_]{1,255}")  # names become parts of file names, so no dots, slashes or spaces
 _BYTES = [bytes([number]) for number in range(256)]
@@ -113,7 +115,10 @@ class Welcome(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A payload or image file to answer; `deadline_ms` is the time limit from its arrival at the server, 0 for none."""
+    """A payload, or an image file behind its checksum, to answer.
+
+    `deadline_ms` is the time limit from its arrival at the server, 0 for none.
+    """
 
     id: int
     payload: bytes
@@ -132,6 +137,18 @@ class Request(NamedTuple):
         if number == NO_ID:
             raise FrameError(Code.BAD_FRAME, "a REQUEST with the id that stands for the connection")
         return cls(number, body[_REQUEST.size :], deadline_ms, rate, kind)
+
+
+def with_checksum(file: bytes) -> bytes:
+    """Return an image file behind its CRC-32, the content of a request of the kind `PICTURE`."""
+    return crc32(file).to_bytes(CHECKSUM_BYTES, "little") + file
+
+
+def without_checksum(content: bytes) -> bytes | None:
+    """Return the image file in the content of a request; None if it is damaged."""
+    checksum, file = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
+    is_whole = len(checksum) == CHECKSUM_BYTES and crc32(file) == int.from_bytes(checksum, "little")
+    return file if is_whole else None
 
 
 class AnswerFrame(NamedTuple):

@@ -106,6 +106,11 @@ class RatePolicy(ABC):
     def choose(self, link: Link, left_ms: float) -> Decision:
         """Return what to do with the next image, for a link that stands or a package without exits."""
 
+    def leave_pictures(self) -> None:
+        """Choose among payloads alone from now on, since the server takes no image files of this package."""
+        self.options = self.rates
+        self.ladder = ladder(self.rates)
+
     def observe(self, outcome: Outcome) -> None:  # noqa: B027 (a policy need not learn)
         """Learn from a payload that was answered or missed; by default nothing."""
 
@@ -124,6 +129,11 @@ class Always(RatePolicy):
     def choose(self, link: Link, left_ms: float) -> Decision:
         """Return the decision."""
         return self._decision
+
+    def leave_pictures(self) -> None:
+        """Send payloads of the best rate in place of pictures."""
+        if self._decision.kind == Kind.PICTURE:
+            self._decision = AtRate()
 
 
 class FixedRate(RatePolicy):
@@ -157,6 +167,12 @@ class FixedRate(RatePolicy):
         """Return the rate."""
         return self._decision
 
+    def leave_pictures(self) -> None:
+        """Keep the rate with the highest score in place of pictures."""
+        super().leave_pictures()
+        if self._decision.kind == Kind.PICTURE:
+            self._decision = self.sent_as(self.ladder[-1])
+
 
 class DeadlinePolicy(RatePolicy):
     """The best rate, or image file, whose predicted answer comes before the deadline.
@@ -175,8 +191,8 @@ class DeadlinePolicy(RatePolicy):
     queue gets shorter. A device with exits answers then by itself, and also if nothing is out; the pace is forgotten
     little by little meanwhile, so that the link is tried again.
 
-    An image file is one more step of the ladder; its times of device and edge are estimated by themselves, as nothing
-    of the network runs on the device then.
+    An image file is one more step of the ladder; its times of device and edge are estimated by themselves, as none of
+    the network but exits runs on the device then. An image for which an exit is confident is sent in neither form.
 
     Args:
         rates: rates of the package, in order.
@@ -217,6 +233,12 @@ class DeadlinePolicy(RatePolicy):
             return OnDevice(TOO_SLOW)
         self._move(max(fitting, default=0))
         return self.sent_as(self.ladder[self._step])
+
+    def leave_pictures(self) -> None:
+        """Go on with payloads, at the highest rate that is no step up."""
+        kept = [option for option in self.ladder[: self._step + 1] if option < len(self.rates)]
+        super().leave_pictures()
+        self._step = self.ladder.index(kept[-1]) if kept else 0
 
     def observe(self, outcome: Outcome) -> None:
         """Learn sizes, pace and lateness from an answer; fall to the lowest rate after a miss."""

@@ -6,6 +6,7 @@ Whatever ends the run, the journal keeps what was answered until then, and the s
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -21,10 +22,13 @@ from splitlearn.runtime.answers import Answer
 from splitlearn.runtime.client import EdgeClient, Reply
 from splitlearn.runtime.decisions import AtRate, Decision, DeviceHalf
 from splitlearn.runtime.device import ExitPrediction
-from splitlearn.runtime.errors import LinkError, UnreachableError
+from splitlearn.runtime.errors import Code, LinkError, UnreachableError
 from splitlearn.runtime.pictures import Picture
+from splitlearn.runtime.protocol import Kind
 from splitlearn.runtime.rate_control import Always, Outcome, RatePolicy
 from splitlearn.runtime.sent import ANSWERED, EXITED, FAILED, Journal, Sent
+
+_log = logging.getLogger(__name__)
 
 WINDOW = 32  # pictures on their way at once
 
@@ -66,6 +70,8 @@ async def send_pictures(
 ) -> list[Sent]:
     """Send pictures and return what became of each, in their order, without the answers: the journal has these.
 
+    If the server takes no image files of this package, a warning says so once, and images are sent as payloads.
+
     Args:
         device: the device's half.
         client: connected to the edge server.
@@ -95,6 +101,8 @@ class _Sending:
     ) -> None:
         self._device, self._client, self._journal = device, client, journal
         self._policy, self._pace, self._tell = policy, pace, tell
+        self._turn = asyncio.Lock()  # of the device, which makes one payload at a time
+        self._refused = ""  # why pictures are no longer sent
         self._order: list[str] = []
         self._found: dict[str, Sent] = {}
 
@@ -132,28 +140,35 @@ class _Sending:
             error = f"not sent: it has waited {waited_ms:.0f} ms for the device"
             self._keep(Sent(name, FAILED, wait_ms=waited_ms, error=error))
             return None
-        decision = self._policy.decide(self._client.link, left_ms)
-        made, times = await asyncio.to_thread(_made, self._device, picture, decision)
+        async with self._turn:
+            refused = self._refused  # as the policy knows it; a picture made meanwhile is refused, and sent otherwise
+            decision = self._policy.decide(self._client.link, left_ms)
+            made, times = await asyncio.to_thread(_made, self._device, picture, decision)
         row = Sent(
             name, FAILED, 0, *times, wait_ms=waited_ms, rate=decision.rate, note=decision.note, kind=decision.kind
         )
-        if isinstance(made, bytes) and self._left_ms(came) <= 0:
+        if isinstance(made, bytes) and decision.kind == Kind.PICTURE and refused:
+            self._keep(replace(row, error=f"not sent: {refused}"))
+        elif isinstance(made, bytes) and self._left_ms(came) <= 0:
             self._keep(replace(row, error="not sent: the device has taken longer than the deadline"))
         elif isinstance(made, bytes):
-            return asyncio.create_task(self._ask(made, replace(row, bytes=len(made)), came))
+            return asyncio.create_task(self._ask(made, replace(row, bytes=len(made)), picture, came))
         elif isinstance(made, Mapping):
-            self._keep(self._with_answer(replace(row, outcome=EXITED), made))
+            self._keep(self._with_answer(replace(row, outcome=EXITED, rate=None, kind=Kind.PAYLOAD), made))
         else:
             self._keep(replace(row, error=made))
         return None
 
-    async def _ask(self, payload: bytes, row: Sent, came: float) -> None:
+    async def _ask(self, payload: bytes, row: Sent, picture: Picture, came: float) -> None:
         link, started, left_ms = self._client.link, time.monotonic(), self._left_ms(came)
         reply: Reply | None = None
         try:
             deadline_ms = None if left_ms == math.inf else left_ms
             reply = await self._client.ask(payload, deadline_ms=deadline_ms, rate=row.rate, kind=row.kind)
         except LinkError as error:
+            if error.code == Code.KIND_NOT_SERVED and row.kind == Kind.PICTURE:
+                await self._as_payload(picture, came, str(error))
+                return
             is_gone = isinstance(error, UnreachableError) and self._pace.deadline_ms is None
             if error.is_final or is_gone:  # with deadlines, as of a camera, later pictures may be in time again
                 raise
@@ -166,6 +181,15 @@ class _Sending:
             row = replace(row, outcome=ANSWERED, link_ms=reply.link_ms, wait_ms=wait_ms, edge_ms=reply.edge_ms)
             row = self._with_answer(row, reply.arrays)
         self._keep(row)
+
+    async def _as_payload(self, picture: Picture, came: float, why: str) -> None:
+        """Send a picture in another form that the server has refused as a file, and no more files."""
+        if not self._refused:
+            self._refused = why
+            self._policy.leave_pictures()
+            _log.warning("%s; from here on, images are sent as payloads", why)
+        if (task := await self._take(picture, came)) is not None:
+            await task
 
     def _with_answer(self, row: Sent, answer: Answer) -> Sent:
         """Return a row with its answer as it is kept; it has failed if the answer has a wrong form."""

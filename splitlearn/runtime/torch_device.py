@@ -50,7 +50,16 @@ class TorchDevice:
                 raise ValueError("this model has a single rate: leave rate and budget out")
             chosen = {}
         [payload] = self.model.compress([batch], **chosen)
-        return payload if payload or not self.model.exits_early else self._left(batch[None])
+        return payload or self.exited(image) or payload
+
+    def exited(self, image: NDArray[np.uint8]) -> ExitPrediction | None:
+        """Return the prediction of the first confident exit, or None, as `Device.exited`."""
+        if not self.has_exits:
+            return None
+        model = cast("EarlyExitModel", self.model)
+        decisions = model.decide(self._batch(image)[None])
+        number = int(decisions.exits[0])
+        return None if number == len(model.exits) else self._prediction(number, decisions.logits[0])
 
     def picture(self, image: NDArray[np.uint8]) -> bytes:
         """Return the image as a file, as `Device.picture`."""
@@ -74,11 +83,6 @@ class TorchDevice:
     def _batch(self, image: NDArray[np.uint8]) -> Tensor:
         pixels = torch.from_numpy(checked_image(image).transpose(2, 0, 1).copy())
         return (pixels / 255).to(like(self.model.net))
-
-    def _left(self, batch: Tensor) -> ExitPrediction:
-        model = cast("EarlyExitModel", self.model)
-        decisions = model.decide(batch)
-        return self._prediction(int(decisions.exits[0]), decisions.logits[0])
 
     def _prediction(self, number: int, logits: Tensor) -> ExitPrediction:
         model = cast("EarlyExitModel", self.model)

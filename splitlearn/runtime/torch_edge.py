@@ -59,7 +59,7 @@ class TorchEdge(Edge):
         groups = [[n] for n in read] if self.model.net.by_image else [read] if read else []
         for group in groups:
             batch = torch.from_numpy(pixels_of(np.stack([found[n] for n in group]))).to(like(self.model.net))
-            answers = self._formed(self.model.predict(self.model.features(batch)))
+            answers = self._formed(self.model.predict(self.model.net.wanted(self.model.features(batch))))
             for n, answer in zip(group, answers, strict=True):
                 found[n] = answer
         return found

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from splitlearn.codecs import CodecError
 from splitlearn.resource_errors import brief
 from splitlearn.runtime.errors import Code, NotServedError
-from splitlearn.runtime.protocol import Answer, Kind, Request, write_arrays
+from splitlearn.runtime.picture_codec import OtherFormatError
+from splitlearn.runtime.protocol import Answer, Kind, Request, without_checksum, write_arrays
 
 if TYPE_CHECKING:
     from splitlearn.runtime.answers import Edge
@@ -30,6 +31,9 @@ class Refusal(NamedTuple):
     sentence: str
 
 
+DAMAGED_FILE = Refusal(
+    Code.DAMAGED_PAYLOAD, "image file not taken: it has another CRC-32 than its sender says; send it again"
+)
 Result = bytes | Refusal  # arrays of an answer as `write_arrays` makes them, or why there are none
 Act = Callable[[Sequence[bytes]], Sequence[Answer | CodecError]]  # of an edge
 Done = Callable[[Sequence[Result], float], None]  # takes the outcomes of a batch and its seconds at the edge
@@ -40,32 +44,40 @@ def outcomes_of(edge: Edge, requests: Sequence[Request]) -> list[Result]:
 
     If the edge fails, it gets each request separately, so that only those that cause an error are refused.
     """
-    found: dict[int, Result] = {}
-    for kind, answer in ((Kind.PAYLOAD, edge.answer), (Kind.PICTURE, edge.answer_pictures)):
-        if mine := [n for n, request in enumerate(requests) if request.kind == kind]:
-            found |= zip(mine, _outcomes(answer, [requests[n].payload for n in mine]), strict=True)
+    files = {n: without_checksum(r.payload) for n, r in enumerate(requests) if r.kind == Kind.PICTURE}
+    found: dict[int, Result] = dict.fromkeys(files, DAMAGED_FILE)
+    ways = (
+        (edge.answer, "damaged payload", {n: r.payload for n, r in enumerate(requests) if r.kind == Kind.PAYLOAD}),
+        (edge.answer_pictures, "image file not taken", {n: file for n, file in files.items() if file is not None}),
+    )
+    for answer, refused, mine in ways:
+        if mine:
+            found |= zip(mine, _outcomes(answer, list(mine.values()), refused), strict=True)
     return [found[n] for n in range(len(requests))]
 
 
-def _outcomes(act: Act, payloads: Sequence[bytes]) -> list[Result]:
+def _outcomes(act: Act, payloads: Sequence[bytes], refused: str) -> list[Result]:
     try:
         answers = act(payloads)
         if len(answers) != len(payloads):
             raise RuntimeError(f"{len(answers)} answers to {len(payloads)} payloads")
         return [
-            Refusal(Code.DAMAGED_PAYLOAD, f"damaged payload: {answer}")
-            if isinstance(answer, CodecError)
-            else write_arrays(answer)
-            for answer in answers
+            _refusal(answer, refused) if isinstance(answer, CodecError) else write_arrays(answer) for answer in answers
         ]
     except NotServedError as error:
         return [Refusal(Code.KIND_NOT_SERVED, str(error))] * len(payloads)
     except Exception as error:
         if len(payloads) > 1:
-            return [outcome for payload in payloads for outcome in _outcomes(act, [payload])]
+            return [outcome for payload in payloads for outcome in _outcomes(act, [payload], refused)]
         told = brief(error)  # one line: a peer can cause many
         _log.error("the edge failed on a payload of %d bytes: %s: %s", len(payloads[0]), type(error).__name__, told)
         return [Refusal(Code.INTERNAL, f"the edge failed on this payload: {type(error).__name__}")]
+
+
+def _refusal(error: CodecError, refused: str) -> Refusal:
+    if isinstance(error, OtherFormatError):
+        return Refusal(Code.KIND_NOT_SERVED, f"{refused}: {error}; give server and device the same package")
+    return Refusal(Code.DAMAGED_PAYLOAD, f"{refused}: {error}")
 
 
 class Worker(ABC):

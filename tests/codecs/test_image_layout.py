@@ -128,6 +128,12 @@ def run_lengths() -> bytes:
     return bytes(file)
 
 
+def chunks() -> bytes:
+    """Return a WebP with a chunk that no decoder reads."""
+    file = written("WEBP") + b"JUNK\4\0\0\0abcd"
+    return file[:4] + struct.pack("<I", len(file) - 8) + file[8:]
+
+
 BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "scans": ("JPEG", scans),
     "progressive": ("JPEG", lambda: written("JPEG", progressive=True)),
@@ -145,6 +151,8 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "grid AVIF": ("AVIF", two_items("AVIF")),
     "grid HEIC": ("HEIC", two_items("HEIC")),
     "lossless": ("WEBP", lambda: written("WEBP", lossless=True)),
+    "bytes behind": ("WEBP", lambda: written("WEBP") + bytes(10)),
+    "another chunk": ("WEBP", chunks),
     "animation": ("WEBP", lambda: written("WEBP", save_all=True, append_images=[Image.new("L", (SIDE, SIDE))])),
     "run lengths": ("BMP", run_lengths),
     "text": ("PPM", lambda: b"P3 2 2 255\n" + b"7 " * 12),

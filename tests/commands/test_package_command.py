@@ -19,7 +19,7 @@ from tests.networks import digits
 def test_a_run_is_packaged_and_served_as_it_was_tested(run: Run) -> None:
     assert run("fit", "--config", "small.yaml").status == 0
     [ckpt] = Path("runs").rglob("last.ckpt")
-    picture = ("--picture.format", "jpeg", "--picture.quality", "70")
+    picture = ("--picture", "jpeg", "--picture.quality", "70")
     outcome = run("package", "--ckpt_path", str(ckpt), "--out", "package", "--images", "4", *picture)
     assert outcome.status == 0, outcome.err
     assert "images compared" in outcome.out
@@ -49,13 +49,24 @@ def test_a_run_is_packaged_and_served_as_it_was_tested(run: Run) -> None:
         edge_of(Path("package"), Path("small.yaml"), None)
 
 
+def test_help_shows_the_options_of_pictures(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("package", "--help")
+    told = capfd.readouterr().out
+    assert "--picture.format FORMAT" in told
+    assert "--picture.quality QUALITY" in told
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         ((), "give a trained model: --ckpt_path FILE, --config FILE, or both"),
         (("--images", "0"), "--images must be at least 1"),
         (("--picture.format", "gif"), "--picture: images cross as no 'gif': take one of"),
-        (("--picture.quality", "101"), "--picture: quality is a number from 0 to 100, got 101"),
+        (("--picture", "gif"), "--picture: images cross as no 'gif': take one of"),
+        (("--picture=webp", "--picture.quality", "101"), "--picture: quality is a number from 0 to 100, got 101"),
+        (("--picture=webp", "--picture.format=webp"), "--picture.format is given more than once"),
+        (("--picture.quality", "60"), "--picture.quality goes with --picture.format"),
         (("--ckpt_path", "nowhere.ckpt"), "nowhere.ckpt"),
         (("--config", "small.yaml", "--photos", "nowhere"), "there is no folder nowhere"),
         (("--model.model.net.at", "layer1"), "--model.model.net.at goes with --config"),

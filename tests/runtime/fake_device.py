@@ -23,5 +23,8 @@ class FakeDevice:
     def picture(self, image: NDArray[np.uint8]) -> bytes:
         return b"picture"
 
+    def exited(self, image: NDArray[np.uint8]) -> Any:
+        return None
+
     def local_answer(self, image: NDArray[np.uint8]) -> Any:
         raise AssertionError

@@ -20,7 +20,8 @@ from splitlearn.config.messages import UsageError
 from splitlearn.decoding import DataError
 from splitlearn.models import EarlyExitModel
 from splitlearn.runtime import DeadlinePolicy, Device, EdgeClient, FixedRate, OnnxEdge, TorchDevice
-from splitlearn.runtime.decisions import AtRate
+from splitlearn.runtime.decisions import AsPicture, AtRate
+from splitlearn.runtime.picture_codec import PictureCodec
 from splitlearn.runtime.pictures import Picture
 from splitlearn.runtime.rate_control import Always
 from splitlearn.runtime.security import SecurityError
@@ -108,6 +109,24 @@ def test_both_devices_answer_alike_without_a_link(exits: Packaged, bank: Package
             without.local_answer(pixels(1)[0])
 
 
+def test_no_picture_is_sent_of_an_image_that_an_exit_answers(exits: Packaged) -> None:
+    assert isinstance(exits.model, EarlyExitModel)
+    codec = PictureCodec("WEBP", 80, (3, 32, 32))
+    device, torch_device = Device(exits.folder), TorchDevice(exits.model, picture=codec)
+    device.package.picture = codec
+    for image in pixels(12):
+        payload = device.compress(image)
+        for each in (device, torch_device):
+            made = AsPicture().carry_out(each, image)
+            if isinstance(payload, bytes):
+                assert made == codec.encode(image)
+            else:
+                assert not isinstance(made, bytes)
+                assert made.exit == payload.exit
+    sent = [isinstance(device.compress(image), bytes) for image in pixels(12)]
+    assert set(sent) == {True, False}
+
+
 def test_a_single_rate_has_the_number_0(exits: Packaged) -> None:
     device = TorchDevice(exits.model)
     for image in pixels(4):
@@ -147,6 +166,7 @@ def test_images_that_waited_too_long_for_the_device_are_not_sent(tmp_path: Path)
         ({"interval_ms": float("nan")}, "--interval_ms takes a number above 0, got nan"),
         ({"rate": 1, "budget": 9}, "take --rate or --budget"),
         ({"rate": 99}, r"--rate: this package has rates 0…2, got 99"),
+        ({"rate": "Picture"}, r"--rate takes a rate of this package, 0, 1, 2, got 'Picture'"),
         ({"rate": -1}, r"--rate: this package has rates 0…2, got -1"),
         ({"budget": 0}, "--budget takes 1 byte or more, got 0"),
         ({"patience_s": -1.0}, r"--patience_s takes a number above 0, got -1"),

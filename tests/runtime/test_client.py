@@ -69,7 +69,7 @@ def test_a_reply_tells_where_its_time_went() -> None:
             check(reply, b"abc")
             assert min(reply.link_ms, reply.wait_ms, reply.edge_ms) >= 0
             assert reply.total_ms == reply.link_ms + reply.wait_ms + reply.edge_ms
-            assert server.statistics.requests["answered", 3] == 1
+            assert server.statistics.requests["answered", 3, "payload"] == 1
             link = client.link
             assert link.is_connected
             assert (link.sent_bytes, link.waiting, link.in_flight) == (3, 0, 0)

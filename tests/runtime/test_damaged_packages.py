@@ -72,6 +72,7 @@ def no_tables(folder: Path) -> None:
         (edit(lambda about: about["rates"][0].update(context=-1)), "out of range"),
         (edit(lambda about: about["preparation"][0]["init_args"].update(shorter=10**9)), "a side of a picture"),
         (edit(lambda about: about.update(image_shape=[3, "a", 32])), "shape .* impossible"),
+        (edit(lambda about: about.update(image_shape=[3])), r"\(C, H, W\) have no shape \(3,\)"),
         (edit(lambda about: about["rates"][0].update(score="good")), "score or size good in it is no number"),
         (edit(lambda about: about["rates"][0].update(bytes_per_image=float("nan"))), "size nan in it is no number"),
         (edit(lambda about: about["rates"][0].update(shapes=[[4, 4, 4]] * 2)), "other numbers than its carriers"),

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from splitlearn.runtime.client import EdgeClient
 from splitlearn.runtime.errors import LinkError
 from splitlearn.runtime.health import MOST_THREADS, HealthServer
+from splitlearn.runtime.protocol import Kind
 from splitlearn.runtime.statistics import Histogram
 from tests.runtime.edges import FINGERPRINT, Reverse, check, run, server_of
 
@@ -39,6 +40,8 @@ def test_what_has_happened_is_told() -> None:
             with pytest.raises(LinkError):
                 await client.ask(b"damaged")
             with pytest.raises(LinkError):
+                await client.ask(b"a file", kind=Kind.PICTURE)
+            with pytest.raises(LinkError):
                 await EdgeClient("127.0.0.1", server.port, FINGERPRINT, token="x").connect()
             with HealthServer(server, "127.0.0.1", 0) as health:
                 assert await asyncio.to_thread(get, health.port, "/healthz") == (200, "ok\n")
@@ -53,15 +56,16 @@ def test_what_has_happened_is_told() -> None:
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
-        assert told["splitlearn_requests_total", "answered", "3"] == 2
-        assert told["splitlearn_requests_total", "damaged_payload", ""] == 1
+        assert told["splitlearn_requests_total", "payload", "answered", "3"] == 2
+        assert told["splitlearn_requests_total", "payload", "damaged_payload", ""] == 1
+        assert told["splitlearn_requests_total", "picture", "kind_not_served", ""] == 1
         assert told["splitlearn_connections_ended_total", "wrong_token"] == 1
         assert told["splitlearn_connections",] == 1
         assert told["splitlearn_received_bytes_total",] > 3 * 20
         assert told["splitlearn_sent_bytes_total",] > 3 * 20
-        assert told["splitlearn_batch_size_count",] == told["splitlearn_batch_size_sum",] == 3
-        assert told["splitlearn_batch_size_bucket", "1.0"] == told["splitlearn_batch_size_bucket", "+Inf"] == 3
-        assert told["splitlearn_queue_seconds_count",] == told["splitlearn_edge_seconds_count",] == 3
+        assert told["splitlearn_batch_size_count",] == told["splitlearn_batch_size_sum",] == 4
+        assert told["splitlearn_batch_size_bucket", "1.0"] == told["splitlearn_batch_size_bucket", "+Inf"] == 4
+        assert told["splitlearn_queue_seconds_count",] == told["splitlearn_edge_seconds_count",] == 4
 
     run(test)
 

@@ -247,6 +247,6 @@ def test_peers_that_vanish_leave_nothing() -> None:
             while server.batcher.held_bytes:
                 await asyncio.sleep(0.01)
         assert sum(edge.batches) <= 2  # what nobody waits for is not computed
-        assert server.statistics.requests["gone", 255] == 10 - sum(edge.batches)
+        assert server.statistics.requests["gone", 255, "payload"] == 10 - sum(edge.batches)
 
     run(test)

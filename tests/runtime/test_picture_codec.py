@@ -26,13 +26,15 @@ from splitlearn.config.messages import UsageError
 from splitlearn.models import (
     NormalizedSeparable,
     OperatingPoint,
+    PixelEncoder,
+    PixelModel,
     SplitModel,
     UnfrozenSplitModel,
     VariableRateModel,
     resnet8,
     split,
 )
-from splitlearn.quantizers import MinMax
+from splitlearn.quantizers import MinMax, Step
 from splitlearn.runtime import (
     Device,
     EdgeClient,
@@ -54,6 +56,9 @@ from splitlearn.runtime.package_check import check_package
 from splitlearn.runtime.package_file import WHOLE
 from splitlearn.runtime.package_latency import time_packages
 from splitlearn.runtime.picture_codec import Measured, PictureCodec
+from splitlearn.runtime.protocol import Request, with_checksum
+from splitlearn.runtime.rate_control import ladder
+from splitlearn.runtime.workers import Refusal, outcomes_of
 from tests.networks import SHAPE, digits
 from tests.runtime.conftest import NORMALIZE, WEIGHTS, Packaged, edit, pixels
 from tests.runtime.edges import run, server_of
@@ -107,6 +112,27 @@ def test_a_device_in_torch_sends_the_same_pictures(pictured: Packaged) -> None:
     [image] = pixels(1)
     device = TorchDevice(pictured.model, picture=Package(pictured.folder).picture)
     assert device.picture(image) == Device(pictured.folder).picture(image)
+    for wrong in (image[:16], image[..., :1]):
+        with pytest.raises(ValueError, match=r"pictures of this package are \(32, 32, 3\), got .*: prepare the image"):
+            device.picture(wrong)
+
+
+def test_an_encoder_from_pixels_leaves_the_whole_network_to_pictures(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = partial(PixelEncoder, channels=6, width=8, depth=1, stride=8, patch=4, decoder_width=8, decoder_depth=1)
+    net = split(resnet8(weights=WEIGHTS), "layer2", SHAPE)
+    model = PixelModel(net, Step(0.25), Huffman(), encoder, NORMALIZE).eval()
+    found = write_package(model, tmp_path / "package", pixels(4), TopClasses(3), picture=ImageFile("PNG"))
+    assert found.equal_pictures == 1.0
+    package = Package(tmp_path / "package")
+    assert package.picture is not None
+    assert package.picture.measured is not None
+    assert package.picture.measured.score == 1.0  # nothing is lost
+    wanted = net(NORMALIZE(digits(4))).argmax(1).tolist()
+    files = [package.picture.encode(image) for image in pixels(4)]
+    for edge in (OnnxEdge(package), TorchEdge(model, TopClasses(3), package.picture)):
+        answers = edge.answer_pictures(files)
+        assert [int(answer["classes"][0]) for answer in answers if not isinstance(answer, CodecError)] == wanted
 
 
 def png(width: int, height: int) -> bytes:
@@ -158,7 +184,7 @@ def test_no_pixel_of_a_picture_that_is_too_large_is_decoded(
     assert picture is not None
     file = bomb()
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("it is decoded"))
-    with pytest.raises(CodecError, match="8192×8192 pixels is larger than 1,024"):
+    with pytest.raises(CodecError, match="8192×8192 pixels, and the network takes 32×32"):
         picture.decode(file)
 
 
@@ -174,13 +200,30 @@ def test_payloads_and_pictures_are_served_together(pictured: Packaged) -> None:
             replies = await asyncio.gather(*asks)
             wanted = unsplit(pictured.model, digits(4))
             assert [int(reply.arrays["classes"][0]) for reply in replies[:4]] == wanted
-            with pytest.raises(LinkError, match=r"damaged payload: .*only the layout of ImageFile") as caught:
-                await client.ask(png(32, 32), kind=Kind.PICTURE)
+            with pytest.raises(LinkError, match=r"^image file not taken: .*only the layout of ImageFile") as caught:
+                await client.ask(device.picture(images[0]) + bytes(9), kind=Kind.PICTURE)
             assert caught.value.code == Code.DAMAGED_PAYLOAD
+            with pytest.raises(LinkError, match=r"pictures of this package are WEBP, .* is PNG; give .*") as caught:
+                await client.ask(png(32, 32), kind=Kind.PICTURE)
+            assert caught.value.code == Code.KIND_NOT_SERVED
             with pytest.raises(LinkError, match="damaged payload"):  # a picture that is called a payload
                 await client.ask(device.picture(images[0]))
 
     run(test)
+
+
+def test_no_damage_of_a_picture_on_its_way_goes_unnoticed(pictured: Packaged, monkeypatch: pytest.MonkeyPatch) -> None:
+    edge = OnnxEdge(pictured.folder)
+    content = with_checksum(webp(pixels(1)[0]))
+    assert isinstance(outcomes_of(edge, [Request(0, content, kind=Kind.PICTURE)])[0], bytes)
+    damaged = [content[:n] + bytes([content[n] ^ 1 << n % 8]) + content[n + 1 :] for n in range(len(content))]
+    damaged += [content[:n] for n in range(len(content))]
+    damaged += [content + b"\0"]
+    monkeypatch.setattr(edge, "answer_pictures", lambda _: pytest.fail("it gets as far as the decoder"))
+    for outcome in outcomes_of(edge, [Request(n, each, kind=Kind.PICTURE) for n, each in enumerate(damaged)]):
+        assert isinstance(outcome, Refusal)
+        assert outcome.code == Code.DAMAGED_PAYLOAD
+        assert "image file not taken: it has another CRC-32" in outcome.sentence
 
 
 def copied(package: Path, folder: Path) -> Path:
@@ -200,7 +243,7 @@ def test_packages_of_before_have_no_pictures_and_servers_say_so(pictured: Packag
     async def test() -> None:
         for edge in (OnnxEdge(folder), TorchEdge(pictured.model, TopClasses(3))):
             async with server_of(edge) as server, EdgeClient("127.0.0.1", server.port, edge.fingerprint) as client:
-                with pytest.raises(LinkError, match=r"takes no image files: .* --picture\.format") as caught:
+                with pytest.raises(LinkError, match=r"takes no image files: serve a --pack.*re\.format") as caught:
                     await client.ask(png(32, 32), kind=Kind.PICTURE)
                 assert caught.value.code == Code.KIND_NOT_SERVED
 
@@ -218,7 +261,13 @@ def test_packages_of_before_have_no_pictures_and_servers_say_so(pictured: Packag
         [],
         {"format": "WEBP"},
         {"format": 3, "quality": 80, "measured": []},
+        {"format": "GIF", "quality": 80, "measured": []},
+        {"format": "WEBP", "quality": 101, "measured": []},
+        {"format": "WEBP", "quality": True, "measured": []},
         {"format": "WEBP", "quality": 80, "measured": [{"score": 2.0, "bytes_per_image": 1.0}] * 3},
+        {"format": "WEBP", "quality": 80, "measured": [{"score": "0.5", "bytes_per_image": 1.0}] * 3},
+        {"format": "WEBP", "quality": 80, "measured": [{"score": True, "bytes_per_image": 1.0}] * 3},
+        {"format": "WEBP", "quality": 80, "measured": [{"score": 0.5, "bytes_per_image": 10**400}] * 3},
         {"format": "WEBP", "quality": 80, "measured": [{"score": 1.0, "bytes_per_image": 1.0}]},
     ],
     ids=str,
@@ -249,13 +298,48 @@ def test_the_command_sends_pictures_and_says_so(pictured: Packaged, tmp_path: Pa
     assert [(row["outcome"], row["rate"], row["bytes"]) for row in rows] == [("answered", "picture", n) for n in sizes]
 
 
-def send_in_its_own_process(package: Path, to: str, images: Path, words: dict[str, Any]) -> None:
+@pytest.mark.parametrize("words", [{}, {"policy": "FixedRate", "deadline_ms": 20_000.0}], ids=["always", "policy"])
+@pytest.mark.parametrize("other", [None, {"format": "PNG", "quality": 80, "measured": []}], ids=["none", "PNG"])
+def test_images_are_sent_as_payloads_to_a_server_that_takes_no_such_pictures(
+    pictured: Packaged, tmp_path: Path, words: dict[str, Any], other: dict[str, Any] | None
+) -> None:
+    (tmp_path / "served").mkdir()
+    served = copied(pictured.folder, tmp_path / "served")
+    edit(lambda about: about.update(picture=other))(served)
+    (tmp_path / "images").mkdir()
+    for n, image in enumerate(pixels(5)):
+        Image.fromarray(image).save(tmp_path / "images" / f"{n}.png")
+    told = ""
+
+    async def test() -> None:
+        nonlocal told
+        async with server_of(OnnxEdge(served)) as server:
+            asked = (pictured.folder, f"127.0.0.1:{server.port}", tmp_path / "images", {"rate": "picture", **words})
+            told = await asyncio.to_thread(send_in_its_own_process, *asked)
+            counts = server.statistics.requests
+            assert sum(n for (outcome, _, kind), n in counts.items() if (outcome, kind) == ("answered", "payload")) == 5
+
+    run(test)
+    assert told.count("from here on, images are sent as payloads") == 1
+    with (tmp_path / "images" / "out" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["outcome"], row["error"]) for row in rows] == [("answered", "")] * 5
+    picture = Package(pictured.folder).picture
+    assert picture is not None
+    rate = ladder(picture.rates)[-1] if words else 1  # by the scores of the check, or by those of the bank
+    assert {row["rate"] for row in rows} == {str(rate) if words else ""}
+    sizes = [len(payload) for payload in pictured.model.compress(digits(5), rate=rate)]  # type: ignore[call-arg]
+    assert [int(row["bytes"]) for row in rows] == sizes
+
+
+def send_in_its_own_process(package: Path, to: str, images: Path, words: dict[str, Any]) -> str:
     without = "import sys; sys.modules['torch'] = None"
     code = f"{without}; from splitlearn.commands.command_line import main; sys.exit(main())"
     options = [f"--{name}={value}" for name, value in words.items()]
     command = ["send", "--package", package, "--to", to, "--images", images, "--out", images / "out", *options]
     done = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 class Grey(nn.Module):

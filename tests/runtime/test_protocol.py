@@ -29,6 +29,7 @@ from splitlearn.runtime.protocol import (
     AnswerFrame,
     ErrorFrame,
     Hello,
+    Kind,
     Request,
     Type,
     Welcome,
@@ -36,6 +37,7 @@ from splitlearn.runtime.protocol import (
     number_frame,
     read_arrays,
     read_number,
+    with_checksum,
     write_arrays,
 )
 
@@ -48,6 +50,7 @@ READERS: list[Callable[[bytes], object]] = [
     AnswerFrame.read,
     ErrorFrame.read,
     read_number,
+    with_checksum,
     read_arrays,
 ]
 
@@ -222,6 +225,7 @@ def test_the_example_of_the_document() -> None:
         "HELLO": Hello(FINGERPRINT, "secret").frame(),
         "WELCOME": Welcome(FINGERPRINT, 8 << 20, 64, 60_000).frame(),
         "REQUEST": Request(7, b"\1\2\3", 250, 2).frame(),
+        "PICTURE": Request(8, with_checksum(b"\1\2\3"), 250, kind=Kind.PICTURE).frame(),
         "ANSWER": AnswerFrame(7, 100, 2000, arrays).frame(),
         "ERROR": ErrorFrame(7, Code.BUSY, "busy").frame(),
         "PING": number_frame(Type.PING, 1),

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from splitlearn.runtime import DeadlinePolicy, FixedRate, OraclePolicy
 from splitlearn.runtime.client import Reply
-from splitlearn.runtime.decisions import AtRate, Decision, LeaveOut, OnDevice
+from splitlearn.runtime.decisions import AsPicture, AtRate, Decision, LeaveOut, OnDevice
 from splitlearn.runtime.link import Link, LinkMeter, wire_bytes
-from splitlearn.runtime.rate_control import Outcome, RatePolicy, ladder
+from splitlearn.runtime.rate_control import Always, Outcome, RatePolicy, ladder
 from tests.runtime.simulated_link import DEVICE_MS, EDGE_MS, RESNET20, ROUND_TRIP_MS, Camera, Point, Seen, Speed
 
 IDLE = Link(True, 20.0, 1.0, 20.0, None, 0, 0, 0, 0)
@@ -242,3 +242,30 @@ def test_bytes_on_the_wire() -> None:
     link = LinkMeter().link(True, 1, 2, 90, 7.0)
     assert (link.unanswered_bytes, link.oldest_ms, link.unanswered_wire_bytes) == (90, 7.0, 3 * 89)
     assert IDLE.unanswered_wire_bytes == 0
+
+
+def test_policies_leave_pictures_to_servers_that_take_them() -> None:
+    better = Point(1.0, 4000.0)
+    always = Always(AsPicture())
+    fixed = FixedRate(RESNET20, picture=better, rate="picture")
+    oracle = OraclePolicy(RESNET20, picture=better, answer_ms=lambda size: 0.0)
+    for policy, then in ((always, AtRate()), (fixed, AtRate(5)), (oracle, AtRate(5))):
+        assert policy.decide(IDLE, 150.0) == AsPicture()
+        policy.leave_pictures()
+        assert policy.decide(IDLE, 150.0) == then
+
+
+@pytest.mark.parametrize("size", [1.0, 5000.0], ids=["least of all", "most of all"])
+def test_a_deadline_policy_goes_on_with_payloads_at_a_rate_that_is_no_step_up(size: float) -> None:
+    policy = DeadlinePolicy(RESNET20, picture=Point(0.0 if size == 1.0 else 1.0, size))
+    seen: list[Decision] = []
+    for _ in range(100):
+        seen.append(policy.decide(IDLE, 15_000.0))
+        option = seen[-1].rate
+        policy.observe(outcome(1.0, len(RESNET20) - 1 if option is None else option))
+    assert AsPicture() in seen
+    policy.leave_pictures()
+    before = seen[-1].rate
+    rest = [policy.decide(IDLE, 15_000.0).rate for _ in range(100)]
+    assert rest[0] == (5 if before is None else before)
+    assert None not in rest

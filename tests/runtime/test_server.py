@@ -33,6 +33,7 @@ from splitlearn.runtime.protocol import (
     number_frame,
     read_arrays,
     read_number,
+    with_checksum,
 )
 from splitlearn.runtime.server import EdgeServer
 from tests.runtime.edges import FINGERPRINT, InLoopReverse, RawPeer, Reverse, check, run, server_of
@@ -52,7 +53,7 @@ def test_many_clients_get_their_own_answers(edge_class: type[Reverse]) -> None:
 
             await asyncio.gather(*map(talk, range(5)))
         assert sum(edge.batches) == 200
-        assert server.statistics.requests["answered", 255] == 200
+        assert server.statistics.requests["answered", 255, "payload"] == 200
         assert sum(server.statistics.batch_sizes.counts) == len(edge.batches)
         assert server.batcher.held_bytes == 0
         assert server.statistics.connections == 0
@@ -236,10 +237,14 @@ def test_requests_in_flight_are_bounded() -> None:
 def test_pings_and_kinds() -> None:
     async def test() -> None:
         async with server_of(Reverse()) as server, RawPeer(server.port) as peer:
-            await peer.hello(number_frame(Type.PING, 7), Request(1, b"JPEG", kind=Kind.PICTURE).frame())
+            await peer.hello(number_frame(Type.PING, 7), Request(1, with_checksum(b"JPEG"), kind=Kind.PICTURE).frame())
             kind, body = await peer.frame()
             assert (kind, read_number(body)) == (Type.PONG, 7)
             assert ErrorFrame.read((await peer.frame())[1])[:2] == (1, Code.KIND_NOT_SERVED)
+            peer.writer.write(Request(2, b"", kind=77).frame())
+            assert ErrorFrame.read((await peer.frame())[1])[:2] == (2, Code.KIND_NOT_SERVED)
+            counts = server.statistics.requests
+            assert counts == {("kind_not_served", 255, kind): 1 for kind in ("picture", "other")}
 
     run(test)
 

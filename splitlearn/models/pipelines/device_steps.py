@@ -101,6 +101,23 @@ class Tail(nn.Module):
         return self.tail(*tensors)
 
 
+class Whole(nn.Module):
+    """Images in [0, 1] → normalize → output of the network, whose own head runs.
+
+    Args:
+        normalize: normalization of images; None for none.
+        net: the cut network.
+    """
+
+    def __init__(self, normalize: Normalize | None, net: Split) -> None:
+        super().__init__()
+        self.normalize, self.net = normalize, net
+
+    def forward(self, images: Tensor) -> object:
+        """Return the output for images `(B, C, H, W)`."""
+        return self.net(images if self.normalize is None else self.normalize(images))
+
+
 class Chained(nn.Module):
     """Modules in sequence, each called with the tensors that the previous one returned."""
 

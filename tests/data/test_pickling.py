@@ -96,7 +96,7 @@ MODULES: dict[str, Callable[[Path], ImageDataModule]] = {
     "ImageNet": lambda root: ImageNet(root, 8, 9, val_size=1),
     "LabelledImages": lambda root: LabelledImages(root, num_classes=2, train_size=2),
     "Photos": lambda root: Photos(root / "images", 8, val_size=1, test_size=1, batch_size=2),
-    "LetterboxPhotos": lambda root: LetterboxPhotos(root / "images", 16, val_size=1, test_size=1, batch_size=2),
+    "LetterboxPhotos": lambda root: LetterboxPhotos(root / "images", 8, val_size=1, test_size=1, batch_size=2),
     "CocoDetection": lambda root: CocoDetection(root, 16, **JSONS, val_size=1),  # type: ignore[arg-type]
     "YoloDetection": lambda root: YoloDetection(root, 16, **IMAGES, num_classes=2, val_size=1),  # type: ignore[arg-type]
     "CocoObjects": lambda root: CocoObjects(root, True, **JSONS, val_size=1),  # type: ignore[arg-type]

@@ -153,3 +153,20 @@ def test_a_share_of_the_positions_has_the_same_expectation() -> None:
     assert int((y.grad != 0).any(0).any(0).sum()) == 16
     with pytest.raises(ValueError, match="share lies above 0 and is at most 1, got 0"):
         FactorizedRate(share=0)
+
+
+def test_it_starts_with_the_density_of_a_trained_latent() -> None:
+    torch.manual_seed(0)
+    scales = torch.linspace(0.3, 6, 8).view(1, -1, 1, 1)
+    latent = torch.distributions.Laplace(0.0, 1.0).sample((16, 8, 8, 8)) * scales + torch.randn(1, 8, 1, 1)
+    rate = FactorizedRate()
+    rate.begin([(8, 8, 8)], [Step(1.0, 256)])
+    rate.match([latent])
+    assert all(parameter.grad is None for parameter in rate.parameters())
+    begun = float(rate.eval()(latent).detach())
+    optimizer = torch.optim.Adam(rate.train().parameters(), lr=0.02)
+    for _ in range(300):
+        optimizer.zero_grad()
+        rate(latent).backward()
+        optimizer.step()
+    assert begun < 1.01 * float(rate.eval()(latent).detach())

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Self
 
 from splitlearn.processes import end_with
+from splitlearn.runtime.link import HEADER_BYTES, PACKET_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKET_BYTES, HEADER_BYTES = 1460, 40
 HELD_BYTES = 256 << 10
 LEAST_RETRANSMISSION_S = 0.2
 _READ_BYTES = 16 * PACKET_BYTES

@@ -6,19 +6,27 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
+from splitlearn.runtime.protocol import Request
+
+FRAME_BYTES = len(Request(1, b"").frame())  # of a REQUEST beside its payload
+PACKET_BYTES, HEADER_BYTES = (
+    1460,
+    40,
+)  # most bytes of a TCP segment over Ethernet, and headers of TCP and IPv4 beside it
 _SMOOTHING = 1 / 8  # weight of a new sample, as TCP weighs its round trips
 _JITTER_SMOOTHING = 1 / 4
 _RECENT = 32  # pings whose least round trip counts; at the client's pace, they take about two and a half minutes
 _LEAST_SHARE = 0.25  # of the round trip: what a transfer must take beyond it to tell a throughput
-_PACKET_BYTES = 1460  # most bytes of a TCP segment in a packet of 1,500
-_HEADER_BYTES = 40  # of TCP and IP in each packet
-_FRAME_BYTES = 19  # of a REQUEST beside its payload
+
+
+def in_packets(size: float) -> float:
+    """Return the bytes that data of this size take on the link, with headers of TCP and IP."""
+    return size + HEADER_BYTES * math.ceil(size / PACKET_BYTES)
 
 
 def wire_bytes(payload: float) -> float:
     """Return the bytes that a request with a payload of this size takes on the link, with frame and TCP/IP headers."""
-    size = payload + _FRAME_BYTES
-    return size + _HEADER_BYTES * max(1, math.ceil(size / _PACKET_BYTES))
+    return in_packets(payload + FRAME_BYTES)
 
 
 @dataclass(frozen=True)

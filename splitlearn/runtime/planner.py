@@ -15,10 +15,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from splitlearn.latencies import CoderLatency, LatencyError, LatencyProfile
-from splitlearn.runtime.protocol import Request
+from splitlearn.runtime.link import in_packets, wire_bytes
+from splitlearn.runtime.protocol import CHECKSUM_BYTES
 
-FRAME_BYTES = len(Request(1, b"").frame())  # of a request beside its payload
-PACKET_BYTES, HEADER_BYTES = 1460, 40  # of TCP over IPv4 on Ethernet
 ON_DEVICE, PICTURE, SPLIT = "device", "picture", "split"
 
 
@@ -46,9 +45,7 @@ class LinkPlan:
 
     def latency_ms(self, payload_bytes: float, answer_bytes: float) -> float:
         """Return the time on the link of a request with this payload, and of an answer of this size with its frame."""
-        sizes = (payload_bytes + FRAME_BYTES, answer_bytes)
-        sent = sum(size + HEADER_BYTES * math.ceil(size / PACKET_BYTES) for size in sizes)
-        return self.round_trip_ms + 8e3 * sent / self.bits_per_second
+        return self.round_trip_ms + 8e3 * (wire_bytes(payload_bytes) + in_packets(answer_bytes)) / self.bits_per_second
 
 
 @dataclass(frozen=True)
@@ -226,7 +223,7 @@ def _pictures(device: LatencyProfile, edge: LatencyProfile, link: LinkPlan) -> l
             None,
             0.0,
             each.encode.p50_ms,
-            link.latency_ms(each.bytes_per_image, edge.answer_bytes),
+            link.latency_ms(each.bytes_per_image + CHECKSUM_BYTES, edge.answer_bytes),
             decoders[each.name],
             edge.whole.p50_ms,
             each.bytes_per_image,

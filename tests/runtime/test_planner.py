@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from splitlearn.latencies import LatencyError
-from splitlearn.runtime.planner import FRAME_BYTES, ON_DEVICE, PICTURE, SPLIT, LinkPlan, make_plan
+from splitlearn.runtime.link import FRAME_BYTES
+from splitlearn.runtime.planner import ON_DEVICE, PICTURE, SPLIT, LinkPlan, make_plan
 from tests.runtime.latency_profiles import MODEL, OTHER, coder, profile
 
 SLOW_DEVICE = 10.0
@@ -33,8 +34,8 @@ def test_parts_add_up() -> None:
     assert (whole.total_ms, whole.bytes_per_image) == (400.0, 0)
     [picture] = [c for c in plan.choices if c.kind == PICTURE]
     assert picture.encode_ms == 10.0
-    assert picture.link_ms == pytest.approx(25.0)
-    assert picture.total_ms == pytest.approx(10 + 25 + 2 + 40)
+    assert picture.link_ms == pytest.approx(25.004)  # four bytes are a checksum
+    assert picture.total_ms == pytest.approx(10 + 25.004 + 2 + 40)
     small, large = (c for c in plan.choices if c.rate is not None)
     assert small.total_ms == pytest.approx(80 + 10 + 20.1 + 2 + 4)
     assert large.total_ms == pytest.approx(80 + 10 + 21 + 2 + 4)

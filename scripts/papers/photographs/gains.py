@@ -5,7 +5,7 @@ shares with the others differs. The times are processor seconds of training and 
 show how the points lie; test images are measured once. A second set of six, with another seed, tells how far the
 comparison is a matter of chance. What is finished is not run again.
 
-    .venv/bin/python -m scripts.papers.photographs.gains --data FOLDER        FOLDER/train/<class>/*.jpg, FOLDER/test/…
+    scripts/papers/photographs/gains --data FOLDER        with FOLDER/train/<class>/*.jpg, FOLDER/test/…
 """
 
 from __future__ import annotations

@@ -103,6 +103,17 @@ class Colours(nn.Module):
         return OrderedDict(out=logits) if self.as_dict else logits
 
 
+class Grey(nn.Module):
+    """Classifies grey images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 5, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.as_tensor(self.last(self.features(images).relu()).mean((2, 3)))
+
+
 class NarrowLinear(nn.Linear):
     """A linear layer with 64 features where VGG's classifier has 4,096."""
 

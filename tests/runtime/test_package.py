@@ -36,7 +36,7 @@ from splitlearn.runtime.onnx_export import exported
 from splitlearn.runtime.package_check import check_package
 from splitlearn.runtime.preparation import LetterboxTo
 from splitlearn.runtime.torch_device import TorchDevice
-from tests.networks import Colours, digits
+from tests.networks import Colours, Grey, digits
 from tests.runtime.conftest import Packaged, edit, pixels
 
 COUNT = 12
@@ -327,17 +327,6 @@ def test_exits_that_answer_otherwise_are_noticed(exits: Packaged, tmp_path: Path
         weight.copy_(weight.roll(1, 0))
     with pytest.raises(PackageError, match="decide alike at the exits"):
         check_package(exits.folder, model, pixels(COUNT), TopClasses(3))
-
-
-class Grey(nn.Module):
-    """Classifies grey images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 5, 3)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.as_tensor(self.last(self.features(images).relu()).mean((2, 3)))
 
 
 def test_grey_networks_get_grey_pictures(tmp_path: Path) -> None:

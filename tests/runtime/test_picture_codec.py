@@ -59,7 +59,7 @@ from splitlearn.runtime.picture_codec import Measured, PictureCodec
 from splitlearn.runtime.protocol import Request, with_checksum
 from splitlearn.runtime.rate_control import ladder
 from splitlearn.runtime.workers import Refusal, outcomes_of
-from tests.networks import SHAPE, digits
+from tests.networks import SHAPE, Grey, digits
 from tests.runtime.conftest import NORMALIZE, WEIGHTS, Packaged, edit, pixels
 from tests.runtime.edges import run, server_of
 
@@ -340,17 +340,6 @@ def send_in_its_own_process(package: Path, to: str, images: Path, words: dict[st
     done = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stderr
-
-
-class Grey(nn.Module):
-    """Classifies grey images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 5, 3)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.as_tensor(self.last(self.features(images).relu()).mean((2, 3)))
 
 
 @pytest.mark.parametrize("format", ["JPEG", "WEBP", "PNG", "AVIF"])

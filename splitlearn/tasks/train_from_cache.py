@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
 from splitlearn.data.feature_cache import PRECISIONS, is_complete
 from splitlearn.data.identity import identity
 from splitlearn.models import CoderModel
+from splitlearn.models.images import like
 from splitlearn.models.modes import evaluating
 from splitlearn.models.tensor_file import bytes_of
 
@@ -87,7 +90,10 @@ class TrainFromCache(Callback):
                 found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 found.update(bytes_of(tensor))
         normalize = model.normalize and [model.normalize.mean.tolist(), model.normalize.std.tolist()]
-        facts = [model.net.at, list(model.net.shapes), normalize, *identity(data), self.precision, self.views]
+        image = torch.linspace(0, 1, math.prod(model.net.input_shape)).reshape(1, *model.net.input_shape)
+        with evaluating(model), torch.no_grad():  # what equal weights and layers do not show, such as an own constant
+            sample = [f"{float(t.float().norm()):.4g}" for t in _kept(model, image.to(like(model.net).device))]
+        facts = [model.net.at, list(model.net.shapes), normalize, sample, *identity(data), self.precision, self.views]
         found.update(json.dumps(facts, default=str).encode())
         return found.hexdigest()[:16]
 

@@ -88,8 +88,11 @@ def test_a_cache_is_used_again_where_it_fits(make_trainer: MakeTrainer, photos: 
         next(other_classes.net.tail.parameters()).add_(1)
     assert fit(other_classes, photos()) == 1  # nor does what is behind the cut
     assert fit(student(seed=1), photos()) == 2
-    assert fit(student(at="layer1.2.relu2"), photos()) == 3
-    assert fit(student(), photos(train_transform=CropFlip())) == 4
+    other_features = student()
+    other_features.net.head.register_forward_hook(lambda _, __, crossing: tuple(2 * tensor for tensor in crossing))
+    assert fit(other_features, photos()) == 3
+    assert fit(student(at="layer1.2.relu2"), photos()) == 4
+    assert fit(student(), photos(train_transform=CropFlip())) == 5
 
 
 def test_tests_take_images(make_trainer: MakeTrainer, photos: MakePhotos, tmp_path: Path) -> None:

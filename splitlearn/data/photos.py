@@ -32,7 +32,7 @@ class Photos(ImageDataModule):
     integer tensor `(B, 0)`.
 
     A training image is a random part of its photograph, often mirrored, and differs from epoch to epoch. A cache of
-    features (`CachedHead`) keeps several such views of each.
+    features (`TrainFromCache`) keeps several such views of each.
 
     Args:
         root: the folder.

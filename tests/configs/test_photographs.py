@@ -24,6 +24,7 @@ data: {init_args: {image_size: 64, test_size: 10}}
 MAKES = {
     "mobilenet_v2": "mobilenet_v2_imagenet.safetensors",
     "mobilenet_v2_pixels": "mobilenet_v2_imagenet.safetensors",
+    "resnet20": "resnet20_cifar10.safetensors",
     "deeplabv3_mobilenetv2": "deeplabv3_mobilenetv2_voc_fp16.safetensors",
     "yolov8n": "yolov8n_coco_fp16.safetensors",
 }  # weights that real networks need to find anything in an image

@@ -170,7 +170,7 @@ class _Whole(torch.nn.Module):
 def prepare(subject: Subject) -> Study:
     """Build a subject's network, data and score."""
     task, data = build_task(Path(subject.config), subject.data, subject.overrides)
-    model: Any = task.eval().model
+    model: Any = task.eval().model.to(memory_format=torch.channels_last)  # nearly twice as fast on a CPU
     data.setup("test")
 
     def batches() -> Iterator[tuple[Tensor, Any]]:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scripts.papers.common.rate_study import Subject, prepare
+from scripts.papers.common.rate_study import prepare
 from scripts.papers.common.runs import kept
-from scripts.papers.photographs.trainings import RUNS, Training
+from scripts.papers.photographs.trainings import RUNS, Case
 from splitlearn.codecs import ContextRANS, ImageCodec, ImageFile
 from splitlearn.deploy import CalibrationSettings, calibrate, load_bottleneck
 from splitlearn.models import CoderModel, count_macs
@@ -23,7 +23,7 @@ WARM_UP = 5
 PICTURES = {"JPEG": 45, "WebP": 50, "AVIF": 45, "HEIC": 45}  # qualities, about where a point of accuracy is lost
 
 
-def measure_costs(subject: Subject, trainings: Sequence[Training]) -> Mapping[str, Any]:
+def measure_costs(case: Case) -> Mapping[str, Any]:
     """Return MACs and median processor time per image on the device by the way of sending, from a file if it is there.
 
     Times are of one thread, image by image, after warming up.
@@ -33,24 +33,24 @@ def measure_costs(subject: Subject, trainings: Sequence[Training]) -> Mapping[st
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return _costs(subject, trainings)
+            return _costs(case)
         finally:
             torch.set_num_threads(threads)
 
-    return dict(kept(RUNS / f"{subject.slug}_costs.json", measured))
+    return dict(kept(RUNS / f"{case.subject.slug}_costs.json", measured))
 
 
-def _costs(subject: Subject, trainings: Sequence[Training]) -> dict[str, Any]:
-    study = prepare(subject)
+def _costs(case: Case) -> dict[str, Any]:
+    study = prepare(case.subject)
     images = [image[None] for image in islice((image for batch in study.pictures() for image in batch), IMAGES)]
     network = study.model.net.network()
     clipped = calibrate(study.model, study.calibration, CalibrationSettings(8, codec=ContextRANS())).model
     found = {f"{name}, quality {quality}": _of_picture(name, quality, images) for name, quality in PICTURES.items()}
     found["min–max, 4 bits, run-length"] = _of_model(study.model, images)
     found["clipped, 8 levels, ContextRANS"] = _of_model(clipped, images)
-    for training in trainings:
+    for training in case.trainings:
         model = load_bottleneck(training.bottleneck(), network)
-        found[f"trained on photographs, λ = {training.rate_weight:g}"] = _of_model(model, images)
+        found[f"{training.unit.method}, {training.setting}"] = _of_model(model, images)
     return found
 
 

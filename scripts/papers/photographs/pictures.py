@@ -25,7 +25,7 @@ class BareJpeg(ImageCodec):
         size: height and width of all images.
     """
 
-    def __init__(self, quality: int = 75, size: int = 224) -> None:
+    def __init__(self, quality: int, size: int) -> None:
         self.quality, self.size = quality, size
 
     def encode(self, image: NDArray[np.uint8]) -> bytes:

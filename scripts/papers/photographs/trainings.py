@@ -2,39 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.papers.common.rate_study import Subject
-from scripts.papers.common.runs import TRAINER, Run, run_command
+from scripts.papers.common.runs import TRAINER, run_command
 
-CONFIGS = "configs/photographs"
+CONFIGS = Path("configs/photographs")
 SHIPPED = Path("checkpoints/photographs")
 RUNS = Path("runs/photographs/study")
-RATE_WEIGHTS = (0.06, 0.1, 0.17)  # what a bit per element of the latent is worth, against the error of the features
-MOBILENET = "splitlearn.models.mobilenet_v2_same"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A bottleneck that learns from photographs, at several rates.
+
+    Attributes:
+        method: its name in tables and plots.
+        config: file of configs/photographs that describes it.
+        rate_weights: of the second stage: what a bit per element of the latent is worth, against the distances.
+        first: settings of the first stage, beside the shipped ones.
+        second: settings of the second stage.
+    """
+
+    method: str
+    config: str
+    rate_weights: tuple[float, ...]
+    first: tuple[str, ...] = ()
+    second: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network with test images, the units that are trained for it, and photographs to train them with.
+
+    Attributes:
+        subject: network, cut and test images.
+        title: of its section and plot.
+        score: what the test images are scored by, with its unit.
+        about: data and uncertainty, a sentence or two.
+        network: words of the command line that set the network, alike in the subject's config and in those of units.
+        photos: folder of photographs, none of the test images.
+        units: what is trained.
+    """
+
+    subject: Subject
+    title: str
+    score: str
+    about: str
+    network: tuple[str, ...]
+    photos: Path
+    units: tuple[Unit, ...]
+
+    @property
+    def trainings(self) -> Iterator[Training]:
+        """All units at all their rates."""
+        for unit in self.units:
+            for weight in unit.rate_weights:
+                yield Training(self, unit, weight)
 
 
 @dataclass(frozen=True)
 class Training:
-    """A bottleneck that learns from photographs to keep the answers of a subject's network.
+    """A unit that learns to keep the answers of a case's network at one rate.
 
     Attributes:
-        subject: network, cut and test images.
+        case: network and photographs.
+        unit: what is trained.
         rate_weight: of the second stage.
-        network: words of the command line that set the network.
-        photos: folder of photographs, none of the test images.
     """
 
-    subject: Subject
+    case: Case
+    unit: Unit
     rate_weight: float
-    network: tuple[str, ...]
-    photos: Path
 
     @property
     def name(self) -> str:
-        """Name of its folder, and of its shipped file."""
-        return f"{self.subject.slug}_{self.rate_weight:g}"
+        """Name of its shipped file."""
+        return f"{Path(self.unit.config).stem}_{self.case.subject.slug}_{self.rate_weight:g}"
+
+    @property
+    def setting(self) -> str:
+        """Its rate, in tables."""
+        return f"λ = {self.rate_weight:g}"
 
     def bottleneck(self) -> Path:
         """Return the exported bottleneck: the shipped one, or that of a training, which goes on where it was."""
@@ -43,33 +94,20 @@ class Training:
         found = folder / "photographs/stage2/bottleneck.safetensors"
         if shipped.is_file() or found.is_file():
             return shipped if shipped.is_file() else found
-        begun = ("--model.weights", str(self._first_stage()), "--model.rate_weight", f"{self.rate_weight:g}")
-        self._train("stage2", folder, *begun)
+        begun = ("--model.weights", str(self.first_stage()), "--model.rate_weight", f"{self.rate_weight:g}")
+        self._train("stage2", folder, *begun, *self.unit.second)
         return found
 
-    def _first_stage(self) -> Path:
-        """Return the bottleneck of the first stage, which knows nothing of rate or classes and serves all trainings."""
-        found = RUNS / "first_stage/photographs/stage1/bottleneck.safetensors"
+    def first_stage(self) -> Path:
+        """Return the bottleneck of the first stage, without tail, which serves all trainings."""
+        folder = RUNS / f"{Path(self.unit.config).stem}_first_stage"
+        found = folder / "photographs/stage1/bottleneck.safetensors"
         if not found.is_file():
-            self._train("stage1", RUNS / "first_stage")
+            self._train("stage1", folder, *self.unit.first)
         return found
 
     def _train(self, stage: str, folder: Path, *settings: str) -> None:
-        words = ("--config", f"{CONFIGS}/mobilenet_v2.yaml", *self.network, "--data.root", str(self.photos))
+        network, photos = self.case.network, ("--data.root", str(self.case.photos))
+        words = ("--config", str(CONFIGS / self.unit.config), *network, *photos)
         place = ("--trainer.logger.save_dir", str(folder), *settings)
         run_command(["stages", *TRAINER, *words, *place, "--stages", f"{CONFIGS}/{stage}.yaml"], folder / "stages.log")
-
-
-def network_words(weights: Path, classes: int) -> tuple[str, ...]:
-    """Return the words that set MobileNetV2 with TensorFlow's padding."""
-    at = "--model.model.net.model"
-    return at, MOBILENET, f"{at}.weights", str(weights), f"{at}.num_classes", str(classes)
-
-
-def caltech_network(weights: Path, data: Path) -> Path:
-    """Return weights of MobileNetV2 with a linear classifier for Caltech-101, trained first if they are absent."""
-    at = "--model.model.network.model.model"
-    words = (at, MOBILENET, f"{at}.weights", str(weights))
-    run = Run(RUNS / "caltech101_classifier", (f"{CONFIGS}/caltech101_classifier.yaml",), words)
-    run.export(str(data))
-    return run.folder / "network.safetensors"

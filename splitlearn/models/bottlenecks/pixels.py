@@ -21,9 +21,10 @@ class PixelEncoder(Bottleneck):
         decoder: latent (C_r, ⌈H/S⌉, ⌈W/S⌉) → K×K transposed, to w_d and the features' size → D_d residual units
                  → 1×1 to C → PReLU, features (C, h, w)
 
-    The patches of P×P pixels do not overlap, so that the device computes little: with the defaults, 34 million
+    The patches of P×P pixels do not overlap, so that the device computes little: with the defaults, 27 million
     multiply–accumulates for 224×224 pixels. The image is padded with zeros below and on the right to whole patches.
-    K is twice the stride plus 1. Where the features are smaller than the latent, the decoder follows with a strided
+    K is 3 in an encoder up to twice the patch, otherwise 2·S/P − 1, so that every patch is covered; in the decoder it
+    is twice the stride plus 1. Where the features are smaller than the latent, the decoder follows with a strided
     convolution. At test time the norms fold into the convolutions.
 
     Args:
@@ -47,7 +48,7 @@ class PixelEncoder(Bottleneck):
         self,
         image_shape: FeatureShape,
         feature_shape: FeatureShape,
-        channels: int = 64,
+        channels: int = 96,
         width: int = 48,
         depth: int = 2,
         stride: int = 16,
@@ -69,12 +70,13 @@ class PixelEncoder(Bottleneck):
             raise ValueError(f"stride must be a multiple of patch, got stride={stride}, patch={patch}")
         colours, height, columns = self.image_shape
         left = stride // patch
+        kernel = max(3, 2 * left - 1)  # as of a ResidualBottleneck: every patch is seen
         self.encoder = nn.Sequential(
             *_padded(-height % patch, -columns % patch),
             nn.Conv2d(colours, width, patch, patch, bias=False),
             *normalized(width),
             *(ResidualUnit(width) for _ in range(depth)),
-            nn.Conv2d(width, channels, 2 * left + 1, left, padding=left, bias=False),
+            nn.Conv2d(width, channels, kernel, left, padding=kernel // 2, bias=False),
             gained_norm(channels, gain),
         )
         latent = (-(-height // stride), -(-columns // stride))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scripts.papers.common.rate_study import Subject
 from scripts.papers.photographs.pictures import BareJpeg
 from scripts.papers.photographs.report import report
+from scripts.papers.photographs.trainings import Case, Unit
 from splitlearn.analysis import RatePoint
 from splitlearn.codecs import ImageFile
 
@@ -42,7 +43,9 @@ def test_pictures_of_other_sizes_are_refused() -> None:
 
 
 def test_the_page_compares_with_the_smallest_picture(tmp_path: Path) -> None:
+    unit = Unit("trained behind the head", "mobilenet_v2.yaml", (0.1, 0.6))
     subject = Subject("Caltech-101", "", (), Path(), Path())
+    case = Case(subject, "MobileNetV2, features.6", "top-1 accuracy (%)", "Two images.", (), Path(), (unit,))
     points = {
         "unsplit": replace(POINT, method="unsplit", score=0.905),
         "JPEG_45": POINT,
@@ -50,24 +53,22 @@ def test_the_page_compares_with_the_smallest_picture(tmp_path: Path) -> None:
             POINT, method="WebP", setting="quality 5", score=0.85, bytes_per_image=2000.0
         ),  # loses too much
         "min_max_4": replace(POINT, method="min–max", codec="run-length", bytes_per_image=16000.0),
-        "trained_0.1": replace(POINT, method="trained on photographs", setting="λ = 0.1", bytes_per_image=1000.0),
-        "trained_0.6": replace(
-            POINT, method="trained on photographs", setting="λ = 0.6", bytes_per_image=800.0, score=0.84
-        ),
+        "mobilenet_v2_0.1": replace(POINT, method=unit.method, setting="λ = 0.1", bytes_per_image=1000.0),
+        "mobilenet_v2_0.6": replace(POINT, method=unit.method, setting="λ = 0.6", bytes_per_image=800.0, score=0.84),
     }
     folder = tmp_path / "runs/caltech-101_points"
     folder.mkdir(parents=True)
     for name, point in points.items():
         (folder / f"{name}.json").write_text(json.dumps([asdict(point)]))
     (tmp_path / "runs/caltech-101_costs.json").write_text(json.dumps(COSTS))
-    report([subject], tmp_path / "runs", tmp_path / "out")
+    report([case], tmp_path / "runs", tmp_path / "out")
     page = (tmp_path / "out/README.md").read_text()
     assert str(tmp_path) not in page
-    within, first, second = [line for line in page.splitlines() if line.startswith("| Caltech-101 |")]
-    assert "JPEG, quality 45: 4,000 B, 90.00 %" in within
-    assert within.endswith("| none | trained on photographs, λ = 0.1: 1,000 B, 90.00 % | **0.25** |")
-    assert "WebP, quality 5: 2,000 B" in first
-    assert first.endswith("| **0.40** |")
-    assert second.endswith("| **0.25** |")
+    lines = page.splitlines()
+    assert "| Caltech-101 | trained behind the head | 4,000 | – | 1,000 | **0.25** | – |" in lines
+    assert "| WebP | none of those measured | – | – | – |" in lines
+    assert "| min–max | quality 45 | 16,000 | 90.00 | **4.00** |" in lines
+    assert "| trained behind the head | λ = 0.6 | 800 | 84.00 | WebP, quality 5: 2,000 B | **0.40** |" in lines
+    assert "| trained behind the head | λ = 0.1 | 1,000 | 90.00 | JPEG, quality 45: 4,000 B | **0.25** |" in lines
     for name in ("points.csv", "results.json", "caltech-101.png"):
         assert (tmp_path / "out" / name).stat().st_size > 0

@@ -1,0 +1,93 @@
+"""The networks that scripts/papers/photographs measures, from folders on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from scripts.papers.common.rate_study import Subject
+from scripts.papers.common.runs import Run
+from scripts.papers.photographs.trainings import CONFIGS, RUNS, SHIPPED, Case, Unit
+
+ACCURACY, PRECISION = "top-1 accuracy (%)", "mAP50–95 (%)"
+BEHIND = "trained behind the head"
+NETWORK = "--model.model.net.model"
+MOBILENET = "splitlearn.models.mobilenet_v2_same"
+CLASSIFIER = SHIPPED / "caltech101_classifier.safetensors"
+MOBILENET_UNITS = (
+    Unit(BEHIND, "mobilenet_v2.yaml", (0.06, 0.1, 0.17)),
+    Unit("trained from pixels", "mobilenet_v2_pixels.yaml", (0.03, 0.06)),
+)
+YOLO_UNITS = (Unit(BEHIND, "yolov8n.yaml", (0.06, 0.1, 0.17)),)
+CALTECH = (
+    "1,714 test images of Caltech-101 in 100 classes, which a linear classifier on the frozen network tells apart "
+    "(configs/photographs/caltech101_classifier.yaml): standard error 0.7 points."
+)
+IMAGENET = "500 ImageNet images, probably seen in training by the network: standard error 1.6 points."
+COCO = "128 images of COCO val2017, letterboxed to 640×640."
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name data and weights."""
+    parser.add_argument("--mobilenet", type=Path, help="TensorFlow's MobileNetV2 as safetensors, with --caltech101")
+    parser.add_argument("--caltech101", type=Path, help="train/<class>/* and test/<class>/*, 100 classes")
+    parser.add_argument("--imagenet", type=Path, help="test images beside labels.csv, with --mobilenet")
+    parser.add_argument("--coco", type=Path, help="images/{train,val}2017 and labels/val2017 in YOLO's format: YOLOv8n")
+    parser.add_argument("--yolo", default="pretrained", help="weights of YOLOv8n; by default downloaded")
+
+
+def cases(options: argparse.Namespace) -> Iterator[Case]:
+    """Yield what the named folders allow to measure; raises SystemExit if a folder is missing that belongs to it."""
+    photos = options.caltech101 and options.caltech101 / "train"
+    if not photos:
+        raise SystemExit("name --caltech101, whose photographs train all bottlenecks")
+    if options.mobilenet:
+        yield from mobilenets(options.mobilenet, options.caltech101, options.imagenet)
+    if options.coco:
+        words = (f"{NETWORK}.weights", str(options.yolo))
+        config = "configs/carra2023/yolov8n_model4.yaml"
+        calibration = options.coco / "images/train2017"
+        subject = Subject("COCO", config, words, options.coco, calibration, 24)
+        yield Case(subject, "YOLOv8n, model.4", PRECISION, COCO, words, photos, YOLO_UNITS)
+
+
+def mobilenets(weights: Path, caltech: Path, imagenet: Path | None) -> Iterator[Case]:
+    """Yield MobileNetV2 for Caltech-101, whose classifier is trained if it is absent, and for a sample of ImageNet."""
+    config, photos = "configs/carra2023/mobilenet_v2.yaml", caltech / "train"
+    words = caltech_words(weights, caltech)
+    folder = ("--data", "splitlearn.data.ImageFolder", "--data.image_size", "224", "--data.resize", "256")
+    overrides = (*words, "--model.num_classes", "100", *folder)
+    subject = Subject("Caltech-101", config, overrides, caltech, photos)
+    title = "MobileNetV2, features.6"
+    yield Case(subject, title, ACCURACY, CALTECH, words, photos, MOBILENET_UNITS)
+    if imagenet:
+        words = network_words(weights)
+        overrides = (*words, "--data", "splitlearn.data.LabelledImages")
+        subject = Subject("ImageNet sample", config, overrides, imagenet, photos)
+        yield Case(subject, title, ACCURACY, IMAGENET, words, photos, MOBILENET_UNITS)
+
+
+def network_words(weights: Path, at: str = NETWORK) -> tuple[str, ...]:
+    """Return the words that set MobileNetV2 with TensorFlow's padding."""
+    return at, MOBILENET, f"{at}.weights", str(weights)
+
+
+def caltech_words(weights: Path, data: Path) -> tuple[str, ...]:
+    """Return the words that set MobileNetV2 with a linear classifier for Caltech-101, trained first if it is absent."""
+    inner = network_words(weights, f"{NETWORK}.model")
+    layer = {"in_features": 1280, "out_features": 100}
+    by = (word for name, value in layer.items() for word in (f"{NETWORK}.by.{name}", str(value)))
+    place = (f"{NETWORK}.at", "classifier.1", f"{NETWORK}.by", "torch.nn.Linear", *by)
+    classifier = str(caltech_classifier(weights, data))
+    return NETWORK, "splitlearn.models.replaced", *inner, *place, f"{NETWORK}.weights", classifier
+
+
+def caltech_classifier(weights: Path, data: Path) -> Path:
+    """Return weights of the linear classifier: the shipped ones, or those of a training."""
+    if CLASSIFIER.is_file():
+        return CLASSIFIER
+    words = network_words(weights, "--model.model.network.model.model")
+    run = Run(RUNS / CLASSIFIER.stem, (f"{CONFIGS}/{CLASSIFIER.stem}.yaml",), words)
+    run.export(str(data))
+    return run.folder / "network.safetensors"

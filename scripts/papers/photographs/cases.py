@@ -19,8 +19,8 @@ HELD_OUT = ("--data.val_size", "300")  # on which the rates were chosen
 MORE = ("--trainer.max_steps", "2400", "--model.rate_weight", "0.06", *HELD_OUT)  # there is more to learn from pixels
 HEAD, PIXELS = "mobilenet_v2.yaml", "mobilenet_v2_pixels.yaml"
 FROM_PIXELS = "trained from pixels"
-CALTECH_UNITS = (Unit(BEHIND, HEAD, (0.06, 0.1, 0.17)), Unit(FROM_PIXELS, PIXELS, (0.02, 0.05), MORE, HELD_OUT))
-IMAGENET_UNITS = (Unit(BEHIND, HEAD, (0.03, 0.1)), Unit(FROM_PIXELS, PIXELS, (0.01,), MORE, HELD_OUT))
+CALTECH_UNITS = (Unit(BEHIND, HEAD, (0.06, 0.1)), Unit(FROM_PIXELS, PIXELS, (0.02, 0.05), MORE, HELD_OUT))
+IMAGENET_UNITS = (Unit(BEHIND, HEAD, (0.03, 0.1)),)
 YOLO_UNITS = (Unit(BEHIND, "yolov8n.yaml", (0.06, 0.1, 0.17)),)
 CALTECH = (
     "1,714 test images of Caltech-101 in 100 classes, which a linear classifier on the frozen network tells apart "

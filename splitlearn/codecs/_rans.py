@@ -53,7 +53,8 @@ class Model:
     Attributes:
         frequencies: one table per class, uint16 `(classes, levels)`; each adds up to 2^`scale_bits(levels)`.
         buckets: uint8 `(levels,)`: the bucket, 0…15, of each symbol when it is a neighbour; symbol 0 has bucket 0.
-        classes: uint16 `(256,)`: the class of a symbol, at the index 16 · left bucket + upper bucket.
+        classes: uint16 `(256,)`: the class of a symbol, at the index 16 · left bucket + upper bucket; with an array
+            before as context `(4096,)`, at that index + 256 · bucket of the same place in it.
     """
 
     frequencies: NDArray[np.uint16]
@@ -72,22 +73,35 @@ class Model:
     def _largest(self) -> int:
         return int(self.frequencies.max())
 
-    def encode(self, symbols: NDArray[np.uint8], layout: Layout, before: bytes = b"") -> bytes:
-        """Return the code of flat symbols, with the bytes `before` in front; a single class ignores the layout."""
+    def encode(
+        self,
+        symbols: NDArray[np.uint8],
+        layout: Layout,
+        start: bytes = b"",
+        reference: NDArray[np.uint8] | None = None,
+    ) -> bytes:
+        """Return the code of flat symbols, with the bytes `start` in front; a single class ignores the layout.
+
+        `reference` holds the flat symbols of the array before, if classes depend on them.
+        """
         levels = self.frequencies.shape[1]
         indexes: NDArray[np.uint8] | NDArray[np.uint32]
         if len(self.frequencies) == 1:
             indexes, lanes = symbols, lanes_for(symbols.size)
             part = symbols.size // lanes
         else:
-            indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes)
+            indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes, self._buckets_of(reference))
             lanes, part = layout.lanes, layout.lane_rows * layout.width
         payload = np.empty(2 * symbols.size + STATE_BYTES * lanes, np.uint8)
-        start = encode_rans(indexes, lanes, part, self._encoder, scale_bits(levels), payload)
-        return before + payload[start:].tobytes()
+        place = encode_rans(indexes, lanes, part, self._encoder, scale_bits(levels), payload)
+        return start + payload[place:].tobytes()
 
-    def decode(self, payload: NDArray[np.uint8], position: int, layout: Layout) -> NDArray[np.uint8]:
+    def decode(
+        self, payload: NDArray[np.uint8], position: int, layout: Layout, reference: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """Return the flat symbols of the code that takes `payload` from byte `position` to its end.
+
+        `reference` is that of `encode`.
 
         Raises:
             CodecError: if it is damaged, or too short for the number of symbols.
@@ -108,10 +122,18 @@ class Model:
             return symbols
         out = np.empty(layout.width + layout.size, np.uint8)
         out[: layout.width] = 0
-        tables = (*self._decoder, self.buckets, self.classes)
+        tables = (*self._decoder, self.buckets, self.classes, self._buckets_of(reference, layout.width))
         if not decode_rans(payload, position, layout, levels, scale, *tables, out):
             raise CodecError(DAMAGED)
         return out[layout.width :]
+
+    def _buckets_of(self, reference: NDArray[np.uint8] | None, skipped: int = 0) -> NDArray[np.uint8] | None:
+        """Return the buckets of the array before, behind so many values of no meaning; None if there is none."""
+        if reference is None:
+            return None
+        found = np.zeros(skipped + reference.size, np.uint8)
+        np.take(self.buckets, reference, out=found[skipped:], mode="clip")  # symbols are below levels; "raise" copies
+        return found
 
 
 def no_neighbours(frequencies: NDArray[np.uint16]) -> Model:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,14 @@ class Codec(ABC):
     arrays of samples; payloads leave the tables out, so the receiver needs the same codec. Codecs are immutable, and
     constructor arguments are attributes of the same names.
 
+    Attributes:
+        takes_reference: whether the frame before can be a context; if not, a reference is refused.
+
     A new codec is one file with a subclass that implements `_encode` and `_decode`. Arguments and results are checked
     in this class, and the contract tests find the subclass automatically.
     """
+
+    takes_reference: ClassVar[bool] = False
 
     def encode(self, symbols: NDArray[np.uint8], levels: int, reference: NDArray[np.uint8] | None = None) -> bytes:
         """Return the encoded bytes of `symbols`, without a header (the bare code).
@@ -95,7 +100,10 @@ class Codec(ABC):
         """
 
     def _encode_after(self, symbols: NDArray[np.uint8], levels: int, reference: NDArray[np.uint8]) -> bytes:
-        """Return the code of `symbols` beside a reference of the same shape; both are as in `_encode`."""
+        """Return the code of `symbols` beside a reference of the same shape; both are as in `_encode`.
+
+        A codec that has this and `_decode_after` also sets `takes_reference`.
+        """
         raise self._takes_no_reference()
 
     def _decode_after(
@@ -106,7 +114,7 @@ class Codec(ABC):
 
     def _takes_no_reference(self) -> ValueError:
         return ValueError(
-            f"{type(self).__name__} codes each array by itself: of these codecs ContextRANS has references"
+            f"{type(self).__name__} codes every frame by itself: leave the reference out, or use ContextRANS"
         )
 
     def _encode_checked(self, symbols: NDArray[np.uint8], levels: int) -> bytes:

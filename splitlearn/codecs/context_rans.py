@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,8 @@ class ContextRANS(Codec):
     Reference: Duda 2013, "Asymmetric numeral systems". Carra & Neglia 2023, Sec. IV-B, find no spatial correlation;
     our measurements differ.
     """
+
+    takes_reference: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._static: Model | None = None

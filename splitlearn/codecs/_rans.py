@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from splitlearn.codecs._contexts import count_indexes, logarithm
 from splitlearn.codecs._rans_decoder import decode_plain, decode_rans
 from splitlearn.codecs._rans_encoder import encode_rans
 from splitlearn.codecs._rans_layout import BUCKETS, STATE_BYTES, Layout, class_indexes
@@ -92,9 +93,34 @@ class Model:
         else:
             indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes, self._buckets_of(reference))
             lanes, part = layout.lanes, layout.lane_rows * layout.width
-        payload = np.empty(2 * symbols.size + STATE_BYTES * lanes, np.uint8)
-        place = encode_rans(indexes, lanes, part, self._encoder, scale_bits(levels), payload)
-        return start + payload[place:].tobytes()
+        return start + self._coded(indexes, lanes, part)
+
+    def encode_indexes(self, indexes: NDArray[np.uint32], layout: Layout, start: bytes) -> bytes:
+        """Return the code as `encode`, given class · levels + symbol of each symbol."""
+        if len(self.frequencies) == 1:
+            return start + self._coded(indexes, lanes_for(indexes.size), indexes.size // lanes_for(indexes.size))
+        return start + self._coded(indexes, layout.lanes, layout.lane_rows * layout.width)
+
+    def _coded(self, indexes: NDArray[np.uint8] | NDArray[np.uint32], lanes: int, part: int) -> bytes:
+        payload = np.empty(2 * indexes.size + STATE_BYTES * lanes, np.uint8)
+        place = encode_rans(indexes, lanes, part, self._encoder, scale_bits(self.frequencies.shape[1]), payload)
+        return payload[place:].tobytes()
+
+    def cost(self, symbols: NDArray[np.uint8], layout: Layout, reference: NDArray[np.uint8] | None) -> int:
+        """Return the size of the code of flat symbols without its states, in units of 2⁻¹⁶ bits."""
+        levels = self.frequencies.shape[1]
+        indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes, self._buckets_of(reference))
+        counts = count_indexes(indexes, len(self.frequencies), levels)
+        return int((counts * self._costs).sum())
+
+    @cached_property
+    def _costs(self) -> NDArray[np.int64]:
+        """Size of each symbol in each class, in units of 2⁻¹⁶ bits; 0 of symbols that a class cannot code."""
+        scale = scale_bits(self.frequencies.shape[1])
+        each = [
+            [(scale << 16) - logarithm(f) if f else 0 for f in row] for row in self.frequencies.astype(int).tolist()
+        ]
+        return np.array(each, np.int64)
 
     def decode(
         self, payload: NDArray[np.uint8], position: int, layout: Layout, reference: NDArray[np.uint8] | None = None

@@ -20,11 +20,13 @@ from splitlearn.codecs._contexts import (
     merge_adjacent,
     merge_any,
     read_kinds,
+    rename,
+    total_cost,
     write_kinds,
 )
 from splitlearn.codecs._groups import count_symbols
 from splitlearn.codecs._rans import DAMAGED, Model, plane_layout
-from splitlearn.codecs._rans_layout import BUCKETS, class_indexes
+from splitlearn.codecs._rans_layout import BUCKETS, Layout, class_indexes
 from splitlearn.codecs._rans_tables import mantissa_bits, normalized, read_tables, scale_bits, write_tables
 from splitlearn.codecs.base import (
     Codec,
@@ -38,7 +40,9 @@ from splitlearn.codecs.base import (
 from splitlearn.codecs.rans import MOST_TABLE_BITS, checked_frequencies, is_constant
 
 OWN_CLASSES = 16  # largest number of classes with tables in a payload
-OWN_CLASSES_AFTER = 32  # the same with a reference, of which each bucket tells something else
+OWN_CLASSES_BESIDE = 32  # the same with a reference, of which each bucket tells something else
+SAMPLE = 8  # a share of so much tells whether static tables with a reference are the smaller ones
+ALONE, BESIDE = b"\0", b"\1"  # first byte of a code to which a reference was given: whether it is used
 STATIC_CLASSES = 32  # largest number of static classes: their slots stay in the second-level cache
 EACH_PAIR = np.arange(BUCKETS**2).astype(np.uint16)
 SUMS = (EACH_PAIR // BUCKETS + EACH_PAIR % BUCKETS).astype(np.uint16)  # left bucket + upper bucket
@@ -77,81 +81,42 @@ class ContextRANS(Codec):
         self._static_after: Model | None = None
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
-        return self._encoded(symbols, levels, self._static, None)
+        self._check_fitted(levels)
+        flat, layout = symbols.reshape(-1), plane_layout(symbols.shape)
+        if self._static is not None:
+            return self._static.encode(flat, layout)
+        return _Tables.of(flat, layout, levels, None).encode(layout)
 
     def _encode_after(self, symbols: NDArray[np.uint8], levels: int, reference: NDArray[np.uint8]) -> bytes:
-        return self._encoded(symbols, levels, self._static_after, reference.reshape(-1))
+        self._check_fitted(levels)
+        flat, layout, before = symbols.reshape(-1), plane_layout(symbols.shape), reference.reshape(-1)
+        if self._static is not None and self._static_after is not None:
+            some = max(layout.width, flat.size // SAMPLE)
+            alone = self._static.cost(flat[:some], layout, None)
+            if self._static_after.cost(flat[:some], layout, before[:some]) < alone:
+                return BESIDE + self._static_after.encode(flat, layout, reference=before)
+            return ALONE + self._encode(symbols, levels)
+        tables = _Tables.of(flat, layout, levels, before)
+        return BESIDE + tables.encode(layout) if tables.saves else ALONE + self._encode(symbols, levels)
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
-        return self._decoded(payload, shape, levels, self._static, None)
+        self._check_fitted(levels)
+        if self._static is not None:
+            return self._static.decode(payload, 0, plane_layout(shape))
+        return _own_symbols(payload, shape, levels, None)
 
     def _decode_after(
         self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int, reference: NDArray[np.uint8]
     ) -> NDArray[np.uint8]:
-        return self._decoded(payload, shape, levels, self._static_after, reference.reshape(-1))
-
-    def _encoded(
-        self, symbols: NDArray[np.uint8], levels: int, static: Model | None, reference: NDArray[np.uint8] | None
-    ) -> bytes:
         self._check_fitted(levels)
-        flat = symbols.reshape(-1)
-        layout = plane_layout(symbols.shape)
-        if static is not None:
-            return static.encode(flat, layout, reference=reference)
-        contexts = _Contexts.of(levels, reference is not None)
-        start = np.zeros(64 + contexts.number // 8 + contexts.most * levels * MOST_TABLE_BITS // 8 + SLACK, np.uint8)
-        bit, buckets = 0, np.arange(levels).astype(np.uint8)
-        if levels > BUCKETS:
-            edges = bucket_edges(count_symbols(flat, symbol_bits(levels))[:levels])
-            buckets = buckets_of(edges, levels)
-            start[: edges.size] = edges
-            bit = 8 * edges.size
-        before = None if reference is None else buckets[reference]
-        indexes = class_indexes(flat, layout, levels, buckets, contexts.numbers, before)
-        counts = count_indexes(indexes, contexts.number, levels)
-        kinds = merge_adjacent(counts, contexts.most, (mantissa_bits(flat.size) + 3) << 16)
-        bit = write_kinds(kinds, start, bit)
-        frequencies, bit = write_tables(counts[: int(kinds[-1]) + 1], flat.size, start, bit)
-        written = start[: (bit + 7) // 8].tobytes()
-        if is_constant(frequencies):
-            return written
-        return contexts.model(frequencies, buckets, kinds).encode(flat, layout, written, reference)
-
-    def _decoded(
-        self,
-        payload: NDArray[np.uint8],
-        shape: tuple[int, ...],
-        levels: int,
-        static: Model | None,
-        reference: NDArray[np.uint8] | None,
-    ) -> NDArray[np.uint8]:
-        self._check_fitted(levels)
-        count = math.prod(shape)
-        layout = plane_layout(shape)
-        if static is not None:
-            return static.decode(payload, 0, layout, reference)
-        contexts = _Contexts.of(levels, reference is not None)
-        bit, buckets = 0, np.arange(levels).astype(np.uint8)
-        if levels > BUCKETS:
-            edges = payload[: BUCKETS - 1]
-            if edges.size < BUCKETS - 1 or edges[0] < 1 or np.any(edges[1:] < edges[:-1]) or edges[-1] >= levels:
-                raise CodecError("the edges of buckets are impossible or truncated")
-            buckets = buckets_of(edges, levels)
-            bit = 8 * edges.size
-        if 8 * payload.size < bit + contexts.number:
+        first, code = payload[:1].tobytes(), payload[1:]
+        if first == ALONE:
+            return self._decode(code, shape, levels)
+        if first != BESIDE:
             raise CodecError(DAMAGED)
-        kinds = read_kinds(payload, bit, contexts.number)
-        if kinds[-1] >= contexts.most:
-            raise CodecError("the classes of neighbours are impossible")
-        frequencies, bit = read_tables(payload, bit + contexts.number - 1, count, int(kinds[-1]) + 1, levels)
-        if bit == 0:
-            raise CodecError("a table of frequencies is impossible or truncated")
-        position = (bit + 7) // 8
-        if is_constant(frequencies):
-            if payload.size != position:
-                raise CodecError("the payload has trailing bytes")
-            return np.full(count, int(frequencies.argmax()), np.uint8)
-        return contexts.model(frequencies, buckets, kinds).decode(payload, position, layout, reference)
+        if self._static_after is not None:
+            return self._static_after.decode(code, 0, plane_layout(shape), reference.reshape(-1))
+        return _own_symbols(code, shape, levels, reference.reshape(-1))
 
     def _check_fitted(self, levels: int) -> None:
         if self._static is not None and self._static.frequencies.shape[1] != levels:
@@ -272,22 +237,110 @@ class _Contexts:
 
     @classmethod
     @cache
-    def of(cls, levels: int, after: bool) -> Self:
+    def of(cls, levels: int, beside: bool) -> Self:
         """Return the contexts of so many levels, with or without a reference."""
         used = min(levels, BUCKETS)
         sums = 2 * used - 1
-        if not after:
+        if not beside:
             return cls(sums, OWN_CLASSES, SUMS)
         before = np.minimum(np.arange(BUCKETS), used - 1)[:, None]
         rising = np.minimum(SUMS, sums - 1)[
             None
         ]  # the last of a bucket stands beside the first of the next: to and fro
         numbers = before * sums + np.where(before % 2, sums - 1 - rising, rising)
-        return cls(used * sums, OWN_CLASSES_AFTER, numbers.reshape(-1).astype(np.uint16))
+        return cls(used * sums, OWN_CLASSES_BESIDE, numbers.reshape(-1).astype(np.uint16))
 
     def model(self, frequencies: NDArray[np.uint16], buckets: NDArray[np.uint8], kinds: NDArray[np.uint16]) -> Model:
         """Return the model with the classes `kinds` of contexts."""
         return Model(frequencies, buckets, kinds[np.minimum(self.numbers, kinds.size - 1)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """Tables of one payload.
+
+    Attributes:
+        contexts: what the classes are made of.
+        buckets: bucket of each symbol when it is a neighbour.
+        edges: the same as it is written.
+        kinds: class of each context.
+        counts: occurrences of each symbol in each class.
+        indexes: context · levels + symbol of each symbol.
+        saves: whether contexts with a reference make a smaller payload than those without.
+    """
+
+    contexts: _Contexts
+    buckets: NDArray[np.uint8]
+    edges: bytes
+    kinds: NDArray[np.uint16]
+    counts: NDArray[np.int64]
+    indexes: NDArray[np.uint32]
+    saves: bool
+
+    @classmethod
+    def of(cls, symbols: NDArray[np.uint8], layout: Layout, levels: int, reference: NDArray[np.uint8] | None) -> Self:
+        """Return the tables that make the payload of flat symbols smallest."""
+        contexts = _Contexts.of(levels, reference is not None)
+        buckets, edges = np.arange(levels).astype(np.uint8), b""
+        if levels > BUCKETS:
+            found = bucket_edges(count_symbols(symbols, symbol_bits(levels))[:levels])
+            buckets, edges = buckets_of(found, levels), found.tobytes()
+        before = None if reference is None else buckets[reference]
+        indexes = class_indexes(symbols, layout, levels, buckets, contexts.numbers, before)
+        counts = count_indexes(indexes, contexts.number, levels)
+        entry = (mantissa_bits(symbols.size) + 3) << 16
+        alone = np.zeros((0, levels), np.int64)
+        if reference is not None:
+            rows = counts.reshape(-1, 2 * min(levels, BUCKETS) - 1, levels).copy()
+            rows[1::2] = rows[1::2, ::-1]
+            alone = rows.sum(axis=0)
+            merge_adjacent(alone, OWN_CLASSES, entry)
+        kinds = merge_adjacent(counts, contexts.most, entry)
+        counts = counts[: int(kinds[-1]) + 1]
+        saves = total_cost(counts, entry) < total_cost(alone, entry)
+        return cls(contexts, buckets, edges, kinds, counts, indexes, saves)
+
+    def encode(self, layout: Layout) -> bytes:
+        """Return the tables and the code of the symbols."""
+        levels, size = self.counts.shape[1], self.indexes.size
+        room = self.contexts.number // 8 + self.counts.size * MOST_TABLE_BITS // 8
+        start = np.zeros(64 + room + SLACK, np.uint8)
+        start[: len(self.edges)] = np.frombuffer(self.edges, np.uint8)
+        bit = write_kinds(self.kinds, start, 8 * len(self.edges))
+        frequencies, bit = write_tables(self.counts, size, start, bit)
+        written = start[: (bit + 7) // 8].tobytes()
+        if is_constant(frequencies):
+            return written
+        rename(self.indexes, self.kinds, levels)
+        return self.contexts.model(frequencies, self.buckets, self.kinds).encode_indexes(self.indexes, layout, written)
+
+
+def _own_symbols(
+    payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int, reference: NDArray[np.uint8] | None
+) -> NDArray[np.uint8]:
+    """Return the symbols of a payload with tables of its own; raises CodecError if it is damaged."""
+    contexts = _Contexts.of(levels, reference is not None)
+    bit, buckets = 0, np.arange(levels).astype(np.uint8)
+    if levels > BUCKETS:
+        edges = payload[: BUCKETS - 1]
+        if edges.size < BUCKETS - 1 or edges[0] < 1 or np.any(edges[1:] < edges[:-1]) or edges[-1] >= levels:
+            raise CodecError("the edges of buckets are impossible or truncated")
+        buckets = buckets_of(edges, levels)
+        bit = 8 * edges.size
+    if 8 * payload.size < bit + contexts.number:
+        raise CodecError(DAMAGED)
+    kinds, count = read_kinds(payload, bit, contexts.number), math.prod(shape)
+    if kinds[-1] >= contexts.most:
+        raise CodecError("the classes of neighbours are impossible")
+    frequencies, bit = read_tables(payload, bit + contexts.number - 1, count, int(kinds[-1]) + 1, levels)
+    if bit == 0:
+        raise CodecError("a table of frequencies is impossible or truncated")
+    position = (bit + 7) // 8
+    if is_constant(frequencies):
+        if payload.size != position:
+            raise CodecError("the payload has trailing bytes")
+        return np.full(count, int(frequencies.argmax()), np.uint8)
+    return contexts.model(frequencies, buckets, kinds).decode(payload, position, plane_layout(shape), reference)
 
 
 def _pairs(

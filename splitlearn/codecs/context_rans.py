@@ -289,15 +289,9 @@ class _Tables:
         indexes = class_indexes(symbols, layout, levels, buckets, contexts.numbers, before)
         counts = count_indexes(indexes, contexts.number, levels)
         entry = (mantissa_bits(symbols.size) + 3) << 16
-        alone = np.zeros((0, levels), np.int64)
-        if reference is not None:
-            rows = counts.reshape(-1, 2 * min(levels, BUCKETS) - 1, levels).copy()
-            rows[1::2] = rows[1::2, ::-1]
-            alone = rows.sum(axis=0)
-            merge_adjacent(alone, OWN_CLASSES, entry)
-        kinds = merge_adjacent(counts, contexts.most, entry)
-        counts = counts[: int(kinds[-1]) + 1]
-        saves = total_cost(counts, entry) < total_cost(alone, entry)
+        alone = None if reference is None else _without_reference(counts, 2 * min(levels, BUCKETS) - 1)
+        size, kinds, counts = _merged(counts, contexts.most, entry)
+        saves = alone is None or size < _merged(alone, OWN_CLASSES, entry)[0]
         return cls(contexts, buckets, edges, kinds, counts, indexes, saves)
 
     def encode(self, layout: Layout) -> bytes:
@@ -313,6 +307,22 @@ class _Tables:
             return written
         rename(self.indexes, self.kinds, levels)
         return self.contexts.model(frequencies, self.buckets, self.kinds).encode_indexes(self.indexes, layout, written)
+
+
+def _without_reference(counts: NDArray[np.int64], sums: int) -> NDArray[np.int64]:
+    """Return the occurrences in contexts without reference, from those in contexts with one."""
+    rows = counts.reshape(-1, sums, counts.shape[1]).copy()
+    rows[1::2] = rows[1::2, ::-1]  # see `_Contexts.of`
+    together: NDArray[np.int64] = rows.sum(axis=0)
+    return together
+
+
+def _merged(counts: NDArray[np.int64], most: int, entry: int) -> tuple[int, NDArray[np.uint16], NDArray[np.int64]]:
+    """Return the size of tables and code in units of 2⁻¹⁶ bits, the class of each context, and the classes' counts."""
+    contexts = len(counts)
+    kinds = merge_adjacent(counts, most, entry)
+    counts = counts[: int(kinds[-1]) + 1]
+    return (contexts << 16) + total_cost(counts, entry), kinds, counts
 
 
 def _own_symbols(

@@ -172,7 +172,7 @@ class ContextRANS(Codec):
                 indexes = class_indexes(flat, layout, levels, buckets, contexts.numbers, its)
                 counts_after += count_indexes(indexes, contexts.number, levels)
         frequencies, classes = _static_tables(counts, levels)
-        tables = {"frequencies": frequencies, "buckets": buckets, "classes": classes}
+        tables: dict[str, NDArray[np.generic]] = {"frequencies": frequencies, "buckets": buckets, "classes": classes}
         if after:
             frequencies, kinds = _static_tables(counts_after, levels)
             tables |= {"frequencies_after": frequencies, "classes_after": kinds[contexts.numbers]}
@@ -211,13 +211,13 @@ class ContextRANS(Codec):
         frequencies = checked_frequencies(frequencies)
         if buckets.dtype != np.uint8 or buckets.shape != frequencies.shape[1:] or not _rises(buckets):
             raise ValueError("'buckets' must be uint8, one for each level, rising from 0 to at most 15")
-        buckets = np.array(buckets, np.uint8)
-        codec._static = Model(frequencies, buckets, _checked_classes("classes", classes, frequencies, BUCKETS**2))
+        kept = np.array(buckets, np.uint8)
+        codec._static = Model(frequencies, kept, _checked_classes("classes", classes, frequencies, BUCKETS**2))
         if more:
             its = checked_frequencies(more[0])
             if its.shape[1:] != frequencies.shape[1:]:
                 raise ValueError("'frequencies_after' must have as many levels as 'frequencies'")
-            codec._static_after = Model(its, buckets, _checked_classes("classes_after", more[1], its, BUCKETS**3))
+            codec._static_after = Model(its, kept, _checked_classes("classes_after", more[1], its, BUCKETS**3))
         return codec
 
 

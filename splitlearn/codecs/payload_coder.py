@@ -38,7 +38,9 @@ RAW: Codec = Raw()
 class Quantized(Protocol):
     """The attributes of a quantizer, torch or numpy, that a receiver needs."""
 
-    levels: int
+    @property
+    def levels(self) -> int:
+        """Size of the alphabet."""
 
     @property
     def floats_per_image(self) -> int:

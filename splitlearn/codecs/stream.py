@@ -285,7 +285,7 @@ def _state(tensors: Sequence[Tensor]) -> int:
     """Return the checksum of a frame's symbols."""
     state = 0
     for symbols, _ in tensors:
-        state = zlib.crc32(np.ascontiguousarray(symbols), state)
+        state = zlib.crc32(np.ascontiguousarray(symbols).data, state)
     return state
 
 

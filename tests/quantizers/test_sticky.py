@@ -58,7 +58,7 @@ def test_numpy_and_torch_agree_and_errors_are_bounded(name: str, seed: int, marg
     grid = StickyGrid(quantizer.grid, margin)
     before, before_array = None, None
     lows, highs = quantizer.grid.intervals(margin)
-    for latent in frames(seed).split(1):
+    for latent in torch.split(frames(seed), 1):
         symbols, floats = sticky.quantize(latent, before)
         array, own = grid.quantize(latent[0].numpy(), before_array)
         np.testing.assert_array_equal(array, symbols[0].numpy(), strict=True)
@@ -80,7 +80,7 @@ def test_numpy_and_torch_agree_and_errors_are_bounded(name: str, seed: int, marg
 def test_the_error_is_at_most_half_a_step_and_the_margin(seed: int, margin: float) -> None:
     quantizer = Step(0.5, 64)
     sticky, before = Sticky(quantizer, margin), None
-    for latent in frames(seed).split(1):
+    for latent in torch.split(frames(seed), 1):
         before, floats = sticky.quantize(latent, before)
         error = (quantizer.dequantize(before, floats) - latent).abs().max()
         assert float(error) <= 0.5 * (0.5 + margin) * (1 + 1e-6)

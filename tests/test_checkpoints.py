@@ -12,7 +12,7 @@ from splitlearn.models import InputModel, resnet8, resnet20
 from splitlearn.tasks import ClassificationTask
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
-FILES = sorted(CHECKPOINTS.glob("*.safetensors"))
+FILES = sorted(CHECKPOINTS.rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scripts.papers.common.rate_study import prepare
 from scripts.papers.common.runs import kept
+from scripts.papers.photographs.pictures import bytes_of
 from scripts.papers.photographs.trainings import RUNS, Case
 from splitlearn.codecs import ContextRANS, ImageCodec, ImageFile
 from splitlearn.deploy import CalibrationSettings, calibrate, load_bottleneck
@@ -56,7 +57,7 @@ def _costs(case: Case) -> dict[str, Any]:
 
 def _of_picture(name: str, quality: int, images: Sequence[Tensor]) -> dict[str, float]:
     codec: ImageCodec = ImageFile(name, quality)
-    arrays = [(255 * image[0]).round().byte().permute(1, 2, 0).contiguous().numpy() for image in images]
+    arrays = [array for image in images for array in bytes_of(image)]
     return {"device_macs": 0, "encode_ms": _milliseconds(codec.encode, arrays)}
 
 

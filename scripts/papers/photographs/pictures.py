@@ -8,11 +8,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from splitlearn.codecs import ImageCodec
 
 START_OF_SCAN = 0xDA
 END = b"\xff\xd9"
+
+
+def bytes_of(images: Tensor) -> list[NDArray[np.uint8]]:
+    """Return images `(B, 3, H, W)` in [0, 1] as arrays `(H, W, 3)` of bytes."""
+    return list((255 * images).round().byte().permute(0, 2, 3, 1).contiguous().numpy())
 
 
 class BareJpeg(ImageCodec):

@@ -21,11 +21,11 @@ from pathlib import Path
 from scripts.papers.common.rate_study import Points, Study
 from scripts.papers.photographs.cases import add_folders, cases
 from scripts.papers.photographs.costs import measure_costs
-from scripts.papers.photographs.pictures import BareJpeg
+from scripts.papers.photographs.pictures import BareJpeg, bytes_of
 from scripts.papers.photographs.report import CLIPPED, MIN_MAX, report
 from scripts.papers.photographs.trainings import RUNS, Case, Training
 from splitlearn.analysis import RatePoint
-from splitlearn.codecs import ContextRANS, ImageCodec, ImageFile, RunLength
+from splitlearn.codecs import ContextRANS, ImageFile, RunLength
 from splitlearn.deploy import CalibrationSettings, calibrate, load_bottleneck
 from splitlearn.quantizers import MinMax
 
@@ -35,10 +35,10 @@ LEVELS = (4, 6, 8, 10)
 STRETCHES = (1.0, 1.3, 1.7, 2.2)
 ADVICE_WEIGHT = 0.05  # nats that a bit per element is worth where clipping limits are chosen
 QUALITIES = {
+    "AVIF": (25, 40, 45, 50, 55, 65),
+    "WebP": (5, 30, 50, 70),
     "JPEG": (10, 20, 30, 45, 60, 75),
-    "WebP": (2, 5, 15, 30, 50, 70),
-    "AVIF": (15, 25, 35, 45, 55, 65),
-    "HEIC": (15, 25, 35, 45, 55, 65),
+    "HEIC": (25, 40, 55, 65),
 }
 
 
@@ -47,9 +47,7 @@ def measure(case: Case) -> None:
     points = Points(RUNS / f"{case.subject.slug}_points", case.subject)
     for format, qualities in QUALITIES.items():
         for quality in qualities:
-            points.add(f"{format}_{quality}", partial(picture, format, quality, ImageFile(format, quality)))
-    for quality in QUALITIES["JPEG"]:
-        points.add(f"bare_JPEG_{quality}", partial(bare_jpeg, quality))
+            points.add(f"{format}_{quality}", partial(jpeg if format == "JPEG" else picture, format, quality))
     for bits in BITS:
         points.add(f"min_max_{bits}", partial(min_max, bits))
     for levels in LEVELS:
@@ -58,14 +56,20 @@ def measure(case: Case) -> None:
         points.add(training.name, partial(trained, training))
 
 
-def picture(format: str, quality: int, codec: ImageCodec, study: Study) -> list[RatePoint]:
-    """The image itself, sent to the whole network."""
-    return study.end_to_end(format, f"quality {quality}", study.input_model(codec))
+def picture(format: str, quality: int, study: Study) -> list[RatePoint]:
+    """The image itself as a file, sent to the whole network."""
+    return study.end_to_end(format, f"quality {quality}", study.input_model(ImageFile(format, quality)))
 
 
-def bare_jpeg(quality: int, study: Study) -> list[RatePoint]:
-    """The image as JPEG, without what all files of one size and quality share."""
-    return picture("JPEG, tables known", quality, BareJpeg(quality, study.model.net.input_shape[-1]), study)
+def jpeg(format: str, quality: int, study: Study) -> list[RatePoint]:
+    """The same as JPEG, with and without what all files of one size and quality share; the pixels are equal."""
+    (whole,) = picture(format, quality, study)
+    codec = BareJpeg(quality, study.model.net.input_shape[-1])
+    sizes = [len(codec.encode(image)) for batch in study.pictures() for image in bytes_of(batch)]
+    size = sum(sizes) / len(sizes)
+    less = size / whole.bytes_per_image
+    bare = replace(whole, method=f"{format}, tables known", bytes_per_image=size)
+    return [whole, replace(bare, bits_per_element=less * whole.bits_per_element)]
 
 
 def min_max(bits: int, study: Study) -> list[RatePoint]:

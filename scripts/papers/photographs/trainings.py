@@ -89,25 +89,31 @@ class Training:
 
     def bottleneck(self) -> Path:
         """Return the exported bottleneck: the shipped one, or that of a training, which goes on where it was."""
-        shipped = SHIPPED / f"{self.name}.safetensors"
-        folder = RUNS / self.name
-        found = folder / "photographs/stage2/bottleneck.safetensors"
-        if shipped.is_file() or found.is_file():
-            return shipped if shipped.is_file() else found
-        begun = ("--model.weights", str(self.first_stage()), "--model.rate_weight", f"{self.rate_weight:g}")
-        self._train("stage2", folder, *begun, *self.unit.second)
+        if (found := _finished(self.name, "stage2")) is None:
+            begun = ("--model.weights", str(self.first_stage()), "--model.rate_weight", f"{self.rate_weight:g}")
+            found = self._trained("stage2", self.name, *begun, *self.unit.second)
         return found
 
     def first_stage(self) -> Path:
-        """Return the bottleneck of the first stage, without tail, which serves all trainings."""
-        folder = RUNS / f"{Path(self.unit.config).stem}_first_stage"
-        found = folder / "photographs/stage1/bottleneck.safetensors"
-        if not found.is_file():
-            self._train("stage1", folder, *self.unit.first)
-        return found
+        """Return the bottleneck of the first stage, without tail, which serves all trainings of a unit."""
+        name = f"{Path(self.unit.config).stem}_first_stage"
+        return _finished(name, "stage1") or self._trained("stage1", name, *self.unit.first)
 
-    def _train(self, stage: str, folder: Path, *settings: str) -> None:
+    def _trained(self, stage: str, name: str, *settings: str) -> Path:
+        """Train a stage, and return what it exports."""
+        folder = RUNS / name
         network, photos = self.case.network, ("--data.root", str(self.case.photos))
         words = ("--config", str(CONFIGS / self.unit.config), *network, *photos)
         place = ("--trainer.logger.save_dir", str(folder), *settings)
         run_command(["stages", *TRAINER, *words, *place, "--stages", f"{CONFIGS}/{stage}.yaml"], folder / "stages.log")
+        return _exported(name, stage)
+
+
+def _exported(name: str, stage: str) -> Path:
+    return RUNS / name / f"photographs/{stage}/bottleneck.safetensors"
+
+
+def _finished(name: str, stage: str) -> Path | None:
+    """Return the shipped bottleneck, or else that of a finished training; None if there is none."""
+    places = (SHIPPED / f"{name}.safetensors", _exported(name, stage))
+    return next((place for place in places if place.is_file()), None)

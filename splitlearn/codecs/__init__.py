@@ -14,6 +14,13 @@ from splitlearn.codecs.payload_coder import Carrier, PayloadCoder
 from splitlearn.codecs.rans import RANS
 from splitlearn.codecs.raw import Raw
 from splitlearn.codecs.run_length import RunLength
+from splitlearn.codecs.stream import (
+    LateFrameError,
+    MissingReferenceError,
+    StreamCoder,
+    StreamReceiver,
+    StreamSender,
+)
 from splitlearn.codecs.truncated_unary import TruncatedUnary
 from splitlearn.codecs.zstandard import Zstandard
 
@@ -30,10 +37,15 @@ __all__ = [
     "Huffman",
     "ImageCodec",
     "ImageFile",
+    "LateFrameError",
+    "MissingReferenceError",
     "PayloadCoder",
     "Pixels",
     "Raw",
     "RunLength",
+    "StreamCoder",
+    "StreamReceiver",
+    "StreamSender",
     "TruncatedUnary",
     "Zstandard",
     "decode_latent",

@@ -46,6 +46,15 @@ def code_cost(counts: NDArray[np.int64], per_symbol: int) -> int:
 
 
 @njit
+def total_cost(counts: NDArray[np.int64], per_symbol: int) -> int:
+    """Return the sum of `code_cost` over classes `(classes, levels)`."""
+    total = 0
+    for k in range(counts.shape[0]):
+        total += code_cost(counts[k], per_symbol)
+    return total
+
+
+@njit
 def merge_adjacent(counts: NDArray[np.int64], most: int, per_symbol: int) -> NDArray[np.uint16]:
     """Return the class of each context, where a class is a range of consecutive contexts.
 
@@ -161,6 +170,17 @@ def count_indexes(indexes: NDArray[np.uint32], contexts: int, levels: int) -> ND
     for i in range(indexes.size):
         counts[indexes[i]] += 1
     return counts.reshape(contexts, levels)
+
+
+@njit
+def rename(indexes: NDArray[np.uint32], kinds: NDArray[np.uint16], levels: int) -> None:
+    """Turn context · levels + symbol into class · levels + symbol, in place."""
+    names = np.empty(kinds.size * levels, np.uint32)
+    for context in range(kinds.size):
+        for symbol in range(levels):
+            names[context * levels + symbol] = np.uint32(kinds[context]) * np.uint32(levels) + np.uint32(symbol)
+    for i in range(indexes.size):
+        indexes[i] = names[indexes[i]]
 
 
 def bucket_edges(counts: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from splitlearn.codecs._contexts import count_indexes, logarithm
 from splitlearn.codecs._rans_decoder import decode_plain, decode_rans
 from splitlearn.codecs._rans_encoder import encode_rans
 from splitlearn.codecs._rans_layout import BUCKETS, STATE_BYTES, Layout, class_indexes
@@ -53,7 +54,8 @@ class Model:
     Attributes:
         frequencies: one table per class, uint16 `(classes, levels)`; each adds up to 2^`scale_bits(levels)`.
         buckets: uint8 `(levels,)`: the bucket, 0…15, of each symbol when it is a neighbour; symbol 0 has bucket 0.
-        classes: uint16 `(256,)`: the class of a symbol, at the index 16 · left bucket + upper bucket.
+        classes: uint16 `(256,)`: the class of a symbol, at the index 16 · left bucket + upper bucket; with an array
+            before as context `(4096,)`, at that index + 256 · bucket of the same place in it.
     """
 
     frequencies: NDArray[np.uint16]
@@ -72,22 +74,60 @@ class Model:
     def _largest(self) -> int:
         return int(self.frequencies.max())
 
-    def encode(self, symbols: NDArray[np.uint8], layout: Layout, before: bytes = b"") -> bytes:
-        """Return the code of flat symbols, with the bytes `before` in front; a single class ignores the layout."""
+    def encode(
+        self,
+        symbols: NDArray[np.uint8],
+        layout: Layout,
+        start: bytes = b"",
+        reference: NDArray[np.uint8] | None = None,
+    ) -> bytes:
+        """Return the code of flat symbols, with the bytes `start` in front; a single class ignores the layout.
+
+        `reference` holds the flat symbols of the array before, if classes depend on them.
+        """
         levels = self.frequencies.shape[1]
         indexes: NDArray[np.uint8] | NDArray[np.uint32]
         if len(self.frequencies) == 1:
             indexes, lanes = symbols, lanes_for(symbols.size)
             part = symbols.size // lanes
         else:
-            indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes)
+            indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes, self._buckets_of(reference))
             lanes, part = layout.lanes, layout.lane_rows * layout.width
-        payload = np.empty(2 * symbols.size + STATE_BYTES * lanes, np.uint8)
-        start = encode_rans(indexes, lanes, part, self._encoder, scale_bits(levels), payload)
-        return before + payload[start:].tobytes()
+        return start + self._coded(indexes, lanes, part)
 
-    def decode(self, payload: NDArray[np.uint8], position: int, layout: Layout) -> NDArray[np.uint8]:
+    def encode_indexes(self, indexes: NDArray[np.uint32], layout: Layout, start: bytes) -> bytes:
+        """Return the code as `encode`, given class · levels + symbol of each symbol."""
+        if len(self.frequencies) == 1:
+            return start + self._coded(indexes, lanes_for(indexes.size), indexes.size // lanes_for(indexes.size))
+        return start + self._coded(indexes, layout.lanes, layout.lane_rows * layout.width)
+
+    def _coded(self, indexes: NDArray[np.uint8] | NDArray[np.uint32], lanes: int, part: int) -> bytes:
+        payload = np.empty(2 * indexes.size + STATE_BYTES * lanes, np.uint8)
+        place = encode_rans(indexes, lanes, part, self._encoder, scale_bits(self.frequencies.shape[1]), payload)
+        return payload[place:].tobytes()
+
+    def cost(self, symbols: NDArray[np.uint8], layout: Layout, reference: NDArray[np.uint8] | None) -> int:
+        """Return the size of the code of flat symbols without its states, in units of 2⁻¹⁶ bits."""
+        levels = self.frequencies.shape[1]
+        indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes, self._buckets_of(reference))
+        counts = count_indexes(indexes, len(self.frequencies), levels)
+        return int((counts * self._costs).sum())
+
+    @cached_property
+    def _costs(self) -> NDArray[np.int64]:
+        """Size of each symbol in each class, in units of 2⁻¹⁶ bits; 0 of symbols that a class cannot code."""
+        scale = scale_bits(self.frequencies.shape[1])
+        each = [
+            [(scale << 16) - logarithm(f) if f else 0 for f in row] for row in self.frequencies.astype(int).tolist()
+        ]
+        return np.array(each, np.int64)
+
+    def decode(
+        self, payload: NDArray[np.uint8], position: int, layout: Layout, reference: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """Return the flat symbols of the code that takes `payload` from byte `position` to its end.
+
+        `reference` is that of `encode`.
 
         Raises:
             CodecError: if it is damaged, or too short for the number of symbols.
@@ -108,10 +148,18 @@ class Model:
             return symbols
         out = np.empty(layout.width + layout.size, np.uint8)
         out[: layout.width] = 0
-        tables = (*self._decoder, self.buckets, self.classes)
+        tables = (*self._decoder, self.buckets, self.classes, self._buckets_of(reference, layout.width))
         if not decode_rans(payload, position, layout, levels, scale, *tables, out):
             raise CodecError(DAMAGED)
         return out[layout.width :]
+
+    def _buckets_of(self, reference: NDArray[np.uint8] | None, skipped: int = 0) -> NDArray[np.uint8] | None:
+        """Return the buckets of the array before, behind so many values of no meaning; None if there is none."""
+        if reference is None:
+            return None
+        found = np.zeros(skipped + reference.size, np.uint8)
+        np.take(self.buckets, reference, out=found[skipped:], mode="clip")  # symbols are below levels; "raise" copies
+        return found
 
 
 def no_neighbours(frequencies: NDArray[np.uint16]) -> Model:

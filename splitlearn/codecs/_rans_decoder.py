@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitlearn.codecs._bits import SLACK
-from splitlearn.codecs._rans_layout import LOWEST, STATE_BYTES, Layout, row_above
+from splitlearn.codecs._rans_layout import LOWEST, STATE_BYTES, Layout, row_above, third
 from splitlearn.jit import njit
 
 STRIDE = 64  # steps of eight lanes between two looks whether the payload has been passed
@@ -31,10 +31,12 @@ class Beside(NamedTuple):
     Attributes:
         above: distance from a symbol back to its upper neighbour, in symbols.
         base: number that the row adds to the class.
+        before: bucket of each symbol of the array before, at the symbol's index in `out`; None if there is none.
     """
 
     above: NDArray[np.int64]
     base: NDArray[np.uint64]
+    before: NDArray[np.uint8] | None
 
 
 @njit
@@ -184,7 +186,7 @@ def _pop_beside(
         out: the symbols.
     """
     up = np.uint64(tables.buckets[out[np.uint64(at - beside.above[lane])]])
-    kind = beside.base[lane] + np.uint64(tables.classes[left | up])
+    kind = beside.base[lane] + np.uint64(tables.classes[third(beside.before, np.uint64(at)) | left | up])
     state, position, symbol = _pop(
         state, kind, tables.levels, tables.scale, tables.slots, tables.ranges, data, position
     )
@@ -261,6 +263,7 @@ def decode_rans(
     ranges: NDArray[np.uint32],
     buckets: NDArray[np.uint8],
     classes: NDArray[np.uint16],
+    before: NDArray[np.uint8] | None,
     out: NDArray[np.uint8],
 ) -> bool:
     """Decode the output of `encode_rans` for several classes; return False if damage is detected.
@@ -274,7 +277,8 @@ def decode_rans(
         slots: from `decoder_tables`.
         ranges: from `decoder_tables`.
         buckets: bucket of each symbol when it is a neighbour.
-        classes: class of each pair of buckets, at the index 16 · left + upper.
+        classes: class of each context, at the index 256 · before + 16 · left + upper of buckets.
+        before: one row of anything, then the bucket of each symbol of the array before; None if there is none.
         out: one row of zeros, the upper neighbours of first rows; receives the symbols after it.
     """
     lanes, width, lane_rows = layout.lanes, layout.width, layout.lane_rows
@@ -282,7 +286,7 @@ def decode_rans(
     states = _read_states(data, position, lanes)
     position += STATE_BYTES * lanes
     tables = Tables(np.uint64(levels), np.uint64(scale), slots, ranges, buckets, classes)
-    beside = Beside(np.zeros(lanes, np.int64), np.zeros(lanes, np.uint64))
+    beside = Beside(np.zeros(lanes, np.int64), np.zeros(lanes, np.uint64), before)
     left, part = np.zeros(lanes, np.uint64), lane_rows * width
     for row in range(lane_rows):
         at = width + row * width

@@ -53,12 +53,21 @@ def row_above(row: int, layout: Layout) -> int:
 
 
 @njit
+def third(before: NDArray[np.uint8] | None, at: np.uint64) -> np.uint64:
+    """Return what the same place in the array before adds to the index of a context; 0 without such an array."""
+    if before is None:  # a type in compiled code, so that nothing is looked up
+        return np.uint64(0)
+    return np.uint64(before[at]) << np.uint64(8)
+
+
+@njit
 def class_indexes(
     symbols: NDArray[np.uint8],
     layout: Layout,
     levels: int,
     buckets: NDArray[np.uint8],
     classes: NDArray[np.uint16],
+    before: NDArray[np.uint8] | None,
 ) -> NDArray[np.uint32]:
     """Return class · levels + symbol for each symbol: its index in the tables of all classes.
 
@@ -67,7 +76,8 @@ def class_indexes(
         layout: rows and lanes of the array.
         levels: size of the alphabet.
         buckets: bucket of each symbol when it is a neighbour; symbol 0 has bucket 0.
-        classes: class of each pair of buckets, at the index 16 · left + upper.
+        classes: class of each context, at the index 256 · before + 16 · left + upper of buckets.
+        before: bucket of each symbol of the array before; None if there is none.
     """
     indexes = np.empty(symbols.size, np.uint32)
     offsets = classes.astype(np.uint32) * np.uint32(levels)
@@ -84,16 +94,18 @@ def class_indexes(
         base = np.uint32(row // layout.class_rows) * np.uint32(levels)
         above_row = row_above(row, layout)
         if above_row < 0:
-            indexes[start] = offsets[0] + base + symbols[start]
+            indexes[start] = offsets[third(before, np.uint64(start))] + base + symbols[start]
             for i in range(start + 1, stop):
                 at = np.uint64(i)
                 left = np.uint64(own[at - np.uint64(1)]) << np.uint64(4)
-                indexes[at] = offsets[left] + base + symbols[at]
+                indexes[at] = offsets[third(before, at) | left] + base + symbols[at]
             continue
         up = np.uint64((row - above_row) * layout.width)
-        indexes[start] = offsets[own[np.uint64(start) - up]] + base + symbols[start]
+        indexes[start] = (
+            offsets[third(before, np.uint64(start)) | np.uint64(own[np.uint64(start) - up])] + base + symbols[start]
+        )
         for i in range(start + 1, stop):
             at = np.uint64(i)
             left = np.uint64(own[at - np.uint64(1)]) << np.uint64(4)
-            indexes[at] = offsets[left | np.uint64(own[at - up])] + base + symbols[at]
+            indexes[at] = offsets[third(before, at) | left | np.uint64(own[at - up])] + base + symbols[at]
     return indexes

@@ -8,7 +8,8 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self, cast
+from itertools import chain
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,30 +35,45 @@ class Codec(ABC):
     arrays of samples; payloads leave the tables out, so the receiver needs the same codec. Codecs are immutable, and
     constructor arguments are attributes of the same names.
 
+    Attributes:
+        takes_reference: whether the frame before can be a context; if not, a reference is refused.
+
     A new codec is one file with a subclass that implements `_encode` and `_decode`. Arguments and results are checked
     in this class, and the contract tests find the subclass automatically.
     """
 
-    def encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
+    takes_reference: ClassVar[bool] = False
+
+    def encode(self, symbols: NDArray[np.uint8], levels: int, reference: NDArray[np.uint8] | None = None) -> bytes:
         """Return the encoded bytes of `symbols`, without a header (the bare code).
 
         Args:
             symbols: uint8 array of any shape, every value below `levels`, at most 2³¹−1 of them.
             levels: size of the alphabet, 2…256.
+            reference: symbols of the frame before, of the same shape and levels, which the receiver has too; None
+                codes the array by itself. Only `ContextRANS` takes one.
 
         Raises:
-            ValueError: if the array is not uint8 or too large, a symbol is not below `levels`, or `levels` is out of
-                range.
+            ValueError: if an array is not uint8 or too large, a symbol is not below `levels`, `levels` is out of
+                range, or the codec takes no reference or has one of another shape.
         """
-        return self._encode_checked(symbols, checked_levels(levels))
+        levels = checked_levels(levels)
+        if reference is None:
+            return self._encode_checked(symbols, levels)
+        symbols = checked_symbols(symbols, levels)
+        reference = checked_reference(reference, symbols.shape, levels)
+        return self._encode_after(symbols, levels, reference) if symbols.size else b""
 
-    def decode(self, payload: Payload, shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+    def decode(
+        self, payload: Payload, shape: tuple[int, ...], levels: int, reference: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """Return the symbols that `encode` wrote.
 
         Args:
             payload: bytes that an equal codec's `encode` returned.
             shape: shape of the encoded array.
             levels: the `levels` it was encoded with.
+            reference: the `reference` it was encoded with.
 
         Returns:
             A new uint8 array of that shape, every value below `levels`.
@@ -67,7 +83,9 @@ class Codec(ABC):
             ValueError: if `levels` is out of range, a dimension is negative, the shape has too many elements, or the
                 payload is not a bytes object.
         """
-        return self._decode_checked(as_array(payload), checked_shape(shape), checked_levels(levels))
+        shape, levels = checked_shape(shape), checked_levels(levels)
+        reference = None if reference is None else checked_reference(reference, shape, levels)
+        return self._decode_checked(as_array(payload), shape, levels, reference)
 
     @abstractmethod
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
@@ -80,6 +98,24 @@ class Codec(ABC):
         The array may be flat; `decode` reshapes it and checks it against `levels`. A `shape` that `payload` cannot hold
         must be refused before memory of that size is allocated. `shape` has at least one element.
         """
+
+    def _encode_after(self, symbols: NDArray[np.uint8], levels: int, reference: NDArray[np.uint8]) -> bytes:
+        """Return the code of `symbols` beside a reference of the same shape; both are as in `_encode`.
+
+        A codec that has this and `_decode_after` also sets `takes_reference`.
+        """
+        raise self._takes_no_reference()
+
+    def _decode_after(
+        self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int, reference: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """Return the symbols of a code of `_encode_after`; everything else as `_decode`."""
+        raise self._takes_no_reference()
+
+    def _takes_no_reference(self) -> ValueError:
+        return ValueError(
+            f"{type(self).__name__} codes every frame by itself: leave the reference out, or use ContextRANS"
+        )
 
     def _encode_checked(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
         """Return the code of `symbols`, which are checked here, for `levels` that are."""
@@ -103,13 +139,22 @@ class Codec(ABC):
         """Return the latent of a code of `_encode_latent`, in `out` if given; raise CodecError as `_decode`."""
         return grid.dequantize(self._decode_checked(payload, shape, grid.levels), floats, out)
 
-    def _decode_checked(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+    def _decode_checked(
+        self,
+        payload: NDArray[np.uint8],
+        shape: tuple[int, ...],
+        levels: int,
+        reference: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
         """Return the symbols of one bare code, for arguments that are checked; raise CodecError as `decode`."""
         if 0 in shape:
             if payload.size:
                 raise CodecError("the payload has trailing bytes: an empty array has an empty code")
             return np.empty(shape, np.uint8)
-        symbols = self._decode(payload, shape, levels)
+        if reference is None:
+            symbols = self._decode(payload, shape, levels)
+        else:
+            symbols = self._decode_after(payload, shape, levels, reference)
         if symbols.size != math.prod(shape) or largest(symbols.reshape(-1)) >= levels:
             raise CodecError(f"the payload holds a symbol that is not below levels={levels}")
         return symbols.reshape(shape)
@@ -136,6 +181,20 @@ class Codec(ABC):
         """
         checked_levels(levels)
         return self
+
+    def fitted_to_sequences(self, sequences: Iterable[Iterable[NDArray[np.uint8]]], levels: int) -> Self:
+        """Return a copy of this codec with static tables fitted to frames in their order.
+
+        Codecs that take no reference ignore the order.
+
+        Args:
+            sequences: one or several videos, each as the symbol arrays of its frames.
+            levels: size of the alphabet, 2…256.
+
+        Raises:
+            ValueError: as `fitted`, or if frames of a sequence differ in shape.
+        """
+        return self.fitted(chain.from_iterable(sequences), levels)
 
     @cached_property
     def identity(self) -> int:
@@ -262,6 +321,14 @@ def checked_symbols(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8
     if (greatest := largest(checked.reshape(-1))) >= levels:
         raise ValueError(f"every symbol must be below levels={levels}, got {greatest}")
     return checked
+
+
+def checked_reference(reference: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
+    """Return `checked_symbols` of a reference; raises ValueError also if it does not have the symbols' shape."""
+    reference = checked_symbols(reference, levels)
+    if reference.shape != shape:
+        raise ValueError(f"a reference has the shape of the symbols, {shape}, got {reference.shape}")
+    return reference
 
 
 @njit

@@ -191,11 +191,16 @@ def unpack(
     return decode_body(payload, header, codec), header.floats
 
 
-def decode_body(payload: bytes, header: Header, codec: Codec) -> NDArray[np.uint8]:
-    """Return the symbols of a container with a checked header; raise CodecError as `unpack`."""
+def decode_body(
+    payload: bytes, header: Header, codec: Codec, reference: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Return the symbols of a container with a checked header; raise CodecError as `unpack`.
+
+    `reference` is of the header's shape, with symbols below its levels.
+    """
     try:
         code = np.frombuffer(payload, np.uint8, offset=header.body)
-        return codec._decode_checked(code, header.shape, header.levels)
+        return codec._decode_checked(code, header.shape, header.levels, reference)
     except CodecError:
         raise
     except ValueError as error:  # only a forged header has arguments that a codec refuses

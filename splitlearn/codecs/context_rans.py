@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from itertools import chain, islice
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +20,29 @@ from splitlearn.codecs._contexts import (
     merge_adjacent,
     merge_any,
     read_kinds,
+    rename,
+    total_cost,
     write_kinds,
 )
 from splitlearn.codecs._groups import count_symbols
 from splitlearn.codecs._rans import DAMAGED, Model, plane_layout
-from splitlearn.codecs._rans_layout import BUCKETS, class_indexes
+from splitlearn.codecs._rans_layout import BUCKETS, Layout, class_indexes
 from splitlearn.codecs._rans_tables import mantissa_bits, normalized, read_tables, scale_bits, write_tables
-from splitlearn.codecs.base import Codec, CodecError, checked_levels, checked_symbols, checked_tables, symbol_bits
+from splitlearn.codecs.base import (
+    Codec,
+    CodecError,
+    checked_levels,
+    checked_reference,
+    checked_symbols,
+    checked_tables,
+    symbol_bits,
+)
 from splitlearn.codecs.rans import MOST_TABLE_BITS, checked_frequencies, is_constant
 
 OWN_CLASSES = 16  # largest number of classes with tables in a payload
+OWN_CLASSES_BESIDE = 32  # the same with a reference, of which each bucket tells something else
+SAMPLE = 8  # a share of so much tells whether static tables with a reference are the smaller ones
+ALONE, BESIDE = b"\0", b"\1"  # first byte of a code to which a reference was given: whether it is used
 STATIC_CLASSES = 32  # largest number of static classes: their slots stay in the second-level cache
 EACH_PAIR = np.arange(BUCKETS**2).astype(np.uint16)
 SUMS = (EACH_PAIR // BUCKETS + EACH_PAIR % BUCKETS).astype(np.uint16)  # left bucket + upper bucket
@@ -48,6 +63,9 @@ class ContextRANS(Codec):
     not include static tables; if these were fitted to enough samples, the rest of the payload is smaller too, by a few
     per cent.
 
+    With a `reference`, the frame before of a video, the bucket of the same place in it is a third neighbour: a class is
+    then a range of sums beside one bucket of the reference. `fitted_to_sequences` learns static tables for both kinds.
+
     Rows are the last axis, planes the last two. Symbols are coded in up to eight interleaved lanes; a neighbour outside
     the plane or in another lane counts as symbol 0. A third neighbour, the same position in the channel before, was
     tried and saved only 0.1 %.
@@ -56,59 +74,49 @@ class ContextRANS(Codec):
     our measurements differ.
     """
 
+    takes_reference: ClassVar[bool] = True
+
     def __init__(self) -> None:
         self._static: Model | None = None
+        self._static_after: Model | None = None
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
         self._check_fitted(levels)
-        flat = symbols.reshape(-1)
-        layout = plane_layout(symbols.shape)
+        flat, layout = symbols.reshape(-1), plane_layout(symbols.shape)
         if self._static is not None:
             return self._static.encode(flat, layout)
-        start = np.zeros(64 + OWN_CLASSES * levels * MOST_TABLE_BITS // 8 + SLACK, np.uint8)
-        bit, buckets = 0, np.arange(levels).astype(np.uint8)
-        if levels > BUCKETS:
-            edges = bucket_edges(count_symbols(flat, symbol_bits(levels))[:levels])
-            buckets = buckets_of(edges, levels)
-            start[: edges.size] = edges
-            bit = 8 * edges.size
-        sums = _sums(levels)
-        counts = count_indexes(class_indexes(flat, layout, levels, buckets, SUMS), sums, levels)
-        kinds = merge_adjacent(counts, OWN_CLASSES, (mantissa_bits(flat.size) + 3) << 16)
-        bit = write_kinds(kinds, start, bit)
-        frequencies, bit = write_tables(counts[: int(kinds[-1]) + 1], flat.size, start, bit)
-        before = start[: (bit + 7) // 8].tobytes()
-        if is_constant(frequencies):
-            return before
-        return _own_model(frequencies, buckets, kinds).encode(flat, layout, before)
+        return _Tables.of(flat, layout, levels, None).encode(layout)
+
+    def _encode_after(self, symbols: NDArray[np.uint8], levels: int, reference: NDArray[np.uint8]) -> bytes:
+        self._check_fitted(levels)
+        flat, layout, before = symbols.reshape(-1), plane_layout(symbols.shape), reference.reshape(-1)
+        if self._static is not None and self._static_after is not None:
+            some = max(layout.width, flat.size // SAMPLE)
+            alone = self._static.cost(flat[:some], layout, None)
+            if self._static_after.cost(flat[:some], layout, before[:some]) < alone:
+                return BESIDE + self._static_after.encode(flat, layout, reference=before)
+            return ALONE + self._encode(symbols, levels)
+        tables = _Tables.of(flat, layout, levels, before)
+        return BESIDE + tables.encode(layout) if tables.saves else ALONE + self._encode(symbols, levels)
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         self._check_fitted(levels)
-        count = math.prod(shape)
-        layout = plane_layout(shape)
         if self._static is not None:
-            return self._static.decode(payload, 0, layout)
-        bit, buckets, sums = 0, np.arange(levels).astype(np.uint8), _sums(levels)
-        if levels > BUCKETS:
-            edges = payload[: BUCKETS - 1]
-            if edges.size < BUCKETS - 1 or edges[0] < 1 or np.any(edges[1:] < edges[:-1]) or edges[-1] >= levels:
-                raise CodecError("the edges of buckets are impossible or truncated")
-            buckets = buckets_of(edges, levels)
-            bit = 8 * edges.size
-        if 8 * payload.size < bit + sums:
+            return self._static.decode(payload, 0, plane_layout(shape))
+        return _own_symbols(payload, shape, levels, None)
+
+    def _decode_after(
+        self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int, reference: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        self._check_fitted(levels)
+        first, code = payload[:1].tobytes(), payload[1:]
+        if first == ALONE:
+            return self._decode(code, shape, levels)
+        if first != BESIDE:
             raise CodecError(DAMAGED)
-        kinds = read_kinds(payload, bit, sums)
-        if kinds[-1] >= OWN_CLASSES:
-            raise CodecError("the classes of neighbours are impossible")
-        frequencies, bit = read_tables(payload, bit + sums - 1, count, int(kinds[-1]) + 1, levels)
-        if bit == 0:
-            raise CodecError("a table of frequencies is impossible or truncated")
-        position = (bit + 7) // 8
-        if is_constant(frequencies):
-            if payload.size != position:
-                raise CodecError("the payload has trailing bytes")
-            return np.full(count, int(frequencies.argmax()), np.uint8)
-        return _own_model(frequencies, buckets, kinds).decode(payload, position, layout)
+        if self._static_after is not None:
+            return self._static_after.decode(code, 0, plane_layout(shape), reference.reshape(-1))
+        return _own_symbols(code, shape, levels, reference.reshape(-1))
 
     def _check_fitted(self, levels: int) -> None:
         if self._static is not None and self._static.frequencies.shape[1] != levels:
@@ -129,50 +137,64 @@ class ContextRANS(Codec):
         Raises:
             ValueError: if a sample is not an array of symbols below `levels`, or `levels` is out of range.
         """
-        levels = checked_levels(levels)
-        remaining = (checked_symbols(sample, levels) for sample in samples)
-        first = list(islice(remaining, 256))
+        return self._fitted(((sample,) for sample in samples), checked_levels(levels), False)
+
+    def fitted_to_sequences(self, sequences: Iterable[Iterable[NDArray[np.uint8]]], levels: int) -> Self:
+        """Return a codec with static tables for first frames and for frames with the one before as reference.
+
+        Args:
+            sequences: one or several videos, each as the symbol arrays of its frames.
+            levels: as of `fitted`.
+
+        Raises:
+            ValueError: as `fitted`, or if frames of a sequence differ in shape.
+        """
+        return self._fitted(sequences, checked_levels(levels), True)
+
+    def _fitted(self, sequences: Iterable[Iterable[NDArray[np.uint8]]], levels: int, after: bool) -> Self:
+        pairs = ((symbols, before) for sequence in sequences for symbols, before in _pairs(sequence, levels))
+        first = list(islice(pairs, 256))
         buckets = np.arange(levels).astype(np.uint8)
         if levels > BUCKETS:
-            seen = sum((count_symbols(symbols.reshape(-1), 8) for symbols in first), np.ones(256, np.int64))
+            seen = sum((count_symbols(symbols.reshape(-1), 8) for symbols, _ in first), np.ones(256, np.int64))
             buckets = buckets_of(bucket_edges(seen[:levels]), levels)
+        contexts = _Contexts.of(levels, True)
         counts = np.zeros((BUCKETS**2, levels), np.int64)
-        for symbols in chain(first, remaining):
+        counts_after = np.zeros((contexts.number, levels), np.int64)
+        for symbols, before in chain(first, pairs):
             if symbols.size == 0:
                 continue
-            layout = plane_layout(symbols.shape)
-            indexes = class_indexes(symbols.reshape(-1), layout, levels, buckets, EACH_PAIR)
+            flat, layout = symbols.reshape(-1), plane_layout(symbols.shape)
+            indexes = class_indexes(flat, layout, levels, buckets, EACH_PAIR, None)
             counts += count_indexes(indexes, BUCKETS**2, levels)
-        together = counts.sum(axis=0) * 16 + 1
-        unseen = counts.sum(axis=1) == 0
-        classes = merge_any(counts, STATIC_CLASSES - 1)
-        number = 0 if unseen.all() else int(classes.max()) + 1
-        classes[unseen] = number
-        counts[number:] = 0
-        scale = scale_bits(levels)
-        lean = normalized(together, scale).astype(np.int64)
-        weights = (counts[: int(classes.max()) + 1] << scale) + 8 * lean
-        return self.with_tables(
-            {
-                "frequencies": np.stack([normalized(row, scale) for row in weights]),
-                "buckets": buckets,
-                "classes": classes,
-            }
-        )
+            if after and before is not None:
+                its = buckets[before.reshape(-1)]
+                indexes = class_indexes(flat, layout, levels, buckets, contexts.numbers, its)
+                counts_after += count_indexes(indexes, contexts.number, levels)
+        frequencies, classes = _static_tables(counts, levels)
+        tables: dict[str, NDArray[np.generic]] = {"frequencies": frequencies, "buckets": buckets, "classes": classes}
+        if after:
+            frequencies, kinds = _static_tables(counts_after, levels)
+            tables |= {"frequencies_after": frequencies, "classes_after": kinds[contexts.numbers]}
+        return self.with_tables(tables)
 
     def tables(self) -> Mapping[str, NDArray[np.generic]]:
         """Return the static tables, or nothing if payloads include their tables.
 
-        `frequencies` uint16 `(classes, levels)`, `buckets` uint8 `(levels,)`, and `classes` uint16 `(256,)`.
+        `frequencies` uint16 `(classes, levels)`, `buckets` uint8 `(levels,)`, and `classes` uint16 `(256,)`; if they
+        were fitted to sequences, also `frequencies_after` and `classes_after` `(4096,)`, for frames with a reference.
         """
         if self._static is None:
             return {}
-        model = self._static
-        return {
+        model, after = self._static, self._static_after
+        tables: dict[str, NDArray[np.generic]] = {
             "frequencies": model.frequencies.copy(),
             "buckets": model.buckets.copy(),
             "classes": model.classes.copy(),
         }
+        if after is not None:
+            tables |= {"frequencies_after": after.frequencies.copy(), "classes_after": after.classes.copy()}
+        return tables
 
     def with_tables(self, tables: Mapping[str, NDArray[np.generic]]) -> Self:
         """Return the codec with these static tables, or with none.
@@ -183,24 +205,187 @@ class ContextRANS(Codec):
         codec = type(self)()
         if not tables:
             return codec
-        frequencies, buckets, classes = checked_tables(self, tables, "frequencies", "buckets", "classes")
+        names = ("frequencies", "buckets", "classes")
+        after = ("frequencies_after", "classes_after") if set(tables) - set(names) else ()
+        frequencies, buckets, classes, *more = checked_tables(self, tables, *names, *after)
         frequencies = checked_frequencies(frequencies)
         if buckets.dtype != np.uint8 or buckets.shape != frequencies.shape[1:] or not _rises(buckets):
             raise ValueError("'buckets' must be uint8, one for each level, rising from 0 to at most 15")
-        if classes.dtype != np.uint16 or classes.shape != (BUCKETS**2,) or int(classes.max()) >= len(frequencies):
-            raise ValueError("'classes' must be 256 uint16 numbers of rows of 'frequencies'")
-        codec._static = Model(frequencies, np.array(buckets, np.uint8), np.array(classes, np.uint16))
+        kept = np.array(buckets, np.uint8)
+        codec._static = Model(frequencies, kept, _checked_classes("classes", classes, frequencies, BUCKETS**2))
+        if more:
+            its = checked_frequencies(more[0])
+            if its.shape[1:] != frequencies.shape[1:]:
+                raise ValueError("'frequencies_after' must have as many levels as 'frequencies'")
+            codec._static_after = Model(its, kept, _checked_classes("classes_after", more[1], its, BUCKETS**3))
         return codec
 
 
-def _sums(levels: int) -> int:
-    """Return the number of different sums of two buckets."""
-    return 2 * min(levels, BUCKETS) - 1
+@dataclass(frozen=True, eq=False)
+class _Contexts:
+    """Contexts of payloads with tables of their own, in the order in which neighbours may share a table.
+
+    Attributes:
+        number: of different contexts.
+        most: largest number of classes.
+        numbers: number of the context of a symbol, by the buckets of its neighbours, as in `Model.classes`.
+    """
+
+    number: int
+    most: int
+    numbers: NDArray[np.uint16]
+
+    @classmethod
+    @cache
+    def of(cls, levels: int, beside: bool) -> Self:
+        """Return the contexts of so many levels, with or without a reference."""
+        used = min(levels, BUCKETS)
+        sums = 2 * used - 1
+        if not beside:
+            return cls(sums, OWN_CLASSES, SUMS)
+        before = np.minimum(np.arange(BUCKETS), used - 1)[:, None]
+        rising = np.minimum(SUMS, sums - 1)[
+            None
+        ]  # the last of a bucket stands beside the first of the next: to and fro
+        numbers = before * sums + np.where(before % 2, sums - 1 - rising, rising)
+        return cls(used * sums, OWN_CLASSES_BESIDE, numbers.reshape(-1).astype(np.uint16))
+
+    def model(self, frequencies: NDArray[np.uint16], buckets: NDArray[np.uint8], kinds: NDArray[np.uint16]) -> Model:
+        """Return the model with the classes `kinds` of contexts."""
+        return Model(frequencies, buckets, kinds[np.minimum(self.numbers, kinds.size - 1)])
 
 
-def _own_model(frequencies: NDArray[np.uint16], buckets: NDArray[np.uint8], kinds: NDArray[np.uint16]) -> Model:
-    """Return the model with classes by the sum of the neighbours' buckets."""
-    return Model(frequencies, buckets, kinds[np.minimum(SUMS, kinds.size - 1)])
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """Tables of one payload.
+
+    Attributes:
+        contexts: what the classes are made of.
+        buckets: bucket of each symbol when it is a neighbour.
+        edges: the same as it is written.
+        kinds: class of each context.
+        counts: occurrences of each symbol in each class.
+        indexes: context · levels + symbol of each symbol.
+        saves: whether contexts with a reference make a smaller payload than those without.
+    """
+
+    contexts: _Contexts
+    buckets: NDArray[np.uint8]
+    edges: bytes
+    kinds: NDArray[np.uint16]
+    counts: NDArray[np.int64]
+    indexes: NDArray[np.uint32]
+    saves: bool
+
+    @classmethod
+    def of(cls, symbols: NDArray[np.uint8], layout: Layout, levels: int, reference: NDArray[np.uint8] | None) -> Self:
+        """Return the tables that make the payload of flat symbols smallest."""
+        contexts = _Contexts.of(levels, reference is not None)
+        buckets, edges = np.arange(levels).astype(np.uint8), b""
+        if levels > BUCKETS:
+            found = bucket_edges(count_symbols(symbols, symbol_bits(levels))[:levels])
+            buckets, edges = buckets_of(found, levels), found.tobytes()
+        before = None if reference is None else buckets[reference]
+        indexes = class_indexes(symbols, layout, levels, buckets, contexts.numbers, before)
+        counts = count_indexes(indexes, contexts.number, levels)
+        entry = (mantissa_bits(symbols.size) + 3) << 16
+        alone = None if reference is None else _without_reference(counts, 2 * min(levels, BUCKETS) - 1)
+        size, kinds, counts = _merged(counts, contexts.most, entry)
+        saves = alone is None or size < _merged(alone, OWN_CLASSES, entry)[0]
+        return cls(contexts, buckets, edges, kinds, counts, indexes, saves)
+
+    def encode(self, layout: Layout) -> bytes:
+        """Return the tables and the code of the symbols."""
+        levels, size = self.counts.shape[1], self.indexes.size
+        room = self.contexts.number // 8 + self.counts.size * MOST_TABLE_BITS // 8
+        start = np.zeros(64 + room + SLACK, np.uint8)
+        start[: len(self.edges)] = np.frombuffer(self.edges, np.uint8)
+        bit = write_kinds(self.kinds, start, 8 * len(self.edges))
+        frequencies, bit = write_tables(self.counts, size, start, bit)
+        written = start[: (bit + 7) // 8].tobytes()
+        if is_constant(frequencies):
+            return written
+        rename(self.indexes, self.kinds, levels)
+        return self.contexts.model(frequencies, self.buckets, self.kinds).encode_indexes(self.indexes, layout, written)
+
+
+def _without_reference(counts: NDArray[np.int64], sums: int) -> NDArray[np.int64]:
+    """Return the occurrences in contexts without reference, from those in contexts with one."""
+    rows = counts.reshape(-1, sums, counts.shape[1]).copy()
+    rows[1::2] = rows[1::2, ::-1]  # see `_Contexts.of`
+    together: NDArray[np.int64] = rows.sum(axis=0)
+    return together
+
+
+def _merged(counts: NDArray[np.int64], most: int, entry: int) -> tuple[int, NDArray[np.uint16], NDArray[np.int64]]:
+    """Return the size of tables and code in units of 2⁻¹⁶ bits, the class of each context, and the classes' counts."""
+    contexts = len(counts)
+    kinds = merge_adjacent(counts, most, entry)
+    counts = counts[: int(kinds[-1]) + 1]
+    return (contexts << 16) + total_cost(counts, entry), kinds, counts
+
+
+def _own_symbols(
+    payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int, reference: NDArray[np.uint8] | None
+) -> NDArray[np.uint8]:
+    """Return the symbols of a payload with tables of its own; raises CodecError if it is damaged."""
+    contexts = _Contexts.of(levels, reference is not None)
+    bit, buckets = 0, np.arange(levels).astype(np.uint8)
+    if levels > BUCKETS:
+        edges = payload[: BUCKETS - 1]
+        if edges.size < BUCKETS - 1 or edges[0] < 1 or np.any(edges[1:] < edges[:-1]) or edges[-1] >= levels:
+            raise CodecError("the edges of buckets are impossible or truncated")
+        buckets = buckets_of(edges, levels)
+        bit = 8 * edges.size
+    if 8 * payload.size < bit + contexts.number:
+        raise CodecError(DAMAGED)
+    kinds, count = read_kinds(payload, bit, contexts.number), math.prod(shape)
+    if kinds[-1] >= contexts.most:
+        raise CodecError("the classes of neighbours are impossible")
+    frequencies, bit = read_tables(payload, bit + contexts.number - 1, count, int(kinds[-1]) + 1, levels)
+    if bit == 0:
+        raise CodecError("a table of frequencies is impossible or truncated")
+    position = (bit + 7) // 8
+    if is_constant(frequencies):
+        if payload.size != position:
+            raise CodecError("the payload has trailing bytes")
+        return np.full(count, int(frequencies.argmax()), np.uint8)
+    return contexts.model(frequencies, buckets, kinds).decode(payload, position, plane_layout(shape), reference)
+
+
+def _pairs(
+    sequence: Iterable[NDArray[np.uint8]], levels: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
+    """Yield the frames of a sequence, each with the one before."""
+    before = None
+    for frame in sequence:
+        symbols = checked_symbols(frame, levels)
+        if before is not None:
+            checked_reference(before, symbols.shape, levels)
+        yield symbols, before
+        before = symbols
+
+
+def _static_tables(counts: NDArray[np.int64], levels: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Return frequencies of classes, and the class of each context, from occurrences `(contexts, levels)`."""
+    together = counts.sum(axis=0) * 16 + 1
+    unseen = counts.sum(axis=1) == 0
+    classes = merge_any(counts, STATIC_CLASSES - 1)
+    number = 0 if unseen.all() else int(classes.max()) + 1
+    classes[unseen] = number
+    counts[number:] = 0
+    scale = scale_bits(levels)
+    lean = normalized(together, scale).astype(np.int64)
+    weights = (counts[: int(classes.max()) + 1] << scale) + 8 * lean
+    return np.stack([normalized(row, scale) for row in weights]), classes
+
+
+def _checked_classes(
+    name: str, classes: NDArray[np.generic], frequencies: NDArray[np.uint16], number: int
+) -> NDArray[np.uint16]:
+    if classes.dtype != np.uint16 or classes.shape != (number,) or int(classes.max()) >= len(frequencies):
+        raise ValueError(f"'{name}' must be {number} uint16 numbers of rows of its frequencies")
+    return np.array(classes, np.uint16)
 
 
 def _rises(buckets: NDArray[np.generic]) -> bool:

@@ -38,7 +38,9 @@ RAW: Codec = Raw()
 class Quantized(Protocol):
     """The attributes of a quantizer, torch or numpy, that a receiver needs."""
 
-    levels: int
+    @property
+    def levels(self) -> int:
+        """Size of the alphabet."""
 
     @property
     def floats_per_image(self) -> int:
@@ -72,6 +74,16 @@ class Carrier:
         """Size of the alphabet."""
         return BYTE if self.quantizer is None else self.quantizer.levels
 
+    def quantized(self, latent: NDArray[np.generic]) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
+        """Return symbols and floats of a latent, or bytes of integers; raises ValueError as `PayloadCoder.encode`."""
+        if self.quantizer is None:
+            return np.ascontiguousarray(latent).view(np.uint8), ()
+        return _grid(self).quantize(latent)  # type: ignore[arg-type]
+
+    def restored(self, symbols: NDArray[np.uint8], floats: tuple[float, ...]) -> NDArray[np.generic]:
+        """Return the latent of symbols, or the bytes of integers."""
+        return symbols if self.quantizer is None else _grid(self).dequantize(symbols, floats)
+
     def shape_of(self, header: Header) -> tuple[int, ...]:
         """Return the shape of the tensor in a container with this header.
 
@@ -103,9 +115,9 @@ class Part:
     carrier: Carrier
     shape: tuple[int, ...]
 
-    def decoded(self) -> NDArray[np.uint8]:
-        """Return the symbols, or the bytes of integers."""
-        return decode_body(self.payload, self.header, self.carrier.codec)
+    def decoded(self, reference: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Return the symbols, or the bytes of integers, coded beside a reference of the same shape if one is given."""
+        return decode_body(self.payload, self.header, self.carrier.codec, reference)
 
 
 @dataclass(frozen=True)
@@ -179,13 +191,8 @@ class PayloadCoder:
             ValueError: if a latent that has a quantizer is not float32, or holds NaN or infinity; or if a quantizer is
                 not a numpy one.
         """
-        tensors = []
-        for latent, carrier in zip(latents, self.carriers, strict=True):
-            if carrier.quantizer is None:
-                tensors.append((np.ascontiguousarray(latent).view(np.uint8), ()))
-            else:
-                tensors.append(_grid(carrier).quantize(latent))  # type: ignore[arg-type]
-        return self.pack(tensors)
+        pairs = zip(latents, self.carriers, strict=True)
+        return self.pack([carrier.quantized(latent) for latent, carrier in pairs])
 
     def decode(self, payload: Payload) -> list[NDArray[np.generic]]:
         """Return the latents of one payload.
@@ -198,10 +205,7 @@ class PayloadCoder:
             CodecError: as `read`.
             ValueError: if a quantizer is not a numpy one.
         """
-        return [
-            part.decoded() if part.carrier.quantizer is None else _grid(part.carrier).dequantize(part.decoded(), floats)
-            for part, floats in ((part, part.header.floats) for part in self.read(payload))
-        ]
+        return [part.carrier.restored(part.decoded(), part.header.floats) for part in self.read(payload)]
 
 
 def _grid(carrier: Carrier) -> Grid:

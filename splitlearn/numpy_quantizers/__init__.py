@@ -15,6 +15,7 @@ from splitlearn.numpy_quantizers.even import (
     undo_plan,
 )
 from splitlearn.numpy_quantizers.gained import GainedGrid
+from splitlearn.numpy_quantizers.sticky import StickyGrid
 
 __all__ = [
     "TINY",
@@ -26,6 +27,7 @@ __all__ = [
     "MinMaxGrid",
     "Plan",
     "StepGrid",
+    "StickyGrid",
     "apply_plan",
     "check_latent",
     "check_output",

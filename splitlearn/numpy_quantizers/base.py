@@ -72,6 +72,20 @@ class Grid(ABC):
         if len(floats) != self.floats_per_image:
             raise ValueError(f"{type(self).__name__} needs {self.floats_per_image} floats per image, got {len(floats)}")
 
+    def intervals(self, margin: float) -> tuple[Floats, Floats]:
+        """Return between which values `StickyGrid` keeps each symbol, float32 `(channels, levels)` each; ends infinite.
+
+        Args:
+            margin: how far an interval reaches beyond the thresholds of its level, in distances of levels.
+
+        Raises:
+            ValueError: if levels depend on the image.
+        """
+        raise ValueError(
+            f"levels of {type(self).__name__} differ from frame to frame, so no symbol can be kept: use a quantizer "
+            "with fixed levels, such as Clipped between fixed limits"
+        )
+
     @abstractmethod
     def empty_floats(self) -> tuple[float, ...]:
         """Return the floats for an image without elements."""

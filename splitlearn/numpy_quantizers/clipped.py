@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from splitlearn.jit import njit
 from splitlearn.numpy_quantizers.base import Floats, Grid, Symbols, flat_latent
 from splitlearn.numpy_quantizers.even import extremes
+from splitlearn.numpy_quantizers.sticky import between
 
 
 class ClippedGrid(Grid):
@@ -52,6 +53,10 @@ class ClippedGrid(Grid):
     def _dequantize(self, symbols: Symbols, floats: tuple[float, ...], latent: Floats) -> None:
         self._check_channels(symbols.shape)
         look_up(np.ascontiguousarray(symbols).reshape(-1), self.values, latent)
+
+    def intervals(self, margin: float) -> tuple[Floats, Floats]:
+        """Return between which values `StickyGrid` keeps each symbol."""
+        return between(self.values, self.thresholds, margin)
 
     def empty_floats(self) -> tuple[float, ...]:  # noqa: D102
         return ()

@@ -16,6 +16,7 @@ import numpy as np
 
 from splitlearn.jit import njit
 from splitlearn.numpy_quantizers.base import TINY, Floats, Grid, Symbols, checked_integer, flat_latent
+from splitlearn.numpy_quantizers.sticky import widened
 
 _EACH = np.arange(256).astype(np.uint8)
 ROUNDER = np.float32(1.5 * 2**23)  # x + ROUNDER − ROUNDER is the integer nearest to x, ties to even, for |x| < 2²²
@@ -67,6 +68,12 @@ class EvenGrid(Grid):
         values = np.empty(self.levels, np.float32)
         undo_plan(_EACH[: self.levels], self.plan, self.spacing(floats), values)
         return values
+
+    def intervals(self, margin: float) -> tuple[Floats, Floats]:
+        """Return between which values `StickyGrid` keeps each symbol; raises as `Grid.intervals`."""
+        if self.floats_per_image:
+            return super().intervals(margin)
+        return widened(self.values()[None], margin)
 
     def spacing(self, floats: tuple[float, ...]) -> tuple[float, float]:
         """Return the value of level 0 and the distance between levels, for `undo_plan`; raises as `check_floats`."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitlearn.numpy_quantizers.base import Floats, Grid, Symbols, checked_integer
+from splitlearn.numpy_quantizers.sticky import widened
 
 TINIEST = 2.0**-100  # its inverse, times any symbol, is finite
 
@@ -47,6 +48,11 @@ class GainedGrid(Grid):
     def _dequantize(self, symbols: Symbols, floats: tuple[float, ...], latent: Floats) -> None:
         s = self._rows(symbols).astype(np.int16)
         latent[:] = (((s >> 1) ^ -(s & 1)).astype(np.float32) * (np.float32(1) / self.gain)[:, None]).reshape(-1)
+
+    def intervals(self, margin: float) -> tuple[Floats, Floats]:
+        """Return between which values `StickyGrid` keeps each symbol."""
+        each = np.tile(np.arange(self.levels).astype(np.uint8), (len(self.gain), 1))
+        return widened(self.dequantize(each), margin)
 
     def empty_floats(self) -> tuple[float, ...]:  # noqa: D102
         return ()

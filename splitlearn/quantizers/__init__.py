@@ -18,6 +18,7 @@ from splitlearn.quantizers.limits import LaplaceLimits, LeastError, Limits, Relu
 from splitlearn.quantizers.min_max import MinMax
 from splitlearn.quantizers.statistics import LatentStatistics
 from splitlearn.quantizers.step import Step
+from splitlearn.quantizers.sticky import Sticky
 
 __all__ = [
     "Affine",
@@ -35,6 +36,7 @@ __all__ = [
     "Quantizer",
     "ReluLimits",
     "Step",
+    "Sticky",
     "TruncatedUnaryLengths",
     "channel_histogram",
     "design_steps",

@@ -110,10 +110,25 @@ class CodecContract:
         fitted = codec.fitted([random_symbols((2000,), levels, 0.3, 7)], levels)
         return [codec, fitted] if fitted.tables() else [codec]
 
-    def check_decodes_safely(self, codec: Codec, payload: bytes, shape: tuple[int, ...], levels: int) -> None:
+    def with_references(self, levels: int) -> list[Codec]:
+        """Return the self-contained codec and one fitted to a sequence, if the codec takes a reference."""
+        codec = self.make()
+        if not codec.takes_reference:
+            return []
+        frames = [random_symbols((5, 20, 20), levels, 0.3, seed) for seed in (7, 7, 8)]
+        return [codec, *self.both(levels)[1:], codec.fitted_to_sequences([frames], levels)]
+
+    def check_decodes_safely(
+        self,
+        codec: Codec,
+        payload: bytes,
+        shape: tuple[int, ...],
+        levels: int,
+        reference: Symbols | None = None,
+    ) -> None:
         """Assert that any bytes decode to an array of that shape and alphabet or raise CodecError."""
         try:
-            symbols = codec.decode(payload, shape, levels)
+            symbols = codec.decode(payload, shape, levels, reference)
         except CodecError:
             return
         assert symbols.shape == shape
@@ -131,6 +146,67 @@ class CodecContract:
             unpacked, floats = unpack(pack(symbols, levels, codec, (0.1, -3.0)), codec)
             np.testing.assert_array_equal(unpacked, symbols, strict=True)
             assert floats == (float(np.float32(0.1)), -3.0)
+
+    @PROPERTY
+    @given(symbol_arrays(), st.integers(0, 2**32 - 1))
+    def test_references(self, case: tuple[Symbols, int], seed: int) -> None:
+        """Symbols are restored beside any reference, and a codec without references refuses one."""
+        symbols, levels = self.within(case)
+        other = random_symbols(symbols.shape, levels, 0.3, seed)
+        for codec in self.with_references(levels):
+            for reference in (other, symbols):
+                payload = codec.encode(symbols, levels, reference)
+                decoded = codec.decode(payload, symbols.shape, levels, reference)
+                np.testing.assert_array_equal(decoded, symbols, strict=True)
+            assert codec.encode(symbols, levels, None) == codec.encode(symbols, levels)
+        if symbols.size and not self.make().takes_reference:
+            with pytest.raises(ValueError, match="codes every frame by itself"):
+                self.make().encode(symbols, levels, other)
+            with pytest.raises(ValueError, match="codes every frame by itself"):
+                self.make().decode(b"", symbols.shape, levels, other)
+
+    @pytest.mark.parametrize("levels", ALPHABETS)
+    def test_references_of_edge_cases(self, levels: int) -> None:
+        """Edge cases are restored beside each other's symbols, truncated and continued payloads refused."""
+        self.check_size(levels)
+        for codec in self.with_references(levels):
+            for name, symbols in edge_cases(levels).items():
+                reference = symbols.reshape(-1)[::-1].reshape(symbols.shape)
+                payload = codec.encode(symbols, levels, reference)
+                decoded = codec.decode(payload, symbols.shape, levels, reference)
+                np.testing.assert_array_equal(decoded, symbols, strict=True, err_msg=name)
+                for damaged in (payload[:-1], payload + b"\0"):
+                    if damaged != payload:
+                        with pytest.raises(CodecError):
+                            codec.decode(damaged, symbols.shape, levels, reference)
+
+    @PROPERTY
+    @given(symbol_arrays(max_size=120), st.binary(max_size=80))
+    def test_damage_beside_a_reference(self, case: tuple[Symbols, int], noise: bytes) -> None:
+        """Noise, changed bytes and another reference give CodecError or an array of the right shape and alphabet."""
+        symbols, levels = self.within(case)
+        other = random_symbols(symbols.shape, levels, 0.3, 1)
+        for codec in self.with_references(levels):
+            payload = codec.encode(symbols, levels, symbols)
+            for damaged in (noise, *mutations(payload)):
+                self.check_decodes_safely(codec, damaged, symbols.shape, levels, symbols)
+            self.check_decodes_safely(codec, payload, symbols.shape, levels, other)
+
+    @pytest.mark.parametrize(
+        ("reference", "message"),
+        [
+            (np.zeros((4, 3), np.uint8), r"a reference has the shape of the symbols, \(3, 4\), got \(4, 3\)"),
+            (np.full((3, 4), 8, np.uint8), "every symbol must be below levels=8, got 8"),
+            (np.zeros((3, 4), np.int64), "symbols must be a uint8 numpy array"),
+        ],
+    )
+    def test_refuses_wrong_references(self, reference: Any, message: str) -> None:
+        """A reference of another shape, alphabet or type is a ValueError on both sides."""
+        for codec in self.both(8):
+            with pytest.raises(ValueError, match=message):
+                codec.encode(np.zeros((3, 4), np.uint8), 8, reference)
+            with pytest.raises(ValueError, match=message):
+                codec.decode(b"", (3, 4), 8, reference)
 
     @pytest.mark.parametrize("levels", ALPHABETS)
     def test_edge_cases(self, levels: int) -> None:

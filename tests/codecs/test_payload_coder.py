@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from splitlearn.codecs import Carrier, CodecError, PayloadCoder, Raw, RunLength, pack, unpack
 from splitlearn.codecs.container import join_parts, split_parts
-from splitlearn.codecs.payload_coder import Quantized, tag_message, untag_message
+from splitlearn.codecs.payload_coder import tag_message, untag_message
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5))
@@ -34,7 +34,7 @@ def test_a_tag_of_several_parts_costs_nothing(count: int, tag: int) -> None:
         untag_message(carried[:5], count)
 
 
-class OfLevels(Quantized):
+class OfLevels:
     """A quantizer of which no more is known than its levels."""
 
     floats_per_image = 0

@@ -29,12 +29,12 @@ Shape = tuple[int, ...]
 
 
 class LeavesTheAlphabet(Raw):
-    def decode(self, payload: Payload, shape: Shape, levels: int) -> Symbols:
+    def decode(self, payload: Payload, shape: Shape, levels: int, reference: Symbols | None = None) -> Symbols:
         return super().decode(payload, shape, 256)
 
 
 class LeavesTheShape(Raw):
-    def decode(self, payload: Payload, shape: Shape, levels: int) -> Symbols:
+    def decode(self, payload: Payload, shape: Shape, levels: int, reference: Symbols | None = None) -> Symbols:
         return super().decode(payload, (len(payload),), levels)
 
 

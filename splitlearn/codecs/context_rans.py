@@ -244,9 +244,8 @@ class _Contexts:
         if not beside:
             return cls(sums, OWN_CLASSES, SUMS)
         before = np.minimum(np.arange(BUCKETS), used - 1)[:, None]
-        rising = np.minimum(SUMS, sums - 1)[
-            None
-        ]  # the last of a bucket stands beside the first of the next: to and fro
+        rising = np.minimum(SUMS, sums - 1)[None]
+        # To and fro, so that the last context of a bucket stands beside the first of the next.
         numbers = before * sums + np.where(before % 2, sums - 1 - rising, rising)
         return cls(used * sums, OWN_CLASSES_BESIDE, numbers.reshape(-1).astype(np.uint16))
 

@@ -165,7 +165,8 @@ class StreamSender:
             self._bytes += len(payload)
         self._frames += 1
         if tensors is not self._before:
-            self._before, self._state = tensors, _state(tensors)
+            kept = [(symbols.copy(), floats) for symbols, floats in tensors]  # the caller may write to its own again
+            self._before, self._state = kept, _state(kept)
         self.sequence = (self.sequence + 1) % WRAP
         return payload
 

@@ -210,6 +210,16 @@ def test_what_is_returned_is_the_callers_own() -> None:
     assert same(receiver.decode(sender.encode(second)), CODER.decode(CODER.encode(second)))
 
 
+def test_the_caller_may_write_to_its_arrays_again() -> None:
+    sender, receiver = STREAM.sender(), STREAM.receiver()
+    latents = video(1)[0]
+    receiver.decode(sender.encode(latents))
+    latents[2][...] = 2 - latents[2]
+    payload = sender.encode(latents)
+    assert kind(payload) == "delta"
+    assert np.array_equal(receiver.decode(payload)[2], latents[2])
+
+
 def test_a_frame_of_another_cut_is_refused() -> None:
     other = StreamCoder(replace(CODER, context=78))
     payload = other.sender().encode(video(1)[0])

@@ -20,6 +20,8 @@ from splitlearn.codecs.stream import (
     StreamCoder,
     StreamReceiver,
     StreamSender,
+    StreamState,
+    frame_kind,
 )
 from splitlearn.codecs.truncated_unary import TruncatedUnary
 from splitlearn.codecs.zstandard import Zstandard
@@ -46,10 +48,12 @@ __all__ = [
     "StreamCoder",
     "StreamReceiver",
     "StreamSender",
+    "StreamState",
     "TruncatedUnary",
     "Zstandard",
     "decode_latent",
     "encode_latent",
+    "frame_kind",
     "pack",
     "pack_latents",
     "tagged",

@@ -16,6 +16,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from splitlearn.codecs.payload_coder import Carrier, Part, PayloadCoder
 from splitlearn.numpy_quantizers import Grid, StickyGrid
 
 KEY, DELTA, REPEAT = 0, 1, 2
+KINDS = ("key", "delta", "repeat")
 MAGIC = 0xD0
 WRAP = 1 << 32
 KEY_START, START = 5, 9  # bytes in front of the containers
@@ -39,6 +41,29 @@ class MissingReferenceError(CodecError):
 
 class LateFrameError(CodecError):
     """A frame was here already, or a later one was: it changes nothing, and nothing is to be sent for it."""
+
+
+class StreamState(NamedTuple):
+    """What a receiver remembers of a video: enough to go on with it elsewhere, in another process say.
+
+    Attributes:
+        sequence: number of the last frame that was read.
+        tensors: its symbols and floats; not to be changed.
+        checksum: CRC-32 of the symbols.
+    """
+
+    sequence: int
+    tensors: Sequence[Tensor]
+    checksum: int
+
+
+def frame_kind(payload: Payload) -> str:
+    """Return "key", "delta" or "repeat": what the first byte of a frame says.
+
+    Raises:
+        CodecError: if it is no frame of a stream.
+    """
+    return KINDS[_read_start(as_bytes(payload))[0]]
 
 
 @dataclass(frozen=True)
@@ -84,13 +109,34 @@ class StreamCoder:
         grid = carrier.quantizer
         return StickyGrid(grid, self.margin) if self.margin and isinstance(grid, Grid) else None
 
+    def quantized(self, latents: Sequence[NDArray[np.generic]], before: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """Return symbols and floats of a frame, for `StreamSender.pack`.
+
+        Args:
+            latents: as of `PayloadCoder.encode`.
+            before: the same of the frame before, whose symbols are kept within the margin; None for a first frame. It
+                is ignored if latents have other shapes.
+
+        Raises:
+            ValueError: as `PayloadCoder.encode`.
+        """
+        carriers, tensors = self.coder.carriers, list[Tensor]()
+        for index, (latent, carrier, sticky) in enumerate(zip(latents, carriers, self._sticky, strict=True)):
+            if sticky is None:
+                tensors.append(carrier.quantized(latent))
+                continue
+            known = None if before is None else before[index][0]
+            known = known if known is not None and known.shape == np.shape(latent) else None
+            tensors.append(sticky.quantize(latent, known))  # type: ignore[arg-type]
+        return tensors
+
     def sender(self) -> StreamSender:
         """Return the sending end of a new video."""
         return StreamSender(self)
 
-    def receiver(self) -> StreamReceiver:
-        """Return the receiving end of a new video."""
-        return StreamReceiver(self)
+    def receiver(self, state: StreamState | None = None) -> StreamReceiver:
+        """Return the receiving end of a new video, or of one that another receiver has read up to `state`."""
+        return StreamReceiver(self, state)
 
 
 class StreamSender:
@@ -102,6 +148,7 @@ class StreamSender:
 
     def __init__(self, stream: StreamCoder) -> None:
         self.stream, self.sequence = stream, 0
+        self._last_key: int | None = None
         self._before: list[Tensor] | None = None
         self._state = 0
         self._frames = self._bytes = 0
@@ -109,6 +156,11 @@ class StreamSender:
     def request_key(self) -> None:
         """Make the next frame a key frame, because the receiver asks for one."""
         self._before = None
+
+    def lost(self, sequence: int) -> None:
+        """Note that the frame of this number was not read: the next one is a key frame, unless one was made since."""
+        if self._last_key is None or (sequence - self._last_key) % WRAP < WRAP // 2:
+            self.request_key()
 
     def encode(self, latents: Sequence[NDArray[np.generic]]) -> bytes:
         """Return the payload of the next frame.
@@ -119,14 +171,7 @@ class StreamSender:
         Raises:
             ValueError: as `PayloadCoder.encode`.
         """
-        before = self._before
-        if before is not None and any(
-            np.shape(latent) != known[0].shape
-            for latent, known, carrier in zip(latents, before, self.stream.coder.carriers, strict=True)
-            if carrier.quantizer is not None
-        ):
-            before = None
-        return self.pack(self._quantized(latents, before))
+        return self.pack(self.stream.quantized(latents, self._before))
 
     def pack(self, tensors: Sequence[Tensor]) -> bytes:
         """Return the payload of the next frame from its symbols, for those who quantize otherwise (torch's `Sticky`).
@@ -160,6 +205,7 @@ class StreamSender:
     def _sent(self, payload: bytes, tensors: list[Tensor], *, is_key: bool) -> bytes:
         """Remember a frame that is sent."""
         if is_key:
+            self._last_key = self.sequence
             self._frames = self._bytes = 0
         else:
             self._bytes += len(payload)
@@ -170,33 +216,28 @@ class StreamSender:
         self.sequence = (self.sequence + 1) % WRAP
         return payload
 
-    def _quantized(self, latents: Sequence[NDArray[np.generic]], before: Sequence[Tensor] | None) -> list[Tensor]:
-        coder, tensors = self.stream.coder, []
-        for index, (latent, carrier) in enumerate(zip(latents, coder.carriers, strict=True)):
-            sticky = self.stream._sticky[index]
-            if carrier.quantizer is None or sticky is None:
-                tensors.append(carrier.quantized(latent))
-            else:
-                known = None if before is None else before[index][0]
-                tensors.append(sticky.quantize(latent, known))  # type: ignore[arg-type]
-        return tensors
-
 
 class StreamReceiver:
     """Receiving end of one video: remembers the symbols of its last frame, and nothing else of it.
 
     Attributes:
-        sequence: number of the last frame that was read; None before the first.
+        state: what it remembers; None before the first frame.
     """
 
-    def __init__(self, stream: StreamCoder) -> None:
-        self.stream = stream
-        self.sequence: int | None = None
-        self._before: list[Tensor] = []
-        self._state = 0
+    def __init__(self, stream: StreamCoder, state: StreamState | None = None) -> None:
+        self.stream, self.state = stream, state
+
+    @property
+    def sequence(self) -> int | None:
+        """Number of the last frame that was read; None before the first."""
+        return None if self.state is None else self.state.sequence
 
     def unpack(self, payload: Payload) -> list[Tensor]:
-        """Return symbols and floats of the next frame; nothing is remembered of a payload that is refused.
+        """Return symbols and floats of the next frame; raises as `read`."""
+        return [(symbols.copy(), floats) for symbols, floats in self.read(payload).tensors]
+
+    def read(self, payload: Payload) -> StreamState:
+        """Return the new `state`, of the next frame; nothing is remembered of a payload that is refused.
 
         Raises:
             MissingReferenceError: if the frame before is not here, since it was lost, or damaged, or never sent. All
@@ -211,41 +252,46 @@ class StreamReceiver:
         if kind == REPEAT and rest != context.to_bytes(4, "little"):
             raise CodecError("the payload is damaged, or of another stream: its checksum is wrong")
         parts = [] if kind == REPEAT else replace(coder, context=context).read(rest)
-        self._check_order(kind, sequence, state)
-        if kind == REPEAT:
-            tensors = self._before
-        elif kind == KEY:
-            tensors = [(part.decoded(), part.header.floats) for part in parts]
+        known = self._reference(kind, sequence, state)
+        if known is not None and kind == REPEAT:
+            self.state = known._replace(sequence=sequence)
         else:
-            pairs = zip(parts, self._before, strict=True)
-            tensors = [(_decoded(part, symbols), part.header.floats) for part, (symbols, _) in pairs]
-        if tensors is not self._before:
-            self._before, self._state = tensors, _state(tensors)
-        self.sequence = sequence
-        return [(symbols.copy(), floats) for symbols, floats in tensors]
+            tensors = []
+            for index, part in enumerate(parts):
+                symbols = _decoded(part, None if known is None else known.tensors[index][0])
+                tensors.append((symbols, part.header.floats))
+            self.state = StreamState(sequence, tensors, _state(tensors))
+        return self.state
 
     def decode(self, payload: Payload) -> list[NDArray[np.generic]]:
-        """Return the latents of the next frame, as `PayloadCoder.decode`; raises as `unpack`."""
+        """Return the latents of the next frame, as `PayloadCoder.decode`; raises as `read`."""
         tensors = self.unpack(payload)
         return [c.restored(*tensor) for c, tensor in zip(self.stream.coder.carriers, tensors, strict=True)]
 
-    def _check_order(self, kind: int, sequence: int, state: int) -> None:
-        """Raise MissingReferenceError or LateFrameError unless a frame can be read now."""
-        if self.sequence is None:
+    def _reference(self, kind: int, sequence: int, checksum: int) -> StreamState | None:
+        """Return the frame that this one refers to, None for a key frame.
+
+        Raises MissingReferenceError or LateFrameError if this one cannot be read now.
+        """
+        known = self.state
+        if known is None:
             if kind != KEY:
                 raise MissingReferenceError(
                     f"frame {sequence} tells what has changed, and no frame is here yet: send a key frame"
                 )
-            return
-        ahead = (sequence - self.sequence) % WRAP
+            return None
+        ahead = (sequence - known.sequence) % WRAP
         if not 0 < ahead < WRAP // 2:
-            what = "was here already" if ahead == 0 else f"comes after frame {self.sequence}"
+            what = "was here already" if ahead == 0 else f"comes after frame {known.sequence}"
             raise LateFrameError(f"frame {sequence} {what}: it is left out")
-        if kind != KEY and state != self._state:
+        if kind == KEY:
+            return None
+        if checksum != known.checksum:
             raise MissingReferenceError(
                 f"frame {sequence} tells what has changed since another frame than the last one here, "
-                f"{self.sequence}: send a key frame"
+                f"{known.sequence}: send a key frame"
             )
+        return known
 
 
 def _packed(coder: PayloadCoder, tensors: Sequence[Tensor], before: Sequence[Tensor] | None, context: int) -> bytes:
@@ -259,9 +305,9 @@ def _packed(coder: PayloadCoder, tensors: Sequence[Tensor], before: Sequence[Ten
     return join_parts(parts)
 
 
-def _decoded(part: Part, before: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the symbols of a container that `_packed` has coded beside those before."""
-    if not part.carrier.codec.takes_reference:
+def _decoded(part: Part, before: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Return the symbols of a container that `_packed` has coded, beside those before if there are any."""
+    if before is None or not part.carrier.codec.takes_reference:
         return part.decoded()
     if part.header.shape != before.shape:
         raise CodecError(f"a frame of shape {part.header.shape} does not follow one of shape {before.shape}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,16 @@ from splitlearn.config.options import instance, make_folder
 
 if TYPE_CHECKING:
     from splitlearn.runtime.client import EdgeClient
+    from splitlearn.runtime.device_stream import DeviceStream
     from splitlearn.runtime.package_file import Package
     from splitlearn.runtime.pictures import Picture
     from splitlearn.runtime.rate_control import RatePolicy
-    from splitlearn.runtime.sending import Compresses, Pace
-    from splitlearn.runtime.sent import Journal, Sent
+    from splitlearn.runtime.sending import Compresses
+    from splitlearn.runtime.sent import Sent
 
+Act = Callable[[Callable[["Sent"], None]], Awaitable[list["Sent"]]]
 Chosen = int | str | None  # by --rate
+STREAM = {"margin": 0.0, "key_every": 250, "key_bytes": None, "skip": 0.0}  # usual values
 TELL_EVERY_S = 1.0
 GO_ON = "the same command goes on where it was"
 
@@ -37,6 +41,10 @@ def send(
     policy: str | None = None,
     deadline_ms: float | None = None,
     interval_ms: float | None = None,
+    margin: float = 0.0,
+    key_every: int | None = 250,
+    key_bytes: int | None = None,
+    skip: float = 0.0,
     token_file: Path | None = None,
     tls: bool = False,
     tls_ca: Path | None = None,
@@ -56,7 +64,8 @@ def send(
         package: folder that splitlearn package has written.
         to: HOST:PORT of splitlearn serve.
         images: folder of images, sub-folders included.
-        video: a video file; its frames are the images.
+        video: a video file. Its frames are sent as a stream: key frames, and what has changed since the frame before.
+            With --policy, --budget, --rate picture or --key_every 1 each is sent by itself, as images are.
         out: folder for predictions.csv, results.json and, for detectors, boxes.csv.
         rate: number of the rate of a bank, or picture for images as files; by default the best rate.
         budget: largest payload in bytes; the best rate within it is taken for each image.
@@ -65,6 +74,12 @@ def send(
         deadline_ms: time for each answer, from the coming of the image on, the device's half included; by default any.
             What cannot be in time is not sent, and counts as failed.
         interval_ms: time between two images, as a camera gives them; by default each comes when the device is ready.
+        margin: share of a quantizer's step, 0 to 0.5, by which a value must leave its level to get another symbol in
+            the next frame, 0.15 say; with 0, answers are those of the frames by themselves.
+        key_every: most frames from one key frame to the next; null for key frames only where the server needs one.
+        key_bytes: most bytes of frames after a key frame, before the next one.
+        skip: share of a frame's symbols, 0 to 1, 0.001 say; a frame in which no more have changed is not coded, and
+            gets the answer of the one before.
         token_file: file with the server's token; readable only by its owner.
         tls: speak TLS.
         tls_ca: PEM file of the authorities of the server's certificate, or the certificate itself; includes --tls.
@@ -86,6 +101,9 @@ def send(
     for option, value in (("deadline_ms", deadline_ms), ("interval_ms", interval_ms), ("patience_s", patience_s)):
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"--{option} takes a number above 0, got {value}")
+    by_itself = policy is not None or budget is not None or rate == "picture" or key_every == 1
+    options = {"margin": margin, "key_every": key_every, "key_bytes": key_bytes, "skip": skip}
+    _check_stream(options, images is not None, by_itself)
     host, port = _address(to)
     from splitlearn.runtime.client import EdgeClient
     from splitlearn.runtime.errors import UnreachableError
@@ -93,8 +111,9 @@ def send(
     from splitlearn.runtime.package_file import Package
     from splitlearn.runtime.pictures import frames_of, pictures_of
     from splitlearn.runtime.security import check_sending, client_context, read_token
-    from splitlearn.runtime.sending import WINDOW, Pace
+    from splitlearn.runtime.sending import WINDOW, Pace, send_pictures
     from splitlearn.runtime.sent import Journal, SendError, summary, write_results
+    from splitlearn.runtime.stream_sending import send_video
 
     secure = tls or tls_ca is not None or tls_cert is not None
     if not insecure:
@@ -102,6 +121,7 @@ def send(
     read = Package(package)
     _check_rates(read, rate, budget, config is not None or ckpt_path is not None)
     device = _device(read, config, ckpt_path, words)
+    stream = None if images is not None or by_itself else _stream(device, options, rate)
     chosen = _policy(policy, read, device, rate, budget)
     pace = Pace(deadline_ms, interval_ms, 1 if policy is not None and interval_ms is None else WINDOW)
     client = EdgeClient(
@@ -117,10 +137,15 @@ def send(
     about = {"package": read.fingerprint, "source": source}
     times = {"deadline_ms": deadline_ms, "interval_ms": interval_ms}
     make_folder(out)
-    with Journal(out, {**about, "rate": rate, "budget": budget, "policy": policy, **times}) as journal:
+    choices = {"rate": rate, "budget": budget, "policy": policy, **times, **({} if stream is None else options)}
+    with Journal(out, {**about, **choices}) as journal:
         started = time.monotonic()
         try:
-            rows = run_until_stopped(_sent(device, client, pictures, journal, chosen, pace))
+            if stream is None:
+                act: Act = partial(send_pictures, device, client, pictures, journal, chosen, pace)
+            else:
+                act = partial(send_video, device, stream, client, pictures, journal, pace)
+            rows = run_until_stopped(_sent(client, act))
         except UnreachableError as error:
             raise SendError(f"{error}; {GO_ON}") from error
         figures: dict[str, Any] = summary(rows, time.monotonic() - started, journal.done)
@@ -133,6 +158,27 @@ def _address(to: str) -> tuple[str, int]:
     if not host or not port.isdigit() or int(port) >= 2**16:
         raise UsageError(f"--to takes HOST:PORT, such as 10.0.0.5:7878, got {to!r}")
     return host.strip("[]"), int(port)
+
+
+def _check_stream(options: Mapping[str, Any], are_images: bool, by_itself: bool) -> None:
+    """Raise UsageError if options of a stream are given, and there is none."""
+    usual = STREAM if are_images or options["key_every"] != 1 else STREAM | {"key_every": 1}
+    given = [f"--{name}" for name, value in options.items() if value != usual[name]]
+    if given and are_images:
+        raise UsageError(f"{given[0]} goes with --video: images have no frame before")
+    if given and by_itself:
+        raise UsageError(
+            f"{given[0]} is of a stream, and with --policy, --budget, --rate picture or --key_every 1 each frame is "
+            "sent by itself: leave it out"
+        )
+
+
+def _stream(device: Compresses, options: Mapping[str, Any], rate: Chosen) -> DeviceStream:
+    """Return the stream of a video."""
+    try:
+        return device.stream(**options, rate=rate if isinstance(rate, int) else None)
+    except ValueError as error:
+        raise UsageError(f"--video: {error}") from error
 
 
 def _check_rates(package: Package, rate: Chosen, budget: int | None, in_torch: bool) -> None:
@@ -185,15 +231,7 @@ def _policy(path: str | None, package: Package, device: Compresses, rate: Chosen
     return instance("policy", path, rate_control, rate_control.RatePolicy, **known, **arguments)
 
 
-async def _sent(
-    device: Compresses,
-    client: EdgeClient,
-    pictures: Iterable[Picture],
-    journal: Journal,
-    policy: RatePolicy,
-    pace: Pace,
-) -> list[Sent]:
-    from splitlearn.runtime.sending import send_pictures
+async def _sent(client: EdgeClient, act: Act) -> list[Sent]:
     from splitlearn.runtime.sent import FAILED
 
     counts = {"all": 0, "failed": 0}
@@ -210,11 +248,11 @@ async def _sent(
             print(f"{counts['all']:,} images, {counts['failed']:,} failed", file=sys.stderr)
 
     async with client:
-        return await send_pictures(device, client, pictures, journal, policy, pace, tell)
+        return await act(tell)
 
 
 def _report(figures: dict[str, Any], out: Path) -> None:
-    from splitlearn.runtime.sent import PARTS, PERCENTILES, SendError
+    from splitlearn.runtime.sent import KINDS, PARTS, PERCENTILES, SendError
 
     count, failed = figures["send/images"], figures["send/failed"]
     print(
@@ -223,6 +261,12 @@ def _report(figures: dict[str, Any], out: Path) -> None:
     if "send/bytes_per_image" in figures:
         speed, size = figures["send/images_per_second"], figures["send/bytes_per_image"]
         print(f"{size:,.1f} bytes per image, {speed:,.1f} images per second")
+    if "send/bytes_per_second" in figures:
+        print(f"{figures['send/bytes_per_second']:,.0f} bytes per second of video")
+    for kind in KINDS:
+        if f"send/bytes_per_{kind}_frame" in figures:
+            number, size = figures[f"send/{kind}_frames"], figures[f"send/bytes_per_{kind}_frame"]
+            print(f"  {number:,} {kind} frames of {size:,.1f} bytes")
     if "send/total_ms_p50" in figures:
         print("latency, ms    p50      p95      p99")
     for part in PARTS:

@@ -44,6 +44,7 @@ def serve(
     in_flight: int = 64,
     connections: int = 256,
     queue: int = 1024,
+    streams: int = 64,
     idle_s: float = 60.0,
     http_port: int | None = None,
     http_host: str = "127.0.0.1",
@@ -74,6 +75,7 @@ def serve(
         in_flight: largest number of unanswered requests of a connection.
         connections: largest number of connections.
         queue: largest number of waiting requests; further ones are refused as "busy".
+        streams: largest number of connections that send videos as streams; of each, the symbols of one frame are kept.
         idle_s: seconds without a frame after which a connection is closed.
         http_port: port of /healthz and /metrics; by default there is none.
         http_host: address of /healthz and /metrics.
@@ -95,7 +97,7 @@ def serve(
         make = partial(edge_of, package, config, ckpt_path, words, threads)
         backend = EdgeProcesses(make, workers, _fingerprint(package, config, ckpt_path, words))
     try:
-        limits = Limits(frame_bytes, in_flight, connections, queue, idle_s=idle_s)
+        limits = Limits(frame_bytes, in_flight, connections, queue, idle_s=idle_s, streams=streams)
         server = EdgeServer(
             backend,
             host,

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from splitlearn.runtime.answer_forms import answers_of
     from splitlearn.runtime.answers import Answer, Edge
+    from splitlearn.runtime.asks import Reply
     from splitlearn.runtime.blocking import BlockingEdgeClient
-    from splitlearn.runtime.client import EdgeClient, Reply
+    from splitlearn.runtime.client import EdgeClient
     from splitlearn.runtime.decisions import AsPicture, AtRate, Decision, DeviceHalf, LeaveOut, OnDevice, WithinBudget
-    from splitlearn.runtime.device import Device, ExitPrediction
+    from splitlearn.runtime.device import Device
+    from splitlearn.runtime.device_stream import DeviceStream, Frame
     from splitlearn.runtime.edge import OnnxEdge
     from splitlearn.runtime.edge_processes import EdgeProcesses
     from splitlearn.runtime.errors import LinkError
+    from splitlearn.runtime.exit_prediction import ExitPrediction
     from splitlearn.runtime.forms import AnswerForm, ClassMask, RawOutput, TopClasses
     from splitlearn.runtime.limits import Limits
     from splitlearn.runtime.link import Link
@@ -39,12 +42,14 @@ _HOMES = {
     "Decision": "decisions",
     "Device": "device",
     "DeviceHalf": "decisions",
+    "DeviceStream": "device_stream",
     "Edge": "answers",
     "EdgeClient": "client",
     "EdgeProcesses": "edge_processes",
     "EdgeServer": "server",
-    "ExitPrediction": "device",
+    "ExitPrediction": "exit_prediction",
     "FixedRate": "rate_control",
+    "Frame": "device_stream",
     "Kind": "protocol",
     "LeaveOut": "decisions",
     "Limits": "limits",
@@ -58,7 +63,7 @@ _HOMES = {
     "PackageError": "package_file",
     "RatePolicy": "rate_control",
     "RawOutput": "forms",
-    "Reply": "client",
+    "Reply": "asks",
     "TopClasses": "forms",
     "TorchDevice": "torch_device",
     "TorchEdge": "torch_edge",
@@ -79,12 +84,14 @@ __all__ = [
     "Decision",
     "Device",
     "DeviceHalf",
+    "DeviceStream",
     "Edge",
     "EdgeClient",
     "EdgeProcesses",
     "EdgeServer",
     "ExitPrediction",
     "FixedRate",
+    "Frame",
     "Kind",
     "LeaveOut",
     "Limits",

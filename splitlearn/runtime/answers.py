@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from splitlearn.codecs import CodecError
+from splitlearn.codecs import CodecError, StreamCoder
 from splitlearn.runtime.errors import NotServedError
 from splitlearn.runtime.protocol import Answer
+from splitlearn.runtime.streams import FrameTensors
 from splitlearn.runtime.workers import InThread, Worker
 
 __all__ = ["Answer", "Edge"]
@@ -42,6 +43,23 @@ class Edge(ABC):
             NotServedError: if this edge takes no image files, as by default.
         """
         raise NotServedError("this server takes no image files: serve a --package written with --picture.format")
+
+    def stream_coder(self, rate: int) -> StreamCoder:
+        """Return how frames of streams are read at a rate of the package; its number is from a peer.
+
+        Raises:
+            CodecError: if there is no such rate.
+            NotServedError: if this edge takes no frames of streams, as by default.
+        """
+        raise NotServedError("this server takes no frames of streams: send each image by itself")
+
+    def answer_frames(self, frames: Sequence[FrameTensors]) -> list[Answer | CodecError]:
+        """Return the answers to frames that are read already, in their order; like `answer` otherwise.
+
+        Raises:
+            NotServedError: as `stream_coder`.
+        """
+        raise NotServedError("this server takes no frames of streams: send each image by itself")
 
     def warm_up(self) -> None:
         """Prepare for the first payload, so that it is as fast as others; by default there is nothing to do."""

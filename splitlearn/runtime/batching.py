@@ -11,15 +11,23 @@ from typing import NamedTuple, Protocol
 
 from splitlearn.runtime.errors import Code
 from splitlearn.runtime.limits import Limits
-from splitlearn.runtime.protocol import AnswerFrame, ErrorFrame, Request
+from splitlearn.runtime.outcomes import Outcomes, Refusal
+from splitlearn.runtime.protocol import AnswerFrame, ErrorFrame, Kind, Request
 from splitlearn.runtime.statistics import Statistics
-from splitlearn.runtime.workers import Refusal, Result, Worker
+from splitlearn.runtime.streams import Batch, ServerStream
+from splitlearn.runtime.workers import Worker
 
 _MOST_US = 2**32 - 1
 
 
 class Asker(Protocol):
-    """Sender of a request."""
+    """Sender of a request.
+
+    Attributes:
+        stream: whose frames it sends.
+    """
+
+    stream: ServerStream
 
     @property
     def is_gone(self) -> bool:
@@ -41,6 +49,10 @@ class _Waiting(NamedTuple):
     request: Request
     arrived: float
     expires: float
+
+    @property
+    def is_frame(self) -> bool:
+        return self.request.kind == Kind.FRAME
 
 
 class Batcher:
@@ -92,11 +104,15 @@ class Batcher:
                     if self._timer is None:
                         self._timer = asyncio.get_running_loop().call_at(due, self._wait_is_over)
                     break
-            if not (batch := self._take()):  # all that wait are of slow clients
+            if not (taken := self._take()):  # all that wait are of slow clients, or of streams with frames at the edge
                 break
-            self._statistics.batch_sizes.add(len(batch))
-            requests = [waiting.request for waiting in batch]
-            self._worker.run(requests, partial(self._finish, batch, time.monotonic()))
+            self._statistics.batch_sizes.add(len(taken))
+            streams = list(dict.fromkeys(waiting.asker.stream for waiting in taken if waiting.is_frame))
+            for stream in streams:
+                stream.is_busy = True
+            numbers = [streams.index(waiting.asker.stream) if waiting.is_frame else 0 for waiting in taken]
+            batch = Batch([waiting.request for waiting in taken], numbers, [stream.kept for stream in streams])
+            self._worker.run(batch, partial(self._finish, taken, streams, time.monotonic()))
         self._watch_deadlines()
 
     def _watch_deadlines(self) -> None:
@@ -125,7 +141,10 @@ class Batcher:
         self.dispatch()
 
     def _take(self) -> list[_Waiting]:
-        """Return the next requests whose senders still wait and read, and whose deadlines have not passed."""
+        """Return the next requests whose senders still wait and read, and whose deadlines have not passed.
+
+        The frames of a stream stay in their order: none is taken while those before it are at the edge.
+        """
         now, batch, left = time.monotonic(), list[_Waiting](), list[_Waiting]()
         while self._queue and len(batch) < self._max_batch:
             waiting = self._queue.popleft()
@@ -133,12 +152,17 @@ class Batcher:
                 self._let_go(waiting, "gone")
             elif now >= waiting.expires:
                 self._refuse_as_late(waiting)
-            elif waiting.asker.is_slow and not self._is_hurried:
+            elif self._must_wait(waiting):
                 left.append(waiting)
             else:
                 batch.append(waiting)
         self._queue.extendleft(reversed(left))
         return batch
+
+    def _must_wait(self, waiting: _Waiting) -> bool:
+        """Return whether the sender of a request has answers to read first, or its stream has frames at the edge."""
+        asker = waiting.asker
+        return (asker.is_slow and not self._is_hurried) or (waiting.is_frame and asker.stream.is_busy)
 
     def _refuse_as_late(self, waiting: _Waiting) -> None:
         if waiting.asker.is_gone:
@@ -149,10 +173,19 @@ class Batcher:
         self._refuse(waiting, Refusal(Code.DEADLINE_PASSED, sentence))
         waiting.asker.flush()
 
-    def _finish(self, batch: Sequence[_Waiting], started: float, outcomes: Sequence[Result], edge_s: float) -> None:
+    def _finish(
+        self,
+        batch: Sequence[_Waiting],
+        streams: Sequence[ServerStream],
+        started: float,
+        outcomes: Outcomes,
+        edge_s: float,
+    ) -> None:
+        for stream, kept in zip(streams, outcomes.kept, strict=True):
+            stream.kept, stream.is_busy = kept, False
         self._statistics.edge_s.add(edge_s)
         edge_us = min(int(edge_s * 1e6), _MOST_US)
-        for waiting, outcome in zip(batch, outcomes, strict=True):
+        for waiting, outcome in zip(batch, outcomes.results, strict=True):
             wait_s = started - waiting.arrived
             self._statistics.wait_s.add(wait_s)
             if isinstance(outcome, Refusal):

@@ -6,11 +6,15 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from splitlearn.runtime.client import EdgeClient, Reply
+from splitlearn.runtime.asks import Reply
+from splitlearn.runtime.client import EdgeClient
 from splitlearn.runtime.link import Link
 from splitlearn.runtime.protocol import Kind
+
+if TYPE_CHECKING:
+    from splitlearn.runtime.device_stream import Frame
 
 T = TypeVar("T")
 
@@ -57,6 +61,14 @@ class BlockingEdgeClient:
     ) -> Reply:
         """Send a payload and return the answer; arguments and errors are those of `EdgeClient.ask`."""
         return self.submit(payload, deadline_ms=deadline_ms, rate=rate, kind=kind).result()
+
+    def submit_frame(self, frame: Frame, *, deadline_ms: float | None = None) -> Future[Reply]:
+        """Send a frame of a video and return a future of the answer; errors are those of `EdgeClient.ask_frame`."""
+        return self._call(self._client.ask_frame(frame, deadline_ms=deadline_ms))
+
+    def ask_frame(self, frame: Frame, *, deadline_ms: float | None = None) -> Reply:
+        """Send a frame of a video and return the answer; arguments and errors are those of `EdgeClient.ask_frame`."""
+        return self.submit_frame(frame, deadline_ms=deadline_ms).result()
 
     @property
     def link(self) -> Link:

@@ -8,12 +8,11 @@ import random
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
-from numpy.typing import NDArray
-
+from splitlearn.runtime.asks import Ask, FrameAsk, PayloadAsk, Reply
 from splitlearn.runtime.client_connection import ClientConnection, reason_of
 from splitlearn.runtime.errors import Code, DeadlineError, FrameError, LinkError, UnreachableError, error_of
 from splitlearn.runtime.link import Link, LinkMeter
@@ -29,46 +28,12 @@ from splitlearn.runtime.protocol import (
     with_checksum,
 )
 
+if TYPE_CHECKING:  # clients need no numba
+    from splitlearn.runtime.device_stream import DeviceStream, Frame
+
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 5.0
 _LEAVE_S = 1.0  # for the last bytes
 _REQUEST_BYTES = 15  # of a request's frame beside its payload, the type included
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The answer to one payload; the times add up to what has passed since `ask`.
-
-    Attributes:
-        arrays: by name.
-        link_ms: on the way to the server and back.
-        wait_ms: in the queues of client and server, and without a connection.
-        edge_ms: in which the server computed the batch.
-    """
-
-    arrays: Mapping[str, NDArray[Any]]
-    link_ms: float
-    wait_ms: float
-    edge_ms: float
-
-    @property
-    def total_ms(self) -> float:
-        """Return the time from `ask` to the answer."""
-        return self.link_ms + self.wait_ms + self.edge_ms
-
-
-@dataclass(eq=False)
-class _Ask:
-    id: int
-    payload: bytes
-    rate: int
-    kind: int
-    asked: float
-    expires: float
-    reply: asyncio.Future[Reply]
-    sent: float = 0.0
-    delivered_before: int = 0
-    timers: list[asyncio.TimerHandle] = field(default_factory=list)
-    is_patient: bool = False  # its patience runs
 
 
 class EdgeClient:
@@ -125,9 +90,10 @@ class EdgeClient:
             self._ssl["server_hostname"] = server_hostname
         self._patience_s, self._connect_s = patience_s, connect_s
         self._ping_s, self._stall_s = ping_s, stall_s
-        self._waiting: OrderedDict[int, _Ask] = OrderedDict()
-        self._in_flight: dict[int, _Ask] = {}  # those too that nobody waits for any more
+        self._waiting: OrderedDict[int, Ask] = OrderedDict()
+        self._in_flight: dict[int, Ask] = {}  # those too that nobody waits for any more
         self._next = 0
+        self._stream: DeviceStream | None = None
         self._connection: ClientConnection | None = None
         self._welcome: Welcome | None = None
         self._failure: LinkError | None = None  # final
@@ -178,16 +144,41 @@ class EdgeClient:
         Raises:
             LinkError: exactly one, of the class that says why there is no answer.
         """
+        content = with_checksum(payload) if kind == Kind.PICTURE else payload
+        make = partial(PayloadAsk, payload=content, rate=NO_RATE if rate is None else rate, kind=kind)
+        return await self._asked(make, deadline_ms)
+
+    async def ask_frame(self, frame: Frame, *, deadline_ms: float | None = None) -> Reply:
+        """Return the server's answer to a frame of a video.
+
+        Frames are coded when they are sent, in the order in which they are asked for. After a lost connection, and
+        wherever the server lacks the frame before, a key frame is sent.
+
+        Args:
+            frame: as `DeviceStream.frame` makes it. A client sends the frames of one stream.
+            deadline_ms: from now; by default none.
+
+        Raises:
+            ValueError: if the client sends another stream already.
+            LinkError: as `ask`.
+        """
+        self._stream = self._stream or frame.stream
+        if frame.stream is not self._stream:
+            raise ValueError("a client sends the frames of one stream: make another EdgeClient for another video")
+        make = partial(FrameAsk, payload=b"", rate=frame.stream.rate, kind=Kind.FRAME, content=frame)
+        return await self._asked(make, deadline_ms)
+
+    async def _asked(self, make: Callable[..., Ask], deadline_ms: float | None) -> Reply:
+        """Return the reply to what `make` makes."""
         if self._failure is not None:
             raise self._failure.again()
         loop, now = asyncio.get_running_loop(), time.monotonic()
         expires = math.inf if deadline_ms is None else now + deadline_ms / 1e3
-        content = with_checksum(payload) if kind == Kind.PICTURE else payload
-        ask = _Ask(self._next, content, NO_RATE if rate is None else rate, kind, now, expires, loop.create_future())
+        ask = make(id=self._next, asked=now, expires=expires, reply=loop.create_future())
         self._next += 1
         if deadline_ms is not None:
             error = DeadlineError(f"no answer within {deadline_ms:g} ms", Code.DEADLINE_PASSED)
-            ask.timers.append(loop.call_later(deadline_ms / 1e3, _fail, ask, error))
+            ask.timers.append(loop.call_later(deadline_ms / 1e3, ask.fail, error))
         self._waiting[ask.id] = ask
         if not self._is_open():
             self._be_patient(ask)
@@ -236,9 +227,11 @@ class EdgeClient:
             _, ask = self._waiting.popitem(last=False)
             if ask.reply.done():
                 continue
+            ask.prepare()
             if _REQUEST_BYTES + len(ask.payload) > welcome.frame_bytes:
+                ask.forget()
                 sentence = f"a payload of {len(ask.payload):,} bytes; the server takes {welcome.frame_bytes:,} a frame"
-                _fail(ask, LinkError(sentence, Code.TOO_LARGE))
+                ask.fail(LinkError(sentence, Code.TOO_LARGE))
                 continue
             self._send(ask, connection)
         if not connection.is_open and not self._in_flight:
@@ -258,21 +251,25 @@ class EdgeClient:
             try:
                 arrays = read_arrays(answer.arrays)
             except FrameError as error:
-                _fail(ask, LinkError(f"the answer is damaged: {error}", Code.BAD_FRAME))
+                ask.fail(LinkError(f"the answer is damaged: {error}", Code.BAD_FRAME))
                 raise
-            ask.reply.set_result(Reply(arrays, 1e3 * link_s, 1e3 * (ask.sent - ask.asked + wait_s), 1e3 * edge_s))
+            times = 1e3 * link_s, 1e3 * (ask.sent - ask.asked + wait_s), 1e3 * edge_s
+            ask.reply.set_result(Reply(arrays, *times, len(ask.payload), ask.frame))
 
     def on_error(self, error: ErrorFrame) -> None:
         """Fail a request, or keep it for the next connection."""
         ask = self._in_flight.pop(error.id, None)
         if ask is None:
             raise FrameError(Code.BAD_FRAME, "an error of nothing that was asked")
+        ask.refused(error.code)
         if error.code == Code.SHUTTING_DOWN:
             if self._connection is not None:
                 self._connection.is_open = False
             self._wait_again([ask])
+        elif error.code == Code.MISSING_REFERENCE and ask.can_become_key:
+            self._put_back([ask])
         else:
-            _fail(ask, error_of(error.code, error.sentence))
+            ask.fail(error_of(error.code, error.sentence))
 
     # the connection
 
@@ -308,6 +305,8 @@ class EdgeClient:
         assert self._welcome is not None
         self._connection = connection
         self.meter.forget()  # another link, perhaps
+        if self._stream is not None:
+            self._stream.request_key()  # the server knows nothing of it on this connection
         self._connected.set()
         pause = min(self._ping_s, self._welcome.idle_ms / 3e3)
         try:
@@ -326,7 +325,7 @@ class EdgeClient:
             for ask in self._waiting.values():
                 self._be_patient(ask)
 
-    def _send(self, ask: _Ask, connection: ClientConnection) -> None:
+    def _send(self, ask: Ask, connection: ClientConnection) -> None:
         ask.sent, ask.delivered_before = time.monotonic(), self.meter.delivered_bytes
         deadline_ms = 0 if ask.expires == math.inf else max(1, math.ceil(1e3 * (ask.expires - ask.sent)))
         self._in_flight[ask.id] = ask
@@ -336,20 +335,23 @@ class EdgeClient:
     def _is_open(self) -> bool:
         return self._connection is not None and self._connection.is_open
 
-    def _wait_again(self, asks: list[_Ask]) -> None:
-        """Put requests that somebody still waits for before all others, in their order."""
-        for ask in reversed(asks):
-            if not ask.reply.done():
-                self._waiting[ask.id] = ask
-                self._waiting.move_to_end(ask.id, last=False)
-                self._be_patient(ask)
+    def _wait_again(self, asks: list[Ask]) -> None:
+        """Let requests that somebody still waits for wait for the next connection."""
+        for ask in self._put_back(asks):
+            self._be_patient(ask)
 
-    def _be_patient(self, ask: _Ask) -> None:
+    def _put_back(self, asks: list[Ask]) -> list[Ask]:
+        """Put requests that somebody still waits for before all later ones, and return them."""
+        wanted = [ask for ask in asks if not ask.reply.done()]
+        self._waiting = OrderedDict(sorted([*self._waiting.items(), *((ask.id, ask) for ask in wanted)]))
+        return wanted
+
+    def _be_patient(self, ask: Ask) -> None:
         """Let the patience of a request run, from its first broken link on."""
         if not ask.is_patient:
             ask.is_patient = True
             loop = asyncio.get_running_loop()
-            ask.timers.append(loop.call_later(self._patience_s, lambda: _fail(ask, self._out_of_patience())))
+            ask.timers.append(loop.call_later(self._patience_s, lambda: ask.fail(self._out_of_patience())))
 
     def _out_of_patience(self) -> UnreachableError:
         host, port = self._address
@@ -360,10 +362,5 @@ class EdgeClient:
     def _give_up(self, failure: LinkError) -> None:
         self._failure = self._failure or failure
         for ask in [*self._waiting.values(), *self._in_flight.values()]:
-            _fail(ask, self._failure.again())
+            ask.fail(self._failure.again())
         self._connected.set()
-
-
-def _fail(ask: _Ask, error: LinkError) -> None:
-    if not ask.reply.done():
-        ask.reply.set_exception(error)

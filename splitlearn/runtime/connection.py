@@ -28,7 +28,9 @@ from splitlearn.runtime.protocol import (
     read_number,
 )
 from splitlearn.runtime.statistics import Statistics
+from splitlearn.runtime.streams import ServerStream
 
+KINDS = frozenset(map(int, Kind))
 LINGER_S = 1.0  # for the peer to read the last frame; a socket closed over unread bytes would take it back
 
 
@@ -48,11 +50,17 @@ class Host(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """Connection of one client; called only in the event loop."""
+    """Connection of one client; called only in the event loop.
+
+    Attributes:
+        stream: whose frames the client sends.
+    """
 
     def __init__(self, host: Host) -> None:
         self.is_gone = False  # nobody reads answers any more
         self.was_made = False
+        self.stream = ServerStream()
+        self._has_stream = False  # counted among those of all connections
         self._host = host
         self._limits = host.limits
         self._reader = FrameReader(min(HELLO_BYTES, host.limits.frame_bytes))
@@ -85,6 +93,8 @@ class Connection(asyncio.Protocol):
         """Drop the requests of the client."""
         self.is_gone = True
         self._drop_unfinished()
+        self._host.statistics.streams -= self._has_stream
+        self.stream = ServerStream()
         self._host.forget(self)
 
     def data_received(self, data: bytes) -> None:
@@ -217,15 +227,25 @@ class Connection(asyncio.Protocol):
             raise FrameError(Code.DUPLICATE_ID, f"id {request.id} is in flight already")
         if self._host.is_stopping:
             self._refuse(request, Code.SHUTTING_DOWN, "the server is shutting down")
-        elif request.kind not in (Kind.PAYLOAD, Kind.PICTURE):
+        elif request.kind not in KINDS:
             self._refuse(request, Code.KIND_NOT_SERVED, f"requests of kind {request.kind} are not served here")
         elif len(self._in_flight) >= limits.in_flight:
             self._refuse(request, Code.TOO_MANY_IN_FLIGHT, f"{limits.in_flight} requests are in flight, no more fit")
         elif not self._host.batcher.has_room():
             self._refuse(request, Code.BUSY, "the server is busy")
+        elif request.kind == Kind.FRAME and not self._takes_stream():
+            self._refuse(request, Code.BUSY, f"the server takes frames of {limits.streams} streams, no more fit")
         else:
             self._in_flight.add(request.id)
             self._host.batcher.add(self, request)
+
+    def _takes_stream(self) -> bool:
+        """Return whether frames of a stream may come on this connection, and count it with the first."""
+        statistics = self._host.statistics
+        if not self._has_stream and statistics.streams < self._limits.streams:
+            self._has_stream = True
+            statistics.streams += 1
+        return self._has_stream
 
     def _on_ping(self, body: bytes) -> None:
         self._outgoing.append(number_frame(Type.PONG, read_number(body)))

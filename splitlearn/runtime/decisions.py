@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from splitlearn.runtime.device import ExitPrediction
+from splitlearn.runtime.exit_prediction import ExitPrediction
 from splitlearn.runtime.protocol import Kind
 
 Made = bytes | ExitPrediction

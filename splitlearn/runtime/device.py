@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,44 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from splitlearn.codecs import CodecError
 from splitlearn.codecs.budget import payload_within
 from splitlearn.codecs.payload_coder import tag_message
-from splitlearn.runtime.answers import Answer
+from splitlearn.runtime.device_stream import DeviceStream
+from splitlearn.runtime.exit_prediction import ExitPrediction
 from splitlearn.runtime.forms import AnswerForm, TopClasses
 from splitlearn.runtime.package_file import Package, PackageError
 from splitlearn.runtime.picture_codec import PictureCodec
 from splitlearn.runtime.preparation import Preparation
+from splitlearn.runtime.streams import StreamOptions, stream_coder, warm_up
 
 Tensors = list[NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class ExitPrediction:
-    """Prediction of an early exit on the device, for an image that is not sent.
-
-    Attributes:
-        exit: number of the exit, from 0.
-        logits: float array `(num_classes,)`.
-        confidence: confidence of the exit, in [0, 1].
-        form: form of the answer, that of the edge server.
-    """
-
-    exit: int
-    logits: NDArray[Any]
-    confidence: float
-    form: AnswerForm = field(default_factory=TopClasses)
-
-    def answer(self) -> Answer:
-        """Return the answer that an edge server would make of these logits.
-
-        Raises:
-            CodecError: if the logits hold NaN.
-        """
-        [found] = self.form(self.logits[None])
-        if isinstance(found, CodecError):
-            raise found
-        return found
 
 
 class Device:
@@ -118,16 +91,38 @@ class Device:
                 `budget` is out of range, or both are given.
         """
         order, budget = self._order(rate, budget)
-        tensors: Tensors = [self._input(image)]
-        for number, (step, graph) in enumerate(self._steps):
-            tensors = graph.run(tensors)
-            if step.threshold is not None:
-                found, tensors = self._at_exit(number, tensors)
-                if _is_confident(found, step.threshold):
-                    return found
+        tensors = self._run(image)
+        if isinstance(tensors, ExitPrediction):
+            return tensors
         if budget is None:
             return self._payload(tensors, order[0])
         return payload_within(budget, order, lambda rate: self._payload(tensors, rate))[1]
+
+    def stream(
+        self,
+        *,
+        margin: float = 0.0,
+        key_every: int | None = 250,
+        key_bytes: int | None = None,
+        skip: float = 0.0,
+        rate: int | None = None,
+    ) -> DeviceStream:
+        """Return a new stream, for the frames of one video.
+
+        Args:
+            margin: hysteresis of the quantizers, 0…0.5, in distances of levels; 0 sends what each frame alone would.
+            key_every: most frames from one key frame to the next; None sends them on request only.
+            key_bytes: most bytes of frames after a key frame; then comes the next one. None sets no limit.
+            skip: share of symbols, 0…1; a frame in which no more have changed gets the answer of the one before.
+            rate: number of the rate; by default that of the packaged model, or else the one with the highest score.
+
+        Raises:
+            ValueError: if an option or the rate is out of range, or no codec of the rate takes a reference; the message
+                names the remedy.
+        """
+        number = self._order(rate, None)[0][0]
+        options = StreamOptions(margin, key_every, key_bytes, skip)
+        return DeviceStream(partial(self._latents_at, number), self.package.rates[number].coder, number, options)
 
     def local_answer(self, image: NDArray[np.uint8]) -> ExitPrediction:
         """Return the prediction of the first confident exit, or of the last one: what can be known without a link.
@@ -193,7 +188,24 @@ class Device:
         """Compile the codecs of all rates and run each graph once, so that the first image is as fast as the others."""
         image = np.zeros((*self.package.image_shape[1:], self.package.image_shape[0]), np.uint8)
         for rate, about in enumerate(self.package.rates):
-            about.coder.encode(self.latents(image, rate))
+            about.coder.encode(latents := self.latents(image, rate))
+            if about.takes_streams:
+                warm_up(stream_coder(about.coder, rate), latents)
+
+    def _run(self, image: NDArray[np.uint8]) -> Tensors | ExitPrediction:
+        """Return the output of the last step for one image, or the prediction of the first confident exit."""
+        tensors: Tensors = [self._input(image)]
+        for number, (step, graph) in enumerate(self._steps):
+            tensors = graph.run(tensors)
+            if step.threshold is not None:
+                found, tensors = self._at_exit(number, tensors)
+                if _is_confident(found, step.threshold):
+                    return found
+        return tensors
+
+    def _latents_at(self, rate: int, image: NDArray[np.uint8]) -> Tensors | ExitPrediction:
+        tensors = self._run(image)
+        return tensors if isinstance(tensors, ExitPrediction) else self._latents(tensors, rate)
 
     def _asked(self, image: NDArray[np.uint8]) -> tuple[ExitPrediction | None, bool]:
         """Return the prediction of the first confident exit, or else of the last one, and whether it is confident."""

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs import CodecError
+from splitlearn.codecs import CodecError, StreamCoder
 from splitlearn.codecs.payload_coder import tag_message, untag_message
+from splitlearn.codecs.stream import Tensor
 from splitlearn.runtime.answers import Answer, Edge
 from splitlearn.runtime.errors import NotServedError
 from splitlearn.runtime.graph import Graph
 from splitlearn.runtime.package_file import EDGE, WHOLE, Package, PackageError, Rate
 from splitlearn.runtime.picture_codec import pixels_of
+from splitlearn.runtime.streams import FrameTensors, StreamCoders, warm_up
 
+T = TypeVar("T")
 Tensors = list[NDArray[Any]]
 
 
@@ -47,11 +50,23 @@ class OnnxEdge(Edge):
         self._tail = self.package.graph(EDGE, threads)
         self._decoders = self.package.graphs([rate.decoder for rate in self.package.rates], threads)
         self._answers = self.package.form()
+        self._streams = StreamCoders([rate.coder for rate in self.package.rates])
         self._network = self.package.graph(WHOLE, threads) if self.package.has_whole else None
 
     def answer(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
         """Return one answer for each payload, in order; a CodecError for a damaged payload or one of another model."""
-        found: list[Any] = [tried(self._decoded, payload) for payload in payloads]
+        return self._answers_to([tried(self._decoded, payload) for payload in payloads])
+
+    def stream_coder(self, rate: int) -> StreamCoder:
+        """Return how frames of streams are read at a rate; raises as `Edge.stream_coder`."""
+        return self._streams.of(rate)
+
+    def answer_frames(self, frames: Sequence[FrameTensors]) -> list[Answer | CodecError]:
+        """Return one answer for each frame, in order; a CodecError for a forged one."""
+        return self._answers_to([tried(self._restored, frame) for frame in frames])
+
+    def _answers_to(self, found: list[Any]) -> list[Answer | CodecError]:
+        """Return the answers to images, each given by the number of its rate and its latents, or as a CodecError."""
         read = [n for n, each in enumerate(found) if not isinstance(each, CodecError)]
         for group in _groups(read, lambda n: (found[n][0], *(t.shape for t in found[n][1]))):
             decoder = self._decoders[found[group[0]][0]]
@@ -89,6 +104,8 @@ class OnnxEdge(Edge):
             shapes = zip(rate.coder.shapes or (), rate.dtypes, strict=True)
             latents = [np.zeros(shape, dtype) for shape, dtype in shapes]
             self.answer([tag_message(rate.coder.encode(latents), len(latents), number)])
+            if rate.takes_streams:
+                warm_up(self.stream_coder(number), latents)
 
     def _decoded(self, payload: bytes) -> tuple[int, Tensors]:
         number, plain = untag_message(payload, len(self.package.rates[0].dtypes))
@@ -98,6 +115,9 @@ class OnnxEdge(Edge):
             )
         return number, decoded(self.package.rates[number], plain)
 
+    def _restored(self, frame: FrameTensors) -> tuple[int, Tensors]:
+        return frame.rate, restored(self.package.rates[frame.rate], frame.tensors)
+
     def _seen(self, batch: Tensors) -> list[Answer | CodecError]:
         assert self._network is not None
         return self._answers(_outputs(self._network, [pixels_of(batch[0])]))
@@ -106,8 +126,8 @@ class OnnxEdge(Edge):
         return self._answers(_outputs(self._tail, batch))
 
 
-def tried(act: Callable[[bytes], Any], payload: bytes) -> Any:
-    """Return what `act` makes of a payload, or the CodecError that it raises."""
+def tried(act: Callable[[T], Any], payload: T) -> Any:
+    """Return what `act` makes of a payload or frame, or the CodecError that it raises."""
     try:
         return act(payload)
     except CodecError as error:
@@ -146,10 +166,19 @@ def decoded(rate: Rate, payload: bytes) -> Tensors:
     Raises:
         CodecError: if the payload is damaged or comes from another coder.
     """
-    tensors = rate.coder.decode(payload)
+    return restored(rate, rate.coder.unpack(payload))
+
+
+def restored(rate: Rate, tensors: Sequence[Tensor]) -> Tensors:
+    """Return latents and integer tensors from the symbols, bytes and floats of one image, in their dtypes.
+
+    Raises:
+        CodecError: if a bool is neither 0 nor 1.
+    """
+    facts = zip(tensors, rate.dtypes, rate.coder.carriers, strict=True)
     return [
-        t if carrier.quantizer is not None else integers(t, dtype, carrier.is_scalar)
-        for t, dtype, carrier in zip(tensors, rate.dtypes, rate.coder.carriers, strict=True)
+        integers(symbols, dtype, carrier.is_scalar) if carrier.quantizer is None else carrier.restored(symbols, floats)
+        for (symbols, floats), dtype, carrier in facts
     ]
 
 

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from queue import Empty, SimpleQueue
@@ -19,8 +19,9 @@ from typing import NamedTuple
 from splitlearn.resource_errors import brief
 from splitlearn.runtime.answers import Edge
 from splitlearn.runtime.errors import BuildError, Code
-from splitlearn.runtime.protocol import Request
-from splitlearn.runtime.workers import Done, Refusal, Result, Worker, outcomes_of
+from splitlearn.runtime.outcomes import Outcomes, Refusal, outcomes_of
+from splitlearn.runtime.streams import Batch
+from splitlearn.runtime.workers import Done, Worker
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 1.0  # before a process that has ended is started again
@@ -56,7 +57,7 @@ class EdgeProcesses:
 
 
 class _Job(NamedTuple):
-    requests: Sequence[Request]
+    batch: Batch
     done: Done
     tries: int
 
@@ -89,9 +90,9 @@ class InProcesses(Worker):
         if self._failure:
             raise BuildError(self._failure)
 
-    def run(self, requests: Sequence[Request], done: Done) -> None:
+    def run(self, batch: Batch, done: Done) -> None:
         """Give a batch to a free process."""
-        job = _Job(requests, done, 1)
+        job = _Job(batch, done, 1)
         if not self._refuses:
             self._give(job)
             return
@@ -120,7 +121,7 @@ class InProcesses(Worker):
         else:
             self.on_free()
 
-    def finish(self, process: _Process, job: _Job, outcomes: Sequence[Result], seconds: float) -> None:
+    def finish(self, process: _Process, job: _Job, outcomes: Outcomes, seconds: float) -> None:
         """Register the process of a batch as free, and pass the outcomes on."""
         self._idle.append(process)
         self.free = len(self._idle)
@@ -171,7 +172,8 @@ class InProcesses(Worker):
 
 
 def _refuse(job: _Job, sentence: str) -> None:
-    job.done([Refusal(Code.INTERNAL, sentence)] * len(job.requests), 0.0)
+    batch = job.batch
+    job.done(Outcomes([Refusal(Code.INTERNAL, sentence)] * len(batch.requests), batch.kept), 0.0)
 
 
 class _Process:
@@ -216,7 +218,7 @@ class _Process:
                 is_built = True
                 loop.call_soon_threadsafe(self._worker.add_idle, self, jobs)
                 while (job := _next_job(jobs, process)) is not None:
-                    here.send(job.requests)
+                    here.send(job.batch)
                     outcomes, seconds = here.recv()
                     loop.call_soon_threadsafe(self._worker.finish, self, job, outcomes, seconds)
                     job = None
@@ -267,7 +269,7 @@ def _answer(make: Callable[[int], Edge], number: int, pipe: Connection) -> None:
             return
         pipe.send("")
         while True:
-            requests = pipe.recv()
+            batch = pipe.recv()
             start = time.perf_counter()
-            outcomes = outcomes_of(edge, requests)
+            outcomes = outcomes_of(edge, batch)
             pipe.send((outcomes, time.perf_counter() - start))

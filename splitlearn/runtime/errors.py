@@ -23,6 +23,8 @@ class Code(IntEnum):
     INTERNAL = 12
     KIND_NOT_SERVED = 13
     TOO_SLOW = 14
+    MISSING_REFERENCE = 15
+    LATE_FRAME = 16
 
 
 class BuildError(RuntimeError):
@@ -92,6 +94,10 @@ class DamagedPayloadError(LinkError):
     """The server could not decode the payload."""
 
 
+class LostReferenceError(LinkError):
+    """The server has not the frame that a frame of a stream refers to, and key frames did not help."""
+
+
 class EdgeError(LinkError):
     """The server failed to answer, or does not support requests of this kind."""
 
@@ -107,6 +113,7 @@ _CLASSES: dict[int, type[LinkError]] = {
     Code.BUSY: BusyError,
     Code.DEADLINE_PASSED: DeadlineError,
     Code.DAMAGED_PAYLOAD: DamagedPayloadError,
+    Code.MISSING_REFERENCE: LostReferenceError,
     Code.SHUTTING_DOWN: UnreachableError,
     Code.TOO_SLOW: UnreachableError,
 }

@@ -136,6 +136,7 @@ class _Collector:
             ended.add_metric([reason], number)
         yield from (requests, ended)
         yield GaugeMetricFamily("splitlearn_connections", "open connections", counts.connections)
+        yield GaugeMetricFamily("splitlearn_streams", "open connections that send streams", counts.streams)
         yield CounterMetricFamily("splitlearn_received_bytes", "bytes of all connections", counts.received_bytes)
         yield CounterMetricFamily("splitlearn_sent_bytes", "bytes of all connections", counts.sent_bytes)
         yield _family("splitlearn_batch_size", "requests in a batch", counts.batch_sizes)

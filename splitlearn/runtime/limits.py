@@ -18,6 +18,8 @@ class Limits:
         idle_s: seconds without a complete frame after which a connection ends. It is also the time limit for one frame,
             and for a client to read its answers.
         handshake_s: largest number of seconds from the connection to a valid HELLO.
+        streams: largest number of connections that send frames of streams; the server keeps the symbols of one frame
+            and its answer for each.
         write_bytes: bytes of unread answers of one client above which its further requests wait; answers to requests
             that are already being processed may exceed it.
 
@@ -34,6 +36,7 @@ class Limits:
     idle_s: float = 60.0
     handshake_s: float = 5.0
     write_bytes: int = 1 << 20
+    streams: int = 64
 
     def __post_init__(self) -> None:
         for field in fields(self):

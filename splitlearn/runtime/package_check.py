@@ -19,8 +19,9 @@ from splitlearn.codecs.payload_coder import tag_message, untag_message
 from splitlearn.models import CutModel, EarlyExitModel, FeatureCoder
 from splitlearn.numpy_quantizers import Grid
 from splitlearn.runtime.answers import Answer
-from splitlearn.runtime.device import Device, ExitPrediction
+from splitlearn.runtime.device import Device
 from splitlearn.runtime.edge import OnnxEdge
+from splitlearn.runtime.exit_prediction import ExitPrediction
 from splitlearn.runtime.forms import AnswerForm
 from splitlearn.runtime.package_file import Package, PackageError, Rate
 from splitlearn.runtime.picture_check import agreements

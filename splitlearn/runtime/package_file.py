@@ -36,6 +36,7 @@ from splitlearn.runtime.forms import AnswerForm, form_from
 from splitlearn.runtime.graph import Graph
 from splitlearn.runtime.picture_codec import PictureCodec
 from splitlearn.runtime.preparation import Preparation
+from splitlearn.runtime.streams import takes_reference
 
 FORMAT = "splitlearn-package"
 FORMAT_VERSION = 1
@@ -78,6 +79,11 @@ class Rate:
     dtypes: tuple[str, ...]
     score: float | None = None
     bytes_per_image: float | None = None
+
+    @property
+    def takes_streams(self) -> bool:
+        """Whether the frames of videos can be coded beside the ones before."""
+        return self.coder.shapes is not None and takes_reference(self.coder)
 
 
 @dataclass(frozen=True)

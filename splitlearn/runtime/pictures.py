@@ -23,10 +23,12 @@ class Picture(NamedTuple):
     Attributes:
         name: path below the folder, or number of the frame.
         read: function that returns the picture, RGB and upright; raises DataError if it is damaged.
+        seconds: when a video shows it, from the video's beginning; None if that is not known.
     """
 
     name: str
     read: Callable[[], Image.Image]
+    seconds: float | None = None
 
 
 def pictures_of(folder: Path) -> list[Picture]:
@@ -64,7 +66,7 @@ def frames_of(video: Path) -> Iterator[Picture]:
             for frame in container.decode(video=0):
                 image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
                 turned = image.rotate(frame.rotation, expand=True) if frame.rotation % (4 * QUARTER) else image
-                yield Picture(f"{number:06d}", turned.copy)
+                yield Picture(f"{number:06d}", turned.copy, frame.time)
                 number += 1
     except (av.FFmpegError, UnicodeError, IndexError) as error:
         if of_machine(error):

@@ -25,7 +25,7 @@ from splitlearn.runtime.frames import frame
 Answer = Mapping[str, NDArray[Any]]  # named arrays of one image
 
 MAGIC = b"SPLT"
-VERSION = 1
+VERSION = 2
 NO_ID = 2**64 - 1  # in an ERROR: the whole connection
 NO_RATE = 255
 HELLO_BYTES = 1024  # largest frame before WELCOME, in either direction
@@ -60,6 +60,7 @@ class Kind(IntEnum):
 
     PAYLOAD = 0
     PICTURE = 1  # an image file
+    FRAME = 2  # of the connection's stream
 
 
 class Hello(NamedTuple):
@@ -115,7 +116,7 @@ class Welcome(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A payload, or an image file behind its checksum, to answer.
+    """A payload, an image file behind its checksum, or a frame of a stream, to answer.
 
     `deadline_ms` is the time limit from its arrival at the server, 0 for none.
     """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from splitlearn.runtime.client import Reply
+from splitlearn.runtime.asks import Reply
 from splitlearn.runtime.decisions import AsPicture, AtRate, Decision, LeaveOut, OnDevice
 from splitlearn.runtime.link import Link, wire_bytes
 from splitlearn.runtime.protocol import Kind

@@ -9,9 +9,11 @@ import asyncio
 import logging
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +21,12 @@ from PIL import Image
 
 from splitlearn.runtime.answer_files import AnswerError, plain
 from splitlearn.runtime.answers import Answer
-from splitlearn.runtime.client import EdgeClient, Reply
+from splitlearn.runtime.asks import Reply
+from splitlearn.runtime.client import EdgeClient
 from splitlearn.runtime.decisions import AtRate, Decision, DeviceHalf
-from splitlearn.runtime.device import ExitPrediction
+from splitlearn.runtime.device_stream import DeviceStream
 from splitlearn.runtime.errors import Code, LinkError, UnreachableError
+from splitlearn.runtime.exit_prediction import ExitPrediction
 from splitlearn.runtime.pictures import Picture
 from splitlearn.runtime.protocol import Kind
 from splitlearn.runtime.rate_control import Always, Outcome, RatePolicy
@@ -30,18 +34,34 @@ from splitlearn.runtime.sent import ANSWERED, EXITED, FAILED, Journal, Sent
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 WINDOW = 32  # pictures on their way at once
 
 
-class Compresses(DeviceHalf, Protocol):
+class Prepares(Protocol):
+    """A device that takes pictures of any size."""
+
+    def prepare(self, picture: Image.Image) -> NDArray[np.uint8]:
+        """Return a picture of the network's size."""
+
+
+class Compresses(DeviceHalf, Prepares, Protocol):
     """A device: `Device` or `TorchDevice`."""
 
     @property
     def has_exits(self) -> bool:
         """Return whether the device can answer by itself."""
 
-    def prepare(self, picture: Image.Image) -> NDArray[np.uint8]:
-        """Return a picture of the network's size."""
+    def stream(
+        self,
+        *,
+        margin: float = 0.0,
+        key_every: int | None = 250,
+        key_bytes: int | None = None,
+        skip: float = 0.0,
+        rate: int | None = None,
+    ) -> DeviceStream:
+        """Return a new stream, for the frames of one video."""
 
 
 @dataclass(frozen=True)
@@ -87,22 +107,11 @@ async def send_pictures(
     return await _Sending(device, client, journal, policy or Always(AtRate()), pace or Pace(), tell).all(pictures)
 
 
-class _Sending:
-    """One run of `send_pictures`."""
+class Sending(ABC):
+    """One run that sends many pictures: takes one after another, and keeps what came of each."""
 
-    def __init__(
-        self,
-        device: Compresses,
-        client: EdgeClient,
-        journal: Journal,
-        policy: RatePolicy,
-        pace: Pace,
-        tell: Callable[[Sent], None],
-    ) -> None:
-        self._device, self._client, self._journal = device, client, journal
-        self._policy, self._pace, self._tell = policy, pace, tell
-        self._turn = asyncio.Lock()  # of the device, which makes one payload at a time
-        self._refused = ""  # why pictures are no longer sent
+    def __init__(self, client: EdgeClient, journal: Journal, pace: Pace, tell: Callable[[Sent], None]) -> None:
+        self._client, self._journal, self._pace, self._tell = client, journal, pace, tell
         self._order: list[str] = []
         self._found: dict[str, Sent] = {}
 
@@ -132,21 +141,74 @@ class _Sending:
                 self._found[row.name] = row
                 self._tell(row)
 
+    @abstractmethod
+    async def _take(self, picture: Picture, came: float) -> asyncio.Task[None] | None:
+        """Do with a picture what is to be done; return what waits for the answer if it is sent."""
+
+    def _late(self, row: Sent) -> Sent:
+        """Return the row of a picture whose deadline has passed before the device was free."""
+        return replace(row, error=f"not sent: it has waited {row.wait_ms:.0f} ms for the device")
+
+    def _why(self, error: LinkError) -> str:
+        """Return why a picture has failed; raise what ends the run."""
+        is_gone = isinstance(error, UnreachableError) and self._pace.deadline_ms is None
+        if error.is_final or is_gone:  # with deadlines, as of a camera, later pictures may be in time again
+            raise error
+        return str(error)
+
+    def _answered(self, row: Sent, reply: Reply) -> Sent:
+        """Return a row with the reply to it."""
+        wait_ms = row.wait_ms + reply.wait_ms
+        row = replace(row, outcome=ANSWERED, link_ms=reply.link_ms, wait_ms=wait_ms, edge_ms=reply.edge_ms)
+        return self._with_answer(row, reply.arrays)
+
+    def _with_answer(self, row: Sent, answer: Answer) -> Sent:
+        """Return a row with its answer as it is kept; it has failed if the answer has a wrong form."""
+        try:
+            return replace(row, answer=plain(row.name, answer, self._journal.folder))
+        except AnswerError as error:
+            return replace(row, outcome=FAILED, error=str(error))
+
+    def _left_ms(self, came: float) -> float:
+        deadline_ms = self._pace.deadline_ms
+        return math.inf if deadline_ms is None else deadline_ms - 1e3 * (time.monotonic() - came)
+
+    def _keep(self, row: Sent) -> None:
+        self._journal.add(row)
+        self._found[row.name] = replace(row, answer={})  # answers stay in the journal: there may be millions
+        self._tell(row)
+
+
+class _Sending(Sending):
+    """One run of `send_pictures`."""
+
+    def __init__(
+        self,
+        device: Compresses,
+        client: EdgeClient,
+        journal: Journal,
+        policy: RatePolicy,
+        pace: Pace,
+        tell: Callable[[Sent], None],
+    ) -> None:
+        super().__init__(client, journal, pace, tell)
+        self._device, self._policy = device, policy
+        self._turn = asyncio.Lock()  # of the device, which makes one payload at a time
+        self._refused = ""  # why pictures are no longer sent
+
     async def _take(self, picture: Picture, came: float) -> asyncio.Task[None] | None:
         """Carry out what the policy decides; return what waits for the answer if it is sent."""
         name, waited_ms = picture.name, 1e3 * (time.monotonic() - came)
         left_ms = self._left_ms(came)
         if left_ms <= 0:
-            error = f"not sent: it has waited {waited_ms:.0f} ms for the device"
-            self._keep(Sent(name, FAILED, wait_ms=waited_ms, error=error))
+            self._keep(self._late(Sent(name, FAILED, wait_ms=waited_ms, seconds=picture.seconds)))
             return None
         async with self._turn:
             refused = self._refused  # as the policy knows it; a picture made meanwhile is refused, and sent otherwise
             decision = self._policy.decide(self._client.link, left_ms)
-            made, times = await asyncio.to_thread(_made, self._device, picture, decision)
-        row = Sent(
-            name, FAILED, 0, *times, wait_ms=waited_ms, rate=decision.rate, note=decision.note, kind=decision.kind
-        )
+            made, times = await asyncio.to_thread(made_by, self._device, picture, partial(self._made, decision))
+        row = Sent(name, FAILED, 0, *times, wait_ms=waited_ms, seconds=picture.seconds)
+        row = replace(row, rate=decision.rate, note=decision.note, kind=decision.kind)
         if isinstance(made, bytes) and decision.kind == Kind.PICTURE and refused:
             self._keep(replace(row, error=f"not sent: {refused}"))
         elif isinstance(made, bytes) and self._left_ms(came) <= 0:
@@ -169,18 +231,16 @@ class _Sending:
             if error.code == Code.KIND_NOT_SERVED and row.kind == Kind.PICTURE:
                 await self._as_payload(picture, came, str(error))
                 return
-            is_gone = isinstance(error, UnreachableError) and self._pace.deadline_ms is None
-            if error.is_final or is_gone:  # with deadlines, as of a camera, later pictures may be in time again
-                raise
-            row = replace(row, error=str(error))
+            row = replace(row, error=self._why(error))
         waited_ms = 1e3 * (time.monotonic() - started)
         device_ms = row.prepare_ms + row.device_ms
         self._policy.observe(Outcome(row.rate, len(payload), device_ms, link, waited_ms, reply, row.kind))
-        if reply is not None:
-            wait_ms = row.wait_ms + reply.wait_ms
-            row = replace(row, outcome=ANSWERED, link_ms=reply.link_ms, wait_ms=wait_ms, edge_ms=reply.edge_ms)
-            row = self._with_answer(row, reply.arrays)
-        self._keep(row)
+        self._keep(row if reply is None else self._answered(row, reply))
+
+    def _made(self, decision: Decision, image: NDArray[np.uint8]) -> bytes | Answer:
+        """Return the payload or an exit's answer."""
+        found = decision.carry_out(self._device, image)
+        return found.answer() if isinstance(found, ExitPrediction) else found
 
     async def _as_payload(self, picture: Picture, came: float, why: str) -> None:
         """Send a picture in another form that the server has refused as a file, and no more files."""
@@ -190,22 +250,6 @@ class _Sending:
             _log.warning("%s; from here on, images are sent as payloads", why)
         if (task := await self._take(picture, came)) is not None:
             await task
-
-    def _with_answer(self, row: Sent, answer: Answer) -> Sent:
-        """Return a row with its answer as it is kept; it has failed if the answer has a wrong form."""
-        try:
-            return replace(row, answer=plain(row.name, answer, self._journal.folder))
-        except AnswerError as error:
-            return replace(row, outcome=FAILED, error=str(error))
-
-    def _left_ms(self, came: float) -> float:
-        deadline_ms = self._pace.deadline_ms
-        return math.inf if deadline_ms is None else deadline_ms - 1e3 * (time.monotonic() - came)
-
-    def _keep(self, row: Sent) -> None:
-        self._journal.add(row)
-        self._found[row.name] = replace(row, answer={})  # answers stay in the journal: there may be millions
-        self._tell(row)
 
 
 async def arrivals(pictures: AsyncIterator[Picture], interval_ms: float | None) -> AsyncIterator[tuple[Picture, float]]:
@@ -231,14 +275,15 @@ async def _some_done(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
     return others
 
 
-def _made(device: Compresses, picture: Picture, decision: Decision) -> tuple[bytes | Answer | str, tuple[float, float]]:
-    """Return the payload, an exit's answer or the reason of a failure; and the ms of preparation and device's half."""
+def made_by(
+    device: Prepares, picture: Picture, act: Callable[[NDArray[np.uint8]], T]
+) -> tuple[T | str, tuple[float, float]]:
+    """Return what `act` makes of a prepared picture, or why it fails; and the ms of preparation and of `act`."""
     started = time.perf_counter()
     try:
         image = device.prepare(picture.read())
         prepared = time.perf_counter()
-        found = decision.carry_out(device, image)
-        made = found.answer() if isinstance(found, ExitPrediction) else found
+        made = act(image)
     except MemoryError as error:
         return f"too little memory for this picture: make it smaller ({error})", (0.0, 0.0)
     except (ValueError, RuntimeError) as error:  # of a damaged picture, another size, a budget, a latent

@@ -21,6 +21,7 @@ RESULTS = "results.json"
 BEFORE, BEYOND = ("prepare_ms", "device_ms"), ("link_ms", "wait_ms", "edge_ms")  # of all images; of those answered
 PARTS = (*BEFORE, *BEYOND, "total_ms")
 PERCENTILES = (50, 95, 99)
+KINDS = ("key", "delta", "repeat")  # of frames of streams
 PICTURE = "picture"  # in place of a rate
 
 
@@ -46,7 +47,9 @@ class Sent:
         rate: index of the compression rate at which it was sent; None if the device chose the best one or fitted a
             budget, an exit answered, or the image was sent as a file.
         note: why an exit had to answer.
-        kind: of what was sent, a payload or an image file.
+        kind: of what was sent, a payload, an image file or a frame of a stream.
+        frame: "key", "delta" or "repeat" for an answered frame of a stream.
+        seconds: when the video shows it, from its beginning; None for image files.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Sent:
     rate: int | None = None
     note: str = ""
     kind: Kind = Kind.PAYLOAD
+    frame: str = ""
+    seconds: float | None = None
 
     @property
     def total_ms(self) -> float:
@@ -180,6 +185,8 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
 def summary(rows: Sequence[Sent], seconds: float, earlier: Collection[str] = ()) -> dict[str, float]:
     """Return the figures of a run: counts, bytes, images per second, and percentiles of each part of the latency.
 
+    For a video also bytes per second, as it is shown, and the number and mean size of key frames and others.
+
     Times of preparation, of the device's half and in total are taken over images that were answered or exited; times of
     link, queues and edge only over answered images.
 
@@ -195,10 +202,26 @@ def summary(rows: Sequence[Sent], seconds: float, earlier: Collection[str] = ())
         found["send/bytes_per_image"] = sum(row.bytes for row in done) / len(done)
         found["send/images_per_second"] = sum(row.name not in earlier for row in done) / max(seconds, 1e-9)
     answered = [row for row in done if row.outcome == ANSWERED]
+    found |= _of_video(rows, answered)
     for part in PARTS:
         if those := answered if part in BEYOND else done:
             values = np.percentile([getattr(row, part) for row in those], PERCENTILES)
             found |= {f"send/{part}_p{p}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
+    return found
+
+
+def _of_video(rows: Sequence[Sent], answered: Sequence[Sent]) -> dict[str, float]:
+    """Return bytes per second of a video as it is shown, and number and mean bytes of each kind of its frames."""
+    found: dict[str, float] = {}
+    times = [row.seconds for row in rows if row.seconds is not None]
+    if len(times) > 1 and (shown := max(times) - min(times)) > 0:
+        length = shown * len(times) / (len(times) - 1)  # with the time of the last frame
+        found["send/bytes_per_second"] = sum(row.bytes for row in rows) / length
+    for kind in KINDS if any(row.frame for row in answered) else ():
+        sizes = [row.bytes for row in answered if row.frame == kind]
+        found[f"send/{kind}_frames"] = len(sizes)
+        if sizes:
+            found[f"send/bytes_per_{kind}_frame"] = sum(sizes) / len(sizes)
     return found
 
 
@@ -218,12 +241,12 @@ def write_results(
     """
     with whole_file(journal.folder / PREDICTIONS) as temporary, _csv(temporary) as file:
         writer, has_boxes, has_failed = csv.writer(file), False, False
-        cells = ["class", "class_name", "score", "objects", "bytes", *PARTS, "error", "rate", "note"]
-        writer.writerow(["name", "outcome", *cells])
+        cells = ["class", "class_name", "score", "objects", "bytes"]
+        writer.writerow(["name", "outcome", *cells, *PARTS, "error", "rate", "note", "frame", "seconds"])
         for row in journal.rows(names):
             has_boxes |= "boxes" in row.answer
             has_failed |= row.outcome == FAILED
-            beside = [row.bytes, *_times(row), row.error, _rate(row), row.note]
+            beside = [row.bytes, *_times(row), row.error, _rate(row), row.note, row.frame, _seconds(row)]
             writer.writerow([row.name, row.outcome, *_cells(row.answer, class_names), *beside])
     if has_boxes:
         _write_boxes(journal.folder / BOXES, journal.rows(names), class_names)
@@ -239,6 +262,10 @@ def _csv(path: Path) -> TextIO:
 
 def _times(row: Sent) -> list[str]:
     return [f"{getattr(row, part):.3f}" for part in PARTS]
+
+
+def _seconds(row: Sent) -> str:
+    return "" if row.seconds is None else f"{row.seconds:.6f}"
 
 
 def _rate(row: Sent) -> int | str:

@@ -38,11 +38,12 @@ class Statistics:
 
     Attributes:
         requests: number of finished requests, by outcome ("answered", "busy", …), index of the compression rate (255 if
-            the request did not state it) and kind ("payload", "picture", "other").
+            the request did not state it) and kind ("payload", "picture", "frame", "other").
         ended: number of connections that the server has ended because of an error, by name of the error.
         received_bytes: bytes received from all clients.
         sent_bytes: bytes sent to all clients.
         connections: number of open connections.
+        streams: number of open connections that have sent frames of streams.
         batch_sizes: histogram of the number of requests in a batch.
         wait_s: histogram of the seconds that a request waited in the queue before it was computed.
         edge_s: histogram of the computing time of a batch, in seconds.
@@ -54,6 +55,7 @@ class Statistics:
         self.received_bytes = 0
         self.sent_bytes = 0
         self.connections = 0
+        self.streams = 0
         self.batch_sizes = Histogram(_SIZES)
         self.wait_s = Histogram(_SECONDS)
         self.edge_s = Histogram(_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from splitlearn.models import CutModel, EarlyExitModel
+from splitlearn.models import CutModel, EarlyExitModel, FeatureCoder
 from splitlearn.models.images import like
-from splitlearn.runtime.device import ExitPrediction, checked_image, encoded, prepared
+from splitlearn.runtime.device import checked_image, encoded, prepared
+from splitlearn.runtime.device_stream import DeviceStream
+from splitlearn.runtime.exit_prediction import ExitPrediction
 from splitlearn.runtime.picture_codec import PictureCodec
 from splitlearn.runtime.preparation import Preparation
+from splitlearn.runtime.streams import StreamOptions
 
 
 class TorchDevice:
@@ -52,6 +56,22 @@ class TorchDevice:
         [payload] = self.model.compress([batch], **chosen)
         return payload or self.exited(image) or payload
 
+    def stream(
+        self,
+        *,
+        margin: float = 0.0,
+        key_every: int | None = 250,
+        key_bytes: int | None = None,
+        skip: float = 0.0,
+        rate: int | None = None,
+    ) -> DeviceStream:
+        """Return a new stream, for the frames of one video; arguments and errors are those of `Device.stream`."""
+        number = self._best() if rate is None else rate
+        if not 0 <= number < len(self.model.rates):
+            raise ValueError(f"this model has rates 0…{len(self.model.rates) - 1}, got {rate}")
+        coder, options = self.model.rates[number], StreamOptions(margin, key_every, key_bytes, skip)
+        return DeviceStream(partial(self._latents, coder), coder.numpy_half, number, options)
+
     def exited(self, image: NDArray[np.uint8]) -> ExitPrediction | None:
         """Return the prediction of the first confident exit, or None, as `Device.exited`."""
         if not self.has_exits:
@@ -79,6 +99,21 @@ class TorchDevice:
     def has_exits(self) -> bool:
         """Return whether the device can answer by itself."""
         return self.model.exits_early
+
+    @torch.inference_mode()
+    def _latents(self, coder: FeatureCoder, image: NDArray[np.uint8]) -> list[NDArray[Any]] | ExitPrediction:
+        if (found := self.exited(image)) is not None:
+            return found
+        tensors = [tensor[0].cpu() for tensor in coder.encoded(self.model.features(self._batch(image)[None]))]
+        return [tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy() for tensor in tensors]
+
+    def _best(self) -> int:
+        """Return the number of the rate of a stream for which none is chosen."""
+        model = self.model
+        if model.rate is not None:
+            return model.rate
+        scores = [(point.score, -point.bytes_per_image) for point in model.points]
+        return scores.index(max(scores)) if scores else len(model.rates) - 1
 
     def _batch(self, image: NDArray[np.uint8]) -> Tensor:
         pixels = torch.from_numpy(checked_image(image).transpose(2, 0, 1).copy())

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from splitlearn.codecs import CodecError
+from splitlearn.codecs import CodecError, StreamCoder
 from splitlearn.codecs.payload_coder import tag_message
 from splitlearn.models import CutModel
 from splitlearn.models.images import like
 from splitlearn.runtime.answers import Answer, Edge
-from splitlearn.runtime.edge import tried
+from splitlearn.runtime.edge import integers, tried
 from splitlearn.runtime.fingerprint import fingerprint_of
 from splitlearn.runtime.forms import AnswerForm
 from splitlearn.runtime.picture_codec import PictureCodec, pixels_of
+from splitlearn.runtime.streams import FrameTensors, StreamCoders
 
 _EMPTY = "a payload is empty, as of an image that exited early: there is nothing to answer"
 
@@ -35,6 +36,7 @@ class TorchEdge(Edge):
     def __init__(self, model: CutModel, answers: AnswerForm, picture: PictureCodec | None = None) -> None:
         self.model, self._answers, self._picture = model.eval(), answers, picture
         self.fingerprint = fingerprint_of(model)
+        self._streams = StreamCoders([coder.numpy_half for coder in model.rates])
 
     def answer(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
         """Return one answer for each payload, in order; a CodecError for a damaged payload or one of another model."""
@@ -44,6 +46,21 @@ class TorchEdge(Edge):
             return self._formed(self.model.decompress(payloads))
         except CodecError as error:  # one of them is damaged, or they are of several sizes
             return [error] if len(payloads) == 1 else self._apart(payloads)
+
+    def stream_coder(self, rate: int) -> StreamCoder:
+        """Return how frames of streams are read at a rate; raises as `Edge.stream_coder`."""
+        return self._streams.of(rate)
+
+    def answer_frames(self, frames: Sequence[FrameTensors]) -> list[Answer | CodecError]:
+        """Return one answer for each frame, in order; a CodecError for a forged one."""
+        found: list[Any] = [None] * len(frames)
+        groups: dict[Any, list[int]] = {}
+        for n, frame in enumerate(frames):
+            groups.setdefault((frame.rate, *(symbols.shape for symbols, _ in frame.tensors)), []).append(n)
+        for group in groups.values():
+            for n, answer in zip(group, self._of_group([frames[n] for n in group]), strict=True):
+                found[n] = answer
+        return found
 
     @torch.no_grad()
     def answer_pictures(self, files: Sequence[bytes]) -> list[Answer | CodecError]:
@@ -77,6 +94,30 @@ class TorchEdge(Edge):
         features = self.model.features(image[None])
         for rate, coder in enumerate(self.model.rates):
             self.answer([tag_message(coder.compress(features)[0], len(features), rate)])
+
+    def _of_group(self, frames: Sequence[FrameTensors]) -> list[Answer | CodecError]:
+        """Return the answers to frames of one rate and one shape."""
+        try:
+            return self._formed(self.model.predict(self._features(frames)))
+        except CodecError as error:
+            return [error] if len(frames) == 1 else [answer for each in frames for answer in self._of_group([each])]
+
+    @torch.inference_mode()
+    def _features(self, frames: Sequence[FrameTensors]) -> tuple[Tensor, ...]:
+        """Return the reconstructed crossing tensors of frames of one rate and one shape."""
+        coder, device = self.model.rates[frames[0].rate], like(self.model.net).device
+        quantizers, latents = iter(coder.quantizers), list[Tensor]()
+        columns = zip(*(frame.tensors for frame in frames), strict=True)
+        for column, dtype, shape in zip(columns, self.model.net.dtypes, self.model.net.shapes, strict=True):
+            symbols = [each for each, _ in column]
+            if dtype.is_floating_point:
+                floats = torch.tensor([each for _, each in column], dtype=torch.float32, device=device)
+                latents.append(next(quantizers).dequantize(torch.from_numpy(np.stack(symbols)).to(device), floats))
+            else:
+                name = str(dtype).removeprefix("torch.")
+                plain = np.stack([integers(each, name, is_scalar=not shape) for each in symbols])
+                latents.append(torch.from_numpy(plain).to(device))
+        return coder.restored(latents)
 
     def _apart(self, payloads: Sequence[bytes]) -> list[Answer | CodecError]:
         """Return the answers to payloads that don't decode together: decoded one by one, one tail for each size."""

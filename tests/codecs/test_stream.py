@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,8 @@ from splitlearn.codecs import (
     Raw,
     StreamCoder,
     StreamReceiver,
+    StreamState,
+    frame_kind,
 )
 from splitlearn.numpy_quantizers import MinMaxGrid, StepGrid
 
@@ -254,6 +257,21 @@ def test_receivers_remember_one_frame() -> None:
     sender, receiver = STREAM.sender(), STREAM.receiver()
     for latents in video(20):
         receiver.decode(sender.encode(latents))
-    kept = [value for value in vars(receiver).values() if value is not STREAM]
-    assert sum(symbols.nbytes for part in kept if isinstance(part, list) for symbols, _ in part) == 4 * 9 * 8 + 75 + 6
+    assert set(vars(receiver)) == {"stream", "state"}
+    assert receiver.state is not None
+    assert sum(symbols.nbytes for symbols, _ in receiver.state.tensors) == 4 * 9 * 8 + 75 + 6
     assert isinstance(receiver, StreamReceiver)
+
+
+def test_another_receiver_goes_on_where_one_was() -> None:
+    sender, whole = STREAM.sender(), STREAM.receiver()
+    state: StreamState | None = None
+    for latents in video(6):
+        payload = sender.encode(latents)
+        other = STREAM.receiver(state)
+        assert same(other.decode(payload), whole.decode(payload))
+        state = pickle.loads(pickle.dumps(other.state))
+    assert frame_kind(payload) == "delta"
+    assert other.sequence == 5
+    with pytest.raises(CodecError, match="not a frame"):
+        frame_kind(b"\xd3")

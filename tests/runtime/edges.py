@@ -12,7 +12,7 @@ import numpy as np
 
 from splitlearn.codecs import CodecError
 from splitlearn.runtime.answers import Answer, Edge
-from splitlearn.runtime.client import Reply
+from splitlearn.runtime.asks import Reply
 from splitlearn.runtime.frames import FrameReader
 from splitlearn.runtime.protocol import Hello, Type
 from splitlearn.runtime.server import EdgeServer

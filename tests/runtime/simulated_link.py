@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from splitlearn.runtime.client import Reply
+from splitlearn.runtime.asks import Reply
 from splitlearn.runtime.decisions import Decision
 from splitlearn.runtime.link import Link, wire_bytes
 from splitlearn.runtime.rate_control import Outcome, RatePolicy

@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
+from splitlearn.runtime.asks import Reply
 from splitlearn.runtime.blocking import BlockingEdgeClient
-from splitlearn.runtime.client import EdgeClient, Reply
+from splitlearn.runtime.client import EdgeClient
 from splitlearn.runtime.errors import Code, LinkError, ProtocolError, RefusedError, UnreachableError
 from splitlearn.runtime.frames import FrameReader, frame
 from splitlearn.runtime.limits import Limits
@@ -241,7 +242,7 @@ HOSTILE: dict[str, bytes] = {
     "a giant frame before WELCOME": (2**32 - 1).to_bytes(4, "little"),
     "an answer before WELCOME": AnswerFrame(0, 0, 0, ARRAYS).frame(),
     "an error to a request before WELCOME": ErrorFrame(0, Code.BUSY, "busy").frame(),
-    "another version": Welcome(bytes.fromhex(FINGERPRINT), 1 << 20, 4, 60_000, 2).frame(),
+    "another version": Welcome(bytes.fromhex(FINGERPRINT), 1 << 20, 4, 60_000, 9).frame(),
     "another package": Welcome(b"\xcd" * 32, 1 << 20, 4, 60_000).frame(),
     "no requests allowed": Welcome(bytes.fromhex(FINGERPRINT), 1 << 20, 0, 60_000).frame(),
     "a giant frame": WELCOME + (2**32 - 1).to_bytes(4, "little"),

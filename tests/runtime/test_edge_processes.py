@@ -22,9 +22,11 @@ from splitlearn.runtime.answers import Answer, Edge
 from splitlearn.runtime.client import EdgeClient
 from splitlearn.runtime.edge_processes import EdgeProcesses, InProcesses
 from splitlearn.runtime.errors import BuildError, EdgeError
+from splitlearn.runtime.outcomes import Outcomes
 from splitlearn.runtime.protocol import Request
 from splitlearn.runtime.server import EdgeServer
-from splitlearn.runtime.workers import Done, Result
+from splitlearn.runtime.streams import Batch
+from splitlearn.runtime.workers import Done
 from tests.runtime.edges import FINGERPRINT, run
 
 ROOT = Path(__file__).parents[2]
@@ -189,23 +191,23 @@ def test_a_batch_that_is_tried_again_comes_first() -> None:
         worker.add_idle(process, SimpleQueue())
 
     def done(name: str) -> Done:
-        def act(outcomes: Sequence[Result], _: float) -> None:
+        def act(outcomes: Outcomes, _: float) -> None:
             seen.append(name)
             if worker.free:
-                worker.run([Request(0, b"later")], done("later"))
+                worker.run(Batch([Request(0, b"later")]), done("later"))
 
         return act
 
-    worker.run([Request(0, b"lost")], done("lost"))
-    worker.run([Request(0, b"other")], done("other"))
+    worker.run(Batch([Request(0, b"lost")]), done("lost"))
+    worker.run(Batch([Request(0, b"other")]), done("other"))
     lost, other = one.jobs.get(), two.jobs.get()
     assert lost is not None
     assert other is not None
     worker.lost(one, one.jobs, lost)
-    worker.finish(two, other, [b""], 0.0)
+    worker.finish(two, other, Outcomes([b""]), 0.0)
     again = two.jobs.get()
     assert again is not None
-    assert (again.requests, again.tries) == ([Request(0, b"lost")], 2)
+    assert (again.batch.requests, again.tries) == ([Request(0, b"lost")], 2)
     assert seen == ["other"]
 
 

@@ -52,13 +52,14 @@ from splitlearn.runtime.answers import Edge
 from splitlearn.runtime.errors import Code
 from splitlearn.runtime.forms import RawOutput, TopClasses
 from splitlearn.runtime.onnx_export import ExportError, exported
+from splitlearn.runtime.outcomes import Refusal, outcomes_of
 from splitlearn.runtime.package_check import check_package
 from splitlearn.runtime.package_file import WHOLE
 from splitlearn.runtime.package_latency import time_packages
 from splitlearn.runtime.picture_codec import Measured, PictureCodec
 from splitlearn.runtime.protocol import Request, with_checksum
 from splitlearn.runtime.rate_control import ladder
-from splitlearn.runtime.workers import Refusal, outcomes_of
+from splitlearn.runtime.streams import Batch
 from tests.networks import SHAPE, Grey, digits
 from tests.runtime.conftest import NORMALIZE, WEIGHTS, Packaged, edit, pixels
 from tests.runtime.edges import run, server_of
@@ -215,12 +216,13 @@ def test_payloads_and_pictures_are_served_together(pictured: Packaged) -> None:
 def test_no_damage_of_a_picture_on_its_way_goes_unnoticed(pictured: Packaged, monkeypatch: pytest.MonkeyPatch) -> None:
     edge = OnnxEdge(pictured.folder)
     content = with_checksum(webp(pixels(1)[0]))
-    assert isinstance(outcomes_of(edge, [Request(0, content, kind=Kind.PICTURE)])[0], bytes)
+    assert isinstance(outcomes_of(edge, Batch([Request(0, content, kind=Kind.PICTURE)])).results[0], bytes)
     damaged = [content[:n] + bytes([content[n] ^ 1 << n % 8]) + content[n + 1 :] for n in range(len(content))]
     damaged += [content[:n] for n in range(len(content))]
     damaged += [content + b"\0"]
     monkeypatch.setattr(edge, "answer_pictures", lambda _: pytest.fail("it gets as far as the decoder"))
-    for outcome in outcomes_of(edge, [Request(n, each, kind=Kind.PICTURE) for n, each in enumerate(damaged)]):
+    batch = Batch([Request(n, each, kind=Kind.PICTURE) for n, each in enumerate(damaged)])
+    for outcome in outcomes_of(edge, batch).results:
         assert isinstance(outcome, Refusal)
         assert outcome.code == Code.DAMAGED_PAYLOAD
         assert "image file not taken: it has another CRC-32" in outcome.sentence

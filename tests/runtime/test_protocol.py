@@ -185,12 +185,12 @@ def test_frames_are_read_as_written() -> None:
 
 
 def test_other_versions_are_known_by_their_first_six_bytes() -> None:
-    assert Hello.read(b"SPLT\x02\x00 and whatever") == Hello(b"", "", 2)
-    assert VERSION == 1
+    assert Hello.read(b"SPLT\x01\x00 and whatever") == Hello(b"", "", 1)
+    assert VERSION == 2
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"GET / HTTP/1.1", b"SPLT\x01\x00", body(Hello(FINGERPRINT, "abc").frame())[:-1]]
+    "data", [b"", b"GET / HTTP/1.1", b"SPLT\x02\x00", body(Hello(FINGERPRINT, "abc").frame())[:-1]]
 )
 def test_what_is_no_hello(data: bytes) -> None:
     with pytest.raises(FrameError):
@@ -226,6 +226,7 @@ def test_the_example_of_the_document() -> None:
         "WELCOME": Welcome(FINGERPRINT, 8 << 20, 64, 60_000).frame(),
         "REQUEST": Request(7, b"\1\2\3", 250, 2).frame(),
         "PICTURE": Request(8, with_checksum(b"\1\2\3"), 250, kind=Kind.PICTURE).frame(),
+        "FRAME": Request(9, bytes.fromhex("d005000000010203"), 250, 0, Kind.FRAME).frame(),
         "ANSWER": AnswerFrame(7, 100, 2000, arrays).frame(),
         "ERROR": ErrorFrame(7, Code.BUSY, "busy").frame(),
         "PING": number_frame(Type.PING, 1),

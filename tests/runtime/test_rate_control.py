@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitlearn.runtime import DeadlinePolicy, FixedRate, OraclePolicy
-from splitlearn.runtime.client import Reply
+from splitlearn.runtime.asks import Reply
 from splitlearn.runtime.decisions import AsPicture, AtRate, Decision, LeaveOut, OnDevice
 from splitlearn.runtime.link import Link, LinkMeter, wire_bytes
 from splitlearn.runtime.rate_control import Always, Outcome, RatePolicy, ladder

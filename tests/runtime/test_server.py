@@ -13,7 +13,8 @@ import pytest
 
 from splitlearn.codecs import CodecError
 from splitlearn.runtime.answers import Answer, Edge
-from splitlearn.runtime.client import EdgeClient, Reply
+from splitlearn.runtime.asks import Reply
+from splitlearn.runtime.client import EdgeClient
 from splitlearn.runtime.errors import (
     BusyError,
     Code,

@@ -1,7 +1,8 @@
 """Throw hostile frames at an edge server while well-behaved clients ask: a million frames by default.
 
 Attackers are random bytes, frames of every type with random bodies, requests with forged fields, image files that are
-damaged, cut, or of other formats and sizes, lengths that are too large, frames that are cut, floods, peers that read
+damaged, cut, or of other formats and sizes, frames of streams that are damaged, forged, doubled or lack what they
+refer to, lengths that are too large, frames that are cut, floods, peers that read
 nothing, half-open and silent ones. Server, clients and attackers are processes of their own. What may come of it: the
 server lives, each well-behaved request gets its own answer, none is lost, and the server's memory stays below what it
 was in the first tenth, and 64 MiB.
@@ -22,6 +23,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
@@ -31,13 +33,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from splitlearn.codecs import CodecError, ImageFile
+from splitlearn.codecs import Carrier, CodecError, ContextRANS, ImageFile, PayloadCoder, StreamCoder
 from splitlearn.files import write_json
+from splitlearn.numpy_quantizers import StepGrid
 from splitlearn.runtime import Answer, Edge, EdgeClient, EdgeServer, Limits
+from splitlearn.runtime.device_stream import DeviceStream, Frame
 from splitlearn.runtime.errors import LinkError
 from splitlearn.runtime.frames import frame
 from splitlearn.runtime.picture_codec import PictureCodec
 from splitlearn.runtime.protocol import Hello, Kind, Request, Type, goodbye_frame, number_frame, with_checksum
+from splitlearn.runtime.streams import FrameTensors, StreamCoders, StreamOptions
 
 FINGERPRINT = "5a" * 32
 HELLO = Hello(bytes.fromhex(FINGERPRINT)).frame()
@@ -56,10 +61,13 @@ LIMITS = Limits(
 
 
 PICTURES = PictureCodec("WEBP", 80, (3, 16, 16))
+SHAPE = 8, 10, 12
+CODER = PayloadCoder((Carrier(ContextRANS(), StepGrid(0.5, 8)),), 3, (SHAPE,), ((False,) * len(SHAPE),))
+STREAMS = StreamCoders([CODER])
 
 
 class Reverse(Edge):
-    """Answers a payload with its bytes in reverse, and a picture with its pixels.
+    """Answers a payload with its bytes in reverse, a picture with its pixels, and a frame of a stream with its symbols.
 
     A payload that starts with a zero is damaged.
     """
@@ -76,6 +84,14 @@ class Reverse(Edge):
     def answer_pictures(self, files: Sequence[bytes]) -> list[Answer | CodecError]:
         """Return the pixels of each picture."""
         return [found if isinstance(found, CodecError) else {"r": found} for found in map(decoded, files)]
+
+    def stream_coder(self, rate: int) -> StreamCoder:
+        """Return how frames are read."""
+        return STREAMS.of(rate)
+
+    def answer_frames(self, frames: Sequence[FrameTensors]) -> list[Answer | CodecError]:
+        """Return the symbols of each frame."""
+        return [{"r": frame.tensors[0][0]} for frame in frames]
 
 
 def decoded(file: bytes) -> NDArray[np.uint8] | CodecError:
@@ -109,6 +125,35 @@ def hostile_file(rng: random.Random) -> bytes:
     return bytes(file)
 
 
+@cache
+def whole_frames() -> list[bytes]:
+    """Return the frames of two videos: key frames, deltas and repeats, and some of a larger size."""
+    frames = list[bytes]()
+    rng = np.random.default_rng(0)
+    for shape in (SHAPE, SHAPE, (8, 10, 13)):
+        free = replace(CODER, shapes=(shape,))
+        stream = DeviceStream(lambda latent: [latent], free, 0, StreamOptions(key_every=4))
+        latents = rng.normal(size=(6, *shape)).astype(np.float32)
+        found = [stream.compress(latent) for latent in (*latents, latents[-1])]
+        frames += [each for each in found if isinstance(each, bytes)]
+    return frames
+
+
+def hostile_frame(rng: random.Random) -> bytes:
+    """Return a frame of a stream that is damaged, cut, forged, or whole and at the wrong time."""
+    found = bytearray(rng.choice(whole_frames()))
+    way = rng.random()
+    if way < 0.4:
+        for _ in range(rng.randrange(1, 5)):
+            place = min(rng.randrange(len(found)), rng.randrange(len(found)))
+            found[place] = rng.randrange(256)
+    elif way < 0.5:
+        del found[rng.randrange(len(found)) :]
+    elif way < 0.6:
+        found[5:] = rng.randbytes(rng.randrange(60))
+    return bytes(found)
+
+
 def draw(rng: random.Random) -> tuple[bytes, int, str]:
     """Return what an attacker sends on one connection, about how many frames that is, and how it ends."""
     frames = []
@@ -127,6 +172,9 @@ def draw(rng: random.Random) -> tuple[bytes, int, str]:
             file = hostile_file(rng)
             content = with_checksum(file) if rng.random() < 0.9 else file  # most get as far as the decoder
             frames.append(Request(rng.randrange(1 << 64), content, kind=Kind.PICTURE).frame())
+        elif way < 0.83:
+            rate = 0 if rng.random() < 0.9 else rng.randrange(256)
+            frames.append(Request(rng.randrange(1 << 64), hostile_frame(rng), rate=rate, kind=Kind.FRAME).frame())
         elif way < 0.99:
             frames.append(frame(Type.REQUEST, rng.randbytes(14), rng.randbytes(rng.randrange(100))))
         else:
@@ -202,7 +250,8 @@ def be_clients(port: int, stop: Event, pipe: Connection, seed: int) -> None:
 
     async def talk(rng: random.Random) -> None:
         async with EdgeClient("127.0.0.1", port, FINGERPRINT, patience_s=60) as client:
-            asked = False
+            asked, stream = False, DeviceStream(lambda latent: [latent], CODER, 0, StreamOptions())
+            noise = np.random.default_rng(rng.randrange(1 << 30))
             while not asked or not stop.is_set():  # once at least: the attackers may be through before
                 asked = True
                 payloads = [bytes([1 + n]) + rng.randbytes(rng.randrange(5000)) for n in range(7)]
@@ -210,6 +259,11 @@ def be_clients(port: int, stop: Event, pipe: Connection, seed: int) -> None:
                 asks = [client.ask(payload) for payload in payloads]
                 asks.append(client.ask(PICTURES.encode(image), kind=Kind.PICTURE))
                 wanted = [payload[::-1] for payload in payloads] + [PICTURES.decode(PICTURES.encode(image)).tobytes()]
+                for _ in range(3):
+                    made = stream.frame(noise.normal(size=SHAPE).astype(np.float32))
+                    assert isinstance(made, Frame)
+                    asks.append(client.ask_frame(made))
+                    wanted.append(made.tensors[0][0].tobytes())
                 found = await asyncio.gather(*asks, return_exceptions=True)
                 for expected, reply in zip(wanted, found, strict=True):
                     if isinstance(reply, BaseException):

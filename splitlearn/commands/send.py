@@ -8,20 +8,23 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from splitlearn.config.messages import UsageError
 from splitlearn.config.options import instance, make_folder
 
 if TYPE_CHECKING:
     from splitlearn.runtime.client import EdgeClient
+    from splitlearn.runtime.device import Device
     from splitlearn.runtime.device_stream import DeviceStream
     from splitlearn.runtime.package_file import Package
     from splitlearn.runtime.pictures import Picture
     from splitlearn.runtime.rate_control import RatePolicy
     from splitlearn.runtime.sending import Compresses
     from splitlearn.runtime.sent import Sent
+    from splitlearn.runtime.torch_device import TorchDevice
 
+Half = Union["Device", "TorchDevice"]
 Act = Callable[[Callable[["Sent"], None]], Awaitable[list["Sent"]]]
 Chosen = int | str | None  # by --rate
 STREAM = {"margin": 0.0, "key_every": 250, "key_bytes": None, "skip": 0.0}  # usual values
@@ -173,7 +176,7 @@ def _check_stream(options: Mapping[str, Any], are_images: bool, by_itself: bool)
         )
 
 
-def _stream(device: Compresses, options: Mapping[str, Any], rate: Chosen) -> DeviceStream:
+def _stream(device: Half, options: Mapping[str, Any], rate: Chosen) -> DeviceStream:
     """Return the stream of a video."""
     try:
         return device.stream(**options, rate=rate if isinstance(rate, int) else None)
@@ -197,7 +200,7 @@ def _check_rates(package: Package, rate: Chosen, budget: int | None, in_torch: b
         raise UsageError("--budget takes a bank of rates; this model has a single one")
 
 
-def _device(package: Package, config: Path | None, ckpt_path: Path | None, words: Sequence[str]) -> Compresses:
+def _device(package: Package, config: Path | None, ckpt_path: Path | None, words: Sequence[str]) -> Half:
     """Return the device's half, in torch if a config or checkpoint is given."""
     if config is None and ckpt_path is None:
         from splitlearn.runtime.device import Device

@@ -24,7 +24,6 @@ from splitlearn.runtime.answers import Answer
 from splitlearn.runtime.asks import Reply
 from splitlearn.runtime.client import EdgeClient
 from splitlearn.runtime.decisions import AtRate, Decision, DeviceHalf
-from splitlearn.runtime.device_stream import DeviceStream
 from splitlearn.runtime.errors import Code, LinkError, UnreachableError
 from splitlearn.runtime.exit_prediction import ExitPrediction
 from splitlearn.runtime.pictures import Picture
@@ -51,17 +50,6 @@ class Compresses(DeviceHalf, Prepares, Protocol):
     @property
     def has_exits(self) -> bool:
         """Return whether the device can answer by itself."""
-
-    def stream(
-        self,
-        *,
-        margin: float = 0.0,
-        key_every: int | None = 250,
-        key_bytes: int | None = None,
-        skip: float = 0.0,
-        rate: int | None = None,
-    ) -> DeviceStream:
-        """Return a new stream, for the frames of one video."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """LightningModules for training and testing, their callbacks, and the record of a test."""
 
 from splitlearn.tasks.agreement import BoxAgreement, ClassAgreement
-from splitlearn.tasks.callbacks import ChannelsLast, KeepFreedMemory, StopsAtOnce, keep_freed_memory
+from splitlearn.tasks.callbacks import ChannelsLast, FoldedNorms, KeepFreedMemory, StopsAtOnce, keep_freed_memory
 from splitlearn.tasks.checkpoints import ForgetForeignCheckpoints, LastCheckpoint, WholeFileIO
 from splitlearn.tasks.classification import ClassificationTask
 from splitlearn.tasks.detection import DetectionTask
@@ -34,6 +34,7 @@ __all__ = [
     "DetectorTrainingTask",
     "DistillationTask",
     "EarlyExitTask",
+    "FoldedNorms",
     "ForgetForeignCheckpoints",
     "FrozenError",
     "ImageName",

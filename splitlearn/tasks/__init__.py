@@ -11,6 +11,7 @@ from splitlearn.tasks.early_exit import EarlyExitTask
 from splitlearn.tasks.keep_frozen import FrozenError, KeepFrozen
 from splitlearn.tasks.loading import CheckpointError
 from splitlearn.tasks.payload import PayloadTask
+from splitlearn.tasks.pictures_beside import PicturesBeside
 from splitlearn.tasks.predictions import ImageName, PredictionWriter
 from splitlearn.tasks.quiet_logging import quieten
 from splitlearn.tasks.results import run_record, write_results
@@ -43,6 +44,7 @@ __all__ = [
     "LastCheckpoint",
     "LearntTables",
     "PayloadTask",
+    "PicturesBeside",
     "PredictionWriter",
     "SegmentationTask",
     "SelfDistillationTask",

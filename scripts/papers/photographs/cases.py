@@ -11,16 +11,25 @@ from scripts.papers.common.runs import Run
 from scripts.papers.photographs.trainings import CONFIGS, RUNS, SHIPPED, Case, Unit
 
 ACCURACY, PRECISION = "top-1 accuracy (%)", "mAP50–95 (%)"
-BEHIND = "trained behind the head"
 NETWORK = "--model.model.net.model"
 MOBILENET = "splitlearn.models.mobilenet_v2_same"
 CLASSIFIER = SHIPPED / "caltech101_classifier.safetensors"
 HELD_OUT = ("--data.val_size", "300")  # on which the rates were chosen
-MORE = ("--trainer.max_steps", "2400", "--model.rate_weight", "0.06", *HELD_OUT)  # there is more to learn from pixels
-HEAD, PIXELS = "mobilenet_v2.yaml", "mobilenet_v2_pixels.yaml"
-FROM_PIXELS = "trained from pixels"
-CALTECH_UNITS = (Unit(BEHIND, HEAD, (0.06, 0.1)), Unit(FROM_PIXELS, PIXELS, (0.02, 0.05), MORE, HELD_OUT))
-IMAGENET_UNITS = (Unit(BEHIND, HEAD, (0.03, 0.1)),)
+HEAD, LATE, PIXELS = "mobilenet_v2.yaml", "mobilenet_v2_features10.yaml", "mobilenet_v2_pixels.yaml"
+BEHIND, DEEPER, FROM_PIXELS = "trained behind features.6", "trained behind features.10", "trained from pixels"
+
+
+def steps(number: int) -> tuple[str, ...]:
+    """Return the settings of a stage of so many steps, with more photographs held out than the shipped ones have."""
+    return ("--trainer.max_steps", str(number), *HELD_OUT)
+
+
+CALTECH_UNITS = (
+    Unit(BEHIND, HEAD, (0.06, 0.1)),
+    Unit(DEEPER, LATE, (0.06,), 0.06, steps(2000), steps(1600)),
+    Unit(FROM_PIXELS, PIXELS, (0.02, 0.05), 0.06, steps(2400), HELD_OUT),
+)
+IMAGENET_UNITS = (Unit(BEHIND, HEAD, (0.03, 0.1)), Unit(DEEPER, LATE, (0.02,), 0.02, steps(3000), steps(1600)))
 YOLO_UNITS = (Unit(BEHIND, "yolov8n.yaml", (0.06, 0.1, 0.17)),)
 CALTECH = (
     "1,714 test images of Caltech-101 in 100 classes, which a linear classifier on the frozen network tells apart "

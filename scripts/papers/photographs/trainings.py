@@ -22,6 +22,7 @@ class Unit:
         method: its name in tables and plots.
         config: file of configs/photographs that describes it.
         rate_weights: of the second stage: what a bit per element of the latent is worth, against the distances.
+        begins: the same of the first stage, which serves all rates.
         first: settings of the first stage, beside the shipped ones.
         second: settings of the second stage.
     """
@@ -29,6 +30,7 @@ class Unit:
     method: str
     config: str
     rate_weights: tuple[float, ...]
+    begins: float = 0.09
     first: tuple[str, ...] = ()
     second: tuple[str, ...] = ()
 
@@ -96,8 +98,10 @@ class Training:
 
     def first_stage(self) -> Path:
         """Return the bottleneck of the first stage, without tail, which serves all trainings of a unit."""
-        name = f"{Path(self.unit.config).stem}_first_stage"
-        return _finished(name, "stage1") or self._trained("stage1", name, *self.unit.first)
+        unit = self.unit
+        name = f"{Path(unit.config).stem}_first_stage_{unit.begins:g}"
+        begun = ("--model.rate_weight", f"{unit.begins:g}", *unit.first)
+        return _finished(name, "stage1") or self._trained("stage1", name, *begun)
 
     def _trained(self, stage: str, name: str, *settings: str) -> Path:
         """Train a stage, and return what it exports."""

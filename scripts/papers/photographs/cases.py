@@ -15,21 +15,27 @@ NETWORK = "--model.model.net.model"
 MOBILENET = "splitlearn.models.mobilenet_v2_same"
 CLASSIFIER = SHIPPED / "caltech101_classifier.safetensors"
 HELD_OUT = ("--data.val_size", "300")  # on which the rates were chosen
-HEAD, LATE, PIXELS = "mobilenet_v2.yaml", "mobilenet_v2_features10.yaml", "mobilenet_v2_pixels.yaml"
-BEHIND, DEEPER, FROM_PIXELS = "trained behind features.6", "trained behind features.10", "trained from pixels"
+BEHIND, FROM_PIXELS = "trained behind features.6", "trained from pixels"
+HEAD, PIXELS = ("mobilenet_v2.yaml",), ("mobilenet_v2_pixels.yaml",)
+
+
+def behind(number: int, rate_weight: float, steps: int) -> Unit:
+    """Return the unit of a cut further behind."""
+    name, method = f"mobilenet_v2_features{number}", f"trained behind features.{number}"
+    configs = (*HEAD, f"behind_features{number}.yaml")
+    return Unit(name, method, configs, (rate_weight,), ((rate_weight, steps),), 1600, HELD_OUT)
 
 
 CALTECH_UNITS = (
-    Unit(BEHIND, HEAD, (0.06, 0.1)),
-    Unit(DEEPER, LATE, (0.06,), ((0.06, 2000),), 1600, HELD_OUT),
-    Unit(FROM_PIXELS, PIXELS, (0.02, 0.05), ((0.06, 2400),), 1200, HELD_OUT),
+    Unit("mobilenet_v2", BEHIND, HEAD, (0.06, 0.1)),
+    behind(10, 0.06, 2000),
+    behind(14, 0.06, 2000),
+    Unit("mobilenet_v2_pixels", FROM_PIXELS, PIXELS, (0.02, 0.05), ((0.06, 2400),), 1200, HELD_OUT),
 )
-IMAGENET_UNITS = (
-    Unit(BEHIND, HEAD, (0.03, 0.1)),
-    Unit(DEEPER, LATE, (0.02,), ((0.02, 3000),), 1600, HELD_OUT),
-)
+IMAGENET_UNITS = (Unit("mobilenet_v2", BEHIND, HEAD, (0.03, 0.1)), behind(10, 0.02, 3000))
 FEW = ("--data.val_size", "20", "--data.test_size", "8", "--data.batch_size", "4")  # of 128 photographs
-YOLO_UNITS = (Unit("trained behind model.4", "yolov8n.yaml", (0.005,), ((0.02, 2000), (0.005, 1600)), 800, FEW),)
+YOLO_BEGINS = ((0.02, 2000), (0.005, 1600))
+YOLO_UNITS = (Unit("yolov8n", "trained behind model.4", ("yolov8n.yaml",), (0.005,), YOLO_BEGINS, 800, FEW),)
 CALTECH = (
     "1,714 test images of Caltech-101 in 100 classes, which a linear classifier on the frozen network tells apart "
     "(configs/photographs/caltech101_classifier.yaml): standard error 0.7 points."

@@ -19,8 +19,9 @@ class Unit:
     """A bottleneck that learns from photographs, at several rates.
 
     Attributes:
+        name: of its files.
         method: its name in tables and plots.
-        config: file of configs/photographs that describes it.
+        configs: files of configs/photographs that describe it, stacked.
         rate_weights: of the second stage: what a bit per element of the latent is worth, against the distances.
         begins: (rate weight, steps) of the first stage, which serves all rates; if there are several, each goes on from
             the one before.
@@ -28,8 +29,9 @@ class Unit:
         settings: of all stages, beside the shipped ones.
     """
 
+    name: str
     method: str
-    config: str
+    configs: tuple[str, ...]
     rate_weights: tuple[float, ...]
     begins: tuple[tuple[float, int], ...] = ((0.09, 1600),)
     steps: int = 1200
@@ -83,7 +85,7 @@ class Training:
     @property
     def name(self) -> str:
         """Name of its shipped file."""
-        return f"{Path(self.unit.config).stem}_{self.case.subject.slug}_{self.rate_weight:g}"
+        return f"{self.unit.name}_{self.case.subject.slug}_{self.rate_weight:g}"
 
     @property
     def setting(self) -> str:
@@ -100,7 +102,7 @@ class Training:
     def first_stage(self, begins: tuple[tuple[float, int], ...]) -> Path:
         """Return the bottleneck of the first stage, without tail, which serves all trainings of a unit."""
         *before, (rate_weight, steps) = begins
-        name = f"{Path(self.unit.config).stem}_first_stage_{rate_weight:g}"
+        name = f"{self.unit.name}_first_stage_{rate_weight:g}"
         if (found := _finished(name, "stage1")) is None:
             begun = ("--model.weights", str(self.first_stage(tuple(before)))) if before else ()
             found = self._trained("stage1", name, rate_weight, steps, begun)
@@ -110,7 +112,8 @@ class Training:
         """Train a stage, and return what it exports."""
         folder = RUNS / name
         network, photos = self.case.network, ("--data.root", str(self.case.photos))
-        words = ("--config", str(CONFIGS / self.unit.config), *network, *photos, *self.unit.settings, *begun)
+        stacked = (word for config in self.unit.configs for word in ("--config", str(CONFIGS / config)))
+        words = (*stacked, *network, *photos, *self.unit.settings, *begun)
         length = ("--model.rate_weight", f"{rate_weight:g}", "--trainer.max_steps", str(steps))
         place = ("--trainer.logger.save_dir", str(folder), "--stages", f"{CONFIGS}/{stage}.yaml")
         run_command(["stages", *TRAINER, *words, *length, *place], folder / "stages.log")

@@ -45,7 +45,7 @@ def test_pictures_of_other_sizes_are_refused() -> None:
 
 
 def test_the_page_compares_with_the_smallest_picture(tmp_path: Path) -> None:
-    unit = Unit("trained behind the head", "mobilenet_v2.yaml", (0.1, 0.6))
+    unit = Unit("mobilenet_v2", "trained behind the head", ("mobilenet_v2.yaml",), (0.1, 0.6))
     subject = Subject("Caltech-101", "", (), Path(), Path())
     case = Case(subject, "MobileNetV2, features.6", "top-1 accuracy (%)", "Two images.", (), Path(), (unit,))
     points = {

@@ -83,7 +83,7 @@ def make_step(variant: str, network: nn.Module, at: str, args: argparse.Namespac
     task = ClassificationTask(model, args.num_classes, L1Rate(), args.rate_weight, optimizer=adam).train()
     cast(Any, task).log_losses = lambda *args: None  # there is no Trainer to log to
     if "channels-last" in variant:
-        ChannelsLast().on_fit_start(cast(Any, None), task)  # it does not look at the trainer
+        ChannelsLast().setup(cast(Any, None), task, "fit")  # it does not look at the trainer
     return partial(train, partial(task.training_step, batch_idx=0), task.configure_optimizers())
 
 

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from splitlearn.data.base import Batch, ImageDataModule
 from splitlearn.data.finding import absolute_path, first_image, folders_in, is_junk, scan
-from splitlearn.data.images import CentreCrop, FileImages, ImageSet, View
+from splitlearn.data.images import CentreCrop, FileImages, ImageSet, View, check_crop, random_part
 from splitlearn.decoding import DataError
 
 __all__ = ["ImageFolder"]
@@ -42,6 +42,8 @@ class ImageFolder(ImageDataModule):
         root: the folder.
         image_size: height and width of the images, after resizing and a crop at the centre.
         resize: length of the shorter side before the crop, in pixels; None means image_size.
+        smallest_crop: smallest share of its area that a training image shows, at random, often mirrored; 1 trains with
+            the view of evaluation, which never varies. Not with `in_memory`.
         in_memory: decode every image once, before the first epoch, and keep it as uint8, for fast epochs of small
             images: 50,000 images of 32 × 32 need 150 MB.
         batch_size: images per batch.
@@ -49,6 +51,9 @@ class ImageFolder(ImageDataModule):
         val_size: training images held out for validation.
         seed: seed for the choice of the held-out images.
         train_transform: augmentation of training batches, such as `CropFlip()`; see `ImageDataModule`.
+
+    Raises:
+        ValueError: if `smallest_crop` is not above 0 and at most 1, or below 1 for images in memory.
     """
 
     remedy = "set root to a folder that holds train/<class>/, val/<class>/ or test/<class>/"
@@ -64,8 +69,13 @@ class ImageFolder(ImageDataModule):
         val_size: int = 5000,
         seed: int = 0,
         train_transform: nn.Module | None = None,
+        smallest_crop: float = 1.0,
     ) -> None:
         super().__init__(batch_size, num_workers, val_size, seed, train_transform)
+        check_crop(smallest_crop)
+        if in_memory and smallest_crop < 1:
+            raise ValueError("images in memory are decoded once, so their crops cannot vary: leave smallest_crop at 1")
+        self.smallest_crop = smallest_crop
         self._eval_view = CentreCrop(image_size, resize)
         self.root = root
         self.image_size = image_size
@@ -89,6 +99,11 @@ class ImageFolder(ImageDataModule):
                     f"only one of them has {', '.join(difference[:3])}"
                 )
         return tuple(sorted(first))
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images vary from epoch to epoch."""
+        return self.smallest_crop < 1 or super().augments
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -117,8 +132,8 @@ class ImageFolder(ImageDataModule):
         return self._read("test" if "test" in self._parts() else "val", self.eval_view())
 
     def train_view(self) -> View:
-        """Return the function (view) that prepares a decoded training image; here it is the `eval_view`."""
-        return self.eval_view()
+        """Return the function (view) that prepares a decoded training image."""
+        return self.eval_view() if self.smallest_crop == 1 else random_part(self.image_size, self.smallest_crop)
 
     def eval_view(self) -> View:
         """Return the function (view) that prepares a decoded image for evaluation: resize, then crop at the centre."""

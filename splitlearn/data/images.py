@@ -15,7 +15,16 @@ from splitlearn.data.checks import check_sizes, pixels_of, stacked, tried
 from splitlearn.data.finding import find_images, listed_suffixes
 from splitlearn.decoding import DataError, decode_rgb
 
-__all__ = ["CentreCrop", "DataError", "FileImages", "ImageSet", "TensorImages", "read_photos"]
+__all__ = [
+    "CentreCrop",
+    "DataError",
+    "FileImages",
+    "ImageSet",
+    "TensorImages",
+    "check_crop",
+    "random_part",
+    "read_photos",
+]
 
 View: TypeAlias = Callable[[Image.Image], Image.Image]
 
@@ -131,3 +140,15 @@ class CentreCrop:
             return image
         cropped: Image.Image = self._steps(image)
         return cropped
+
+
+def check_crop(smallest: float) -> None:
+    """Raise ValueError if the smallest share of an image that is to be shown is not above 0 and at most 1."""
+    if not 0 < smallest <= 1:
+        raise ValueError(f"smallest_crop lies above 0 and is at most 1, got {smallest}")
+
+
+def random_part(size: int, smallest: float) -> View:
+    """Return the view of a random part of at least the `smallest` share of an image, often mirrored, as a square."""
+    view: View = v2.Compose([v2.RandomResizedCrop(size, scale=(smallest, 1)), v2.RandomHorizontalFlip()])
+    return view

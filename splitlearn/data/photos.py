@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from splitlearn.data.base import Batch, ImageDataModule, split_indices
 from splitlearn.data.finding import absolute_path, find_images, listed_suffixes
-from splitlearn.data.images import CentreCrop, FileImages, View
+from splitlearn.data.images import CentreCrop, FileImages, View, check_crop, random_part
 from splitlearn.data.letterbox import Letterbox
 from splitlearn.decoding import DataError, shown_shape
 
@@ -71,11 +71,9 @@ class Photos(ImageDataModule):
         train_transform: nn.Module | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, val_size, seed, train_transform)
-        if not 0 < smallest_crop <= 1 or test_size < 1:
-            raise ValueError(
-                f"smallest_crop lies above 0 and is at most 1, and test_size is at least 1, got {smallest_crop} and "
-                f"{test_size}"
-            )
+        check_crop(smallest_crop)
+        if test_size < 1:
+            raise ValueError(f"test_size is at least 1, got {test_size}")
         self._eval_view: View = CentreCrop(image_size, resize)
         self.root, self.more_roots = root, tuple(more_roots)
         self.image_size, self.resize = image_size, resize
@@ -114,9 +112,7 @@ class Photos(ImageDataModule):
         """Return the random view of training images."""
         if self.smallest_crop == 1:
             return self.eval_view()
-        crop = v2.RandomResizedCrop(self.image_size, scale=(self.smallest_crop, 1))
-        view: View = v2.Compose([crop, v2.RandomHorizontalFlip()])
-        return view
+        return random_part(self.image_size, self.smallest_crop)
 
     def eval_view(self) -> View:
         """Return the view of evaluation: resize, then crop at the centre."""

@@ -24,6 +24,7 @@ from splitlearn.models.cutting import (
     legal_cuts,
     split,
 )
+from splitlearn.models.folding import fold_norms, unfold_norms
 from splitlearn.models.freeze import freeze, frozen_except, frozen_modules, frozen_tensors, thaw
 from splitlearn.models.images import Normalize, one_size
 from splitlearn.models.networks.backbone import backbone, mobilenet_v2_same
@@ -111,6 +112,7 @@ __all__ = [
     "crossing_tensors",
     "faster_rcnn",
     "fit_temperature",
+    "fold_norms",
     "freeze",
     "from_pixels",
     "frozen_except",
@@ -134,5 +136,6 @@ __all__ = [
     "split",
     "thaw",
     "to_int8",
+    "unfold_norms",
     "vgg19_cifar",
 ]

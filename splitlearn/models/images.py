@@ -76,7 +76,9 @@ def check_one_size(images: Sequence[Tensor]) -> None:
 def as_input(
     images: Tensor | Sequence[Tensor], weight: Tensor, shape: Sequence[int] | None = None, by_image: bool = False
 ) -> Any:
-    """Return images on the device and in the dtype of a network; values are not checked.
+    """Return images on the device and in the dtype of a network, contiguous; values are not checked.
+
+    The layout of images decides the last bit of sums of the first layers, and payloads are not to depend on it.
 
     Args:
         images: a batch `(B, C, H, W)`; of a detector also B images `(C, H, W)`.
@@ -93,7 +95,7 @@ def as_input(
         return [as_input(_batch(image), weight, shape)[0] for image in images]
     check_form(images, shape)
     assert isinstance(images, Tensor)
-    return images.to(weight)
+    return images.to(weight).contiguous()
 
 
 def device_batches(

@@ -1,7 +1,7 @@
 """LightningModules for training and testing, their callbacks, and the record of a test."""
 
 from splitlearn.tasks.agreement import BoxAgreement, ClassAgreement
-from splitlearn.tasks.callbacks import ChannelsLast, KeepFreedMemory, StopsAtOnce, keep_freed_memory
+from splitlearn.tasks.callbacks import ChannelsLast, FoldedNorms, KeepFreedMemory, StopsAtOnce, keep_freed_memory
 from splitlearn.tasks.checkpoints import ForgetForeignCheckpoints, LastCheckpoint, WholeFileIO
 from splitlearn.tasks.classification import ClassificationTask
 from splitlearn.tasks.detection import DetectionTask
@@ -11,6 +11,7 @@ from splitlearn.tasks.early_exit import EarlyExitTask
 from splitlearn.tasks.keep_frozen import FrozenError, KeepFrozen
 from splitlearn.tasks.loading import CheckpointError
 from splitlearn.tasks.payload import PayloadTask
+from splitlearn.tasks.pictures_beside import PicturesBeside
 from splitlearn.tasks.predictions import ImageName, PredictionWriter
 from splitlearn.tasks.quiet_logging import quieten
 from splitlearn.tasks.results import run_record, write_results
@@ -34,6 +35,7 @@ __all__ = [
     "DetectorTrainingTask",
     "DistillationTask",
     "EarlyExitTask",
+    "FoldedNorms",
     "ForgetForeignCheckpoints",
     "FrozenError",
     "ImageName",
@@ -42,6 +44,7 @@ __all__ = [
     "LastCheckpoint",
     "LearntTables",
     "PayloadTask",
+    "PicturesBeside",
     "PredictionWriter",
     "SegmentationTask",
     "SelfDistillationTask",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from splitlearn.models import fold_norms, unfold_norms
 from splitlearn.processes import Stopped
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # names of malloc.h
@@ -24,13 +25,34 @@ class ChannelsLast(Callback):
     the same everywhere.
     """
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Convert the weights; activations follow them."""
-        pl_module.to(memory_format=torch.channels_last)
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Convert the weights, before features are cached; activations follow them."""
+        if stage == "fit":
+            pl_module.to(memory_format=torch.channels_last)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Convert the weights back."""
         pl_module.to(memory_format=torch.contiguous_format)
+
+
+class FoldedNorms(Callback):
+    """Let frozen convolutions do the work of the batch norms behind them while fitting: a third less time.
+
+    Testing runs the original network, so that payloads are the same everywhere. See `fold_norms`.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Fold the norms, before features are cached."""
+        if stage == "fit":
+            fold_norms(pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let all norms run by themselves again."""
+        unfold_norms(pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let all norms run by themselves again."""
+        unfold_norms(pl_module)
 
 
 def keep_freed_memory() -> bool:

@@ -40,14 +40,14 @@ class _Pass:
 
 
 class SelfDistillationTask(PayloadTask):
-    """Trains the bottleneck of a cut network, which is its own teacher; labels are neither needed nor used.
+    """Trains the bottleneck of a cut network, which is its own teacher; labels are not needed.
 
         images → head ┬→ features ─────────────────────────────────────→ tail … layer … → output    (no graph)
                       │     ↕ cut_weight                                         ↕ layers     ↕ output_weight
                       └→ encoder → quantize → decoder → features_hat → tail … layer … → output_hat
 
         loss = cut_weight · criterion at the cut + Σ over layers weight · criterion + output_weight · output_distance
-               + rate_weight · rate(latent)
+               + label_weight · label_loss + rate_weight · rate(latent)
 
     Train in two stages. The first has neither `layers` nor `output_distance`: the tail does not run, and if features
     are cached (`TrainFromCache`), a step costs little more than the bottleneck. The second starts from the exported
@@ -69,6 +69,9 @@ class SelfDistillationTask(PayloadTask):
         output_weight: weight of that distance.
         rate_loss: differentiable approximation of the payload size; None adds none.
         rate_weight: weight of the rate; for `FactorizedRate`, of a bit per element of the latent.
+        label_loss: loss of the output for the labels of the data, where there are any, such as
+            `torch.nn.CrossEntropyLoss`; None uses none.
+        label_weight: weight of that loss.
         agreement: score of the output against the teacher's; by default `ClassAgreement`.
         weights: exported bottleneck of an earlier stage to start from; None starts anew.
         optimizer: makes the optimizer from parameters.
@@ -100,6 +103,8 @@ class SelfDistillationTask(PayloadTask):
         output_weight: float = 1.0,
         rate_loss: RateLoss | None = None,
         rate_weight: float = 0.0,
+        label_loss: nn.Module | None = None,
+        label_weight: float = 1.0,
         agreement: StudentScores | None = None,
         weights: str | Path | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
@@ -112,7 +117,8 @@ class SelfDistillationTask(PayloadTask):
         if model.net.by_image:
             raise ValueError("torchvision's detectors take images of several sizes: train them in a DistillationTask")
         self.layers = dict(layers or {})
-        check_weights(cut_weight=cut_weight, output_weight=output_weight, rate_weight=rate_weight, **self.layers)
+        weights_of_terms = {"cut_weight": cut_weight, "output_weight": output_weight, "label_weight": label_weight}
+        check_weights(**weights_of_terms, rate_weight=rate_weight, **self.layers)
         for name in self.layers:
             check_name(model.net.tail, name)
         if not (cut_weight or any(self.layers.values()) or (output_distance is not None and output_weight)):
@@ -120,6 +126,7 @@ class SelfDistillationTask(PayloadTask):
         self.cut_weight, self.output_weight = cut_weight, output_weight
         self.criterion = VarianceScaledError() if criterion is None else criterion
         self.output_distance = output_distance
+        self.label_loss, self.label_weight = label_loss, label_weight
         self.rate_loss, self.rate_weight = rate_loss, rate_weight
         if rate_loss is not None:
             rate_loss.begin(model.coder.latent_shapes, model.coder.quantizers)
@@ -143,17 +150,18 @@ class SelfDistillationTask(PayloadTask):
         coded = self.model.coded(batch[0])
         if self.global_step == 0:
             self._match_rate(coded.latents)
-        needs_tail = bool(self.layers) or self.output_distance is not None
+        needs_tail = bool(self.layers) or self.output_distance is not None or self.label_loss is not None
         given = self._passed(coded.features_hat, needs_tail)
         with torch.no_grad():
             wanted = self._passed(coded.features, needs_tail)
         if batch_idx == 0:
             self._check_varied(wanted)
-        loss = distance = self.distance(given, wanted)
+        distance = self.distance(given, wanted)
+        loss = distance + self._of_labels(given.output, batch[1])
         parts = {"train/distillation_loss": distance}
         if self.rate_loss is not None:
             parts["train/rate_loss"] = self.rate_loss.total(coded.latents)
-            loss = distance + rate_weight * parts["train/rate_loss"]
+            loss = loss + rate_weight * parts["train/rate_loss"]
         if loss.device.type == "cpu" or self.logs_now:  # on a GPU, every check waits for the device
             self._check_finite(loss)
         self.log_losses({**parts, "train/loss": loss}, len(batch[0]))
@@ -170,6 +178,18 @@ class SelfDistillationTask(PayloadTask):
             terms.append(self.output_weight * self.output_distance(given.output, wanted.output))
         return torch.stack(terms).sum()
 
+    def _of_labels(self, output: Any, labels: Any) -> Tensor | float:
+        """Return the weighted loss of the output for the labels; raise ValueError if the data have none."""
+        if self.label_loss is None:
+            return 0.0
+        if isinstance(labels, Tensor) and not labels.numel():
+            raise ValueError(
+                "label_loss needs labels, and the data have none: use data with labels, such as ImageFolder, or leave "
+                "label_loss out"
+            )
+        loss: Tensor = self.label_loss(output, labels)
+        return self.label_weight * loss
+
     def on_validation_epoch_start(self) -> None:
         """Reset the metrics, which an earlier `validate` or `test` may have left in a state that `fit` cannot use."""
         self.agreement.reset()
@@ -182,9 +202,10 @@ class SelfDistillationTask(PayloadTask):
         with full_precision(self.device):
             coded = self.model.coded(batch[0])
             given, wanted = self._passed(coded.features_hat, True), self._passed(coded.features, True)
-            loss = distance = self.distance(given, wanted)
+            distance = self.distance(given, wanted)
+            loss = distance + self._of_labels(given.output, batch[1])
             if self.rate_loss is not None:
-                loss = distance + rate_weight * self.rate_loss.total(coded.latents)
+                loss = loss + rate_weight * self.rate_loss.total(coded.latents)
         self._check_finite(loss)
         self.agreement.update(given.output, wanted.output)
         self.log("val/distillation_loss", distance, batch_size=size, sync_dist=True)

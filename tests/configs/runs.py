@@ -20,9 +20,12 @@ RCNNS = [p for p in EXPERIMENTS if p.parent.name == "matsubara2020"]
 PHOTOGRAPHS = CONFIGS / "photographs"
 DATTA = CONFIGS / "datta2022/resnet20_layer2.yaml"
 STACKED = ("ours", "ours_factorized", "full_model")
-BASE = {CONFIGS / "datta2022" / f"{stacked}.yaml": DATTA for stacked in STACKED}  # what is stacked on it
-BASE |= {CONFIGS / f"datta2022/{net}.yaml": CONFIGS / f"carra2023/{net}.yaml" for net in ("resnet50", "mobilenet_v2")}
-BASE |= {PHOTOGRAPHS / f"{stage}.yaml": PHOTOGRAPHS / "mobilenet_v2.yaml" for stage in ("stage1", "stage2")}
+ON_PHOTOGRAPHS = ("stage1", "stage2", "behind_features10", "behind_features14", "labels")
+BASE = {CONFIGS / "datta2022" / f"{stacked}.yaml": (DATTA,) for stacked in STACKED}  # what a file is stacked on
+BASE |= {
+    CONFIGS / f"datta2022/{net}.yaml": (CONFIGS / f"carra2023/{net}.yaml",) for net in ("resnet50", "mobilenet_v2")
+}
+BASE |= {PHOTOGRAPHS / f"{name}.yaml": (PHOTOGRAPHS / "mobilenet_v2.yaml",) for name in ON_PHOTOGRAPHS}
 ONE_STEP = """
 trainer:
   accelerator: cpu
@@ -50,7 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch, command: str, path: Path, folder: Path,
         "weights: runs/" in path.read_text() and path not in RCNNS and path.parent != PHOTOGRAPHS
     ):  # that an earlier stage leaves
         step.write_text(ONE_STEP + LATER_STAGE)
-    stack = [CONFIGS / "trainer.yaml", *([BASE[path]] if path in BASE else []), path, step]
+    stack = [CONFIGS / "trainer.yaml", *BASE.get(path, ()), path, step]
     words = [word for config in stack for word in ("--config", str(config))]
     words += ["--data.batch_size", "4"]  # steps are taken, not learnt from
     if "digits" not in path.read_text():

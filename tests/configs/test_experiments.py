@@ -36,7 +36,9 @@ SEGMENTERS = [p for p in EXPERIMENTS if "SegmentationTask" in p.read_text()]
 PUBLISHED = [
     p
     for p in EXPERIMENTS
-    if "name: torchvision/" in BASE.get(p, p).read_text() and p not in [*RCNNS, *SEGMENTERS] and p.parent != PHOTOGRAPHS
+    if "name: torchvision/" in BASE.get(p, (p,))[0].read_text()
+    and p not in [*RCNNS, *SEGMENTERS]
+    and p.parent != PHOTOGRAPHS
 ]
 OWN = [
     p for p in EXPERIMENTS if p not in [*RCNNS, *DETECTORS, *SEGMENTERS, *PUBLISHED] and p.parent != PHOTOGRAPHS

@@ -23,6 +23,8 @@ data: {init_args: {image_size: 64, test_size: 10}}
 """
 MAKES = {
     "mobilenet_v2": "mobilenet_v2_imagenet.safetensors",
+    "mobilenet_v2 behind_features10": "mobilenet_v2_imagenet.safetensors",
+    "mobilenet_v2 behind_features14": "mobilenet_v2_imagenet.safetensors",
     "mobilenet_v2_pixels": "mobilenet_v2_imagenet.safetensors",
     "resnet20": "resnet20_cifar10.safetensors",
     "deeplabv3_mobilenetv2": "deeplabv3_mobilenetv2_voc_fp16.safetensors",
@@ -63,7 +65,7 @@ def test_both_stages_without_labels(
         ("stage2", ["--model.weights", str(tmp_path / "stage1/bottleneck.safetensors")]),
     ):
         path, folder = PHOTOGRAPHS / f"{stage}.yaml", tmp_path / stage
-        monkeypatch.setitem(BASE, path, PHOTOGRAPHS / f"{network}.yaml")
+        monkeypatch.setitem(BASE, path, tuple(PHOTOGRAPHS / f"{name}.yaml" for name in network.split()))
         folder.mkdir()
         words = ["--config", str(small), *options]
         run(monkeypatch, "fit", path, folder, image_folder, *words)
@@ -73,6 +75,22 @@ def test_both_stages_without_labels(
         assert results["test/agreement"] <= 1
         assert results["test/bytes_per_image"] > 9
     assert len(list((tmp_path / "features").iterdir())) == 1  # both stages share it
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* are smaller than 64 pixels")
+def test_labels_join(tmp_path: Path, image_folder: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept_at(tmp_path / "features", monkeypatch)
+    small = tmp_path / "small.yaml"
+    small.write_text(
+        SMALL.replace("FILE", str(shared_data / "weights" / MAKES["mobilenet_v2"])).replace("test_size", "val_size")
+    )
+    path = PHOTOGRAPHS / "stage2.yaml"
+    monkeypatch.setitem(BASE, path, tuple(PHOTOGRAPHS / f"{name}.yaml" for name in ("mobilenet_v2", "labels")))
+    words = ["--config", str(small), "--data.resize", "64", "--model.weights", "null"]
+    run(monkeypatch, "fit", path, tmp_path, image_folder, *words)
+    task: Any = load_task(next(tmp_path.rglob("last.ckpt")))
+    assert isinstance(task.label_loss, nn.CrossEntropyLoss)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from splitlearn.data import DataError, ImageFolder
 from tests.data.conftest import MakeFolder
 
 
-def _folder(root: Path, **arguments: int | bool | None) -> ImageFolder:
+def _folder(root: Path, **arguments: float | bool | None) -> ImageFolder:
     return ImageFolder(root, **{"image_size": 8, "val_size": 6, "batch_size": 4, **arguments})  # type: ignore[arg-type]
 
 
@@ -154,3 +154,20 @@ def test_damaged_image_is_named(make_folder: MakeFolder, in_memory: bool) -> Non
 def test_crop_larger_than_the_resized_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="resize at least image_size"):
         _folder(tmp_path, image_size=8, resize=6)
+
+
+def test_training_images_may_be_random_parts(make_folder: MakeFolder) -> None:
+    data = _folder(make_folder(("train", "test")), smallest_crop=0.3)
+    assert data.augments
+    picture = Image.effect_noise((32, 24), 50).convert("RGB")
+    shown = {data.train_view()(picture).tobytes() for _ in range(5)}
+    assert len(shown) > 1
+    assert data.train_view()(picture).size == (8, 8)
+    assert len({data.eval_view()(picture).tobytes() for _ in range(5)}) == 1
+
+
+def test_wrong_parts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="smallest_crop lies above 0 and is at most 1, got 0"):
+        _folder(tmp_path, smallest_crop=0)
+    with pytest.raises(ValueError, match="images in memory are decoded once, so their crops cannot vary"):
+        _folder(tmp_path, smallest_crop=0.5, in_memory=True)

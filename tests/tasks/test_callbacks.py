@@ -20,7 +20,7 @@ from splitlearn.data import Digits
 from splitlearn.losses import FactorizedRate, L1Rate
 from splitlearn.models import InputModel, NormalizedSeparable, SplitModel
 from splitlearn.quantizers import Step
-from splitlearn.tasks import ChannelsLast, ClassificationTask, LearntTables, StaticTables
+from splitlearn.tasks import ChannelsLast, ClassificationTask, FoldedNorms, LearntTables, StaticTables
 from tests.networks import datta, digits, halves, network
 from tests.tasks.conftest import MakeTrainer
 
@@ -150,3 +150,21 @@ assert keep_freed_memory()
 assert given_back < 2**25 < 2**27 < grown()
 """
     subprocess.check_call([sys.executable, "-c", script])
+
+
+def test_norms_are_folded_while_fitting_only(make_trainer: MakeTrainer, data: Digits) -> None:
+    task = ClassificationTask(datta(), 10)
+    model = task.model
+    assert isinstance(model, SplitModel)
+    head = model.net.get_submodule("head")
+    own_forwards = [vars(module).get("forward") for module in model.modules()]
+    folded = []
+
+    class Seen(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            norms = [m for m in head.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+            folded.append(bool(norms) and all("forward" in vars(norm) for norm in norms))
+
+    make_trainer(callbacks=[FoldedNorms(), Seen()], limit_val_batches=0).fit(task, data)
+    assert folded == [True] * 3
+    assert [vars(module).get("forward") for module in model.modules()] == own_forwards

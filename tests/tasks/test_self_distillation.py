@@ -331,3 +331,26 @@ def test_validation_is_at_the_model_s_rate(make_trainer: MakeTrainer, data: Digi
     assert model.quantizer.rate == rate
     trainer.test(distilled, data, verbose=False)
     assert trainer.callback_metrics["test/bytes_per_image"] > 0
+
+
+def test_labels_may_join() -> None:
+    plain, labelled = (
+        quiet(task(**options)) for options in ({}, {"label_loss": nn.CrossEntropyLoss(), "label_weight": 0.5})
+    )
+    images, labels = digits(4), torch.tensor([3, 1, 4, 1])
+    losses = []
+    for each in (plain, labelled):
+        torch.manual_seed(0)
+        losses.append(float(each.training_step((images, labels), 0).detach()))
+    torch.manual_seed(0)
+    coded = labelled.model.coded(images)
+    expected = nn.functional.cross_entropy(labelled.model.net.tail(*coded.features_hat), labels)
+    assert losses[1] - losses[0] == pytest.approx(0.5 * float(expected.detach()), rel=1e-4)
+
+
+def test_labels_that_are_not_there_are_refused() -> None:
+    distilled = quiet(task(label_loss=nn.CrossEntropyLoss()))
+    with pytest.raises(ValueError, match="label_loss needs labels, and the data have none: use data with labels"):
+        distilled.training_step(unlabelled(), 0)
+    with pytest.raises(ValueError, match="label_weight must be finite"):
+        task(label_weight=-1)

@@ -20,7 +20,7 @@ from splitlearn.analysis.rate_points import Score
 from splitlearn.codecs import Codec
 from splitlearn.config.build import build_task
 from splitlearn.data import read_photos
-from splitlearn.models import CompressionModel, ImageCodec, InputModel, SplitModel
+from splitlearn.models import CompressionModel, ImageCodec, InputModel, SplitModel, fold_norms
 from splitlearn.outputs import Boxes
 from splitlearn.quantizers import LatentStatistics, Quantizer
 from splitlearn.tasks import DetectionTask
@@ -170,7 +170,8 @@ class _Whole(torch.nn.Module):
 def prepare(subject: Subject) -> Study:
     """Build a subject's network, data and score."""
     task, data = build_task(Path(subject.config), subject.data, subject.overrides)
-    model: Any = task.eval().model.to(memory_format=torch.channels_last)  # nearly twice as fast on a CPU
+    model: Any = task.eval().model.to(memory_format=torch.channels_last)  # both: a third of the time on a CPU
+    fold_norms(model)
     data.setup("test")
 
     def batches() -> Iterator[tuple[Tensor, Any]]:

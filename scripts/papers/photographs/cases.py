@@ -11,17 +11,31 @@ from scripts.papers.common.runs import Run
 from scripts.papers.photographs.trainings import CONFIGS, RUNS, SHIPPED, Case, Unit
 
 ACCURACY, PRECISION = "top-1 accuracy (%)", "mAP50–95 (%)"
-BEHIND = "trained behind the head"
 NETWORK = "--model.model.net.model"
 MOBILENET = "splitlearn.models.mobilenet_v2_same"
 CLASSIFIER = SHIPPED / "caltech101_classifier.safetensors"
 HELD_OUT = ("--data.val_size", "300")  # on which the rates were chosen
-MORE = ("--trainer.max_steps", "2400", "--model.rate_weight", "0.06", *HELD_OUT)  # there is more to learn from pixels
-HEAD, PIXELS = "mobilenet_v2.yaml", "mobilenet_v2_pixels.yaml"
-FROM_PIXELS = "trained from pixels"
-CALTECH_UNITS = (Unit(BEHIND, HEAD, (0.06, 0.1)), Unit(FROM_PIXELS, PIXELS, (0.02, 0.05), MORE, HELD_OUT))
-IMAGENET_UNITS = (Unit(BEHIND, HEAD, (0.03, 0.1)),)
-YOLO_UNITS = (Unit(BEHIND, "yolov8n.yaml", (0.06, 0.1, 0.17)),)
+BEHIND, FROM_PIXELS = "trained behind features.6", "trained from pixels"
+HEAD, PIXELS = ("mobilenet_v2.yaml",), ("mobilenet_v2_pixels.yaml",)
+
+
+def behind(number: int, rate_weight: float, steps: int) -> Unit:
+    """Return the unit of a cut further behind."""
+    name, method = f"mobilenet_v2_features{number}", f"trained behind features.{number}"
+    configs = (*HEAD, f"behind_features{number}.yaml")
+    return Unit(name, method, configs, (rate_weight,), ((rate_weight, steps),), 1600, HELD_OUT)
+
+
+CALTECH_UNITS = (
+    Unit("mobilenet_v2", BEHIND, HEAD, (0.06, 0.1)),
+    behind(10, 0.06, 2000),
+    behind(14, 0.06, 2000),
+    Unit("mobilenet_v2_pixels", FROM_PIXELS, PIXELS, (0.02, 0.05), ((0.06, 2400),), 1200, HELD_OUT),
+)
+IMAGENET_UNITS = (Unit("mobilenet_v2", BEHIND, HEAD, (0.03, 0.1)), behind(10, 0.02, 3000))
+FEW = ("--data.val_size", "20", "--data.test_size", "8", "--data.batch_size", "4")  # of 128 photographs
+YOLO_BEGINS = ((0.02, 2000), (0.005, 1600))
+YOLO_UNITS = (Unit("yolov8n", "trained behind model.4", ("yolov8n.yaml",), (0.005,), YOLO_BEGINS, 800, FEW),)
 CALTECH = (
     "1,714 test images of Caltech-101 in 100 classes, which a linear classifier on the frozen network tells apart "
     "(configs/photographs/caltech101_classifier.yaml): standard error 0.7 points."
@@ -43,7 +57,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
     """Yield what the named folders allow to measure; raises SystemExit if a folder is missing that belongs to it."""
     photos = options.caltech101 and options.caltech101 / "train"
     if not photos:
-        raise SystemExit("name --caltech101, whose photographs train all bottlenecks")
+        raise SystemExit("name --caltech101, whose photographs train all bottlenecks but YOLOv8n's")
     if options.mobilenet:
         yield from mobilenets(options.mobilenet, options.caltech101, options.imagenet)
     if options.coco:
@@ -51,7 +65,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
         config = "configs/carra2023/yolov8n_model4.yaml"
         calibration = options.coco / "images/train2017"
         subject = Subject("COCO", config, words, options.coco, calibration, 24)
-        yield Case(subject, "YOLOv8n, model.4", PRECISION, COCO, words, photos, YOLO_UNITS)
+        yield Case(subject, "YOLOv8n, model.4", PRECISION, COCO, words, calibration, YOLO_UNITS)
 
 
 def mobilenets(weights: Path, caltech: Path, imagenet: Path | None) -> Iterator[Case]:

@@ -19,18 +19,23 @@ class Unit:
     """A bottleneck that learns from photographs, at several rates.
 
     Attributes:
+        name: of its files.
         method: its name in tables and plots.
-        config: file of configs/photographs that describes it.
+        configs: files of configs/photographs that describe it, stacked.
         rate_weights: of the second stage: what a bit per element of the latent is worth, against the distances.
-        first: settings of the first stage, beside the shipped ones.
-        second: settings of the second stage.
+        begins: (rate weight, steps) of the first stage, which serves all rates; if there are several, each goes on from
+            the one before.
+        steps: of the second stage.
+        settings: of all stages, beside the shipped ones.
     """
 
+    name: str
     method: str
-    config: str
+    configs: tuple[str, ...]
     rate_weights: tuple[float, ...]
-    first: tuple[str, ...] = ()
-    second: tuple[str, ...] = ()
+    begins: tuple[tuple[float, int], ...] = ((0.09, 1600),)
+    steps: int = 1200
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Training:
     @property
     def name(self) -> str:
         """Name of its shipped file."""
-        return f"{Path(self.unit.config).stem}_{self.case.subject.slug}_{self.rate_weight:g}"
+        return f"{self.unit.name}_{self.case.subject.slug}_{self.rate_weight:g}"
 
     @property
     def setting(self) -> str:
@@ -90,22 +95,28 @@ class Training:
     def bottleneck(self) -> Path:
         """Return the exported bottleneck: the shipped one, or that of a training, which goes on where it was."""
         if (found := _finished(self.name, "stage2")) is None:
-            begun = ("--model.weights", str(self.first_stage()), "--model.rate_weight", f"{self.rate_weight:g}")
-            found = self._trained("stage2", self.name, *begun, *self.unit.second)
+            begun = ("--model.weights", str(self.first_stage(self.unit.begins)))
+            found = self._trained("stage2", self.name, self.rate_weight, self.unit.steps, begun)
         return found
 
-    def first_stage(self) -> Path:
+    def first_stage(self, begins: tuple[tuple[float, int], ...]) -> Path:
         """Return the bottleneck of the first stage, without tail, which serves all trainings of a unit."""
-        name = f"{Path(self.unit.config).stem}_first_stage"
-        return _finished(name, "stage1") or self._trained("stage1", name, *self.unit.first)
+        *before, (rate_weight, steps) = begins
+        name = f"{self.unit.name}_first_stage_{rate_weight:g}"
+        if (found := _finished(name, "stage1")) is None:
+            begun = ("--model.weights", str(self.first_stage(tuple(before)))) if before else ()
+            found = self._trained("stage1", name, rate_weight, steps, begun)
+        return found
 
-    def _trained(self, stage: str, name: str, *settings: str) -> Path:
+    def _trained(self, stage: str, name: str, rate_weight: float, steps: int, begun: tuple[str, ...]) -> Path:
         """Train a stage, and return what it exports."""
         folder = RUNS / name
         network, photos = self.case.network, ("--data.root", str(self.case.photos))
-        words = ("--config", str(CONFIGS / self.unit.config), *network, *photos)
-        place = ("--trainer.logger.save_dir", str(folder), *settings)
-        run_command(["stages", *TRAINER, *words, *place, "--stages", f"{CONFIGS}/{stage}.yaml"], folder / "stages.log")
+        stacked = (word for config in self.unit.configs for word in ("--config", str(CONFIGS / config)))
+        words = (*stacked, *network, *photos, *self.unit.settings, *begun)
+        length = ("--model.rate_weight", f"{rate_weight:g}", "--trainer.max_steps", str(steps))
+        place = ("--trainer.logger.save_dir", str(folder), "--stages", f"{CONFIGS}/{stage}.yaml")
+        run_command(["stages", *TRAINER, *words, *length, *place], folder / "stages.log")
         return _exported(name, stage)
 
 

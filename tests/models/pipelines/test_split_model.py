@@ -58,6 +58,15 @@ def test_an_image_costs_the_same_alone_and_in_a_batch(make: Make) -> None:
 
 
 @MODELS
+def test_the_layout_of_images_does_not_show_in_payloads(make: Make) -> None:
+    model, images = make(), digits(6)
+    payloads = model.compress(images)
+    assert model.compress(images.to(memory_format=torch.channels_last)) == payloads
+    assert model.compress(images.transpose(2, 3).contiguous().transpose(2, 3)) == payloads
+    assert torch.equal(model(images.to(memory_format=torch.channels_last)), model(images))
+
+
+@MODELS
 def test_symbols_are_what_the_codec_was_given(make: Make) -> None:
     model, images = make(), digits(3)
     (symbols,) = model.symbols(images)

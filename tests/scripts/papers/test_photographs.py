@@ -11,6 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from scripts.papers.common.rate_study import Subject
+from scripts.papers.photographs.layers import TERMS
+from scripts.papers.photographs.layers import page as page_of_layers
 from scripts.papers.photographs.pictures import BareJpeg
 from scripts.papers.photographs.report import report
 from scripts.papers.photographs.trainings import Case, Unit
@@ -43,7 +45,7 @@ def test_pictures_of_other_sizes_are_refused() -> None:
 
 
 def test_the_page_compares_with_the_smallest_picture(tmp_path: Path) -> None:
-    unit = Unit("trained behind the head", "mobilenet_v2.yaml", (0.1, 0.6))
+    unit = Unit("mobilenet_v2", "trained behind the head", ("mobilenet_v2.yaml",), (0.1, 0.6))
     subject = Subject("Caltech-101", "", (), Path(), Path())
     case = Case(subject, "MobileNetV2, features.6", "top-1 accuracy (%)", "Two images.", (), Path(), (unit,))
     points = {
@@ -72,3 +74,17 @@ def test_the_page_compares_with_the_smallest_picture(tmp_path: Path) -> None:
     assert "| trained behind the head | λ = 0.1 | 1,000 | 90.00 | JPEG, quality 45: 4,000 B | **0.25** |" in lines
     for name in ("points.csv", "results.json", "caltech-101.png"):
         assert (tmp_path / "out" / name).stat().st_size > 0
+
+
+def test_a_term_costs_what_is_needed_without_it() -> None:
+    whole = [(100.0, 0.8), (200.0, 0.9), (400.0, 0.95)]
+    found = {name: whole for name in TERMS} | {
+        "without the logits": [(2 * size, share) for size, share in whole],
+        "the logits alone": [(10.0, 0.1), (20.0, 0.2), (30.0, 0.3)],
+    }
+    facts = {"processor": "P", "machine": "M", "versions": {}, "command": "layers", "date": "today"}
+    lines = "\n".join(page_of_layers(found, facts)).splitlines()
+    (doubled,) = [line for line in lines if line.startswith("| without the logits")]
+    assert doubled.endswith("| 200 B, 80.00 % | 400 B, 90.00 % | 800 B, 95.00 % | +100.0 % |")
+    (apart,) = [line for line in lines if line.startswith("| the logits alone")]
+    assert apart.endswith("| not comparable |")

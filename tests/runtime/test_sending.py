@@ -63,7 +63,9 @@ def server(bank: Packaged) -> Iterator[Callable[[int], tuple[subprocess.Popen[by
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()  # which a test may have done
 
 
 def rows_of(out: Path) -> list[dict[str, str]]:

@@ -19,20 +19,26 @@ BEHIND, FROM_PIXELS = "trained behind features.6", "trained from pixels"
 HEAD, PIXELS = ("mobilenet_v2.yaml",), ("mobilenet_v2_pixels.yaml",)
 
 
-def behind(number: int, rate_weight: float, steps: int) -> Unit:
-    """Return the unit of a cut further behind."""
+def behind(number: int, rate_weight: float, *begins: tuple[float, int]) -> Unit:
+    """Return the unit of a cut further behind, which begins at the rate of its first stage."""
     name, method = f"mobilenet_v2_features{number}", f"trained behind features.{number}"
     configs = (*HEAD, f"behind_features{number}.yaml")
-    return Unit(name, method, configs, (rate_weight,), ((rate_weight, steps),), 1600, HELD_OUT)
+    return Unit(name, method, configs, (rate_weight,), begins, 1600, HELD_OUT)
 
 
 CALTECH_UNITS = (
     Unit("mobilenet_v2", BEHIND, HEAD, (0.06, 0.1)),
-    behind(10, 0.06, 2000),
-    behind(14, 0.06, 2000),
+    behind(10, 0.06, (0.06, 2000)),
+    behind(14, 0.06, (0.06, 2000)),
+    behind(14, 0.015, (0.06, 2000), (0.015, 1000)),
+    behind(14, 0.004, (0.06, 2000), (0.015, 1000), (0.004, 1000)),
     Unit("mobilenet_v2_pixels", FROM_PIXELS, PIXELS, (0.02, 0.05), ((0.06, 2400),), 1200, HELD_OUT),
 )
-IMAGENET_UNITS = (Unit("mobilenet_v2", BEHIND, HEAD, (0.03, 0.1)), behind(10, 0.02, 3000))
+IMAGENET_UNITS = (
+    Unit("mobilenet_v2", BEHIND, HEAD, (0.03, 0.1)),
+    behind(10, 0.02, (0.02, 3000)),
+    behind(14, 0.004, (0.06, 2000), (0.015, 1000), (0.004, 1000)),
+)
 FEW = ("--data.val_size", "20", "--data.test_size", "8", "--data.batch_size", "4")  # of 128 photographs
 YOLO_BEGINS = ((0.02, 2000), (0.005, 1600))
 YOLO_UNITS = (Unit("yolov8n", "trained behind model.4", ("yolov8n.yaml",), (0.005,), YOLO_BEGINS, 800, FEW),)

@@ -43,7 +43,7 @@ class Found:
     @property
     def units(self) -> list[str]:
         """The methods of trained bottlenecks."""
-        return [unit.method for unit in self.case.units]
+        return list(dict.fromkeys(unit.method for unit in self.case.units))
 
     @property
     def methods(self) -> list[str]:

@@ -35,7 +35,7 @@ LEVELS = (4, 6, 8, 10)
 STRETCHES = (1.0, 1.3, 1.7, 2.2)
 ADVICE_WEIGHT = 0.05  # nats that a bit per element is worth where clipping limits are chosen
 QUALITIES = {
-    "AVIF": (25, 40, 45, 50, 55, 65),
+    "AVIF": (25, 30, 35, 40, 45, 50, 55, 65),
     "WebP": (5, 30, 50, 70),
     "JPEG": (10, 20, 30, 45, 60, 75),
     "HEIC": (25, 40, 55, 65),

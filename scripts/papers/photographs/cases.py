@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from scripts.papers.common.rate_study import Subject
@@ -26,15 +27,26 @@ def behind(number: int, rate_weight: float, *begins: tuple[float, int]) -> Unit:
     return Unit(name, method, configs, (rate_weight,), begins, 1600, HELD_OUT)
 
 
+WIDE = ("--model.model.bottleneck.channels", "128", "--model.model.bottleneck.width", "160")
+LAST = Unit(
+    "mobilenet_v2_features14_wide",
+    "trained behind features.14, 128 channels",
+    (*HEAD, "behind_features14.yaml"),
+    (0.05,),
+    ((0.015, 2500),),
+    1600,
+    (*HELD_OUT, *WIDE),
+)
 CALTECH_UNITS = (
     Unit("mobilenet_v2", BEHIND, HEAD, (0.06, 0.1)),
     behind(10, 0.06, (0.06, 2000)),
     behind(14, 0.06, (0.06, 2000)),
     behind(14, 0.015, (0.06, 2000), (0.015, 1000)),
     behind(14, 0.004, (0.06, 2000), (0.015, 1000), (0.004, 1000)),
+    LAST,
     Unit("mobilenet_v2_pixels", FROM_PIXELS, PIXELS, (0.02, 0.05), ((0.06, 2400),), 1200, HELD_OUT),
 )
-IMAGENET_UNITS = (Unit("mobilenet_v2", BEHIND, HEAD, (0.03, 0.1)),)  # held-out photographs agree less further behind
+IMAGENET_UNITS = (Unit("mobilenet_v2", BEHIND, HEAD, (0.03, 0.1)), replace(LAST, rate_weights=(0.008,)))
 FEW = ("--data.val_size", "20", "--data.test_size", "8", "--data.batch_size", "4")  # of 128 photographs
 YOLO_BEGINS = ((0.02, 2000), (0.005, 1600))
 YOLO_UNITS = (Unit("yolov8n", "trained behind model.4", ("yolov8n.yaml",), (0.005,), YOLO_BEGINS, 800, FEW),)

@@ -22,6 +22,7 @@ from splitlearn.codecs.stream import (
     StreamSender,
 )
 from splitlearn.codecs.truncated_unary import TruncatedUnary
+from splitlearn.codecs.video_codec import VideoCodec, VideoReceiver, VideoSender
 from splitlearn.codecs.zstandard import Zstandard
 
 __all__ = [
@@ -47,6 +48,9 @@ __all__ = [
     "StreamReceiver",
     "StreamSender",
     "TruncatedUnary",
+    "VideoCodec",
+    "VideoReceiver",
+    "VideoSender",
     "Zstandard",
     "decode_latent",
     "encode_latent",

@@ -24,6 +24,7 @@ from tests.configs.runs import (
     PHOTOGRAPHS,
     RCNNS,
     ROOT,
+    STREAMS,
     Measured,
     check_results,
     name,
@@ -36,10 +37,14 @@ SEGMENTERS = [p for p in EXPERIMENTS if "SegmentationTask" in p.read_text()]
 PUBLISHED = [
     p
     for p in EXPERIMENTS
-    if "name: torchvision/" in BASE.get(p, p).read_text() and p not in [*RCNNS, *SEGMENTERS] and p.parent != PHOTOGRAPHS
+    if "name: torchvision/" in BASE.get(p, p).read_text()
+    and p not in [*RCNNS, *SEGMENTERS, *STREAMS]
+    and p.parent != PHOTOGRAPHS
 ]
 OWN = [
-    p for p in EXPERIMENTS if p not in [*RCNNS, *DETECTORS, *SEGMENTERS, *PUBLISHED] and p.parent != PHOTOGRAPHS
+    p
+    for p in EXPERIMENTS
+    if p not in [*RCNNS, *DETECTORS, *SEGMENTERS, *PUBLISHED, *STREAMS] and p.parent != PHOTOGRAPHS
 ]  # weights and data of 32 pixels
 SMALL_DETECTOR = """
 model:

@@ -107,7 +107,8 @@ def _decoded(path: str | Path) -> Iterator[_Decoded]:
                     continue
                 if packet.is_corrupt:
                     raise VideoError(_damaged(path, number, "a packet is truncated"))
-                for frame in packet.decode():
+                frames: Any = packet.decode()  # of videos alone
+                for frame in frames:
                     if frame.is_corrupt:
                         raise VideoError(_damaged(path, number, "a frame is incomplete"))
                     pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))

@@ -163,7 +163,8 @@ class _Batches(IterableDataset[Any]):
                 raise VideoError(f"{path} has no frame {self.data.first}: set first lower, or leave the video out")
 
     def _viewed(self, pixels: Tensor) -> Tensor:
-        return pil_to_tensor(self.data.eval_view()(Image.fromarray(pixels.numpy())))
+        viewed: Tensor = pil_to_tensor(self.data.eval_view()(Image.fromarray(pixels.numpy())))
+        return viewed
 
 
 def _taken(path: Path, first: int, every: int) -> Iterator[tuple[Tensor, float]]:

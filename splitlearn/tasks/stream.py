@@ -40,8 +40,9 @@ class StreamTask(LightningModule):
     def __init__(self, model: VideoModel, agreement: StudentScores | None = None) -> None:
         super().__init__()
         if not isinstance(model, VideoModel):
-            name = type(model).__name__
-            raise TypeError(f"a StreamTask needs a model such as StreamModel(SplitModel(…)), got {name}: wrap it")
+            raise TypeError(
+                f"a StreamTask needs a model such as StreamModel(SplitModel(…)), got {type(model).__name__}: wrap it"
+            )
         self.model = model
         self.agreement = ClassAgreement() if agreement is None else agreement
         self._sizes = StreamSizes()

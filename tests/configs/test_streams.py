@@ -28,7 +28,7 @@ SMALL = {
 }
 
 
-def tested(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, video: Path, small: str, *more: str) -> Any:
+def results_of(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, video: Path, small: str, *more: str) -> Any:
     """Return what `splitlearn test` has measured on a video, with some settings changed."""
     changed = folder / "small.yaml"
     changed.write_text(f"trainer: {{accelerator: cpu, enable_progress_bar: false}}\n{small}")
@@ -43,7 +43,7 @@ def tested(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, video: Pat
 @pytest.mark.parametrize("path", [path for path in STREAMS if path.stem in SMALL], ids=name)
 def test_a_classifier_is_measured_on_a_video(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = f"model: {{init_args: {{model: {SMALL[path.stem]}}}}}\ndata: {{init_args: {{image_size: 64, resize: 64}}}}"
-    found = tested(path, tmp_path, monkeypatch, write_video(tmp_path / "a.mkv", 6), small)
+    found = results_of(path, tmp_path, monkeypatch, write_video(tmp_path / "a.mkv", 6), small)
     assert (found["test/frames"], found["test/key_frames"]) == (6, 1)
     assert 0 < found["test/bytes_per_delta_frame"] < found["test/bytes_per_key_frame"]
     assert found["test/bytes_per_second"] == pytest.approx(10 * found["test/bytes_per_frame"], rel=1e-3)
@@ -62,7 +62,7 @@ def test_a_detector_with_calibrated_levels(tmp_path: Path, monkeypatch: pytest.M
     (path,) = (path for path in STREAMS if path.stem not in SMALL)
     words = ["--model.model.model.path", str(file), "--model.model.model.backbone.weights", str(weights)]
     video = write_video(tmp_path / "a.mkv", 4)
-    found = tested(path, tmp_path, monkeypatch, video, "data: {init_args: {image_size: 64}}", *words)
+    found = results_of(path, tmp_path, monkeypatch, video, "data: {init_args: {image_size: 64}}", *words)
     assert (found["test/frames"], found["test/key_frames"]) == (4, 1)
     assert found["test/table_bytes"] > 0
     assert -1 <= found["test/agreement_50"] <= 1

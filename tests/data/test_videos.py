@@ -133,4 +133,4 @@ def test_videos_are_not_trained_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("numbers", [{"every": 0}, {"first": -1}, {"frames": 0}])
 def test_numbers_out_of_range(numbers: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="every and frames are at least 1 and first at least 0"):
-        Videos("anywhere", 32, **numbers)  # type: ignore[arg-type]
+        Videos("anywhere", 32, **numbers)

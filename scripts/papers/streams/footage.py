@@ -147,4 +147,5 @@ def still(clip: Clip, noise: float, frames: int = 8) -> Clip:
 
 
 def _seen(image: Image.Image, view: View) -> Tensor:
-    return pil_to_tensor(view(image)).float() / 255
+    seen: Tensor = pil_to_tensor(view(image)).float() / 255
+    return seen

@@ -72,8 +72,8 @@ def test_a_still_has_the_noise_of_a_camera() -> None:
 
 def points() -> list[StreamPoint]:
     """Four levels, of which the reference saves a third and a margin of 0.15 more than half; 0.3 loses answers."""
-    after = {"frames": 3, "key_frames": 1, "bytes_per_key_frame": 1000.0, "sizes": [1000, 600, 605]}
-    follow = replace(POINT, method=NEXT, bytes_per_frame=735.0, bytes_per_delta_frame=602.5, **after)
+    after = replace(POINT, key_frames=1, sizes=[1000, 600, 605])
+    follow = replace(after, method=NEXT, bytes_per_frame=735.0, bytes_per_delta_frame=602.5)
     sticky = replace(follow, method=STICKY, setting="4 levels, margin 0.15", bytes_per_delta_frame=400.0, encode_ms=4.0)
     wide = replace(sticky, setting="4 levels, margin 0.3", agreement=0.5, bytes_per_delta_frame=200.0)
     choices = [replace(each, method=CHOICE) for each in (follow, sticky, wide)]

@@ -20,6 +20,7 @@ MODULES = {  # that extras bring
     "detection": ("faster_coco_eval",),
     "images": ("pillow_heif",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "video": ("av",),
     "yolo": ("ultralytics",),
 }
 EXTRAS = {
@@ -31,6 +32,7 @@ EXTRAS = {
     "scripts/papers/datta2022/run": ("images",),
     "scripts/papers/matsubara2020/run": ("detection",),
     "scripts/papers/photographs/run": ("detection", "images", "yolo"),
+    "scripts/papers/streams/run": ("detection", "video", "yolo"),
 }
 
 

@@ -88,6 +88,25 @@ class Features:
         return len(self.tensors[0])
 
 
+@dataclass(frozen=True)
+class Frames:
+    """Which frames of a video a batch holds, in place of labels.
+
+    Attributes:
+        video: path of the video, relative to the folder of all.
+        first: number of the first frame of the batch, from 0, among those that are taken of this video.
+        seconds: how long each frame is shown.
+    """
+
+    video: str
+    first: int
+    seconds: tuple[float, ...]
+
+    def to(self, device: torch.device | str) -> Frames:
+        """Return these frames, which lie on no device; Lightning does not move frozen dataclasses."""
+        return self
+
+
 def pixels_of(images: Tensor | Sequence[Tensor] | Features) -> int:
     """Return the number of pixels of a batch `(B, C, H, W)`, a list of images, or the images of cached features."""
     if isinstance(images, Features):

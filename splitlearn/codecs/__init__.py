@@ -24,6 +24,7 @@ from splitlearn.codecs.stream import (
     frame_kind,
 )
 from splitlearn.codecs.truncated_unary import TruncatedUnary
+from splitlearn.codecs.video_codec import VideoCodec, VideoReceiver, VideoSender
 from splitlearn.codecs.zstandard import Zstandard
 
 __all__ = [
@@ -50,6 +51,9 @@ __all__ = [
     "StreamSender",
     "StreamState",
     "TruncatedUnary",
+    "VideoCodec",
+    "VideoReceiver",
+    "VideoSender",
     "Zstandard",
     "decode_latent",
     "encode_latent",

@@ -294,6 +294,11 @@ class StreamReceiver:
         return known
 
 
+def is_key(payload: bytes) -> bool:
+    """Return whether a frame can be read without the ones before."""
+    return payload[:1] == bytes((MAGIC + KEY,))
+
+
 def _packed(coder: PayloadCoder, tensors: Sequence[Tensor], before: Sequence[Tensor] | None, context: int) -> bytes:
     """Return the containers of a frame, coded beside the symbols of the one before if it is given."""
     parts = []

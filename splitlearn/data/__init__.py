@@ -12,7 +12,8 @@ from splitlearn.data.objects import CocoObjects, ObjectsDataModule, PennFudan, Y
 from splitlearn.data.photos import LetterboxPhotos, Photos
 from splitlearn.data.segmentation import FolderSegmentation, SegmentationDataModule, VocSegmentation
 from splitlearn.data.transforms import CropFlip
-from splitlearn.data.video import VideoError, read_video
+from splitlearn.data.video import VideoError, read_video, video_frames
+from splitlearn.data.videos import LetterboxVideos, Videos
 
 __all__ = [
     "CacheInfo",
@@ -30,15 +31,18 @@ __all__ = [
     "ImageNet",
     "LabelledImages",
     "LetterboxPhotos",
+    "LetterboxVideos",
     "ObjectsDataModule",
     "PennFudan",
     "Photos",
     "SegmentationDataModule",
     "VideoError",
+    "Videos",
     "VocSegmentation",
     "YoloDetection",
     "YoloObjects",
     "cache_features",
     "read_photos",
     "read_video",
+    "video_frames",
 ]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+ANNOUNCING = {"matroska", "webm", "mov", "mp4"}  # FFmpeg's names of formats with a duration in the header; not a guess
 
 
 class VideoError(ValueError):
@@ -27,36 +32,106 @@ def read_video(path: str | Path, size: tuple[int, int], frames: int) -> Tensor:
         float32 `(T, 3, H, W)` in [0, 1], T at least 2.
 
     Raises:
-        VideoError: if the file is absent, damaged or no video, has fewer than two frames or a rotation by other than
-            quarter turns, or PyAV is not installed.
+        VideoError: as `video_frames`, or if the video has fewer than two frames.
     """
-    if not Path(path).is_file():
-        raise VideoError(f"no video at {path}")
     if frames < 2 or min(size) < 1:
         raise VideoError(
             f"differences need two or more frames (--images 2) of at least one pixel, got {frames} of {size}"
         )
+    images = [_fit(pixels, size) for pixels, _ in islice(video_frames(path), frames)]
+    if len(images) < 2:
+        raise VideoError(f"{path} has {len(images)} frame(s), but differences need two or more: use a longer video")
+    return torch.stack(images)
+
+
+def video_frames(path: str | Path) -> Iterator[tuple[Tensor, float]]:
+    """Yield the frames of a video in the order in which they are shown, each with the seconds for which it is shown.
+
+    Frames come in their own sizes, which may change within a video. A frame is shown until the next one; the last one
+    for as long as the file says, or else as the one before.
+
+    Args:
+        path: path of a video file that FFmpeg can decode.
+
+    Yields:
+        uint8 `(H, W, 3)`, RGB and upright, and seconds.
+
+    Raises:
+        VideoError: if the file is absent, no video, damaged or truncated within a frame, has a rotation by other than
+            quarter turns, or PyAV is not installed.
+    """
+    if not Path(path).is_file():
+        raise VideoError(f"no video at {path}")
+    shown = 0.0
+    before: _Decoded | None = None
+    for frame in _decoded(path):
+        if before is not None:
+            shown = before.until(frame)
+            yield before.pixels, shown
+        before = frame
+    if before is not None:
+        yield before.pixels, before.seconds or shown
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A frame, its time if it has one, and the seconds for which its file says that it is shown, 0 if it does not."""
+
+    pixels: Tensor
+    time: float | None
+    seconds: float
+
+    def until(self, after: _Decoded) -> float:
+        """Return the seconds until the next frame."""
+        if self.time is None or after.time is None:
+            return self.seconds
+        return max(0.0, after.time - self.time)
+
+
+def _decoded(path: str | Path) -> Iterator[_Decoded]:
     try:
         import av  # of the extra `video`
     except ImportError as error:
         raise VideoError("reading a video needs PyAV: pip install 'splitlearn[video]'") from error
-    images: list[Tensor] = []
+    number = 0
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise VideoError(f"{path} has no video stream")
-            for frame in container.decode(video=0):
-                pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
-                images.append(_fit(_upright(pixels, _matrix(frame), path), size))
-                if len(images) == frames:
-                    break
+            stream, reached = container.streams.video[0], 0.0
+            rate = stream.average_rate
+            for packet in container.demux():
+                if packet.pts is not None and packet.duration:
+                    reached = max(reached, float((packet.pts + packet.duration) * packet.time_base))
+                if packet.stream.index != stream.index:
+                    continue
+                if packet.is_corrupt:
+                    raise VideoError(_damaged(path, number, "a packet is truncated"))
+                frames: Any = packet.decode()  # of videos alone
+                for frame in frames:
+                    if frame.is_corrupt:
+                        raise VideoError(_damaged(path, number, "a frame is incomplete"))
+                    pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                    said = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+                    yield _Decoded(_upright(pixels, _matrix(frame), path), frame.time, said or float(1 / (rate or 1)))
+                    number += 1
+            if missing := _missing(container, reached):
+                raise VideoError(_damaged(path, number, f"{missing:.1f} s are missing at its end"))
     except (av.FFmpegError, UnicodeError) as error:
-        raise VideoError(
-            f"{path} is no video, or is damaged after frame {len(images)}: name another ({error})"
-        ) from error
-    if len(images) < 2:
-        raise VideoError(f"{path} has {len(images)} frame(s), but differences need two or more: use a longer video")
-    return torch.stack(images)
+        raise VideoError(_damaged(path, number, str(error))) from error
+
+
+def _missing(container: Any, reached: float) -> float:
+    """Return the seconds by which a file ends before the end that its header announces; 0 for the last tenth."""
+    if container.duration is None or not ANNOUNCING.intersection(container.format.name.split(",")):
+        return 0.0
+    seconds = container.duration / 1e6
+    missing = (container.start_time or 0) / 1e6 + seconds - reached
+    return float(missing) if missing > min(1.0, 0.1 * seconds) else 0.0
+
+
+def _damaged(path: str | Path, number: int, reason: str) -> str:
+    return f"{path} is no video, or is damaged after frame {number}: name another ({reason})"
 
 
 def _matrix(frame: Any) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Models without Lightning: networks cut in two, bottlenecks, and complete compression models."""
 
-from splitlearn.codecs import ImageCodec, ImageFile, Pixels
+from splitlearn.codecs import ImageCodec, ImageFile, Pixels, VideoCodec
 from splitlearn.models.bottlenecks.bottleneck import (
     Bottleneck,
     BottleneckFactory,
@@ -53,10 +53,13 @@ from splitlearn.models.pipelines.gain_model import GainModel
 from splitlearn.models.pipelines.input_model import InputModel
 from splitlearn.models.pipelines.int8 import Int8, Int8Error, to_int8
 from splitlearn.models.pipelines.pixel_model import PixelModel
+from splitlearn.models.pipelines.pixel_video import PixelVideo
 from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.models.pipelines.tiled_model import TiledFeatures
+from splitlearn.models.pipelines.tiled_video import TiledVideo
 from splitlearn.models.pipelines.unfrozen_split_model import UnfrozenSplitModel
 from splitlearn.models.pipelines.variable_rate import VariableRateModel
+from splitlearn.models.pipelines.video_model import FrameReceiver, FrameSender, SentFrame, StreamModel, VideoModel
 
 __all__ = [
     "Bottleneck",
@@ -76,6 +79,8 @@ __all__ = [
     "EarlyExitModel",
     "ExitBranch",
     "FeatureCoder",
+    "FrameReceiver",
+    "FrameSender",
     "GainModel",
     "Identity",
     "ImageCodec",
@@ -93,15 +98,21 @@ __all__ = [
     "PixelEncoder",
     "PixelModel",
     "PixelSplit",
+    "PixelVideo",
     "Pixels",
     "RedesignedLayer1",
     "ResidualBottleneck",
+    "SentFrame",
     "Split",
     "SplitModel",
+    "StreamModel",
     "TiledFeatures",
+    "TiledVideo",
     "TorchvisionBoxes",
     "UnfrozenSplitModel",
     "VariableRateModel",
+    "VideoCodec",
+    "VideoModel",
     "WeightsError",
     "YoloBoxes",
     "backbone",

@@ -26,6 +26,7 @@ from splitlearn.outputs import argument_names, init_args, too_many_pixels
 from splitlearn.quantizers import Quantizer
 
 T = TypeVar("T")
+Symbols = tuple[NDArray[np.uint8], tuple[float, ...]]  # of one tensor of one image, with the floats of its quantizer
 
 
 class FeatureCoder(nn.Module):
@@ -171,14 +172,18 @@ class FeatureCoder(nn.Module):
         """
         if not payloads:
             raise ValueError("there are no payloads to decompress")
-        coder, device = self.payload_coder, like(self.net).device
-        rows = list(map(coder.read, payloads))
+        rows = list(map(self.payload_coder.read, payloads))
         for parts in rows if self.net.by_image else ():
             self._check_detected(parts)
         if len({tuple(part.shape for part in parts) for parts in rows}) > 1:
             raise CodecError("these payloads are of images of different sizes: decompress them one size at a time")
-        facts = zip(zip(*rows, strict=True), self._quantized_by(), self.net.dtypes, strict=True)
-        return tuple([received(parts, quantizer, dtype, device) for parts, quantizer, dtype in facts])
+        return self.dequantized([[(part.decoded(), part.header.floats) for part in parts] for parts in rows])
+
+    def dequantized(self, images: Sequence[Sequence[Symbols]]) -> tuple[Tensor, ...]:
+        """Return the latents of a batch, from what `PayloadCoder.unpack` returns for each image."""
+        facts = zip(zip(*images, strict=True), self._quantized_by(), self.net.dtypes, self.net.shapes, strict=True)
+        device = like(self.net).device
+        return tuple([received(tensors, q, dtype, not shape, device) for tensors, q, dtype, shape in facts])
 
     @torch.inference_mode()
     def check_lossless(self, features: Sequence[Tensor]) -> None:
@@ -301,7 +306,7 @@ class FeatureCoder(nn.Module):
     def _detected_shapes(self, part: Part, known: Sequence[FeatureShape]) -> list[FeatureShape]:
         """Return the tensor shapes for the image sizes in a detector's payload; raise CodecError if sizes conflict."""
         check_shape(part.shape, known[-1], [False] * len(known[-1]), 1)
-        row = tuple(integers(part, self.net.dtypes[-1]).tolist())
+        row = tuple(integers(part.decoded(), self.net.dtypes[-1], part.carrier.is_scalar).tolist())
         height, width = row[:2]
         if min(height, width) < 1:
             raise CodecError(f"the payload claims an image of {height}×{width} pixels: it is forged")
@@ -352,22 +357,22 @@ def codec_name(codec: Codec) -> str:
     return f"{type(codec).__qualname__}{init_args(codec) or ''}"
 
 
-def integers(part: Part, dtype: torch.dtype) -> Tensor:
-    """Return the integer tensor of a container; raise CodecError if a bool is neither 0 nor 1."""
-    stored = torch.from_numpy(part.decoded())
+def integers(stored: NDArray[np.uint8], dtype: torch.dtype, is_scalar: bool) -> Tensor:
+    """Return the integer tensor of a container's bytes; raise CodecError if a bool is neither 0 nor 1."""
     if dtype is torch.bool and bool((stored > 1).any()):
         raise CodecError("the payload holds truth values that are neither 0 nor 1: it is forged")
-    found = stored.view(dtype)
-    return found.reshape(()) if part.carrier.is_scalar else found
+    found = torch.from_numpy(stored).view(dtype)
+    return found.reshape(()) if is_scalar else found
 
 
-def received(parts: Sequence[Part], quantizer: Quantizer | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+def received(
+    tensors: Sequence[Symbols], quantizer: Quantizer | None, dtype: torch.dtype, is_scalar: bool, device: torch.device
+) -> Tensor:
     """Return the latents or integers `(B, …)` of a batch of images, from one container of each."""
     if quantizer is None:
-        return torch.stack([integers(part, dtype) for part in parts]).to(device)
-    floats = torch.tensor([part.header.floats for part in parts], dtype=torch.float32)
-    symbols = torch.from_numpy(np.stack([part.decoded() for part in parts]))
-    return quantizer.dequantize(symbols.to(device), floats.to(device))
+        return torch.stack([integers(stored, dtype, is_scalar) for stored, _ in tensors]).to(device)
+    symbols = torch.from_numpy(np.stack([stored for stored, _ in tensors]))
+    return quantizer.dequantize(symbols.to(device), torch.tensor([v for _, v in tensors]).float().to(device))
 
 
 @contextmanager

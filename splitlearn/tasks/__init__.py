@@ -17,6 +17,7 @@ from splitlearn.tasks.quiet_logging import quieten
 from splitlearn.tasks.results import run_record, write_results
 from splitlearn.tasks.segmentation import SegmentationTask
 from splitlearn.tasks.self_distillation import SelfDistillationTask
+from splitlearn.tasks.stream import StreamTask
 from splitlearn.tasks.student_scores import ClassificationScores, DetectionScores, StudentScores
 from splitlearn.tasks.tables import LearntTables, StaticTables
 from splitlearn.tasks.train_from_cache import TrainFromCache
@@ -50,6 +51,7 @@ __all__ = [
     "SelfDistillationTask",
     "StaticTables",
     "StopsAtOnce",
+    "StreamTask",
     "StudentScores",
     "TrainFromCache",
     "TrainingTask",

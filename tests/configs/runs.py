@@ -18,6 +18,7 @@ PARTS = ("data", "spaces")  # folders of files that are no experiments
 EXPERIMENTS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.parent.name not in PARTS and p.name != "trainer.yaml")
 RCNNS = [p for p in EXPERIMENTS if p.parent.name == "matsubara2020"]
 PHOTOGRAPHS = CONFIGS / "photographs"
+STREAMS = sorted((CONFIGS / "streams").glob("*.yaml"))
 DATTA = CONFIGS / "datta2022/resnet20_layer2.yaml"
 STACKED = ("ours", "ours_factorized", "full_model")
 ON_PHOTOGRAPHS = ("stage1", "stage2", "behind_features10", "behind_features14", "labels")

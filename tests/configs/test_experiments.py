@@ -24,6 +24,7 @@ from tests.configs.runs import (
     PHOTOGRAPHS,
     RCNNS,
     ROOT,
+    STREAMS,
     Measured,
     check_results,
     name,
@@ -37,11 +38,13 @@ PUBLISHED = [
     p
     for p in EXPERIMENTS
     if "name: torchvision/" in BASE.get(p, (p,))[0].read_text()
-    and p not in [*RCNNS, *SEGMENTERS]
+    and p not in [*RCNNS, *SEGMENTERS, *STREAMS]
     and p.parent != PHOTOGRAPHS
 ]
 OWN = [
-    p for p in EXPERIMENTS if p not in [*RCNNS, *DETECTORS, *SEGMENTERS, *PUBLISHED] and p.parent != PHOTOGRAPHS
+    p
+    for p in EXPERIMENTS
+    if p not in [*RCNNS, *DETECTORS, *SEGMENTERS, *PUBLISHED, *STREAMS] and p.parent != PHOTOGRAPHS
 ]  # weights and data of 32 pixels
 SMALL_DETECTOR = """
 model:

@@ -63,9 +63,9 @@ class TiledFeatures(CoderModel):
         self.image_codec = image_codec
         codec: Codec | list[Codec]
         if isinstance(quantizer, Quantizer):
-            codec = _Mosaic(image_codec, _ranking(quantizer))
+            codec = _Mosaic(image_codec, ranking_of(quantizer))
         else:
-            codec = [_Mosaic(image_codec, _ranking(each)) for each in quantizer]
+            codec = [_Mosaic(image_codec, ranking_of(each)) for each in quantizer]
         self.coder = FeatureCoder(net, quantizer, codec)
 
     def device_steps(self) -> list[HeadStep]:
@@ -88,8 +88,7 @@ class _Mosaic(Codec):
         return zlib.crc32(repr((self.image_codec, self.ranking.tolist())).encode())
 
     def _encode(self, symbols: NDArray[np.uint8], levels: int) -> bytes:
-        grey = np.rint(np.arange(levels) * (255 / (levels - 1))).astype(np.uint8)
-        return self.image_codec.encode(tile(grey[self.ranking[symbols]]))
+        return self.image_codec.encode(picture_of(symbols, levels, self.ranking))
 
     def _decode(self, payload: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
         count, height, width = _planes(shape)
@@ -97,12 +96,25 @@ class _Mosaic(Codec):
         picture = self.image_codec.limited(pixels).decode(payload.tobytes())
         if picture.ndim == 3:  # a format without grey images
             picture = np.asarray(Image.fromarray(picture).convert("L"))
-        nearest = np.rint(np.arange(256) * ((levels - 1) / 255)).astype(np.uint8)
-        symbols = np.argsort(self.ranking).astype(np.uint8)[nearest]
-        try:
-            return np.take(symbols, untile(picture, shape))
-        except ValueError as error:
-            raise CodecError(f"the payload's header contradicts its picture: {error}") from error
+        return symbols_of(picture, shape, levels, self.ranking)
+
+
+def picture_of(symbols: NDArray[np.uint8], levels: int, ranking: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return symbols, whose order of values is `ranking`, scaled to 0…255 and tiled."""
+    grey = np.rint(np.arange(levels) * (255 / (levels - 1))).astype(np.uint8)
+    return tile(grey[ranking[symbols]])
+
+
+def symbols_of(
+    picture: NDArray[np.uint8], shape: tuple[int, ...], levels: int, ranking: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Return the symbols nearest to the pixels of a picture of `picture_of`; raises CodecError if its size differs."""
+    nearest = np.rint(np.arange(256) * ((levels - 1) / 255)).astype(np.uint8)
+    symbols = np.argsort(ranking).astype(np.uint8)[nearest]
+    try:
+        return np.take(symbols, untile(picture, shape))
+    except ValueError as error:
+        raise CodecError(f"the payload's header contradicts its picture: {error}") from error
 
 
 def tile(channels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -154,7 +166,7 @@ def _layout(channels: int) -> tuple[int, int]:
     return -(-channels // columns), columns
 
 
-def _ranking(quantizer: Quantizer) -> NDArray[np.uint8]:
+def ranking_of(quantizer: Quantizer) -> NDArray[np.uint8]:
     """Return the rank of each symbol in the order of dequantized values."""
     if not isinstance(quantizer.grid, EvenGrid):
         return np.arange(quantizer.levels).astype(np.uint8)

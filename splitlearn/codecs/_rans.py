@@ -13,7 +13,7 @@ from splitlearn.codecs._contexts import count_indexes, logarithm
 from splitlearn.codecs._rans_decoder import Tables, decode_plain, decode_rans
 from splitlearn.codecs._rans_encoder import encode_rans
 from splitlearn.codecs._rans_layout import BUCKETS, STATE_BYTES, Layout, class_indexes
-from splitlearn.codecs._rans_tables import encoder_table, narrow_slots, scale_bits, wide_slots
+from splitlearn.codecs._rans_tables import encoder_table, narrow_slots, scale_bits, slot_offsets, wide_slots
 from splitlearn.codecs.base import CodecError, symbol_bits
 
 FLAT_ROW = 1024  # symbols
@@ -71,13 +71,10 @@ class Model:
     def _decoder(self) -> Tables:
         levels = self.frequencies.shape[1]
         scale, bits = scale_bits(levels), symbol_bits(levels)
-        offsets = self.classes.astype(np.uint32) << np.uint32(scale)
-        drop = np.uint64(scale - bits)
-        if self._is_narrow:
-            places = self.buckets[np.minimum(np.arange(BUCKETS), levels - 1)].astype(np.intp)
-            around = offsets.reshape(-1, BUCKETS, BUCKETS)
-            around = around[places if len(around) > 1 else [0]][:, places][:, :, places]
-            return Tables(np.uint64(scale), around.reshape(-1), narrow_slots(self.frequencies), None, drop, None)
+        drop, narrow = np.uint64(scale - bits), self._is_narrow
+        offsets = slot_offsets(self.classes, self.buckets, scale, narrow)
+        if narrow:
+            return Tables(np.uint64(scale), offsets, narrow_slots(self.frequencies), None, drop, None)
         return Tables(np.uint64(scale), offsets, *wide_slots(self.frequencies, scale, bits), drop, self.buckets)
 
     @property

@@ -281,8 +281,9 @@ def narrow_slots(frequencies: NDArray[np.uint16]) -> NDArray[np.uint32]:
         for symbol in range(levels):
             frequency = signed(frequencies[kind, symbol])
             entry = np.uint32(frequency << 20 | symbol)
-            for within in range(frequency):
-                slots[at + within] = entry + np.uint32(within << 8)
+            its_own = slots[at : at + frequency]
+            for within in range(its_own.size):  # by index from 0, which is vectorized
+                its_own[within] = entry + (np.uint32(within) << np.uint32(8))
             at += frequency
     return slots
 
@@ -309,3 +310,23 @@ def wide_slots(frequencies: NDArray[np.uint16], scale: int, bits: int) -> tuple[
             ranges[kind << bits | symbol] = frequency | start << 16
             start += frequency
     return slots, ranges
+
+
+@njit
+def slot_offsets(
+    classes: NDArray[np.uint16], buckets: NDArray[np.uint8], scale: int, of_symbols: bool
+) -> NDArray[np.uint32]:
+    """Return where the slots of each context begin, at the index 256 · before + 16 · left + upper.
+
+    These are the buckets of neighbours, as in `classes`, or with `of_symbols` the neighbours themselves, up to 16.
+    """
+    last = buckets.size - 1
+    offsets = np.empty(classes.size, np.uint32)
+    for place in range(classes.size):
+        context = place
+        if of_symbols:
+            context = 0
+            for shift in (8, 4, 0):
+                context |= signed(buckets[min(place >> shift & 15, last)]) << shift
+        offsets[place] = np.uint32(classes[context]) << np.uint32(scale)
+    return offsets

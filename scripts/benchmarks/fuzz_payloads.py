@@ -15,15 +15,11 @@ Leaves counts and violations as JSON; exit status 1 if there is a violation.
 
 from __future__ import annotations
 
-import faulthandler
-import json
 import math
 import random
-import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +27,7 @@ from typing import Any
 
 import torch
 
-from scripts.benchmarks.fuzzing import parser_of, progress_bar, report, tally_cells
+from scripts.benchmarks.fuzzing import parser_of, progress_bar, report, run_apart, tally_cells, work_apart
 from scripts.benchmarks.payload_models import MODELS, Subject
 from splitlearn.codecs import CodecError
 from splitlearn.models import EarlyExitModel
@@ -117,45 +113,13 @@ def fuzz(
     return tally
 
 
-def work(name: str, payloads: int, seed: int, trace_file: Path) -> None:
-    """Fuzz one model; print a line of JSON now and then, the tally as the last."""
-    faulthandler.enable()
-    with trace_file.open("wb", buffering=0) as file:
-
-        def trace(payload: bytes) -> None:
-            file.seek(0)
-            file.truncate()
-            file.write(payload)
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's of large files, torch's of what it will move
-            tally = fuzz(name, payloads, seed, trace, lambda number: print(number, flush=True))
-    print(json.dumps(asdict(tally)), flush=True)
-
-
-def run(name: str, payloads: int, seed: int, folder: Path, advance: Callable[[int], None]) -> Tally:
-    """Return what came of a model's payloads in another process; that it died is a violation."""
-    trace, errors = folder / "trace", folder / "errors"
-    command = [sys.executable, str(Path(__file__).with_suffix("")), "--worker", str(trace), "--model", name]
-    command += ["--payloads", str(payloads), "--seed", str(seed)]
-    with errors.open("w") as said, subprocess.Popen(command, stdout=-1, stderr=said, text=True) as process:
-        assert process.stdout
-        for line in process.stdout:
-            if line.startswith("{"):
-                return Tally(**json.loads(line))
-            advance(int(line))
-    problem = f"the process died with status {process.returncode}: {errors.read_text()[-1000:]}"
-    payload = trace.read_bytes().hex() if trace.exists() else ""
-    return Tally(violation={"problem": problem, "model": name, "seed": seed, "payload": payload})
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Fuzz, print, leave a JSON file; return the exit status."""
     parser = parser_of(__doc__, "fuzz_payloads", "payloads", 100_000)
     parser.add_argument("--model", default="", help="only models whose name holds this")
     args = parser.parse_args(argv)
     if args.worker:
-        work(args.model, args.payloads, args.seed, args.worker)
+        work_apart(fuzz, args.model, args.payloads, args.seed, args.worker)
         return 0
     names = [name for name in MODELS if args.model in name]
     if not names:
@@ -165,7 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         bar = progress.add_task("payloads", total=share * len(names))
         for number, name in enumerate(names, 1):
             progress.update(bar, description=name.ljust(40))
-            tallies[name] = run(name, share, args.seed, Path(folder), lambda done: progress.advance(bar, done))
+            command = [str(Path(__file__).with_suffix("")), "--model", name]
+            command += ["--payloads", str(share), "--seed", str(args.seed)]
+            tallies[name] = run_apart(command, Path(folder), lambda done: progress.advance(bar, done))
             progress.update(bar, completed=share * number)
     columns = ("model", "payloads", "refused", "predictions", "slowest ms", "memory ÷ allowed")
     cells = {name: tally_cells(tally, ("", "refused", "prediction")) for name, tally in tallies.items()}

@@ -1,9 +1,15 @@
-"""What the fuzzers of codecs, payloads and files share: options, progress, the table of outcomes, the record."""
+"""What fuzzers share: options, progress, processes of their own, the table of outcomes, the record."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import faulthandler
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +79,49 @@ def report(
     write_json(args.out, record)
     print(f"{total:,} {columns[1]}, {len(violations)} violations, {seconds:.0f} s; {args.out} written")
     return int(bool(violations))
+
+
+def work_apart(fuzz: Callable[..., Tally], name: str, count: int, seed: int, trace_file: Path) -> None:
+    """Fuzz one subject in this process for `run_apart`; print a line of JSON now and then, the tally as the last.
+
+    Args:
+        fuzz: called with name, count, seed, what is to be called with each payload before it is decoded, and what is to
+            be called with numbers of payloads that are done.
+        name: of the subject.
+        count: of payloads.
+        seed: of all chance.
+        trace_file: receives the payload that is being decoded.
+    """
+    faulthandler.enable()
+    with trace_file.open("wb", buffering=0) as file:
+
+        def trace(payload: bytes) -> None:
+            file.seek(0)
+            file.truncate()
+            file.write(payload)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's of large files, torch's of what it will move
+            tally = fuzz(name, count, seed, trace, lambda number: print(number, flush=True))
+    print(json.dumps(asdict(tally)), flush=True)
+
+
+def run_apart(command: Sequence[str], folder: Path, advance: Callable[[int], None]) -> Tally:
+    """Return what came of a subject's payloads in another process; that it died is a violation.
+
+    Args:
+        command: script and options; its worker calls `work_apart`.
+        folder: for files of the worker.
+        advance: called with numbers of payloads that are done.
+    """
+    trace, errors = folder / "trace", folder / "errors"
+    command = [sys.executable, *command, "--worker", str(trace)]
+    with errors.open("w") as said, subprocess.Popen(command, stdout=-1, stderr=said, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("{"):
+                return Tally(**json.loads(line))
+            advance(int(line))
+    problem = f"the process died with status {process.returncode}: {errors.read_text()[-1000:]}"
+    payload = trace.read_bytes().hex() if trace.exists() else ""
+    return Tally(violation={"problem": problem, "command": list(command), "payload": payload})

@@ -173,14 +173,16 @@ def count_indexes(indexes: NDArray[np.uint32], contexts: int, levels: int) -> ND
 
 
 @njit
-def rename(indexes: NDArray[np.uint32], kinds: NDArray[np.uint16], levels: int) -> None:
-    """Turn context · levels + symbol into class · levels + symbol, in place."""
+def class_of_context(indexes: NDArray[np.uint32], kinds: NDArray[np.uint16], levels: int) -> NDArray[np.uint32]:
+    """Return class · levels + symbol for each context · levels + symbol, given the class of each context."""
     names = np.empty(kinds.size * levels, np.uint32)
     for context in range(kinds.size):
         for symbol in range(levels):
             names[context * levels + symbol] = np.uint32(kinds[context]) * np.uint32(levels) + np.uint32(symbol)
+    found = np.empty(indexes.size, np.uint32)
     for i in range(indexes.size):
-        indexes[i] = names[indexes[i]]
+        found[i] = names[indexes[i]]
+    return found
 
 
 def bucket_edges(counts: NDArray[np.int64]) -> NDArray[np.uint8]:

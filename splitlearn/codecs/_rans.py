@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitlearn.codecs._contexts import count_indexes, logarithm
-from splitlearn.codecs._rans_decoder import decode_plain, decode_rans
+from splitlearn.codecs._rans_decoder import Tables, decode_plain, decode_rans
 from splitlearn.codecs._rans_encoder import encode_rans
 from splitlearn.codecs._rans_layout import BUCKETS, STATE_BYTES, Layout, class_indexes
-from splitlearn.codecs._rans_tables import decoder_tables, encoder_table, scale_bits
-from splitlearn.codecs.base import CodecError
+from splitlearn.codecs._rans_tables import encoder_table, narrow_slots, scale_bits, slot_offsets, wide_slots
+from splitlearn.codecs.base import CodecError, symbol_bits
 
 FLAT_ROW = 1024  # symbols
+NARROW_CLASSES = 32  # most classes whose slots hold all about a symbol, 16 KiB each
 DAMAGED = "the payload is truncated, has trailing bytes or is damaged"
 
 
@@ -67,8 +68,20 @@ class Model:
         return encoder_table(self.frequencies, scale_bits(self.frequencies.shape[1]))
 
     @cached_property
-    def _decoder(self) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-        return decoder_tables(self.frequencies, scale_bits(self.frequencies.shape[1]))
+    def _decoder(self) -> Tables:
+        levels = self.frequencies.shape[1]
+        scale, bits = scale_bits(levels), symbol_bits(levels)
+        drop, narrow = np.uint64(scale - bits), self._is_narrow
+        offsets = slot_offsets(self.classes, self.buckets, scale, narrow)
+        if narrow:
+            return Tables(np.uint64(scale), offsets, narrow_slots(self.frequencies), None, drop, None)
+        return Tables(np.uint64(scale), offsets, *wide_slots(self.frequencies, scale, bits), drop, self.buckets)
+
+    @property
+    def _is_narrow(self) -> bool:
+        """Whether a symbol fits in a bucket's number, and all of a symbol in one look-up of tables that stay small."""
+        classes, levels = self.frequencies.shape
+        return levels <= BUCKETS and classes <= NARROW_CLASSES
 
     @cached_property
     def _largest(self) -> int:
@@ -141,25 +154,21 @@ class Model:
         least = (1 << scale) - self._largest
         if bits < 8 * STATE_BYTES * lanes or layout.size * least > bits << scale:
             raise CodecError(f"{payload.size} bytes are too few for {layout.size} symbols: {DAMAGED}")
+        symbols = np.empty(layout.size, np.uint8)
         if len(self.frequencies) == 1:
-            symbols = np.empty(layout.size, np.uint8)
-            if not decode_plain(payload, position, lanes, scale, *self._decoder, symbols):
-                raise CodecError(DAMAGED)
-            return symbols
-        out = np.empty(layout.width + layout.size, np.uint8)
-        out[: layout.width] = 0
-        tables = (*self._decoder, self.buckets, self.classes, self._buckets_of(reference, layout.width))
-        if not decode_rans(payload, position, layout, levels, scale, *tables, out):
+            is_whole = decode_plain(payload, position, lanes, self._decoder, symbols)
+        else:
+            before = reference if self._is_narrow else self._buckets_of(reference)
+            is_whole = decode_rans(payload, position, layout, self._decoder, before, symbols)
+        if not is_whole:
             raise CodecError(DAMAGED)
-        return out[layout.width :]
+        return symbols
 
-    def _buckets_of(self, reference: NDArray[np.uint8] | None, skipped: int = 0) -> NDArray[np.uint8] | None:
-        """Return the buckets of the array before, behind so many values of no meaning; None if there is none."""
+    def _buckets_of(self, reference: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+        """Return the buckets of the array before; None if there is none."""
         if reference is None:
             return None
-        found = np.zeros(skipped + reference.size, np.uint8)
-        np.take(self.buckets, reference, out=found[skipped:], mode="clip")  # symbols are below levels; "raise" copies
-        return found
+        return np.take(self.buckets, reference, mode="clip")  # symbols are below levels; "raise" copies
 
 
 def no_neighbours(frequencies: NDArray[np.uint16]) -> Model:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitlearn.codecs._rans_layout import LOWEST, STATE_BYTES
+from splitlearn.codecs._rans_tables import STATE_BITS
 from splitlearn.jit import njit
 
 Numbers = NDArray[np.uint8] | NDArray[np.uint32]
@@ -75,13 +76,11 @@ def _push(
 ) -> tuple[np.uint64, int]:
     """Return the state that also holds the symbol of `index`, and the position after a word may have left it."""
     at, before = np.uint64(index), np.uint64(position)
-    division, reach = table[at, 0], table[at, 1]
     payload[before - np.uint64(2)] = state
     payload[before - np.uint64(1)] = state >> np.uint64(8)
-    full = state >= reach >> np.uint64(32)
+    full = state >= table[at, 1]
     less = state >> np.uint64(16)
     state = less if full else state  # a choice between two numbers is compiled without a branch
     position = position - 2 if full else position
-    quotient = state * (division >> np.uint64(6)) >> (division & np.uint64(63))
-    state += (reach & np.uint64(0xFFFF)) + quotient * (reach >> np.uint64(16) & np.uint64(0xFFFF))
-    return state, position
+    quotient = state * table[at, 0] >> np.uint64(STATE_BITS + scale)
+    return state + table[at, 3] + quotient * table[at, 2], position

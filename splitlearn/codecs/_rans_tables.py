@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from splitlearn.codecs._bits import padded, peek, poke, signed, tail_is_clean
 from splitlearn.jit import njit
 
+NARROW_SCALE = 12  # S for up to 16 levels
 STATE_BITS = 31  # a state lies in 2¹⁵…2³¹−1, and its lower 16 bits are moved to the payload where it would pass the end
 
 
 @njit
 def scale_bits(levels: int) -> int:
     """Return S, where the frequencies of a table add up to 2ˢ: 12 for up to 16 levels, 14 for more."""
-    return 12 if levels <= 16 else 14
+    return NARROW_SCALE if levels <= 16 else 14
 
 
 @njit
@@ -243,42 +244,61 @@ def read_tables(
 
 @njit
 def encoder_table(frequencies: NDArray[np.uint16], scale: int) -> NDArray[np.uint64]:
-    """Return the encoder's look-up table, two uint64 numbers for each symbol of each class, `(classes · levels, 2)`.
+    """Return the encoder's look-up table, four numbers for each symbol of each class, `(classes · levels, 4)`.
 
-    The first number replaces a division by the frequency by a multiplication and a shift: `factor << 6 | shift`, exact
-    for all states (Granlund & Montgomery 1994). The second number is `full << 32 | (2ˢ − frequency) << 16 | start`,
-    where `start` is the sum of the frequencies of all smaller symbols, and a state of `full` or more must first move 16
-    bits to the payload.
+    They are: a factor that replaces the division by the frequency f, ⌈2³¹⁺ˢ / f⌉, since ⌊state · factor / 2³¹⁺ˢ⌋ is the
+    exact quotient of every state below f · 2³¹⁻ˢ (Granlund & Montgomery 1994); this bound, from which on a state must
+    first move 16 bits to the payload; 2ˢ − f; and the sum of the frequencies of all smaller symbols.
     """
     classes, levels = frequencies.shape
-    table = np.zeros((classes * levels, 2), np.uint64)
+    table = np.zeros((classes * levels, 4), np.uint64)
     for kind in range(classes):
         start = 0
         for symbol in range(levels):
             frequency = signed(frequencies[kind, symbol])
             if frequency == 0:
                 continue
-            shift = STATE_BITS + bit_length(frequency - 1)
-            factor = ((1 << shift) + frequency - 1) // frequency
-            others = (1 << scale) - frequency
-            full = np.uint64(frequency << (STATE_BITS - scale))
-            table[kind * levels + symbol, 0] = factor << 6 | shift
-            table[kind * levels + symbol, 1] = np.uint64(others << 16 | start) | full << np.uint64(32)
+            entry = table[kind * levels + symbol]
+            entry[0] = ((1 << (STATE_BITS + scale)) + frequency - 1) // frequency
+            entry[1] = frequency << (STATE_BITS - scale)
+            entry[2] = (1 << scale) - frequency
+            entry[3] = start
             start += frequency
     return table
 
 
 @njit
-def decoder_tables(frequencies: NDArray[np.uint16], scale: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """Return the decoder's look-up tables, `slots` and `ranges`.
+def narrow_slots(frequencies: NDArray[np.uint16]) -> NDArray[np.uint32]:
+    """Return the decoder's look-up table for up to 16 levels: all that it needs about a symbol in one number.
+
+    There are 2¹² entries for each class, one for each value of a state's lower 12 bits: `frequency << 20 |
+    (value − start) << 8 | symbol`, where `start` is the sum of the frequencies of all smaller symbols.
+    """
+    classes, levels = frequencies.shape
+    slots = np.empty(classes << NARROW_SCALE, np.uint32)
+    at = 0
+    for kind in range(classes):
+        for symbol in range(levels):
+            frequency = signed(frequencies[kind, symbol])
+            entry = np.uint32(frequency << 20 | symbol)
+            its_own = slots[at : at + frequency]
+            for within in range(its_own.size):  # by index from 0, which is vectorized
+                its_own[within] = entry + (np.uint32(within) << np.uint32(8))
+            at += frequency
+    return slots
+
+
+@njit
+def wide_slots(frequencies: NDArray[np.uint16], scale: int, bits: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """Return the decoder's look-up tables for many levels or classes, `slots` and `ranges`.
 
     `slots` has the symbol for each value of a state's lower S bits, 2ˢ entries for each class. `ranges` has
-    `start << 16 | frequency` for each symbol of each class, where `start` is the sum of the frequencies of all smaller
-    symbols.
+    `start << 16 | frequency` for each symbol of each class, 2^bits entries for each, where `start` is the sum of the
+    frequencies of all smaller symbols.
     """
     classes, levels = frequencies.shape
     slots = np.empty(classes << scale, np.uint8)
-    ranges = np.zeros(classes * levels, np.uint32)
+    ranges = np.zeros(classes << bits, np.uint32)
     for kind in range(classes):
         start = 0
         for symbol in range(levels):
@@ -287,6 +307,26 @@ def decoder_tables(frequencies: NDArray[np.uint16], scale: int) -> tuple[NDArray
                 continue
             first = (kind << scale) + start
             slots[first : first + frequency] = symbol
-            ranges[kind * levels + symbol] = frequency | start << 16
+            ranges[kind << bits | symbol] = frequency | start << 16
             start += frequency
     return slots, ranges
+
+
+@njit
+def slot_offsets(
+    classes: NDArray[np.uint16], buckets: NDArray[np.uint8], scale: int, of_symbols: bool
+) -> NDArray[np.uint32]:
+    """Return where the slots of each context begin, at the index 256 · before + 16 · left + upper.
+
+    These are the buckets of neighbours, as in `classes`, or with `of_symbols` the neighbours themselves, up to 16.
+    """
+    last = buckets.size - 1
+    offsets = np.empty(classes.size, np.uint32)
+    for place in range(classes.size):
+        context = place
+        if of_symbols:
+            context = 0
+            for shift in (8, 4, 0):
+                context |= signed(buckets[min(place >> shift & 15, last)]) << shift
+        offsets[place] = np.uint32(classes[context]) << np.uint32(scale)
+    return offsets

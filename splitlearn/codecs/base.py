@@ -294,7 +294,9 @@ def as_array(payload: Payload) -> NDArray[np.uint8]:
     Raises:
         ValueError: if it is neither bytes nor an array or view of 8-bit integers.
     """
-    if isinstance(payload, (bytes, bytearray, memoryview, np.ndarray)):
+    if isinstance(payload, bytes):
+        return np.frombuffer(payload, np.uint8)
+    if isinstance(payload, (bytearray, memoryview, np.ndarray)):
         view = memoryview(cast("bytes", payload))  # for mypy, arrays are not buffers
         if view.itemsize == 1 and view.format in ("B", "b", "c"):
             data = np.frombuffer(view if view.c_contiguous else view.tobytes(), np.uint8)

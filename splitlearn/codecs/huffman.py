@@ -12,17 +12,13 @@ from numpy.typing import NDArray
 
 from splitlearn.codecs._bits import SLACK, padded, peek, tail_is_clean
 from splitlearn.codecs._groups import count_symbols
-from splitlearn.codecs._huffman_kernels import (
-    WIDEST,
-    decode_latent_parts,
-    decode_parts,
-    decode_with_table,
+from splitlearn.codecs._huffman_decoder import WIDEST, decode_parts, decode_with_table, several_table
+from splitlearn.codecs._huffman_encoder import (
     encode_latent_parts,
     encode_latent_with_table,
     encode_parts,
     encode_with_table,
     group_codes,
-    several_table,
 )
 from splitlearn.codecs._prefix import FULL, LIMIT, TABLE_BITS, code_lengths, codeword_table, lookup_table
 from splitlearn.codecs.base import (
@@ -35,7 +31,7 @@ from splitlearn.codecs.base import (
     checked_tables,
     symbol_bits,
 )
-from splitlearn.numpy_quantizers import EvenGrid, Grid, flat_latent
+from splitlearn.numpy_quantizers import EvenGrid, Grid, Plan, flat_latent
 
 FOUR_STREAMS_FROM = 1 << 14  # symbols; fixed by the format
 
@@ -84,15 +80,26 @@ class Huffman(Codec):
         if self._lengths is None and payload.size > 0 and payload[0] >> 7:
             return _decode_lone_symbol(payload, count, levels)
         _check_count(payload, count)
-        symbols = np.empty(count + 8, np.uint8)
-        size_bytes = _size_bytes(count)
+        symbols = np.empty(count, np.uint8)
+        self._decode_to(payload, levels, None, None, symbols)
+        return symbols
+
+    def _decode_to(
+        self,
+        payload: NDArray[np.uint8],
+        levels: int,
+        plan: Plan | None,
+        spacing: tuple[float, float] | None,
+        out: NDArray[np.uint8] | NDArray[np.float32],
+    ) -> None:
+        """Write symbols of different values, or with a plan what they stand for, to a flat array."""
+        size_bytes = _size_bytes(out.size)
         if self._lengths is None:
-            problem = decode_with_table(payload, levels, symbols, count, size_bytes)
+            problem = decode_with_table(payload, levels, size_bytes, plan, spacing, out)
         else:
-            problem = 0 if decode_parts(payload, *self._look_ups, symbols, count, 0, size_bytes) else 2
+            problem = 0 if decode_parts(payload, *self._look_ups, 0, size_bytes, plan, spacing, out) else 2
         if problem:
             raise CodecError(_PROBLEMS[problem])
-        return symbols[:count]
 
     def _encode_latent(self, latent: NDArray[np.float32], grid: Grid) -> tuple[bytes, tuple[float, ...]]:
         if not isinstance(grid, EvenGrid):
@@ -115,15 +122,13 @@ class Huffman(Codec):
         grid: Grid,
         out: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
-        count = math.prod(shape)
-        if self._lengths is None or not isinstance(grid, EvenGrid):
+        is_lone = self._lengths is None and payload.size > 0 and payload[0] >> 7
+        if is_lone or not isinstance(grid, EvenGrid):
             return super()._decode_latent(payload, shape, floats, grid, out)
         self._check_fitted(grid.levels)
-        _check_count(payload, count)
+        _check_count(payload, math.prod(shape))
         latent = np.empty(shape, np.float32) if out is None else out
-        how = grid.plan, grid.spacing(floats)
-        if not decode_latent_parts(payload, *self._look_ups, _size_bytes(count), *how, latent.reshape(-1)):
-            raise CodecError(_PROBLEMS[2])
+        self._decode_to(payload, grid.levels, grid.plan, grid.spacing(floats), latent.reshape(-1))
         return latent
 
     def _room(self, count: int) -> NDArray[np.uint8]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
-import signal
 import sys
 from collections.abc import Callable
 
@@ -57,6 +56,7 @@ commands:
 """
 GO_ON = {command: "the same command goes on where it was" for command in ("sweep", "stages", "send")}
 TRACEBACK = "SPLITLEARN_TRACEBACK"
+SIGPIPE = 13  # Windows has no such signal
 
 
 def main() -> int:
@@ -82,7 +82,7 @@ def main() -> int:
         return _complain("interrupted", 130)
     except BrokenPipeError:  # whoever read what is printed, `head` say, has gone: there is nobody to complain to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 128 + SIGPIPE
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import ssl
 import sys
 from collections.abc import Sequence
@@ -192,6 +191,7 @@ def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSL
 
 async def _run(server: EdgeServer, http_host: str, http_port: int | None) -> None:
     """Run the server until a signal, then stop after all requests are answered."""
+    from splitlearn.runtime.event_loop import on_stop_signals
     from splitlearn.runtime.health import HealthServer
 
     await server.start()
@@ -204,8 +204,7 @@ async def _run(server: EdgeServer, http_host: str, http_port: int | None) -> Non
         print("stopping: what is held is answered first; a second signal ends at once", file=sys.stderr, flush=True)
         stops.append(loop.create_task(server.stop()))
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, stop, signum)
+    on_stop_signals(loop, stop)
     with ExitStack() as stack:
         where = f"{server.host}:{server.port}"
         if http_port is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,16 @@ from splitlearn.config.options import divide
 from splitlearn.config.precheck import check_trainer_arguments
 from splitlearn.discovery import with_current_paths
 from splitlearn.files import read_yaml
-from splitlearn.processes import PARENT, PATIENCE, STOPS, Stopped
+from splitlearn.processes import (
+    CREATION_FLAGS,
+    OWN_GROUP,
+    PARENT,
+    PATIENCE,
+    STOPS,
+    Stopped,
+    ask_to_stop,
+    end_group,
+)
 
 EXPORTS = ("network.safetensors", "early_exit.safetensors", "bottleneck.safetensors", "student.safetensors")
 
@@ -77,15 +85,15 @@ def _wait_for(command: Sequence[str]) -> int:
     Raises:
         Stopped: if this process or the command received a stop signal; the command has ended then.
     """
-    with subprocess.Popen(command, process_group=0, env=os.environ | {PARENT: str(os.getpid())}) as process:
+    env = os.environ | {PARENT: str(os.getpid())}
+    with subprocess.Popen(command, process_group=OWN_GROUP, creationflags=CREATION_FLAGS, env=env) as process:
         try:
             status = process.wait()
         except Stopped as stop:
-            process.send_signal(stop.signum)
+            ask_to_stop(process, stop.signum)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(PATIENCE / 2)  # because this process must also stop within PATIENCE
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            end_group(process.pid)
             raise
     if status - 128 in STOPS:
         raise Stopped(status - 128)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -12,11 +11,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, Timeout
 from jsonargparse import Namespace
 
 CSV_LOGGER = "lightning.pytorch.loggers.CSVLogger"
 VERSIONED = ("CSVLogger", "TensorBoardLogger")  # loggers that use the number and the folder of the run
 SHARED = "SPLITLEARN_RUN_FOLDER"
+LOCK = ".lock"
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
@@ -40,7 +41,7 @@ class RunFolder:
         self.path = Path()
         self.checkpoints = Path()
         self.is_first = not any(int(os.environ.get(name) or 0) for name in RANKS)
-        self._lock: int | None = None
+        self._lock: BaseFileLock | None = None
 
     def reserve(self, trainer: Any) -> None:
         """Create a new folder and set it in the loggers of a trainer's settings; raises RunFolderError on failure.
@@ -107,12 +108,14 @@ class RunFolder:
         if not self.is_first or self.path == Path():
             return
         os.environ.pop(SHARED, None)
+        if self._lock is not None:
+            with suppress(OSError):  # Windows removes it as it is released
+                Path(self._lock.lock_file).unlink()
+            self._lock.release()
+            self._lock = None
         for empty in (self.path / "checkpoints", self.path):
             with suppress(OSError):  # not empty, or never created
                 empty.rmdir()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     def _is_of_a_run(self, folder: Path) -> bool:
         return folder.name == "checkpoints" and _same(folder.parent.parent, self.path.parent)
@@ -168,17 +171,16 @@ def _named_version(trainer: Any) -> str | None:
     return None
 
 
-def _locked(folder: Path) -> int:
+def _locked(folder: Path) -> BaseFileLock:
     """Return a lock on a folder, which the system releases when this process ends."""
-    lock = os.open(folder, os.O_RDONLY)
+    lock = FileLock(folder / LOCK)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
+        lock.acquire(blocking=False)
+    except Timeout:
         raise RunFolderError(
             f"another process writes to {folder}: wait for its end, or start a new run without --ckpt_path"
         ) from None
-    except OSError:  # a file system without locks on folders
+    except (OSError, NotImplementedError):  # a file system without locks
         pass
     return lock
 

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from splitlearn.processes import STOPS, Stopped
+from splitlearn.processes import STOPS, WINDOWS, Stopped
 
 T = TypeVar("T")
+
+
+def on_stop_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[int], None]) -> None:
+    """Call `stop` in an event loop with the number of each SIGINT and SIGTERM that comes.
+
+    Loops of Windows take no handlers of signals; there, Python's own handler tells the loop.
+    """
+    for signum in STOPS:
+        if WINDOWS:
+            signal.signal(signum, lambda number, frame: loop.call_soon_threadsafe(stop, number))  # type: ignore[arg-type]
+        else:
+            loop.add_signal_handler(signum, stop, signum)
 
 
 def run_until_stopped(work: Coroutine[Any, Any, T]) -> T:
@@ -28,8 +40,7 @@ def run_until_stopped(work: Coroutine[Any, Any, T]) -> T:
             task.cancel()
 
         before = {signum: signal.getsignal(signum) for signum in STOPS}
-        for signum in STOPS:
-            loop.add_signal_handler(signum, stop, signum)
+        on_stop_signals(loop, stop)
         try:
             return await task
         except asyncio.CancelledError:
@@ -38,7 +49,8 @@ def run_until_stopped(work: Coroutine[Any, Any, T]) -> T:
             raise
         finally:
             for signum, handler in before.items():
-                loop.remove_signal_handler(signum)
+                if not WINDOWS:
+                    loop.remove_signal_handler(signum)
                 signal.signal(signum, handler)
 
     return asyncio.run(run())

@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -21,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from splitlearn.addresses import check_address, without_passwords, without_those_of
+from splitlearn.processes import exists
 from splitlearn.resource_errors import brief, shortage_in
 from splitlearn.sweep.space import Choice, LogUniform, ParameterDistribution, Space, Uniform, Value
 from splitlearn.sweep.storage import open_storage
@@ -345,14 +345,7 @@ def _lives(frozen: FrozenTrial) -> bool:
         return False
     if host != socket.gethostname():
         return True
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat")  # a process that is dead, and not yet noticed by its parent, has a number
-        return not (state.is_file() and state.read_text().rpartition(")")[2].split()[0] == "Z")
-    except PermissionError:
-        return True
-    except (ProcessLookupError, FileNotFoundError, OverflowError):
-        return False
+    return exists(pid)
 
 
 def _different(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -100,4 +100,4 @@ class StopsAtOnce(Callback):
         """End the other processes, which may be waiting for this one."""
         launcher: Any = trainer.strategy.launcher
         if isinstance(exception, Stopped) and launcher is not None:
-            launcher.kill(signal.SIGKILL)
+            launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # on Windows, SIGTERM ends a process as well

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
-import resource
+import os
 import sys
 import time
 import tracemalloc
@@ -197,6 +198,8 @@ def address_space(growth: int) -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return
+    import resource  # POSIX alone has it
+
     limits = resource.getrlimit(resource.RLIMIT_AS)
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + growth, limits[1]))
@@ -208,10 +211,35 @@ def address_space(growth: int) -> Iterator[None]:
 
 def resident(line: str) -> int:
     """Return the memory of this process in bytes: `VmRSS` for current, `VmHWM` for the peak since `forget_peak`."""
+    if os.name == "nt":
+        return _memory_of_windows(line)
     if sys.platform != "linux":
+        import resource
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition(f"{line}:")[2].split()[0])
+
+
+class _MemoryCounters(ctypes.Structure):
+    """PROCESS_MEMORY_COUNTERS of Windows."""
+
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("faults", ctypes.c_uint32),
+        ("peak", ctypes.c_size_t),
+        ("current", ctypes.c_size_t),
+        ("others", ctypes.c_size_t * 6),
+    )
+
+
+def _memory_of_windows(line: str) -> int:
+    counters = _MemoryCounters(ctypes.sizeof(_MemoryCounters))
+    this_process = ctypes.c_void_p(-1)
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    if not kernel.K32GetProcessMemoryInfo(this_process, ctypes.byref(counters), counters.size):
+        raise OSError("Windows does not tell the memory of this process")
+    return int(counters.peak if line == "VmHWM" else counters.current)
 
 
 def forget_peak() -> int:

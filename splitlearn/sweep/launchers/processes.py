@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
-from splitlearn.processes import end_with
+from splitlearn.processes import end_group, end_with, interrupts_held, lead_group
 from splitlearn.sweep.launchers.base import Launcher, LauncherError, Worker
 
 GPUS = "CUDA_VISIBLE_DEVICES"
@@ -39,12 +38,8 @@ class Processes(Launcher):
     def start(self, number: int, work: Callable[[], None]) -> Worker:
         """Start a process."""
         process = multiprocessing.get_context("spawn").Process(target=_run, args=(work, os.getpid()))
-        with _visible(None if self.gpus is None else self.visible(number)):
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process inherits it: none is told
-            try:
-                process.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with _visible(None if self.gpus is None else self.visible(number)), interrupts_held():
+            process.start()
         self._started = [each for each in self._started if each.is_alive()] + [process]
         return _Process(process)
 
@@ -52,8 +47,7 @@ class Processes(Launcher):
         """Kill all remaining processes and their child processes; a sweep can continue after any kill."""
         for process in self._started:
             if process.pid is not None:
-                with suppress(ProcessLookupError, PermissionError):  # it is gone, or leads no group yet
-                    os.killpg(process.pid, signal.SIGKILL)
+                end_group(process.pid)
             process.kill()
         for process in self._started:
             process.join()
@@ -78,7 +72,7 @@ class _Process(Worker):
 
 
 def _run(work: Callable[[], None], parent: int) -> None:
-    os.setpgid(0, 0)  # what a terminal sends to all processes is for the sweep's own to handle
+    lead_group()  # what a terminal sends to all processes is for the sweep's own to handle
     end_with(parent)
     work()
 

@@ -144,7 +144,7 @@ def _put(symbols: NDArray[np.uint8], plan: Plan | None, spacing: tuple[float, fl
         for i in range(out.size):
             out[i] = symbols[i]
     else:
-        undo_plan(symbols[: out.size], plan, spacing, out)
+        undo_plan(symbols[: out.size], plan, spacing, out)  # type: ignore[arg-type]  # floats, and a spacing
 
 
 @njit

@@ -81,7 +81,7 @@ class Model:
     def _is_narrow(self) -> bool:
         """Whether a symbol fits in a bucket's number, and all of a symbol in one look-up of tables that stay small."""
         classes, levels = self.frequencies.shape
-        return levels <= BUCKETS and classes <= NARROW_CLASSES
+        return bool(levels <= BUCKETS and classes <= NARROW_CLASSES)
 
     @cached_property
     def _largest(self) -> int:

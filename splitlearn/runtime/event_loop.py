@@ -19,7 +19,7 @@ def on_stop_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[int], None]
     """
     for signum in STOPS:
         if WINDOWS:
-            signal.signal(signum, lambda number, frame: loop.call_soon_threadsafe(stop, number))  # type: ignore[arg-type]
+            signal.signal(signum, lambda number, frame: loop.call_soon_threadsafe(stop, number))
         else:
             loop.add_signal_handler(signum, stop, signum)
 

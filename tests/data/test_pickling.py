@@ -143,4 +143,5 @@ def test_views_and_modules_are_sent_too(root: Path, name: str) -> None:
 def test_every_module_is_here() -> None:
     found = (getattr(data_room, name) for name in data_room.__all__)
     modules = {each.__name__ for each in found if isinstance(each, type) and issubclass(each, ImageDataModule)}
+    modules -= {"Videos", "LetterboxVideos"}  # whose frames are decoded in their order, by the process that tests
     assert {name for name in modules if not name.endswith("DataModule")} == {name.split()[0] for name in MODULES}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def write(found: Sequence[Found], out: Path) -> None:
     """Write page, CSV, JSON and plots."""
     facts = record()
     out.mkdir(parents=True, exist_ok=True)
-    names = [name for name in StreamPoint.__dataclass_fields__ if name != "sizes"]
+    names = [field.name for field in fields(StreamPoint) if field.name != "sizes"]
     cells = [[f.network, f.scene, *(getattr(p, name) for name in names)] for f in found for p in f.points]
     write_csv(out / "points.csv", ["network", "scene", *names], cells)
     results = [

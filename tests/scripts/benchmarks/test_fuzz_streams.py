@@ -34,7 +34,7 @@ def lets_late_frames_pass(honest: Callable[..., Any], receiver: StreamReceiver, 
     try:
         return honest(receiver, payload)
     except LateFrameError:
-        receiver.sequence = None
+        receiver.state = None
         return honest(receiver, payload)
 
 
@@ -42,7 +42,7 @@ def forgets(honest: Callable[..., Any], receiver: StreamReceiver, payload: bytes
     try:
         return honest(receiver, payload)
     except CodecError:
-        receiver.sequence = None
+        receiver.state = None
         raise
 
 

@@ -31,7 +31,7 @@ LAST = Unit(
     "mobilenet_v2_features14_wide",
     "trained behind features.14, 128 channels",
     (*HEAD, "behind_features14.yaml"),
-    (0.05,),
+    (0.05, 0.08),
     ((0.015, 2500),),
     1600,
     (*HELD_OUT, *WIDE),

@@ -88,7 +88,7 @@ def mobilenets(weights: Path, caltech: Path, imagenet: Path | None) -> Iterator[
     folder = ("--data", "splitlearn.data.ImageFolder", "--data.image_size", "224", "--data.resize", "256")
     overrides = (*words, "--model.num_classes", "100", *folder)
     subject = Subject("Caltech-101", config, overrides, caltech, photos)
-    title = "MobileNetV2, features.6"
+    title = "MobileNetV2"
     yield Case(subject, title, ACCURACY, CALTECH, words, photos, CALTECH_UNITS)
     if imagenet:
         words = network_words(weights)

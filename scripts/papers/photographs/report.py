@@ -81,7 +81,11 @@ def report(cases: Sequence[Case], runs: Path, out: Path) -> None:
     }
     write_json(out / "results.json", {**facts, "results": results})
     for each in found:
-        curves = {method: [(p.bytes_per_image, p.score) for p in each.of(method)] for method in each.methods}
+        curves = {
+            method: [(p.bytes_per_image, p.score) for p in each.of(method)]
+            for method in each.methods
+            if each.of(method)
+        }
         title = f"{each.case.subject.name}: {each.case.title}"
         plot_rates(curves, each.unsplit, out / f"{each.case.subject.slug}.png", title, each.case.score)
     write_page(out / "README.md", page(found, facts))
@@ -111,8 +115,7 @@ pixels that the network takes, sent to the whole network. "JPEG, tables known" l
 quality share. Min–max with run-length code and clipped levels with contexts (ContextRANS) are not trained; limits and
 tables of the latter are calibrated on photographs that are not tested. Rates, losses and lengths of the trainings were
 chosen on training images that were held out; in the tables, the cheapest of the measured settings is picked on the
-images that it is scored on, alike for all ways of sending. What each term of the second stage is worth:
-[layers.md](layers.md).
+images that it is scored on, alike for all ways of sending. What is in no table was not measured.
 
 ## At most one point lost
 """

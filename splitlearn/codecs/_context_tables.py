@@ -100,7 +100,7 @@ class OwnTables:
         if levels > BUCKETS:
             found = bucket_edges(count_symbols(symbols, symbol_bits(levels))[:levels])
             buckets, edges = buckets_of(found, levels), found.tobytes()
-        before = None if reference is None else buckets[reference]
+        before = reference if reference is None or levels <= BUCKETS else buckets[reference]
         indexes = class_indexes(symbols, layout, levels, buckets, contexts.numbers, before)
         counts = count_indexes(indexes, contexts.number, levels)
         entry = (mantissa_bits(symbols.size) + 3) << 16

@@ -166,9 +166,14 @@ class Model:
 
     def _buckets_of(self, reference: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
         """Return the buckets of the array before; None if there is none."""
-        if reference is None:
-            return None
+        if reference is None or self._is_each_its_own:
+            return reference
         return np.take(self.buckets, reference, mode="clip")  # symbols are below levels; "raise" copies
+
+    @cached_property
+    def _is_each_its_own(self) -> bool:
+        """Whether each symbol is its own bucket."""
+        return bool(np.array_equal(self.buckets, np.arange(self.buckets.size)))
 
 
 def no_neighbours(frequencies: NDArray[np.uint16]) -> Model:

@@ -65,9 +65,7 @@ class Found:
         kept = [
             point.setting
             for point in self.of(CHOICE)
-            if plain is not None
-            and point.setting.startswith(f"{setting}, margin ")
-            and point.agreement >= KEPT * plain.agreement
+            if plain is not None and point.setting.startswith(f"{setting}, margin ") and keeps(point, plain)
         ]
         return self.at(STICKY, max(kept, key=margin_of)) if kept else None
 
@@ -85,6 +83,11 @@ class Stream:
     def best(self) -> StreamPoint:
         """The sticky point if a margin was chosen."""
         return self.sticky or self.following
+
+
+def keeps(point: StreamPoint, plain: StreamPoint) -> bool:
+    """Return whether a point keeps the agreement without margin; nothing is kept where nothing agreed."""
+    return plain.agreement > 0 and point.agreement >= KEPT * plain.agreement
 
 
 def margin_of(setting: str) -> float:
@@ -164,10 +167,14 @@ def goals(found: Sequence[Found]) -> str:
                 after, sticky = limits[each.scene]
                 lines.append([*name, "reference", *verdict(stream.following.bytes_per_delta_frame / alone, after)])
                 if stream.sticky is not None:
-                    share = stream.sticky.bytes_per_delta_frame / alone
-                    lines.append([*name, f"sticky, {margin_told(stream.sticky)}", *verdict(share, sticky)])
+                    told, size = f"sticky, {margin_told(stream.sticky)}", stream.sticky.bytes_per_delta_frame
+                    if keeps(stream.sticky, stream.alone):
+                        lines.append([*name, told, *verdict(size / alone, sticky)])
+                    else:
+                        lost = f"**no**: {share(stream.sticky, stream.alone)} of the agreement"
+                        lines.append([*name, told, f"{size / alone:.3f}", f"{sticky:g}", lost])
                 else:
-                    lines.append([*name, f"sticky: no margin keeps {100 * KEPT:.0f} %", "–", f"{sticky}", "no"])
+                    lines.append([*name, f"sticky: no margin keeps {100 * KEPT:.0f} %", "–", f"{sticky:g}", "**no**"])
             elif each.scene == "unrelated images":
                 pairs = zip(stream.following.sizes, stream.alone.sizes, strict=True)
                 lines.append([*name, "reference, worst frame", *verdict(max(a / b for a, b in pairs), 1.01)])

@@ -20,7 +20,8 @@ network's input size, and the whole network runs on the server.
 """
 
 GOALS = """Bytes of frames that are no key frames, as a share of the mean frame coded by itself with the same levels.
-For unrelated images in sequence: the frame of the largest share, key frames included.
+A sticky row is met only if it keeps 98 % of the agreement on the scored frames too. For unrelated images in sequence:
+the frame of the largest share, key frames included.
 """
 
 HEADS = {
@@ -36,6 +37,9 @@ NOTES = """## How to read it
 
 - The static camera's file is itself H.264: between its frames most blocks are exact copies, which suits video codecs.
 - A margin changes few answers, but it does change them: agreement stands beside every figure.
+- Class agreement on one scene may say little: where the unsplit network is torn between two classes, nearly equal in
+  all frames, tiny changes turn all answers at once. An agreement near 0 on a single video is then no measure of what
+  is lost; where nothing agrees, no margin is chosen.
 - A scene of few frames has few objects, and its agreement is coarse: differences of a point or two mean nothing.
 - Other videos and bottlenecks are added by their files: `scripts/papers/streams/run --video FILE --mobilenet-bottleneck
   FILE`; `splitlearn test` with `configs/streams` measures one setting on any video.

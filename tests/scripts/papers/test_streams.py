@@ -106,6 +106,21 @@ def test_the_page_tells_goals_rivals_and_who_wins(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "results.json").read_text())["results"]) == 2
 
 
+def test_where_nothing_agrees_no_margin_is_chosen() -> None:
+    nothing = [replace(point, agreement=0.0) for point in points()]
+    (stream,) = Found("MobileNetV2", "same class (%)", "static camera", "", nothing).streams
+    assert stream.sticky is None
+
+
+def test_a_goal_is_not_met_where_scored_answers_are_lost(tmp_path: Path) -> None:
+    lost = [replace(p, agreement=0.5) if p.method == STICKY else p for p in points()]
+    write([Found("YOLOv8n model.4", "mAP (%)", "static camera", "Three frames", lost)], tmp_path)
+    (row,) = (
+        line for line in (tmp_path / "README.md").read_text().splitlines() if "| sticky, margin 0.15 | 0.400" in line
+    )
+    assert "**no**: 0.526 of the agreement" in row
+
+
 def test_a_margin_that_loses_answers_is_not_chosen() -> None:
     lost = [replace(p, agreement=0.9) if p.method == CHOICE and "margin" in p.setting else p for p in points()]
     (stream,) = Found("YOLOv8n", "mAP (%)", "static camera", "", lost).streams

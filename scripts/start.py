@@ -27,6 +27,7 @@ EXTRAS = {
     "scripts/benchmarks/bench_codecs": ("bench",),
     "scripts/benchmarks/bench_distillation": ("detection",),
     "scripts/benchmarks/check_packages": ("onnx", "yolo"),
+    "scripts/benchmarks/bench_streams": ("video", "yolo"),
     "scripts/papers/carra2023/run": ("detection", "images", "yolo"),
     "scripts/papers/cohen2020/run": ("detection", "images", "yolo"),
     "scripts/papers/datta2022/run": ("images",),

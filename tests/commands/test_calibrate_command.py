@@ -200,7 +200,7 @@ def test_wrong_words(calibrate: Run, words: tuple[str, ...], sentence: str) -> N
     kept = [word for name, value in defaults.items() if name not in words for word in (name, value)]
     outcome = calibrate(*kept, *words)
     if sentence.startswith("labels.csv"):
-        assert outcome.error.endswith("; or calibrate with other images: --photos FOLDER")
+        assert outcome.error.endswith("; or name other images: --photos FOLDER")
         sentence = f"{Path().resolve() / sentence}"
     refused(outcome, sentence)
 

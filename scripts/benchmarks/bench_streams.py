@@ -160,7 +160,8 @@ def page(found: dict[str, Any]) -> str:
             f"`{found['command']}`; {found['date']}.\n",
             markdown_table(heads, rows, "rl" + "r" * (len(heads) - 2)),
             "\nThe first encode of a fresh process, its kernels in the cache: "
-            f"{first['without_scipy']:.2f} s on a device; {first['with_scipy']:.2f} s where SciPy is installed, which numba then loads.\n",
+            f"{first['without_scipy']:.2f} s on a device; {first['with_scipy']:.2f} s where SciPy is installed, "
+            "which numba then loads.\n",
         ]
     )
 

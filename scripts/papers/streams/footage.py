@@ -65,17 +65,17 @@ class Scene:
 
 
 def video_scene(path: Path, frames: int, name: str) -> Scene:
-    """Return the scene of a video: settings are chosen on its beginning, and frames from a third on are scored."""
+    """Return the scene of a video: settings are chosen on its end, and frames from a third on are scored."""
     count = sum(1 for _ in video_frames(path))
-    first, before = count // 3, min(frames // 2, count // 3)
-    scored = min(frames, count - first)
-    if before < 2:
+    first, behind = count // 3, min(frames // 2, count // 3)
+    scored = min(frames, count - first - behind)
+    if behind < 2:
         raise VideoError(f"{path} has {count} frames, and six are needed to choose settings and to score them")
-    about = f"{count} frames; chosen on the first {before}, scored on {scored} from frame {first} on, none left out"
+    about = f"{count} frames; chosen on the last {behind}, scored on {scored} from frame {first} on, none left out"
     return Scene(
         name,
         about,
-        lambda view: [_part(path, view, 0, before)],
+        lambda view: [_part(path, view, count - behind, behind)],
         lambda view: [_part(path, view, first, scored)],
     )
 

@@ -25,11 +25,10 @@ suppress_warnings = [
 ]
 
 nb_execution_mode = "force"
-nb_execution_timeout = 300  # seconds a cell; tutorials take at most 60 on two idle cores
+nb_execution_timeout = 1800  # seconds a cell; a tutorial takes less than 60 on two idle cores, but few are idle
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
-
 
 html_theme = "furo"
 html_static_path = ["_static"]

@@ -21,6 +21,7 @@ myst_enable_extensions = ["fieldlist"]
 myst_heading_anchors = 4
 suppress_warnings = [
     "myst.header",  # pages of results are written by scripts, whose headings may skip a level
+    "myst-nb.lexer",  # without a run (scripts/docs --draft), the language of tutorials is not known
     "ref.python",  # a name in a signature, such as Limits, may be that of several packages
 ]
 

@@ -38,8 +38,8 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads only wait for each other on networks this small
     words = ["-W", "--keep-going", "-b", "html", "-d", str(out.parent / "doctrees")]
     words += ["-D", "nb_execution_mode=off"] if options.draft else ["-E"]
-    if build_main([*words, str(ROOT / "docs"), str(out)]):
-        return 1
+    if status := int(build_main([*words, str(ROOT / "docs"), str(out)])):
+        return status
     broken = broken_in_site(out)
     print("\n".join(broken) or f"links inside lead somewhere; open {out / 'index.html'}")
     return int(bool(broken))

@@ -32,6 +32,7 @@ ROOT = {
     "processes",
     "resource_errors",
     "kept_dtypes",
+    "shipped",
     "splitlearn",
 }
 LOW = {"codecs", "quantizers", "losses", "metrics", "data"}
@@ -47,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "parts": {"discovery", "outputs"},
     "decoding": {"resource_errors"},
     "processes": set(),
+    "shipped": set(),
     "kept_dtypes": set(),
     "jit": set(),
     "numpy_quantizers": {"jit"},

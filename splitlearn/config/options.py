@@ -12,9 +12,11 @@ from typing import Any, TypeVar, get_type_hints
 
 from splitlearn.config.messages import UsageError, did_you_mean
 from splitlearn.discovery import current_path
+from splitlearn.shipped import located
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
+READ = ("--config", "--data")  # options whose values may be paths of configs
 TRAINER_WORDS = ("--config", "--model", "--data", "--trainer", "--seed_everything")
 
 
@@ -67,6 +69,17 @@ def _with_underscores(word: str) -> str:
         return word
     name, equals, value = word[2:].partition("=")
     return f"--{name.replace('-', '_')}{equals}{value}"
+
+
+def with_shipped(words: Sequence[str]) -> list[str]:
+    """Return command-line arguments with the paths of shipped configs that the working directory does not have."""
+    found: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        name, equals, value = word.partition("=")
+        value = value if equals and name in READ else word if before in READ else ""
+        place = located(value)
+        found.append(word if place == Path(value) else word.removesuffix(value) + str(place))
+    return found
 
 
 def divide(words: Sequence[str], sections: Sequence[str]) -> tuple[list[str], list[str]]:

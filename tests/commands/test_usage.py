@@ -58,7 +58,10 @@ def test_help_of_a_command(run: Run, command: str) -> None:
         (("fitt",), "no command 'fitt', did you mean fit?; see splitlearn --help"),
         (("expotr",), "no command 'expotr', did you mean export?; see splitlearn --help"),
         (("xyzzy",), "no command 'xyzzy'; see splitlearn --help"),
-        (("fit",), "fit needs a config: --config FILE; those in the project's folder configs are examples"),
+        (
+            ("fit",),
+            "fit needs a config, e.g. splitlearn fit --config configs/trainer.yaml --config configs/quickstart.yaml",
+        ),
         (("fit", "--confg", "small.yaml"), "fit has no option --confg, did you mean config?"),
         (("fit", "--config", "smal.yaml"), "no config file 'smal.yaml'"),
         (("fit", "--config=smal.yaml"), "no config file 'smal.yaml'"),

@@ -42,8 +42,10 @@ def is_safetensors(path: Path) -> bool:
 def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
     """Return all state dicts in a safetensors or `torch.save` file, by the dotted keys that lead to each.
 
-    A file that is itself a state dict gives the key "". Shipped files are found too (`shipped.located`). Raises OSError if the file cannot be opened, WeightsError if it
-    is damaged, has no tensors, or contains anything but plain data.
+    A file that is itself a state dict gives the key "". Shipped files are found too (`shipped.located`).
+
+    Raises OSError if the file cannot be opened, WeightsError if it is damaged, has no tensors, or contains anything but
+    plain data.
     """
     path = located(path)
     if path.is_dir():

@@ -65,6 +65,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"commands"},
 }
 
+DOORS = {
+    ("splitlearn.models.pretrained", "splitlearn.deploy.pretrained")
+}  # opened inside a function, when it is called
+
 
 def module_name(path: Path) -> str:
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
@@ -129,7 +133,9 @@ def test_arrows_go_one_way(module: str) -> None:
     here = room(module)
     for target in of_ours(imports(MODULES[module])):
         there = room(target)
-        assert there == here or there in MAY_IMPORT[here], f"{module} must not import {target}"
+        assert there == here or there in MAY_IMPORT[here] or (module, target) in DOORS, (
+            f"{module} must not import {target}"
+        )
 
 
 ARCHITECTURE = PACKAGE.parent / "ARCHITECTURE.md"

@@ -21,6 +21,7 @@ from splitlearn.reporting.feature_plots import plot_distributions, plot_entropie
 from splitlearn.reporting.figures import figure_file, line_style
 from splitlearn.reporting.layer_plots import plot_parameters, plot_sizes
 from splitlearn.reporting.markdown import markdown_table
+from splitlearn.reporting.model_card import model_card
 from splitlearn.reporting.rates import plot_rates, rates_markdown
 from splitlearn.reporting.sweep import (
     CHOSEN_BY_TEST,
@@ -45,6 +46,7 @@ __all__ = [
     "line_style",
     "live_table",
     "markdown_table",
+    "model_card",
     "plot_codecs",
     "plot_distributions",
     "plot_entropies",

@@ -23,7 +23,8 @@ TRAINER_WORDS = ("--config", "--model", "--data", "--trainer", "--seed_everythin
 def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     """Call `function` with the options after the command's name; raises ArgumentError if they do not fit its signature.
 
-    If the function has an argument `words`, this receives the options of the trainer's config.
+    If the function has an argument `words`, this receives the options of the trainer's config; an argument `folders`
+    receives the words before the first option.
     """
     from jsonargparse import ArgumentParser
 
@@ -33,6 +34,9 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     beside: dict[str, Any] = {}
     command, *options = arguments
     options = [_with_underscores(word) for word in options]
+    if "folders" in own:
+        first = next((place for place, word in enumerate(options) if word.startswith("-")), len(options))
+        beside["folders"], options = [Path(word) for word in options[:first]], options[first:]
     if "words" in own:
         beside["words"], options = divide(options, [w for w in TRAINER_WORDS if w.removeprefix("--") not in own])
     options = _with_values(options, [name for name, each in own.items() if each.annotation is bool])
@@ -41,7 +45,8 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     if twice := sorted({name for name in given if given.count(name) > 1}):
         raise UsageError(f"{twice[0]} is given more than once")
     about = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
-    parser = ArgumentParser(prog=f"splitlearn {command}", exit_on_error=False, allow_abbrev=False, description=about)
+    program = f"splitlearn {command}" + (" FOLDER …" if "folders" in own else "")
+    parser = ArgumentParser(prog=program, exit_on_error=False, allow_abbrev=False, description=about)
     names = parser.add_function_arguments(function, as_positional=False, fail_untyped=True, skip=set(beside))
     parsed = parser.instantiate_classes(parser.parse_args(options))
     function(**beside, **{name: parsed[name] for name in names})

@@ -42,14 +42,17 @@ def fetched(repository: str, name: str, revision: str | None) -> Path:
             f"{repository} has no revision {revision}: name one of its branches, tags or commits"
         ) from error
     except LocalEntryNotFoundError as error:
-        raise PretrainedError(_unreachable(repository, error)) from error
+        raise PretrainedError(
+            f"{repository} is no folder, is not in the cache, and the hub is not reached: without network, give the "
+            "path of a folder with its files"
+        ) from error
     except EntryNotFoundError as error:
         told = "so it is no repository of a splitlearn model" if name == RECORD else f"which its {RECORD} names"
         raise PretrainedError(f"{repository} has no file {name}, {told}") from error
     except Exception as error:  # of the HTTP library, which several releases of the hub's client change
         if of_machine(error):
             raise
-        raise PretrainedError(_unreachable(repository, error)) from error
+        raise PretrainedError(f"{repository} cannot be fetched from the hub: {brief(error)}") from error
 
 
 def push_files(record: Path, files: Sequence[Path], card: str, repository: str, private: bool) -> str:
@@ -82,10 +85,3 @@ def push_files(record: Path, files: Sequence[Path], card: str, repository: str, 
             f"{repository} cannot be written: {brief(error)}; hf auth login stores a token"
         ) from error
     return str(address)
-
-
-def _unreachable(repository: str, error: Exception) -> str:
-    return (
-        f"{repository} is no folder, and cannot be fetched from the hub: {brief(error)}; without network, give the "
-        "path of a folder with its files"
-    )

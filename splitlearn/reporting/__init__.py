@@ -22,7 +22,9 @@ from splitlearn.reporting.figures import figure_file, line_style
 from splitlearn.reporting.layer_plots import plot_parameters, plot_sizes
 from splitlearn.reporting.markdown import markdown_table
 from splitlearn.reporting.model_card import model_card
+from splitlearn.reporting.prediction_pictures import Picture, caption_of, picture_of
 from splitlearn.reporting.rates import plot_rates, rates_markdown
+from splitlearn.reporting.run_report import PicturedImage, ReportedRun, ReportedSweep, write_html_report
 from splitlearn.reporting.sweep import (
     CHOSEN_BY_TEST,
     figures_table,
@@ -36,7 +38,12 @@ __all__ = [
     "CHOSEN_BY_TEST",
     "Comparison",
     "Moves",
+    "Picture",
+    "PicturedImage",
+    "ReportedRun",
+    "ReportedSweep",
     "advice",
+    "caption_of",
     "codec_markdown",
     "comparison_markdown",
     "comparison_table",
@@ -47,6 +54,7 @@ __all__ = [
     "live_table",
     "markdown_table",
     "model_card",
+    "picture_of",
     "plot_codecs",
     "plot_distributions",
     "plot_entropies",
@@ -61,6 +69,7 @@ __all__ = [
     "write_codecs",
     "write_comparison",
     "write_csv",
+    "write_html_report",
     "write_interactive",
     "write_quantiles",
     "write_records",

@@ -24,6 +24,7 @@ from splitlearn.commands.package import package
 from splitlearn.commands.pareto import pareto
 from splitlearn.commands.plan import plan
 from splitlearn.commands.profile import profile
+from splitlearn.commands.report import report
 from splitlearn.commands.send import send
 from splitlearn.commands.serve import serve
 from splitlearn.commands.stages import stages
@@ -44,7 +45,7 @@ from splitlearn.processes import Stopped, find_own_classes, follow_first_rank, s
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
-        *(profile, analyze, calibrate, codecs, exits, stages, export, sweep, pareto, bank),
+        *(profile, analyze, calibrate, codecs, exits, stages, export, sweep, pareto, report, bank),
         *(package, serve, send, plan),
     )
 }

@@ -21,7 +21,10 @@ from splitlearn.reporting.feature_plots import plot_distributions, plot_entropie
 from splitlearn.reporting.figures import figure_file, line_style
 from splitlearn.reporting.layer_plots import plot_parameters, plot_sizes
 from splitlearn.reporting.markdown import markdown_table
+from splitlearn.reporting.model_card import model_card
+from splitlearn.reporting.prediction_pictures import Picture, caption_of, picture_of
 from splitlearn.reporting.rates import plot_rates, rates_markdown
+from splitlearn.reporting.run_report import PicturedImage, ReportedRun, ReportedSweep, write_html_report
 from splitlearn.reporting.sweep import (
     CHOSEN_BY_TEST,
     figures_table,
@@ -35,7 +38,12 @@ __all__ = [
     "CHOSEN_BY_TEST",
     "Comparison",
     "Moves",
+    "Picture",
+    "PicturedImage",
+    "ReportedRun",
+    "ReportedSweep",
     "advice",
+    "caption_of",
     "codec_markdown",
     "comparison_markdown",
     "comparison_table",
@@ -45,6 +53,8 @@ __all__ = [
     "line_style",
     "live_table",
     "markdown_table",
+    "model_card",
+    "picture_of",
     "plot_codecs",
     "plot_distributions",
     "plot_entropies",
@@ -59,6 +69,7 @@ __all__ = [
     "write_codecs",
     "write_comparison",
     "write_csv",
+    "write_html_report",
     "write_interactive",
     "write_quantiles",
     "write_records",

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from splitlearn.files import read_yaml
+from splitlearn.shipped import located
 
 Value = int | float | str
 DIGITS = r"\d+(?:_\d+)*"
@@ -164,9 +165,10 @@ class Space:
         """Read a space from a YAML file: `PATH: {choice: […]}`, `{uniform: [low, high]}` or `{log_uniform: …}`.
 
         Raises:
-            FileNotFoundError: if there is no such file.
+            FileNotFoundError: if there is no such file, shipped ones included.
             SpaceError: if it is not YAML, or a distribution is unknown, empty or has its limits exchanged.
         """
+        path = located(path)
         if not path.is_file():
             raise FileNotFoundError(f"no space at {path}; configs/spaces/datta2022_classification.yaml is an example")
         try:

@@ -34,6 +34,7 @@ EXTRAS = {
     "scripts/papers/cohen2020/run": ("detection", "images", "yolo"),
     "scripts/papers/datta2022/run": ("images",),
     "scripts/papers/matsubara2020/run": ("detection",),
+    "scripts/papers/photographs/limits": ("detection", "yolo"),
     "scripts/papers/photographs/run": ("detection", "images", "yolo"),
     "scripts/papers/streams/run": ("detection", "video", "yolo"),
 }

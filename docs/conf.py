@@ -21,15 +21,15 @@ myst_enable_extensions = ["fieldlist"]
 myst_heading_anchors = 4
 suppress_warnings = [
     "myst.header",  # pages of results are written by scripts, whose headings may skip a level
+    "myst-nb.lexer",  # without a run (scripts/docs --draft), the language of tutorials is not known
     "ref.python",  # a name in a signature, such as Limits, may be that of several packages
 ]
 
 nb_execution_mode = "force"
-nb_execution_timeout = 300  # seconds a cell; tutorials take at most 60 on two idle cores
+nb_execution_timeout = 1800  # seconds a cell; a tutorial takes less than 60 on two idle cores, but few are idle
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
-
 
 html_theme = "furo"
 html_static_path = ["_static"]

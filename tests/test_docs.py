@@ -41,7 +41,7 @@ def test_all_public_packages_are_in_the_reference() -> None:
     public = {path.parent.name for path in package.glob("*/__init__.py") if "\n__all__ = " in path.read_text()}
     assert set(ROOMS) == public - {"commands"}
     index = (DOCS / "reference/index.md").read_text()
-    assert all(f"](../api/{room}.md)" in index and f"\n../api/{room}\n" in index for room in ROOMS)
+    assert all(f"](../api/{room}.md)" in index and f"\n{room} <../api/{room}>\n" in index for room in ROOMS)
 
 
 @pytest.mark.parametrize("room", ROOMS)

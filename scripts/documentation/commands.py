@@ -12,7 +12,7 @@ from unittest.mock import patch
 from splitlearn.commands import main
 from splitlearn.commands.command_line import COMMANDS, TRAINER_COMMANDS
 
-COLUMNS = "100"  # a line of help fits a page
+COLUMNS = "84"  # a line of help fits a page
 
 
 def command_names() -> list[str]:

@@ -43,7 +43,7 @@ def _offer_kernel(app: Any) -> None:
     spec = folder / "kernels/python3/kernel.json"
     spec.parent.mkdir(parents=True, exist_ok=True)
     start = START_KERNEL.format(folder=str(ROOT))
-    words = [sys.executable, "-c", start, "-f", "{connection_file}"]
+    words = [sys.executable, "-c", start, "-f", "{connection_file}", "--log-level=ERROR"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     about = {"argv": words, "display_name": "Python 3", "language": "python", "env": environment}

@@ -57,15 +57,11 @@ def report(
         if frontier := axes.frontier(trials):
             chosen = evenly_spaced_rates([trial.metrics[axes.rate] for trial in frontier], MOST_RATES)
             candidates += [
-                Candidate(
-                    f"{place.name}, trial {frontier[i].number}",
-                    place / "trials" / f"{frontier[i].number:03}",
-                    frontier[i].metrics[axes.rate],
-                )
-                for i in chosen
+                Candidate(f"{place.name}, trial {number}", place / "trials" / f"{number:03}")
+                for number in (frontier[i].number for i in chosen)
             ]
     shown, notes = pictured(candidates, images, data_root, trust) if images else ([], [])
-    write_html_report(out, title or ", ".join(map(str, folders)), runs, sweeps, shown, notes)
+    write_html_report(out, title or f"Report of {', '.join(map(str, folders))}", runs, sweeps, shown, notes)
     console = Console()
     for note in notes:
         console.print(note, soft_wrap=True, highlight=False)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from torch import Tensor
 
 from splitlearn.config.build import data_from, flat_settings, task_from
 from splitlearn.config.images import spread_batches
@@ -17,7 +18,7 @@ from splitlearn.config.messages import UsageError, one_sentence
 from splitlearn.discovery import renamed_path, with_current_paths
 from splitlearn.files import read_yaml, sha256_of
 from splitlearn.reporting.prediction_pictures import Picture, caption_of, picture_of
-from splitlearn.reporting.run_report import RATE, PicturedImage, ReportedRun
+from splitlearn.reporting.run_report import PicturedImage, ReportedRun
 from splitlearn.resource_errors import of_machine
 from splitlearn.tasks.loading import load_weights_into, read_checkpoint
 from splitlearn.tasks.results import WEIGHTS, read_results
@@ -34,14 +35,12 @@ class Candidate:
     """A model whose predictions can be shown.
 
     Attributes:
-        name: name for headings.
+        name: name for captions.
         folder: folder of its run or trial, with results.json.
-        rate: mean payload in bytes per image, by which models are ordered.
     """
 
     name: str
     folder: Path
-    rate: float
 
 
 def found_folders(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -94,7 +93,7 @@ def reported_run(folder: Path) -> ReportedRun:
 def pictured(
     candidates: Sequence[Candidate], images: int, data_root: Path | None, trust: bool
 ) -> tuple[list[PicturedImage], list[str]]:
-    """Return test images with the predictions of models from their payloads, at falling rates.
+    """Return test images with the predictions of models from their payloads, largest payloads first.
 
     Models with the same data see the same images. What cannot be shown is told in a sentence.
 
@@ -107,7 +106,7 @@ def pictured(
     shown: list[PicturedImage] = []
     notes: list[str] = []
     groups: dict[str, list[tuple[Candidate, Mapping[str, Any]]]] = {}
-    for candidate in sorted(candidates, key=lambda each: -each.rate):
+    for candidate in candidates:
         try:
             told = read_results(candidate.folder / RESULTS)
             config = _own(told.get("config", {}))
@@ -134,47 +133,52 @@ def _of_group(
     except Exception as error:  # data of any kind, which may be absent
         return [], [_absent(first[0], error)]
     names = getattr(data, "class_names", None) or None
-    pictures: list[list[Picture]] = [[] for batch in batches for _ in batch[0]]
+    shown: list[tuple[int, list[Picture]]] = []  # size of all payloads of a model, and its pictures
     for candidate, told in group:
         try:
             task = _loaded(candidate.folder, told)
             with torch.no_grad():
-                found = [_predictions(task, batch, names) for batch in batches]
+                found = [each for batch in batches for each in _predictions(task, batch, names)]
         except Exception as error:  # models of any kind
             notes.append(_absent(candidate, error))
             continue
-        each = [one for batch in found for one in batch]
-        for place, (image, answer, caption, size) in enumerate(each):
-            if not pictures[place]:
-                pictures[place].append(_original(batches, place, names))
-            pictures[place].append(picture_of(f"{candidate.name}: {size:,} B", image, answer, caption, names))
+        origins = [f"{size:,} bytes, {candidate.name}" for *_, size in found]
+        pictures = [picture_of(*each[:3], origin, names) for each, origin in zip(found, origins, strict=True)]
+        shown.append((sum(size for *_, size in found), pictures))
+    if not shown:
+        return [], notes
+    columns = [_originals(batches, names), *(pictures for _, pictures in sorted(shown, key=lambda each: -each[0]))]
     title = f"{type(data).__name__}, test image"
-    return [PicturedImage(f"{title} {i + 1}", found) for i, found in enumerate(pictures) if found], notes
+    return [PicturedImage(f"{title} {i + 1}", row) for i, row in enumerate(zip(*columns, strict=True))], notes
 
 
-def _predictions(task: Any, batch: Any, names: Any) -> Iterator[tuple[Any, Any, str, int]]:
+def _predictions(task: Any, batch: Any, names: Sequence[str] | None) -> list[tuple[Tensor, Any, str, int]]:
     """Return image, prediction, its words, and bytes of the payload, for each image of a batch."""
     _, payloads = task.by_payloads(batch[0])
     predictions = task.predict_step(batch, 0)
     one_by_one = [predictions[place : place + 1] for place in range(len(payloads))]
     captions = [caption_of(task.prediction_table([each], names)) for each in one_by_one]
     answers = [each[0] for each in one_by_one]
-    return iter(list(zip(batch[0], answers, captions, map(len, payloads), strict=True)))
+    return list(zip(batch[0], answers, captions, map(len, payloads), strict=True))
 
 
-def _original(batches: Sequence[Any], place: int, names: Any) -> Picture:
-    """Return an image with its ground truth, if there is one."""
-    images = [image for batch in batches for image in batch[0]]
-    truths = [truth for batch in batches for truth in (batch[1] if len(batch) > 1 else [None] * len(batch[0]))]
-    truth = truths[place]
-    is_label = isinstance(truth, torch.Tensor) and truth.ndim == 0
-    caption = (names[int(truth)] if names else str(int(truth))) if is_label else ""
-    return picture_of("image", images[place], truth, caption, names)
+def _originals(batches: Sequence[Any], names: Sequence[str] | None) -> list[Picture]:
+    """Return the images with their ground truth, if there is one."""
+    found = []
+    for images, *targets in batches:
+        for image, truth in zip(images, targets[0] if targets else [None] * len(images), strict=True):
+            caption = ""
+            if isinstance(truth, Tensor) and truth.ndim == 0:
+                caption = names[int(truth)] if names else str(int(truth))
+            found.append(picture_of(image, truth, caption, "the image", names))
+    return found
 
 
 def _loaded(folder: Path, told: Mapping[str, Any]) -> LightningModule:
     """Return the task of a run or of a trial, with its weights, in eval mode."""
     config = told["config"]
+    seed = config.get("seed_everything")
+    torch.manual_seed(seed if type(seed) is int else 0)  # for networks without weights, as in the run
     task = task_from(config["model"])
     if (folder / TRIAL).is_file():
         load_trained(task, folder / TRIAL)
@@ -206,8 +210,4 @@ def _absent(candidate: Candidate, error: Exception) -> str:
 
 def candidates_of(runs: Sequence[ReportedRun]) -> list[Candidate]:
     """Return the tested runs as candidates, named by experiment and version."""
-    return [
-        Candidate("/".join(Path(run.name).parts[-2:]), Path(run.name), run.metrics[RATE])
-        for run in runs
-        if run.is_tested
-    ]
+    return [Candidate("/".join(Path(run.name).parts[-2:]), Path(run.name)) for run in runs if run.is_tested]

@@ -161,12 +161,14 @@ def save_pretrained(
     _copy(export, folder / export.name)
     if weights is not None and beside_it is not None and not own:
         _copy(Path(weights), folder / beside_it)
-    told = {**record, "file": export.name, "name": name, "data": data, "rebuild": rebuild, "model": model}
-    write_json(folder / RECORD, told | {"config": told.pop("config", None)})
-    if network is not None:
-        from_pretrained(folder)
-    else:
-        opened_pretrained(folder)
+    config = record.pop("config", None)  # the longest entry comes last
+    told = {"file": export.name, "name": name, "data": data, "rebuild": rebuild, "model": model, "config": config}
+    write_json(folder / RECORD, record | told)
+    try:
+        opened_pretrained(folder) if network is None else from_pretrained(folder)
+    except Exception:
+        (folder / RECORD).unlink()  # what cannot be loaded is no model
+        raise
     return folder
 
 

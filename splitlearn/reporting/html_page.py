@@ -16,7 +16,7 @@ h1, h2, h3 { line-height: 1.2; } h2 { border-bottom: 1px solid #d0d7de; padding-
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { border-bottom: 1px solid #d0d7de; padding: .3rem .6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; height: auto; } .plot { width: 44rem; }
+img { max-width: 100%; height: auto; } .plot { width: 40rem; }
 .row { display: flex; flex-wrap: wrap; gap: .6rem; margin: 0 0 1.5rem; }
 figure { margin: 0; width: 9.5rem; font-size: .85rem; overflow-wrap: anywhere; }
 figure img { width: 100%; border-radius: 4px; }
@@ -79,11 +79,11 @@ def folded(summary: str, texts: Iterable[str]) -> str:
     return f"<details><summary>{escape(summary)}</summary>{inside}</details>"
 
 
-def row_of_figures(figures: Iterable[tuple[str, bytes, str]]) -> str:
-    """Return WebP pictures beside each other, each with a heading above and a caption below, as many as fit a line."""
+def row_of_figures(figures: Iterable[tuple[bytes, str, str]]) -> str:
+    """Return WebP pictures beside each other, as many as fit a line, each with a caption and a second line below."""
     shown = (
-        f"<figure><strong>{escape(above)}</strong>{image(content, 'webp', f'{above}: {below}')}"
-        f"<figcaption>{escape(below)}</figcaption></figure>"
-        for above, content, below in figures
+        f"<figure>{image(content, 'webp', f'{caption} ({second})')}"
+        f"<figcaption><strong>{escape(caption)}</strong><br>{escape(second)}</figcaption></figure>"
+        for content, caption, second in figures
     )
     return f'<div class="row">{"".join(shown)}</div>'

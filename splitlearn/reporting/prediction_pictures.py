@@ -23,27 +23,27 @@ IGNORED = 255
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with a heading and a caption.
+    """A picture with a caption.
 
     Attributes:
-        heading: what the picture shows, such as the name of a model and the size of the payload.
         webp: the picture as a WebP file.
         caption: the prediction in words.
+        origin: where it comes from, such as the size of the payload and the name of the model.
     """
 
-    heading: str
     webp: bytes
     caption: str
+    origin: str
 
 
-def picture_of(heading: str, image: Tensor, answer: Any, caption: str, names: Sequence[str] | None) -> Picture:
+def picture_of(image: Tensor, answer: Any, caption: str, origin: str, names: Sequence[str] | None = None) -> Picture:
     """Return a picture of an image with a prediction, or the ground truth, on it.
 
     Args:
-        heading: heading of the picture.
         image: `(1 or 3, H, W)` in [0, 1].
         answer: `Boxes`, a mask of classes `(h, w)`, or anything else, which is not drawn.
-        caption: caption of the picture.
+        caption: the answer in words.
+        origin: where it comes from.
         names: name of each class, if known.
     """
     pixels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).expand(3, -1, -1)
@@ -57,7 +57,7 @@ def picture_of(heading: str, image: Tensor, answer: Any, caption: str, names: Se
         picture = _with_mask(picture, answer.cpu().numpy().astype(np.uint8))
     file = io.BytesIO()
     picture.save(file, "webp", quality=85)
-    return Picture(heading, file.getvalue(), caption)
+    return Picture(file.getvalue(), caption, origin)
 
 
 def caption_of(table: Sequence[Sequence[Any]]) -> str:

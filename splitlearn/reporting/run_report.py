@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -14,14 +14,16 @@ from splitlearn.reporting import html_page as html
 from splitlearn.reporting.figures import figure_file, line_style
 from splitlearn.reporting.log_ticks import plain_log_ticks
 from splitlearn.reporting.prediction_pictures import Picture
-from splitlearn.reporting.sweep import short_name, write_report
-from splitlearn.sweep.frontiers import ALL, Axes
+from splitlearn.reporting.sweep import short_name
+from splitlearn.sweep.frontiers import ALL, Axes, frontiers_of
 from splitlearn.sweep.trial import State, Trial
 
 RATE = "test/bytes_per_image"
 SCORES = ("test/accuracy", "test/map", "test/miou", "test/agreement")
 SIZES = (RATE, "test/bits_per_pixel", "test/table_bytes", "test/exit_share")
 MOST_SETTINGS = 6  # columns of settings that differ
+PLOT = (5.2, 3.6)  # inches: small, so that its letters are large on a phone
+Point: TypeAlias = tuple[float, float]
 ABOUT = ("command", "date", "machine")
 
 
@@ -60,7 +62,7 @@ class ReportedSweep:
 
 @dataclass(frozen=True)
 class PicturedImage:
-    """An image through the payloads of several models: title, and pictures in the order of falling rates."""
+    """An image through the payloads of several models: title, and pictures in the order of falling sizes."""
 
     title: str
     pictures: Sequence[Picture]
@@ -94,7 +96,7 @@ def write_html_report(
     if images:
         parts += [html.heading("Predictions from payloads, at falling rates")]
         for image in images:
-            figures = [(each.heading, each.webp, each.caption) for each in image.pictures]
+            figures = [(each.webp, each.caption, each.origin) for each in image.pictures]
             parts += [html.heading(image.title, 3), html.row_of_figures(figures)]
     if trained:
         parts += [
@@ -137,48 +139,50 @@ def _plots(runs: Sequence[ReportedRun]) -> list[str]:
     parts = []
     for score in SCORES:
         measured = [run for run in runs if score in run.metrics and run.metrics[RATE] > 0]
-        if not measured:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "plot.png"
-            _plot(measured, score, file)
-            parts.append(html.image(file.read_bytes(), "png", f"{score} against bytes per image", "plot"))
+        lines: dict[str, list[Point]] = {}
+        for run in measured:
+            lines.setdefault(str(Path(run.name).parent), []).append((run.metrics[RATE], run.metrics[score]))
+        if measured:
+            parts.append(_plot(lines, (), "payload (bytes per image)", score.removeprefix("test/")))
     return parts
-
-
-def _plot(runs: Sequence[ReportedRun], score: str, file: Path) -> None:
-    with figure_file(file) as (_, (axes,)):
-        for number, owner in enumerate(dict.fromkeys(str(Path(run.name).parent) for run in runs)):
-            own = [run.metrics for run in runs if str(Path(run.name).parent) == owner]
-            points = sorted((metrics[RATE], metrics[score]) for metrics in own)
-            axes.plot([x for x, _ in points], [y for _, y in points], label=owner, **line_style(number))
-        axes.set(xscale="log", xlabel="payload (bytes per image, log scale)", ylabel=score.removeprefix("test/"))
-        plain_log_ticks(axes.xaxis)
-        axes.grid(visible=True, alpha=0.3)
-        axes.legend(fontsize=8)
 
 
 def _sweep(sweep: ReportedSweep) -> list[str]:
-    finished = [trial for trial in sweep.trials if trial.state is State.FINISHED]
     counts = {state: sum(trial.state is state for trial in sweep.trials) for state in State}
     parts = [html.paragraph(", ".join(f"{count} trials {state.value}" for state, count in counts.items() if count))]
-    if not finished:
-        return parts
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / Path(sweep.name).name
-        report = write_report(sweep.trials, sweep.axes, out, {})
-        parts.append(html.image((out / "pareto.png").read_bytes(), "png", f"frontier of {sweep.name}", "plot"))
-    frontier = report.curves[0].frontier
-    names = list(frontier[0].values)
+    found = frontiers_of(sweep.trials, sweep.axes)
+    curve, figures = found.curves[0], found.figures[ALL]
+    if not curve.frontier:
+        return [*parts, html.paragraph(f"No trial has measured {sweep.axes.rate} and {sweep.axes.score}.")]
+    lines = {"frontier": sweep.axes.points(curve.frontier)}
+    if on_test_images := sweep.axes.points_on_test_images(curve.frontier):
+        lines["frontier, on test images"] = on_test_images
+    parts.append(_plot(lines, sweep.axes.points(curve.trials), sweep.axes.rate, sweep.axes.score))
+    names = list(curve.frontier[0].values)
     axes = dict.fromkeys([sweep.axes.rate, sweep.axes.score, sweep.axes.tested.rate, sweep.axes.tested.score])
     rows = [
         [t.number, *(_number(t.metrics.get(name)) for name in axes), *(_number(t.values[name]) for name in names)]
-        for t in reversed(frontier)
+        for t in reversed(curve.frontier)
     ]
-    figures = report.figures[ALL]
     parts.append(html.table(["trial", *axes, *map(short_name, names)], rows))
     parts.append(html.paragraph(f"{figures.frontier_points} points; hypervolume {figures.hypervolume:.4g}"))
     return parts
+
+
+def _plot(lines: Mapping[str, Sequence[Point]], dots: Sequence[Point], rate: str, score: str) -> str:
+    """Return a plot of lines, and of single points behind them, that can be read on a phone."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "plot.png"
+        with figure_file(file, size=PLOT) as (_, (axes,)):
+            axes.plot([x for x, _ in dots], [y for _, y in dots], ".", color="grey", alpha=0.4)
+            for number, (label, points) in enumerate(lines.items()):
+                ordered = sorted(points)
+                axes.plot([x for x, _ in ordered], [y for _, y in ordered], label=label, **line_style(number))
+            axes.set(xscale="log", xlabel=f"{rate.replace('_', ' ')}, log scale", ylabel=score.replace("_", " "))
+            plain_log_ticks(axes.xaxis)
+            axes.grid(visible=True, alpha=0.3)
+            axes.legend(fontsize=8)
+        return html.image(file.read_bytes(), "png", f"{score} against {rate}", "plot")
 
 
 def _texts(run: ReportedRun) -> list[str]:

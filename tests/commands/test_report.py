@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.commands.conftest import Run
+from tests.commands.test_segmentation import CONFIG
 
 Page = Callable[..., str]
-TWO_STEPS = ("--trainer.limit_train_batches", "2", "--trainer.limit_test_batches", "1")
 
 
 @pytest.fixture
@@ -51,11 +51,13 @@ def test_two_runs_side_by_side(run: Run, fit: Run, page: Page) -> None:
     assert [row[0] for row in tests] == [f"runs/small/version_{n}" for n in ((3, 1) if sizes[1] > sizes[0] else (1, 3))]
     assert {row[-1] for row in tests} == {"2", "16"}  # what differs: the channels
     assert {"runs/small/version_0", "runs/small/version_2"} <= {row[0] for row in rows if row}  # the trainings
-    headings = re.findall(r"<figure><strong>(.*?)</strong>", text)
-    assert len(headings) == 6
-    assert headings[0] == headings[3] == "image"
-    assert {each.split(":")[0] for each in headings} == {"image", "small/version_1", "small/version_3"}
-    assert all(re.fullmatch(r"\d", caption) for caption in re.findall("<figcaption>(.*?)</figcaption>", text))
+    captions = re.findall(r"<figcaption><strong>(\d)</strong><br>(.*?)</figcaption>", text)
+    assert len(captions) == 6
+    origins = [re.sub(r"\d+ bytes, ", "", origin) for _, origin in captions]
+    assert set(origins) == {"the image", "small/version_1", "small/version_3"}
+    assert origins[0] == origins[3] == "the image"
+    shown = [int(origin.split()[0]) for _, origin in captions if "bytes" in origin]
+    assert shown[0] + shown[2] > shown[1] + shown[3]  # falling
     assert "splitlearn test --config small.yaml" in text
     assert text.count("data:image/webp") == 6
     assert text.count("data:image/png") == 1
@@ -68,7 +70,21 @@ def test_a_sweep(run: Run, page: Page) -> None:
     text = page("runs/swept", "--images", "1")
     assert "Sweep runs/swept" in text
     assert "2 trials finished" in text
-    assert re.findall(r"<strong>swept, trial [01]: [\d,]+ B</strong>", text)
+    assert re.findall(r"<br>[\d,]+ bytes, swept, trial [01]<", text)
+
+
+def test_masks_of_classes_of_ones_own(run: Run, page: Page, mask_folder: Path) -> None:
+    Path("masks.yaml").write_text(CONFIG)
+    words = ("--config", "masks.yaml", "--data.root", str(mask_folder), "--trainer.max_epochs", "1")
+    assert run("fit", *words).status == 0
+    assert run("test", *words, "--ckpt_path", "last").status == 0
+    said = page("runs/masks", "--images", "1")
+    assert (
+        "none of splitlearn&#x27;s own, and code that a file names is not run: give --trust true if the folder" in said
+    )
+    text = page("runs/masks", "--images", "1", "--trust", "true")
+    assert re.findall(r"<strong>(?:(?:rest|person|cat|dog)(?:, )?)+</strong><br>\d+ bytes, masks/version_1<", text)
+    assert "miou" in text
 
 
 def test_what_cannot_be_shown_is_told(run: Run, fit: Run, page: Page) -> None:

@@ -24,16 +24,16 @@ def coloured(picture: Picture) -> NDArray[np.bool_]:
 
 
 def test_a_picture_has_one_size_whatever_the_image() -> None:
-    assert pixels(picture_of("", GREY, None, "", None)).shape == (160, 320, 3)
-    assert pixels(picture_of("", torch.zeros(1, 900, 600), None, "", None)).shape == (320, 213, 3)
-    assert not coloured(picture_of("", GREY, None, "", None)).any()
+    assert pixels(picture_of(GREY, None, "", "")).shape == (160, 320, 3)
+    assert pixels(picture_of(torch.zeros(1, 900, 600), None, "", "")).shape == (320, 213, 3)
+    assert not coloured(picture_of(GREY, None, "", "")).any()
 
 
 def test_boxes_lie_where_they_were_found() -> None:
     boxes = Boxes(
         torch.tensor([[10.0, 10, 30, 30], [50.0, 10, 70, 30]]), torch.tensor([1, 0]), scores=torch.tensor([0.9, 0.1])
     )
-    marks = coloured(picture_of("", GREY, boxes, "", ["cat", "dog"]))
+    marks = coloured(picture_of(GREY, boxes, "", "", ["cat", "dog"]))
     assert marks[40:121, 38:44].mean() > 0.3  # the left edge of the first, four times enlarged
     assert not marks[:, 180:].any()  # the second is too uncertain
 
@@ -41,14 +41,14 @@ def test_boxes_lie_where_they_were_found() -> None:
 def test_masks_are_coloured_but_for_the_background() -> None:
     mask = torch.zeros(20, 40, dtype=torch.uint8)
     mask[:, 20:30], mask[:, 30:] = 1, 255
-    marks = coloured(picture_of("", GREY, mask, "", None))
+    marks = coloured(picture_of(GREY, mask, "", ""))
     assert marks[:, 165:235].mean() > 0.95
     assert not marks[:, :155].any()
     assert not marks[:, 250:].any()
     objects = Boxes(
         torch.tensor([[0.0, 0, 80, 40]]), torch.tensor([3]), masks=(torch.arange(80) < 40).expand(1, 40, 80)
     )
-    marks = coloured(picture_of("", GREY, objects, "", None))
+    marks = coloured(picture_of(GREY, objects, "", ""))
     assert marks[20:140, 40:150].mean() > 0.9
     assert marks[20:140, 170:300].mean() < 0.1
 

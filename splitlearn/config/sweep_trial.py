@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -167,7 +167,7 @@ class ConfigTrial:
         built = instantiated(settings, TASK)
         return built.model, built.data
 
-    def first(self, points: Sequence[Mapping[str, Value]]) -> tuple[LightningModule, Any]:
+    def first(self, points: Iterable[Mapping[str, Value]]) -> tuple[LightningModule, Any]:
         """Try to build the points in order; return task and data of the first that can be built.
 
         Points that cannot be built become failed trials when workers run them. Raises UsageError if the space does not

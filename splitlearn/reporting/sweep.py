@@ -15,7 +15,7 @@ from splitlearn.files import whole_file, write_json
 from splitlearn.reporting.csv_files import write_csv
 from splitlearn.reporting.figures import figure_file
 from splitlearn.reporting.log_ticks import plain_log_ticks
-from splitlearn.sweep.frontiers import ALL, TEST, Axes, Baseline, Curve, Frontiers, frontiers_of
+from splitlearn.sweep.frontiers import ALL, TEST, Axes, Baseline, Curve, Frontiers, frontiers_of, parameters_of
 from splitlearn.sweep.pareto import frontier_of
 from splitlearn.sweep.space import Value
 from splitlearn.sweep.trial import State, Trial
@@ -43,7 +43,7 @@ def live_table(trials: Sequence[Trial], axes: Axes, rows: int = 12) -> Group:
 def frontier_table(frontier: Sequence[Trial], axes: Axes) -> Table:
     """Return the frontier as a table for the terminal."""
     table = Table(title="Pareto frontier")
-    names = list(frontier[0].values) if frontier else []
+    names = parameters_of(frontier)
     tested = [m for m in (axes.tested.rate, axes.tested.score) if m.startswith(TEST) and not axes.are_of_test_images]
     tested = [metric for metric in tested if any(metric in trial.metrics for trial in frontier)]
     for column in ("trial", axes.rate, axes.score, *tested, *map(short_name, names)):
@@ -51,7 +51,7 @@ def frontier_table(frontier: Sequence[Trial], axes: Axes) -> Table:
     for trial in frontier:
         cells = [str(trial.number), f"{trial.metrics[axes.rate]:.4g}", f"{trial.metrics[axes.score]:.4f}"]
         cells += [f"{trial.metrics[metric]:.4g}" if metric in trial.metrics else "–" for metric in tested]
-        table.add_row(*cells, *(_text(trial.values[name]) for name in names))
+        table.add_row(*cells, *(_text(trial.values.get(name, "–")) for name in names))
     return table
 
 
@@ -76,7 +76,7 @@ def _text(value: Value) -> str:
 
 def write_trials(path: Path, trials: Sequence[Trial]) -> None:
     """Write trials as CSV: number, state, error, seconds, parameters, metrics."""
-    parameters = list(dict.fromkeys(name for trial in trials for name in trial.values))
+    parameters = parameters_of(trials)
     metrics = sorted({name for trial in trials for name in trial.metrics})
     rows = [
         [t.number, t.state.value, t.error, "" if math.isnan(t.seconds) else f"{t.seconds:.1f}"]

@@ -64,7 +64,7 @@ def test_numbers_are_numbers_and_words_are_words(tmp_path: Path, text: str, valu
         ("a: {choice: [[1]]}", "a choice is between numbers or words"),
         ("a: {uniform: [2, 1]}", "a: a range goes from a number to a larger one, without quotes, got 2 to 1"),
         ("a: {uniform: [1, 1]}", "got 1 to 1"),
-        ("a: {uniform: [1, 2, 3]}", r"uniform takes two ends, \[low, high\]"),
+        ("a: {uniform: [1, 2, 3]}", r"a: a range takes two ends, \[low, high\]"),
         ("a: {uniform: 3}", "uniform takes a list, got 3"),
         ("a: {log_uniform: [0, 1]}", "log_uniform needs numbers above zero"),
         ("a: {uniform: [x, 1]}", "got x to 1"),

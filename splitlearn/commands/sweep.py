@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +105,10 @@ def sweep(
         run_sweep,
         samplers,
     )
+    from splitlearn.sweep.dashboard import check_installed, live_page
 
+    if dashboard:
+        check_installed()
     try:
         drawn_from = Space.read(space)
     except (SpaceError, FileNotFoundError) as error:
@@ -133,7 +136,9 @@ def sweep(
         raise UsageError(str(error)) from error
     console = Console()
     console.print(f"{trials} trials; what workers print goes to {out / 'logs'}", soft_wrap=True)
-    with _shown(axes, console) as watch:
+    with _shown(axes, console) as watch, live_page(address) if dashboard else nullcontext() as page:
+        if page:
+            console.print(f"{page} shows them; splitlearn dashboard --out {out} does at any later time", soft_wrap=True)
         found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter, drawing)
     _report(study, run, found, axes, by)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from splitlearn.processes import exists
 from splitlearn.resource_errors import shortage_in
+from splitlearn.sweep.trial import State, Trial
 
 POINT, VALUES, DRAW = "point", "values", "draw"  # attributes of an attempt
 METRICS, ERROR = "metrics", "error"
@@ -54,3 +56,20 @@ def different(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
             inside = different(before, now) if isinstance(before, Mapping) and isinstance(now, Mapping) else []
             found.append(f"{name} ({', '.join(inside)})" if inside else name)
     return found
+
+
+def trial_of(frozen: FrozenTrial, tested: Mapping[str, float]) -> Trial:
+    """Return the state and results of an attempt, with the metrics of its test."""
+    states = {
+        TrialState.WAITING: State.WAITING,
+        TrialState.RUNNING: State.RUNNING,
+        TrialState.COMPLETE: State.FINISHED,
+    }
+    state = states.get(frozen.state, State.FAILED)
+    told = frozen.user_attrs
+    duration = frozen.duration.total_seconds() if frozen.duration else math.nan
+    ended = frozen.datetime_complete.timestamp() if frozen.datetime_complete else math.nan
+    metrics = {**told.get(METRICS, {}), **tested} if state is State.FINISHED else {}
+    error = told.get(ERROR, "its process was killed") if state is State.FAILED else ""
+    numbers = {name: float(metric) for name, metric in metrics.items()}
+    return Trial(told[POINT], told[VALUES], state, numbers, str(error), duration, ended)

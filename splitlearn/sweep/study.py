@@ -35,9 +35,11 @@ from splitlearn.sweep.attempts import (
     draw_of,
     lives,
     shortages,
+    trial_of,
 )
 from splitlearn.sweep.drawing import Drawing, Point
 from splitlearn.sweep.samplers import Random, Seen
+from splitlearn.sweep.samplers.base import without_warnings
 from splitlearn.sweep.space import Space, Value
 from splitlearn.sweep.storage import open_storage
 from splitlearn.sweep.trial import State, Trial
@@ -148,6 +150,8 @@ class Study:
         present = self._study.user_attrs.get("settings")
         if present is None:
             self._study.set_user_attr("settings", wanted)
+            with without_warnings():
+                self._study.set_metric_names([settings[RATE], settings[SCORE]])
         elif (present := FORMERLY | present) != (wanted := {n: v for n, v in wanted.items() if n in present}):
             raise StudyError(
                 f"the storage holds a sweep {self.name!r} with another {' and '.join(different(present, wanted))}: "
@@ -201,7 +205,7 @@ class Study:
                 if before is None or before.state is not TrialState.COMPLETE:
                     found[number] = frozen
             tested = self._study.user_attrs
-            trials = [_trial(found[number], tested.get(f"{TESTED}{number}", {})) for number in sorted(found)]
+            trials = [trial_of(found[number], tested.get(f"{TESTED}{number}", {})) for number in sorted(found)]
             for trial in (each for each in trials if each.state is State.FINISHED):
                 if any(math.isnan(trial.metrics[self.settings[name]]) for name in (RATE, SCORE)):
                     raise ValueError(f"trial {trial.number} has measured NaN")
@@ -384,17 +388,3 @@ class Study:
         earlier = (t for t in others if t.number < taken.number)
         finished = any(t.state is TrialState.COMPLETE for t in others)
         return not finished and not any(t.state is TrialState.RUNNING and lives(t) for t in earlier)
-
-
-def _trial(frozen: FrozenTrial, tested: Mapping[str, float]) -> Trial:
-    states = {
-        TrialState.WAITING: State.WAITING,
-        TrialState.RUNNING: State.RUNNING,
-        TrialState.COMPLETE: State.FINISHED,
-    }
-    state = states.get(frozen.state, State.FAILED)
-    told = frozen.user_attrs
-    duration = frozen.duration.total_seconds() if frozen.duration else float("nan")
-    metrics = {**told.get(METRICS, {}), **tested} if state is State.FINISHED else {}
-    error = told.get(ERROR, "its process was killed") if state is State.FAILED else ""
-    return Trial(told[POINT], told[VALUES], state, {n: float(m) for n, m in metrics.items()}, str(error), duration)

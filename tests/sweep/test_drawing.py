@@ -172,7 +172,7 @@ def test_sweeps_of_version_0_1_go_on(tmp_path: Path) -> None:
         }
     )
     settings = {"rate": "val/bits_per_pixel", "score": "val/accuracy", "cache": "float16", "views": 2}
-    settings["config"] = {"seed_everything": 1}  # type: ignore[assignment]
+    settings["config"] = {"seed_everything": 1}
     study = Study(storage(tmp_path), "sweep")
     with pytest.raises(StudyError, match="with another sampler"):
         study.begin(Drawing(space, 6, 7, Sobol()), settings)

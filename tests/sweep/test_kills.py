@@ -17,9 +17,9 @@ import pytest
 
 from splitlearn.data import CachedFeatures
 from splitlearn.deploy import read_export
-from splitlearn.sweep import State, Study
+from splitlearn.sweep import TPE, Drawing, State, Study
 from tests.sweep.kills import busy, kill_at_random, kill_one_after
-from tests.sweep.test_study import SPACE, storage
+from tests.sweep.test_study import SETTINGS, SPACE, storage
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,8 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_points_that_are_drawn_from_results_are_not_lost(tmp_path: Path, workers: int) -> None:
     address, expected = storage(tmp_path), tmp_path / "undisturbed"
-    kill_at_random(lambda: launched(address, tmp_path, "TPE", workers), (address, "sweep"), 5, (3, 8))
+    Study(address, "sweep").begin(Drawing(SPACE, 12, 0, TPE()), SETTINGS)
+    kill_at_random(lambda: launched(address, tmp_path, "TPE", workers), (address, "sweep"), 5, (3, 12))
     assert launched(address, tmp_path, "TPE", workers).wait() == 0
     trials = Study(address, "sweep").trials()
     assert [(trial.number, trial.state) for trial in trials] == [(number, State.FINISHED) for number in range(12)]

@@ -36,7 +36,7 @@ def measured(values: dict[str, Value]) -> tuple[float, float]:
     return channels * (1 + 4 * abs(np.log10(weight) + 1)), -1 / channels - abs(np.log10(weight) + 1)
 
 
-@pytest.mark.parametrize("kind", concrete_classes(splitlearn.sweep, Sampler))  # type: ignore[type-abstract]
+@pytest.mark.parametrize("kind", concrete_classes(splitlearn.sweep, Sampler))
 def test_draws_are_legal_and_can_be_repeated(kind: type[Sampler]) -> None:
     found = drawn(kind(), 3, 20)
     assert all(SPACE.holds(values) for values in found)

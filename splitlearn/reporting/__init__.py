@@ -27,14 +27,16 @@ from splitlearn.reporting.sweep import (
     figures_table,
     frontier_table,
     live_table,
-    write_interactive,
     write_report,
 )
+from splitlearn.reporting.sweep_figures import SweepResults
+from splitlearn.reporting.sweep_html import sweep_html
 
 __all__ = [
     "CHOSEN_BY_TEST",
     "Comparison",
     "Moves",
+    "SweepResults",
     "advice",
     "codec_markdown",
     "comparison_markdown",
@@ -55,11 +57,11 @@ __all__ = [
     "print_codecs",
     "processor",
     "rates_markdown",
+    "sweep_html",
     "transfer_markdown",
     "write_codecs",
     "write_comparison",
     "write_csv",
-    "write_interactive",
     "write_quantiles",
     "write_records",
     "write_report",

@@ -21,6 +21,7 @@ from splitlearn.sweep.frontiers import (
     frontiers_of,
     read_baseline,
 )
+from splitlearn.sweep.importance import importances
 from splitlearn.sweep.launchers import Launcher, LauncherError, Worker
 from splitlearn.sweep.pareto import bd_rate, evenly_spaced_rates, frontier_of, hypervolume, pareto_frontier, rate_at
 from splitlearn.sweep.samplers import TPE, Random, Sampler, Seen, Sobol
@@ -66,6 +67,7 @@ __all__ = [
     "frontier_of",
     "frontiers_of",
     "hypervolume",
+    "importances",
     "pareto_frontier",
     "rate_at",
     "read_baseline",

@@ -40,6 +40,7 @@ def importances(trials: Sequence[Trial], metric: str) -> dict[str, float]:
         results = [math.log(result) for result in results]
     columns = {name: [trial.values.get(name, ABSENT) for trial in measured] for name in parameters_of(measured)}
     coded = {name: _coded(values) for name, values in columns.items() if len(set(map(str, values))) > 1}
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study()
     for row, result in enumerate(results):
         params = {name: values[row] for name, (values, _) in coded.items()}

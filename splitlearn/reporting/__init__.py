@@ -30,9 +30,10 @@ from splitlearn.reporting.sweep import (
     figures_table,
     frontier_table,
     live_table,
-    write_interactive,
     write_report,
 )
+from splitlearn.reporting.sweep_figures import SweepResults
+from splitlearn.reporting.sweep_html import sweep_html
 
 __all__ = [
     "CHOSEN_BY_TEST",
@@ -42,6 +43,7 @@ __all__ = [
     "PicturedImage",
     "ReportedRun",
     "ReportedSweep",
+    "SweepResults",
     "advice",
     "caption_of",
     "codec_markdown",
@@ -65,12 +67,12 @@ __all__ = [
     "print_codecs",
     "processor",
     "rates_markdown",
+    "sweep_html",
     "transfer_markdown",
     "write_codecs",
     "write_comparison",
     "write_csv",
     "write_html_report",
-    "write_interactive",
     "write_quantiles",
     "write_records",
     "write_report",

@@ -38,7 +38,7 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads only wait for each other on networks this small
     words = ["-W", "--keep-going", "-b", "html", "-d", str(out.parent / "doctrees")]
     words += ["-D", "nb_execution_mode=off"] if options.draft else ["-E"]
-    if status := build_main([*words, str(ROOT / "docs"), str(out)]):
+    if status := int(build_main([*words, str(ROOT / "docs"), str(out)])):
         return status
     broken = broken_in_site(out)
     print("\n".join(broken) or f"links inside lead somewhere; open {out / 'index.html'}")

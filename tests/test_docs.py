@@ -13,13 +13,15 @@ import pytest
 
 import splitlearn
 from scripts import docs
-from scripts.documentation.commands import COMMANDS, TRAINER_COMMANDS, command_names
+from scripts.documentation.commands import command_names
 from scripts.documentation.commands import page as command_page
 from scripts.documentation.configs import config_files, write_configs
 from scripts.documentation.docstrings import markdown
 from scripts.documentation.links import broken_in_markdown, broken_in_site
 from scripts.documentation.messages import BLANK, all_texts, messages
 from scripts.documentation.reference import ROOMS, page, public_names
+from splitlearn.commands.command_line import COMMANDS
+from splitlearn.config.precheck import TRAINER_COMMANDS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -10,7 +10,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 from splitlearn.commands import main
-from splitlearn.commands.command_line import COMMANDS, TRAINER_COMMANDS
+from splitlearn.commands.command_line import COMMANDS
+from splitlearn.config.precheck import TRAINER_COMMANDS
 
 COLUMNS = "84"  # a line of help fits a page
 

@@ -81,7 +81,7 @@ class PretrainedRecord:
 
     def build_network(self) -> nn.Module:
         """Return the network with random weights; raises PretrainedError if it is not known here."""
-        if self.network in OWN:
+        if self.network is not None and self.network in OWN:
             return OWN[self.network](num_classes=self.num_classes)
         if self.network is not None and self.network.startswith(TORCHVISION):
             from torchvision.models import list_models

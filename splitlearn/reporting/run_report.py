@@ -14,8 +14,8 @@ from splitlearn.reporting import html_page as html
 from splitlearn.reporting.figures import figure_file, line_style
 from splitlearn.reporting.log_ticks import plain_log_ticks
 from splitlearn.reporting.prediction_pictures import Picture
-from splitlearn.reporting.sweep import short_name
-from splitlearn.sweep.frontiers import ALL, Axes, frontiers_of
+from splitlearn.reporting.sweep_figures import short_names
+from splitlearn.sweep.frontiers import ALL, Axes, frontiers_of, parameters_of
 from splitlearn.sweep.trial import State, Trial
 
 RATE = "test/bytes_per_image"
@@ -119,7 +119,7 @@ def differing_settings(runs: Sequence[ReportedRun]) -> list[str]:
 def _table_of_tests(runs: Sequence[ReportedRun]) -> str:
     shown = [name for name in (*SCORES, *SIZES) if any(name in run.metrics for run in runs)]
     varied = differing_settings(runs)
-    heads = ["run", *(name.removeprefix("test/").replace("_", " ") for name in shown), *map(short_name, varied)]
+    heads = ["run", *(name.removeprefix("test/").replace("_", " ") for name in shown), *short_names(varied).values()]
     rows = [
         [run.name, *(_number(run.metrics.get(name)) for name in shown), *(_setting(run, name) for name in varied)]
         for run in sorted(runs, key=lambda run: -run.metrics[RATE])
@@ -158,13 +158,13 @@ def _sweep(sweep: ReportedSweep) -> list[str]:
     if on_test_images := sweep.axes.points_on_test_images(curve.frontier):
         lines["frontier, on test images"] = on_test_images
     parts.append(_plot(lines, sweep.axes.points(curve.trials), sweep.axes.rate, sweep.axes.score))
-    names = list(curve.frontier[0].values)
+    names = parameters_of(curve.frontier)
     axes = dict.fromkeys([sweep.axes.rate, sweep.axes.score, sweep.axes.tested.rate, sweep.axes.tested.score])
     rows = [
-        [t.number, *(_number(t.metrics.get(name)) for name in axes), *(_number(t.values[name]) for name in names)]
+        [t.number, *(_number(t.metrics.get(name)) for name in axes), *(_number(t.values.get(name)) for name in names)]
         for t in reversed(curve.frontier)
     ]
-    parts.append(html.table(["trial", *axes, *map(short_name, names)], rows))
+    parts.append(html.table(["trial", *axes, *short_names(names).values()], rows))
     parts.append(html.paragraph(f"{figures.frontier_points} points; hypervolume {figures.hypervolume:.4g}"))
     return parts
 
@@ -192,7 +192,7 @@ def _texts(run: ReportedRun) -> list[str]:
 
 def _setting(run: ReportedRun, name: str) -> str:
     value = run.settings.get(name)
-    return short_name(value) if isinstance(value, str) and value.startswith("splitlearn.") else _number(value)
+    return value.rpartition(".")[2] if isinstance(value, str) and value.startswith("splitlearn.") else _number(value)
 
 
 def _number(value: object) -> str:

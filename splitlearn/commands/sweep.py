@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ def sweep(
     cpus: int = 1,
     gpus: float | None = None,
     seed: int = 0,
+    sampler: str = "random",
     out: Path = Path("runs/sweep"),
     storage: str | None = None,
     cache: str = "float16",
@@ -40,8 +41,9 @@ def sweep(
     rate: str = RATE,
     score: str = SCORE,
     by: str | None = None,
+    dashboard: bool = False,
 ) -> None:
-    """Train a config with random values of some parameters, show the Pareto frontier, and test the points on it.
+    """Train a config with drawn values of some parameters, show the Pareto frontier, and test the points on it.
 
     Points are selected by validation images; test images are used once, at the end. --config FILE and settings such as
     --data.root FOLDER are given as in splitlearn fit. A new launch continues an interrupted sweep.
@@ -49,14 +51,18 @@ def sweep(
     Args:
         words: command-line arguments of splitlearn fit.
         space: YAML file with one parameter of the config per line, e.g. model.rate_weight: {log_uniform: [0.01, 1]};
-            also {uniform: [1, 16]} and {choice: [1, 2]}.
+            also {uniform: [1, 16]}, {int: [8, 64]}, {log_int: [8, 64]} and {choice: [1, 2]}. With when: {PATH: VALUE}
+            in the braces, a parameter exists only with this value of another. A line where: [device_macs < 5e6]
+            states limits of the models: device_macs, parameters, encoder_macs, decoder_macs and others.
         trials: number of points; a larger number than before extends a sweep.
         workers: number of simultaneous trials.
         launcher: "processes" runs trials on this machine; "ray" uses the cluster at RAY_ADDRESS, or starts one on this
             machine (install splitlearn[ray]); or the import path of your own splitlearn.sweep.Launcher.
         cpus: CPUs and threads per trial.
         gpus: GPUs per trial, e.g. 0.5 for two trials per GPU; by default local processes see all, Ray workers none.
-        seed: seed of the random values.
+        seed: seed of the draws.
+        sampler: "random" draws independent points; "sobol" spreads them evenly; "TPE" draws a few at random and each
+            further one where earlier results promise most; or the import path of your own splitlearn.sweep.Sampler.
         out: folder for tables, plot, and a folder with exported weights for each trial.
         storage: file or database of the trials, e.g. postgresql+psycopg://USER@HOST/NAME for several machines; by
             default OUT/journal.log. Sweeps in one database are distinguished by the name of --out.
@@ -67,6 +73,7 @@ def sweep(
         rate: metric to minimise, measured with real payloads on validation images.
         score: metric to maximise, measured on validation images; e.g. val/miou for segmentation.
         by: parameter with a separate frontier for each value, e.g. model.model.net.at.
+        dashboard: show a live page of the trials while they run; needs the extra dashboard.
     """
     if trials < 1 or workers < 1 or views < 1:
         raise UsageError(f"--trials, --workers and --views must be at least 1, got {trials}, {workers} and {views}")
@@ -80,12 +87,28 @@ def sweep(
 
     from splitlearn.config.build import settings_of
     from splitlearn.config.sweep_data import facts_of
+    from splitlearn.config.sweep_numbers import PointNumbers
     from splitlearn.config.sweep_processes import SweepTrial
     from splitlearn.config.sweep_trial import ConfigTrial
     from splitlearn.data import DataError
     from splitlearn.data.held_out import HeldOutImages
-    from splitlearn.sweep import Axes, Launcher, Space, SpaceError, Study, StudyError, launchers, run_sweep
+    from splitlearn.sweep import (
+        Axes,
+        Drawing,
+        Launcher,
+        Sampler,
+        Space,
+        SpaceError,
+        Study,
+        StudyError,
+        launchers,
+        run_sweep,
+        samplers,
+    )
+    from splitlearn.sweep.dashboard import check_installed, live_page
 
+    if dashboard:
+        check_installed()
     try:
         drawn_from = Space.read(space)
     except (SpaceError, FileNotFoundError) as error:
@@ -94,10 +117,12 @@ def sweep(
         raise UsageError(f"--by {by} is no parameter of {space}{did_you_mean(by, drawn_from.parameters)}")
     name, axes, address = out.name, Axes(rate, score), storage or str(out / JOURNAL)
     run = ConfigTrial(tuple(words), out, name, None if cache == "none" else cache_dir, cache, views)
-    task, data = run.first([drawn_from.point(seed, number) for number in range(trials)])  # before anything is stored
+    drawn_by = instance("sampler", sampler, samplers, Sampler)
+    drawing = Drawing(drawn_from, trials, seed, drawn_by, PointNumbers(run))
     try:
+        task, data = run.first(point.values for point in drawing.ahead({}))  # before anything is stored
         HeldOutImages(data)
-    except DataError as error:
+    except (DataError, SpaceError) as error:
         raise UsageError(str(error)) from error
     _check_score(task, score)
     starter = instance("launcher", launcher, launchers, Launcher, cpus=cpus, gpus=gpus)
@@ -106,13 +131,15 @@ def sweep(
         run.data_of(getattr(task, "model", None), data)  # the first point's features; workers find them there
         settings = {"config": settings_of(words), "rate": rate, "score": score, "cache": cache, "views": views}
         settings["data"] = facts_of(data)
-        study.create(drawn_from, trials, seed, settings)  # last, since another launch must repeat these settings
-    except StudyError as error:
+        study.begin(drawing, settings)  # last, since another launch must repeat these settings
+    except (StudyError, SpaceError) as error:
         raise UsageError(str(error)) from error
     console = Console()
     console.print(f"{trials} trials; what workers print goes to {out / 'logs'}", soft_wrap=True)
-    with _shown(axes, console) as watch:
-        found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
+    with _shown(axes, console) as watch, live_page(address) if dashboard else nullcontext() as page:
+        if page:
+            console.print(f"{page} shows them; splitlearn dashboard --out {out} does at any later time", soft_wrap=True)
+        found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter, drawing)
     _report(study, run, found, axes, by)
 
 

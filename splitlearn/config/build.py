@@ -17,6 +17,7 @@ from jsonargparse import Namespace, get_loader, set_loader
 from lightning import LightningDataModule, LightningModule, Trainer
 
 from splitlearn.config.messages import UsageError, one_sentence
+from splitlearn.config.options import with_shipped
 from splitlearn.config.parsers import ConfigParser
 from splitlearn.config.precheck import KEYS, check_trainer_arguments
 from splitlearn.discovery import with_current_paths
@@ -95,13 +96,13 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parsed(words: Sequence[str], sections: Sequence[str] = ALL) -> Namespace:
-    """Return the settings of command-line arguments `--config FILE …`.
+    """Return the settings of command-line arguments `--config FILE …`, where FILE may be one that ships.
 
     Class paths of earlier versions are replaced by current ones. Only `sections` are checked and completed with
     defaults; others are kept unchanged. Raises UsageError if settings are invalid.
     """
     try:
-        found: Namespace = _parser(sections).parse_args(with_current_paths(list(words)))
+        found: Namespace = _parser(sections).parse_args(with_current_paths(with_shipped(words)))
         return found
     except ArgumentError as error:
         raise UsageError(str(error)) from error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning import LightningDataModule, LightningModule, seed_everything
 
@@ -21,13 +22,14 @@ from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
 from splitlearn.data.feature_cache import is_complete
 from splitlearn.data.held_out import HeldOutImages
 from splitlearn.deploy import NothingToExportError, export_model
+from splitlearn.files import whole_file
 from splitlearn.models import CoderModel
 from splitlearn.sweep.space import Value
 from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.keep_frozen import kept_types
 from splitlearn.tasks.trained_weights import load_trained, save_trained
 
-WEIGHTS = "trained.ckpt"  # in the folder of a trial
+WEIGHTS, CONFIG = "trained.ckpt", "config.yaml"  # in the folder of a trial
 FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
 
 
@@ -129,7 +131,10 @@ class ConfigTrial:
         settings.trainer.enable_progress_bar = False
         settings.trainer.enable_model_summary = False
         settings.trainer.enable_checkpointing = False
-        return plain(settings)
+        config = plain(settings)
+        with whole_file(folder / CONFIG) as temporary:
+            temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        return config
 
     def _built(self, settings: Namespace) -> tuple[Any, Any, Any]:
         """Return task, data and trainer, equal for a trial and its test."""
@@ -167,7 +172,7 @@ class ConfigTrial:
         built = instantiated(settings, TASK)
         return built.model, built.data
 
-    def first(self, points: Sequence[Mapping[str, Value]]) -> tuple[LightningModule, Any]:
+    def first(self, points: Iterable[Mapping[str, Value]]) -> tuple[LightningModule, Any]:
         """Try to build the points in order; return task and data of the first that can be built.
 
         Points that cannot be built become failed trials when workers run them. Raises UsageError if the space does not

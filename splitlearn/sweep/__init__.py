@@ -1,5 +1,17 @@
 """Sweeps: points drawn from a search space, trained and measured in parallel, and their Pareto frontier."""
 
+from splitlearn.sweep.constraints import Constraint
+from splitlearn.sweep.distributions import (
+    Choice,
+    Int,
+    LogInt,
+    LogUniform,
+    ParameterDistribution,
+    Range,
+    SpaceError,
+    Uniform,
+)
+from splitlearn.sweep.drawing import Drawing, Point
 from splitlearn.sweep.frontiers import (
     Axes,
     Curve,
@@ -9,24 +21,37 @@ from splitlearn.sweep.frontiers import (
     frontiers_of,
     read_baseline,
 )
+from splitlearn.sweep.importance import importances
 from splitlearn.sweep.launchers import Launcher, LauncherError, Worker
 from splitlearn.sweep.pareto import bd_rate, evenly_spaced_rates, frontier_of, hypervolume, pareto_frontier, rate_at
-from splitlearn.sweep.space import Choice, LogUniform, ParameterDistribution, Space, SpaceError, Uniform
+from splitlearn.sweep.samplers import TPE, Random, Sampler, Seen, Sobol
+from splitlearn.sweep.space import Space
 from splitlearn.sweep.study import Claim, Study, StudyError
 from splitlearn.sweep.trial import State, Trial
 from splitlearn.sweep.workers import TrialLost, run_sweep
 
 __all__ = [
+    "TPE",
     "Axes",
     "Choice",
     "Claim",
+    "Constraint",
     "Curve",
+    "Drawing",
     "FrontierFigures",
     "Frontiers",
+    "Int",
     "Launcher",
     "LauncherError",
+    "LogInt",
     "LogUniform",
     "ParameterDistribution",
+    "Point",
+    "Random",
+    "Range",
+    "Sampler",
+    "Seen",
+    "Sobol",
     "Space",
     "SpaceError",
     "State",
@@ -42,6 +67,7 @@ __all__ = [
     "frontier_of",
     "frontiers_of",
     "hypervolume",
+    "importances",
     "pareto_frontier",
     "rate_at",
     "read_baseline",

@@ -14,27 +14,44 @@ from functools import cached_property
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from splitlearn.addresses import check_address, without_passwords, without_those_of
-from splitlearn.processes import exists
+from splitlearn.discovery import public_path
 from splitlearn.resource_errors import brief, shortage_in
-from splitlearn.sweep.space import Choice, LogUniform, ParameterDistribution, Space, Uniform, Value
+from splitlearn.sweep.attempts import (
+    BEAT,
+    DRAW,
+    ERROR,
+    HOST,
+    METRICS,
+    PID,
+    POINT,
+    VALUES,
+    WORKER,
+    different,
+    draw_of,
+    lives,
+    shortages,
+    trial_of,
+)
+from splitlearn.sweep.drawing import Drawing, Point
+from splitlearn.sweep.samplers import Random, Seen
+from splitlearn.sweep.samplers.base import without_warnings
+from splitlearn.sweep.space import Space, Value
 from splitlearn.sweep.storage import open_storage
 from splitlearn.sweep.trial import State, Trial
 
-SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
 OPENINGS = 5  # how often to try to make tables that others make at the same time
 ATTEMPTS = 5  # how often a trial may lose its worker in one launch
 SHORTAGES = 3  # how often a trial may lack disk or memory in all launches
-GRACE = 10  # seconds that a worker may take to say who it is
-POINT, VALUES, METRICS, ERROR, HOST, PID, BEAT = "point", "values", "metrics", "error", "host", "pid", "beat"
-WORKER, SUPERFLUOUS = "worker", "superfluous"
+SUPERFLUOUS = "superfluous"
 TESTED = "tested "  # and the number of a point: an attribute of the study, since trials that have ended take none
 RATE, SCORE = "rate", "score"  # settings: names of the metrics that are minimised and maximised
+SAMPLER = "sampler"
+FORMERLY = {SAMPLER: public_path(Random)}  # settings of sweeps that did not record them
 
 
 class StudyError(ValueError):
@@ -57,7 +74,7 @@ class Claim:
 
 
 class Study:
-    """A sweep in a storage: all its points are enqueued at the start, and each is measured once.
+    """A sweep in a storage: its points are drawn once, and each is measured once.
 
     A point is one set of parameters. Each point has one trial, which may need several attempts (runs). A worker is a
     process that runs trials. A launch is one call of `splitlearn sweep`, which starts workers; a sweep may be continued
@@ -65,9 +82,10 @@ class Study:
 
     If a worker is killed, its trial runs again with the same parameters, up to five attempts per launch. A trial that
     ran out of disk or memory runs again at the next launch, until this has happened three times. Trials with any other
-    error are not repeated. Points depend only on space and seed, so more trials can be added to a sweep later.
+    error are not repeated. Points are enqueued when they are drawn, all at the start unless the sampler learns from
+    results. More trials can be added to a sweep later.
 
-    Each launch opens the study, and calls `create` once and `revive` repeatedly. Each worker calls `claim`, then `beat`
+    Each launch opens the study, and calls `begin` once and `revive` repeatedly. Each worker calls `claim`, then `beat`
     while the trial runs, and `finish` or `fail` at its end.
 
     Args:
@@ -106,34 +124,42 @@ class Study:
                 ) from error
 
     def create(self, space: Space, trials: int, seed: int, settings: Mapping[str, Any]) -> None:
-        """Draw and enqueue the points that the storage does not hold yet.
+        """Draw and enqueue random points; the same as `begin` with `Drawing(space, trials, seed)`."""
+        self.begin(Drawing(space, trials, seed), settings)
+
+    def begin(self, drawing: Drawing, settings: Mapping[str, Any]) -> None:
+        """Draw and enqueue the points that the storage does not hold yet, as many as can be drawn before results.
 
         Args:
-            space: distributions of the parameters.
-            trials: total number of points.
-            seed: seed of the draws.
+            drawing: draws the points.
             settings: other settings that must not change between launches: `rate` and `score`, the names of the
                 metrics to minimise and to maximise, and others such as the config. If an earlier version made the
                 sweep, settings that it did not record are not checked.
 
         Raises:
-            StudyError: if the storage holds a sweep of this name with another space, seed or settings.
+            StudyError: if the storage holds a sweep of this name with another space, seed, sampler or settings.
+            SpaceError: if no draw meets the space's conditions; then a new sweep is not created.
         """
+        if self._found is None:
+            list(drawing.ahead({}))
         self._found = optuna.create_study(
             storage=self._storage, study_name=self.name, directions=["minimize", "maximize"], load_if_exists=True
         )
-        wanted = json.loads(json.dumps({"space": space.describe(), "seed": seed, **settings}))
+        drawn = {"space": drawing.space.describe(), "seed": drawing.seed, SAMPLER: public_path(type(drawing.sampler))}
+        wanted = json.loads(json.dumps({**drawn, **settings}))
         present = self._study.user_attrs.get("settings")
         if present is None:
             self._study.set_user_attr("settings", wanted)
-        elif present != (wanted := {name: value for name, value in wanted.items() if name in present}):
+            with without_warnings():
+                self._study.set_metric_names([settings[RATE], settings[SCORE]])
+        elif (present := FORMERLY | present) != (wanted := {n: v for n, v in wanted.items() if n in present}):
             raise StudyError(
-                f"the storage holds a sweep {self.name!r} with another {' and '.join(_different(present, wanted))}: "
+                f"the storage holds a sweep {self.name!r} with another {' and '.join(different(present, wanted))}: "
                 "launch it as it was begun, or name another --storage or --out"
             )
-        there = {trial.number for trial in self.trials()}
-        for number in sorted(set(range(trials)) - there):
-            self._enqueue(number, space.point(seed, number))
+        self.trials()  # whether all are points
+        for point in drawing.ahead(self._draws()):
+            self._enqueue(point)
 
     def _load(self) -> optuna.Study | None:
         """Return the study of this name in Optuna; nothing is written."""
@@ -179,7 +205,7 @@ class Study:
                 if before is None or before.state is not TrialState.COMPLETE:
                     found[number] = frozen
             tested = self._study.user_attrs
-            trials = [_trial(found[number], tested.get(f"{TESTED}{number}", {})) for number in sorted(found)]
+            trials = [trial_of(found[number], tested.get(f"{TESTED}{number}", {})) for number in sorted(found)]
             for trial in (each for each in trials if each.state is State.FINISHED):
                 if any(math.isnan(trial.metrics[self.settings[name]]) for name in (RATE, SCORE)):
                     raise ValueError(f"trial {trial.number} has measured NaN")
@@ -193,7 +219,7 @@ class Study:
         """Return the trials that lacked disk or memory and that the next launch runs again."""
         short = (trial for trial in self.trials() if trial.state is State.FAILED and shortage_in(trial.error))
         by_point = self._by_point()
-        return [trial for trial in short if _shortages(by_point[trial.number]) < SHORTAGES]
+        return [trial for trial in short if shortages(by_point[trial.number]) < SHORTAGES]
 
     def _point(self, told: Mapping[str, Any]) -> tuple[int, dict[str, Value]]:
         """Return number and values of an attempt, after a check, since anybody may have written the journal.
@@ -212,21 +238,26 @@ class Study:
             "before"
         )
 
-    def claim(self, worker: str = "") -> Claim | None:
-        """Take a waiting trial for this process and return it; None if no trial waits.
+    def claim(self, worker: str = "", drawing: Drawing | None = None) -> Claim | None:
+        """Take a waiting trial for this process and return it; None if no trial waits and none is left to draw.
 
         Args:
             worker: unique name of the worker. Whoever starts workers passes the names of ended ones to
                 `revive(gone=…)`, so that their trials run again.
+            drawing: draws a further point when no trial waits; None if `begin` has drawn all.
+
+        Raises:
+            SpaceError: if no draw meets the space's conditions.
         """
-        while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            taken = self._study.ask({name: _distribution(each) for name, each in self._space.parameters.items()})
+        while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)) or self._draw(drawing):
+            taken = self._study.ask()
             # where another worker was faster, Optuna has made a trial up; two processes may enqueue one point again
             if POINT not in taken.user_attrs or not self._is_needed(taken):
                 taken.set_user_attr(SUPERFLUOUS, True)
                 self._study.tell(taken, state=TrialState.FAIL)
                 continue
             number, values = self._point(taken.user_attrs)
+            self._space.suggest(taken)  # records the values as Optuna's own parameters
             told = {WORKER: worker, HOST: socket.gethostname(), PID: os.getpid(), BEAT: time.time()}
             for name, value in told.items():
                 taken.set_user_attr(name, value)
@@ -285,13 +316,14 @@ class Study:
             gone: names of workers, as passed to `claim`, that are known to have ended, on any machine.
         """
         for frozen in self._attempts():
-            is_gone = frozen.user_attrs.get(WORKER) in gone or not _lives(frozen)
+            is_gone = frozen.user_attrs.get(WORKER) in gone or not lives(frozen)
             if frozen.state is TrialState.RUNNING and is_gone:
                 self._study.tell(frozen.number, state=TrialState.FAIL, skip_if_finished=True)
         by_point = self._by_point().values()
         lost = [found for found in by_point if all(map(self._is_lost, found)) and self._may_try_again(found)]
         for first, *_ in lost:
-            self._enqueue(*self._point(first.user_attrs))
+            number, values = self._point(first.user_attrs)
+            self._enqueue(Point(number, draw_of(first), values))
         return len(lost)
 
     def _is_lost(self, attempt: FrozenTrial) -> bool:
@@ -301,18 +333,44 @@ class Study:
 
     def _may_try_again(self, attempts: Sequence[FrozenTrial]) -> bool:
         now = sum(attempt.number not in self._before for attempt in attempts)
-        return now < ATTEMPTS and _shortages(attempts) < SHORTAGES
+        return now < ATTEMPTS and shortages(attempts) < SHORTAGES
 
-    def _enqueue(self, number: int, values: Mapping[str, Value]) -> None:
-        self._study.enqueue_trial(dict(values), user_attrs={POINT: number, VALUES: dict(values)})
+    def _enqueue(self, point: Point) -> None:
+        told = {POINT: point.number, VALUES: point.values, DRAW: point.draw}
+        self._study.enqueue_trial(dict(point.values), user_attrs=told)
+
+    def _draw(self, drawing: Drawing | None) -> bool:
+        """Draw and enqueue the next point after all results up to now; return whether there was one to draw."""
+        if drawing is None:
+            return False
+        names = self.settings[RATE], self.settings[SCORE]
+        seen = [
+            Seen(trial.values, (trial.metrics[names[0]], trial.metrics[names[1]]) if trial.metrics else None)
+            for trial in self.trials()
+            if trial.state is not State.FAILED
+        ]
+        point = drawing.following(self._draws(), seen)
+        if point is not None:
+            self._enqueue(point)
+        return point is not None
+
+    def _draws(self) -> dict[int, int]:
+        """Return the number of the draw of each point, by the point's number."""
+        return {number: draw_of(first) for number, (first, *_) in self._by_point().items()}
 
     def _attempts(self) -> list[FrozenTrial]:
-        """Return all attempts at all points, in order."""
-        return [
-            t
-            for t in self._study.get_trials(deepcopy=False)
-            if POINT in t.user_attrs and SUPERFLUOUS not in t.user_attrs
-        ]
+        """Return all attempts at all points, in order.
+
+        Two workers may draw a point at the same time, with different values: the first to enqueue it decides, and
+        attempts with other values do not count.
+        """
+        values: dict[Any, Any] = {}
+        found = []
+        for each in self._study.get_trials(deepcopy=False):
+            told = each.user_attrs
+            if POINT in told and values.setdefault(str(told[POINT]), told.get(VALUES)) == told.get(VALUES):
+                found.append(each)
+        return [each for each in found if SUPERFLUOUS not in each.user_attrs]
 
     def _by_point(self) -> dict[int, list[FrozenTrial]]:
         found: dict[int, list[FrozenTrial]] = {}
@@ -323,62 +381,10 @@ class Study:
     def _is_needed(self, taken: optuna.Trial) -> bool:
         """Return whether no other attempt at a point has finished, and no earlier one is running."""
         number = taken.user_attrs[POINT]
-        others = [t for t in self._attempts() if t.user_attrs[POINT] == number and t.number != taken.number]
+        attempts = [t for t in self._attempts() if t.user_attrs[POINT] == number]
+        if all(t.number != taken.number for t in attempts):
+            return False
+        others = [t for t in attempts if t.number != taken.number]
         earlier = (t for t in others if t.number < taken.number)
         finished = any(t.state is TrialState.COMPLETE for t in others)
-        return not finished and not any(t.state is TrialState.RUNNING and _lives(t) for t in earlier)
-
-
-def _shortages(attempts: Sequence[FrozenTrial]) -> int:
-    return sum(shortage_in(attempt.user_attrs.get(ERROR, "")) != "" for attempt in attempts)
-
-
-def _lives(frozen: FrozenTrial) -> bool:
-    """Return whether the process of a running trial exists, or may exist on another machine."""
-    host, pid, beat = (frozen.user_attrs.get(name) for name in (HOST, PID, BEAT))
-    if not isinstance(beat, (int, float)) or not isinstance(
-        pid, int
-    ):  # killed between taking the trial and saying so, or about to say so
-        started = frozen.datetime_start
-        return started is None or time.time() - started.timestamp() < GRACE
-    if time.time() - beat > SILENCE:
-        return False
-    if host != socket.gethostname():
-        return True
-    return exists(pid)
-
-
-def _different(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Return the names of settings that differ, with those inside a nested setting in brackets."""
-    found = []
-    for name in sorted({*present, *wanted}):
-        before, now = present.get(name), wanted.get(name)
-        if before != now:
-            inside = _different(before, now) if isinstance(before, Mapping) and isinstance(now, Mapping) else []
-            found.append(f"{name} ({', '.join(inside)})" if inside else name)
-    return found
-
-
-def _trial(frozen: FrozenTrial, tested: Mapping[str, float]) -> Trial:
-    states = {
-        TrialState.WAITING: State.WAITING,
-        TrialState.RUNNING: State.RUNNING,
-        TrialState.COMPLETE: State.FINISHED,
-    }
-    state = states.get(frozen.state, State.FAILED)
-    told = frozen.user_attrs
-    duration = frozen.duration.total_seconds() if frozen.duration else float("nan")
-    metrics = {**told.get(METRICS, {}), **tested} if state is State.FINISHED else {}
-    error = told.get(ERROR, "its process was killed") if state is State.FAILED else ""
-    return Trial(told[POINT], told[VALUES], state, {n: float(m) for n, m in metrics.items()}, str(error), duration)
-
-
-def _distribution(each: ParameterDistribution) -> BaseDistribution:
-    match each:
-        case Choice(values):
-            return CategoricalDistribution(values)
-        case Uniform(low, high):
-            return FloatDistribution(low, high)
-        case LogUniform(low, high):
-            return FloatDistribution(low, high, log=True)
-    raise TypeError(f"no distribution {type(each).__name__}")
+        return not finished and not any(t.state is TrialState.RUNNING and lives(t) for t in earlier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -28,6 +29,7 @@ class Trial:
         metrics: measured values by name, including `test/…` after a test; empty unless the trial is finished.
         error: reason of the failure; empty unless the trial failed.
         seconds: duration in seconds; NaN unless the trial has ended.
+        ended: time of the end in seconds since 1970; NaN unless the trial has ended.
     """
 
     number: int
@@ -36,3 +38,4 @@ class Trial:
     metrics: dict[str, float]
     error: str
     seconds: float
+    ended: float = math.nan

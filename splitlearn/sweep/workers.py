@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from splitlearn.addresses import without_passwords
 from splitlearn.resource_errors import described
+from splitlearn.sweep.drawing import Drawing
 from splitlearn.sweep.launchers import Launcher, LauncherError, Processes, Worker
 from splitlearn.sweep.space import Value
 from splitlearn.sweep.study import Claim, Study
@@ -42,15 +43,16 @@ def run_sweep(
     logs: Path,
     watch: Callable[[list[Trial]], None] = lambda trials: None,
     launcher: Launcher | None = None,
+    drawing: Drawing | None = None,
 ) -> list[Trial]:
-    """Run all waiting trials in workers; return all trials when no trial waits and no worker runs.
+    """Run all waiting trials in workers; return all trials when none waits or is to be drawn, and no worker runs.
 
     If a worker is killed, a new one replaces it, and its trial is run again. Several launches may work on one sweep at
     the same time: each leaves the trials that others are running alone, unless their workers record no `Study.beat` for
     five minutes.
 
     Args:
-        storage: storage of the study, which must exist (`Study.create`).
+        storage: storage of the study, which must exist (`Study.begin`).
         name: name of the study.
         run: function that runs one trial.
         workers: largest number of simultaneous workers.
@@ -58,6 +60,7 @@ def run_sweep(
         watch: function that is called every second with all trials.
         launcher: starts the workers, and is closed at the end; by default workers are processes of this machine with
             one thread each.
+        drawing: draws the points that `Study.begin` could not draw before results; None if there are none.
 
     Raises:
         LauncherError: if three workers end with an error before any trial ends.
@@ -83,13 +86,15 @@ def run_sweep(
             before, ended = ended, sum(trial.state in (State.FINISHED, State.FAILED) for trial in trials)
             vain = vain if ended == before else 0
             waiting = sum(trial.state is State.WAITING for trial in trials)
+            waiting += 0 if drawing is None else max(0, drawing.trials - len(trials))
             if not waiting and not found:
                 return trials
             for number in range(workers):
                 if number not in found and waiting > 0:
                     token = uuid4().hex
                     log = logs / f"worker_{number}.log"
-                    found[number] = token, launcher.start(number, _Work(storage, name, run, log, launcher.cpus, token))
+                    work = _Work(storage, name, run, log, launcher.cpus, token, drawing)
+                    found[number] = token, launcher.start(number, work)
                     waiting -= 1
             time.sleep(LOOK_SECONDS)
     finally:
@@ -106,6 +111,7 @@ class _Work:
     log: Path
     threads: int
     token: str
+    drawing: Drawing | None
 
     def __call__(self) -> None:
         if torch := sys.modules.get("torch"):  # imported with `run`; what imports it later reads the environment
@@ -123,7 +129,7 @@ class _Work:
 
     def _run_all(self) -> None:
         study = Study(self.storage, self.name)
-        while claim := study.claim(self.token):
+        while claim := study.claim(self.token, self.drawing):
             print(f"trial {claim.number}: {claim.values}")
             with _signs_of_life(study, claim):
                 self._run_one(study, claim)

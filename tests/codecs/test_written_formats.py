@@ -208,8 +208,8 @@ def smooth(shape: tuple[int, ...], levels: int) -> Symbols:
     """Symbols whose neighbours are alike."""
     walk = np.random.default_rng(0).normal(size=shape).cumsum(-1)
     walk -= walk.min()
-    symbols: Symbols = np.minimum(walk / walk.max() * levels, levels - 1).astype(np.uint8)
-    return symbols
+    found: Symbols = np.minimum(walk / walk.max() * levels, levels - 1).astype(np.uint8)
+    return found
 
 
 @pytest.mark.parametrize(("shape", "levels"), CASES)

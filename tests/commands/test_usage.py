@@ -58,7 +58,10 @@ def test_help_of_a_command(run: Run, command: str) -> None:
         (("fitt",), "no command 'fitt', did you mean fit?; see splitlearn --help"),
         (("expotr",), "no command 'expotr', did you mean export?; see splitlearn --help"),
         (("xyzzy",), "no command 'xyzzy'; see splitlearn --help"),
-        (("fit",), "fit needs a config: --config FILE; those in the project's folder configs are examples"),
+        (
+            ("fit",),
+            "fit needs a config, e.g. splitlearn fit --config configs/trainer.yaml --config configs/quickstart.yaml",
+        ),
         (("fit", "--confg", "small.yaml"), "fit has no option --confg, did you mean config?"),
         (("fit", "--config", "smal.yaml"), "no config file 'smal.yaml'"),
         (("fit", "--config=smal.yaml"), "no config file 'smal.yaml'"),
@@ -83,7 +86,7 @@ def test_configs_that_are_near_are_named(run: Run) -> None:
     Path("configs").mkdir()
     Path("configs/quickstart.yaml").touch()
     error = run("fit", "--config", "configs/quikstart.yaml").error
-    assert error == "no config file 'configs/quikstart.yaml', did you mean configs/quickstart.yaml?"
+    assert error.startswith("no config file 'configs/quikstart.yaml', did you mean configs/quickstart.yaml")
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_an_error_of_the_storage_loses_no_trial(tmp_path: Path, monkeypatch: pyt
 
 
 def test_workers_that_cannot_work_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(study: Study, worker: str) -> None:
+    def broken(study: Study, worker: str, drawing: object) -> None:
         raise RuntimeError("no splitlearn on this machine")
 
     created(tmp_path, 3)

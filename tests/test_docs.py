@@ -26,7 +26,8 @@ from splitlearn.config.precheck import TRAINER_COMMANDS
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 WRITTEN = [
-    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "configs/README.md")),
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "configs/README.md",
     *(path for path in sorted(DOCS.rglob("*.md")) if path.relative_to(DOCS).parts[0] not in ("api", "commands")),
 ]
 TUTORIALS = sorted(path for path in (DOCS / "tutorials").glob("*.md") if path.name != "index.md")

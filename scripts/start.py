@@ -27,10 +27,12 @@ EXTRAS = {
     "scripts/benchmarks/bench_codecs": ("bench",),
     "scripts/benchmarks/bench_distillation": ("detection",),
     "scripts/benchmarks/check_packages": ("onnx", "yolo"),
+    "scripts/benchmarks/bench_streams": ("video", "yolo"),
     "scripts/papers/carra2023/run": ("detection", "images", "yolo"),
     "scripts/papers/cohen2020/run": ("detection", "images", "yolo"),
     "scripts/papers/datta2022/run": ("images",),
     "scripts/papers/matsubara2020/run": ("detection",),
+    "scripts/papers/photographs/limits": ("detection", "yolo"),
     "scripts/papers/photographs/run": ("detection", "images", "yolo"),
     "scripts/papers/streams/run": ("detection", "video", "yolo"),
 }

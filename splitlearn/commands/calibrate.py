@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ def calibrate(
     codec: str = "ContextRANS",
     images: int = 256,
     photos: Path | None = None,
+    video: Path | None = None,
+    frames: int = 250,
+    margin: float = 0.0,
     ckpt_path: Path | None = None,
     data_root: Path | None = None,
 ) -> None:
@@ -61,6 +65,10 @@ def calibrate(
         codec: class of the codec, whose static tables are fitted, or an import path.
         images: number of images.
         photos: folder of images to calibrate with; by default the config's validation images.
+        video: a video like those that are to be sent: tables are fitted to its frames, key frames and others, in place
+            of the images; limits and levels still come from these.
+        frames: with --video, most frames of it, from the first one on.
+        margin: with --video, the margin 0…0.5 with which frames will be sent (splitlearn send --margin).
         ckpt_path: checkpoint of the config's trained bottleneck.
         data_root: folder of images, in place of the config's data.root.
     """
@@ -77,12 +85,17 @@ def calibrate(
         raise UsageError(f"--lengths {lengths} goes with --entropy_weight")
     if slope is not None and not limits.endswith("LaplaceLimits"):
         raise UsageError(f"--slope goes with --limits LaplaceLimits, got {limits}")
+    if frames < 2:
+        raise UsageError(f"--frames must be at least 2, since frames are coded beside the one before, got {frames}")
+    if video is None and margin:
+        raise UsageError("--margin goes with --video FILE")
     takes = "positive numbers, e.g. 0.7,1,1.4"
     factors = numbers("--stretch", stretch, takes, float, lambda several: all(0 < f < math.inf for f in several))
     from splitlearn import codecs, deploy, quantizers
     from splitlearn.config.build import config_settings
     from splitlearn.config.images import config_model, validation_images
-    from splitlearn.data import read_photos
+    from splitlearn.data import read_photos, video_batches
+    from splitlearn.models import StreamModel
 
     settings = deploy.CalibrationSettings(
         levels=levels,
@@ -97,7 +110,11 @@ def calibrate(
     model, data = config_model(config, ckpt_path, data_root, words)
     pictures = validation_images(data, images) if photos is None else read_photos(photos, data.eval_view(), images)
     make_folder(out, file=True)
-    _report(deploy.calibrate(model, pictures, settings), out, config_settings(config, data_root, words))
+    found = deploy.calibrate(model, pictures, settings)
+    if video is not None:
+        stream = StreamModel(found.model, margin)
+        found = replace(found, model=stream.fitted([video_batches(video, data.eval_view(), frames)]).model)
+    _report(found, out, config_settings(config, data_root, words))
 
 
 def _report(found: Calibration, out: Path, config: Mapping[str, Any]) -> None:

@@ -76,7 +76,7 @@ def validation_images(data: Any, images: int) -> Tensor:
     try:
         data.setup("validate")
     except DataError as error:
-        raise UsageError(f"{error}; or calibrate with other images: --photos FOLDER") from error
+        raise UsageError(f"{error}; or name other images: --photos FOLDER") from error
     loader = data.val_dataloader()
     chosen = Subset(loader.dataset, spread(len(loader.dataset), images))
     batches = DataLoader(chosen, loader.batch_size, collate_fn=loader.collate_fn)

@@ -13,7 +13,7 @@ from splitlearn.data.photos import LetterboxPhotos, Photos
 from splitlearn.data.segmentation import FolderSegmentation, SegmentationDataModule, VocSegmentation
 from splitlearn.data.transforms import CropFlip
 from splitlearn.data.video import VideoError, read_video, video_frames
-from splitlearn.data.videos import LetterboxVideos, Videos
+from splitlearn.data.videos import LetterboxVideos, Videos, video_batches
 
 __all__ = [
     "CacheInfo",
@@ -44,5 +44,6 @@ __all__ = [
     "cache_features",
     "read_photos",
     "read_video",
+    "video_batches",
     "video_frames",
 ]

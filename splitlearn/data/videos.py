@@ -21,12 +21,32 @@ from splitlearn.data.video import VideoError, video_frames
 from splitlearn.decoding import DataError
 from splitlearn.outputs import Frames
 
-__all__ = ["LetterboxVideos", "Videos"]
+__all__ = ["LetterboxVideos", "Videos", "video_batches"]
 
 SUFFIXES = {
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v", ".ts", ".m2ts", ".mts", ".wmv", ".flv"),
     *(".ogv", ".3gp", ".mxf", ".y4m", ".h264", ".264", ".h265", ".265", ".hevc", ".ivf", ".nut"),
 }
+
+
+def video_batches(path: str | Path, view: View, frames: int | None = None, batch_size: int = 16) -> Iterator[Tensor]:
+    """Yield the first frames of a video, in their order, as a network takes them.
+
+    Args:
+        path: a video file.
+        view: brings frames to one size.
+        frames: most frames taken; None takes all.
+        batch_size: most frames per batch.
+
+    Yields:
+        float32 `(B, 3, H, W)` in [0, 1].
+
+    Raises:
+        VideoError: as `video_frames`.
+    """
+    taken = islice(video_frames(path), frames)
+    while found := list(islice(taken, batch_size)):
+        yield torch.stack([_viewed(pixels, view) for pixels, _ in found]) / 255
 
 
 class Videos(ImageDataModule):
@@ -156,15 +176,16 @@ class _Batches(IterableDataset[Any]):
             name, number = path.relative_to(self.root).as_posix(), 0
             taken = islice(_taken(path, self.data.first, self.data.every), self.data.frames)
             while found := list(islice(taken, self.data.batch_size)):
-                images = torch.stack([self._viewed(pixels) for pixels, _ in found])
+                images = torch.stack([_viewed(pixels, self.data.eval_view()) for pixels, _ in found])
                 yield images, Frames(name, number, tuple(seconds for _, seconds in found))
                 number += len(found)
             if not number:
                 raise VideoError(f"{path} has no frame {self.data.first}: set first lower, or leave the video out")
 
-    def _viewed(self, pixels: Tensor) -> Tensor:
-        viewed: Tensor = pil_to_tensor(self.data.eval_view()(Image.fromarray(pixels.numpy())))
-        return viewed
+
+def _viewed(pixels: Tensor, view: View) -> Tensor:
+    viewed: Tensor = pil_to_tensor(view(Image.fromarray(pixels.numpy())))
+    return viewed
 
 
 def _taken(path: Path, first: int, every: int) -> Iterator[tuple[Tensor, float]]:

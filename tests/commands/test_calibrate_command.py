@@ -10,9 +10,13 @@ import torch
 import yaml
 from torchvision.transforms.functional import to_pil_image
 
+from splitlearn.codecs import ContextRANS
+from splitlearn.data import Digits, video_batches
 from splitlearn.deploy import export_network, load_bottleneck, read_export
+from splitlearn.models import StreamModel
 from splitlearn.quantizers import Clipped
 from tests.commands.conftest import Outcome, Run
+from tests.data.test_video import write_video
 from tests.networks import digits, network
 
 PLAIN = "--config", "plain.yaml", "--images", "6"
@@ -98,6 +102,36 @@ def test_photos_take_the_place_of_validation_images(calibrate: Run) -> None:
     assert first.coder.quantizers[0].state_dict().keys() == second.coder.quantizers[0].state_dict().keys()
 
 
+def test_tables_come_from_a_video(calibrate: Run) -> None:
+    video = str(write_video(Path("v.mkv"), 9))
+    outcome = calibrate(*PLAIN, "--video", video, "--margin", "0.2", "--out", "c.safetensors")
+    assert outcome.status == 0, outcome.err
+    model = load_bottleneck("c.safetensors", network())
+    (codec,) = model.coder.codecs
+    assert {"frequencies", "frequencies_after"} < set(codec.tables())
+    (frames,) = video_batches(video, Digits().eval_view(), 9)
+    assert frames.shape == (9, 3, 32, 32)
+    told = StreamModel(model, 0.2)
+    by_itself = StreamModel(model.coded_by(model.coder.quantizers, [ContextRANS()]), 0.2)
+    known, own = ([len(frame.payload) for frame in stream.sender().compress(frames)] for stream in (told, by_itself))
+    assert sum(known) < sum(own)
+    assert all(one <= other for one, other in zip(known, own, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--video", "none.mkv"), "no video at none.mkv"),
+        (("--video", "small.yaml"), "small.yaml is no video, or is damaged"),
+        (("--video", "v.mkv", "--margin", "0.6"), "margin is 0…0.5, in distances of levels, got 0.6"),
+        (("--video", "v.mkv", "--codec", "Huffman"), "no codec here takes the frame before as reference (Huffman)"),
+    ],
+)
+def test_videos_that_are_refused(calibrate: Run, words: tuple[str, ...], sentence: str) -> None:
+    write_video(Path("v.mkv"), 3)
+    refused(calibrate(*PLAIN, *words, "--out", "c.safetensors"), sentence, 1)
+
+
 @pytest.mark.parametrize(
     ("words", "levels", "channels"),
     [
@@ -147,6 +181,8 @@ def refused(outcome: Outcome, sentence: str, status: int = 2) -> None:
             ("--limits", "LaplaceLimits", "--slope", "1.5"),
             "--limits LaplaceLimits cannot be made: the slope below zero must lie in 0…1, got 1.5",
         ),
+        (("--frames", "1"), "--frames must be at least 2, since frames are coded beside the one before, got 1"),
+        (("--margin", "0.1"), "--margin goes with --video FILE"),
         (("--codec", "Hufman"), "--codec has no 'Hufman', did you mean Huffman"),
         (("--codec", "Codec"), "--codec has no 'Codec'"),
         (("--entropy_weight", "1", "--lengths", "CodeLengths"), "--lengths has no 'CodeLengths'"),
@@ -164,7 +200,7 @@ def test_wrong_words(calibrate: Run, words: tuple[str, ...], sentence: str) -> N
     kept = [word for name, value in defaults.items() if name not in words for word in (name, value)]
     outcome = calibrate(*kept, *words)
     if sentence.startswith("labels.csv"):
-        assert outcome.error.endswith("; or calibrate with other images: --photos FOLDER")
+        assert outcome.error.endswith("; or name other images: --photos FOLDER")
         sentence = f"{Path().resolve() / sentence}"
     refused(outcome, sentence)
 

@@ -45,16 +45,39 @@ CALTECH_UNITS = (
     LAST,
     Unit("mobilenet_v2_pixels", FROM_PIXELS, PIXELS, (0.02, 0.05), ((0.06, 2400),), 1200, HELD_OUT),
 )
-IMAGENET_UNITS = (Unit("mobilenet_v2", BEHIND, HEAD, (0.03, 0.1)),)  # held-out photographs agree less further behind
+IMAGENET_WIDE = Unit(
+    "mobilenet_v2_features14_wide",
+    "trained behind features.14, 160 channels",
+    (*HEAD, "behind_features14.yaml"),
+    (0.02,),
+    ((0.01, 2500),),
+    1600,
+    (*HELD_OUT, "--model.model.bottleneck.channels", "160", "--model.model.bottleneck.width", "160"),
+)
+IMAGENET_UNITS = (Unit("mobilenet_v2", BEHIND, HEAD, (0.03, 0.1)), IMAGENET_WIDE)
 FEW = ("--data.val_size", "20", "--data.test_size", "8", "--data.batch_size", "4")  # of 128 photographs
 YOLO_BEGINS = ((0.02, 2000), (0.005, 1600))
-YOLO_UNITS = (Unit("yolov8n", "trained behind model.4", ("yolov8n.yaml",), (0.005,), YOLO_BEGINS, 800, FEW),)
+YOLO_WIDE = Unit(
+    "yolov8n_wide",
+    "trained behind model.4, 128 channels",
+    ("yolov8n.yaml",),
+    (0.02,),
+    ((0.02, 2500),),
+    900,
+    (*FEW, "--model.model.bottleneck.channels", "128"),
+)
+YOLO_UNITS = (
+    Unit("yolov8n", "trained behind model.4", ("yolov8n.yaml",), (0.005,), YOLO_BEGINS, 800, FEW),
+    YOLO_WIDE,
+)
+CIFAR_UNITS = (Unit("resnet20", "trained behind layer2", ("resnet20.yaml",), (0.03, 0.1, 0.3)),)
 CALTECH = (
     "1,714 test images of Caltech-101 in 100 classes, which a linear classifier on the frozen network tells apart "
     "(configs/photographs/caltech101_classifier.yaml): standard error 0.7 points."
 )
 IMAGENET = "500 ImageNet images, probably seen in training by the network: standard error 1.6 points."
 COCO = "128 images of COCO val2017, letterboxed to 640×640."
+CIFAR = "10,000 test images of CIFAR-10, kept as JPEG of quality 75: standard error 0.3 points."
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
@@ -62,23 +85,30 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mobilenet", type=Path, help="TensorFlow's MobileNetV2 as safetensors, with --caltech101")
     parser.add_argument("--caltech101", type=Path, help="train/<class>/* and test/<class>/*, 100 classes")
     parser.add_argument("--imagenet", type=Path, help="test images beside labels.csv, with --mobilenet")
+    parser.add_argument("--cifar10", type=Path, help="train/<class>/* and test/<class>/* of CIFAR-10: ResNet-20")
     parser.add_argument("--coco", type=Path, help="images/{train,val}2017 and labels/val2017 in YOLO's format: YOLOv8n")
     parser.add_argument("--yolo", default="pretrained", help="weights of YOLOv8n; by default downloaded")
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
     """Yield what the named folders allow to measure; raises SystemExit if a folder is missing that belongs to it."""
-    photos = options.caltech101 and options.caltech101 / "train"
-    if not photos:
-        raise SystemExit("name --caltech101, whose photographs train all bottlenecks but YOLOv8n's")
     if options.mobilenet:
+        if not options.caltech101:
+            raise SystemExit("name --caltech101, whose photographs train the bottlenecks of MobileNetV2")
         yield from mobilenets(options.mobilenet, options.caltech101, options.imagenet)
     if options.coco:
-        words = (f"{NETWORK}.weights", str(options.yolo))
-        config = "configs/carra2023/yolov8n_model4.yaml"
-        calibration = options.coco / "images/train2017"
-        subject = Subject("COCO", config, words, options.coco, calibration, 24)
-        yield Case(subject, "YOLOv8n, model.4", PRECISION, COCO, words, calibration, YOLO_UNITS)
+        yield coco_case(options.coco, options.yolo)
+    if options.cifar10:
+        config, photos = "configs/carra2023/resnet20_layer2.yaml", options.cifar10 / "train"
+        subject = Subject("CIFAR-10", config, (), options.cifar10, photos, hevc=False)
+        yield Case(subject, "ResNet-20, layer2", ACCURACY, CIFAR, (), photos, CIFAR_UNITS)
+
+
+def coco_case(data: Path, weights: str | Path) -> Case:
+    """Return YOLOv8n on images of COCO."""
+    words, photos = (f"{NETWORK}.weights", str(weights)), data / "images/train2017"
+    subject = Subject("COCO", "configs/carra2023/yolov8n_model4.yaml", words, data, photos, 24)
+    return Case(subject, "YOLOv8n, model.4", PRECISION, COCO, words, photos, YOLO_UNITS)
 
 
 def mobilenets(weights: Path, caltech: Path, imagenet: Path | None) -> Iterator[Case]:

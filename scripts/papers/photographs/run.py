@@ -1,14 +1,17 @@
 r"""Rebuild docs/results/photographs: bottlenecks trained on photographs without labels, against pictures.
 
 MobileNetV2 cut at `features.6`, with a linear classifier for Caltech-101 on the frozen network, and with its own for a
-sample of ImageNet; YOLOv8n cut at `model.4`. Trained weights that the project ships are measured; others are trained
-first. Finished trainings and points are kept in runs/photographs/study, and a killed run goes on.
+sample of ImageNet; YOLOv8n cut at `model.4`; ResNet-20 cut at `layer2`. Trained weights that the project ships are
+measured; others are trained first. Finished trainings and points are kept in runs/photographs/study, and a killed run
+goes on.
 
-    scripts/papers/photographs/run --caltech101 FOLDER --mobilenet FILE --imagenet FOLDER --coco FOLDER --yolo FILE
+    scripts/papers/photographs/run --caltech101 FOLDER --mobilenet FILE --imagenet FOLDER --coco FOLDER --yolo FILE \
+        --cifar10 FOLDER
 
-caltech101: train/<class>/ and test/<class>/, 100 classes, whose photographs in train/ train all bottlenecks, without
-their labels; mobilenet: TensorFlow's MobileNetV2 as safetensors; imagenet: with labels.csv; coco: images and labels in
-YOLO's format. Training a bottleneck of MobileNetV2 in both stages takes half an hour on one core.
+caltech101: train/<class>/ and test/<class>/, 100 classes, whose photographs in train/ train the bottlenecks of
+MobileNetV2, without their labels; mobilenet: TensorFlow's MobileNetV2 as safetensors; imagenet: with labels.csv; coco:
+images and labels in YOLO's format; cifar10: train/<class>/ and test/<class>/. Training a bottleneck of MobileNetV2 in
+both stages takes half an hour on one core.
 """
 
 from __future__ import annotations
@@ -45,8 +48,9 @@ QUALITIES = {
 def measure(case: Case) -> None:
     """Measure all points of a case that are not there yet; trainings come last, since they take longest."""
     points = Points(RUNS / f"{case.subject.slug}_points", case.subject)
-    for format, qualities in QUALITIES.items():
-        for quality in qualities:
+    formats = [format for format in QUALITIES if format != "HEIC" or case.subject.hevc]
+    for format in formats:
+        for quality in QUALITIES[format]:
             points.add(f"{format}_{quality}", partial(jpeg if format == "JPEG" else picture, format, quality))
     for bits in BITS:
         points.add(f"min_max_{bits}", partial(min_max, bits))

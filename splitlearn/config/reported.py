@@ -167,7 +167,7 @@ def _originals(batches: Sequence[Any], names: Sequence[str] | None) -> list[Pict
     found = []
     for images, *targets in batches:
         for image, truth in zip(images, targets[0] if targets else [None] * len(images), strict=True):
-            caption = ""
+            caption = "" if truth is None else "ground truth"
             if isinstance(truth, Tensor) and truth.ndim == 0:
                 caption = names[int(truth)] if names else str(int(truth))
             found.append(picture_of(image, truth, caption, "the image", names))

@@ -30,6 +30,7 @@ MOST_BYTES = 10_000_000  # of a record
 MOST_CLASSES = 100_000
 FILE_NAME = re.compile(r"[\w-][\w.-]*\.safetensors")
 TORCHVISION = "torchvision/"
+OWN_NETWORK = "give it with its weights, network=…"
 OWN: Mapping[str, Callable[..., nn.Module]] = {
     build.__name__: build
     for build in (
@@ -81,17 +82,19 @@ class PretrainedRecord:
 
     def build_network(self) -> nn.Module:
         """Return the network with random weights; raises PretrainedError if it is not known here."""
-        if self.network is not None and self.network in OWN:
-            return OWN[self.network](num_classes=self.num_classes)
-        if self.network is not None and self.network.startswith(TORCHVISION):
+        name = self.network
+        if name is None:
+            raise PretrainedError(f"the record of {self.name} names no network: {OWN_NETWORK}")
+        if name in OWN:
+            return OWN[name](num_classes=self.num_classes)
+        if name.startswith(TORCHVISION):
             from torchvision.models import list_models
 
-            if self.network.removeprefix(TORCHVISION) in list_models():
-                return backbone(self.network, num_classes=self.num_classes)
-        told = (
-            "names no network" if self.network is None else f"names the network {self.network[:60]!r}, not known here"
+            if name.removeprefix(TORCHVISION) in list_models():
+                return backbone(name, num_classes=self.num_classes)
+        raise PretrainedError(
+            f"the record of {self.name} names the network {name[:60]!r}, not known here: {OWN_NETWORK}"
         )
-        raise PretrainedError(f"the record of {self.name} {told}: give it with its weights, network=…")
 
 
 def read_pretrained_record(path: Path) -> PretrainedRecord:

@@ -17,11 +17,10 @@ h1, h2, h3 { line-height: 1.2; } h2 { border-bottom: 1px solid #d0d7de; padding-
 th, td { border-bottom: 1px solid #d0d7de; padding: .3rem .6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; height: auto; } .plot { width: 40rem; }
-.row { display: flex; flex-wrap: wrap; gap: .6rem; margin: 0 0 1.5rem; }
-figure { margin: 0; width: 9.5rem; font-size: .85rem; overflow-wrap: anywhere; }
-figure img { width: 100%; border-radius: 4px; }
+.row { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(45%, 12rem), 1fr)); gap: .6rem;
+  margin: 0 0 1.5rem; }
+figure { margin: 0; font-size: .85rem; overflow-wrap: anywhere; } figure img { width: 100%; border-radius: 4px; }
 pre { overflow-x: auto; background: #f6f8fa; padding: .6rem; font-size: .8rem; } .note { color: #57606a; }
-@media (max-width: 30rem) { figure { width: calc(50% - .3rem); } }
 """
 
 

@@ -180,6 +180,7 @@ def _plot(lines: Mapping[str, Sequence[Point]], dots: Sequence[Point], rate: str
                 axes.plot([x for x, _ in ordered], [y for _, y in ordered], label=label, **line_style(number))
             axes.set(xscale="log", xlabel=f"{rate.replace('_', ' ')}, log scale", ylabel=score.replace("_", " "))
             plain_log_ticks(axes.xaxis)
+            axes.tick_params(labelsize=8)
             axes.grid(visible=True, alpha=0.3)
             axes.legend(fontsize=8)
         return html.image(file.read_bytes(), "png", f"{score} against {rate}", "plot")

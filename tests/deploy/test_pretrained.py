@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from splitlearn.config.build import task_from
 from splitlearn.deploy import (
     PretrainedError,
     load_bank,
@@ -23,6 +24,7 @@ from splitlearn.deploy import (
 )
 from splitlearn.models import InputModel, SplitModel, VariableRateModel, from_pretrained, resnet20
 from splitlearn.reporting import model_card
+from splitlearn.tasks.trust import UntrustedError, check_settings
 from tests.deploy.hub_server import Hub
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
@@ -70,6 +72,16 @@ def test_other_shipped_models(name: str, kind: type[nn.Module]) -> None:
     model = from_pretrained(name)
     assert isinstance(model, kind)
     assert model.decompress(model.compress(IMAGES)).shape == (2, 10)
+
+
+def test_a_config_names_one() -> None:
+    model = {"class_path": "splitlearn.models.from_pretrained", "init_args": {"source": DIGITS}}
+    settings = {"class_path": "splitlearn.tasks.ClassificationTask", "init_args": {"num_classes": 10, "model": model}}
+    assert isinstance(task_from(settings).get_submodule("model"), InputModel)
+    with pytest.raises(
+        UntrustedError, match=r"names the class 'splitlearn\.models\.from_pretrained'"
+    ):  # it may download
+        check_settings(settings, "checkpoint", "train it again")
 
 
 def test_every_shipped_model_has_a_card_with_all_that_its_record_says() -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from splitlearn.outputs import Boxes
 from splitlearn.reporting import Picture, caption_of, picture_of
 
+Table = list[list[object]]
 GREY = torch.full((3, 40, 80), 0.5)
 
 
@@ -57,9 +58,9 @@ def test_words() -> None:
     assert caption_of([["image", "class", "name"], [0, 3, "cat"]]) == "cat"
     assert caption_of([["image", "class", "name"], [0, 3, ""]]) == "3"
     assert caption_of([["image", "class", "name", "exit", "bytes"], [0, 3, "", "layer1", 0]]) == "3, exit layer1"
-    masks: list[list[object]] = [["image", "class", "name", "pixels"], [0, 0, "background", 10], [0, 15, "person", 40]]
+    masks: Table = [["image", "class", "name", "pixels"], [0, 0, "background", 10], [0, 15, "person", 40]]
     assert caption_of(masks) == "person, background"
-    heading = ["image", "class", "name", "score", "left", "top", "right", "bottom"]
-    found: list[list[object]] = [[0, 1, "cat", f"{score:.4f}", "0", "0", "1", "1"] for score in (0.9, 0.8, 0.1)]
+    heading: list[object] = ["image", "class", "name", "score", "left", "top", "right", "bottom"]
+    found: Table = [[0, 1, "cat", f"{score:.4f}", "0", "0", "1", "1"] for score in (0.9, 0.8, 0.1)]
     assert caption_of([heading, *found]) == "2 × cat"
     assert caption_of([heading]) == "no objects"

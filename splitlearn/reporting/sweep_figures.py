@@ -216,8 +216,9 @@ def _axis(values: Sequence[object]) -> dict[str, Any]:
     if has_words or not numbers:
         words = sorted(set(map(str, values)), reverse=True)
         short = short_names([word for word in words if all(part.isidentifier() for part in word.split("."))])
-        places, texts = [words.index(str(each)) for each in values], [escape(short.get(word, word)) for word in words]
-        return {"values": places, "tickvals": list(range(len(words))), "ticktext": texts}
+        texts = [escape(short.get(word, word)) for word in words]
+        order = [words.index(str(each)) for each in values]
+        return {"values": order, "tickvals": list(range(len(words))), "ticktext": texts}
     low, high = numbers[0], numbers[-1]
     is_log = low > 0 and high >= DECADE * low
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from splitlearn.analysis import device_macs
-from splitlearn.config.build import instantiated, plain
+from splitlearn.config.build import instantiated
 from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.models import CutModel
 from splitlearn.sweep.space import Value
@@ -28,12 +28,11 @@ class PointNumbers:
     def __call__(self, values: Mapping[str, Value]) -> Mapping[str, float] | None:
         """Return parameters and multiply–accumulates of a point's model, or None if it cannot be built.
 
-        Points that differ in other parts of the config, such as the rate weight, have the same model and are built
-        once.
+        Points that differ in other parts of the config, such as the rate weight, have one model, which is built once.
         """
-        settings = self.trial.parse(values)
-        key = json.dumps(plain(settings)["model"].get("init_args", {}).get("model"), sort_keys=True, default=str)
+        key = json.dumps({path: value for path, value in values.items() if _is_of_model(path)}, sort_keys=True)
         if key not in self._found:
+            settings = self.trial.parse(values)
             try:
                 task = instantiated(settings, ("model",)).model
             except Exception:  # constructors may raise anything; the trial reports it
@@ -41,6 +40,12 @@ class PointNumbers:
             else:
                 self._found[key] = numbers_of(task.model)
         return self._found[key]
+
+
+def _is_of_model(path: str) -> bool:
+    """Return whether a parameter may change a task's model: `model.model.…`, or the whole task, and not its others."""
+    section, *rest = path.split(".")
+    return section == "model" and (not rest or rest[0] in ("model", "init_args", "class_path"))
 
 
 def numbers_of(model: Any) -> dict[str, float]:

@@ -78,8 +78,14 @@ class Drawing:
     def _points(self, there: Mapping[int, int], count: int, seen: Sequence[Seen]) -> Iterator[Point]:
         numbers = sorted(set(range(count)) - there.keys())
         start = max(there.values(), default=-1) + 1
-        for number, (draw, values) in zip(numbers, self._accepted(start, seen), strict=False):
-            yield Point(number, draw, values)
+        accepted = self._accepted(start, seen)
+        for number in numbers:
+            drawn = next(accepted, None)
+            if drawn is None:
+                raise SpaceError(
+                    f"{type(self.sampler).__name__} draws {number} points and no more: lower --trials to that"
+                )
+            yield Point(number, *drawn)
 
     def _accepted(self, start: int, seen: Sequence[Seen]) -> Iterator[tuple[int, dict[str, Value]]]:
         """Yield number and values of each draw that meets the space's conditions."""

@@ -51,7 +51,6 @@ SUPERFLUOUS = "superfluous"
 TESTED = "tested "  # and the number of a point: an attribute of the study, since trials that have ended take none
 RATE, SCORE = "rate", "score"  # settings: names of the metrics that are minimised and maximised
 SAMPLER = "sampler"
-FORMERLY = {SAMPLER: public_path(Random)}  # settings of sweeps that did not record them
 
 
 class StudyError(ValueError):
@@ -152,7 +151,9 @@ class Study:
             self._study.set_user_attr("settings", wanted)
             with without_warnings():
                 self._study.set_metric_names([settings[RATE], settings[SCORE]])
-        elif (present := FORMERLY | present) != (wanted := {n: v for n, v in wanted.items() if n in present}):
+            present = wanted
+        present = {SAMPLER: public_path(Random)} | present  # which earlier versions did not record
+        if present != (wanted := {name: value for name, value in wanted.items() if name in present}):
             raise StudyError(
                 f"the storage holds a sweep {self.name!r} with another {' and '.join(different(present, wanted))}: "
                 "launch it as it was begun, or name another --storage or --out"

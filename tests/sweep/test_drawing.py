@@ -28,6 +28,7 @@ from splitlearn.sweep import (
     run_sweep,
 )
 from splitlearn.sweep.space import Value
+from tests.sweep.test_samplers import Grid
 from tests.sweep.test_study import SETTINGS, SPACE, storage
 from tests.sweep.trials import Noted
 
@@ -79,6 +80,13 @@ def test_names_that_no_model_has_are_told(text: str, message: str) -> None:
     with pytest.raises(SpaceError) as caught:
         next(Drawing(Space({"x": Int(1, 2)}, where=(Constraint(text),)), 1, numbers=macs).ahead({}))
     assert str(caught.value) == message
+
+
+def test_a_sampler_may_run_out_of_points(tmp_path: Path) -> None:
+    space = Space({"quantizer": Choice(("Step", "MinMax"))})
+    assert len(list(Drawing(space, 2, 0, Grid()).ahead({}))) == 2
+    with pytest.raises(SpaceError, match="Grid draws 2 points and no more: lower --trials to that"):
+        Study(storage(tmp_path), "sweep").begin(Drawing(space, 3, 0, Grid()), SETTINGS)
 
 
 def test_points_that_cannot_be_built_are_left_to_their_trials() -> None:

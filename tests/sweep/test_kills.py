@@ -17,7 +17,7 @@ import pytest
 
 from splitlearn.data import CachedFeatures
 from splitlearn.deploy import read_export
-from splitlearn.sweep import TPE, Drawing, State, Study
+from splitlearn.sweep import TPE, Drawing, State, Study, Trial
 from tests.sweep.kills import busy, kill_at_random, kill_one_after
 from tests.sweep.test_study import SETTINGS, SPACE, storage
 
@@ -63,15 +63,25 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     check_whole(address, tmp_path)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_points_that_are_drawn_from_results_are_not_lost(tmp_path: Path, workers: int) -> None:
-    address, expected = storage(tmp_path), tmp_path / "undisturbed"
+def learnt_under_kills(address: str, folder: Path, workers: int) -> list[Trial]:
+    """Trials of a sweep whose points are drawn from results, after kills; all have finished, each with one point."""
     Study(address, "sweep").begin(Drawing(SPACE, 12, 0, TPE()), SETTINGS)
-    kill_at_random(lambda: launched(address, tmp_path, "TPE", workers), (address, "sweep"), 5, (3, 12))
-    assert launched(address, tmp_path, "TPE", workers).wait() == 0
+    kill_at_random(lambda: launched(address, folder, "TPE", workers), (address, "sweep"), 5, (3, 12))
+    assert launched(address, folder, "TPE", workers).wait() == 0
     trials = Study(address, "sweep").trials()
     assert [(trial.number, trial.state) for trial in trials] == [(number, State.FINISHED) for number in range(12)]
     assert [t.metrics["rate"] for t in trials] == [t.values["x"] for t in trials]
+    return trials
+
+
+def test_a_database_loses_no_point_that_is_drawn_from_results(postgres: str, tmp_path: Path) -> None:
+    learnt_under_kills(postgres, tmp_path, 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_points_that_are_drawn_from_results_are_not_lost(tmp_path: Path, workers: int) -> None:
+    expected = tmp_path / "undisturbed"
+    trials = learnt_under_kills(storage(tmp_path), tmp_path, workers)
     if workers == 1:
         expected.mkdir()
         assert launched(storage(expected), expected, "TPE", workers).wait() == 0

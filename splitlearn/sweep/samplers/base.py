@@ -41,8 +41,8 @@ class Sampler(ABC):
     def draws(self, space: Space, seed: int, start: int, seen: Sequence[Seen]) -> Iterator[dict[str, Value]]:
         """Yield draws number `start`, `start` + 1, …: values of the parameters of a point, by path.
 
-        A draw that breaks the space's conditions is not used, and the next one takes its place. There is no last draw,
-        unless a sampler runs out of points.
+        A draw that breaks the space's conditions is not used, and the next one takes its place. If there is a last
+        draw, a sweep cannot have more points.
 
         Args:
             space: distributions of the parameters.

@@ -170,7 +170,7 @@ def test_wrong_settings(fit: Run, words: tuple[str, ...], sentence: str) -> None
         (("--model.model.net.model.weights", "none.safetensors"), "no weights file at "),
         (("--data", "splitlearn.data.Cifar10", "--data.root", "nowhere"), "CIFAR-10 is missing or damaged in "),
         (("--ckpt_path", "none.ckpt"), "no checkpoint at none.ckpt; splitlearn fit leaves last.ckpt"),
-        (("--ckpt_path", "last"), "no last.ckpt below runs/small: nothing to resume, start without --ckpt_path"),
+        (("--ckpt_path", "last"), "no last.ckpt below runs/small: no run to resume or test, begin one by"),
         (
             ("--model.model.bottleneck", "Identity"),
             "nothing trains, since the network is frozen and there is no bottleneck",

@@ -139,6 +139,7 @@ def test_broken_configs(run: Run, text: str, sentence: str) -> None:
             "splitlearn.codecs has no 'Hufman', did you mean Huffman",
         ),
         (("--model.model.codec", "Hufman"), "model.model.codec: no class 'Hufman', did you mean Huffman?"),
+        (("--model.optimizer.lr", "nan"), "model.optimizer.lr: a number is expected, got 'nan'"),
         (("--model.optimizer", "AdamV"), "model.optimizer: no class 'AdamV', did you mean Adam"),
         (("--trainer.max_epoch", "3"), "lightning.pytorch.Trainer has no setting 'max_epoch', did you mean max_epochs"),
         (("--trainer.max_epochs", "many"), "trainer.max_epochs: Expected a <class 'int'>"),

@@ -105,6 +105,7 @@ UNKNOWN_KEY = re.compile(
 UNKNOWN_NAME = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 NO_FILE = re.compile(r"Unexpected import path format: (\S+\.(?:ya?ml|json))\b")
 SHORT_NAME = re.compile(r"Expected a dot import path string: (\w+)")
+NUMBER_OR_NAME = re.compile(r"Expected a <class 'float'> - Expected a dot import path string: (\S+)")  # torch's lr
 OWNER_BEFORE = re.compile(r"class_path '([\w.]+)'")
 OWNER_BEHIND = re.compile(r"\. Got value: Namespace\(class_path='([\w.]+)'")
 KEY = re.compile(r'Parser key "([\w.]+)": ')
@@ -139,6 +140,8 @@ def shorten_parser_error(text: str, options: Iterable[str] = ()) -> str:
     keys = KEY.findall(text)
     if file := NO_FILE.search(text):
         return f"{'.'.join(keys)}: there is no file {file[1]}"
+    if number := NUMBER_OR_NAME.search(text):
+        return f"{'.'.join(keys)}: a number is expected, got {number[1]!r}"
     if short := SHORT_NAME.search(text):
         return f"{'.'.join(keys)}: no class {short[1]!r}{did_you_mean(short[1], _class_names())}"
     reason = NOISE.sub("", NOISE.sub("", text[list(KEY.finditer(text))[-1].end() :] if keys else text)).strip()

@@ -139,6 +139,7 @@ def test_broken_configs(run: Run, text: str, sentence: str) -> None:
             "splitlearn.codecs has no 'Hufman', did you mean Huffman",
         ),
         (("--model.model.codec", "Hufman"), "model.model.codec: no class 'Hufman', did you mean Huffman?"),
+        (("--model.optimizer.lr", "nan"), "model.optimizer.lr: a number is expected, got 'nan'"),
         (("--model.optimizer", "AdamV"), "model.optimizer: no class 'AdamV', did you mean Adam"),
         (("--trainer.max_epoch", "3"), "lightning.pytorch.Trainer has no setting 'max_epoch', did you mean max_epochs"),
         (("--trainer.max_epochs", "many"), "trainer.max_epochs: Expected a <class 'int'>"),
@@ -170,7 +171,7 @@ def test_wrong_settings(fit: Run, words: tuple[str, ...], sentence: str) -> None
         (("--model.model.net.model.weights", "none.safetensors"), "no weights file at "),
         (("--data", "splitlearn.data.Cifar10", "--data.root", "nowhere"), "CIFAR-10 is missing or damaged in "),
         (("--ckpt_path", "none.ckpt"), "no checkpoint at none.ckpt; splitlearn fit leaves last.ckpt"),
-        (("--ckpt_path", "last"), "no last.ckpt below runs/small: nothing to resume, start without --ckpt_path"),
+        (("--ckpt_path", "last"), "no last.ckpt below runs/small: no run to resume or test, begin one by"),
         (
             ("--model.model.bottleneck", "Identity"),
             "nothing trains, since the network is frozen and there is no bottleneck",

@@ -28,6 +28,11 @@ ABOUT = (
 )
 
 
+def short_name(path: str) -> str:
+    """Return the last part of a parameter's path, after the last dot."""
+    return path.rpartition(".")[2]
+
+
 def live_table(trials: Sequence[Trial], axes: Axes, rows: int = 12) -> Group:
     """Return a view of a running sweep: number of trials in each state, and the last `rows` rows of the frontier."""
     counts = {state: sum(trial.state is state for trial in trials) for state in State}

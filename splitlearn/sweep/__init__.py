@@ -1,5 +1,6 @@
 """Sweeps: points drawn from a search space, trained and measured in parallel, and their Pareto frontier."""
 
+from splitlearn.sweep.claim import Claim
 from splitlearn.sweep.frontiers import (
     Axes,
     Curve,
@@ -11,10 +12,13 @@ from splitlearn.sweep.frontiers import (
 )
 from splitlearn.sweep.launchers import Launcher, LauncherError, Worker
 from splitlearn.sweep.pareto import bd_rate, evenly_spaced_rates, frontier_of, hypervolume, pareto_frontier, rate_at
+from splitlearn.sweep.progress import Progress
+from splitlearn.sweep.pruners import NoPruner, Pruner, PrunerError, Standing, SuccessiveHalving
+from splitlearn.sweep.rungs import Next
 from splitlearn.sweep.space import Choice, LogUniform, ParameterDistribution, Space, SpaceError, Uniform
-from splitlearn.sweep.study import Claim, Study, StudyError
+from splitlearn.sweep.study import Study, StudyError
 from splitlearn.sweep.trial import State, Trial
-from splitlearn.sweep.workers import TrialLost, run_sweep
+from splitlearn.sweep.workers import Groups, TrialLost, run_sweep
 
 __all__ = [
     "Axes",
@@ -23,15 +27,23 @@ __all__ = [
     "Curve",
     "FrontierFigures",
     "Frontiers",
+    "Groups",
     "Launcher",
     "LauncherError",
     "LogUniform",
+    "Next",
+    "NoPruner",
     "ParameterDistribution",
+    "Progress",
+    "Pruner",
+    "PrunerError",
     "Space",
     "SpaceError",
+    "Standing",
     "State",
     "Study",
     "StudyError",
+    "SuccessiveHalving",
     "Trial",
     "TrialLost",
     "Uniform",

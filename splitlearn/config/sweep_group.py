@@ -196,12 +196,12 @@ class GroupedTrials:
         members = {made.number: made.member for made in group}
         trainer: Any = self._trainer(first)
 
-        def after_epoch(epoch: int) -> None:
+        def after_epoch(epoch: int, metrics: Mapping[int, Mapping[str, float]]) -> None:
+            live = {number: metrics[number] for number in together.live}
             for made in group:
-                if made.member.is_live:
-                    self._keep(made, epoch, trainer.global_step, together.metrics_of(made.number))
+                if made.number in live:
+                    self._keep(made, epoch, trainer.global_step, live[made.number])
             if epoch in progress.rungs:
-                live = {number: together.metrics_of(number) for number in together.live}
                 for number, following in progress.reached(epoch, live).items():
                     if following is not Next.GO_ON:
                         together.stop(number)
@@ -223,10 +223,11 @@ class GroupedTrials:
             return
         self._trainer(first).test(together, HeldOutImages(first.data), verbose=False)
         self._report_errors(group, progress)
+        found = together.metrics()
         for made in group:
             if made.member.is_live:
-                found = together.metrics_of(made.number).items()
-                measured = {f"val/{n.removeprefix('test/')}": v for n, v in found if n.startswith("test/")}
+                tested = {n.removeprefix("test/"): v for n, v in found[made.number].items() if n.startswith("test/")}
+                measured = {f"val/{name}": value for name, value in tested.items()}
                 self._finish(made, logged[made.number], measured, steps, progress)
 
     def _finish(

@@ -149,7 +149,7 @@ class ConfigTrial:
         return self.out / "trials" / f"{number:03}"
 
     def prepared(self, number: int, settings: Namespace) -> dict[str, Any]:
-        """Adapt the settings of a point to a trial, in place, and return the whole config.
+        """Adapt the settings of a point to a trial, in place, and return the whole config, as it was given.
 
         Writes config.yaml into the point's folder, with which `splitlearn fit` trains as the trial does.
         """
@@ -157,13 +157,15 @@ class ConfigTrial:
         folder = self.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         settings.seed_everything = seed_of_point(self.seed, number)
-        self._write_config(folder, plain(settings))
+        config = plain(settings)
+        self._write_config(folder, config)
         _name_loggers(settings.trainer, folder, self.name)
         without_own_output(settings.trainer)
-        return plain(settings)
+        return config
 
-    def _write_config(self, folder: Path, config: dict[str, Any]) -> None:
+    def _write_config(self, folder: Path, config: Mapping[str, Any]) -> None:
         if self.features is not None:
+            config = {**config, "trainer": dict(config["trainer"])}
             cache = {"folder": str(self.features), "precision": self.precision, "views": self.views, "seed": self.seed}
             first = {"class_path": "splitlearn.tasks.TrainFromCache", "init_args": cache}
             own = config["trainer"]["callbacks"] or []

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from lightning import LightningModule
@@ -17,6 +17,9 @@ from splitlearn.resource_errors import shortage
 from splitlearn.tasks.member import Member
 
 __all__ = ["TasksTogether"]
+
+
+AfterEpoch: TypeAlias = Callable[[int, Mapping[int, Mapping[str, float]]], None]
 
 
 class TasksTogether(LightningModule):
@@ -35,13 +38,13 @@ class TasksTogether(LightningModule):
 
     Args:
         members: the tasks by number.
-        after_epoch: called after each epoch, and validation, with the number of epochs that are done; it may `stop`
-            members.
+        after_epoch: called after each epoch, and validation, with the number of epochs that are done and the `metrics`
+            by then; it may `stop` members.
     """
 
     automatic_optimization: bool
 
-    def __init__(self, members: Mapping[int, Member], after_epoch: Callable[[int], None] = lambda epoch: None) -> None:
+    def __init__(self, members: Mapping[int, Member], after_epoch: AfterEpoch = lambda epoch, metrics: None) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.members = dict(members)
@@ -56,12 +59,14 @@ class TasksTogether(LightningModule):
         """The members that have neither ended with an error nor been stopped."""
         return {number: member for number, member in self.members.items() if member.is_live}
 
-    def metrics_of(self, number: int) -> dict[str, float]:
-        """Return the latest value of all that a member has logged in this run of the Trainer, or before it."""
-        start = f"{number}/"
-        now = self.trainer.callback_metrics.items()
-        found = {name.removeprefix(start): float(value) for name, value in now if name.startswith(start)}
-        return self.members[number].metrics | found
+    def metrics(self) -> dict[int, dict[str, float]]:
+        """Return the latest value of all that each live member has logged in this run of the Trainer, or before it."""
+        found = {number: dict(member.metrics) for number, member in self.live.items()}
+        for name, value in self.trainer.callback_metrics.items():
+            number, _, rest = name.partition("/")
+            if number.isdigit() and int(number) in found:
+                found[int(number)][rest] = float(value)
+        return found
 
     def stop(self, number: int) -> None:
         """Let a member train no further."""
@@ -113,11 +118,12 @@ class TasksTogether(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Call the same of the tasks and let schedulers watch their metrics, then call `after_epoch`."""
         self._each("on_train_epoch_end")
+        metrics = self.metrics()
         for number, member in self.live.items():
             with self._turn(member):
-                member.watch(self.metrics_of(number))
+                member.watch(metrics[number])
         if self.live:
-            self._after_epoch(self.current_epoch + 1)
+            self._after_epoch(self.current_epoch + 1, metrics)
         else:
             self.trainer.should_stop = True
 
@@ -131,8 +137,9 @@ class TasksTogether(LightningModule):
 
     def teardown(self, stage: str) -> None:
         """Call the same of the tasks, after keeping what they have logged."""
-        for number, member in self.live.items() if stage == "fit" else ():
-            member.metrics = self.metrics_of(number)
+        if stage == "fit":
+            for number, metrics in self.metrics().items():
+                self.members[number].metrics = metrics
         self._each("teardown", stage)
 
     def on_validation_start(self) -> None:

@@ -65,8 +65,7 @@ def sweep(
         pruner: "none" trains every trial to its end; "SuccessiveHalving" compares them by rate and score on validation
             images after some epochs, and stops those far from the frontier; or the import path of your own
             splitlearn.sweep.Pruner.
-        rungs: epochs after which the pruner compares trials, e.g. 1,2,4; by default an eighth, a quarter and a half of a
-            trial's.
+        rungs: epochs after which the pruner compares trials, e.g. 1,2,4; by default an eighth and a quarter of all.
         keep: share of the trials that the pruner keeps at each of these.
         seed: seed of the random values, of the first weights of each trial, and of the order of cached batches.
         out: folder for tables, plot, and a folder with exported weights for each trial.

@@ -46,7 +46,7 @@ def trainer_obstacles(given: Namespace) -> list[str]:
     defaults. `obstacles` in `splitlearn.tasks.member` lists what else needs a loop of its own.
     """
     defaults = {name: each.default for name, each in inspect.signature(Trainer.__init__).parameters.items()}
-    others = [name for name in given.keys() if name in defaults and name not in (*OWN, *ALIKE)]
+    others = [name for name, _ in given.items() if name in defaults and name not in (*OWN, *ALIKE)]
     found = [f"trainer.{name}" for name in others if given[name] != defaults[name]]
     if not isinstance(given.max_epochs, int) or given.max_epochs < 1:
         found.append("trainer.max_epochs, which must be set")
@@ -147,9 +147,7 @@ class GroupedTrials:
                 group.clear()  # and with it the memory that it takes
                 self._run_halves({n: points[n] for n in numbers if n in progress.open}, error, progress)
 
-    def _run_halves(
-        self, points: Mapping[int, Mapping[str, Value]], error: Exception, progress: Progress
-    ) -> None:
+    def _run_halves(self, points: Mapping[int, Mapping[str, Value]], error: Exception, progress: Progress) -> None:
         """Run what is left of a group in two, since it lacks memory or one of its trials breaks all others."""
         if len(points) < 2:
             for number in points:

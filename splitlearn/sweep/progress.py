@@ -91,5 +91,3 @@ class Progress:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.has_broken = self.has_broken or error is not None
-
-

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from splitlearn.sweep.attempts import ERROR, RUNG, kept_in, stopped_in
-from splitlearn.sweep.pruners import Pruner, PrunerError, Standing
 from splitlearn.sweep.claim import Claim
+from splitlearn.sweep.pruners import Pruner, PrunerError, Standing
 from splitlearn.sweep.study import BRACKETS, Study
 from splitlearn.sweep.trial import State, Trial
 

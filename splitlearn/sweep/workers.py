@@ -16,8 +16,8 @@ from uuid import uuid4
 
 from splitlearn.addresses import without_passwords
 from splitlearn.resource_errors import described
-from splitlearn.sweep.launchers import Launcher, LauncherError, Processes, Worker
 from splitlearn.sweep.claim import Claim
+from splitlearn.sweep.launchers import Launcher, LauncherError, Processes, Worker
 from splitlearn.sweep.progress import Progress
 from splitlearn.sweep.pruners import NoPruner, Pruner
 from splitlearn.sweep.rungs import Rungs

@@ -262,5 +262,3 @@ class MembersLoggers(Logger):
 
     def _all(self) -> Iterator[Logger]:
         return (logger for each in self.loggers.values() for logger in each)
-
-

@@ -70,9 +70,7 @@ class TrainFromCache(Callback):
                 "frozen head, as of a SplitModel, and images of splitlearn.data: leave TrainFromCache out"
             )
         device = trainer.strategy.root_device
-        data.use_features(
-            cached_features(self.folder, model, data, self.precision, self.views, device, self.seed)
-        )
+        data.use_features(cached_features(self.folder, model, data, self.precision, self.views, device, self.seed))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let the data give images again."""

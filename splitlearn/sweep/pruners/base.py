@@ -74,4 +74,9 @@ class Pruner(ABC):
         rungs = list(self.rungs(epochs or 1))
         if not rungs:
             return {"rungs": []}
-        return {"class": f"{type(self).__module__}.{type(self).__qualname__}", "rungs": rungs, "keep": self.keep, "by": by}
+        return {
+            "class": f"{type(self).__module__}.{type(self).__qualname__}",
+            "rungs": rungs,
+            "keep": self.keep,
+            "by": by,
+        }

@@ -21,8 +21,8 @@ class SuccessiveHalving(Pruner):
     out, again and again, so that what remains spreads along it; its two ends remain the longest.
 
     Args:
-        rungs: epochs after which trials are compared, ascending; by default an eighth, a quarter and a half of the
-            epochs of a trial, rounded, which takes about a third of the training steps.
+        rungs: epochs after which trials are compared, ascending; by default an eighth and a quarter of the epochs of
+            a trial, rounded, so that a quarter of the trials take 0.375 of the training steps of all.
         keep: share of the trials of a rung that go on, above 0 and below 1; at least one does.
 
     Reference:
@@ -30,8 +30,8 @@ class SuccessiveHalving(Pruner):
     """
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
-        """Return the given epochs, or an eighth, a quarter and a half of a trial's."""
-        found = tuple(sorted({max(1, round(epochs / part)) for part in (8, 4, 2)})) if self.given is None else self.given
+        """Return the given epochs, or an eighth and a quarter of a trial's."""
+        found = tuple(sorted({max(1, round(epochs / part)) for part in (8, 4)})) if self.given is None else self.given
         if found[-1] >= epochs:
             raise PrunerError(
                 f"trials of {epochs} epochs cannot be compared after epoch {found[-1]}: train for more epochs, or name "
@@ -53,7 +53,9 @@ class SuccessiveHalving(Pruner):
                 break
         why = f"of {len(numbers)} trials, {len(kept)} go on"
         return {
-            number: f"front {ranks[i]} of {int(ranks.max())}; {why}" for i, number in enumerate(numbers) if i not in kept
+            number: f"front {ranks[i]} of {int(ranks.max())}; {why}"
+            for i, number in enumerate(numbers)
+            if i not in kept
         }
 
 

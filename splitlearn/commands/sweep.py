@@ -61,7 +61,8 @@ def sweep(
         cpus: CPUs and threads per trial.
         gpus: GPUs per trial, e.g. 0.5 for two trials per GPU; by default local processes see all, Ray workers none.
         group: largest number of trials of one cut that a worker trains together, on the same batches of cached
-            features; by default as many as its memory holds, at most 32. Results do not depend on it.
+            features; by default as many as its memory holds, at most 32. Results do not depend on it. Several launches
+            of a sweep share its trials better in smaller groups.
         pruner: "none" trains every trial to its end; "SuccessiveHalving" compares them by rate and score on validation
             images after some epochs, and stops those far from the frontier; or the import path of your own
             splitlearn.sweep.Pruner.
@@ -93,7 +94,7 @@ def sweep(
 
     from splitlearn.config.build import settings_of
     from splitlearn.config.sweep_data import facts_of
-    from splitlearn.config.sweep_group import GroupedTrials, largest_group
+    from splitlearn.config.sweep_group import GroupedTrials, largest_group, obstacles_of
     from splitlearn.config.sweep_processes import SweepTrial
     from splitlearn.config.sweep_trial import ConfigTrial
     from splitlearn.data import DataError
@@ -116,8 +117,9 @@ def sweep(
     _check_score(task, score)
     starter = instance("launcher", launcher, launchers, Launcher, cpus=cpus, gpus=gpus)
     epochs = run.parse(drawn_from.point(seed, 0)).trainer.max_epochs
-    chosen = _pruner(pruner, rungs, keep, trials, epochs, run, task, drawn_from)
-    size = largest_group(task, workers) if group is None else group
+    reasons = obstacles_of(run, drawn_from.point(seed, 0), task)
+    chosen = _pruner(pruner, rungs, keep, trials, epochs, reasons, task, drawn_from)
+    size = 1 if reasons else largest_group(task, workers) if group is None else group
     try:
         study = Study(address, name)  # whether it can be reached
         run.data_of(getattr(task, "model", None), data)  # the first point's features; workers find them there
@@ -129,6 +131,10 @@ def sweep(
         raise UsageError(str(error)) from error
     console = Console()
     console.print(f"{trials} trials; what workers print goes to {out / 'logs'}", soft_wrap=True)
+    if reasons:
+        console.print(
+            f"trials train one by one, since a loop of its own is needed by {', '.join(reasons)}", soft_wrap=True
+        )
     with _shown(axes, console) as watch:
         groups = Groups(GroupedTrials(run), size, chosen, epochs or 1, by)
         found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter, groups)
@@ -141,12 +147,11 @@ def _pruner(
     keep: float,
     trials: int,
     epochs: int | None,
-    run: ConfigTrial,
+    reasons: Sequence[str],
     task: Any,
     drawn_from: Space,
 ) -> Pruner:
     """Return the pruner of --pruner; raise UsageError if it does not suit the trials."""
-    from splitlearn.config.sweep_group import obstacles_of
     from splitlearn.sweep import NoPruner, Pruner, PrunerError, pruners
     from splitlearn.sweep.rungs import check_pruner
 
@@ -160,7 +165,7 @@ def _pruner(
         return found
     if "trainer.max_epochs" in drawn_from.parameters:
         raise UsageError("a pruner compares trials of equal length: take trainer.max_epochs out of the space")
-    if reasons := obstacles_of(run, drawn_from.point(run.seed, 0)):
+    if reasons:
         raise UsageError(f"a pruner needs trials that can train together, and these cannot: {', '.join(reasons)}")
     if getattr(task, "estimated_bits", None) is None:
         raise UsageError(f"a pruner compares val/estimated_bits, which {type(task).__name__} does not log here")

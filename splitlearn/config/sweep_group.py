@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 
-from splitlearn.config.build import instantiated, trainer_of
+from splitlearn.config.build import trainer_of
 from splitlearn.config.sweep_processes import SweepTrial
 from splitlearn.config.sweep_trial import ConfigTrial, without_own_output
 from splitlearn.data.held_out import HeldOutImages
@@ -53,16 +53,23 @@ def trainer_obstacles(given: Namespace) -> list[str]:
     return found
 
 
-def obstacles_of(trial: ConfigTrial, values: Mapping[str, Value]) -> list[str]:
-    """Return what keeps a point from training together with others; empty if nothing does."""
+def obstacles_of(trial: ConfigTrial, values: Mapping[str, Value], task: LightningModule) -> list[str]:
+    """Return what keeps trials from training together; empty if nothing does.
+
+    Args:
+        trial: the sweep's trials.
+        values: values of a point.
+        task: the task of a point.
+    """
     settings = trial.parse(values)
     found = ["--cache none"] if trial.features is None else []
     found += trainer_obstacles(settings.trainer)
     if found:
         return found
     without_own_output(settings.trainer)
-    built = instantiated(settings)
-    return obstacles(built.model, built.trainer.callbacks, built.trainer.loggers)
+    trainer: Any = trainer_of(settings)
+    several = ["several processes of a trial"] if trainer.world_size > 1 else []
+    return several + obstacles(task, trainer.callbacks, trainer.loggers)
 
 
 def largest_group(task: torch.nn.Module, workers: int) -> int:

@@ -170,8 +170,9 @@ class ConfigTrial:
             first = {"class_path": "splitlearn.tasks.TrainFromCache", "init_args": cache}
             own = config["trainer"]["callbacks"] or []
             config["trainer"]["callbacks"] = [first, *(own if isinstance(own, list) else [own])]
+        given = {section: each for section, each in config.items() if each is not None}
         with whole_file(folder / CONFIG) as temporary:
-            temporary.write_text(yaml.safe_dump(config, sort_keys=False))
+            temporary.write_text(yaml.safe_dump(given, sort_keys=False))
 
     def built(self, settings: Namespace) -> tuple[Any, Any, Any]:
         """Return task, data and trainer, equal for a trial and its test."""

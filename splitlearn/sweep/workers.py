@@ -86,7 +86,7 @@ def run_sweep(
         launcher: starts the workers, and is closed at the end; by default workers are processes of this machine with
             one thread each.
         groups: runs several trials at a time, in place of `run`; a worker takes no more than its share of those that
-            wait.
+            have not ended.
 
     Raises:
         LauncherError: if three workers end with an error before any trial ends.
@@ -175,9 +175,9 @@ class _Work:
                 self._run_together(self.groups, Progress(study, claims, rungs), claims)
 
     def _group(self, study: Study, size: int) -> list[Claim]:
-        """Take the trials of a group: no more than a worker's share of those that wait."""
-        waiting = sum(trial.state is State.WAITING for trial in study.trials())
-        room = max(1, min(size, -(-waiting // self.workers)))
+        """Take the trials of a group: no more than a worker's share of those that wait or run."""
+        left = sum(trial.state in (State.WAITING, State.RUNNING) for trial in study.trials())
+        room = max(1, min(size, -(-left // self.workers)))
         found: list[Claim] = []
         while len(found) < room and (claim := study.claim(self.token)):
             found.append(claim)

@@ -169,7 +169,7 @@ class Member:
             callback.on_exception(self.task.trainer, self.task, error)
 
     def state_dict(self, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """Return all that the task needs to go on later, and its metrics: tensors and plain data, but no frozen weights."""
+        """Return what the task needs to go on later, and its metrics: tensors and plain data, no frozen weights."""
         frozen = frozen_tensors(self.task).keys()
         return {
             "task": {name: entry for name, entry in self.task.state_dict().items() if name not in frozen},

@@ -127,7 +127,7 @@ class Study:
         present = self._study.user_attrs.get("settings")
         if present is None:
             self._study.set_user_attr("settings", wanted)
-        elif present.get("format") != FORMAT:
+        elif not isinstance(present, dict) or present.get("format") != FORMAT:
             raise StudyError(
                 f"the storage holds a sweep {self.name!r} of another version of splitlearn, whose trials began with "
                 "other weights: it can be read, by splitlearn pareto, but not go on; name another --storage or --out"

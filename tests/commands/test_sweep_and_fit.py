@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,8 @@ import torch
 from torch import Tensor
 
 from tests.commands.conftest import Run
-from tests.commands.test_sweep_command import CONFIG, ROOT, rows_of
+from tests.config.test_sweep_group import ROOT, in_a_group, points_of, trial_in
 
-SPACE = "model.model.quantizer.step: {uniform: [0.5, 2]}\nmodel.rate_weight: {log_uniform: [0.03, 1]}\n"
-QUICK = ["--trainer.max_epochs", "2", "--trainer.accelerator", "cpu", "--data.val_size", "150"]
 ALL = ["--trainer.callbacks+=splitlearn.tasks.ChannelsLast", "--trainer.callbacks+=splitlearn.tasks.FoldedNorms"]
 
 
@@ -40,21 +39,17 @@ def one_thread(monkeypatch: pytest.MonkeyPatch, run: Run) -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_trial_is_a_fit_with_its_config(tmp_path: Path, run: Run) -> None:
-    (tmp_path / "space.yaml").write_text(SPACE)
-    out = tmp_path / "sweep"
-    words = ["--space", str(tmp_path / "space.yaml"), "--out", str(out), "--cache_dir", str(tmp_path / "features")]
-    outcome = run("sweep", *CONFIG, *QUICK, *ALL, *words, "--trials", "3", "--seed", "5", "--views", "2")
-    assert outcome.status == 0, outcome.error
-    (row,) = [row for row in rows_of(out) if row["trial"] == "2"]
-    config = str(out / "trials/002/config.yaml")
+    features = tmp_path / "features"
+    trial = replace(trial_in(tmp_path, features, *ALL), views=2)
+    metrics = in_a_group(tmp_path, trial, points_of(0, 1)).trials()[1].metrics
     place = ["--trainer.logger.save_dir", str(tmp_path / "runs"), "--trainer.logger.name", "again"]
-    fitted = run("fit", "--config", config, *place)
+    fitted = run("fit", "--config", str(trial.folder(1) / "config.yaml"), *place)
     assert fitted.status == 0, fitted.err
-    folder = tmp_path / "runs/again/version_0"
-    mine, theirs = weights_of(folder / "checkpoints/last.ckpt"), weights_of(out / "trials/002/trained.ckpt")
+    run_folder = tmp_path / "runs/again/version_0"
+    mine, theirs = weights_of(run_folder / "checkpoints/last.ckpt"), weights_of(trial.folder(1) / "trained.ckpt")
     assert theirs
     for name, tensor in theirs.items():
         assert torch.equal(mine[name], tensor), name
     for name in ("val/estimated_bits", "val/task_loss"):
-        assert last_of(folder / "metrics.csv", name) == float(row[name])
-    assert len(list((tmp_path / "features").iterdir())) == 1  # the fit uses the sweep's
+        assert last_of(run_folder / "metrics.csv", name) == metrics[name]
+    assert len([each for each in features.iterdir() if each.is_dir()]) == 1  # the fit uses the sweep's

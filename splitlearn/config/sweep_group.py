@@ -96,7 +96,18 @@ def _free_bytes() -> int:
 
 @dataclass(frozen=True)
 class _Made:
-    """A trial of a group, ready to train."""
+    """A trial of a group, ready to train.
+
+    Attributes:
+        number: number of the point.
+        settings: its parsed settings.
+        config: the same as plain data, as they were given.
+        member: its task.
+        data: its cached features.
+        epoch: number of epochs that are done.
+        steps: number of training steps that are done.
+        rungs: what it had logged at each rung that it has reached, by epoch.
+    """
 
     number: int
     settings: Namespace
@@ -105,6 +116,7 @@ class _Made:
     data: Any
     epoch: int
     steps: int
+    rungs: dict[int, dict[str, float]]
 
     @property
     def kind(self) -> str:
@@ -143,6 +155,10 @@ class GroupedTrials:
             except TrialLost:
                 raise
             except Exception as error:
+                if shortage(error) == "memory" and len(points) > 1:
+                    kinds.clear()
+                    self._run_halves({n: points[n] for n in points if n in progress.open}, error, progress)
+                    return
                 self._ended(number, error, progress)
         for group in kinds.values():
             numbers = [made.number for made in group]
@@ -190,10 +206,9 @@ class GroupedTrials:
             return None
         clip = settings.trainer.gradient_clip_val, settings.trainer.gradient_clip_algorithm
         member = Member(task, trainer.callbacks, trainer.loggers, *clip)
-        epoch = steps = 0
-        if (kept := self._state(number, config)) is not None:
-            epoch, steps, member.state = kept["epoch"], kept["steps"], kept["member"]
-        return _Made(number, settings, config, member, data, epoch, steps)
+        kept = self._state(number, config) or {"epoch": 0, "steps": 0, "member": None, "rungs": {}}
+        member.state = kept["member"]
+        return _Made(number, settings, config, member, data, kept["epoch"], kept["steps"], kept["rungs"])
 
     def _run(self, group: Sequence[_Made], progress: Progress) -> None:
         """Train trials of one kind together, then measure and export them."""
@@ -203,17 +218,21 @@ class GroupedTrials:
 
         def after_epoch(epoch: int, metrics: Mapping[int, Mapping[str, float]]) -> None:
             live = {number: metrics[number] for number in together.live}
-            for made in group:
-                if made.number in live:
-                    self._keep(made, epoch, trainer.global_step, live[made.number])
+            for made in (each for each in group if each.number in live):
+                if epoch in progress.rungs:
+                    made.rungs[epoch] = dict(live[made.number])
+                self._keep(made, epoch, trainer.global_step, live[made.number])
             if epoch in progress.rungs:
-                for number, following in progress.reached(epoch, live).items():
-                    if following is not Next.GO_ON:
-                        together.stop(number)
-                    if following is Next.STOP:
-                        self._state_file(number).unlink(missing_ok=True)
+                for number in self._left_behind(epoch, live, progress):
+                    together.stop(number)
 
         together = TasksTogether(members, after_epoch)
+        for epoch in sorted({epoch for made in group for epoch in made.rungs}):  # a kill may have come before
+            told = {m.number: m.rungs[epoch] for m in group if epoch in m.rungs and m.member.is_live}
+            for number in self._left_behind(epoch, told, progress):
+                members[number].is_live = False
+        if not together.live:
+            return
         if first.epoch < trainer.max_epochs:
             trainer.logger = MembersLoggers({made.number: made.member.loggers for made in group})
             begin_at(trainer, first.epoch, first.steps)
@@ -234,6 +253,14 @@ class GroupedTrials:
                 tested = {n.removeprefix("test/"): v for n, v in found[made.number].items() if n.startswith("test/")}
                 measured = {f"val/{name}": value for name, value in tested.items()}
                 self._finish(made, logged[made.number], measured, steps, progress)
+
+    def _left_behind(self, epoch: int, metrics: Mapping[int, Mapping[str, float]], progress: Progress) -> list[int]:
+        """Tell what trials have reached at a rung; return the numbers of those that do not go on now."""
+        found = progress.reached(epoch, metrics) if epoch in progress.rungs else {}
+        for number, following in found.items():
+            if following is Next.STOP:
+                self._state_file(number).unlink(missing_ok=True)
+        return [number for number, following in found.items() if following is not Next.GO_ON]
 
     def _finish(
         self, made: _Made, logged: dict[str, float], measured: dict[str, float], steps: int, progress: Progress
@@ -265,7 +292,7 @@ class GroupedTrials:
 
     def _keep(self, made: _Made, epoch: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Write the state of a trial after an epoch."""
-        state = {"config": fingerprint(made.config), "epoch": epoch, "steps": steps}
+        state = {"config": fingerprint(made.config), "epoch": epoch, "steps": steps, "rungs": made.rungs}
         state["member"] = made.member.state_dict(metrics)
         WholeFileIO().save_checkpoint(state, self._state_file(made.number))
 

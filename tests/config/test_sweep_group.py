@@ -14,7 +14,7 @@ from torch import Tensor
 from splitlearn.config.sweep_group import STATE, GroupedTrials, largest_group, obstacles_of
 from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.sweep import LogUniform, Progress, Space, State, Study, Uniform
-from splitlearn.sweep.pruners import NoPruner
+from splitlearn.sweep.pruners import NoPruner, SuccessiveHalving
 from splitlearn.sweep.rungs import Rungs
 from splitlearn.sweep.seeds import seed_of_point
 from splitlearn.sweep.space import Value
@@ -166,6 +166,31 @@ def test_a_kill_loses_an_epoch_at_most(tmp_path: Path, features: Path, monkeypat
     for number in points:
         assert found[number].metrics == expected[number].metrics
         check_same_weights(weights_of(killed, number), weights_of(whole, number))
+
+
+def test_a_paused_trial_goes_on_where_it_was(tmp_path: Path, features: Path) -> None:
+    trial, alone = trial_in(tmp_path, features), trial_in(tmp_path / "alone", features)
+    study = Study(str(tmp_path / "journal.log"), "sweep")
+    study.create(SPACE, 3, SEED, {"rate": "val/bits_per_pixel", "score": "val/accuracy"})
+    rungs = Rungs(study, SuccessiveHalving(rungs=[1], keep=0.7), 2)
+
+    def run(count: int) -> None:
+        claims = [claim for claim in (study.claim() for _ in range(count)) if claim]
+        GroupedTrials(trial)({claim.number: claim.values for claim in claims}, Progress(study, claims, rungs))
+
+    run(2)
+    assert [t.state for t in study.trials()] == [State.PAUSED, State.PAUSED, State.WAITING]
+    assert study.revive() == 0
+    run(1)
+    study.revive()
+    run(2)
+    trials = study.trials()
+    assert sorted(t.state.value for t in trials) == ["finished", "finished", "stopped"]
+    (stopped,) = [t for t in trials if t.state is State.STOPPED]
+    assert (stopped.stopped_after, stopped.stopped_because.endswith("of 3 trials, 2 go on")) == (1, True)
+    first = min(t.number for t in trials if t.state is State.FINISHED)
+    assert first in (0, 1)  # which waited
+    assert trials[first].metrics == alone(first, trials[first].values)
 
 
 def test_a_group_too_large_for_memory_is_halved(

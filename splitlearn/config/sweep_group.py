@@ -20,7 +20,7 @@ from splitlearn.config.sweep_processes import SweepTrial
 from splitlearn.config.sweep_trial import ConfigTrial, without_own_output
 from splitlearn.data.held_out import HeldOutImages
 from splitlearn.models import frozen_tensors
-from splitlearn.resource_errors import described, shortage
+from splitlearn.resource_errors import brief, described, shortage
 from splitlearn.sweep import Next, Progress, TrialLost
 from splitlearn.sweep.space import Value
 from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, WholeFileIO
@@ -67,7 +67,10 @@ def obstacles_of(trial: ConfigTrial, values: Mapping[str, Value], task: Lightnin
     if found:
         return found
     without_own_output(settings.trainer)
-    trainer: Any = trainer_of(settings)
+    try:
+        trainer: Any = trainer_of(settings)
+    except Exception as error:  # which each trial reports
+        return [f"a trainer that cannot be made ({brief(error)})"]
     several = ["several processes of a trial"] if trainer.world_size > 1 else []
     return several + obstacles(task, trainer.callbacks, trainer.loggers)
 

@@ -153,14 +153,16 @@ class Member:
         for config in self._schedulers:
             if config.reduce_on_plateau and (self.task.current_epoch + 1) % config.frequency == 0:
                 if config.monitor in metrics:
-                    config.scheduler.step(metrics[config.monitor])
+                    scheduler: Any = config.scheduler
+                    scheduler.step(metrics[config.monitor])
                 elif config.strict:
                     raise ValueError(f"ReduceLROnPlateau watches {config.monitor}, which the task does not log")
 
     def _next_rates(self, interval: str, count: int) -> None:
         for config in self._schedulers:
             if not config.reduce_on_plateau and config.interval == interval and count % config.frequency == 0:
-                config.scheduler.step()
+                scheduler: Any = config.scheduler
+                scheduler.step()
 
     def end(self, error: Exception) -> None:
         """End the task with an error, and let its callbacks undo what they did."""

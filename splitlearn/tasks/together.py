@@ -42,8 +42,6 @@ class TasksTogether(LightningModule):
             by then; it may `stop` members.
     """
 
-    automatic_optimization: bool
-
     def __init__(self, members: Mapping[int, Member], after_epoch: AfterEpoch = lambda epoch, metrics: None) -> None:
         super().__init__()
         self.automatic_optimization = False

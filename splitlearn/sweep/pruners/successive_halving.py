@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
-from splitlearn.sweep.pareto import hypervolume, pareto_frontier
+from splitlearn.sweep.pareto import Floats, hypervolume, pareto_frontier
 from splitlearn.sweep.pruners.base import Pruner, PrunerError, Standing
 
 MARGIN = 0.1  # of the range of the standings, by which the reference point lies behind the worst
@@ -59,9 +60,9 @@ class SuccessiveHalving(Pruner):
         }
 
 
-def _ranks(points: np.ndarray) -> np.ndarray:
+def _ranks(points: Floats) -> NDArray[np.int64]:
     """Return the front of each point, from 1; points with NaN are in the last."""
-    ranks = np.zeros(len(points), dtype=int)
+    ranks = np.zeros(len(points), dtype=np.int64)
     rank = 0
     while (left := np.flatnonzero(ranks == 0)).size:
         rank += 1
@@ -70,7 +71,7 @@ def _ranks(points: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _spread(points: np.ndarray, front: list[int], room: int) -> list[int]:
+def _spread(points: Floats, front: list[int], room: int) -> list[int]:
     """Return `room` points of a front: without those that add the least hypervolume, the latest of equal ones first."""
     finite = points[np.isfinite(points).all(1)]
     if not finite.size:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,12 @@ def _of_config(config: Path, data_root: Path | None, overrides: Sequence[str]) -
 
 
 def _parser(sections: Sequence[str]) -> ConfigParser:
+    return _made_parser(tuple(sections))
+
+
+@cache
+def _made_parser(sections: tuple[str, ...]) -> ConfigParser:
+    """Return a parser, made once, since making it takes as long as parsing a small config."""
     parser = ConfigParser(exit_on_error=False, parser_mode=CURRENT_PATHS)
     parser.add_argument("--config", action="config")
     parser.add_argument("--seed_everything", type=bool | int, default=True)

@@ -21,6 +21,7 @@ from splitlearn.sweep.pareto import frontier_of
 from splitlearn.sweep.trial import State, Trial
 
 CHOSEN_BY_TEST = "this frontier was chosen by test images, so its figures are better than new images will give"
+STOPPED = ("stopped_after_epoch", "stopped_because")  # columns of trials.csv
 ABOUT = (
     "rates and scores as val/… are measured with real payloads on images held out from training: they choose the "
     "frontier, and static code tables may have been fitted to the same images; test/… are of test images, which choose "
@@ -71,16 +72,17 @@ def figures_table(found: Frontiers, axes: Axes) -> Table:
 
 
 def write_trials(path: Path, trials: Sequence[Trial]) -> None:
-    """Write trials as CSV: number, state, error, seconds, parameters, metrics."""
+    """Write trials as CSV: number, state, error, when and why a pruner stopped it, seconds, parameters, metrics."""
     parameters = parameters_of(trials)
     metrics = sorted({name for trial in trials for name in trial.metrics})
     rows = [
-        [t.number, t.state.value, t.error, "" if math.isnan(t.seconds) else f"{t.seconds:.1f}"]
+        [t.number, t.state.value, t.error, t.stopped_after or "", t.stopped_because]
+        + ["" if math.isnan(t.seconds) else f"{t.seconds:.1f}"]
         + [t.values.get(name, "") for name in parameters]
         + [t.metrics.get(name, "") for name in metrics]
         for t in trials
     ]
-    write_csv(path, ["trial", "state", "error", "seconds", *parameters, *metrics], rows)
+    write_csv(path, ["trial", "state", "error", *STOPPED, "seconds", *parameters, *metrics], rows)
 
 
 def write_report(

@@ -1,5 +1,6 @@
 """Sweeps: points drawn from a search space, trained and measured in parallel, and their Pareto frontier."""
 
+from splitlearn.sweep.claim import Claim
 from splitlearn.sweep.constraints import Constraint
 from splitlearn.sweep.distributions import (
     Choice,
@@ -24,11 +25,14 @@ from splitlearn.sweep.frontiers import (
 from splitlearn.sweep.importance import importances
 from splitlearn.sweep.launchers import Launcher, LauncherError, Worker
 from splitlearn.sweep.pareto import bd_rate, evenly_spaced_rates, frontier_of, hypervolume, pareto_frontier, rate_at
+from splitlearn.sweep.progress import Progress
+from splitlearn.sweep.pruners import NoPruner, Pruner, PrunerError, Standing, SuccessiveHalving
+from splitlearn.sweep.rungs import Next
 from splitlearn.sweep.samplers import TPE, Random, Sampler, Seen, Sobol
 from splitlearn.sweep.space import Space
-from splitlearn.sweep.study import Claim, Study, StudyError
+from splitlearn.sweep.study import Study, StudyError
 from splitlearn.sweep.trial import State, Trial
-from splitlearn.sweep.workers import TrialLost, run_sweep
+from splitlearn.sweep.workers import Groups, TrialLost, run_sweep
 
 __all__ = [
     "TPE",
@@ -40,13 +44,19 @@ __all__ = [
     "Drawing",
     "FrontierFigures",
     "Frontiers",
+    "Groups",
     "Int",
     "Launcher",
     "LauncherError",
     "LogInt",
     "LogUniform",
+    "Next",
+    "NoPruner",
     "ParameterDistribution",
     "Point",
+    "Progress",
+    "Pruner",
+    "PrunerError",
     "Random",
     "Range",
     "Sampler",
@@ -54,9 +64,11 @@ __all__ = [
     "Sobol",
     "Space",
     "SpaceError",
+    "Standing",
     "State",
     "Study",
     "StudyError",
+    "SuccessiveHalving",
     "Trial",
     "TrialLost",
     "Uniform",

@@ -1,4 +1,4 @@
-"""Attempts at the points of a sweep: what Optuna's records of them say."""
+"""Attempts at the points of a sweep, as Optuna stores them, and what they say about a trial."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from splitlearn.resource_errors import shortage_in
 from splitlearn.sweep.trial import State, Trial
 
 POINT, VALUES, DRAW = "point", "values", "draw"  # attributes of an attempt
-METRICS, ERROR = "metrics", "error"
-WORKER, HOST, PID, BEAT = "worker", "host", "pid", "beat"
+METRICS, ERROR, PAUSED, SECONDS = "metrics", "error", "paused", "seconds"
+WORKER, HOST, PID, BEAT, SUPERFLUOUS = "worker", "host", "pid", "beat", "superfluous"
+RUNG = "rung "  # and a number of epochs: an attribute of an attempt; with a cohort behind it, a note of the sweep
 SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
 GRACE = 10  # seconds that a worker may take to say who it is
 
@@ -27,8 +28,23 @@ def draw_of(attempt: FrozenTrial) -> int:
     return found if type(found) is int else -1
 
 
+def kept_in(notes: Mapping[str, Any]) -> set[tuple[int, int]]:
+    """Return (epoch, number) of each trial that a decision at a rung lets go on, from the notes of a sweep."""
+    return {(epoch, number) for epoch, each in _decisions(notes) for number in each["kept"]}
+
+
+def stopped_in(notes: Mapping[str, Any]) -> dict[int, tuple[int, str]]:
+    """Return, for each trial that a decision at a rung has stopped, the rung's epoch and the reason, by number."""
+    return {int(n): (epoch, str(why)) for epoch, each in _decisions(notes) for n, why in each["stopped"].items()}
+
+
+def _decisions(notes: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
+    named = [(name.removeprefix(RUNG), each) for name, each in notes.items() if name.startswith(RUNG)]
+    return [(int(name.partition(" ")[0]), each) for name, each in named]
+
+
 def shortages(attempts: Sequence[FrozenTrial]) -> int:
-    """Return how many attempts have lacked disk or memory."""
+    """Return how many attempts ended for lack of disk or memory."""
     return sum(shortage_in(attempt.user_attrs.get(ERROR, "")) != "" for attempt in attempts)
 
 
@@ -58,18 +74,36 @@ def different(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     return found
 
 
-def trial_of(frozen: FrozenTrial, tested: Mapping[str, float]) -> Trial:
-    """Return the state and results of an attempt, with the metrics of its test."""
+def trial_of(frozen: FrozenTrial, tested: Mapping[str, float], stopped: tuple[int, str] | None, waits: bool) -> Trial:
+    """Return a trial.
+
+    Args:
+        frozen: its attempt.
+        tested: metrics of a test.
+        stopped: the epoch after which a pruner stopped it, and why; None if none has.
+        waits: whether the attempt was paused and goes on later.
+    """
     states = {
         TrialState.WAITING: State.WAITING,
         TrialState.RUNNING: State.RUNNING,
         TrialState.COMPLETE: State.FINISHED,
     }
-    state = states.get(frozen.state, State.FAILED)
     told = frozen.user_attrs
+    state = states.get(frozen.state, State.FAILED)
+    if stopped and state is not State.FINISHED:
+        state = State.STOPPED
+    elif waits and state is State.FAILED:
+        state = State.PAUSED
     duration = frozen.duration.total_seconds() if frozen.duration else math.nan
-    ended = frozen.datetime_complete.timestamp() if frozen.datetime_complete else math.nan
     metrics = {**told.get(METRICS, {}), **tested} if state is State.FINISHED else {}
-    error = told.get(ERROR, "its process was killed") if state is State.FAILED else ""
-    numbers = {name: float(metric) for name, metric in metrics.items()}
-    return Trial(told[POINT], told[VALUES], state, numbers, str(error), duration, ended)
+    return Trial(
+        number=told[POINT],
+        values=told[VALUES],
+        state=state,
+        metrics={name: float(value) for name, value in metrics.items()},
+        error=str(told.get(ERROR, "its process was killed")) if state is State.FAILED else "",
+        seconds=float(told.get(SECONDS, duration)),
+        ended=frozen.datetime_complete.timestamp() if frozen.datetime_complete else math.nan,
+        stopped_after=stopped[0] if stopped and state is State.STOPPED else None,
+        stopped_because=stopped[1] if stopped and state is State.STOPPED else "",
+    )

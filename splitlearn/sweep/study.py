@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -27,18 +26,23 @@ from splitlearn.sweep.attempts import (
     ERROR,
     HOST,
     METRICS,
+    PAUSED,
     PID,
     POINT,
+    SUPERFLUOUS,
     VALUES,
     WORKER,
     different,
     draw_of,
+    kept_in,
     lives,
     shortages,
+    stopped_in,
     trial_of,
 )
+from splitlearn.sweep.claim import Claim
 from splitlearn.sweep.drawing import Drawing, Point
-from splitlearn.sweep.samplers import Random, Seen
+from splitlearn.sweep.samplers import Seen
 from splitlearn.sweep.samplers.base import without_warnings
 from splitlearn.sweep.space import Space, Value
 from splitlearn.sweep.storage import open_storage
@@ -47,29 +51,16 @@ from splitlearn.sweep.trial import State, Trial
 OPENINGS = 5  # how often to try to make tables that others make at the same time
 ATTEMPTS = 5  # how often a trial may lose its worker in one launch
 SHORTAGES = 3  # how often a trial may lack disk or memory in all launches
-SUPERFLUOUS = "superfluous"
+FORMAT = 2  # of the settings; until 1, which they did not state, all trials began with the same weights
 TESTED = "tested "  # and the number of a point: an attribute of the study, since trials that have ended take none
+LAUNCHED = "launched"  # attribute of the study: when the last launch was, in seconds since 1970
+BRACKETS = "brackets"  # attribute of the study: how many points it had after each launch that added some
 RATE, SCORE = "rate", "score"  # settings: names of the metrics that are minimised and maximised
 SAMPLER = "sampler"
 
 
 class StudyError(ValueError):
     """A storage cannot be used, or holds another sweep or none of this name; the message names the remedy."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A trial that this process has taken to run.
-
-    Attributes:
-        number: number of the point.
-        values: values of its parameters, by name.
-        attempt: the storage's record of this attempt.
-    """
-
-    number: int
-    values: dict[str, Value]
-    attempt: optuna.Trial
 
 
 class Study:
@@ -145,15 +136,18 @@ class Study:
             storage=self._storage, study_name=self.name, directions=["minimize", "maximize"], load_if_exists=True
         )
         drawn = {"space": drawing.space.describe(), "seed": drawing.seed, SAMPLER: public_path(type(drawing.sampler))}
-        wanted = json.loads(json.dumps({**drawn, **settings}))
+        wanted = json.loads(json.dumps({"format": FORMAT, **drawn, **settings}))
         present = self._study.user_attrs.get("settings")
         if present is None:
             self._study.set_user_attr("settings", wanted)
             with without_warnings():
                 self._study.set_metric_names([settings[RATE], settings[SCORE]])
-            present = wanted
-        present = {SAMPLER: public_path(Random)} | present  # which earlier versions did not record
-        if present != (wanted := {name: value for name, value in wanted.items() if name in present}):
+        elif not isinstance(present, dict) or present.get("format") != FORMAT:
+            raise StudyError(
+                f"the storage holds a sweep {self.name!r} of another version of splitlearn, whose trials began with "
+                "other weights: it can be read, by splitlearn pareto, but not go on; name another --storage or --out"
+            )
+        elif present != (wanted := {name: value for name, value in wanted.items() if name in present}):
             raise StudyError(
                 f"the storage holds a sweep {self.name!r} with another {' and '.join(different(present, wanted))}: "
                 "launch it as it was begun, or name another --storage or --out"
@@ -161,6 +155,10 @@ class Study:
         self.trials()  # whether all are points
         for point in drawing.ahead(self._draws()):
             self._enqueue(point)
+        self.note(LAUNCHED, time.time())
+        ends = self.notes.get(BRACKETS, [])
+        if drawing.trials > max(ends, default=0):
+            self.note(BRACKETS, [*ends, drawing.trials])
 
     def _load(self) -> optuna.Study | None:
         """Return the study of this name in Optuna; nothing is written."""
@@ -205,8 +203,12 @@ class Study:
                 before = found.get(number)
                 if before is None or before.state is not TrialState.COMPLETE:
                     found[number] = frozen
-            tested = self._study.user_attrs
-            trials = [trial_of(found[number], tested.get(f"{TESTED}{number}", {})) for number in sorted(found)]
+            noted = self._study.user_attrs
+            stopped = stopped_in(noted)
+            trials = [
+                trial_of(found[n], noted.get(f"{TESTED}{n}", {}), stopped.get(n), PAUSED in found[n].user_attrs)
+                for n in sorted(found)
+            ]
             for trial in (each for each in trials if each.state is State.FINISHED):
                 if any(math.isnan(trial.metrics[self.settings[name]]) for name in (RATE, SCORE)):
                     raise ValueError(f"trial {trial.number} has measured NaN")
@@ -262,13 +264,41 @@ class Study:
             told = {WORKER: worker, HOST: socket.gethostname(), PID: os.getpid(), BEAT: time.time()}
             for name, value in told.items():
                 taken.set_user_attr(name, value)
-            return Claim(number, values, taken)
+            return Claim(number, values, taken, self._losses(number))
         return None
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What `note` has recorded, by name."""
+        return dict(self._study.user_attrs)
+
+    def note(self, name: str, value: Any) -> None:
+        """Record plain data about the whole sweep."""
+        self._study.set_user_attr(name, value)
+
+    def note_attempt(self, claim: Claim, name: str, value: Any) -> None:
+        """Record plain data about an attempt at a point."""
+        with suppress(UpdateFinishedTrialError):
+            claim.attempt.set_user_attr(name, value)
+
+    def noted_by_attempts(self, name: str) -> dict[int, Any]:
+        """Return what the first attempt at each point that recorded something under a name recorded, by number."""
+        told = [(t.user_attrs[POINT], t.user_attrs[name]) for t in self._attempts() if name in t.user_attrs]
+        return dict(reversed(told))
+
+    def pause(self, claim: Claim, epoch: int) -> None:
+        """Give a trial back until a decision is made at the rung that it has reached."""
+        self.note_attempt(claim, PAUSED, epoch)
+        self.lose(claim)
+
+    def stop(self, claim: Claim) -> None:
+        """End a trial that a decision has stopped."""
+        with suppress(UpdateFinishedTrialError):
+            self._study.tell(claim.attempt, state=TrialState.PRUNED, skip_if_finished=True)
 
     def beat(self, claim: Claim) -> None:
         """Record that the worker still runs; call it at least every five minutes."""
-        with suppress(UpdateFinishedTrialError):
-            claim.attempt.set_user_attr(BEAT, time.time())
+        self.note_attempt(claim, BEAT, time.time())
 
     def finish(self, claim: Claim, metrics: Mapping[str, float]) -> None:
         """Record the metrics of a trial.
@@ -292,7 +322,7 @@ class Study:
 
     def note_test(self, number: int, metrics: Mapping[str, float]) -> None:
         """Add the metrics of a test to those of a finished trial, given by its number."""
-        self._study.set_user_attr(f"{TESTED}{number}", {name: float(value) for name, value in metrics.items()})
+        self.note(f"{TESTED}{number}", {name: float(value) for name, value in metrics.items()})
 
     def fail(self, claim: Claim, error: str) -> None:
         """Record the error of a trial; after a lack of disk or memory, the next launch runs it again."""
@@ -311,7 +341,7 @@ class Study:
         A worker has ended if it ran on this machine and its process no longer exists, or if it recorded no `beat` for
         five minutes. After five attempts since this study was opened, the trial is not enqueued again. A trial that ran
         out of disk or memory in an earlier launch is enqueued too, if this has happened fewer than three times and not
-        in this launch.
+        in this launch. A trial that waits at a rung is enqueued when a decision lets it go on.
 
         Args:
             gone: names of workers, as passed to `claim`, that are known to have ended, on any machine.
@@ -320,21 +350,33 @@ class Study:
             is_gone = frozen.user_attrs.get(WORKER) in gone or not lives(frozen)
             if frozen.state is TrialState.RUNNING and is_gone:
                 self._study.tell(frozen.number, state=TrialState.FAIL, skip_if_finished=True)
-        by_point = self._by_point().values()
-        lost = [found for found in by_point if all(map(self._is_lost, found)) and self._may_try_again(found)]
+        kept, stopped = kept_in(self.notes), stopped_in(self.notes)
+        lost = []
+        for number, found in self._by_point().items():
+            rung = found[-1].user_attrs.get(PAUSED)
+            waits = rung is not None and (rung, number) not in kept
+            if number not in stopped and not waits and all(map(self._is_lost, found)) and self._may_try_again(found):
+                lost.append(found)
         for first, *_ in lost:
             number, values = self._point(first.user_attrs)
             self._enqueue(Point(number, draw_of(first), values))
         return len(lost)
 
     def _is_lost(self, attempt: FrozenTrial) -> bool:
-        error = attempt.user_attrs.get(ERROR)  # none if it was killed
+        error = attempt.user_attrs.get(ERROR)  # none if it was killed or paused
         again = error is None or (attempt.number in self._before and shortage_in(error) != "")
         return attempt.state is TrialState.FAIL and again
 
     def _may_try_again(self, attempts: Sequence[FrozenTrial]) -> bool:
-        now = sum(attempt.number not in self._before for attempt in attempts)
+        now = sum(attempt.number not in self._before and PAUSED not in attempt.user_attrs for attempt in attempts)
         return now < ATTEMPTS and shortages(attempts) < SHORTAGES
+
+    def _losses(self, number: int) -> int:
+        """Return how many attempts at a point have ended without a word since the last launch."""
+        since = self.notes.get(LAUNCHED, 0)
+        ended = [t for t in self._attempts() if t.user_attrs[POINT] == number and t.state is TrialState.FAIL]
+        lost = [t for t in ended if not {PAUSED, ERROR} & t.user_attrs.keys()]
+        return sum(t.datetime_start is not None and t.datetime_start.timestamp() >= since for t in lost)
 
     def _enqueue(self, point: Point) -> None:
         told = {POINT: point.number, VALUES: point.values, DRAW: point.draw}

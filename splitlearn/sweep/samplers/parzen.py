@@ -40,10 +40,8 @@ class TPE(Sampler):
 
     def draws(self, space: Space, seed: int, start: int, seen: Sequence[Seen]) -> Iterator[dict[str, Value]]:
         """Yield random points at the start, then those that the results suggest."""
-        for number in count(start):
-            yield space.point(seed, number) if len(seen) < self.startup else self._draw(space, seed, number, seen)
-
-    def _draw(self, space: Space, seed: int, number: int, seen: Sequence[Seen]) -> dict[str, Value]:
+        if len(seen) < self.startup:
+            yield from (space.point(seed, number) for number in count(start))
         study = study_in_memory(RandomSampler(seed=0))  # asked for nothing: what was seen is repeated
         for each in seen:
             study.enqueue_trial(dict(each.values))
@@ -51,12 +49,13 @@ class TPE(Sampler):
             space.suggest(trial)
             if each.result is not None:
                 study.tell(trial, each.result)
-        with without_warnings():
-            study.sampler = TPESampler(
-                n_startup_trials=self.startup,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-                seed=int(np.random.default_rng([seed, number]).integers(2**31)),
-            )
-        return space.suggest(study.ask())
+        for number in count(start):  # a draw that was refused stays in the study as one that runs: away from there
+            with without_warnings():
+                study.sampler = TPESampler(
+                    n_startup_trials=self.startup,
+                    multivariate=True,
+                    group=True,
+                    constant_liar=True,
+                    seed=int(np.random.default_rng([seed, number]).integers(2**31)),
+                )
+            yield space.suggest(study.ask())

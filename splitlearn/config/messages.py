@@ -93,7 +93,8 @@ def _is_own(file: str) -> bool:
     paths = sysconfig.get_paths()
     installed = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     roots = (str(Path(__file__).parents[1]), *installed, *map(os.path.realpath, installed))
-    return file.endswith(".py") and not any(os.path.abspath(file).startswith(root + os.sep) for root in roots)
+    inside = any(os.path.abspath(file).startswith(root + os.sep) for root in roots)
+    return file.endswith(".py") and os.path.isfile(file) and not inside  # compiled modules name files that are not here
 
 
 ONE_VALUE = "Expected more than 1 value per channel when training"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -20,6 +20,35 @@ WORKER, HOST, PID, BEAT, SUPERFLUOUS = "worker", "host", "pid", "beat", "superfl
 RUNG = "rung "  # and a number of epochs: an attribute of an attempt; with a cohort behind it, a note of the sweep
 SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
 GRACE = 10  # seconds that a worker may take to say who it is
+
+
+def attempts_in(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return all attempts at all points, in order.
+
+    Two workers may draw a point at the same time, with different values: the first to enqueue it decides, and attempts
+    with other values do not count.
+    """
+    values: dict[Any, Any] = {}
+    found = []
+    for each in trials:
+        told = each.user_attrs
+        if POINT in told and values.setdefault(str(told[POINT]), told.get(VALUES)) == told.get(VALUES):
+            found.append(each)
+    return [each for each in found if SUPERFLUOUS not in each.user_attrs]
+
+
+def by_point(attempts: Iterable[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
+    """Return the attempts at each point, in order, by the point's number."""
+    found: dict[int, list[FrozenTrial]] = {}
+    for attempt in attempts:
+        found.setdefault(attempt.user_attrs[POINT], []).append(attempt)
+    return found
+
+
+def losses(attempts: Iterable[FrozenTrial], since: float) -> int:
+    """Return how many attempts have ended without a word since a time, in seconds since 1970."""
+    ended = [t for t in attempts if t.state is TrialState.FAIL and not {PAUSED, ERROR} & t.user_attrs.keys()]
+    return sum(t.datetime_start is not None and t.datetime_start.timestamp() >= since for t in ended)
 
 
 def draw_of(attempt: FrozenTrial) -> int:
@@ -61,6 +90,14 @@ def lives(frozen: FrozenTrial) -> bool:
     if host != socket.gethostname():
         return True
     return exists(pid)
+
+
+def is_needed(number: int, attempts: Sequence[FrozenTrial]) -> bool:
+    """Return whether an attempt is one of those at its point, none of which has finished, and no earlier one runs."""
+    if all(t.number != number for t in attempts):
+        return False
+    finished = any(t.state is TrialState.COMPLETE for t in attempts)
+    return not finished and not any(t.number < number and t.state is TrialState.RUNNING and lives(t) for t in attempts)
 
 
 def different(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

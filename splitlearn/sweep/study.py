@@ -32,10 +32,14 @@ from splitlearn.sweep.attempts import (
     SUPERFLUOUS,
     VALUES,
     WORKER,
+    attempts_in,
+    by_point,
     different,
     draw_of,
+    is_needed,
     kept_in,
     lives,
+    losses,
     shortages,
     stopped_in,
     trial_of,
@@ -45,7 +49,7 @@ from splitlearn.sweep.drawing import Drawing, Point
 from splitlearn.sweep.samplers import Seen
 from splitlearn.sweep.samplers.base import without_warnings
 from splitlearn.sweep.space import Space, Value
-from splitlearn.sweep.storage import open_storage
+from splitlearn.sweep.storage import StudyError, open_storage
 from splitlearn.sweep.trial import State, Trial
 
 OPENINGS = 5  # how often to try to make tables that others make at the same time
@@ -57,10 +61,6 @@ LAUNCHED = "launched"  # attribute of the study: when the last launch was, in se
 BRACKETS = "brackets"  # attribute of the study: how many points it had after each launch that added some
 RATE, SCORE = "rate", "score"  # settings: names of the metrics that are minimised and maximised
 SAMPLER = "sampler"
-
-
-class StudyError(ValueError):
-    """A storage cannot be used, or holds another sweep or none of this name; the message names the remedy."""
 
 
 class Study:
@@ -221,7 +221,7 @@ class Study:
     def lacking(self) -> list[Trial]:
         """Return the trials that lacked disk or memory and that the next launch runs again."""
         short = (trial for trial in self.trials() if trial.state is State.FAILED and shortage_in(trial.error))
-        by_point = self._by_point()
+        by_point = by_point(self._attempts())
         return [trial for trial in short if shortages(by_point[trial.number]) < SHORTAGES]
 
     def _point(self, told: Mapping[str, Any]) -> tuple[int, dict[str, Value]]:
@@ -255,7 +255,7 @@ class Study:
         while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)) or self._draw(drawing):
             taken = self._study.ask()
             # where another worker was faster, Optuna has made a trial up; two processes may enqueue one point again
-            if POINT not in taken.user_attrs or not self._is_needed(taken):
+            if not is_needed(taken.number, by_point(self._attempts()).get(taken.user_attrs.get(POINT), [])):
                 taken.set_user_attr(SUPERFLUOUS, True)
                 self._study.tell(taken, state=TrialState.FAIL)
                 continue
@@ -264,7 +264,7 @@ class Study:
             told = {WORKER: worker, HOST: socket.gethostname(), PID: os.getpid(), BEAT: time.time()}
             for name, value in told.items():
                 taken.set_user_attr(name, value)
-            return Claim(number, values, taken, self._losses(number))
+            return Claim(number, values, taken, losses(by_point(self._attempts())[number], self.notes.get(LAUNCHED, 0)))
         return None
 
     @property
@@ -352,7 +352,7 @@ class Study:
                 self._study.tell(frozen.number, state=TrialState.FAIL, skip_if_finished=True)
         kept, stopped = kept_in(self.notes), stopped_in(self.notes)
         lost = []
-        for number, found in self._by_point().items():
+        for number, found in by_point(self._attempts()).items():
             rung = found[-1].user_attrs.get(PAUSED)
             waits = rung is not None and (rung, number) not in kept
             if number not in stopped and not waits and all(map(self._is_lost, found)) and self._may_try_again(found):
@@ -370,13 +370,6 @@ class Study:
     def _may_try_again(self, attempts: Sequence[FrozenTrial]) -> bool:
         now = sum(attempt.number not in self._before and PAUSED not in attempt.user_attrs for attempt in attempts)
         return now < ATTEMPTS and shortages(attempts) < SHORTAGES
-
-    def _losses(self, number: int) -> int:
-        """Return how many attempts at a point have ended without a word since the last launch."""
-        since = self.notes.get(LAUNCHED, 0)
-        ended = [t for t in self._attempts() if t.user_attrs[POINT] == number and t.state is TrialState.FAIL]
-        lost = [t for t in ended if not {PAUSED, ERROR} & t.user_attrs.keys()]
-        return sum(t.datetime_start is not None and t.datetime_start.timestamp() >= since for t in lost)
 
     def _enqueue(self, point: Point) -> None:
         told = {POINT: point.number, VALUES: point.values, DRAW: point.draw}
@@ -399,35 +392,8 @@ class Study:
 
     def _draws(self) -> dict[int, int]:
         """Return the number of the draw of each point, by the point's number."""
-        return {number: draw_of(first) for number, (first, *_) in self._by_point().items()}
+        return {number: draw_of(first) for number, (first, *_) in by_point(self._attempts()).items()}
 
     def _attempts(self) -> list[FrozenTrial]:
-        """Return all attempts at all points, in order.
-
-        Two workers may draw a point at the same time, with different values: the first to enqueue it decides, and
-        attempts with other values do not count.
-        """
-        values: dict[Any, Any] = {}
-        found = []
-        for each in self._study.get_trials(deepcopy=False):
-            told = each.user_attrs
-            if POINT in told and values.setdefault(str(told[POINT]), told.get(VALUES)) == told.get(VALUES):
-                found.append(each)
-        return [each for each in found if SUPERFLUOUS not in each.user_attrs]
-
-    def _by_point(self) -> dict[int, list[FrozenTrial]]:
-        found: dict[int, list[FrozenTrial]] = {}
-        for attempt in self._attempts():
-            found.setdefault(attempt.user_attrs[POINT], []).append(attempt)
-        return found
-
-    def _is_needed(self, taken: optuna.Trial) -> bool:
-        """Return whether no other attempt at a point has finished, and no earlier one is running."""
-        number = taken.user_attrs[POINT]
-        attempts = [t for t in self._attempts() if t.user_attrs[POINT] == number]
-        if all(t.number != taken.number for t in attempts):
-            return False
-        others = [t for t in attempts if t.number != taken.number]
-        earlier = (t for t in others if t.number < taken.number)
-        finished = any(t.state is TrialState.COMPLETE for t in others)
-        return not finished and not any(t.state is TrialState.RUNNING and lives(t) for t in earlier)
+        """Return all attempts at all points, in order."""
+        return attempts_in(self._study.get_trials(deepcopy=False))

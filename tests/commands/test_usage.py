@@ -56,7 +56,7 @@ def test_help_of_a_command(run: Run, command: str) -> None:
     ("words", "sentence"),
     [
         (("fitt",), "no command 'fitt', did you mean fit?; see splitlearn --help"),
-        (("expotr",), "no command 'expotr', did you mean export?; see splitlearn --help"),
+        (("expotr",), "no command 'expotr', did you mean export or report?; see splitlearn --help"),
         (("xyzzy",), "no command 'xyzzy'; see splitlearn --help"),
         (
             ("fit",),

@@ -30,7 +30,8 @@ from splitlearn.sweep.pruners import NoPruner, Pruner, PrunerError, Standing, Su
 from splitlearn.sweep.rungs import Next
 from splitlearn.sweep.samplers import TPE, Random, Sampler, Seen, Sobol
 from splitlearn.sweep.space import Space
-from splitlearn.sweep.study import Study, StudyError
+from splitlearn.sweep.storage import StudyError
+from splitlearn.sweep.study import Study
 from splitlearn.sweep.trial import State, Trial
 from splitlearn.sweep.workers import Groups, TrialLost, run_sweep
 

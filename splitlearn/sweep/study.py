@@ -221,8 +221,8 @@ class Study:
     def lacking(self) -> list[Trial]:
         """Return the trials that lacked disk or memory and that the next launch runs again."""
         short = (trial for trial in self.trials() if trial.state is State.FAILED and shortage_in(trial.error))
-        by_point = by_point(self._attempts())
-        return [trial for trial in short if shortages(by_point[trial.number]) < SHORTAGES]
+        points = by_point(self._attempts())
+        return [trial for trial in short if shortages(points[trial.number]) < SHORTAGES]
 
     def _point(self, told: Mapping[str, Any]) -> tuple[int, dict[str, Value]]:
         """Return number and values of an attempt, after a check, since anybody may have written the journal.

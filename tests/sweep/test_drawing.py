@@ -18,6 +18,7 @@ from splitlearn.sweep import (
     Constraint,
     Drawing,
     Int,
+    LogInt,
     LogUniform,
     Sobol,
     Space,
@@ -187,3 +188,15 @@ def test_sweeps_of_version_0_1_can_be_read_and_do_not_go_on(tmp_path: Path) -> N
     first = study.trials()[0]
     assert first.values == space.point(7, 0)
     assert first.metrics == {"val/bits_per_pixel": 0.5, "val/accuracy": 0.75}
+
+
+def test_results_lead_to_no_point_beyond_the_limits(tmp_path: Path) -> None:
+    space = Space({"x": LogInt(2, 32), "y": Uniform(0, 1)}, where=(Constraint("macs < 70"),))
+    drawing = Drawing(space, 16, 0, TPE(startup=3), macs)
+    study = Study(storage(tmp_path), "sweep")
+    study.begin(drawing, SETTINGS)
+    while claim := study.claim(drawing=drawing):  # the best results lie beyond
+        x = float(claim.values["x"])
+        study.finish(claim, {"rate": x, "score": x})
+    assert [trial.number for trial in study.trials()] == list(range(16))
+    assert all(int(trial.values["x"]) < 7 for trial in study.trials())

@@ -23,6 +23,12 @@ payload = ContextRANS().encode(symbols, 4)
 assert (ContextRANS().decode(payload, symbols.shape, 4) == symbols).all()
 print(len(payload))
 """
+SHIPPED = """
+import torch
+from splitlearn.models import from_pretrained
+model = from_pretrained("resnet20-cifar10-layer3-bank")
+print(len(model.decompress(model.compress(torch.rand(2, 3, 32, 32)))))
+"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -92,6 +98,7 @@ def test_the_quick_start_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
     command = python.with_name("splitlearn")
     assert run(command, "--version", cwd=tmp_path).stdout == f"splitlearn {splitlearn.__version__}\n"
     assert int(run(python, "-c", CODEC, cwd=tmp_path).stdout) > 8 * 16 * 16 / 4
+    assert run(python, "-c", SHIPPED, cwd=tmp_path).stdout == "2\n"
     configs = (
         "--config",
         "configs/trainer.yaml",

@@ -244,8 +244,8 @@ class MembersLoggers(Logger):
                 own.setdefault(int(number), {})[rest] = value
             else:
                 shared[name] = value
-        for number, found in own.items():
-            for logger in self.loggers[number]:
+        for member, found in own.items():
+            for logger in self.loggers[member]:
                 logger.log_metrics(found | shared, step)
 
     def save(self) -> None:

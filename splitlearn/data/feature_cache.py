@@ -331,8 +331,7 @@ class CachedFeatures(LightningDataModule):
         """Return the order of training rows; the processes of a run, which share the images, need the same one."""
         seed, epoch = self.seed, 0
         if self.trainer is not None:
-            progress: Any = self.trainer.fit_loop.epoch_progress.current
-            epoch = progress.processed
+            epoch = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
             if seed is None and self.trainer.world_size > 1:
                 seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         return RowOrder(features.images, features.views, seed, epoch)

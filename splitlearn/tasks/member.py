@@ -152,11 +152,11 @@ class Member:
         """
         for config in self._schedulers:
             if config.reduce_on_plateau and (self.task.current_epoch + 1) % config.frequency == 0:
-                if config.monitor is not None and config.monitor in metrics:
+                if (monitor := str(config.monitor)) in metrics:
                     scheduler: Any = config.scheduler
-                    scheduler.step(metrics[config.monitor])
+                    scheduler.step(metrics[monitor])
                 elif config.strict:
-                    raise ValueError(f"ReduceLROnPlateau watches {config.monitor}, which the task does not log")
+                    raise ValueError(f"ReduceLROnPlateau watches {monitor}, which the task does not log")
 
     def _next_rates(self, interval: str, count: int) -> None:
         for config in self._schedulers:

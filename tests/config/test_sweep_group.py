@@ -122,7 +122,7 @@ def test_a_trial_of_a_group_is_the_trial_alone(tmp_path: Path, features: Path, m
 def test_a_diverging_trial_ends_alone(tmp_path: Path, features: Path) -> None:
     trial = trial_in(tmp_path, features, "--model", DIVERGING)
     points = points_of(0, 1, 2, 3, 4)
-    broken = {number for number, values in points.items() if values["model.rate_weight"] < 0.2}
+    broken = {number for number, values in points.items() if float(values["model.rate_weight"]) < 0.2}
     assert 0 < len(broken) < 5
     trials = in_a_group(tmp_path, trial, points).trials()[:5]
     assert {t.number for t in trials if t.state is State.FAILED} == broken

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = {  # that extras bring
     "bench": ("lz4", "constriction"),
     "detection": ("faster_coco_eval",),
+    "docs": ("sphinx", "furo", "myst_nb"),
     "images": ("pillow_heif",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "video": ("av",),
@@ -28,6 +29,7 @@ EXTRAS = {
     "scripts/benchmarks/bench_distillation": ("detection",),
     "scripts/benchmarks/check_packages": ("onnx", "yolo"),
     "scripts/benchmarks/bench_streams": ("video", "yolo"),
+    "scripts/docs": ("docs", "onnx"),
     "scripts/papers/carra2023/run": ("detection", "images", "yolo"),
     "scripts/papers/cohen2020/run": ("detection", "images", "yolo"),
     "scripts/papers/datta2022/run": ("images",),

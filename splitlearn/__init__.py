@@ -3,4 +3,4 @@
 Importing this package loads no heavy dependency; import from its subpackages, such as `splitlearn.models`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

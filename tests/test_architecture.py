@@ -32,6 +32,7 @@ ROOT = {
     "processes",
     "resource_errors",
     "kept_dtypes",
+    "shipped",
     "splitlearn",
 }
 LOW = {"codecs", "quantizers", "losses", "metrics", "data"}
@@ -47,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "parts": {"discovery", "outputs"},
     "decoding": {"resource_errors"},
     "processes": set(),
+    "shipped": set(),
     "kept_dtypes": set(),
     "jit": set(),
     "numpy_quantizers": {"jit"},
@@ -62,6 +64,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "commands": ROOT | LOW | MIDDLE | {"models", "sweep", "deploy", "reporting", "runtime", "config"},
     "__main__": {"commands"},
 }
+
+DOORS = {
+    ("splitlearn.models.pretrained", "splitlearn.deploy.pretrained")
+}  # opened inside a function, when it is called
 
 
 def module_name(path: Path) -> str:
@@ -127,7 +133,9 @@ def test_arrows_go_one_way(module: str) -> None:
     here = room(module)
     for target in of_ours(imports(MODULES[module])):
         there = room(target)
-        assert there == here or there in MAY_IMPORT[here], f"{module} must not import {target}"
+        assert there == here or there in MAY_IMPORT[here] or (module, target) in DOORS, (
+            f"{module} must not import {target}"
+        )
 
 
 ARCHITECTURE = PACKAGE.parent / "ARCHITECTURE.md"

@@ -134,3 +134,9 @@ def test_a_file_is_not_blamed_for_the_machine(
     with pytest.raises(type(error)) as caught:
         read(path)
     assert caught.value is error
+
+
+def test_files_that_are_not_here_are_no_code_of_the_user() -> None:
+    with pytest.raises(ZeroDivisionError) as caught:  # as from a compiled module, whose file is named relatively
+        exec(compile("1 / 0", "compiled/error.py", "exec"))
+    assert "compiled" not in place_of(caught.value)

@@ -11,7 +11,8 @@ that every trial takes as long; step and rate_weight are drawn):
 
 Separate fits and bare loops are timed on the first few points, and their mean stands for the others; clocks start when
 network and data are built. Ours also codes images into bytes, the others do not. One thread and channels-last
-for all; seconds are of the processor, so that other work beside it counts little.
+for all; seconds are of the processor, so that other work beside it counts little. All begin with the sweep's first
+weights of each point, and bare loops take the batches in its order; fits draw and augment images as they come.
     scripts/benchmarks/bench_sweep --data FOLDER           with FOLDER/train/<class>/*.jpg and FOLDER/test/<class>/*.jpg
 """
 
@@ -40,9 +41,11 @@ from scripts.papers.common.config_rows import DATTA
 from scripts.papers.common.runs import Run, processor_seconds
 from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.data import ImageDataModule
+from splitlearn.data.row_order import RowOrder
 from splitlearn.files import write_json
 from splitlearn.models import Bottleneck, DepthwiseSeparable, SplitModel
 from splitlearn.sweep import Space, Study
+from splitlearn.sweep.seeds import seed_of_point
 from splitlearn.sweep.space import Value
 from splitlearn.tasks import quieten, run_record
 
@@ -60,7 +63,7 @@ class Timing:
     Attributes:
         cpu_seconds: of the processor, for all points of the sweep; extrapolated where not all were run.
         points: how many were run.
-        accuracy: of each point that was run: on the test images, for ours on those held out, by which a sweep chooses.
+        accuracy: of each point that was run, on images held out, by which a sweep chooses.
     """
 
     cpu_seconds: float
@@ -75,7 +78,7 @@ class ByHand(LightningModule):
         super().__init__()
         self.head, self.tail, self.unit = head.requires_grad_(False), tail.requires_grad_(False), unit
         self.step, self.rate_weight = step, rate_weight
-        self.right: list[Tensor] = []
+        self.right: list[Tensor] = []  # of the images of the last validation
 
     def on_train_epoch_start(self) -> None:
         """Keep the frozen batch norms as they are."""
@@ -93,15 +96,20 @@ class ByHand(LightningModule):
         self.log("train/loss", loss)
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        """Begin to count."""
+        self.right = []
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Log the loss of a batch."""
-        loss, _ = self.losses(*batch)
+        """Log the loss of a batch, and note which images are right."""
+        loss, logits = self.losses(*batch)
         self.log("val/loss", loss)
+        self.right.append(logits.argmax(1) == batch[1])
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Note which images of a batch are right."""
+        """Log the accuracy of a batch."""
         _, logits = self.losses(*batch)
-        self.right.append(logits.argmax(1) == batch[1])
+        self.log("test/accuracy", (logits.argmax(1) == batch[1]).float().mean())
 
     def configure_optimizers(self) -> Any:
         """Return Adam over the unit, on one cycle."""
@@ -111,9 +119,10 @@ class ByHand(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def plain_unit(model: SplitModel) -> Bottleneck:
-    """Return the bottleneck in torch's own layers, in channels-last."""
+def plain_unit(model: SplitModel, first: nn.Module) -> Bottleneck:
+    """Return the bottleneck in torch's own layers, in channels-last, with the weights of another."""
     unit = DepthwiseSeparable(model.net.shapes[0], CHANNELS, STRIDE)
+    unit.load_state_dict(first.state_dict())
     features = model.net.shapes[0][0]
     plain = nn.Sequential(
         nn.Conv2d(CHANNELS, features, 1),
@@ -172,6 +181,15 @@ class Job:
         point = self.point(number)
         return float(point[STEP]), float(point[RATE_WEIGHT])
 
+    def first_unit(self, number: int) -> nn.Module:
+        """Return the bottleneck with which the sweep begins a point."""
+        trial = ConfigTrial(self.words, self.folder, "bench", None, "float32", 1)
+        settings = trial.parse(self.point(number))
+        settings.seed_everything, settings.trainer.logger = seed_of_point(0, number), False
+        task, _, _ = trial.built(settings)
+        unit: nn.Module = task.model.coder.bottlenecks[0]
+        return unit
+
     def built(self) -> tuple[SplitModel, ImageDataModule]:
         """Return network and data as the config makes them, read and in channels-last."""
         trial = ConfigTrial(self.words, self.folder, "bench", None, "float32", 1)
@@ -195,12 +213,12 @@ def ours(job: Job) -> Timing:
 def separate_fits(job: Job) -> Timing:
     """Fit and test the first points one by one."""
     accuracy, (model, data) = [], job.built()
+    units = [plain_unit(model, job.first_unit(number)) for number in range(job.few)]
     head = nn.Sequential(model.normalize or nn.Identity(), model.net.head)
     start = time.process_time()
     for number in range(job.few):
-        seed_everything(0, verbose=False)
-        unit = plain_unit(model)
-        task = ByHand(head, model.net.tail, unit, *job.settings(number))
+        seed_everything(number, verbose=False)
+        task = ByHand(head, model.net.tail, units[number], *job.settings(number))
         folder = job.folder / "fits"
         trainer = Trainer(
             max_epochs=job.epochs, accelerator="cpu", default_root_dir=folder, enable_progress_bar=False,
@@ -215,35 +233,43 @@ def separate_fits(job: Job) -> Timing:
 def bare_loops(job: Job) -> Timing:
     """Pass all images through the head once, then train units on what came out."""
     model, data = job.built()
+    units = [plain_unit(model, job.first_unit(number)) for number in range(job.few)]
     start = time.process_time()
     kept = {part: head_pass(model, data, part) for part in ("train", "val", "test")}
     head_seconds, start = time.process_time() - start, time.process_time()
     accuracy = []
     for number in range(job.few):
-        torch.manual_seed(0)
-        unit = plain_unit(model)
+        unit = units[number]
+        right: list[Tensor] = []
         tail, settings = model.net.tail, job.settings(number)
         count = len(kept["train"][1])
         optimizer = torch.optim.Adam(unit.parameters(), PEAK)
         steps = job.epochs * -(-count // data.batch_size)
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, steps)
-        for _ in range(job.epochs):
-            for features, labels in batches(kept["train"], torch.randperm(count), data.batch_size):
+        for epoch in range(job.epochs):
+            order = torch.tensor(list(RowOrder(count, seed=0, epoch=epoch)))
+            for features, labels in batches(kept["train"], order, data.batch_size):
                 optimizer.zero_grad()
                 unit_loss(unit, tail, features, labels, *settings)[0].backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 scheduler.step()
-            with torch.inference_mode():
-                for features, labels in batches(kept["val"], torch.arange(len(kept["val"][1])), data.batch_size):
-                    unit_loss(unit, tail, features, labels, *settings)
-        with torch.inference_mode():
-            right = [
-                (unit_loss(unit, tail, features, labels, *settings)[1].argmax(1) == labels)
-                for features, labels in batches(kept["test"], torch.arange(len(kept["test"][1])), data.batch_size)
-            ]
+            right = right_of(unit, tail, kept["val"], data.batch_size, settings)
+        right_of(unit, tail, kept["test"], data.batch_size, settings)
         accuracy.append(float(torch.cat(right).float().mean()))
     spent = time.process_time() - start
     return Timing(head_seconds + spent * job.trials / job.few, job.few, accuracy)
+
+
+@torch.inference_mode()
+def right_of(
+    unit: Bottleneck, tail: nn.Module, kept: tuple[Tensor, Tensor], size: int, settings: tuple[float, float]
+) -> list[Tensor]:
+    """Return which images of each batch are right."""
+    order = torch.arange(len(kept[1]))
+    return [
+        unit_loss(unit, tail, features, labels, *settings)[1].argmax(1) == labels
+        for features, labels in batches(kept, order, size)
+    ]
 
 
 @torch.inference_mode()
@@ -271,7 +297,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder with train/<class>/*.jpg and test/<class>/*.jpg")
     parser.add_argument("--cuts", nargs="+", default=["layer3", "layer2"])
     parser.add_argument("--trials", type=int, default=32)
-    parser.add_argument("--few", type=int, default=2, help="points that separate fits and bare loops run")
+    parser.add_argument("--few", type=int, default=4, help="points that separate fits and bare loops run")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/bench_sweep"))
     options = parser.parse_args()
@@ -301,13 +327,30 @@ def measured(way: Callable[[Job], Timing], job: Job) -> dict[str, Any]:
 def report(found: dict[str, Any], trials: int, epochs: int) -> None:
     """Print the table."""
     title = f"{trials} trials of {epochs} epochs, processor seconds"
-    table = Table("cut", "way", "seconds", "÷ ours", "points run", "mean accuracy of the first ones", title=title)
+    table = Table(
+        "cut",
+        "way",
+        "seconds",
+        "÷ ours",
+        "points run",
+        "mean accuracy of the first ones",
+        "points apart from ours at most",
+        title=title,
+    )
     for cut, ways in found.items():
         first = min(len(way["accuracy"]) for way in ways.values())
         for name, way in ways.items():
             ratio = way["cpu_seconds"] / ways["ours"]["cpu_seconds"]
             accuracy = 100 * float(np.mean(way["accuracy"][:first]))
+            ours = ways["ours"]["accuracy"][:first]
+            apart = 100 * max(abs(a - b) for a, b in zip(way["accuracy"], ours, strict=False))
             table.add_row(
-                cut, name, f"{way['cpu_seconds']:,.0f}", f"{ratio:.2f}", str(way["points"]), f"{accuracy:.2f} %"
+                cut,
+                name,
+                f"{way['cpu_seconds']:,.0f}",
+                f"{ratio:.2f}",
+                str(way["points"]),
+                f"{accuracy:.2f} %",
+                f"{apart:.2f}",
             )
     Console(width=110).print(table)

@@ -5,6 +5,7 @@ from splitlearn.analysis.codec_comparison import CodecRow, compare_codecs, packa
 from splitlearn.analysis.coefficients import QuantizedZeros, coefficients, quantized_zeros
 from splitlearn.analysis.correlation import AxisCorrelation, axis_correlation, difference_distributions, differences
 from splitlearn.analysis.detector_profile import core_modules
+from splitlearn.analysis.device_macs import device_macs
 from splitlearn.analysis.distribution import Distribution, distribution
 from splitlearn.analysis.entropy import ContextEntropy, context_entropies, min_max_entropies
 from splitlearn.analysis.exit_scores import ExitScores, ThresholdPoint, score_exits, static_codecs
@@ -40,6 +41,7 @@ __all__ = [
     "context_entropies",
     "core_modules",
     "cut_features",
+    "device_macs",
     "difference_distributions",
     "differences",
     "distribution",

@@ -188,11 +188,24 @@ class PayloadCoder:
                 element.
 
         Raises:
-            ValueError: if a latent that has a quantizer is not float32, or holds NaN or infinity; or if a quantizer is
-                not a numpy one.
+            ValueError: if there is not one latent for each carrier; if a latent that has a quantizer is not float32, or
+                holds NaN or infinity; or if a quantizer is not a numpy one.
         """
-        pairs = zip(latents, self.carriers, strict=True)
+        pairs = self.matched(latents)
         return self.pack([carrier.quantized(latent) for latent, carrier in pairs])
+
+    def matched(self, latents: Sequence[NDArray[np.generic]]) -> list[tuple[NDArray[np.generic], Carrier]]:
+        """Return each latent of an image with its carrier.
+
+        Raises:
+            ValueError: if there is not one latent for each carrier.
+        """
+        if len(latents) != len(self.carriers):
+            raise ValueError(
+                f"take one array for each tensor that crosses the cut, {len(self.carriers)} here, got {len(latents)}: "
+                "a single array is given as [array]"
+            )
+        return list(zip(latents, self.carriers, strict=True))
 
     def decode(self, payload: Payload) -> list[NDArray[np.generic]]:
         """Return the latents of one payload.

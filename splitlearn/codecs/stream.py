@@ -120,8 +120,8 @@ class StreamCoder:
         Raises:
             ValueError: as `PayloadCoder.encode`.
         """
-        carriers, tensors = self.coder.carriers, list[Tensor]()
-        for index, (latent, carrier, sticky) in enumerate(zip(latents, carriers, self._sticky, strict=True)):
+        pairs, tensors = self.coder.matched(latents), list[Tensor]()
+        for index, ((latent, carrier), sticky) in enumerate(zip(pairs, self._sticky, strict=True)):
             if sticky is None:
                 tensors.append(carrier.quantized(latent))
                 continue

@@ -18,12 +18,14 @@ from splitlearn.commands.analyze import analyze
 from splitlearn.commands.bank import bank
 from splitlearn.commands.calibrate import calibrate
 from splitlearn.commands.codecs import codecs
+from splitlearn.commands.dashboard import dashboard
 from splitlearn.commands.exits import exits
 from splitlearn.commands.export import export
 from splitlearn.commands.package import package
 from splitlearn.commands.pareto import pareto
 from splitlearn.commands.plan import plan
 from splitlearn.commands.profile import profile
+from splitlearn.commands.report import report
 from splitlearn.commands.send import send
 from splitlearn.commands.serve import serve
 from splitlearn.commands.stages import stages
@@ -44,7 +46,7 @@ from splitlearn.processes import Stopped, find_own_classes, follow_first_rank, s
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
-        *(profile, analyze, calibrate, codecs, exits, stages, export, sweep, pareto, bank),
+        *(profile, analyze, calibrate, codecs, exits, stages, export, sweep, pareto, dashboard, report, bank),
         *(package, serve, send, plan),
     )
 }

@@ -19,6 +19,7 @@ def pareto(
     at: str | None = None,
     baseline: Path | None = None,
     html: bool = False,
+    beside: str | None = None,
     unsplit: float | None = None,
 ) -> None:
     """Show the Pareto frontier of a sweep: CSV, JSON and plot, with hypervolume, rates at given scores and BD-rate.
@@ -35,7 +36,9 @@ def pareto(
         at: scores for which to interpolate rates, e.g. 0.87,0.86.
         baseline: CSV file with columns of the same metrics for comparison, such as another sweep's trials.csv; values
             of a column --by are compared separately.
-        html: also write pareto.html, an interactive plot; needs the extra viz.
+        html: also write pareto.html, a page that works without a network: frontier with trials to point at, parallel
+            coordinates, importance of parameters, progress over time; needs the extra viz.
+        beside: folders of other sweeps on the same page, e.g. runs/paper,runs/ours, each with a journal.log.
         unsplit: score of the network without a cut, drawn as a line.
     """
     scores = numbers("--at", at, "numbers, e.g. 0.87,0.86", float)
@@ -43,17 +46,26 @@ def pareto(
 
     from splitlearn.reporting import (
         CHOSEN_BY_TEST,
+        SweepResults,
         figures_table,
         frontier_table,
-        write_interactive,
+        sweep_html,
         write_report,
     )
     from splitlearn.reporting.terminal import print_whole
     from splitlearn.sweep import read_baseline
     from splitlearn.tasks import run_record
 
+    if beside and not html:
+        raise UsageError("--beside is for the page: add --html true")
     study, axes = opened_sweep(out, storage, name, rate, score)
     trials = study.trials()
+    folders = [Path(folder) for folder in (beside or "").split(",") if folder]
+    alike = {each.name for each in folders} & {name or out.name} or len({each.name for each in folders}) < len(folders)
+    others = [
+        SweepResults(str(each) if alike else each.name, opened_sweep(each, None, None)[0].trials(), each)
+        for each in folders
+    ]
     measured = sorted({name for trial in trials for name in trial.metrics})
     for option, metric in (("--rate", axes.rate), ("--score", axes.score)):
         if measured and metric not in measured:
@@ -64,7 +76,10 @@ def pareto(
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     if html:
-        write_interactive(trials, axes, out / "pareto.html")
+        try:
+            sweep_html([SweepResults(name or out.name, trials, out), *others], axes, out / "pareto.html")
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     console = Console()
     if axes.are_of_test_images:
         console.print(CHOSEN_BY_TEST, soft_wrap=True)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from splitlearn.commands.export import export_checkpoint
 from splitlearn.config.messages import UsageError
@@ -52,6 +53,8 @@ def stages(words: Sequence[str], stages: str, licence: str = "not stated") -> No
     for file in files:
         check_trainer_arguments(["fit", *words, "--config", str(file)])
     folders = [_experiment(words, file) for file in files]
+    for file in files:
+        _check_validation(_trainer(words, file), file)
     if len(set(folders)) < len(folders):
         raise UsageError("two stages log to the same folder: give each its own trainer.logger.name")
     stacks = [[*_stacked(words, file), *_moved(words, file, files, folders)] for file in files]
@@ -120,6 +123,16 @@ def _check_settings(words: Sequence[str], folder: Path) -> None:
         )
 
 
+def _check_validation(trainer: Any, file: Path) -> None:
+    """Raise UsageError if a stage counted in steps ends before it validates, and so without a best checkpoint."""
+    steps, interval = trainer.max_steps, trainer.val_check_interval
+    if trainer.check_val_every_n_epoch is None and isinstance(interval, int) and 0 < steps < interval:
+        raise UsageError(
+            f"{file} ends after {steps} steps, before its first validation at step {interval}, and would leave "
+            f"no best checkpoint to export: set --trainer.val_check_interval {steps} or lower"
+        )
+
+
 def _exported(folder: Path) -> Path | None:
     """Return the exported weights of a stage, if it is complete."""
     return next((folder / name for name in EXPORTS if (folder / name).is_file()), None)
@@ -147,8 +160,14 @@ def _moved(words: Sequence[str], file: Path, files: Sequence[Path], folders: Seq
 
 def _experiment(words: Sequence[str], file: Path, sections: tuple[str, ...] = ("--config", "--trainer")) -> Path:
     """Return the folder of a stage's runs, by the arguments of some sections."""
-    from splitlearn.config.build import parsed
     from splitlearn.config.run_folder import experiment_folder
 
+    return experiment_folder(_trainer(words, file, sections))
+
+
+def _trainer(words: Sequence[str], file: Path, sections: tuple[str, ...] = ("--config", "--trainer")) -> Any:
+    """Return the trainer's settings of a stage, by the arguments of some sections."""
+    from splitlearn.config.build import parsed
+
     of_trainer, _ = divide(words, sections)
-    return experiment_folder(parsed(_stacked(of_trainer, file), ("trainer",)).trainer)
+    return parsed(_stacked(of_trainer, file), ("trainer",)).trainer

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splitlearn.config.messages import UsageError, did_you_mean
-from splitlearn.config.options import instance
+from splitlearn.config.options import instance, numbers
 from splitlearn.config.precheck import check_trainer_arguments, example
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from splitlearn.config.sweep_trial import ConfigTrial
-    from splitlearn.sweep import Axes, Frontiers, Study, Trial
+    from splitlearn.sweep import Axes, Frontiers, Pruner, Space, Study, Trial
 
 CACHES = ("float16", "float32", "uint8", "none")
 RATE, SCORE = "val/bits_per_pixel", "val/accuracy"
@@ -31,7 +31,12 @@ def sweep(
     launcher: str = "processes",
     cpus: int = 1,
     gpus: float | None = None,
+    group: int | None = None,
+    pruner: str = "none",
+    rungs: str | None = None,
+    keep: float = 0.5,
     seed: int = 0,
+    sampler: str = "random",
     out: Path = Path("runs/sweep"),
     storage: str | None = None,
     cache: str = "float16",
@@ -40,8 +45,9 @@ def sweep(
     rate: str = RATE,
     score: str = SCORE,
     by: str | None = None,
+    dashboard: bool = False,
 ) -> None:
-    """Train a config with random values of some parameters, show the Pareto frontier, and test the points on it.
+    """Train a config with drawn values of some parameters, show the Pareto frontier, and test the points on it.
 
     Points are selected by validation images; test images are used once, at the end. --config FILE and settings such as
     --data.root FOLDER are given as in splitlearn fit. A new launch continues an interrupted sweep.
@@ -49,14 +55,26 @@ def sweep(
     Args:
         words: command-line arguments of splitlearn fit.
         space: YAML file with one parameter of the config per line, e.g. model.rate_weight: {log_uniform: [0.01, 1]};
-            also {uniform: [1, 16]} and {choice: [1, 2]}.
+            also {uniform: [1, 16]}, {int: [8, 64]}, {log_int: [8, 64]} and {choice: [1, 2]}. With when: {PATH: VALUE}
+            in the braces, a parameter exists only with this value of another. A line where: [device_macs < 5e6]
+            states limits of the models: device_macs, parameters, encoder_macs, decoder_macs and others.
         trials: number of points; a larger number than before extends a sweep.
         workers: number of simultaneous trials.
         launcher: "processes" runs trials on this machine; "ray" uses the cluster at RAY_ADDRESS, or starts one on this
             machine (install splitlearn[ray]); or the import path of your own splitlearn.sweep.Launcher.
         cpus: CPUs and threads per trial.
         gpus: GPUs per trial, e.g. 0.5 for two trials per GPU; by default local processes see all, Ray workers none.
-        seed: seed of the random values.
+        group: largest number of trials of one cut that a worker trains together, on the same batches of cached
+            features; by default as many as its memory holds, at most 32. Results do not depend on it. Several launches
+            of a sweep share its trials better in smaller groups. Points that TPE draws from results train one by one.
+        pruner: "none" trains every trial to its end; "SuccessiveHalving" compares them by rate and score on validation
+            images after some epochs, and stops those far from the frontier; or the import path of your own
+            splitlearn.sweep.Pruner.
+        rungs: epochs after which the pruner compares trials, e.g. 1,2,4; by default an eighth and a quarter of all.
+        keep: share of the trials that the pruner keeps at each of these.
+        seed: seed of the draws, of the first weights of each trial, and of the order of cached batches.
+        sampler: "random" draws independent points; "sobol" spreads them evenly; "TPE" draws a few at random and each
+            further one where earlier results promise most; or the import path of your own splitlearn.sweep.Sampler.
         out: folder for tables, plot, and a folder with exported weights for each trial.
         storage: file or database of the trials, e.g. postgresql+psycopg://USER@HOST/NAME for several machines; by
             default OUT/journal.log. Sweeps in one database are distinguished by the name of --out.
@@ -66,10 +84,13 @@ def sweep(
         views: number of augmented versions of each training image in the cache.
         rate: metric to minimise, measured with real payloads on validation images.
         score: metric to maximise, measured on validation images; e.g. val/miou for segmentation.
-        by: parameter with a separate frontier for each value, e.g. model.model.net.at.
+        by: parameter with a separate frontier for each value, e.g. model.model.net.at; a pruner compares trials of each
+            value by themselves.
+        dashboard: show a live page of the trials while they run; needs the extra dashboard.
     """
-    if trials < 1 or workers < 1 or views < 1:
-        raise UsageError(f"--trials, --workers and --views must be at least 1, got {trials}, {workers} and {views}")
+    if min(trials, workers, views, group or 1) < 1 or group == 0 or seed < 0:
+        given = f"got {trials}, {workers}, {views}, {'none' if group is None else group} and {seed}"
+        raise UsageError(f"--trials, --workers, --views and --group must be at least 1, and --seed at least 0; {given}")
     if cache not in CACHES:
         raise UsageError(f"--cache has no {cache!r}{did_you_mean(cache, CACHES)}; it takes {', '.join(CACHES)}")
     if not words:
@@ -80,12 +101,30 @@ def sweep(
 
     from splitlearn.config.build import settings_of
     from splitlearn.config.sweep_data import facts_of
+    from splitlearn.config.sweep_group import GroupedTrials, largest_group, obstacles_of
+    from splitlearn.config.sweep_numbers import PointNumbers
     from splitlearn.config.sweep_processes import SweepTrial
     from splitlearn.config.sweep_trial import ConfigTrial
     from splitlearn.data import DataError
     from splitlearn.data.held_out import HeldOutImages
-    from splitlearn.sweep import Axes, Launcher, Space, SpaceError, Study, StudyError, launchers, run_sweep
+    from splitlearn.sweep import (
+        Axes,
+        Drawing,
+        Groups,
+        Launcher,
+        Sampler,
+        Space,
+        SpaceError,
+        Study,
+        StudyError,
+        launchers,
+        run_sweep,
+        samplers,
+    )
+    from splitlearn.sweep.dashboard import check_installed, live_page
 
+    if dashboard:
+        check_installed()
     try:
         drawn_from = Space.read(space)
     except (SpaceError, FileNotFoundError) as error:
@@ -93,27 +132,73 @@ def sweep(
     if by is not None and by not in drawn_from.parameters:
         raise UsageError(f"--by {by} is no parameter of {space}{did_you_mean(by, drawn_from.parameters)}")
     name, axes, address = out.name, Axes(rate, score), storage or str(out / JOURNAL)
-    run = ConfigTrial(tuple(words), out, name, None if cache == "none" else cache_dir, cache, views)
-    task, data = run.first([drawn_from.point(seed, number) for number in range(trials)])  # before anything is stored
+    run = ConfigTrial(tuple(words), out, name, None if cache == "none" else cache_dir, cache, views, seed)
+    drawn_by = instance("sampler", sampler, samplers, Sampler)
+    drawing = Drawing(drawn_from, trials, seed, drawn_by, PointNumbers(run))
     try:
+        ahead = [point.values for point in drawing.ahead({})]
+        task, data = run.first(ahead)  # before anything is stored
         HeldOutImages(data)
-    except DataError as error:
+    except (DataError, SpaceError) as error:
         raise UsageError(str(error)) from error
     _check_score(task, score)
     starter = instance("launcher", launcher, launchers, Launcher, cpus=cpus, gpus=gpus)
+    epochs = run.parse(ahead[0]).trainer.max_epochs
+    reasons = obstacles_of(run, ahead[0], task)
+    chosen = _pruner(pruner, rungs, keep, trials, epochs, reasons, task, drawn_from)
+    size = 1 if reasons else largest_group(task, workers) if group is None else group
     try:
         study = Study(address, name)  # whether it can be reached
         run.data_of(getattr(task, "model", None), data)  # the first point's features; workers find them there
         settings = {"config": settings_of(words), "rate": rate, "score": score, "cache": cache, "views": views}
         settings["data"] = facts_of(data)
-        study.create(drawn_from, trials, seed, settings)  # last, since another launch must repeat these settings
-    except StudyError as error:
+        settings["pruner"] = chosen.describe(epochs, by)
+        study.begin(drawing, settings)  # last, since another launch must repeat these settings
+    except (StudyError, SpaceError) as error:
         raise UsageError(str(error)) from error
     console = Console()
     console.print(f"{trials} trials; what workers print goes to {out / 'logs'}", soft_wrap=True)
-    with _shown(axes, console) as watch:
-        found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter)
+    if reasons:
+        console.print(
+            f"trials train one by one, since a loop of its own is needed by {', '.join(reasons)}", soft_wrap=True
+        )
+    groups = Groups(GroupedTrials(run), size, chosen, epochs or 1, by)
+    with _shown(axes, console) as watch, live_page(address) if dashboard else nullcontext() as page:
+        if page:
+            console.print(f"{page} shows them; splitlearn dashboard --out {out} does at any later time", soft_wrap=True)
+        found = run_sweep(address, name, SweepTrial(run), workers, out / "logs", watch, starter, drawing, groups)
     _report(study, run, found, axes, by)
+
+
+def _pruner(
+    name: str,
+    rungs: str | None,
+    keep: float,
+    trials: int,
+    epochs: int | None,
+    reasons: Sequence[str],
+    task: Any,
+    drawn_from: Space,
+) -> Pruner:
+    """Return the pruner of --pruner; raise UsageError if it does not suit the trials."""
+    from splitlearn.sweep import NoPruner, Pruner, PrunerError, pruners
+    from splitlearn.sweep.rungs import check_pruner
+
+    at = numbers("rungs", rungs, "epochs, ascending and separated by commas", int) or None
+    found = instance("pruner", "NoPruner" if name == "none" else name, pruners, Pruner, rungs=at, keep=keep)
+    try:
+        check_pruner(found, trials, epochs or 1)
+    except PrunerError as error:
+        raise UsageError(f"--pruner {name}: {error}") from error
+    if type(found) is NoPruner:
+        return found
+    if "trainer.max_epochs" in drawn_from.parameters:
+        raise UsageError("a pruner compares trials of equal length: take trainer.max_epochs out of the space")
+    if reasons:
+        raise UsageError(f"a pruner needs trials that can train together, and these cannot: {', '.join(reasons)}")
+    if getattr(task, "estimated_bits", None) is None:
+        raise UsageError(f"a pruner compares val/estimated_bits, which {type(task).__name__} does not log here")
+    return found
 
 
 def _check_metrics(rate: str, score: str) -> None:
@@ -144,14 +229,13 @@ def _shown(axes: Axes, console: Console) -> Iterator[Callable[[list[Trial]], Non
     from rich.live import Live
 
     from splitlearn.reporting import live_table
-    from splitlearn.sweep import State
 
     ended = 0
     with Live(console=console, refresh_per_second=1, transient=True) as live:
 
         def watch(now: list[Trial]) -> None:
             nonlocal ended
-            before, ended = ended, sum(trial.state in (State.FINISHED, State.FAILED) for trial in now)
+            before, ended = ended, sum(trial.has_ended for trial in now)
             live.update(live_table(now, axes))
             if not console.is_terminal and ended > before:
                 console.print(f"{ended} of {len(now)} trials have ended")
@@ -195,9 +279,7 @@ def _test_frontiers(study: Study, run: ConfigTrial, report: Frontiers, trials: l
     """Test all untested points of the frontiers when no trial is left; return a message on points not tested."""
     from rich.progress import track
 
-    from splitlearn.sweep import State
-
-    if left := sum(trial.state in (State.WAITING, State.RUNNING) for trial in trials):
+    if left := sum(not trial.has_ended for trial in trials):
         return f"{left} trials run on other machines: the launch that ends last tests the frontier"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no message on devices for each trainer
     chosen = {trial.number: trial for curve in report.curves for trial in curve.frontier}

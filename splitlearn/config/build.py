@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jsonargparse import Namespace, get_loader, set_loader
 from lightning import LightningDataModule, LightningModule, Trainer
 
 from splitlearn.config.messages import UsageError, one_sentence
+from splitlearn.config.options import with_shipped
 from splitlearn.config.parsers import ConfigParser
 from splitlearn.config.precheck import KEYS, check_trainer_arguments
 from splitlearn.discovery import with_current_paths
@@ -95,13 +97,13 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parsed(words: Sequence[str], sections: Sequence[str] = ALL) -> Namespace:
-    """Return the settings of command-line arguments `--config FILE …`.
+    """Return the settings of command-line arguments `--config FILE …`, where FILE may be one that ships.
 
     Class paths of earlier versions are replaced by current ones. Only `sections` are checked and completed with
     defaults; others are kept unchanged. Raises UsageError if settings are invalid.
     """
     try:
-        found: Namespace = _parser(sections).parse_args(with_current_paths(list(words)))
+        found: Namespace = _parser(sections).parse_args(with_current_paths(with_shipped(words)))
         return found
     except ArgumentError as error:
         raise UsageError(str(error)) from error
@@ -142,6 +144,12 @@ def _of_config(config: Path, data_root: Path | None, overrides: Sequence[str]) -
 
 
 def _parser(sections: Sequence[str]) -> ConfigParser:
+    return _made_parser(tuple(sections))
+
+
+@cache
+def _made_parser(sections: tuple[str, ...]) -> ConfigParser:
+    """Return a parser, made once, since making it takes as long as parsing a small config."""
     parser = ConfigParser(exit_on_error=False, parser_mode=CURRENT_PATHS)
     parser.add_argument("--config", action="config")
     parser.add_argument("--seed_everything", type=bool | int, default=True)

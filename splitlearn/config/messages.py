@@ -93,7 +93,8 @@ def _is_own(file: str) -> bool:
     paths = sysconfig.get_paths()
     installed = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     roots = (str(Path(__file__).parents[1]), *installed, *map(os.path.realpath, installed))
-    return file.endswith(".py") and not any(os.path.abspath(file).startswith(root + os.sep) for root in roots)
+    inside = any(os.path.abspath(file).startswith(root + os.sep) for root in roots)
+    return file.endswith(".py") and os.path.isfile(file) and not inside  # compiled modules name files that are not here
 
 
 ONE_VALUE = "Expected more than 1 value per channel when training"
@@ -105,6 +106,7 @@ UNKNOWN_KEY = re.compile(
 UNKNOWN_NAME = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 NO_FILE = re.compile(r"Unexpected import path format: (\S+\.(?:ya?ml|json))\b")
 SHORT_NAME = re.compile(r"Expected a dot import path string: (\w+)")
+NUMBER_OR_NAME = re.compile(r"Expected a <class 'float'> - Expected a dot import path string: (\S+)")  # torch's lr
 OWNER_BEFORE = re.compile(r"class_path '([\w.]+)'")
 OWNER_BEHIND = re.compile(r"\. Got value: Namespace\(class_path='([\w.]+)'")
 KEY = re.compile(r'Parser key "([\w.]+)": ')
@@ -139,6 +141,8 @@ def shorten_parser_error(text: str, options: Iterable[str] = ()) -> str:
     keys = KEY.findall(text)
     if file := NO_FILE.search(text):
         return f"{'.'.join(keys)}: there is no file {file[1]}"
+    if number := NUMBER_OR_NAME.search(text):
+        return f"{'.'.join(keys)}: a number is expected, got {number[1]!r}"
     if short := SHORT_NAME.search(text):
         return f"{'.'.join(keys)}: no class {short[1]!r}{did_you_mean(short[1], _class_names())}"
     reason = NOISE.sub("", NOISE.sub("", text[list(KEY.finditer(text))[-1].end() :] if keys else text)).strip()

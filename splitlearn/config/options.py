@@ -12,16 +12,19 @@ from typing import Any, TypeVar, get_type_hints
 
 from splitlearn.config.messages import UsageError, did_you_mean
 from splitlearn.discovery import current_path
+from splitlearn.shipped import located
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
+READ = ("--config", "--data")  # options whose values may be paths of configs
 TRAINER_WORDS = ("--config", "--model", "--data", "--trainer", "--seed_everything")
 
 
 def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     """Call `function` with the options after the command's name; raises ArgumentError if they do not fit its signature.
 
-    If the function has an argument `words`, this receives the options of the trainer's config.
+    If the function has an argument `words`, this receives the options of the trainer's config; an argument `folders`
+    receives the words before the first option.
     """
     from jsonargparse import ArgumentParser
 
@@ -31,6 +34,9 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     beside: dict[str, Any] = {}
     command, *options = arguments
     options = [_with_underscores(word) for word in options]
+    if "folders" in own:
+        first = next((place for place, word in enumerate(options) if word.startswith("-")), len(options))
+        beside["folders"], options = [Path(word) for word in options[:first]], options[first:]
     if "words" in own:
         beside["words"], options = divide(options, [w for w in TRAINER_WORDS if w.removeprefix("--") not in own])
     options = _with_values(options, [name for name, each in own.items() if each.annotation is bool])
@@ -39,7 +45,8 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
     if twice := sorted({name for name in given if given.count(name) > 1}):
         raise UsageError(f"{twice[0]} is given more than once")
     about = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
-    parser = ArgumentParser(prog=f"splitlearn {command}", exit_on_error=False, allow_abbrev=False, description=about)
+    program = f"splitlearn {command}" + (" FOLDER …" if "folders" in own else "")
+    parser = ArgumentParser(prog=program, exit_on_error=False, allow_abbrev=False, description=about)
     names = parser.add_function_arguments(function, as_positional=False, fail_untyped=True, skip=set(beside))
     parsed = parser.instantiate_classes(parser.parse_args(options))
     function(**beside, **{name: parsed[name] for name in names})
@@ -67,6 +74,17 @@ def _with_underscores(word: str) -> str:
         return word
     name, equals, value = word[2:].partition("=")
     return f"--{name.replace('-', '_')}{equals}{value}"
+
+
+def with_shipped(words: Sequence[str]) -> list[str]:
+    """Return command-line arguments with the paths of shipped configs that the working directory does not have."""
+    found: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        name, equals, value = word.partition("=")
+        value = value if equals and name in READ else word if before in READ else ""
+        place = located(value)
+        found.append(word if place == Path(value) else word.removesuffix(value) + str(place))
+    return found
 
 
 def divide(words: Sequence[str], sections: Sequence[str]) -> tuple[list[str], list[str]]:

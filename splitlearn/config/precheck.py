@@ -7,6 +7,7 @@ from typing import Any
 
 from splitlearn.config.messages import UsageError, did_you_mean
 from splitlearn.files import read_yaml
+from splitlearn.shipped import located, shipped_root
 
 KEYS = (
     "config",
@@ -56,17 +57,17 @@ def _value(options: list[str], position: int) -> str:
 
 
 def example(command: str) -> str:
-    """Return an example of a command, with shipped configs if they exist in the working directory."""
+    """Return an example of a command, with configs that ship with splitlearn."""
     files = ("configs/trainer.yaml", "configs/quickstart.yaml")
-    if not all(Path(file).is_file() for file in files):
-        return ": --config FILE; those in the project's folder configs are examples"
     words = {"fit": "", "sweep": " --space configs/spaces/quickstart.yaml"}.get(command, " --ckpt_path last")
     return f", e.g. splitlearn {command} {' '.join(f'--config {file}' for file in files)}{words}"
 
 
 def _check_config(path: Path) -> None:
+    path = located(path)
     if not path.is_file():
-        nearby = [str(p) for p in Path("configs").rglob("*.yaml")]
+        shipped = [p.relative_to(shipped_root()) for p in (shipped_root() / "configs").rglob("*.yaml")]
+        nearby = [p.as_posix() for p in (*Path("configs").rglob("*.yaml"), *shipped)]
         raise UsageError(f"no config file {str(path)!r}{did_you_mean(str(path), nearby)}")
     try:
         content = read_yaml(path)

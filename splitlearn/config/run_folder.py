@@ -133,7 +133,9 @@ def newest_checkpoint(experiment: Path) -> Path:
     """Return the most recent last.ckpt below `experiment`; raise FileNotFoundError if there is none."""
     found = sorted(experiment.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise FileNotFoundError(f"no last.ckpt below {experiment}: nothing to resume, start without --ckpt_path")
+        raise FileNotFoundError(
+            f"no last.ckpt below {experiment}: no run to resume or test, begin one by fit without --ckpt_path"
+        )
     return found[-1]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from splitlearn.files import read_yaml
+from splitlearn.shipped import located
 
 SECTIONS = ("model", "data")
 
@@ -34,6 +35,7 @@ def with_class(options: Sequence[str], section: str) -> list[str] | None:
 
 
 def _class_in(config: Path, section: str) -> str | None:
+    config = located(config)
     content = read_yaml(config)
     return _class_of(content.get(section) if isinstance(content, dict) else None, config.parent)
 

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning import LightningDataModule, LightningModule, seed_everything
+from lightning.pytorch.loggers import Logger
 
 from splitlearn.config.build import TASK, instantiated, parsed, plain, seed_of, trainer_of
 from splitlearn.config.messages import UsageError, one_sentence
 from splitlearn.config.monitors import check_monitors
-from splitlearn.config.sweep_data import feature_key
-from splitlearn.data import CachedFeatures, ImageDataModule, cache_features
-from splitlearn.data.feature_cache import is_complete
+from splitlearn.data import ImageDataModule
 from splitlearn.data.held_out import HeldOutImages
 from splitlearn.deploy import NothingToExportError, export_model
+from splitlearn.files import whole_file
 from splitlearn.models import CoderModel
+from splitlearn.sweep.seeds import seed_of_point
 from splitlearn.sweep.space import Value
 from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.keep_frozen import kept_types
+from splitlearn.tasks.train_from_cache import cached_features
 from splitlearn.tasks.trained_weights import load_trained, save_trained
 
-WEIGHTS = "trained.ckpt"  # in the folder of a trial
+WEIGHTS, CONFIG = "trained.ckpt", "config.yaml"  # in the folder of a trial
 FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
 
 
@@ -54,6 +57,7 @@ class ConfigTrial:
         features: folder for cached features of frozen heads; None to run the head in every epoch.
         precision: precision of cached features.
         views: number of augmented versions of each training image in the cache.
+        seed: seed of the sweep, which gives each point its first weights, and all points the order of cached batches.
     """
 
     words: tuple[str, ...]
@@ -62,6 +66,7 @@ class ConfigTrial:
     features: Path | None
     precision: str
     views: int
+    seed: int = 0
 
     def __call__(self, number: int, values: Mapping[str, Value]) -> dict[str, float]:
         """Fit one point, measure it on validation images and export it; return its metrics."""
@@ -74,8 +79,8 @@ class ConfigTrial:
         Metrics `val/…` are measured with real payloads on validation images. Metrics that only the validation during
         training logs, such as the estimate `val/estimated_bits`, are those of its last epoch. Test images are not used.
         """
-        config = self._prepared(number, settings)
-        task, data, trainer = self._built(settings)
+        config = self.prepared(number, settings)
+        task, data, trainer = self.built(settings)
         held_out = HeldOutImages(data)
         trainer.callbacks += [KeepFreedMemory(), StopsAtOnce()]
         with kept_types(task):
@@ -88,10 +93,33 @@ class ConfigTrial:
             if not is_first:
                 return metrics
         measured = _measured(settings, task, held_out, "val/")
-        for logger in trainer.loggers:
-            logger.log_metrics(measured, trainer.global_step)
+        return self.finish(number, task, metrics, measured, config, trainer.loggers, trainer.global_step)
+
+    def finish(
+        self,
+        number: int,
+        task: Any,
+        logged: Mapping[str, float],
+        measured: Mapping[str, float],
+        config: Mapping[str, Any],
+        loggers: Sequence[Logger],
+        steps: int,
+    ) -> dict[str, float]:
+        """Write weights, export and results of a trained point; return its metrics.
+
+        Args:
+            number: number of the point.
+            task: its task.
+            logged: metrics that the task logged while it trained.
+            measured: metrics `val/…` of real payloads, which take precedence.
+            config: settings of the point.
+            loggers: loggers that get what was measured.
+            steps: number of training steps.
+        """
+        for logger in loggers:
+            logger.log_metrics(dict(measured), steps)
             logger.save()
-        metrics |= measured
+        metrics = {**logged, **measured}
         if (sizes := task.model.complexity()) is not None:
             metrics |= {f"bottleneck/{name}": float(value) for name, value in asdict(sizes).items()}
         save_trained(task, self.folder(number) / WEIGHTS)
@@ -104,9 +132,9 @@ class ConfigTrial:
         Raises FileNotFoundError if its weights are not on this machine.
         """
         settings = self.parse(values)
-        config = self._prepared(number, settings)
+        config = self.prepared(number, settings)
         settings.trainer.logger = False
-        task, data, _ = self._built(settings)
+        task, data, _ = self.built(settings)
         load_trained(task, self.folder(number) / WEIGHTS)
         found = _measured(settings, task, data, "test/")
         self._write(number, task, {**metrics, **found}, config)
@@ -120,18 +148,33 @@ class ConfigTrial:
         """Return the folder of a point."""
         return self.out / "trials" / f"{number:03}"
 
-    def _prepared(self, number: int, settings: Namespace) -> dict[str, Any]:
-        """Adapt the settings of a point to a trial, in place, and return the whole config."""
+    def prepared(self, number: int, settings: Namespace) -> dict[str, Any]:
+        """Adapt the settings of a point to a trial, in place, and return the whole config, as it was given.
+
+        Writes config.yaml into the point's folder, with which `splitlearn fit` trains as the trial does.
+        """
         quieten()
         folder = self.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
+        settings.seed_everything = seed_of_point(self.seed, number)
+        config = plain(settings)
+        self._write_config(folder, config)
         _name_loggers(settings.trainer, folder, self.name)
-        settings.trainer.enable_progress_bar = False
-        settings.trainer.enable_model_summary = False
-        settings.trainer.enable_checkpointing = False
-        return plain(settings)
+        without_own_output(settings.trainer)
+        return config
 
-    def _built(self, settings: Namespace) -> tuple[Any, Any, Any]:
+    def _write_config(self, folder: Path, config: Mapping[str, Any]) -> None:
+        if self.features is not None:
+            config = {**config, "trainer": dict(config["trainer"])}
+            cache = {"folder": str(self.features), "precision": self.precision, "views": self.views, "seed": self.seed}
+            first = {"class_path": "splitlearn.tasks.TrainFromCache", "init_args": cache}
+            own = config["trainer"]["callbacks"] or []
+            config["trainer"]["callbacks"] = [first, *(own if isinstance(own, list) else [own])]
+        given = {section: each for section, each in config.items() if each is not None}
+        with whole_file(folder / CONFIG) as temporary:
+            temporary.write_text(yaml.safe_dump(given, sort_keys=False))
+
+    def built(self, settings: Namespace) -> tuple[Any, Any, Any]:
         """Return task, data and trainer, equal for a trial and its test."""
         seed_everything(seed_of(settings), verbose=False)
         built = instantiated(settings)
@@ -167,7 +210,7 @@ class ConfigTrial:
         built = instantiated(settings, TASK)
         return built.model, built.data
 
-    def first(self, points: Sequence[Mapping[str, Value]]) -> tuple[LightningModule, Any]:
+    def first(self, points: Iterable[Mapping[str, Value]]) -> tuple[LightningModule, Any]:
         """Try to build the points in order; return task and data of the first that can be built.
 
         Points that cannot be built become failed trials when workers run them. Raises UsageError if the space does not
@@ -194,14 +237,10 @@ class ConfigTrial:
             raise UsageError(
                 f"features of {type(model).__name__} on {type(data).__name__} are not cached: launch with --cache none"
             )
-        folder = self.features / feature_key(model, data, self.precision, self.views)
-        if is_complete(folder):
-            return CachedFeatures(folder, data.batch_size)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        training, head = model.training, model.to(device).eval()
-        cache_features(folder, data, lambda images: head.features(images.to(device)), self.precision, self.views)
-        model.to("cpu").train(training)
-        return CachedFeatures(folder, data.batch_size)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        found = cached_features(self.features, model, data, self.precision, self.views, device, self.seed)
+        model.to("cpu")
+        return found
 
 
 def _measured(settings: Namespace, task: LightningModule, data: LightningDataModule, prefix: str) -> dict[str, float]:
@@ -229,3 +268,8 @@ def _name_loggers(trainer: Any, folder: Path, group: str) -> None:
             wanted = {"save_dir": str(folder), "name": f"{group}-{folder.name}", "group": group}
         for name, value in wanted.items():
             logger.init_args[name] = value
+
+
+def without_own_output(trainer: Any) -> None:
+    """Switch off a trial's own progress bar, summary and checkpoints in the settings of its trainer."""
+    trainer.enable_progress_bar = trainer.enable_model_summary = trainer.enable_checkpointing = False

@@ -22,6 +22,7 @@ from splitlearn.config.build import CURRENT_PATHS
 from splitlearn.config.messages import UsageError
 from splitlearn.config.monitors import check_monitors
 from splitlearn.config.named_weights import check_named_weights
+from splitlearn.config.options import with_shipped
 from splitlearn.config.parsers import TrainerParser
 from splitlearn.config.precheck import TRAINER_COMMANDS
 from splitlearn.config.run_folder import RunFolder, experiment_folder, newest_checkpoint
@@ -113,7 +114,7 @@ class SplitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse with current class paths; check monitored metrics and the checkpoint before anything is built."""
-        self.config = parser.parse_args(with_current_paths(sys.argv[1:]))
+        self.config = parser.parse_args(with_current_paths(with_shipped(sys.argv[1:])))
         if self.config.subcommand == "fit":
             check_monitors(self.config.fit.trainer, self.config.fit.checkpoint)
         path = self.config[self.config.subcommand].get("ckpt_path")

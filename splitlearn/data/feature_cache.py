@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from splitlearn.data.base import ImageDataModule, leaves_one, passed_on
 from splitlearn.data.images import DataError
+from splitlearn.data.row_order import RowOrder
 from splitlearn.files import size_text, write_json
 from splitlearn.outputs import Features
 
@@ -245,7 +246,7 @@ def restored(stored: Tensor, scale: Tensor) -> Tensor:
 
 
 class _KeptFeatures(Dataset[Any]):
-    """One part of a cache, mapped into memory. Each use of a training image draws one of its views."""
+    """One part of a cache, mapped into memory, by row: view v of image i is row `v · images + i`."""
 
     def __init__(self, folder: Path, part: str, info: CacheInfo) -> None:
         def mapped(name: str) -> NDArray[Any]:
@@ -263,8 +264,6 @@ class _KeptFeatures(Dataset[Any]):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[list[Tensor], list[Tensor], Tensor]:
         rows = np.asarray(indices)
-        if self.views > 1:
-            rows = rows + self.images * torch.randint(self.views, (len(rows),)).numpy()
         tensors, scales = ([torch.from_numpy(a[rows]) for a in arrays] for arrays in (self.tensors, self.scales))
         return tensors, scales, torch.from_numpy(self.targets[rows])
 
@@ -278,16 +277,18 @@ class CachedFeatures(LightningDataModule):
     Args:
         folder: folder that `cache_features` has filled.
         batch_size: images per batch.
+        seed: seed of order and views of training images, which then depend on nothing but seed and epoch; None draws
+            them from torch's global generator, as image loaders do.
 
     Raises:
         DataError: if the folder holds no complete cache.
     """
 
-    def __init__(self, folder: Path, batch_size: int = 128) -> None:
+    def __init__(self, folder: Path, batch_size: int = 128, seed: int | None = None) -> None:
         super().__init__()
         if not is_complete(folder):
             raise DataError(f"{folder} holds no complete cache of features: call cache_features")
-        self.folder, self.batch_size = folder, batch_size
+        self.folder, self.batch_size, self.seed = folder, batch_size, seed
         self.info = read_info(folder)
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -319,8 +320,18 @@ class CachedFeatures(LightningDataModule):
         return DataLoader(
             features,
             batch_size=self.batch_size,
-            shuffle=shuffle,
+            sampler=self._order(features) if shuffle else None,
             drop_last=shuffle and leaves_one(features, self.batch_size, self.trainer),
             collate_fn=passed_on,
             pin_memory=torch.cuda.is_available(),
+            generator=None if self.seed is None else torch.Generator(),  # so that a loader takes no other's draws
         )
+
+    def _order(self, features: _KeptFeatures) -> RowOrder:
+        """Return the order of training rows; the processes of a run, which share the images, need the same one."""
+        seed, epoch = self.seed, 0
+        if self.trainer is not None:
+            epoch = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+            if seed is None and self.trainer.world_size > 1:
+                seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        return RowOrder(features.images, features.views, seed, epoch)

@@ -24,6 +24,7 @@ from splitlearn.deploy.bottleneck_file import (
 )
 from splitlearn.models import OperatingPoint, VariableRateModel
 from splitlearn.models.tensor_file import save_tensors
+from splitlearn.shipped import located
 from splitlearn.tasks.trust import may_be_named
 
 BANK_FORMAT = "splitlearn-bank"
@@ -139,7 +140,8 @@ def read_bank(path: str | Path) -> tuple[str, list[Export]]:
         FileNotFoundError: if there is no such file.
         ExportError: if the file is not a bank, is damaged, or has another format.
     """
-    if not Path(path).is_file():
+    path = located(path)
+    if not path.is_file():
         raise FileNotFoundError(f"no bank at {path}; write one with splitlearn bank")
     content, tensors = read_manifest(path)
     if not isinstance(content, dict) or content.get("format") != BANK_FORMAT:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from splitlearn import __version__
 from splitlearn.codecs import Codec
 from splitlearn.deploy.identity import agree, sample_outputs, unordered_weights_id, weights_id
 from splitlearn.deploy.parts import rebuilt_module
@@ -36,6 +37,7 @@ from splitlearn.models.tensor_file import DamagedFileError, bytes_of, read_tenso
 from splitlearn.parts import PartError, part_settings, rebuilt
 from splitlearn.quantizers import Quantizer
 from splitlearn.resource_errors import brief, of_machine, raised_as
+from splitlearn.shipped import located
 from splitlearn.tasks.trust import may_be_named
 
 FORMAT = "splitlearn-bottleneck"
@@ -85,8 +87,8 @@ def export_bottleneck(model: CoderModel, path: str | Path, metrics: Mapping[str,
         "tensors_id": tensors_id(tensors),
         "complexity": asdict(model.coder.complexity()),
         "metrics": dict(metrics or {}),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("splitlearn", "torch", "torchvision", "numpy")},
+        "versions": {"python": platform.python_version(), "splitlearn": __version__}
+        | {name: version(name) for name in ("torch", "torchvision", "numpy")},
     }
     manifest |= {"crosses": model.net.crosses} if model.net.crosses != Split.crosses else {}
     save_tensors(tensors, path, {"manifest": json.dumps(manifest)})
@@ -287,7 +289,8 @@ def read_export(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         FileNotFoundError: if the file does not exist.
         ExportError: if the file is not an export, is damaged, or has another format.
     """
-    if not Path(path).is_file():
+    path = located(path)
+    if not path.is_file():
         raise FileNotFoundError(f"no export at {path}; write one with splitlearn export or splitlearn calibrate")
     manifest, tensors = read_manifest(path)
     check_export(manifest, tensors, path)

@@ -60,6 +60,7 @@ from splitlearn.models.pipelines.tiled_video import TiledVideo
 from splitlearn.models.pipelines.unfrozen_split_model import UnfrozenSplitModel
 from splitlearn.models.pipelines.variable_rate import VariableRateModel
 from splitlearn.models.pipelines.video_model import FrameReceiver, FrameSender, SentFrame, StreamModel, VideoModel
+from splitlearn.models.pretrained import from_pretrained
 
 __all__ = [
     "Bottleneck",
@@ -126,6 +127,7 @@ __all__ = [
     "fold_norms",
     "freeze",
     "from_pixels",
+    "from_pretrained",
     "frozen_except",
     "frozen_modules",
     "frozen_tensors",

@@ -21,21 +21,31 @@ from splitlearn.reporting.feature_plots import plot_distributions, plot_entropie
 from splitlearn.reporting.figures import figure_file, line_style
 from splitlearn.reporting.layer_plots import plot_parameters, plot_sizes
 from splitlearn.reporting.markdown import markdown_table
+from splitlearn.reporting.model_card import model_card
+from splitlearn.reporting.prediction_pictures import Picture, caption_of, picture_of
 from splitlearn.reporting.rates import plot_rates, rates_markdown
+from splitlearn.reporting.run_report import PicturedImage, ReportedRun, ReportedSweep, write_html_report
 from splitlearn.reporting.sweep import (
     CHOSEN_BY_TEST,
     figures_table,
     frontier_table,
     live_table,
-    write_interactive,
     write_report,
 )
+from splitlearn.reporting.sweep_figures import SweepResults
+from splitlearn.reporting.sweep_html import sweep_html
 
 __all__ = [
     "CHOSEN_BY_TEST",
     "Comparison",
     "Moves",
+    "Picture",
+    "PicturedImage",
+    "ReportedRun",
+    "ReportedSweep",
+    "SweepResults",
     "advice",
+    "caption_of",
     "codec_markdown",
     "comparison_markdown",
     "comparison_table",
@@ -45,6 +55,8 @@ __all__ = [
     "line_style",
     "live_table",
     "markdown_table",
+    "model_card",
+    "picture_of",
     "plot_codecs",
     "plot_distributions",
     "plot_entropies",
@@ -55,11 +67,12 @@ __all__ = [
     "print_codecs",
     "processor",
     "rates_markdown",
+    "sweep_html",
     "transfer_markdown",
     "write_codecs",
     "write_comparison",
     "write_csv",
-    "write_interactive",
+    "write_html_report",
     "write_quantiles",
     "write_records",
     "write_report",

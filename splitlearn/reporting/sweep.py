@@ -11,16 +11,17 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from splitlearn.files import whole_file, write_json
+from splitlearn.files import write_json
 from splitlearn.reporting.csv_files import write_csv
 from splitlearn.reporting.figures import figure_file
 from splitlearn.reporting.log_ticks import plain_log_ticks
-from splitlearn.sweep.frontiers import ALL, TEST, Axes, Baseline, Curve, Frontiers, frontiers_of
+from splitlearn.reporting.sweep_figures import short_names, text_of
+from splitlearn.sweep.frontiers import ALL, TEST, Axes, Baseline, Curve, Frontiers, frontiers_of, parameters_of
 from splitlearn.sweep.pareto import frontier_of
-from splitlearn.sweep.space import Value
 from splitlearn.sweep.trial import State, Trial
 
 CHOSEN_BY_TEST = "this frontier was chosen by test images, so its figures are better than new images will give"
+STOPPED = ("stopped_after_epoch", "stopped_because")  # columns of trials.csv
 ABOUT = (
     "rates and scores as val/… are measured with real payloads on images held out from training: they choose the "
     "frontier, and static code tables may have been fitted to the same images; test/… are of test images, which choose "
@@ -43,15 +44,15 @@ def live_table(trials: Sequence[Trial], axes: Axes, rows: int = 12) -> Group:
 def frontier_table(frontier: Sequence[Trial], axes: Axes) -> Table:
     """Return the frontier as a table for the terminal."""
     table = Table(title="Pareto frontier")
-    names = list(frontier[0].values) if frontier else []
+    names = parameters_of(frontier)
     tested = [m for m in (axes.tested.rate, axes.tested.score) if m.startswith(TEST) and not axes.are_of_test_images]
     tested = [metric for metric in tested if any(metric in trial.metrics for trial in frontier)]
-    for column in ("trial", axes.rate, axes.score, *tested, *map(short_name, names)):
+    for column in ("trial", axes.rate, axes.score, *tested, *short_names(names).values()):
         table.add_column(column, justify="right", overflow="fold")
     for trial in frontier:
         cells = [str(trial.number), f"{trial.metrics[axes.rate]:.4g}", f"{trial.metrics[axes.score]:.4f}"]
         cells += [f"{trial.metrics[metric]:.4g}" if metric in trial.metrics else "–" for metric in tested]
-        table.add_row(*cells, *(_text(trial.values[name]) for name in names))
+        table.add_row(*cells, *(text_of(trial.values.get(name, "–")) for name in names))
     return table
 
 
@@ -70,21 +71,18 @@ def figures_table(found: Frontiers, axes: Axes) -> Table:
     return table
 
 
-def _text(value: Value) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def write_trials(path: Path, trials: Sequence[Trial]) -> None:
-    """Write trials as CSV: number, state, error, seconds, parameters, metrics."""
-    parameters = list(dict.fromkeys(name for trial in trials for name in trial.values))
+    """Write trials as CSV: number, state, error, when and why a pruner stopped it, seconds, parameters, metrics."""
+    parameters = parameters_of(trials)
     metrics = sorted({name for trial in trials for name in trial.metrics})
     rows = [
-        [t.number, t.state.value, t.error, "" if math.isnan(t.seconds) else f"{t.seconds:.1f}"]
+        [t.number, t.state.value, t.error, t.stopped_after or "", t.stopped_because]
+        + ["" if math.isnan(t.seconds) else f"{t.seconds:.1f}"]
         + [t.values.get(name, "") for name in parameters]
         + [t.metrics.get(name, "") for name in metrics]
         for t in trials
     ]
-    write_csv(path, ["trial", "state", "error", "seconds", *parameters, *metrics], rows)
+    write_csv(path, ["trial", "state", "error", *STOPPED, "seconds", *parameters, *metrics], rows)
 
 
 def write_report(
@@ -157,31 +155,3 @@ def _plot(
 
 def _columns(points: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
     return [p[0] for p in points], [p[1] for p in points]
-
-
-def write_interactive(trials: Sequence[Trial], axes: Axes, path: Path) -> None:
-    """Write an interactive HTML page of the trials, which works offline and shows a trial's parameters on hover.
-
-    Raises:
-        ImportError: if plotly is not installed.
-    """
-    try:
-        from plotly.graph_objects import Figure, Scatter
-    except ImportError as error:
-        raise ImportError("the interactive plot needs plotly: pip install 'splitlearn[viz]'") from error
-    finished = [trial for trial in trials if trial.state is State.FINISHED]
-    figure = Figure()
-    for name, group, mode in (("trials", finished, "markers"), ("frontier", axes.frontier(trials), "lines+markers")):
-        rates, scores = _columns(axes.points(group))
-        texts = [
-            f"trial {t.number}<br>" + "<br>".join(f"{short_name(n)}: {_text(v)}" for n, v in t.values.items())
-            for t in group
-        ]
-        figure.add_trace(Scatter(x=rates, y=scores, mode=mode, name=name, text=texts))
-    if tested := axes.points_on_test_images(axes.frontier(trials)):
-        rates, scores = _columns(tested)
-        figure.add_trace(Scatter(x=rates, y=scores, mode="markers", name="frontier, on test images"))
-    figure.update_xaxes(type="log", title=axes.rate)
-    figure.update_yaxes(title=axes.score)
-    with whole_file(path) as temporary:
-        figure.write_html(temporary, include_plotlyjs=True)

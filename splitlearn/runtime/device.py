@@ -224,9 +224,9 @@ class Device:
         count = len(self.package.rates)
         if rate is not None and budget is not None:
             raise ValueError(f"take a rate or a budget, not both: got rate={rate} and budget={budget}")
-        if rate is not None and not 0 <= rate < count:
+        if rate is not None and rate not in range(count):
             raise ValueError(f"this package has rates 0…{count - 1}, got {rate}")
-        if budget is not None and budget < 1:
+        if budget is not None and not budget >= 1:
             raise ValueError(f"a budget must be 1 byte or more, got {budget}")
         if rate is None and budget is None:
             rate, budget = self.package.default_rate, self.package.default_budget

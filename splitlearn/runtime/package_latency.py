@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from splitlearn import __version__
 from splitlearn.codecs import CodecError
 from splitlearn.codecs.payload_coder import tag_message
 from splitlearn.latencies import (
@@ -64,7 +65,7 @@ def time_packages(
         threads=threads,
         batch=1,
         rounds=rounds,
-        machine=machine_facts(onnxruntime=version("onnxruntime"), splitlearn=version("splitlearn")),
+        machine=machine_facts(onnxruntime=version("onnxruntime"), splitlearn=__version__),
         date=today(),
         whole=_whole(first, images, rounds, threads),
         whole_has_bottleneck=has_bottleneck,

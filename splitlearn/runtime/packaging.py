@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor, nn
 
+from splitlearn import __version__
 from splitlearn.codecs import Carrier, ImageFile
 from splitlearn.discovery import public_path
 from splitlearn.files import write_json
@@ -161,8 +162,8 @@ def _exported(model: CutModel) -> tuple[dict[str, Any], dict[str, bytes]]:
         "edge": edge.about,
         "rates": rates,
         "default": {"rate": model.rate, "budget": model.budget},
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("splitlearn", "torch", "onnx", "onnxruntime", "numpy")},
+        "versions": {"python": platform.python_version(), "splitlearn": __version__}
+        | {name: version(name) for name in ("torch", "onnx", "onnxruntime", "numpy")},
     }
     return about, {CODER: save(tensors)} | device.graphs | edge.graphs
 

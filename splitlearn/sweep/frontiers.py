@@ -113,6 +113,11 @@ class Frontiers:
     worst: tuple[float, float] | None
 
 
+def parameters_of(trials: Sequence[Trial]) -> list[str]:
+    """Return the paths of all parameters of trials, in order; some may not exist in every trial."""
+    return list(dict.fromkeys(name for trial in trials for name in trial.values))
+
+
 def curves_of(trials: Sequence[Trial], axes: Axes, by: str | None) -> list[Curve]:
     """Return the frontier over all finished trials, then one for each value of a parameter.
 
@@ -126,10 +131,11 @@ def curves_of(trials: Sequence[Trial], axes: Axes, by: str | None) -> list[Curve
     """
     finished = [trial for trial in trials if trial.state is State.FINISHED]
     groups: dict[str, list[Trial]] = {ALL: finished}
-    for trial in finished if by is not None else ():
-        if by not in trial.values:
-            raise ValueError(f"the space has no parameter {by!r}: it has {', '.join(trial.values)}")
-        groups.setdefault(str(trial.values[by]), []).append(trial)
+    if by is not None and finished and all(by not in trial.values for trial in finished):
+        raise ValueError(f"the space has no parameter {by!r}: it has {', '.join(parameters_of(finished))}")
+    for trial in finished:
+        if by in trial.values:  # else it does not exist with the trial's other values
+            groups.setdefault(str(trial.values[by]), []).append(trial)
     return [Curve(name, group, axes.frontier(group)) for name, group in groups.items()]
 
 

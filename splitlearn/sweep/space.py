@@ -1,145 +1,51 @@
-"""Search space of a sweep: parameters of the config and their distributions."""
+"""Search space of a sweep: parameters of the config, their distributions, and which points are wanted."""
 
 from __future__ import annotations
 
-import math
-import re
-import sys
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+import optuna
 
-from splitlearn.files import read_yaml
+from splitlearn.sweep.constraints import Constraint
+from splitlearn.sweep.distributions import (
+    Choice,
+    Int,
+    LogInt,
+    LogUniform,
+    ParameterDistribution,
+    Range,
+    SpaceError,
+    Uniform,
+    Value,
+)
+from splitlearn.sweep.space_file import WHEN, WHERE, conditions_in, read_space_file
 
-Value = int | float | str
-DIGITS = r"\d+(?:_\d+)*"
-NUMBER = re.compile(rf"[-+]?(?:{DIGITS}(?:\.(?:{DIGITS})?)?|\.{DIGITS})(?:[eE][-+]?\d+)?$")
+__all__ = [
+    "Choice",
+    "Int",
+    "LogInt",
+    "LogUniform",
+    "ParameterDistribution",
+    "Range",
+    "Space",
+    "SpaceError",
+    "Uniform",
+    "Value",
+]
 
-
-class SpaceError(ValueError):
-    """A search space is not valid; the message names the parameter and the remedy."""
-
-
-class ParameterDistribution(ABC):
-    """Distribution of one parameter."""
-
-    @abstractmethod
-    def draw(self, random: np.random.Generator) -> Value:
-        """Return one value."""
-
-    @abstractmethod
-    def holds(self, value: Any) -> bool:
-        """Return whether a value lies in the support of the distribution."""
-
-
-@dataclass(frozen=True)
-class Choice(ParameterDistribution):
-    """One of several values, all equally likely.
-
-    Attributes:
-        values: numbers or texts.
-    """
-
-    values: tuple[Value, ...]
-
-    def __post_init__(self) -> None:
-        if not self.values:
-            raise SpaceError("a choice needs one value or more")
-        if not all(isinstance(value, (int, float, str)) for value in self.values):
-            raise SpaceError(f"a choice is between numbers or words, got {list(self.values)}: put others in quotes")
-        if not all(math.isfinite(value) for value in self.values if isinstance(value, float)):
-            raise SpaceError(f"a choice is between finite numbers or words, got {list(self.values)}")
-
-    def draw(self, random: np.random.Generator) -> Value:
-        """Return one of the values."""
-        return self.values[int(random.integers(len(self.values)))]
-
-    def holds(self, value: Any) -> bool:
-        """Return whether a value is one of them."""
-        return any(type(each) is type(value) and each == value for each in self.values)
-
-
-@dataclass(frozen=True)
-class Uniform(ParameterDistribution):
-    """A number from a uniform distribution between two limits.
-
-    Attributes:
-        low: smallest value.
-        high: largest value.
-    """
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        _check_range(self.low, self.high)
-
-    def draw(self, random: np.random.Generator) -> Value:
-        """Return a number."""
-        return float(random.uniform(self.low, self.high))
-
-    def holds(self, value: Any) -> bool:
-        """Return whether a value is a number between the limits."""
-        return type(value) in (int, float) and self.low <= value <= self.high
-
-
-@dataclass(frozen=True)
-class LogUniform(ParameterDistribution):
-    """A positive number from a log-uniform distribution, where every order of magnitude is equally likely.
-
-    Attributes:
-        low: smallest value, above zero.
-        high: largest value.
-    """
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        _check_range(self.low, self.high)
-        if self.low <= 0:
-            raise SpaceError(f"log_uniform needs numbers above zero, got {self.low} to {self.high}")
-
-    def draw(self, random: np.random.Generator) -> Value:
-        """Return a number."""
-        return float(math.exp(random.uniform(math.log(self.low), math.log(self.high))))
-
-    def holds(self, value: Any) -> bool:
-        """Return whether a value is a number between the limits, within the rounding of logarithms."""
-        return type(value) in (int, float) and self.low * (1 - 1e-9) <= value <= self.high * (1 + 1e-9)
-
-
-def _check_range(low: float, high: float) -> None:
-    numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high))
-    if not (numbers and -sys.float_info.max <= low < high <= sys.float_info.max):
-        raise SpaceError(f"a range goes from a number to a larger one, without quotes, got {low} to {high}")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML loader that reads decimal numbers, such as 1e-3, as numbers and all else as text, for the config's parser.
-
-    YAML 1.1 would read 1e-3 as text, 010 as eight and `no` as false, for any parameter.
-    """
-
-    def number(self, node: yaml.ScalarNode) -> int | float:
-        """Return the number that a plain scalar represents."""
-        try:
-            return int(node.value)
-        except ValueError:
-            return float(node.value)
-
-
-_Loader.yaml_implicit_resolvers = {}  # its own, without those of the base class
-_Loader.add_implicit_resolver("!number", NUMBER, list("-+.0123456789"))
-_Loader.add_constructor("!number", _Loader.number)
-
-
-KINDS = ("choice", "uniform", "log_uniform")
+KINDS: Mapping[str, type[ParameterDistribution]] = {
+    "choice": Choice,
+    "uniform": Uniform,
+    "log_uniform": LogUniform,
+    "int": Int,
+    "log_int": LogInt,
+}
+Condition = Mapping[str, tuple[Value, ...]]
+"""Values of other parameters, by path, with which a parameter exists."""
 
 
 @dataclass(frozen=True)
@@ -148,75 +54,129 @@ class Space:
 
     Attributes:
         parameters: distributions by path in the config, e.g. `model.model.quantizer.step`.
+        conditions: parameters that exist only with some values of others that stand above them, e.g. a step with the
+            quantizer `Step`.
+        where: conditions on the numbers of a point's model, e.g. on its multiply–accumulates.
 
     Raises:
-        SpaceError: if there are no parameters.
+        SpaceError: if there are no parameters, or a condition names none above or a value that is never drawn.
     """
 
     parameters: Mapping[str, ParameterDistribution]
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    where: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.parameters:
             raise SpaceError("the space is empty: name a parameter and what to draw it from")
+        names = list(self.parameters)
+        for name, condition in self.conditions.items():
+            for other, values in condition.items():
+                if other not in names[: names.index(name)]:
+                    raise SpaceError(f"{name}: its {WHEN} names {other}, which must be a parameter above it")
+                if never := [value for value in values if not self.parameters[other].holds(value)]:
+                    raise SpaceError(f"{name}: its {WHEN} asks for {other} {never[0]}, which is never drawn")
 
     @classmethod
     def read(cls, path: Path) -> Space:
-        """Read a space from a YAML file: `PATH: {choice: […]}`, `{uniform: [low, high]}` or `{log_uniform: …}`.
+        """Read a space from a YAML file, one parameter of the config a line.
+
+        `PATH: {choice: […]}`, or a range `[low, high]`: `{uniform: …}`, `{log_uniform: …}`, `{int: …}`,
+        `{log_int: …}`. With `when: {PATH: VALUE}` beside it, a parameter exists only with this value of another. A
+        line `where: [device_macs < 5e6]` states what the model of each point must keep to.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            SpaceError: if it is not YAML, or a distribution is unknown, empty or has its limits exchanged.
+            SpaceError: if it is not YAML, a distribution is unknown, empty or has its limits exchanged, or a condition
+                cannot be read.
         """
-        if not path.is_file():
-            raise FileNotFoundError(f"no space at {path}; configs/spaces/datta2022_classification.yaml is an example")
-        try:
-            content = read_yaml(path, _Loader)
-        except ValueError as error:
-            raise SpaceError(str(error)) from None
-        if not isinstance(content, dict):
-            raise SpaceError(f"{path} holds no parameters: write one a line, PATH: {{choice: [1, 2]}}")
+        content = read_space_file(path)
         found: dict[str, ParameterDistribution] = {}
+        conditions: dict[str, Condition] = {}
+        try:
+            where = tuple(map(Constraint, conditions_in(content.pop(WHERE, []))))
+        except SpaceError as error:
+            raise SpaceError(f"{path}: {error}") from None
         for name, description in content.items():
             try:
-                found[str(name)] = _distribution(description)
+                found[name], condition = _distribution(description)
             except SpaceError as error:
                 raise SpaceError(f"{path}, {name}: {error}") from None
-        return cls(found)
+            conditions |= {name: condition} if condition else {}
+        try:
+            return cls(found, conditions, where)
+        except SpaceError as error:
+            raise SpaceError(f"{path}: {error}") from None
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Space:
         """Return the space that `describe` has described."""
-        kinds: dict[str, Any] = {kind.__name__: kind for kind in (Choice, Uniform, LogUniform)}
+        kinds: dict[str, Any] = {kind.__name__: kind for kind in KINDS.values()}
         found: dict[str, ParameterDistribution] = {}
+        conditions: dict[str, Condition] = {}
         for name, each in description.items():
-            ((kind, settings),) = each.items()
+            if name == WHERE:
+                continue
+            ((kind, settings),) = ((key, value) for key, value in each.items() if key != WHEN)
             found[name] = kinds[kind](**{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()})
-        return cls(found)
+            if WHEN in each:
+                conditions[name] = {other: tuple(values) for other, values in each[WHEN].items()}
+        return cls(found, conditions, tuple(map(Constraint, description.get(WHERE, ()))))
 
     def point(self, seed: int, number: int) -> dict[str, Value]:
         """Return the parameter values of a point, by path; they depend only on space, seed and the point's number."""
         random = np.random.default_rng([seed, number])
-        return {name: each.draw(random) for name, each in self.parameters.items()}
+        return self.existing({name: each.draw(random) for name, each in self.parameters.items()})
+
+    def at(self, shares: Mapping[str, float]) -> dict[str, Value]:
+        """Return the point at a share in [0, 1) of each parameter's distribution, by path."""
+        return self.existing({name: each.at(shares[name]) for name, each in self.parameters.items()})
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
+        """Return the point that Optuna suggests for a trial, which records it."""
+        found: dict[str, Value] = {}
+        for name, each in self.parameters.items():
+            if self._exists(name, found):
+                found[name] = each.suggest(trial, name)
+        return found
+
+    def existing(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Return a value of every parameter without those of parameters that do not exist with the others."""
+        found: dict[str, Value] = {}
+        for name, value in values.items():
+            if self._exists(name, found):
+                found[name] = value
+        return found
+
+    def _exists(self, name: str, values: Mapping[str, Value]) -> bool:
+        wanted = self.conditions.get(name, {})
+        return all(other in values and values[other] in legal for other, legal in wanted.items())
 
     def holds(self, values: Any) -> bool:
-        """Return whether values form a point: a legal value for each parameter, and no others."""
-        if not isinstance(values, dict) or values.keys() != self.parameters.keys():
+        """Return whether values form a point: a legal value for each parameter that exists, and no others."""
+        if not isinstance(values, dict) or not values.keys() <= self.parameters.keys():
             return False
-        return all(each.holds(values[name]) for name, each in self.parameters.items())
+        names = [name for name in self.parameters if self._exists(name, values)]
+        return values.keys() == set(names) and all(self.parameters[name].holds(values[name]) for name in names)
 
     def describe(self) -> dict[str, Any]:
         """Return the space as plain data, for comparison and storage."""
-        return {name: {type(each).__name__: asdict(each)} for name, each in self.parameters.items()}  # type: ignore[call-overload]
+        found: dict[str, Any] = {n: {type(each).__name__: each.describe()} for n, each in self.parameters.items()}
+        for name, condition in self.conditions.items():
+            found[name][WHEN] = {other: list(values) for other, values in condition.items()}
+        return found | ({WHERE: [each.text for each in self.where]} if self.where else {})
 
 
-def _distribution(description: Any) -> ParameterDistribution:
-    if not isinstance(description, dict) or len(description) != 1 or next(iter(description)) not in KINDS:
+def _distribution(description: Any) -> tuple[ParameterDistribution, Condition]:
+    """Return the distribution and the condition of one parameter in a space file."""
+    given = dict(description) if isinstance(description, dict) else {}
+    condition = given.pop(WHEN, {})
+    if len(given) != 1 or next(iter(given)) not in KINDS:
         raise SpaceError(f"takes one of {', '.join(KINDS)}, e.g. {{choice: [1, 2]}}; got {description}")
-    kind, given = next(iter(description.items()))
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        raise SpaceError(f"{kind} takes a list, got {given}")
-    if kind == "choice":
-        return Choice(tuple(given))
-    if len(given) != 2:
-        raise SpaceError(f"{kind} takes two ends, [low, high], got {given}")
-    return Uniform(*given) if kind == "uniform" else LogUniform(*given)
+    ((kind, values),) = given.items()
+    if not isinstance(values, list):
+        raise SpaceError(f"{kind} takes a list, got {values}")
+    if not isinstance(condition, dict):
+        raise SpaceError(f"{WHEN} takes a value of another parameter, {{PATH: VALUE}}, got {condition}")
+    wanted = {str(name): tuple(legal) if isinstance(legal, list) else (legal,) for name, legal in condition.items()}
+    return KINDS[kind].of(values), wanted

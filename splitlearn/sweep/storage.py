@@ -11,6 +11,10 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.pool import NullPool
 
 
+class StudyError(ValueError):
+    """A storage cannot be used, or holds another sweep or none of this name; the message names the remedy."""
+
+
 class _JournalLock:
     """File lock that the system releases when its process is killed, unlike Optuna's own locks.
 

@@ -9,55 +9,62 @@ import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from splitlearn.addresses import check_address, without_passwords, without_those_of
-from splitlearn.processes import exists
+from splitlearn.discovery import public_path
 from splitlearn.resource_errors import brief, shortage_in
-from splitlearn.sweep.space import Choice, LogUniform, ParameterDistribution, Space, Uniform, Value
-from splitlearn.sweep.storage import open_storage
+from splitlearn.sweep.attempts import (
+    BEAT,
+    DRAW,
+    ERROR,
+    HOST,
+    METRICS,
+    PAUSED,
+    PID,
+    POINT,
+    SUPERFLUOUS,
+    VALUES,
+    WORKER,
+    attempts_in,
+    by_point,
+    different,
+    draw_of,
+    is_needed,
+    kept_in,
+    lives,
+    losses,
+    shortages,
+    stopped_in,
+    trial_of,
+)
+from splitlearn.sweep.claim import Claim
+from splitlearn.sweep.drawing import Drawing, Point
+from splitlearn.sweep.samplers import Seen
+from splitlearn.sweep.samplers.base import without_warnings
+from splitlearn.sweep.space import Space, Value
+from splitlearn.sweep.storage import StudyError, open_storage
 from splitlearn.sweep.trial import State, Trial
 
-SILENCE = 300  # seconds without a sign of life after which a worker of another machine counts as dead
 OPENINGS = 5  # how often to try to make tables that others make at the same time
 ATTEMPTS = 5  # how often a trial may lose its worker in one launch
 SHORTAGES = 3  # how often a trial may lack disk or memory in all launches
-GRACE = 10  # seconds that a worker may take to say who it is
-POINT, VALUES, METRICS, ERROR, HOST, PID, BEAT = "point", "values", "metrics", "error", "host", "pid", "beat"
-WORKER, SUPERFLUOUS = "worker", "superfluous"
+FORMAT = 2  # of the settings; until 1, which they did not state, all trials began with the same weights
 TESTED = "tested "  # and the number of a point: an attribute of the study, since trials that have ended take none
+LAUNCHED = "launched"  # attribute of the study: when the last launch was, in seconds since 1970
+BRACKETS = "brackets"  # attribute of the study: how many points it had after each launch that added some
 RATE, SCORE = "rate", "score"  # settings: names of the metrics that are minimised and maximised
-
-
-class StudyError(ValueError):
-    """A storage cannot be used, or holds another sweep or none of this name; the message names the remedy."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A trial that this process has taken to run.
-
-    Attributes:
-        number: number of the point.
-        values: values of its parameters, by name.
-        attempt: the storage's record of this attempt.
-    """
-
-    number: int
-    values: dict[str, Value]
-    attempt: optuna.Trial
+SAMPLER = "sampler"
 
 
 class Study:
-    """A sweep in a storage: all its points are enqueued at the start, and each is measured once.
+    """A sweep in a storage: its points are drawn once, and each is measured once.
 
     A point is one set of parameters. Each point has one trial, which may need several attempts (runs). A worker is a
     process that runs trials. A launch is one call of `splitlearn sweep`, which starts workers; a sweep may be continued
@@ -65,9 +72,10 @@ class Study:
 
     If a worker is killed, its trial runs again with the same parameters, up to five attempts per launch. A trial that
     ran out of disk or memory runs again at the next launch, until this has happened three times. Trials with any other
-    error are not repeated. Points depend only on space and seed, so more trials can be added to a sweep later.
+    error are not repeated. Points are enqueued when they are drawn, all at the start unless the sampler learns from
+    results. More trials can be added to a sweep later.
 
-    Each launch opens the study, and calls `create` once and `revive` repeatedly. Each worker calls `claim`, then `beat`
+    Each launch opens the study, and calls `begin` once and `revive` repeatedly. Each worker calls `claim`, then `beat`
     while the trial runs, and `finish` or `fail` at its end.
 
     Args:
@@ -106,34 +114,51 @@ class Study:
                 ) from error
 
     def create(self, space: Space, trials: int, seed: int, settings: Mapping[str, Any]) -> None:
-        """Draw and enqueue the points that the storage does not hold yet.
+        """Draw and enqueue random points; the same as `begin` with `Drawing(space, trials, seed)`."""
+        self.begin(Drawing(space, trials, seed), settings)
+
+    def begin(self, drawing: Drawing, settings: Mapping[str, Any]) -> None:
+        """Draw and enqueue the points that the storage does not hold yet, as many as can be drawn before results.
 
         Args:
-            space: distributions of the parameters.
-            trials: total number of points.
-            seed: seed of the draws.
+            drawing: draws the points.
             settings: other settings that must not change between launches: `rate` and `score`, the names of the
                 metrics to minimise and to maximise, and others such as the config. If an earlier version made the
                 sweep, settings that it did not record are not checked.
 
         Raises:
-            StudyError: if the storage holds a sweep of this name with another space, seed or settings.
+            StudyError: if the storage holds a sweep of this name with another space, seed, sampler or settings.
+            SpaceError: if no draw meets the space's conditions; then a new sweep is not created.
         """
+        if self._found is None:
+            list(drawing.ahead({}))
         self._found = optuna.create_study(
             storage=self._storage, study_name=self.name, directions=["minimize", "maximize"], load_if_exists=True
         )
-        wanted = json.loads(json.dumps({"space": space.describe(), "seed": seed, **settings}))
+        drawn = {"space": drawing.space.describe(), "seed": drawing.seed, SAMPLER: public_path(type(drawing.sampler))}
+        wanted = json.loads(json.dumps({"format": FORMAT, **drawn, **settings}))
         present = self._study.user_attrs.get("settings")
         if present is None:
             self._study.set_user_attr("settings", wanted)
+            with without_warnings():
+                self._study.set_metric_names([settings[RATE], settings[SCORE]])
+        elif not isinstance(present, dict) or present.get("format") != FORMAT:
+            raise StudyError(
+                f"the storage holds a sweep {self.name!r} of another version of splitlearn, whose trials began with "
+                "other weights: it can be read, by splitlearn pareto, but not go on; name another --storage or --out"
+            )
         elif present != (wanted := {name: value for name, value in wanted.items() if name in present}):
             raise StudyError(
-                f"the storage holds a sweep {self.name!r} with another {' and '.join(_different(present, wanted))}: "
+                f"the storage holds a sweep {self.name!r} with another {' and '.join(different(present, wanted))}: "
                 "launch it as it was begun, or name another --storage or --out"
             )
-        there = {trial.number for trial in self.trials()}
-        for number in sorted(set(range(trials)) - there):
-            self._enqueue(number, space.point(seed, number))
+        self.trials()  # whether all are points
+        for point in drawing.ahead(self._draws()):
+            self._enqueue(point)
+        self.note(LAUNCHED, time.time())
+        ends = self.notes.get(BRACKETS, [])
+        if drawing.trials > max(ends, default=0):
+            self.note(BRACKETS, [*ends, drawing.trials])
 
     def _load(self) -> optuna.Study | None:
         """Return the study of this name in Optuna; nothing is written."""
@@ -178,8 +203,12 @@ class Study:
                 before = found.get(number)
                 if before is None or before.state is not TrialState.COMPLETE:
                     found[number] = frozen
-            tested = self._study.user_attrs
-            trials = [_trial(found[number], tested.get(f"{TESTED}{number}", {})) for number in sorted(found)]
+            noted = self._study.user_attrs
+            stopped = stopped_in(noted)
+            trials = [
+                trial_of(found[n], noted.get(f"{TESTED}{n}", {}), stopped.get(n), PAUSED in found[n].user_attrs)
+                for n in sorted(found)
+            ]
             for trial in (each for each in trials if each.state is State.FINISHED):
                 if any(math.isnan(trial.metrics[self.settings[name]]) for name in (RATE, SCORE)):
                     raise ValueError(f"trial {trial.number} has measured NaN")
@@ -192,8 +221,8 @@ class Study:
     def lacking(self) -> list[Trial]:
         """Return the trials that lacked disk or memory and that the next launch runs again."""
         short = (trial for trial in self.trials() if trial.state is State.FAILED and shortage_in(trial.error))
-        by_point = self._by_point()
-        return [trial for trial in short if _shortages(by_point[trial.number]) < SHORTAGES]
+        points = by_point(self._attempts())
+        return [trial for trial in short if shortages(points[trial.number]) < SHORTAGES]
 
     def _point(self, told: Mapping[str, Any]) -> tuple[int, dict[str, Value]]:
         """Return number and values of an attempt, after a check, since anybody may have written the journal.
@@ -212,31 +241,64 @@ class Study:
             "before"
         )
 
-    def claim(self, worker: str = "") -> Claim | None:
-        """Take a waiting trial for this process and return it; None if no trial waits.
+    def claim(self, worker: str = "", drawing: Drawing | None = None) -> Claim | None:
+        """Take a waiting trial for this process and return it; None if no trial waits and none is left to draw.
 
         Args:
             worker: unique name of the worker. Whoever starts workers passes the names of ended ones to
                 `revive(gone=…)`, so that their trials run again.
+            drawing: draws a further point when no trial waits; None if `begin` has drawn all.
+
+        Raises:
+            SpaceError: if no draw meets the space's conditions.
         """
-        while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            taken = self._study.ask({name: _distribution(each) for name, each in self._space.parameters.items()})
+        while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)) or self._draw(drawing):
+            taken = self._study.ask()
             # where another worker was faster, Optuna has made a trial up; two processes may enqueue one point again
-            if POINT not in taken.user_attrs or not self._is_needed(taken):
+            if not is_needed(taken.number, by_point(self._attempts()).get(taken.user_attrs.get(POINT), [])):
                 taken.set_user_attr(SUPERFLUOUS, True)
                 self._study.tell(taken, state=TrialState.FAIL)
                 continue
             number, values = self._point(taken.user_attrs)
+            self._space.suggest(taken)  # records the values as Optuna's own parameters
             told = {WORKER: worker, HOST: socket.gethostname(), PID: os.getpid(), BEAT: time.time()}
             for name, value in told.items():
                 taken.set_user_attr(name, value)
-            return Claim(number, values, taken)
+            return Claim(number, values, taken, losses(by_point(self._attempts())[number], self.notes.get(LAUNCHED, 0)))
         return None
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What `note` has recorded, by name."""
+        return dict(self._study.user_attrs)
+
+    def note(self, name: str, value: Any) -> None:
+        """Record plain data about the whole sweep."""
+        self._study.set_user_attr(name, value)
+
+    def note_attempt(self, claim: Claim, name: str, value: Any) -> None:
+        """Record plain data about an attempt at a point."""
+        with suppress(UpdateFinishedTrialError):
+            claim.attempt.set_user_attr(name, value)
+
+    def noted_by_attempts(self, name: str) -> dict[int, Any]:
+        """Return what the first attempt at each point that recorded something under a name recorded, by number."""
+        told = [(t.user_attrs[POINT], t.user_attrs[name]) for t in self._attempts() if name in t.user_attrs]
+        return dict(reversed(told))
+
+    def pause(self, claim: Claim, epoch: int) -> None:
+        """Give a trial back until a decision is made at the rung that it has reached."""
+        self.note_attempt(claim, PAUSED, epoch)
+        self.lose(claim)
+
+    def stop(self, claim: Claim) -> None:
+        """End a trial that a decision has stopped."""
+        with suppress(UpdateFinishedTrialError):
+            self._study.tell(claim.attempt, state=TrialState.PRUNED, skip_if_finished=True)
 
     def beat(self, claim: Claim) -> None:
         """Record that the worker still runs; call it at least every five minutes."""
-        with suppress(UpdateFinishedTrialError):
-            claim.attempt.set_user_attr(BEAT, time.time())
+        self.note_attempt(claim, BEAT, time.time())
 
     def finish(self, claim: Claim, metrics: Mapping[str, float]) -> None:
         """Record the metrics of a trial.
@@ -260,7 +322,7 @@ class Study:
 
     def note_test(self, number: int, metrics: Mapping[str, float]) -> None:
         """Add the metrics of a test to those of a finished trial, given by its number."""
-        self._study.set_user_attr(f"{TESTED}{number}", {name: float(value) for name, value in metrics.items()})
+        self.note(f"{TESTED}{number}", {name: float(value) for name, value in metrics.items()})
 
     def fail(self, claim: Claim, error: str) -> None:
         """Record the error of a trial; after a lack of disk or memory, the next launch runs it again."""
@@ -279,106 +341,59 @@ class Study:
         A worker has ended if it ran on this machine and its process no longer exists, or if it recorded no `beat` for
         five minutes. After five attempts since this study was opened, the trial is not enqueued again. A trial that ran
         out of disk or memory in an earlier launch is enqueued too, if this has happened fewer than three times and not
-        in this launch.
+        in this launch. A trial that waits at a rung is enqueued when a decision lets it go on.
 
         Args:
             gone: names of workers, as passed to `claim`, that are known to have ended, on any machine.
         """
         for frozen in self._attempts():
-            is_gone = frozen.user_attrs.get(WORKER) in gone or not _lives(frozen)
+            is_gone = frozen.user_attrs.get(WORKER) in gone or not lives(frozen)
             if frozen.state is TrialState.RUNNING and is_gone:
                 self._study.tell(frozen.number, state=TrialState.FAIL, skip_if_finished=True)
-        by_point = self._by_point().values()
-        lost = [found for found in by_point if all(map(self._is_lost, found)) and self._may_try_again(found)]
+        kept, stopped = kept_in(self.notes), stopped_in(self.notes)
+        lost = []
+        for number, found in by_point(self._attempts()).items():
+            rung = found[-1].user_attrs.get(PAUSED)
+            waits = rung is not None and (rung, number) not in kept
+            if number not in stopped and not waits and all(map(self._is_lost, found)) and self._may_try_again(found):
+                lost.append(found)
         for first, *_ in lost:
-            self._enqueue(*self._point(first.user_attrs))
+            number, values = self._point(first.user_attrs)
+            self._enqueue(Point(number, draw_of(first), values))
         return len(lost)
 
     def _is_lost(self, attempt: FrozenTrial) -> bool:
-        error = attempt.user_attrs.get(ERROR)  # none if it was killed
+        error = attempt.user_attrs.get(ERROR)  # none if it was killed or paused
         again = error is None or (attempt.number in self._before and shortage_in(error) != "")
         return attempt.state is TrialState.FAIL and again
 
     def _may_try_again(self, attempts: Sequence[FrozenTrial]) -> bool:
-        now = sum(attempt.number not in self._before for attempt in attempts)
-        return now < ATTEMPTS and _shortages(attempts) < SHORTAGES
+        now = sum(attempt.number not in self._before and PAUSED not in attempt.user_attrs for attempt in attempts)
+        return now < ATTEMPTS and shortages(attempts) < SHORTAGES
 
-    def _enqueue(self, number: int, values: Mapping[str, Value]) -> None:
-        self._study.enqueue_trial(dict(values), user_attrs={POINT: number, VALUES: dict(values)})
+    def _enqueue(self, point: Point) -> None:
+        told = {POINT: point.number, VALUES: point.values, DRAW: point.draw}
+        self._study.enqueue_trial(dict(point.values), user_attrs=told)
+
+    def _draw(self, drawing: Drawing | None) -> bool:
+        """Draw and enqueue the next point after all results up to now; return whether there was one to draw."""
+        if drawing is None:
+            return False
+        names = self.settings[RATE], self.settings[SCORE]
+        seen = [
+            Seen(trial.values, (trial.metrics[names[0]], trial.metrics[names[1]]) if trial.metrics else None)
+            for trial in self.trials()
+            if trial.state is not State.FAILED
+        ]
+        point = drawing.following(self._draws(), seen)
+        if point is not None:
+            self._enqueue(point)
+        return point is not None
+
+    def _draws(self) -> dict[int, int]:
+        """Return the number of the draw of each point, by the point's number."""
+        return {number: draw_of(first) for number, (first, *_) in by_point(self._attempts()).items()}
 
     def _attempts(self) -> list[FrozenTrial]:
         """Return all attempts at all points, in order."""
-        return [
-            t
-            for t in self._study.get_trials(deepcopy=False)
-            if POINT in t.user_attrs and SUPERFLUOUS not in t.user_attrs
-        ]
-
-    def _by_point(self) -> dict[int, list[FrozenTrial]]:
-        found: dict[int, list[FrozenTrial]] = {}
-        for attempt in self._attempts():
-            found.setdefault(attempt.user_attrs[POINT], []).append(attempt)
-        return found
-
-    def _is_needed(self, taken: optuna.Trial) -> bool:
-        """Return whether no other attempt at a point has finished, and no earlier one is running."""
-        number = taken.user_attrs[POINT]
-        others = [t for t in self._attempts() if t.user_attrs[POINT] == number and t.number != taken.number]
-        earlier = (t for t in others if t.number < taken.number)
-        finished = any(t.state is TrialState.COMPLETE for t in others)
-        return not finished and not any(t.state is TrialState.RUNNING and _lives(t) for t in earlier)
-
-
-def _shortages(attempts: Sequence[FrozenTrial]) -> int:
-    return sum(shortage_in(attempt.user_attrs.get(ERROR, "")) != "" for attempt in attempts)
-
-
-def _lives(frozen: FrozenTrial) -> bool:
-    """Return whether the process of a running trial exists, or may exist on another machine."""
-    host, pid, beat = (frozen.user_attrs.get(name) for name in (HOST, PID, BEAT))
-    if not isinstance(beat, (int, float)) or not isinstance(
-        pid, int
-    ):  # killed between taking the trial and saying so, or about to say so
-        started = frozen.datetime_start
-        return started is None or time.time() - started.timestamp() < GRACE
-    if time.time() - beat > SILENCE:
-        return False
-    if host != socket.gethostname():
-        return True
-    return exists(pid)
-
-
-def _different(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Return the names of settings that differ, with those inside a nested setting in brackets."""
-    found = []
-    for name in sorted({*present, *wanted}):
-        before, now = present.get(name), wanted.get(name)
-        if before != now:
-            inside = _different(before, now) if isinstance(before, Mapping) and isinstance(now, Mapping) else []
-            found.append(f"{name} ({', '.join(inside)})" if inside else name)
-    return found
-
-
-def _trial(frozen: FrozenTrial, tested: Mapping[str, float]) -> Trial:
-    states = {
-        TrialState.WAITING: State.WAITING,
-        TrialState.RUNNING: State.RUNNING,
-        TrialState.COMPLETE: State.FINISHED,
-    }
-    state = states.get(frozen.state, State.FAILED)
-    told = frozen.user_attrs
-    duration = frozen.duration.total_seconds() if frozen.duration else float("nan")
-    metrics = {**told.get(METRICS, {}), **tested} if state is State.FINISHED else {}
-    error = told.get(ERROR, "its process was killed") if state is State.FAILED else ""
-    return Trial(told[POINT], told[VALUES], state, {n: float(m) for n, m in metrics.items()}, str(error), duration)
-
-
-def _distribution(each: ParameterDistribution) -> BaseDistribution:
-    match each:
-        case Choice(values):
-            return CategoricalDistribution(values)
-        case Uniform(low, high):
-            return FloatDistribution(low, high)
-        case LogUniform(low, high):
-            return FloatDistribution(low, high, log=True)
-    raise TypeError(f"no distribution {type(each).__name__}")
+        return attempts_in(self._study.get_trials(deepcopy=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,7 +14,9 @@ class State(Enum):
 
     WAITING = "waiting"
     RUNNING = "running"
+    PAUSED = "paused"
     FINISHED = "finished"
+    STOPPED = "stopped"
     FAILED = "failed"
 
 
@@ -24,10 +27,13 @@ class Trial:
     Attributes:
         number: number of the point, 0…N−1.
         values: values of the parameters, by path.
-        state: waiting, running, finished or failed.
+        state: waiting, running, paused until others have come as far, finished, stopped by a pruner, or failed.
         metrics: measured values by name, including `test/…` after a test; empty unless the trial is finished.
         error: reason of the failure; empty unless the trial failed.
         seconds: duration in seconds; NaN unless the trial has ended.
+        ended: time of the end in seconds since 1970; NaN unless the trial has ended.
+        stopped_after: number of epochs after which a pruner stopped it; None if none did.
+        stopped_because: the pruner's reason.
     """
 
     number: int
@@ -36,3 +42,11 @@ class Trial:
     metrics: dict[str, float]
     error: str
     seconds: float
+    ended: float = math.nan
+    stopped_after: int | None = None
+    stopped_because: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has finished, failed, or was stopped."""
+        return self.state in (State.FINISHED, State.STOPPED, State.FAILED)

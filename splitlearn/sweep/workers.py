@@ -7,18 +7,23 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 from uuid import uuid4
 
 from splitlearn.addresses import without_passwords
 from splitlearn.resource_errors import described
+from splitlearn.sweep.claim import Claim
+from splitlearn.sweep.drawing import Drawing
 from splitlearn.sweep.launchers import Launcher, LauncherError, Processes, Worker
+from splitlearn.sweep.progress import Progress
+from splitlearn.sweep.pruners import NoPruner, Pruner
+from splitlearn.sweep.rungs import Rungs
 from splitlearn.sweep.space import Value
-from splitlearn.sweep.study import Claim, Study
+from splitlearn.sweep.study import Study
 from splitlearn.sweep.trial import State, Trial
 
 BEAT_SECONDS = 30
@@ -32,6 +37,28 @@ class TrialLost(Exception):
 
 RunTrial: TypeAlias = Callable[[int, Mapping[str, Value]], Mapping[str, float]]
 """Function that runs a point, given its number and its values, and returns metrics by name; it can be pickled."""
+RunTogether: TypeAlias = Callable[[Mapping[int, Mapping[str, Value]], Progress], None]
+"""Function that runs several points, given their values by number, and tells how each fares; it can be pickled."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """How workers run several trials at a time.
+
+    Attributes:
+        run: runs the trials of a group.
+        size: largest number of trials of a group; a quarter of it after each worker that was killed with the trial, as
+            the system does for lack of memory.
+        pruner: decides at its rungs which trials go on.
+        epochs: epochs of a trial.
+        by: parameter whose values the pruner compares each by itself; None compares all.
+    """
+
+    run: RunTogether
+    size: int = 1
+    pruner: Pruner = field(default_factory=NoPruner)
+    epochs: int = 1
+    by: str | None = None
 
 
 def run_sweep(
@@ -42,15 +69,17 @@ def run_sweep(
     logs: Path,
     watch: Callable[[list[Trial]], None] = lambda trials: None,
     launcher: Launcher | None = None,
+    drawing: Drawing | None = None,
+    groups: Groups | None = None,
 ) -> list[Trial]:
-    """Run all waiting trials in workers; return all trials when no trial waits and no worker runs.
+    """Run all waiting trials in workers; return all trials when none waits or is to be drawn, and no worker runs.
 
     If a worker is killed, a new one replaces it, and its trial is run again. Several launches may work on one sweep at
     the same time: each leaves the trials that others are running alone, unless their workers record no `Study.beat` for
     five minutes.
 
     Args:
-        storage: storage of the study, which must exist (`Study.create`).
+        storage: storage of the study, which must exist (`Study.begin`).
         name: name of the study.
         run: function that runs one trial.
         workers: largest number of simultaneous workers.
@@ -58,6 +87,9 @@ def run_sweep(
         watch: function that is called every second with all trials.
         launcher: starts the workers, and is closed at the end; by default workers are processes of this machine with
             one thread each.
+        drawing: draws the points that `Study.begin` could not draw before results; None if there are none.
+        groups: runs several trials at a time, in place of `run`; a worker takes no more than its share of those that
+            have not ended.
 
     Raises:
         LauncherError: if three workers end with an error before any trial ends.
@@ -68,6 +100,7 @@ def run_sweep(
     ended = vain = 0
     try:
         study = Study(storage, name)
+        rungs = Rungs(study, groups.pruner, groups.epochs, groups.by) if groups else None
         while True:
             for number, (token, worker) in list(found.items()):
                 if worker.has_ended():
@@ -77,19 +110,26 @@ def run_sweep(
                     vain += bool(error)
                     if vain == VAIN:
                         raise LauncherError(f"workers end before a trial does ({error}): {logs} may tell more")
+            if rungs is not None:
+                rungs.settle()
             study.revive(gone)
             trials = study.trials()
             watch(trials)
-            before, ended = ended, sum(trial.state in (State.FINISHED, State.FAILED) for trial in trials)
+            before, ended = ended, sum(trial.has_ended for trial in trials)
             vain = vain if ended == before else 0
             waiting = sum(trial.state is State.WAITING for trial in trials)
-            if not waiting and not found:
+            waiting += 0 if drawing is None else max(0, drawing.trials - len(trials))
+            paused = any(trial.state is State.PAUSED for trial in trials)
+            if not waiting and not found and not paused:
                 return trials
+            if paused and rungs is not None and not any(t.state in (State.WAITING, State.RUNNING) for t in trials):
+                rungs.settle(given_up=True)
             for number in range(workers):
                 if number not in found and waiting > 0:
                     token = uuid4().hex
                     log = logs / f"worker_{number}.log"
-                    found[number] = token, launcher.start(number, _Work(storage, name, run, log, launcher.cpus, token))
+                    work = _Work(storage, name, run, groups, workers, log, launcher.cpus, token, drawing)
+                    found[number] = token, launcher.start(number, work)
                     waiting -= 1
             time.sleep(LOOK_SECONDS)
     finally:
@@ -103,9 +143,12 @@ class _Work:
     storage: str
     name: str
     run: RunTrial
+    groups: Groups | None
+    workers: int
     log: Path
     threads: int
     token: str
+    drawing: Drawing | None
 
     def __call__(self) -> None:
         if torch := sys.modules.get("torch"):  # imported with `run`; what imports it later reads the environment
@@ -123,10 +166,45 @@ class _Work:
 
     def _run_all(self) -> None:
         study = Study(self.storage, self.name)
-        while claim := study.claim(self.token):
-            print(f"trial {claim.number}: {claim.values}")
-            with _signs_of_life(study, claim):
-                self._run_one(study, claim)
+        if self.groups is None:
+            while claim := study.claim(self.token, self.drawing):
+                print(f"trial {claim.number}: {claim.values}")
+                with _signs_of_life(study, [claim]):
+                    self._run_one(study, claim)
+            return
+        rungs = Rungs(study, self.groups.pruner, self.groups.epochs, self.groups.by)
+        while claims := self._group(study, self.groups.size):
+            for claim in claims:
+                print(f"trial {claim.number}: {claim.values}")
+            with _signs_of_life(study, claims):
+                self._run_together(self.groups, Progress(study, claims, rungs), claims)
+
+    def _group(self, study: Study, size: int) -> list[Claim]:
+        """Take the trials of a group: no more than a worker's share of those that wait or run.
+
+        Only the first of them may be drawn now, since the next draw is to see what becomes of it.
+        """
+        left = sum(trial.state in (State.WAITING, State.RUNNING) for trial in study.trials())
+        room = max(1, min(size, -(-left // self.workers)))
+        found: list[Claim] = []
+        while len(found) < room and (claim := study.claim(self.token, None if found else self.drawing)):
+            found.append(claim)
+            room = min(room, size >> 2 * claim.losses)
+        return found
+
+    def _run_together(self, groups: Groups, progress: Progress, claims: Sequence[Claim]) -> None:
+        """Run a group; errors of trials are recorded, an error of the storage ends this worker."""
+        try:
+            groups.run({claim.number: claim.values for claim in claims}, progress)
+        except TrialLost as error:
+            print(error)
+        except Exception as error:
+            if progress.has_broken:
+                raise
+            traceback.print_exc()
+            for number in progress.open:
+                progress.failed(number, error)
+        progress.lost()
 
     def _run_one(self, study: Study, claim: Claim) -> None:
         """Run a trial; an error of the trial is recorded, an error of the storage ends this worker."""
@@ -147,14 +225,15 @@ class _Work:
 
 
 @contextmanager
-def _signs_of_life(study: Study, claim: Claim) -> Iterator[None]:
-    """Call `Study.beat` for a running trial every 30 seconds, so that other machines know that it runs."""
+def _signs_of_life(study: Study, claims: Sequence[Claim]) -> Iterator[None]:
+    """Call `Study.beat` for running trials every 30 seconds, so that other machines know that it runs."""
     ended = threading.Event()
 
     def beat() -> None:
         while not ended.wait(BEAT_SECONDS):
             try:
-                study.beat(claim)
+                for claim in claims:
+                    study.beat(claim)
             except Exception as error:  # a storage that is away for a moment; the next beat may reach it
                 print(f"no sign of life could be given: {without_passwords(str(error))}")
 

@@ -6,7 +6,7 @@ import ctypes
 import signal
 import sys
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -25,6 +25,8 @@ class ChannelsLast(Callback):
     the same everywhere.
     """
 
+    trains_together: ClassVar[bool] = True
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Convert the weights, before features are cached; activations follow them."""
         if stage == "fit":
@@ -40,6 +42,8 @@ class FoldedNorms(Callback):
 
     Testing runs the original network, so that payloads are the same everywhere. See `fold_norms`.
     """
+
+    trains_together: ClassVar[bool] = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fold the norms, before features are cached."""
@@ -70,6 +74,8 @@ def keep_freed_memory() -> bool:
 class KeepFreedMemory(Callback):
     """Call `keep_freed_memory` when training starts on a CPU."""
 
+    trains_together: ClassVar[bool] = True
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Call `keep_freed_memory` if the training runs on a CPU."""
         if pl_module.device.type == "cpu":
@@ -82,6 +88,8 @@ class StopsAtOnce(Callback):
     Lightning's own handler waits for the end of a batch and reports a stopped run as finished. It also waits for other
     processes in the middle of collective operations, where it may hang.
     """
+
+    trains_together: ClassVar[bool] = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Keep the handler of this process when Lightning sets its own; Lightning restores this one afterwards."""

@@ -6,7 +6,7 @@ import io
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -36,6 +36,8 @@ class ForgetForeignCheckpoints(Callback):
     `ModelCheckpoint` reads from the checkpoint which files are the best so far, and removes them for better ones. These
     names are not trusted: a callback with a foreign name starts without any. Tasks add this callback themselves.
     """
+
+    trains_together: ClassVar[bool] = True
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the names that callbacks have restored."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -33,6 +33,8 @@ class KeepFrozen(Callback):
     Args:
         module: module whose frozen tensors are copied before callbacks are set up; None copies them in `setup`.
     """
+
+    trains_together: ClassVar[bool] = True
 
     def __init__(self, module: LightningModule | None = None) -> None:
         self._kept: dict[str, Tensor] = {}

@@ -14,12 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from splitlearn import __version__
 from splitlearn.addresses import without_passwords
 from splitlearn.files import sha256_of, write_json
 from splitlearn.resource_errors import brief
 
 WEIGHTS, CONFIG = "weights_sha256", "config_sha256"  # keys of results.json: hashes of tested weights and settings
-PACKAGES = ("splitlearn", "torch", "torchvision", "lightning", "numpy", "numba")
+PACKAGES = ("torch", "torchvision", "lightning", "numpy", "numba")
 AGAIN = "let splitlearn test write it again"
 
 
@@ -79,5 +80,9 @@ def run_record() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(command),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            "splitlearn": __version__,
+            **{name: version(name) for name in PACKAGES},
+        },
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
@@ -65,6 +65,8 @@ def schedule(task: LightningModule, optimizer: Optimizer, make: LRSchedulerCalla
 
 class SameSchedule(Callback):
     """Refuse to resume a run for more steps than its schedule has."""
+
+    trains_together: ClassVar[bool] = True
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Compare the run's length with that of the saved schedulers; raises ValueError if it is longer."""

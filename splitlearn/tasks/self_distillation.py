@@ -15,6 +15,7 @@ from splitlearn.models import CoderModel, CompressionModel, WeightsError, check_
 from splitlearn.models.layer_outputs import in_order, watched
 from splitlearn.models.tensor_file import DamagedFileError, read_tensors
 from splitlearn.outputs import Features
+from splitlearn.shipped import located
 from splitlearn.tasks.agreement import ClassAgreement
 from splitlearn.tasks.checks import check_weights
 from splitlearn.tasks.payload import PayloadTask, ValidationOutput
@@ -283,7 +284,7 @@ class SelfDistillationTask(PayloadTask):
 
 def _start_from(model: CoderModel, weights: str | Path) -> None:
     """Load the weights of an exported bottleneck; its quantizer and code tables are not taken over."""
-    path = Path(weights).expanduser()
+    path = located(Path(weights).expanduser())
     if not path.is_file():
         raise FileNotFoundError(
             f"no bottleneck at {path.absolute()}: run the stage that exports it, or leave weights out"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
@@ -23,6 +23,8 @@ class StaticTables(Callback):
     Args:
         images: number of validation images to fit the tables to.
     """
+
+    trains_together: ClassVar[bool] = True
 
     def __init__(self, images: int = 2000) -> None:
         self.images = images
@@ -79,6 +81,8 @@ class LearntTables(Callback):
     weights, and their size is logged as `val/table_bytes`; checkpoints contain them. `StaticTables` counts validation
     symbols instead, for any codec and rate loss.
     """
+
+    trains_together: ClassVar[bool] = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that the task trains with `FactorizedRate` and its model has the codec `RANS(per_channel=True)`.

@@ -253,6 +253,14 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) ->
         StreamCoder(**{"coder": CODER, **wrong})
 
 
+def test_a_frame_without_its_list_is_told() -> None:
+    coder = PayloadCoder((Carrier(ContextRANS(), GRID),), context=0)
+    latent = np.zeros((4, 9, 8), np.float32)
+    for encode in (StreamCoder(coder).sender().encode, coder.encode):
+        with pytest.raises(ValueError, match=r"crosses the cut, 1 here, got 4: a single array is given as \[array\]"):
+            encode(latent)  # type: ignore[arg-type]
+
+
 def test_receivers_remember_one_frame() -> None:
     sender, receiver = STREAM.sender(), STREAM.receiver()
     for latents in video(20):

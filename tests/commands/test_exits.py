@@ -109,6 +109,16 @@ def test_stages_refuses_before_anything_runs(configs: Run, files: str, message: 
     assert not Path("runs").exists()
 
 
+def test_stages_refuses_a_stage_that_ends_before_it_validates(configs: Run) -> None:
+    every = ("--trainer.check_val_every_n_epoch", "null", "--trainer.val_check_interval")
+    words = ("stages", "--config", "shared.yaml", "--stages", "vanilla.yaml", "--trainer.max_steps", "4", *every)
+    outcome = configs(*words, "5")
+    assert outcome.status == 2
+    assert "vanilla.yaml ends after 4 steps, before its first validation at step 5" in outcome.error
+    assert "set --trainer.val_check_interval 4 or lower" in outcome.error
+    assert not Path("runs").exists()
+
+
 def test_misspelt_exits_and_impossible_thresholds_are_told(configs: Run) -> None:
     Path("whole.yaml").write_text(SHARED + UNTRAINED)
     outcome = configs("fit", "--config", "whole.yaml", "--model.model.exits", "[layer5]")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from lightning import LightningDataModule, Trainer, seed_everything
 from PIL import Image
 
@@ -18,6 +19,7 @@ from splitlearn.data import ImageFolder
 from splitlearn.deploy import load_bottleneck
 from splitlearn.deploy.bottleneck_file import read_export
 from splitlearn.models import resnet8
+from splitlearn.sweep import TPE
 from tests.commands.conftest import Run
 
 ROOT = Path(__file__).parents[2]
@@ -28,11 +30,25 @@ model.model.bottleneck.channels: {choice: [2, 8]}
 model.model.bottleneck.stride: {choice: [1, 2]}
 model.rate_weight: {log_uniform: [0.03, 1]}
 """
+CONDITIONAL = """
+model.model.bottleneck.channels: {log_int: [2, 32]}
+model.model.quantizer: {choice: [Step, MinMax]}
+model.model.quantizer.step: {uniform: [0.5, 4], when: {model.model.quantizer: Step}}
+model.model.quantizer.bits: {int: [2, 6], when: {model.model.quantizer: MinMax}}
+where: [encoder_macs < 3e4]
+"""
 SMALL = """
 model:
   init_args: {model: {init_args: {net: {init_args: {example: [3, 65, 65], model: {init_args: {weights: null}}}}}}}
 data: {init_args: {image_size: 65, val_size: 2}}
 """
+
+
+class SoonTPE(TPE):
+    """Learns from two trials on."""
+
+    def __init__(self) -> None:
+        super().__init__(startup=2)
 
 
 class NothingHeldOut(LightningDataModule):
@@ -130,6 +146,8 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
         )
         seed_everything(0, verbose=False)
         chosen = trial.data_of(task.model, data)
+        if features is not None:
+            chosen.seed = None  # the order of image loaders
         seed_everything(0, verbose=False)
         trainer.fit(task, chosen)
         trainer.test(task, chosen, verbose=False)
@@ -170,7 +188,7 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
             ["--data", "tests.commands.test_sweep_command.NothingHeldOut"],
             "NothingHeldOut has no validation images",
         ),
-        (SPACE, ["--trials", "0"], "must be at least 1, got 0"),
+        (SPACE, ["--trials", "0"], "must be at least 1, and --seed at least 0; got 0"),
         (SPACE, ["--storage", "postgresql+psycopg://localhost:1/none"], "cannot be used"),
         (SPACE, ["--launcher", "Rayy"], "--launcher has no 'Rayy', did you mean Ray?; it takes Processes, Ray"),
         (
@@ -178,6 +196,20 @@ def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
             ["--launcher", "splitlearn.codecs.Raw"],
             "derived from splitlearn.sweep.Launcher, got splitlearn",
         ),
+        (SPACE, ["--sampler", "sobl"], "--sampler has no 'sobl', did you mean Sobol?; it takes TPE, Random, Sobol"),
+        (SPACE, ["--sampler", "splitlearn.codecs.Raw"], "derived from splitlearn.sweep.Sampler, got splitlearn"),
+        (
+            SPACE + "where: [parameters < 100]",
+            [],
+            "none of 100 points drawn meets parameters < 100 (parameters is ",
+        ),
+        (
+            SPACE + "where: device_mac < 5e6",
+            [],
+            "where: device_mac < 5e6 names device_mac, no number of the model, did you mean device_macs?; it has",
+        ),
+        (SPACE + "where: [device_macs & 5e6]", [], "where takes conditions such as device_macs < 5e6"),
+        ("a: {choice: [1]}\nb: {int: [1, 2], when: {a: 2}}", [], "b: its when asks for a 2, which is never drawn"),
         (SPACE, ["--cpus", "0"], "--launcher processes cannot be made: a worker takes 1 CPU or more"),
         (SPACE, ["--trainer.num_nodes", "2"], "a trial runs on one machine, several share the sweep"),
         (SPACE, ["--trainer.strategy", "ddp_spawn"], "started as commands, not forked: use --trainer.strategy ddp"),
@@ -192,6 +224,32 @@ def test_what_cannot_be_swept_is_told(
     assert outcome.status == 2
     assert message in outcome.error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_learns_from_its_trials(space: Path, tmp_path: Path, run: Run) -> None:
+    space.write_text(CONDITIONAL)
+    out = tmp_path / "sweep"
+    outcome = run(*words(space, out, "--trials", "4", "--sampler", "tests.commands.test_sweep_command.SoonTPE"))
+    assert outcome.status == 0, outcome.error
+    rows = rows_of(out)
+    assert [(row["trial"], row["state"]) for row in rows] == [(str(number), "finished") for number in range(4)]
+    step, bits = "model.model.quantizer.step", "model.model.quantizer.bits"
+    for number, row in enumerate(rows):
+        config = yaml.safe_load((out / f"trials/{number:03}/config.yaml").read_text())
+        quantizer = config["model"]["init_args"]["model"]["init_args"]["quantizer"]
+        name = row["model.model.quantizer"]
+        assert quantizer["class_path"].endswith(f".{name}")
+        assert (row[step] != "", row[bits] != "") == (name == "Step", name == "MinMax")
+        assert float(row[step] or row[bits]) == quantizer["init_args"]["step" if name == "Step" else "bits"]
+        assert float(row["bottleneck/encoder_macs"]) < 30_000
+    shown = run("pareto", "--out", str(out), "--html", "--by", "model.model.quantizer")
+    assert (shown.status, (out / "pareto.html").is_file()) == (0, True)
+    assert "–" in shown.out
+    alone = run("pareto", "--out", str(out), "--beside", str(out))
+    assert (alone.status, alone.error) == (2, "--beside is for the page: add --html true")
+    refused = run("pareto", "--out", str(out), "--html", "--beside", str(tmp_path))
+    assert (refused.status, refused.error.startswith("no sweep at")) == (2, True)
 
 
 @pytest.mark.slow

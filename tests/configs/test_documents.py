@@ -7,6 +7,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 
+from splitlearn.config.sweep_numbers import PointNumbers
 from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.data import (
     DetectionDataModule,
@@ -16,11 +17,12 @@ from splitlearn.data import (
     Photos,
     SegmentationDataModule,
 )
-from splitlearn.sweep import Space
+from splitlearn.sweep import Drawing, Space
 from tests.configs.runs import CONFIGS, DATTA, EXPERIMENTS, ROOT, name
 
 SPACES = {  # and the configs that they are drawn over
     "quickstart": [CONFIGS / "quickstart.yaml"],
+    "quickstart_quantizers": [CONFIGS / "quickstart.yaml"],
     "datta2022_classification": [CONFIGS / "carra2023/resnet50.yaml", CONFIGS / "datta2022/resnet50.yaml"],
     "datta2022_mobilenet_v2": [CONFIGS / "carra2023/mobilenet_v2.yaml", CONFIGS / "datta2022/mobilenet_v2.yaml"],
     "datta2022_segmentation": [CONFIGS / "datta2022/deeplabv3_resnet50.yaml"],
@@ -73,3 +75,5 @@ def test_spaces_fit_their_configs(path: Path, monkeypatch: pytest.MonkeyPatch) -
         settings = trial.parse(values)
         found = str(settings.model.init_args.rate_weight)
         assert found == str(values["model.rate_weight"])
+    if space.where:
+        assert len(list(Drawing(space, 2, 0, numbers=PointNumbers(trial)).ahead({}))) == 2

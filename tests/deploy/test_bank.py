@@ -133,8 +133,11 @@ def test_rate_and_budget_are_arguments(bank: Path) -> None:
     assert max(map(len, load_bank(bank, backbone(), budget=500).compress(images))) <= 500
     with pytest.raises(BudgetError, match="over the budget of 9"):
         load_bank(bank, backbone(), budget=9).compress(images)
-    with pytest.raises(ValueError, match=r"this bank has rates 0…2, got 3"):
-        load_bank(bank, backbone(), rate=3)
+    for rate in (3, -1, 1.5, "1"):
+        with pytest.raises(ValueError, match=rf"this bank has rates 0…2, got {rate}"):
+            load_bank(bank, backbone(), rate=rate)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a budget must be 1 byte or more, got nan"):
+        load_bank(bank, backbone(), budget=float("nan"))  # type: ignore[arg-type]
 
 
 def test_a_config_loads_a_bank(bank: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from splitlearn.sweep import State, Study
-from splitlearn.sweep.study import PID
+from splitlearn.sweep.attempts import PID
 
 Launch = Callable[[], subprocess.Popen[bytes]]
 Clock = Callable[[int], float]

@@ -17,9 +17,9 @@ import pytest
 
 from splitlearn.data import CachedFeatures
 from splitlearn.deploy import read_export
-from splitlearn.sweep import State, Study
+from splitlearn.sweep import TPE, Drawing, State, Study, Trial
 from tests.sweep.kills import busy, kill_at_random, kill_one_after
-from tests.sweep.test_study import SPACE, storage
+from tests.sweep.test_study import SETTINGS, SPACE, storage
 
 pytestmark = pytest.mark.slow
 
@@ -29,19 +29,21 @@ import sys
 from pathlib import Path
 from tests.sweep.test_study import SETTINGS, SPACE
 from tests.sweep.trials import Noted
-from splitlearn.sweep import Study, run_sweep
+from splitlearn.sweep import Drawing, Study, run_sweep, samplers
 if __name__ == "__main__":
-    storage, folder = sys.argv[1], Path(sys.argv[2])
-    Study(storage, "sweep").create(SPACE, 12, 0, SETTINGS)
-    run_sweep(storage, "sweep", Noted(folder, seconds=0.3), 2, folder / "logs")
+    storage, folder, sampler, workers = sys.argv[1], Path(sys.argv[2]), getattr(samplers, sys.argv[3]), int(sys.argv[4])
+    drawing = Drawing(SPACE, 12, 0, sampler())
+    Study(storage, "sweep").begin(drawing, SETTINGS)
+    run_sweep(storage, "sweep", Noted(folder, seconds=0.3), workers, folder / "logs", drawing=drawing)
 """
 
 
-def launched(address: str, folder: Path) -> subprocess.Popen[bytes]:
+def launched(address: str, folder: Path, sampler: str = "Random", workers: int = 2) -> subprocess.Popen[bytes]:
     script = folder / "launch.py"
     script.write_text(LAUNCH)
     return subprocess.Popen(
-        [sys.executable, str(script), address, str(folder)], env=os.environ | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, str(script), address, str(folder), sampler, str(workers)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
 
 
@@ -59,6 +61,31 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     address = storage(tmp_path)
     kill_at_random(lambda: launched(address, tmp_path), (address, "sweep"), 0, (3, 8))
     check_whole(address, tmp_path)
+
+
+def learnt_under_kills(address: str, folder: Path, workers: int) -> list[Trial]:
+    """Trials of a sweep whose points are drawn from results, after kills; all have finished, each with one point."""
+    Study(address, "sweep").begin(Drawing(SPACE, 12, 0, TPE()), SETTINGS)
+    kill_at_random(lambda: launched(address, folder, "TPE", workers), (address, "sweep"), 5, (3, 12))
+    assert launched(address, folder, "TPE", workers).wait() == 0
+    trials = Study(address, "sweep").trials()
+    assert [(trial.number, trial.state) for trial in trials] == [(number, State.FINISHED) for number in range(12)]
+    assert [t.metrics["rate"] for t in trials] == [t.values["x"] for t in trials]
+    return trials
+
+
+def test_a_database_loses_no_point_that_is_drawn_from_results(postgres: str, tmp_path: Path) -> None:
+    learnt_under_kills(postgres, tmp_path, 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_points_that_are_drawn_from_results_are_not_lost(tmp_path: Path, workers: int) -> None:
+    expected = tmp_path / "undisturbed"
+    trials = learnt_under_kills(storage(tmp_path), tmp_path, workers)
+    if workers == 1:
+        expected.mkdir()
+        assert launched(storage(expected), expected, "TPE", workers).wait() == 0
+        assert [t.values for t in trials] == [t.values for t in Study(storage(expected), "sweep").trials()]
 
 
 def test_a_database_loses_nothing_either(postgres: str, tmp_path: Path) -> None:

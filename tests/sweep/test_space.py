@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 
-from splitlearn.sweep import Choice, LogUniform, Space, SpaceError, Uniform
+from splitlearn.sweep import Choice, Int, LogInt, LogUniform, Space, SpaceError, Uniform
 
 SPACE = Space({"a.b": Choice((32, 64)), "c": Uniform(1, 16), "d": LogUniform(1e-4, 1e-1)})
 
@@ -64,7 +65,7 @@ def test_numbers_are_numbers_and_words_are_words(tmp_path: Path, text: str, valu
         ("a: {choice: [[1]]}", "a choice is between numbers or words"),
         ("a: {uniform: [2, 1]}", "a: a range goes from a number to a larger one, without quotes, got 2 to 1"),
         ("a: {uniform: [1, 1]}", "got 1 to 1"),
-        ("a: {uniform: [1, 2, 3]}", r"uniform takes two ends, \[low, high\]"),
+        ("a: {uniform: [1, 2, 3]}", r"a: a range takes two ends, \[low, high\]"),
         ("a: {uniform: 3}", "uniform takes a list, got 3"),
         ("a: {log_uniform: [0, 1]}", "log_uniform needs numbers above zero"),
         ("a: {uniform: [x, 1]}", "got x to 1"),
@@ -99,3 +100,69 @@ def test_a_space_holds_what_it_draws_and_nothing_else() -> None:
     for wrong in ({"a": True}, {"a": 1.0}, {"b": True}, {"b": 1.1}, {"b": math.nan}, {"c": 0}, {"c": "1"}, {"d": 1}):
         assert not space.holds({"a": 1, "b": 0, "c": 1} | wrong)
     assert not space.holds({"a": 1, "b": 0})
+
+
+CONDITIONAL = """
+channels: {log_int: [8, 64]}
+layers: {int: [1, 3]}
+quantizer: {choice: [Step, MinMax, Clipped]}
+step: {uniform: [0.25, 4], when: {quantizer: Step}}
+bits: {int: [2, 6], when: {quantizer: [MinMax, Clipped], layers: [1, 2]}}
+where: [device_macs < 5e6, parameters < 2e4]
+"""
+
+
+def test_a_space_with_integers_and_conditions(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(CONDITIONAL)
+    space = Space.read(file)
+    assert space.parameters["channels"] == LogInt(8, 64)
+    assert [each.text for each in space.where] == ["device_macs < 5e6", "parameters < 2e4"]
+    assert Space.from_description(json.loads(json.dumps(space.describe()))) == space
+    points = [space.point(0, number) for number in range(300)]
+    for point in points:
+        assert space.holds(point)
+        assert ("step" in point) == (point["quantizer"] == "Step")
+        assert ("bits" in point) == (point["quantizer"] != "Step" and point["layers"] != 3)
+    assert {type(value) for p in points for name, value in p.items() if name in ("channels", "layers", "bits")} == {int}
+    assert {point["layers"] for point in points} == {1, 2, 3}
+    channels = sorted(int(point["channels"]) for point in points)
+    assert (channels[0], channels[-1]) == (8, 64)
+    assert 17 <= channels[150] <= 28  # the middle of the orders of magnitude, 22.6
+    one = next(point for point in points if "step" in point)
+    assert not space.holds({**one, "bits": 3})
+    assert not space.holds({name: value for name, value in one.items() if name != "step"})
+    assert not space.holds(one | {"channels": 8.0})
+    file.write_text("a: {int: [0, 1]}\nwhere: device_macs < 5e6\n")
+    assert [each.text for each in Space.read(file).where] == ["device_macs < 5e6"]
+
+
+def test_every_integer_is_as_likely_at_even_shares() -> None:
+    values = [Int(3, 6).at(share / 400) for share in range(400)]
+    assert [values.count(value) for value in (3, 4, 5, 6)] == [100] * 4
+    for each in (Int(3, 6), LogInt(1, 1000), LogUniform(1e-4, 0.1), Uniform(-1, 2), Choice((1, "a"))):
+        assert all(each.holds(each.at(share)) for share in (0.0, 0.3, 1 - 2**-53))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: {int: [1, 2.5]}", "an integer range goes from one integer to another, got 1 to 2.5"),
+        ("a: {int: [2, 1]}", "a range goes from a number to a larger one"),
+        ("a: {log_int: [0, 4]}", "log_int needs integers above zero, got 0 to 4"),
+        ("a: {int: [0, 1e3]}", "an integer range goes"),
+        ("a: {int: [0, 1], when: 3}", r"when takes a value of another parameter, \{PATH: VALUE\}, got 3"),
+        ("a: {int: [0, 1], when: {b: 1}}\nb: {choice: [1]}", "a: its when names b, which must be a parameter above it"),
+        ("b: {choice: [1]}\na: {int: [0, 1], when: {b: 2}}", "a: its when asks for b 2, which is never drawn"),
+        ("b: {choice: [1]}\na: {int: [0, 1], when: {b: '1'}}", "a: its when asks for b 1, which is never drawn"),
+        ("a: {when: {b: 1}}", "takes one of choice, uniform, log_uniform, int, log_int"),
+        ("a: {int: [0, 1]}\nwhere: 3", r"where takes conditions such as \[device_macs < 5e6\], got 3"),
+        ("a: {int: [0, 1]}\nwhere: [import os]", "space.yaml: where takes conditions .*: it cannot be read"),
+        ("where: [a < 1]", "space.yaml: the space is empty"),
+    ],
+)
+def test_integers_and_conditions_that_mean_nothing_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(text)
+    with pytest.raises(SpaceError, match=message):
+        Space.read(file)

@@ -207,3 +207,12 @@ def test_a_finished_trial_has_figures(tmp_path: Path, changed: str) -> None:
     path.write_text(path.read_text().replace('"score":0.125', f'"score":{changed}'))
     with pytest.raises(StudyError, match=r"journal.log is damaged"):
         Study(storage(tmp_path), "sweep").trials()
+
+
+def test_a_sweep_of_an_earlier_version_is_read_and_not_lengthened(tmp_path: Path) -> None:
+    created(tmp_path, 2)
+    path = Path(storage(tmp_path))
+    path.write_text(path.read_text().replace('"format":2,', "").replace('"format": 2, ', ""))
+    assert len(Study(str(path), "sweep").trials()) == 2
+    with pytest.raises(StudyError, match="of another version of splitlearn, whose trials began with other weights"):
+        created(tmp_path, 3)

@@ -10,8 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from splitlearn.sweep import Claim, Launcher, LauncherError, State, Study, TrialLost, Worker, run_sweep
+from splitlearn.sweep import (
+    Claim,
+    Groups,
+    Launcher,
+    LauncherError,
+    Progress,
+    State,
+    Study,
+    TrialLost,
+    Worker,
+    run_sweep,
+)
 from splitlearn.sweep.space import Value
+from splitlearn.sweep.workers import _Work
 from tests.sweep.test_study import created, storage
 
 
@@ -90,7 +102,7 @@ def test_an_error_of_the_storage_loses_no_trial(tmp_path: Path, monkeypatch: pyt
 
 
 def test_workers_that_cannot_work_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(study: Study, worker: str) -> None:
+    def broken(study: Study, worker: str, drawing: object) -> None:
         raise RuntimeError("no splitlearn on this machine")
 
     created(tmp_path, 3)
@@ -158,3 +170,58 @@ def test_what_always_lacks_memory_is_given_up(tmp_path: Path) -> None:
     assert numbers == [0, 1, 1, 1]
     _, trial = Study(storage(tmp_path), "sweep").trials()
     assert (trial.state, trial.error) == (State.FAILED, "MemoryError: ")
+
+
+def test_a_group_that_loses_its_worker_is_smaller_the_next_time(tmp_path: Path) -> None:
+    created(tmp_path, 8)
+    sizes: list[int] = []
+
+    def together(points: Mapping[int, Mapping[str, Value]], progress: Progress) -> None:
+        sizes.append(len(points))
+        if 3 in points and len(points) > 1:
+            raise TrialLost("the system killed it for lack of memory")
+        for number, values in points.items():
+            progress.finished(number, measured(number, values), seconds=2.5)
+
+    logs, groups = tmp_path / "logs", Groups(together, size=8)
+    trials = run_sweep(storage(tmp_path), "sweep", measured, 1, logs, launcher=Here(), groups=groups)
+    assert {trial.state for trial in trials} == {State.FINISHED}
+    assert {trial.seconds for trial in trials} == {2.5}
+    assert sizes[0] == 8
+    assert max(sizes[1:]) == 2
+    assert 1 in sizes
+
+
+def test_workers_share_the_trials(tmp_path: Path) -> None:
+    study = created(tmp_path, 8)
+    work = _Work(storage(tmp_path), "sweep", measured, None, 2, tmp_path / "log", 1, "", None)
+    assert [len(work._group(study, size)) for size in (32, 3, 32)] == [4, 3, 1]
+    assert work._group(study, 32) == []
+
+
+def test_an_error_of_a_group_is_that_of_its_trials_and_one_of_the_storage_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created(tmp_path, 3)
+    calls: list[int] = []
+
+    def together(points: Mapping[int, Mapping[str, Value]], progress: Progress) -> None:
+        calls.append(len(points))
+        if len(calls) == 2:
+            raise RuntimeError("the data are gone")
+        for number, values in points.items():
+            progress.finished(number, measured(number, values))
+
+    finish = Study.finish
+
+    def interrupted(study: Study, claim: Claim, metrics: Mapping[str, float]) -> None:
+        if len(calls) == 1:
+            raise ConnectionError("the server is being started again")
+        finish(study, claim, metrics)
+
+    monkeypatch.setattr(Study, "finish", interrupted)
+    groups = Groups(together, size=3)
+    trials = run_sweep(storage(tmp_path), "sweep", measured, 1, tmp_path / "logs", launcher=Here(), groups=groups)
+    assert calls[0] == 3
+    assert [trial.error for trial in trials if trial.state is State.FAILED] == ["RuntimeError: the data are gone"]
+    assert [trial.state for trial in trials].count(State.FINISHED) == 2

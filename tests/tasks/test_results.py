@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from splitlearn import __version__
 from splitlearn.tasks import write_results
 
 
@@ -22,7 +23,8 @@ def test_results_hold_metrics_config_and_versions(tmp_path: Path, monkeypatch: p
     assert found["epoch"] == 3
     assert found["config"] == {"model": {"class_path": "X"}, "path": "a"}
     assert found["command"] == "splitlearn test --config 'my file.yaml'"
-    assert {name: version(name) for name in ("splitlearn", "torch", "lightning")}.items() <= found["versions"].items()
+    assert found["versions"]["splitlearn"] == __version__
+    assert {name: version(name) for name in ("torch", "lightning")}.items() <= found["versions"].items()
     assert found["versions"]["python"] == sys.version.split()[0]
     assert datetime.fromisoformat(found["date"]).tzinfo is not None
     assert "cores" in found["machine"]

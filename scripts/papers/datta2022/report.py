@@ -18,7 +18,8 @@ from splitlearn.models import resnet20
 from splitlearn.reporting import Comparison, markdown_table
 from splitlearn.reporting.figures import figure_file
 from splitlearn.reporting.log_ticks import plain_log_ticks
-from splitlearn.reporting.sweep import short_name, write_trials
+from splitlearn.reporting.sweep import write_trials
+from splitlearn.reporting.sweep_figures import short_names
 from splitlearn.sweep import Axes, Curve, Study, Trial, bd_rate, curves_of, frontier_of, rate_at
 
 RUNS, OUT = Path("runs/datta2022"), Path("docs/results/datta2022")
@@ -138,7 +139,7 @@ def frontier_markdown(curve: Curve) -> str:
     if not curve.frontier:
         return ""
     names = [name for name in curve.frontier[0].values if name != CUT]
-    headings = ["trial", "cut", "accuracy %", "bytes/image", "bits/pixel", *map(short_name, names)]
+    headings = ["trial", "cut", "accuracy %", "bytes/image", "bits/pixel", *short_names(names).values()]
     rows = []
     for t in curve.frontier:
         score, size, rate = (t.metrics[name] for name in ("test/accuracy", "test/bytes_per_image", TESTED.rate))
@@ -260,7 +261,8 @@ def networks_table(networks: Sequence[WholeNetwork]) -> str:
 
 
 def _by_short_name(trial: Trial) -> dict[str, Any]:
-    return {short_name(name): value for name, value in trial.values.items()}
+    short = short_names(list(trial.values))
+    return {short[name]: value for name, value in trial.values.items()}
 
 
 def complexity_table(trials: Mapping[str, Sequence[Trial]]) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from splitlearn.files import check_zip
 from splitlearn.models.tensor_file import DamagedFileError, read_tensors
 from splitlearn.resource_errors import raised_as
+from splitlearn.shipped import located
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tar", ".pkl")
 UNWRAPPED = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # wrappers of torch
@@ -41,9 +42,12 @@ def is_safetensors(path: Path) -> bool:
 def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
     """Return all state dicts in a safetensors or `torch.save` file, by the dotted keys that lead to each.
 
-    A file that is itself a state dict gives the key "". Raises OSError if the file cannot be opened, WeightsError if it
-    is damaged, has no tensors, or contains anything but plain data.
+    A file that is itself a state dict gives the key "". Shipped files are found too (`shipped.located`).
+
+    Raises OSError if the file cannot be opened, WeightsError if it is damaged, has no tensors, or contains anything but
+    plain data.
     """
+    path = located(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path.absolute()} is a folder: name the weights file in it")
     if not path.is_file():

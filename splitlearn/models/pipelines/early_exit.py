@@ -29,6 +29,7 @@ from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.models.tensor_file import read_tensors
 from splitlearn.outputs import Decisions, ExitOutput, Features
 from splitlearn.quantizers import Quantizer
+from splitlearn.shipped import located
 
 
 class EarlyExitModel(SplitModel):
@@ -283,7 +284,7 @@ class EarlyExitModel(SplitModel):
         with torch.no_grad():
             for name, tensor in found.items():
                 mine[name].copy_(tensor)
-        if is_safetensors(path := Path(weights).expanduser()):
+        if is_safetensors(path := located(Path(weights).expanduser())):
             self.coder.codecs = _with_tables(self.coder.codecs, path)
 
     def _normalized(self, images: Tensor) -> Tensor:

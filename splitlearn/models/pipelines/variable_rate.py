@@ -234,9 +234,9 @@ class VariableRateModel(CutModel):
     def _checked(self, rate: int | None, budget: int | None) -> tuple[int | None, int | None]:
         if rate is not None and budget is not None:
             raise ValueError(f"take a rate or a budget, not both: got rate={rate} and budget={budget}")
-        if rate is not None and not 0 <= rate < len(self.coders):
+        if rate is not None and rate not in range(len(self.coders)):
             raise ValueError(f"this bank has rates 0…{len(self.coders) - 1}, got {rate}")
-        if budget is not None and budget < 1:
+        if budget is not None and not budget >= 1:
             raise ValueError(f"a budget must be 1 byte or more, got {budget}")
         return rate, budget
 

@@ -1,0 +1,1 @@
+"""What the site has from code: pages of the reference, and checks of links."""

@@ -20,6 +20,7 @@ source_suffix = {".md": "myst-nb", ".rst": "restructuredtext"}
 myst_enable_extensions = ["fieldlist"]
 myst_heading_anchors = 4
 suppress_warnings = [
+    "misc.highlighting_failure",  # what commands print in tutorials is no code
     "myst.header",  # pages of results are written by scripts, whose headings may skip a level
     "myst-nb.lexer",  # without a run (scripts/docs --draft), the language of tutorials is not known
     "ref.python",  # a name in a signature, such as Limits, may be that of several packages

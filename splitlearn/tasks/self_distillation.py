@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,7 @@ class SelfDistillationTask(PayloadTask):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch, without its targets."""
-        rate_weight = self.rate_weight * self.model.draw_rate()
+        factor = self.model.draw_rate()
         coded = self.model.coded(batch[0])
         if self.global_step == 0:
             self._match_rate(coded.latents)
@@ -162,11 +163,11 @@ class SelfDistillationTask(PayloadTask):
         parts = {"train/distillation_loss": distance}
         if self.rate_loss is not None:
             parts["train/rate_loss"] = self.rate_loss.total(coded.latents)
-            loss = loss + rate_weight * parts["train/rate_loss"]
+            loss = loss + self.rate_weight * factor * parts["train/rate_loss"]
         if loss.device.type == "cpu" or self.logs_now:  # on a GPU, every check waits for the device
             self._check_finite(loss)
         self.log_losses({**parts, "train/loss": loss}, len(batch[0]))
-        return loss
+        return loss / math.sqrt(factor)  # as in TrainingTask
 
     def distance(self, given: _Pass, wanted: _Pass) -> Tensor:
         """Return the weighted sum of all distances, a scalar."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -28,6 +29,8 @@ class TrainingTask(PayloadTask):
 
     A subclass defines logits, loss and scores of its task, and documents the arguments. The optimizer gets the
     parameters that require a gradient: the bottleneck of a `SplitModel`, the whole network of an `InputModel`.
+    The gradient of a batch is that of its loss over the root of the factor of its rate (`GainModel`; otherwise 1), so
+    that batches of the smallest rates do not rule those that all share.
     Validation runs the differentiable pass and logs `val/estimated_bits`; testing sends every image through its payload
     and logs `test/bytes_per_image`. `scores` compare logits with targets and are logged as `val/…` and `test/…`.
 
@@ -82,20 +85,20 @@ class TrainingTask(PayloadTask):
         """Return the loss of one batch."""
         images, targets = batch
         self._look_at(targets, batch_idx)
-        rate_weight = self.rate_weight * self.model.draw_rate()
+        factor = self.model.draw_rate()
         output, size = self.model.run(images), len(targets)
         loss = self.task_loss(self.logits_of(output.prediction, targets), targets)
         parts = {"train/task_loss": loss}
         if self.rate_loss is not None:
             rate = self.rate_loss.total(output.latents)
             parts["train/rate_loss"] = rate
-            loss = loss + rate_weight * rate
+            loss = loss + self.rate_weight * factor * rate
         if self.distillation is not None:
             distance = self.distillation(output.features_hat, output.features)
             parts["train/distillation_loss"] = distance
             loss = loss + self.distillation_weight * distance
         self.log_losses({**parts, "train/loss": loss}, size)
-        return loss
+        return loss / math.sqrt(factor)
 
     def _look_at(self, targets: Tensor, batch_idx: int) -> None:
         """Check the targets of a training batch, except for soft targets (floats) of mixed images."""

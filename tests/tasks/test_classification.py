@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ConstantLR, OneCycleLR, ReduceLROnPlateau, 
 
 from splitlearn.data import Digits
 from splitlearn.losses import FeatureDistillation, L1Rate
-from splitlearn.models import InputModel, Pixels, SplitModel, resnet8
+from splitlearn.models import GainModel, InputModel, Pixels, SplitModel, resnet8
 from splitlearn.tasks import ClassificationTask
 from tests.networks import carra, datta, digits, network
 from tests.tasks.conftest import MakeTrainer
@@ -34,6 +34,22 @@ def test_fit_changes_the_bottleneck_and_nothing_else(make_trainer: MakeTrainer, 
     assert logged.keys() >= {"val/accuracy", "val/accuracy_top5", "val/estimated_bits", "val/task_loss"}
     assert logged.keys() >= {"train/task_loss", "train/rate_loss", "train/loss"}
     assert 0 <= logged["val/accuracy"] <= logged["val/accuracy_top5"] <= 1
+
+
+def test_the_loss_of_a_batch_is_divided_by_the_root_of_the_factor_of_its_rate() -> None:
+    model = GainModel(datta(), [4.0, 1.0]).train()
+    task = ClassificationTask(model, 10, rate_loss=L1Rate(), rate_weight=0.1)
+    logged: dict[str, Tensor] = {}
+    task.log_losses = lambda losses, size: logged.update(losses)  # type: ignore[method-assign]
+    drawn = set()
+    for _ in range(20):
+        loss = task.training_step((digits(4), torch.zeros(4, dtype=torch.int64)), 0)
+        factor = model.rate_weights[model.quantizer.rate]
+        assert loss.item() == pytest.approx(logged["train/loss"].item() / factor**0.5)
+        rate = logged["train/task_loss"] + 0.1 * factor * logged["train/rate_loss"]
+        assert logged["train/loss"].item() == pytest.approx(rate.item())
+        drawn.add(factor)
+    assert drawn == {4.0, 1.0}
 
 
 def test_a_little_training_is_enough_to_learn_something(make_trainer: MakeTrainer, data: Digits) -> None:

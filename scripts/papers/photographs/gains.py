@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with train/<class>/*.jpg and test/…")
     parser.add_argument("--cuts", nargs="+", default=["layer3", "layer2"])
     parser.add_argument("--epochs", type=int, default=6, help="of each model that is trained alone")
-    parser.add_argument("--together", type=int, default=10, help="epochs of the model of all rates")
+    parser.add_argument("--together", type=int, default=15, help="epochs of the model of all rates")
     parser.add_argument("--seeds", type=int, default=2, help="sets of models that are trained apart")
     parser.add_argument("--runs", type=Path, default=Path("runs/gains"), help="folder for weights and figures")
     parser.add_argument("--out", type=Path, default=OUT)

@@ -115,7 +115,8 @@ pixels that the network takes, sent to the whole network. "JPEG, tables known" l
 quality share. Min–max with run-length code and clipped levels with contexts (ContextRANS) are not trained; limits and
 tables of the latter are calibrated on photographs that are not tested. Rates, losses and lengths of the trainings were
 chosen on training images that were held out; in the tables, the cheapest of the measured settings is picked on the
-images that it is scored on, alike for all ways of sending. What is in no table was not measured.
+images that it is scored on, alike for all ways of sending. What is in no table was not measured; points are kept, and
+may come from earlier runs than times, which are of the machine above.
 
 ## At most one point lost
 """

@@ -100,8 +100,10 @@ def main() -> None:
     """Measure what is missing, and write page, JSON, CSV and plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_folders(parser)
-    found = list(cases(parser.parse_args()))
-    for case in found:
+    parser.add_argument("--page", action="store_true", help="write what has been measured, and measure nothing")
+    options = parser.parse_args()
+    found = list(cases(options))
+    for case in () if options.page else found:
         measure(case)
         measure_costs(case)
     report(found, RUNS, OUT)

@@ -181,7 +181,7 @@ def _pruner(
     drawn_from: Space,
 ) -> Pruner:
     """Return the pruner of --pruner; raise UsageError if it does not suit the trials."""
-    from splitlearn.sweep import NoPruner, Pruner, PrunerError, pruners
+    from splitlearn.sweep import Pruner, PrunerError, pruners
     from splitlearn.sweep.rungs import check_pruner
 
     at = numbers("rungs", rungs, "epochs, ascending and separated by commas", int) or None
@@ -190,7 +190,7 @@ def _pruner(
         check_pruner(found, trials, epochs or 1)
     except PrunerError as error:
         raise UsageError(f"--pruner {name}: {error}") from error
-    if type(found) is NoPruner:
+    if not found.rungs(epochs or 1):  # it compares nothing
         return found
     if "trainer.max_epochs" in drawn_from.parameters:
         raise UsageError("a pruner compares trials of equal length: take trainer.max_epochs out of the space")

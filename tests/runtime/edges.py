@@ -75,7 +75,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
         await asyncio.wait_for(test(), 30)
 
     asyncio.run(main())
-    assert not failures
+    assert not failures, failures
 
 
 class RawPeer:

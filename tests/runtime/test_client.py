@@ -7,8 +7,8 @@ import gc
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 import pytest
@@ -35,24 +35,39 @@ from tests.runtime.edges import FINGERPRINT, Reverse, check, run, server_of
 
 WELCOME = Welcome(bytes.fromhex(FINGERPRINT), 1 << 20, 4, 60_000).frame()
 ARRAYS = write_arrays({"a": np.zeros(2)})
-Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
 
 
 @asynccontextmanager
 async def fake_server(script: Script) -> AsyncIterator[int]:
     """Yield the port of a server that does as a script says with each connection."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await script(reader, writer)
-        except (OSError, EOFError):
-            pass
-        finally:
-            writer.close()
+    scripts: list[asyncio.Task[None]] = []
+    connections: list[asyncio.Task[None]] = []
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(script(reader, writer))
+        scripts.append(task)
+        await asyncio.wait([task])
+        if task.cancelled():
+            writer.transport.abort()  # what the client did not read is of no use to anyone
+        else:
+            assert isinstance(task.exception(), OSError | EOFError | None)
+            writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.create_task(serve(reader, writer)))
+
+    server = await asyncio.start_server(begin, "127.0.0.1", 0)
     async with server:
-        yield server.sockets[0].getsockname()[1]
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            for task in scripts:
+                task.cancel()
+            await asyncio.gather(*connections)  # no connection outlives its test
 
 
 async def next_request(reader: asyncio.StreamReader, frames: FrameReader) -> Request:

@@ -45,8 +45,8 @@ from splitlearn.data.row_order import RowOrder
 from splitlearn.files import write_json
 from splitlearn.models import Bottleneck, DepthwiseSeparable, SplitModel
 from splitlearn.sweep import Space, Study
+from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.seeds import seed_of_point
-from splitlearn.sweep.space import Value
 from splitlearn.tasks import quieten, run_record
 
 CUT = "model.model.net.at"

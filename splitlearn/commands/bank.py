@@ -18,7 +18,7 @@ REMEDY = "give the config of the sweep, --config FILE, or --trust true if the fo
 
 if TYPE_CHECKING:
     from splitlearn.sweep import Trial
-    from splitlearn.sweep.space import Value
+    from splitlearn.sweep.distributions import Value
 
 
 def bank(

@@ -22,7 +22,7 @@ from splitlearn.data.held_out import HeldOutImages
 from splitlearn.models import frozen_tensors
 from splitlearn.resource_errors import brief, described, shortage
 from splitlearn.sweep import Next, Progress, TrialLost
-from splitlearn.sweep.space import Value
+from splitlearn.sweep.distributions import Value
 from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, WholeFileIO
 from splitlearn.tasks.member import Member, obstacles
 from splitlearn.tasks.results import fingerprint

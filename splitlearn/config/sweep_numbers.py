@@ -11,7 +11,7 @@ from splitlearn.analysis import device_macs
 from splitlearn.config.build import instantiated
 from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.models import CutModel
-from splitlearn.sweep.space import Value
+from splitlearn.sweep.distributions import Value
 
 
 @dataclass(frozen=True)

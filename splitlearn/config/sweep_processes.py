@@ -25,7 +25,7 @@ from splitlearn.files import write_json
 from splitlearn.processes import PARENT, end_with
 from splitlearn.resource_errors import described
 from splitlearn.sweep import TrialLost
-from splitlearn.sweep.space import Value
+from splitlearn.sweep.distributions import Value
 
 FOLDER = "SPLITLEARN_TRIAL"
 POINT, METRICS = "point.json", "metrics.json"

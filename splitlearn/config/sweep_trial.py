@@ -23,8 +23,8 @@ from splitlearn.data.held_out import HeldOutImages
 from splitlearn.deploy import NothingToExportError, export_model
 from splitlearn.files import whole_file
 from splitlearn.models import CoderModel
+from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.seeds import seed_of_point
-from splitlearn.sweep.space import Value
 from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.keep_frozen import kept_types
 from splitlearn.tasks.train_from_cache import cached_features

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import optuna
 
-from splitlearn.sweep.space import Value
+from splitlearn.sweep.distributions import Value
 
 
 @dataclass(frozen=True)

@@ -17,25 +17,13 @@ from splitlearn.sweep.distributions import (
     LogInt,
     LogUniform,
     ParameterDistribution,
-    Range,
     SpaceError,
     Uniform,
     Value,
 )
 from splitlearn.sweep.space_file import WHEN, WHERE, conditions_in, read_space_file
 
-__all__ = [
-    "Choice",
-    "Int",
-    "LogInt",
-    "LogUniform",
-    "ParameterDistribution",
-    "Range",
-    "Space",
-    "SpaceError",
-    "Uniform",
-    "Value",
-]
+__all__ = ["Space"]
 
 KINDS: Mapping[str, type[ParameterDistribution]] = {
     "choice": Choice,

@@ -45,10 +45,11 @@ from splitlearn.sweep.attempts import (
     trial_of,
 )
 from splitlearn.sweep.claim import Claim
+from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.drawing import Drawing, Point
 from splitlearn.sweep.samplers import Seen
 from splitlearn.sweep.samplers.base import without_warnings
-from splitlearn.sweep.space import Space, Value
+from splitlearn.sweep.space import Space
 from splitlearn.sweep.storage import StudyError, open_storage
 from splitlearn.sweep.trial import State, Trial
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-from splitlearn.sweep.space import Value
+from splitlearn.sweep.distributions import Value
 
 
 class State(Enum):

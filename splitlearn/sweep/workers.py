@@ -17,12 +17,12 @@ from uuid import uuid4
 from splitlearn.addresses import without_passwords
 from splitlearn.resource_errors import described
 from splitlearn.sweep.claim import Claim
+from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.drawing import Drawing
 from splitlearn.sweep.launchers import Launcher, LauncherError, Processes, Worker
 from splitlearn.sweep.progress import Progress
 from splitlearn.sweep.pruners import NoPruner, Pruner
 from splitlearn.sweep.rungs import Rungs
-from splitlearn.sweep.space import Value
 from splitlearn.sweep.study import Study
 from splitlearn.sweep.trial import State, Trial
 

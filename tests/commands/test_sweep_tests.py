@@ -21,7 +21,7 @@ from splitlearn.deploy import load_bottleneck
 from splitlearn.deploy.bottleneck_file import read_export
 from splitlearn.models import resnet8
 from splitlearn.sweep import Axes, Space, State, Study, Trial
-from splitlearn.sweep.space import Value
+from splitlearn.sweep.distributions import Value
 from tests.commands.conftest import Run
 from tests.commands.test_bank import CONFIGS, ROOT, SHORT, SPACE, TRIALS
 

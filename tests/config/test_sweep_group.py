@@ -14,10 +14,10 @@ from torch import Tensor
 from splitlearn.config.sweep_group import STATE, GroupedTrials, largest_group, obstacles_of
 from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.sweep import LogUniform, Progress, Space, State, Study, Uniform
+from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.pruners import NoPruner, SuccessiveHalving
 from splitlearn.sweep.rungs import Rungs
 from splitlearn.sweep.seeds import seed_of_point
-from splitlearn.sweep.space import Value
 from splitlearn.tasks import ClassificationTask
 
 ROOT = Path(__file__).parents[2]

@@ -29,7 +29,7 @@ from splitlearn.sweep import (
     Uniform,
     run_sweep,
 )
-from splitlearn.sweep.space import Value
+from splitlearn.sweep.distributions import Value
 from tests.sweep.test_samplers import Grid
 from tests.sweep.test_study import SETTINGS, SPACE, storage
 from tests.sweep.trials import Noted

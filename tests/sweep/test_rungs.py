@@ -20,9 +20,9 @@ from splitlearn.sweep import (
     hypervolume,
     run_sweep,
 )
+from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.progress import RUNG_RATE
 from splitlearn.sweep.rungs import Rungs
-from splitlearn.sweep.space import Value
 from tests.sweep.test_study import created, storage
 from tests.sweep.test_workers import Here, measured
 

@@ -12,7 +12,7 @@ import pytest
 import splitlearn.sweep
 from splitlearn.discovery import concrete_classes
 from splitlearn.sweep import TPE, Choice, Int, LogInt, LogUniform, Random, Sampler, Seen, Sobol, Space, Uniform
-from splitlearn.sweep.space import Value
+from splitlearn.sweep.distributions import Value
 
 SPACE = Space(
     {

@@ -22,7 +22,7 @@ from splitlearn.sweep import (
     Worker,
     run_sweep,
 )
-from splitlearn.sweep.space import Value
+from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.workers import _Work
 from tests.sweep.test_study import created, storage
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from splitlearn.sweep.space import Value
+from splitlearn.sweep.distributions import Value
 
 
 @dataclass(frozen=True)

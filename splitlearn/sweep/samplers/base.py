@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import optuna
 from optuna.exceptions import ExperimentalWarning
 
-from splitlearn.sweep.space import Space, Value
+from splitlearn.sweep.distributions import Value
+from splitlearn.sweep.space import Space
 
 
 @dataclass(frozen=True)

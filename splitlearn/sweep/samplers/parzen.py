@@ -8,8 +8,9 @@ from itertools import count
 import numpy as np
 from optuna.samplers import RandomSampler, TPESampler
 
+from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.samplers.base import Sampler, Seen, study_in_memory, without_warnings
-from splitlearn.sweep.space import Space, Value
+from splitlearn.sweep.space import Space
 
 
 class TPE(Sampler):

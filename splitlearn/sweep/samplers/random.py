@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import count
 
+from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.samplers.base import Sampler, Seen
-from splitlearn.sweep.space import Space, Value
+from splitlearn.sweep.space import Space
 
 
 class Random(Sampler):

@@ -9,8 +9,9 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import QMCSampler, RandomSampler
 from optuna.trial import TrialState, create_trial
 
+from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.samplers.base import Sampler, Seen, study_in_memory, without_warnings
-from splitlearn.sweep.space import Space, Value
+from splitlearn.sweep.space import Space
 
 SHARE = FloatDistribution(0.0, 1.0)
 

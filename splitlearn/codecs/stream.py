@@ -93,8 +93,9 @@ class StreamCoder:
 
     def __post_init__(self) -> None:
         for name in ("key_every", "key_bytes"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, or None, got {value}")
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} must be a whole number, at least 1, or None, got {value}")
         if not 0 <= self.skip <= 1:
             raise ValueError(f"skip is a share of symbols, 0…1, got {self.skip}")
         if not 0 <= self.margin <= 0.5:

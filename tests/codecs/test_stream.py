@@ -237,8 +237,9 @@ def test_a_frame_of_another_cut_is_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"key_every": 0}, "key_every must be at least 1, or None, got 0"),
-        ({"key_bytes": 0}, "key_bytes must be at least 1"),
+        ({"key_every": 0}, "key_every must be a whole number, at least 1, or None, got 0"),
+        ({"key_every": 1.5}, "key_every must be a whole number, at least 1, or None, got 1.5"),
+        ({"key_bytes": 0}, "key_bytes must be a whole number"),
         ({"skip": 1.5}, "skip is a share of symbols"),
         ({"margin": 0.6}, r"margin is 0…0\.5"),
         ({"coder": replace(CODER, carriers=(Carrier(RANS(), GRID),))}, r"\(RANS\): use ContextRANS"),

@@ -14,6 +14,7 @@ from torch import Tensor
 from scripts.papers.common.rate_study import prepare
 from scripts.papers.common.runs import kept
 from scripts.papers.photographs.pictures import bytes_of
+from scripts.papers.photographs.report import clipped_behind
 from scripts.papers.photographs.trainings import RUNS, Case
 from splitlearn.codecs import ContextRANS, ImageCodec, ImageFile
 from splitlearn.deploy import CalibrationSettings, calibrate, load_bottleneck
@@ -49,6 +50,10 @@ def _costs(case: Case) -> dict[str, Any]:
     found = {f"{name}, quality {quality}": _of_picture(name, quality, images) for name, quality in PICTURES.items()}
     found["min–max, 4 bits, run-length"] = _of_model(study.model, images)
     found["clipped, 8 levels, ContextRANS"] = _of_model(clipped, images)
+    if case.far:
+        far = prepare(case.far_subject)
+        model = calibrate(far.model, far.calibration, CalibrationSettings(8, codec=ContextRANS())).model
+        found[f"{clipped_behind(case.far)}, 8 levels, ContextRANS"] = _of_model(model, images)
     for training in case.trainings:
         model = load_bottleneck(training.bottleneck(), network)
         found[f"{training.unit.method}, {training.setting}"] = _of_model(model, images)

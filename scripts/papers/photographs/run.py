@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
-from scripts.papers.common.rate_study import Points, Study
+from scripts.papers.common.rate_study import Points, Study, prepare
 from scripts.papers.photographs.cases import add_folders, cases
 from scripts.papers.photographs.costs import measure_costs
 from scripts.papers.photographs.pictures import BareJpeg, bytes_of
-from scripts.papers.photographs.report import CLIPPED, MIN_MAX, report
+from scripts.papers.photographs.report import CLIPPED, MIN_MAX, clipped_behind, report
 from scripts.papers.photographs.trainings import RUNS, Case, Training
 from splitlearn.analysis import RatePoint
 from splitlearn.codecs import ContextRANS, ImageFile, RunLength
@@ -38,10 +38,10 @@ LEVELS = (4, 6, 8, 10)
 STRETCHES = (1.0, 1.3, 1.7, 2.2)
 ADVICE_WEIGHT = 0.05  # nats that a bit per element is worth where clipping limits are chosen
 QUALITIES = {
-    "AVIF": (25, 30, 35, 40, 45, 50, 55, 65),
-    "WebP": (5, 30, 50, 70),
-    "JPEG": (10, 20, 30, 45, 60, 75),
-    "HEIC": (25, 40, 55, 65),
+    "AVIF": (25, 30, 35, 40, 45, 50, 55, 65, 75, 85),
+    "WebP": (5, 30, 50, 70, 80, 90),
+    "JPEG": (10, 20, 30, 45, 60, 75, 85, 92),
+    "HEIC": (25, 40, 55, 65, 75),
 }
 
 
@@ -56,6 +56,8 @@ def measure(case: Case) -> None:
         points.add(f"min_max_{bits}", partial(min_max, bits))
     for levels in LEVELS:
         points.add(f"clipped_{levels}", partial(clipped, levels))
+        if case.far:
+            points.add(f"clipped_far_{levels}", partial(clipped_far, case, levels))
     for training in case.trainings:
         points.add(training.name, partial(trained, training))
 
@@ -87,6 +89,15 @@ def clipped(levels: int, study: Study) -> list[RatePoint]:
     settings = CalibrationSettings(levels, stretches=STRETCHES, rate_weight=ADVICE_WEIGHT, codec=ContextRANS())
     found = calibrate(study.model, study.calibration, settings).model.coder
     return study.points(CLIPPED, f"{levels} levels", found.quantizers, {"ContextRANS": found.codecs})
+
+
+def clipped_far(case: Case, levels: int, study: Study) -> list[RatePoint]:
+    """The same at a cut far behind: few features are left to send, and most of the network runs on the device."""
+    method = clipped_behind(str(case.far))
+    return [replace(point, method=method) for point in clipped(levels, prepared(case.far_subject))]
+
+
+prepared = cache(prepare)
 
 
 def trained(training: Training, study: Study) -> list[RatePoint]:

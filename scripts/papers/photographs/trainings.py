@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scripts.papers.common.rate_study import Subject
@@ -50,6 +50,7 @@ class Case:
         network: words of the command line that set the network, alike in the subject's config and in those of units.
         photos: folder of photographs, none of the test images.
         units: what is trained.
+        far: a cut far behind, at which clipped features are measured too; None for none.
     """
 
     subject: Subject
@@ -59,6 +60,12 @@ class Case:
     network: tuple[str, ...]
     photos: Path
     units: tuple[Unit, ...]
+    far: str | None = None
+
+    @property
+    def far_subject(self) -> Subject:
+        """The subject, cut far behind."""
+        return replace(self.subject, overrides=(*self.subject.overrides, "--model.model.net.at", str(self.far)))
 
     @property
     def trainings(self) -> Iterator[Training]:

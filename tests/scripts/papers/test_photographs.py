@@ -47,7 +47,9 @@ def test_pictures_of_other_sizes_are_refused() -> None:
 def test_the_page_compares_with_the_smallest_picture(tmp_path: Path) -> None:
     unit = Unit("mobilenet_v2", "trained behind the head", ("mobilenet_v2.yaml",), (0.1, 0.6))
     subject = Subject("Caltech-101", "", (), Path(), Path())
-    case = Case(subject, "MobileNetV2, features.6", "top-1 accuracy (%)", "Two images.", (), Path(), (unit,))
+    case = Case(
+        subject, "MobileNetV2, features.6", "top-1 accuracy (%)", "Two images.", (), Path(), (unit,), "features.15"
+    )
     points = {
         "unsplit": replace(POINT, method="unsplit", score=0.905),
         "JPEG_45": POINT,
@@ -55,6 +57,9 @@ def test_the_page_compares_with_the_smallest_picture(tmp_path: Path) -> None:
             POINT, method="WebP", setting="quality 5", score=0.85, bytes_per_image=2000.0
         ),  # loses too much
         "min_max_4": replace(POINT, method="min–max", codec="run-length", bytes_per_image=16000.0),
+        "clipped_far_8": replace(
+            POINT, method="clipped behind features.15", setting="8 levels", bytes_per_image=1200.0
+        ),
         "mobilenet_v2_0.1": replace(POINT, method=unit.method, setting="λ = 0.1", bytes_per_image=1000.0),
         "mobilenet_v2_0.6": replace(POINT, method=unit.method, setting="λ = 0.6", bytes_per_image=800.0, score=0.84),
     }
@@ -68,6 +73,7 @@ def test_the_page_compares_with_the_smallest_picture(tmp_path: Path) -> None:
     assert str(tmp_path) not in page
     lines = page.splitlines()
     assert "| Caltech-101 | trained behind the head | 4,000 | – | 1,000 | **0.25** | – |" in lines
+    assert "| Caltech-101 | clipped behind features.15 | 4,000 | – | 1,200 | **0.30** | – |" in lines
     assert "| WebP | none of those measured | – | – | – |" in lines
     assert "| min–max | quality 45 | 16,000 | 90.00 | **4.00** |" in lines
     assert "| trained behind the head | λ = 0.6 | 800 | 84.00 | WebP, quality 5: 2,000 B | **0.40** |" in lines

@@ -35,6 +35,7 @@ from splitlearn.quantizers import MinMax
 OUT = Path("docs/results/photographs")
 BITS = (3, 4, 5, 6)
 LEVELS = (4, 6, 8, 10)
+FAR_LEVELS = (2, 3, *LEVELS)  # few features are left far behind, and a few levels of them suffice
 STRETCHES = (1.0, 1.3, 1.7, 2.2)
 ADVICE_WEIGHT = 0.05  # nats that a bit per element is worth where clipping limits are chosen
 QUALITIES = {
@@ -56,8 +57,8 @@ def measure(case: Case) -> None:
         points.add(f"min_max_{bits}", partial(min_max, bits))
     for levels in LEVELS:
         points.add(f"clipped_{levels}", partial(clipped, levels))
-        if case.far:
-            points.add(f"clipped_far_{levels}", partial(clipped_far, case, levels))
+    for levels in FAR_LEVELS if case.far else ():
+        points.add(f"clipped_far_{levels}", partial(clipped_far, case, levels))
     for training in case.trainings:
         points.add(training.name, partial(trained, training))
 

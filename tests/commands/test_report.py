@@ -66,7 +66,7 @@ def test_two_runs_side_by_side(run: Run, fit: Run, page: Page) -> None:
 def test_a_sweep(run: Run, page: Page) -> None:
     Path("space.yaml").write_text("model.model.bottleneck.channels: {choice: [2, 16]}\n")
     sweep = ("sweep", "--config", "small.yaml", "--space", "space.yaml", "--trials", "2", "--out", "runs/swept")
-    assert run(*sweep).status == 0
+    assert run(*sweep, "--launcher", "tests.sweep.here.Sent").status == 0
     text = page("runs/swept", "--images", "1")
     assert "Sweep runs/swept" in text
     assert "2 trials finished" in text

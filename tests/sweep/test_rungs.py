@@ -23,8 +23,9 @@ from splitlearn.sweep import (
 from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.progress import RUNG_RATE
 from splitlearn.sweep.rungs import Rungs
+from tests.sweep.here import Here
 from tests.sweep.test_study import created, storage
-from tests.sweep.test_workers import Here, measured
+from tests.sweep.test_workers import measured
 
 PRUNER = SuccessiveHalving(rungs=[1, 2])
 

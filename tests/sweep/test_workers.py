@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,50 +12,17 @@ import pytest
 from splitlearn.sweep import (
     Claim,
     Groups,
-    Launcher,
     LauncherError,
     Progress,
     State,
     Study,
     TrialLost,
-    Worker,
     run_sweep,
 )
 from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.workers import _Work
+from tests.sweep.here import Here
 from tests.sweep.test_study import created, storage
-
-
-class Here(Launcher):
-    """Works in this process, at once."""
-
-    is_closed = False
-
-    def start(self, number: int, work: Callable[[], None]) -> Worker:
-        kept = [os.dup(descriptor) for descriptor in (1, 2)]  # workers redirect what they print
-        try:
-            work()
-            return Ended("")
-        except Exception as error:
-            return Ended(str(error))
-        finally:
-            for descriptor, before in zip((1, 2), kept, strict=True):
-                os.dup2(before, descriptor)
-                os.close(before)
-
-    def close(self) -> None:
-        self.is_closed = True
-
-
-class Ended(Worker):
-    def __init__(self, told: str) -> None:
-        self.told = told
-
-    def has_ended(self) -> bool:
-        return True
-
-    def error(self) -> str:
-        return self.told
 
 
 @pytest.fixture(autouse=True)

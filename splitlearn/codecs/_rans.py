@@ -158,7 +158,7 @@ class Model:
         if len(self.frequencies) == 1:
             is_whole = decode_plain(payload, position, lanes, self._decoder, symbols)
         else:
-            before = reference if self._is_narrow else self._buckets_of(reference)
+            before = _read_only(reference) if self._is_narrow else self._buckets_of(reference)
             is_whole = decode_rans(payload, position, layout, self._decoder, before, symbols)
         if not is_whole:
             raise CodecError(DAMAGED)
@@ -167,13 +167,22 @@ class Model:
     def _buckets_of(self, reference: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
         """Return the buckets of the array before; None if there is none."""
         if reference is None or self._is_each_its_own:
-            return reference
-        return np.take(self.buckets, reference, mode="clip")  # symbols are below levels; "raise" copies
+            return _read_only(reference)
+        return _read_only(np.take(self.buckets, reference, mode="clip"))  # symbols are below levels; "raise" copies
 
     @cached_property
     def _is_each_its_own(self) -> bool:
         """Whether each symbol is its own bucket."""
         return bool(np.array_equal(self.buckets, np.arange(self.buckets.size)))
+
+
+def _read_only(before: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+    """Return an array that cannot be written to: kernels are compiled, for seconds, for each kind that they meet."""
+    if before is None:
+        return None
+    view = before.view()
+    view.flags.writeable = False
+    return view
 
 
 def no_neighbours(frequencies: NDArray[np.uint16]) -> Model:

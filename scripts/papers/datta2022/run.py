@@ -66,7 +66,7 @@ def resnet20(options: argparse.Namespace) -> Search:
 
 def masks(options: argparse.Namespace) -> Search:
     """Return the search over DeepLabv3-MobileNetV2."""
-    data = "--data.image_size", str(SIDE), "--data.val_size", str(options.masks_held_out)
+    data = "--data.image_size", str(SIDE), "--data.val_size", str(options.masks_held_out), "--data.batch_size", "2"
     network = f"{NETWORK}.weights", str(options.deeplab), "--model.model.net.example", f"[3,{SIDE},{SIDE}]"
     whole = WHOLE, "splitlearn.models.backbone", f"{WHOLE}.name", DEEPLAB_CLASS
     words = ("--model.model", "splitlearn.models.InputModel", *whole, f"{WHOLE}.weights", str(options.deeplab))
@@ -78,7 +78,7 @@ def masks(options: argparse.Namespace) -> Search:
 
 def caltech101(options: argparse.Namespace) -> Search:
     """Return the search over MobileNetV2 with a linear classifier."""
-    sizes = {"image_size": 224, "resize": 256, "val_size": options.caltech_held_out, "batch_size": 32}
+    sizes = {"image_size": 224, "resize": 256, "val_size": options.caltech_held_out, "batch_size": 16}
     data = ["--model.num_classes", str(CLASSES), "--data", "splitlearn.data.ImageFolder"]
     data += [word for name, value in sizes.items() for word in (f"--data.{name}", str(value))]
     network = caltech_words(options.mobilenet, options.caltech101)

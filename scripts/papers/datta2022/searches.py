@@ -118,7 +118,8 @@ class Search:
         """Return the command that runs a recipe's sweep, or what is left of it."""
         place = self.section.folder(runs, recipe)
         length = ("--trainer.max_epochs", str(self.epochs), "--trainer.check_val_every_n_epoch", str(self.epochs))
-        words = [*Run(place, recipe.configs).words, "--data.root", str(self.data), *self.settings, *length]
+        configs = Run(place, recipe.configs, recipe.options).words
+        words = [*configs, "--data.root", str(self.data), *self.settings, *length]
         words += ["--space", recipe.space, "--trials", str(self.trials), "--workers", str(workers), "--by", CUT]
         words += ["--score", self.section.axes.score, "--views", str(self.views)]
         words += ["--cache_dir", str(runs / "features"), "--out", str(place)]
@@ -141,7 +142,7 @@ class Search:
     def _train_whole(self, trial: Trial, folder: Path) -> None:
         """Train the network along with a bottleneck, with the values of a trial of ours."""
         words = [f"--{name}={value}" for name, value in trial.values.items()]
-        options = (*self.settings, *words, "--trainer.max_epochs", str(self.epochs))
+        options = (*self.section.ours.options, *self.settings, *words, "--trainer.max_epochs", str(self.epochs))
         run = Run(folder / f"trial_{trial.number:03}", (*self.section.ours.configs, WHOLE), options)
 
         def made() -> dict[str, Any]:

@@ -20,7 +20,7 @@ RCNNS = [p for p in EXPERIMENTS if p.parent.name == "matsubara2020"]
 PHOTOGRAPHS = CONFIGS / "photographs"
 STREAMS = sorted((CONFIGS / "streams").glob("*.yaml"))
 DATTA = CONFIGS / "datta2022/resnet20_layer2.yaml"
-STACKED = ("ours", "ours_factorized", "full_model")
+STACKED = ("ours", "ours_factorized", "full_model", "printed")
 ON_PHOTOGRAPHS = ("stage1", "stage2", "behind_features10", "behind_features14", "labels")
 BASE = {CONFIGS / "datta2022" / f"{stacked}.yaml": (DATTA,) for stacked in STACKED}  # what a file is stacked on
 BASE |= {

@@ -20,6 +20,9 @@ from splitlearn.data import (
 from splitlearn.sweep import Drawing, Space
 from tests.configs.runs import CONFIGS, DATTA, EXPERIMENTS, ROOT, name
 
+PRINTED, FACTORIZED = CONFIGS / "datta2022/printed.yaml", CONFIGS / "datta2022/ours_factorized.yaml"
+MASKS = [CONFIGS / "datta2022/deeplabv3_mobilenetv2.yaml", PRINTED]
+CALTECH = [CONFIGS / "carra2023/mobilenet_v2.yaml", PRINTED]
 SPACES = {  # and the configs that they are drawn over
     "quickstart": [CONFIGS / "quickstart.yaml"],
     "quickstart_quantizers": [CONFIGS / "quickstart.yaml"],
@@ -27,8 +30,11 @@ SPACES = {  # and the configs that they are drawn over
     "datta2022_mobilenet_v2": [CONFIGS / "carra2023/mobilenet_v2.yaml", CONFIGS / "datta2022/mobilenet_v2.yaml"],
     "datta2022_segmentation": [CONFIGS / "datta2022/deeplabv3_resnet50.yaml"],
     "datta2022_cifar_paper": [DATTA],
-    "datta2022_cifar_paper_coarse": [DATTA],
-    "datta2022_cifar_ours": [DATTA, CONFIGS / "datta2022/ours_factorized.yaml"],
+    "datta2022_cifar_ours": [DATTA, FACTORIZED],
+    "datta2022_masks_paper": MASKS,
+    "datta2022_masks_ours": [*MASKS, FACTORIZED],
+    "datta2022_caltech_paper": CALTECH,
+    "datta2022_caltech_ours": [*CALTECH, FACTORIZED],
 }
 
 

@@ -46,6 +46,15 @@ def code_cost(counts: NDArray[np.int64], per_symbol: int) -> int:
 
 
 @njit
+def joint_cost(one: NDArray[np.int64], other: NDArray[np.int64], per_symbol: int) -> int:
+    """Return the `code_cost` of two classes together."""
+    counts = np.empty(one.size, np.int64)
+    for symbol in range(one.size):
+        counts[symbol] = one[symbol] + other[symbol]
+    return code_cost(counts, per_symbol)
+
+
+@njit
 def total_cost(counts: NDArray[np.int64], per_symbol: int) -> int:
     """Return the sum of `code_cost` over classes `(classes, levels)`."""
     total = 0
@@ -66,13 +75,15 @@ def merge_adjacent(counts: NDArray[np.int64], most: int, per_symbol: int) -> NDA
         most: largest number of classes.
         per_symbol: size of one table entry, in units of 2⁻¹⁶ bits.
     """
-    contexts = counts.shape[0]
-    first = np.arange(contexts)  # first contexts of the classes
-    costs = np.array([code_cost(counts[k], per_symbol) for k in range(contexts)])
+    contexts, levels = counts.shape
+    first = np.empty(contexts, np.int64)  # first contexts of the classes
+    costs = np.empty(contexts, np.int64)
     joint = np.zeros(contexts, np.int64)  # what class k costs together with the next
     used = contexts
+    for k in range(used):
+        first[k], costs[k] = k, code_cost(counts[k], per_symbol)
     for k in range(used - 1):
-        joint[k] = code_cost(counts[k] + counts[k + 1], per_symbol)
+        joint[k] = joint_cost(counts[k], counts[k + 1], per_symbol)
     while used > 1:
         best = 0
         for k in range(1, used - 1):
@@ -80,16 +91,20 @@ def merge_adjacent(counts: NDArray[np.int64], most: int, per_symbol: int) -> NDA
                 best = k
         if used <= most and joint[best] > costs[best] + costs[best + 1]:
             break
-        counts[best] += counts[best + 1]
+        for symbol in range(levels):
+            counts[best, symbol] += counts[best + 1, symbol]
+            for k in range(best + 1, used - 1):
+                counts[k, symbol] = counts[k + 1, symbol]
         costs[best] = joint[best]
         for k in range(best + 1, used - 1):
-            counts[k], costs[k], joint[k], first[k] = counts[k + 1], costs[k + 1], joint[k + 1], first[k + 1]
+            costs[k], joint[k], first[k] = costs[k + 1], joint[k + 1], first[k + 1]
         used -= 1
         for k in range(max(best - 1, 0), min(best + 1, used - 1)):
-            joint[k] = code_cost(counts[k] + counts[k + 1], per_symbol)
+            joint[k] = joint_cost(counts[k], counts[k + 1], per_symbol)
     kinds = np.zeros(contexts, np.uint16)
     for k in range(1, used):
-        kinds[first[k] :] += np.uint16(1)
+        for context in range(first[k], contexts):
+            kinds[context] = k
     return kinds
 
 
@@ -164,11 +179,22 @@ def read_kinds(payload: NDArray[np.uint8], bit: int, contexts: int) -> NDArray[n
 def count_indexes(indexes: NDArray[np.uint32], contexts: int, levels: int) -> NDArray[np.int64]:
     """Return the occurrences of each symbol in each context, `(contexts, levels)`.
 
-    `indexes` holds context · levels + symbol for each symbol of an array.
+    `indexes` holds context · levels + symbol for each symbol of an array. As in `count_symbols`, these are counted in
+    four tables in turn.
     """
-    counts = np.zeros(contexts * levels, np.int64)
-    for i in range(indexes.size):
-        counts[indexes[i]] += 1
+    tables = np.zeros((4, contexts * levels), np.int32)
+    whole = indexes.size - indexes.size % 4
+    for i in range(0, whole, 4):
+        at = np.uint64(i)
+        tables[0, indexes[at]] += np.int32(1)
+        tables[1, indexes[at + np.uint64(1)]] += np.int32(1)
+        tables[2, indexes[at + np.uint64(2)]] += np.int32(1)
+        tables[3, indexes[at + np.uint64(3)]] += np.int32(1)
+    for i in range(whole, indexes.size):
+        tables[0, indexes[i]] += np.int32(1)
+    counts = np.empty(contexts * levels, np.int64)
+    for k in range(counts.size):
+        counts[k] = tables[0, k] + tables[1, k] + tables[2, k] + tables[3, k]
     return counts.reshape(contexts, levels)
 
 

@@ -87,26 +87,21 @@ class Model:
     def _largest(self) -> int:
         return int(self.frequencies.max())
 
-    def encode(
-        self,
-        symbols: NDArray[np.uint8],
-        layout: Layout,
-        start: bytes = b"",
-        reference: NDArray[np.uint8] | None = None,
-    ) -> bytes:
-        """Return the code of flat symbols, with the bytes `start` in front; a single class ignores the layout.
+    def encode(self, symbols: NDArray[np.uint8], layout: Layout, start: bytes = b"") -> bytes:
+        """Return the code of flat symbols, with the bytes `start` in front; a single class ignores the layout."""
+        if len(self.frequencies) == 1:
+            return start + self._coded(symbols, lanes_for(symbols.size), symbols.size // lanes_for(symbols.size))
+        return self.encode_indexes(self.indexes_of(symbols, layout, None), layout, start)
+
+    def indexes_of(
+        self, symbols: NDArray[np.uint8], layout: Layout, reference: NDArray[np.uint8] | None
+    ) -> NDArray[np.uint32]:
+        """Return class · levels + symbol for each of the flat symbols, or of the first ones of an array.
 
         `reference` holds the flat symbols of the array before, if classes depend on them.
         """
         levels = self.frequencies.shape[1]
-        indexes: NDArray[np.uint8] | NDArray[np.uint32]
-        if len(self.frequencies) == 1:
-            indexes, lanes = symbols, lanes_for(symbols.size)
-            part = symbols.size // lanes
-        else:
-            indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes, self._buckets_of(reference))
-            lanes, part = layout.lanes, layout.lane_rows * layout.width
-        return start + self._coded(indexes, lanes, part)
+        return class_indexes(symbols, layout, levels, self.buckets, self.classes, self._buckets_of(reference))
 
     def encode_indexes(self, indexes: NDArray[np.uint32], layout: Layout, start: bytes) -> bytes:
         """Return the code as `encode`, given class · levels + symbol of each symbol."""
@@ -119,11 +114,9 @@ class Model:
         place = encode_rans(indexes, lanes, part, self._encoder, scale_bits(self.frequencies.shape[1]), payload)
         return payload[place:].tobytes()
 
-    def cost(self, symbols: NDArray[np.uint8], layout: Layout, reference: NDArray[np.uint8] | None) -> int:
-        """Return the size of the code of flat symbols without its states, in units of 2⁻¹⁶ bits."""
-        levels = self.frequencies.shape[1]
-        indexes = class_indexes(symbols, layout, levels, self.buckets, self.classes, self._buckets_of(reference))
-        counts = count_indexes(indexes, len(self.frequencies), levels)
+    def cost(self, indexes: NDArray[np.uint32]) -> int:
+        """Return the size of the code of symbols without its states, in units of 2⁻¹⁶ bits, given `indexes_of` them."""
+        counts = count_indexes(indexes, *self.frequencies.shape)
         return int((counts * self._costs).sum())
 
     @cached_property
@@ -140,7 +133,7 @@ class Model:
     ) -> NDArray[np.uint8]:
         """Return the flat symbols of the code that takes `payload` from byte `position` to its end.
 
-        `reference` is that of `encode`.
+        `reference` is that of `indexes_of`.
 
         Raises:
             CodecError: if it is damaged, or too short for the number of symbols.

@@ -154,7 +154,10 @@ def _read_states(data: NDArray[np.uint8], position: int, lanes: int) -> NDArray[
 @njit
 def _all_lowest(states: NDArray[np.uint64]) -> bool:
     """Tell whether all states are what the encoder began with."""
-    return bool(np.all(states == np.uint64(LOWEST)))
+    lowest = True
+    for state in states:
+        lowest &= state == np.uint64(LOWEST)
+    return lowest
 
 
 @njit

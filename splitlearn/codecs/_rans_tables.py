@@ -31,6 +31,25 @@ def mantissa_bits(count: int) -> int:
 
 
 @njit
+def sum_of(numbers: NDArray[np.int64]) -> int:
+    """Return the sum of numbers; a call of numpy's in a kernel makes numba import much when it loads the kernel."""
+    total = 0
+    for number in numbers:
+        total += number
+    return total
+
+
+@njit
+def place_of_largest(numbers: NDArray[np.int64] | NDArray[np.uint16]) -> int:
+    """Return the index of the largest number, the first of equal ones; without numpy as in `sum_of`."""
+    place = 0
+    for k in range(1, numbers.size):
+        if numbers[k] > numbers[place]:
+            place = k
+    return place
+
+
+@njit
 def normalized(weights: NDArray[np.int64], scale: int) -> NDArray[np.uint16]:
     """Return frequencies that add up to 2^scale, in proportion to `weights`; at least 1 for a positive weight.
 
@@ -38,17 +57,19 @@ def normalized(weights: NDArray[np.int64], scale: int) -> NDArray[np.uint16]:
         weights: weight of each symbol, such as its count; at most 2⁵⁴, not all zero, and at most 2^scale of them.
         scale: `scale_bits(levels)`.
     """
-    total = weights.sum()
+    weights = weights.copy()
+    total = sum_of(weights)
     while total >> 46:  # products with 2ˢ must fit in 63 bits
-        weights = (weights + 1) >> 1
-        total = weights.sum()
+        for symbol in range(weights.size):
+            weights[symbol] = (weights[symbol] + 1) >> 1
+        total = sum_of(weights)
     frequencies = np.zeros(weights.size, np.int64)
     for symbol in range(weights.size):
         if weights[symbol] > 0:
             frequencies[symbol] = max(1, ((weights[symbol] << scale) + total // 2) // total)
-    excess = frequencies.sum() - (1 << scale)
+    excess = sum_of(frequencies) - (1 << scale)
     while excess != 0:  # rounding left some too much or too little: the largest bear it, none more than a quarter
-        largest = np.argmax(frequencies)
+        largest = place_of_largest(frequencies)
         change = min(excess, max(1, frequencies[largest] // 4))
         frequencies[largest] -= change
         excess -= change
@@ -207,14 +228,16 @@ def write_tables(
         if classes > 1:
             _leave_room(exact, scale)
         bit = write_frequencies(exact, mantissa, scale, payload, bit)
-        frequencies[kind] = rounded(exact, mantissa, scale)
+        read = rounded(exact, mantissa, scale)
+        for symbol in range(levels):
+            frequencies[kind, symbol] = read[symbol]
     return frequencies, bit
 
 
 @njit
 def _leave_room(frequencies: NDArray[np.uint16], scale: int) -> None:
     """Give a second symbol the frequency 1 if one symbol has all of 2ˢ."""
-    symbol = np.argmax(frequencies)
+    symbol = place_of_largest(frequencies)
     if signed(frequencies[symbol]) == 1 << scale:
         frequencies[symbol] -= np.uint16(1)
         frequencies[symbol - 1 if symbol > 0 else 1] = np.uint16(1)
@@ -237,7 +260,8 @@ def read_tables(
     frequencies = np.empty((classes, levels), np.uint16)
     for kind in range(classes):
         bit = read_frequencies(data, payload.size, bit, mantissa, scale, frequencies[kind])
-        if bit == 0 or (classes > 1 and signed(frequencies[kind].max()) == 1 << scale):
+        most = signed(frequencies[kind, place_of_largest(frequencies[kind])])
+        if bit == 0 or (classes > 1 and most == 1 << scale):
             return frequencies, 0
     return frequencies, bit if tail_is_clean(data, bit) else 0
 

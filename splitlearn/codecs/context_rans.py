@@ -75,9 +75,10 @@ class ContextRANS(Codec):
         flat, layout, before = symbols.reshape(-1), plane_layout(symbols.shape), reference.reshape(-1)
         if self._static is not None and self._static_after is not None:
             some = max(layout.width, flat.size // SAMPLE)
-            alone = self._static.cost(flat[:some], layout, None)
-            if self._static_after.cost(flat[:some], layout, before[:some]) < alone:
-                return BESIDE + self._static_after.encode(flat, layout, reference=before)
+            alone = self._static.cost(self._static.indexes_of(flat[:some], layout, None))
+            indexes = self._static_after.indexes_of(flat, layout, before)
+            if self._static_after.cost(indexes[:some]) < alone:
+                return self._static_after.encode_indexes(indexes, layout, BESIDE)
             return ALONE + self._encode(symbols, levels)
         tables = OwnTables.of(flat, layout, levels, before)
         return BESIDE + tables.encode(layout) if tables.saves else ALONE + self._encode(symbols, levels)

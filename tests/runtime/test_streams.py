@@ -413,7 +413,7 @@ def test_hostile_frames_get_an_error_and_the_others_their_answers(payload: bytes
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: stream_of(key_every=0), "key_every must be at least 1"),
+        (lambda: stream_of(key_every=0), "key_every must be a whole number, at least 1"),
         (lambda: stream_of(margin=0.6), "margin is 0…0.5"),
         (lambda: stream_of(skip=2), "skip is a share of symbols"),
         (lambda: stream_coder(PayloadCoder(CODER.carriers, 0), 0), "send each frame by itself, --key_every 1"),

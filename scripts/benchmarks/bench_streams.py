@@ -160,8 +160,7 @@ def page(found: dict[str, Any]) -> str:
             f"`{found['command']}`; {found['date']}.\n",
             markdown_table(heads, rows, "rl" + "r" * (len(heads) - 2)),
             "\nThe first encode of a fresh process, its kernels in the cache: "
-            f"{first['without_scipy']:.2f} s on a device; {first['with_scipy']:.2f} s where SciPy is installed, "
-            "which numba then loads.\n",
+            f"{first['without_scipy']:.2f} s on a device; {first['with_scipy']:.2f} s where SciPy is installed.\n",
         ]
     )
 
@@ -180,8 +179,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         found = measured(args, Path(folder))
-    command = "scripts/benchmarks/bench_streams --video {} --yolo {} --photos {}"
-    named = command.format(args.video.name, args.yolo.name, args.photos.name)
+    command = "scripts/benchmarks/bench_streams --video {} --yolo {} --photos {} --rounds {}"
+    named = command.format(args.video.name, args.yolo.name, args.photos.name, args.rounds)
     facts = {**run_record(), "command": named, "processor": processor(), "load_average": load, "rounds": args.rounds}
     write_json(args.out / "coding.json", {**facts, **found})
     with whole_file(args.out / "coding.md") as temporary:

@@ -2,7 +2,7 @@
 
 Each section is a network at two cuts. Both recipes draw as many trials from the same cuts, channels and strides, and
 train each as long, from the same cached features. Images held out from training choose the frontiers, and only what is
-on them is then scored on the test images. Beside them stand methods without training, image files, and some points of
+on them is then scored on the test images. Row them stand methods without training, image files, and some points of
 ours with the whole network trained along. Sections whose data are not named are neither run nor lost from the page.
 What is finished is not run again: a killed run goes on where it was.
 
@@ -23,9 +23,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.papers.common.config_rows import CARRA, JPEG, UNSPLIT
+from scripts.papers.common.config_rows import CARRA, JPEG, UNSPLIT, Row
 from scripts.papers.datta2022.report import write
-from scripts.papers.datta2022.searches import Beside, Search
+from scripts.papers.datta2022.searches import Search
 from scripts.papers.datta2022.sections import CALTECH, CLASSES, DEEPLAB, DEEPLAB_CLASS, MASKS, RESNET, SECTIONS
 from scripts.papers.photographs.cases import NETWORK, caltech_words
 
@@ -44,13 +44,13 @@ FOLDERS = {  # inside those of options
 QUALITIES = {RESNET.slug: (75, 50, 25), MASKS.slug: (50, 20, 5), CALTECH.slug: (50, 20, 5)}
 
 
-def image_files(slug: str, configs: tuple[str, ...], options: tuple[str, ...]) -> Iterator[Beside]:
+def image_files(slug: str, configs: tuple[str, ...], options: tuple[str, ...]) -> Iterator[Row]:
     """Yield the whole network on pixels, then on JPEG and HEIC files; the words set an `InputModel`."""
-    yield Beside("unsplit", "raw pixels", configs, options)
+    yield Row("unsplit", "raw pixels", configs, options)
     for quality in QUALITIES[slug]:
         file = (*options, *JPEG, str(quality))
-        yield Beside("JPEG", f"quality {quality}", configs, file)
-        yield Beside("HEIC", f"quality {quality}", configs, (*file, *HEIC))
+        yield Row("JPEG", f"quality {quality}", configs, file)
+        yield Row("HEIC", f"quality {quality}", configs, (*file, *HEIC))
 
 
 def resnet20(options: argparse.Namespace) -> Search:
@@ -58,8 +58,8 @@ def resnet20(options: argparse.Namespace) -> Search:
     beside = list(image_files(RESNET.slug, UNSPLIT, ()))
     for bits in (2, 3, 4):
         setting = "--model.model.quantizer.bits", str(bits)
-        beside.append(Beside("min–max + run-length", f"{bits} bits", CARRA, setting))
-        beside.append(Beside("min–max + ContextRANS", f"{bits} bits", CARRA, (*setting, *CONTEXT)))
+        beside.append(Row("min–max + run-length", f"{bits} bits", CARRA, setting))
+        beside.append(Row("min–max + ContextRANS", f"{bits} bits", CARRA, (*setting, *CONTEXT)))
     sizes = options.resnet_trials, options.resnet_epochs, 2, options.whole
     return Search(RESNET, options.cifar10, (), tuple(beside), *sizes)
 

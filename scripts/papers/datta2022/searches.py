@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from scripts.papers.common.config_rows import Row
 from scripts.papers.common.page import record
 from scripts.papers.common.runs import Run, kept, run_command
-from scripts.papers.datta2022.sections import CUT, Recipe, Section
+from scripts.papers.datta2022.sections import CUT, JOURNAL, Recipe, Section
 from splitlearn.analysis import profile_model
 from splitlearn.files import write_json
 from splitlearn.sweep import Study, Trial
@@ -55,23 +56,6 @@ class WholeNetwork:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A point without training, measured by `splitlearn test`.
-
-    Attributes:
-        method: what the points of a curve share.
-        setting: what is special about this one.
-        configs: config files, stacked on trainer.yaml.
-        options: further words of the command line.
-    """
-
-    method: str
-    setting: str
-    configs: tuple[str, ...]
-    options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Search:
     """A section with its data, weights and sizes, from the command line.
 
@@ -89,7 +73,7 @@ class Search:
     section: Section
     data: Path
     settings: tuple[str, ...]
-    beside: tuple[Beside, ...]
+    beside: tuple[Row, ...]
     trials: int
     epochs: int
     views: int
@@ -132,7 +116,7 @@ class Search:
         shares = {cut: found[cut].cumulative_macs / whole.cumulative_macs for cut in self.section.cuts}
         return {"parameters": whole.cumulative_parameters, "macs": whole.cumulative_macs, "shares": shares}
 
-    def _measure(self, row: Beside, folder: Path) -> None:
+    def _measure(self, row: Row, folder: Path) -> None:
         name = f"{row.method} {row.setting}".replace(" ", "_").replace("/", "_")
         kept(
             folder / f"{name}.json",
@@ -148,12 +132,12 @@ class Search:
         def made() -> dict[str, Any]:
             if run.newest("results.json") is None:
                 run.fit(str(self.data))
-            row = Beside("whole network", f"trial {trial.number}", run.configs)
+            row = Row("whole network", f"trial {trial.number}", run.configs)
             return {"number": trial.number, "measured": self._point(row, run.tested(str(self.data), "last"))}
 
         kept(folder / f"trial_{trial.number:03}.json", made)
 
-    def _point(self, row: Beside, metrics: dict[str, Any]) -> dict[str, Any]:
+    def _point(self, row: Row, metrics: dict[str, Any]) -> dict[str, Any]:
         score, size, rate = (metrics[f"test/{n}"] for n in (self.section.metric, "bytes_per_image", "bits_per_pixel"))
         return asdict(Point(row.method, row.setting, score, size, rate))
 
@@ -203,7 +187,7 @@ def found_in(runs: Path, section: Section) -> Found | None:
     if not all(any(trial.metrics for trial in several) for several in trials.values()):
         return None
     sweep = section.folder(runs, section.paper)
-    images = Study(str(sweep / "journal.log"), sweep.name).settings["data"]
+    images = Study(str(sweep / JOURNAL), sweep.name).settings["data"]
     points = [Point(**content) for content in _contents(folder / BESIDE)]
     networks = [WholeNetwork(each["number"], Point(**each["measured"])) for each in _contents(folder / NETWORKS)]
     facts, profile = (json.loads((folder / name).read_text()) for name in (FACTS, PROFILE))

@@ -53,7 +53,12 @@ class Found:
     @property
     def untrained(self) -> list[str]:
         """The methods that send features without training."""
-        return [MIN_MAX, CLIPPED, *([clipped_behind(self.case.far)] if self.case.far else [])]
+        return [MIN_MAX, CLIPPED, *self.far]
+
+    @property
+    def far(self) -> list[str]:
+        """The method that sends clipped features of a cut far behind, if there is one."""
+        return [clipped_behind(self.case.far)] if self.case.far else []
 
     @property
     def methods(self) -> list[str]:
@@ -138,7 +143,7 @@ def summary(found: Sequence[Found]) -> str:
     for each in found:
         limit = each.unsplit - LOSS
         picture, features = cheapest(each.pictures, limit), cheapest(each.of(CLIPPED), limit)
-        for method in (*each.untrained[2:], *each.units):
+        for method in (*each.far, *each.units):
             mine = cheapest(each.of(method), limit)
             cells = [each.case.subject.name, method, _size(picture), _size(features), _size(mine)]
             rows.append([*cells, _ratio(mine, picture), _ratio(mine, features)])

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from scripts.papers.common import runs as runs_module
+from scripts.papers.common.config_rows import Row
 from scripts.papers.datta2022 import run, searches
 from scripts.papers.datta2022.report import write
-from scripts.papers.datta2022.searches import BESIDE, FACTS, NETWORKS, PROFILE, Beside, Point, Search, found_in, spread
+from scripts.papers.datta2022.searches import BESIDE, FACTS, NETWORKS, PROFILE, Point, Search, found_in, spread
 from scripts.papers.datta2022.sections import CUT, MASKS, RESNET, SECTIONS, Recipe, Section
 from splitlearn.config.build import config_of_words
 from splitlearn.files import write_json
@@ -192,7 +193,7 @@ def test_a_search_runs_once_and_leaves_a_page(
             for number in range(count):
                 pixels = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8).numpy()
                 Image.fromarray(pixels).save(folder / f"{number}.jpg")
-    unsplit = Beside("unsplit", "raw pixels", ("configs/cifar10/unsplit.yaml",), ("--trainer.accelerator", "cpu"))
+    unsplit = Row("unsplit", "raw pixels", ("configs/cifar10/unsplit.yaml",), ("--trainer.accelerator", "cpu"))
     small = ("--data.val_size", "20", "--data.batch_size", "20", "--trainer.accelerator", "cpu")
     search = Search(RESNET, tmp_path / "cifar", small, (unsplit,), trials=2, epochs=1, views=1, whole=1)
     runs = tmp_path / "runs"

@@ -76,7 +76,7 @@ def merge_adjacent(counts: NDArray[np.int64], most: int, per_symbol: int) -> NDA
         per_symbol: size of one table entry, in units of 2⁻¹⁶ bits.
     """
     contexts, levels = counts.shape
-    first = np.empty(contexts, np.int64)  # first contexts of the classes
+    first = np.empty(contexts, np.int64)  # first contexts of the classes, and the rows of their counts
     costs = np.empty(contexts, np.int64)
     joint = np.zeros(contexts, np.int64)  # what class k costs together with the next
     used = contexts
@@ -92,15 +92,16 @@ def merge_adjacent(counts: NDArray[np.int64], most: int, per_symbol: int) -> NDA
         if used <= most and joint[best] > costs[best] + costs[best + 1]:
             break
         for symbol in range(levels):
-            counts[best, symbol] += counts[best + 1, symbol]
-            for k in range(best + 1, used - 1):
-                counts[k, symbol] = counts[k + 1, symbol]
+            counts[first[best], symbol] += counts[first[best + 1], symbol]
         costs[best] = joint[best]
         for k in range(best + 1, used - 1):
             costs[k], joint[k], first[k] = costs[k + 1], joint[k + 1], first[k + 1]
         used -= 1
         for k in range(max(best - 1, 0), min(best + 1, used - 1)):
-            joint[k] = joint_cost(counts[k], counts[k + 1], per_symbol)
+            joint[k] = joint_cost(counts[first[k]], counts[first[k + 1]], per_symbol)
+    for k in range(1, used):
+        for symbol in range(levels):
+            counts[k, symbol] = counts[first[k], symbol]
     kinds = np.zeros(contexts, np.uint16)
     for k in range(1, used):
         for context in range(first[k], contexts):

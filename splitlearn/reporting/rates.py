@@ -11,6 +11,7 @@ from splitlearn.reporting.log_ticks import plain_log_ticks
 from splitlearn.reporting.markdown import markdown_table
 
 SHOWN = 0.2  # plots leave out what scores further below the unsplit network
+SIZE = (9.5, 4.5)  # inches, with the legend beside the axes
 
 
 def rates_markdown(points: Sequence[RatePoint], score: str) -> str:
@@ -49,7 +50,7 @@ def plot_rates(
     """
     shown = [(x, y) for curve in curves.values() for x, y in curve if y > unsplit - SHOWN]
     lowest = min((y for _, y in shown), default=unsplit)
-    with figure_file(path) as (_, (axes,)):
+    with figure_file(path, size=SIZE) as (figure, (axes,)):
         for number, (label, curve) in enumerate(curves.items()):
             points = sorted(curve)
             seen = label if any(y > unsplit - SHOWN for _, y in points) else f"{label} (below)"
@@ -61,4 +62,4 @@ def plot_rates(
             axes.set_xlim(min(rates) / 1.2, max(rates) * 1.2)
         plain_log_ticks(axes.xaxis)
         axes.grid(visible=True, which="both", alpha=0.3)
-        axes.legend(fontsize=8)
+        figure.legend(loc="outside right upper", fontsize=8)  # so many curves leave no room between them

@@ -40,6 +40,7 @@ NOTES = """## How to read it
 - Class agreement on one scene may say little: where the unsplit network is torn between two classes, nearly equal in
   all frames, tiny changes turn all answers at once. An agreement near 0 on a single video is then no measure of what
   is lost; where nothing agrees, no margin is chosen.
+- Points are kept and may come from several runs: bytes and agreement do not depend on that, processor times do.
 - A scene of few frames has few objects, and its agreement is coarse: differences of a point or two mean nothing.
 - Other videos and bottlenecks are added by their files: `scripts/papers/streams/run --video FILE --mobilenet-bottleneck
   FILE`; `splitlearn test` with `configs/streams` measures one setting on any video.

@@ -49,7 +49,7 @@ def measured(data: Path, runs: Path, settings: tuple[str, ...]) -> dict[str, lis
             run = Run(runs / f"{number}_{weight:g}", (NETWORK, SECOND), words)
             if run.newest("results.json") is None:
                 run.fit(str(data))
-            metrics = run.tested(str(data), "last")["metrics"]
+            metrics = run.tested(str(data), "last")
             points.append((metrics["test/bytes_per_image"], metrics["test/agreement"]))
             print(f"{name}, rate weight {weight:g}: {points[-1][1]:.2%}, {points[-1][0]:,.0f} B")
         found[name] = points

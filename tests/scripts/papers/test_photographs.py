@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from scripts.papers.common.rate_study import Subject
-from scripts.papers.photographs.layers import TERMS
-from scripts.papers.photographs.layers import page as page_of_layers
+from scripts.papers.photographs import layers
 from scripts.papers.photographs.pictures import BareJpeg
 from scripts.papers.photographs.report import report
 from scripts.papers.photographs.trainings import Case, Unit
@@ -84,13 +84,31 @@ def test_the_page_compares_with_the_smallest_picture(tmp_path: Path) -> None:
 
 def test_a_term_costs_what_is_needed_without_it() -> None:
     whole = [(100.0, 0.8), (200.0, 0.9), (400.0, 0.95)]
-    found = {name: whole for name in TERMS} | {
+    found = {name: whole for name in layers.TERMS} | {
         "without the logits": [(2 * size, share) for size, share in whole],
         "the logits alone": [(10.0, 0.1), (20.0, 0.2), (30.0, 0.3)],
     }
     facts = {"processor": "P", "machine": "M", "versions": {}, "command": "layers", "date": "today"}
-    lines = "\n".join(page_of_layers(found, facts)).splitlines()
+    lines = "\n".join(layers.page(found, facts)).splitlines()
     (doubled,) = [line for line in lines if line.startswith("| without the logits")]
     assert doubled.endswith("| 200 B, 80.00 % | 400 B, 90.00 % | 800 B, 95.00 % | +100.0 % |")
     (apart,) = [line for line in lines if line.startswith("| the logits alone")]
     assert apart.endswith("| not comparable |")
+
+
+@pytest.mark.slow
+def test_terms_are_trained_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # configs are then those that ship
+    monkeypatch.setattr(layers, "TERMS", {"all terms": (), "without the logits": layers.TERMS["without the logits"]})
+    monkeypatch.setattr(layers, "RATE_WEIGHTS", (0.1,))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
+    (tmp_path / "images").mkdir()
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / f"images/{number}.png")
+    lengths = ("--trainer.max_steps", "2", "--trainer.val_check_interval", "2")
+    sizes = ("--data.val_size", "16", "--data.test_size", "16", "--data.batch_size", "16")
+    found = layers.measured(tmp_path / "images", tmp_path / "runs", (*lengths, *sizes))
+    assert set(found) == set(layers.TERMS)
+    for ((size, share),) in found.values():
+        assert size > 0
+        assert 0 <= share <= 1

@@ -15,19 +15,22 @@
 | damaged, truncated or empty files, more than 179 million pixels | refused |
 
 Files are recognized by content, not by suffix, and only as one of `FORMATS`, so that Pillow calls no other program.
-Masks hold numbers, not colours, and are read by `splitlearn.data.masks.read_ids`.
+Masks hold numbers, not colours, and are read by `splitlearn.data.masks.read_ids`. Of videos, `video_frames_in` tells
+whether all of the file was there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from splitlearn.resource_errors import of_machine, raised_as
 
-__all__ = ["FORMATS", "DataError", "decode_rgb", "opened", "orientation", "shown_shape", "stored_as"]
+__all__ = ["FORMATS", "DataError", "decode_rgb", "opened", "orientation", "shown_shape", "stored_as", "video_frames_in"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF", "AVIF", "JPEG2000")  # MPO is a kind of JPEG
 CONVERTED = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
@@ -45,6 +48,9 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+ANNOUNCING = {"matroska", "webm", "mov", "mp4"}  # FFmpeg's names of formats with a duration in the header; not a guess
 
 
 class DataError(RuntimeError):
@@ -103,6 +109,37 @@ def orientation(image: Image.Image) -> int:
             raise
         return 1
     return found if isinstance(found, int) else 1
+
+
+def video_frames_in(container: Any) -> Iterator[Any]:
+    """Yield the decoded frames of the first video stream of an open PyAV container.
+
+    Raises:
+        DataError: once the file turns out to be truncated, with the reason only; what PyAV raises passes through.
+    """
+    stream, reached = container.streams.video[0], 0.0
+    for packet in container.demux():
+        if packet.pts is not None and packet.duration:
+            reached = max(reached, float((packet.pts + packet.duration) * packet.time_base))
+        if packet.stream.index != stream.index:
+            continue
+        if packet.is_corrupt:
+            raise DataError("a packet is truncated")
+        for frame in packet.decode():
+            if frame.is_corrupt:
+                raise DataError("a frame is incomplete")
+            yield frame
+    if missing := _missing(container, reached):
+        raise DataError(f"{missing:.1f} s are missing at its end")
+
+
+def _missing(container: Any, reached: float) -> float:
+    """Return the seconds by which a file ends before the end that its header announces; 0 for the last tenth."""
+    if container.duration is None or not ANNOUNCING.intersection(container.format.name.split(",")):
+        return 0.0
+    seconds = container.duration / 1e6
+    missing = (container.start_time or 0) / 1e6 + seconds - reached
+    return float(missing) if missing > min(1.0, 0.1 * seconds) else 0.0
 
 
 class _Refused(ValueError):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ANNOUNCING = {"matroska", "webm", "mov", "mp4"}  # FFmpeg's names of formats with a duration in the header; not a guess
+from splitlearn.decoding import DataError, video_frames_in
 
 
 class VideoError(ValueError):
@@ -98,36 +98,14 @@ def _decoded(path: str | Path) -> Iterator[_Decoded]:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise VideoError(f"{path} has no video stream")
-            stream, reached = container.streams.video[0], 0.0
-            rate = stream.average_rate
-            for packet in container.demux():
-                if packet.pts is not None and packet.duration:
-                    reached = max(reached, float((packet.pts + packet.duration) * packet.time_base))
-                if packet.stream.index != stream.index:
-                    continue
-                if packet.is_corrupt:
-                    raise VideoError(_damaged(path, number, "a packet is truncated"))
-                frames: Any = packet.decode()  # of videos alone
-                for frame in frames:
-                    if frame.is_corrupt:
-                        raise VideoError(_damaged(path, number, "a frame is incomplete"))
-                    pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
-                    said = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
-                    yield _Decoded(_upright(pixels, _matrix(frame), path), frame.time, said or float(1 / (rate or 1)))
-                    number += 1
-            if missing := _missing(container, reached):
-                raise VideoError(_damaged(path, number, f"{missing:.1f} s are missing at its end"))
-    except (av.FFmpegError, UnicodeError) as error:
+            rate = container.streams.video[0].average_rate
+            for frame in video_frames_in(container):
+                pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                said = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+                yield _Decoded(_upright(pixels, _matrix(frame), path), frame.time, said or float(1 / (rate or 1)))
+                number += 1
+    except (av.FFmpegError, UnicodeError, DataError) as error:
         raise VideoError(_damaged(path, number, str(error))) from error
-
-
-def _missing(container: Any, reached: float) -> float:
-    """Return the seconds by which a file ends before the end that its header announces; 0 for the last tenth."""
-    if container.duration is None or not ANNOUNCING.intersection(container.format.name.split(",")):
-        return 0.0
-    seconds = container.duration / 1e6
-    missing = (container.start_time or 0) / 1e6 + seconds - reached
-    return float(missing) if missing > min(1.0, 0.1 * seconds) else 0.0
 
 
 def _damaged(path: str | Path, number: int, reason: str) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from splitlearn.decoding import DataError, decode_rgb
+from splitlearn.decoding import DataError, decode_rgb, video_frames_in
 from splitlearn.resource_errors import of_machine
 from splitlearn.runtime.graph import MissingExtraError
 
@@ -48,7 +48,7 @@ def pictures_of(folder: Path) -> list[Picture]:
 def frames_of(video: Path) -> Iterator[Picture]:
     """Yield the frames of a video, upright, named by their numbers from 0.
 
-    If the video is damaged after some frames, one more picture ends it, which cannot be read.
+    If the video is damaged or ends too early after some frames, one more picture ends it, which cannot be read.
 
     Raises:
         DataError: if the file is missing, or nothing of it is a video.
@@ -63,12 +63,16 @@ def frames_of(video: Path) -> Iterator[Picture]:
     number = 0
     try:
         with av.open(str(video)) as container:
-            for frame in container.decode(video=0):
-                image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
+            if not container.streams.video:
+                raise DataError("it has no video stream")
+            for frame in video_frames_in(container):
+                image: Image.Image = frame.to_image()
                 turned = image.rotate(frame.rotation, expand=True) if frame.rotation % (4 * QUARTER) else image
                 yield Picture(f"{number:06d}", turned.copy, frame.time)
                 number += 1
-    except (av.FFmpegError, UnicodeError, IndexError) as error:
+        if not number:
+            raise DataError("it has no frames")
+    except (av.FFmpegError, UnicodeError, DataError) as error:
         if of_machine(error):
             raise
         if not number:

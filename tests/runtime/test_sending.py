@@ -291,6 +291,8 @@ def test_a_server_of_another_package_refuses(bank: Packaged, exits: Packaged, fo
 
 
 def test_frames_of_a_video_are_pictures(shared_data: Path, tmp_path: Path) -> None:
+    from tests.data.test_video import write_sound  # needs PyAV
+
     frames = frames_of(shared_data / "video_static_camera.mp4")
     first, second = next(frames), next(frames)
     assert (first.name, second.name) == ("000000", "000001")
@@ -298,6 +300,24 @@ def test_frames_of_a_video_are_pictures(shared_data: Path, tmp_path: Path) -> No
     assert not np.array_equal(np.asarray(first.read()), np.asarray(second.read()))
     frames.close()  # type: ignore[attr-defined]
     (tmp_path / "no.mp4").write_bytes(os.urandom(999))
-    for path, told in ((tmp_path / "no.mp4", "is no video"), (tmp_path / "nowhere.mp4", "there is no video")):
+    sound = write_sound(tmp_path / "sound.wav")
+    for path, told in (
+        (tmp_path / "no.mp4", "is no video"),
+        (tmp_path / "nowhere.mp4", "there is no video"),
+        (sound, r"sound.wav is no video, .*: name another \(it has no video stream\)"),
+    ):
         with pytest.raises(RuntimeError, match=told):
             next(frames_of(path))
+
+
+def test_a_video_that_ends_too_early_ends_with_a_picture_that_says_so(tmp_path: Path) -> None:
+    from tests.data.test_video import write_video  # needs PyAV
+
+    content = write_video(tmp_path / "whole.mkv", 60).read_bytes()
+    assert all(frame.read().size for frame in frames_of(tmp_path / "whole.mkv"))
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) // 2])
+    *good, last = frames_of(tmp_path / "cut.mkv")
+    assert 0 < len(good) < 59
+    assert all(frame.read().size for frame in good)
+    with pytest.raises(RuntimeError, match=rf"cut.mkv is damaged from frame {len(good)} on"):
+        last.read()

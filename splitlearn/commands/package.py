@@ -67,6 +67,7 @@ def package(
     from splitlearn.config.images import validation_images
     from splitlearn.config.packaged import trained
     from splitlearn.data import read_photos
+    from splitlearn.decoding import DataError
     from splitlearn.reporting.package import package_table
     from splitlearn.reporting.terminal import print_whole
     from splitlearn.runtime.packaging import write_package
@@ -86,7 +87,16 @@ def package(
         )
     pixels = np.ascontiguousarray((found.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1))
     console.print(f"Exporting {model.net.name}, cut at {model.net.at}, and comparing {len(pixels)} images …")
-    check = write_package(model, out, pixels, answers, data.class_names, preparation_of(view), pictures)
+    try:
+        names = data.class_names
+    except DataError:
+        if photos is None:
+            raise
+        names = ()
+        console.print(
+            "The config's data is absent, so the package has no names of classes: --data_root FOLDER adds them."
+        )
+    check = write_package(model, out, pixels, answers, names, preparation_of(view), pictures)
     print_whole(package_table(out, check.record()))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from splitlearn.commands.serve import edge_of
 from splitlearn.config.loading import load_task
@@ -47,6 +48,21 @@ def test_a_run_is_packaged_and_served_as_it_was_tested(run: Run) -> None:
     assert "--out package exists: name another folder" in again.err
     with pytest.raises(UsageError, match="is not that of package: package it again"):
         edge_of(Path("package"), Path("small.yaml"), None)
+
+
+def test_photos_stand_in_for_absent_data(run: Run) -> None:
+    config = Path("small.yaml").read_text().replace("splitlearn.data.Digits", "splitlearn.data.ImageFolder")
+    Path("absent.yaml").write_text(config.replace("{batch_size: 16}", "{root: nowhere, image_size: 32}"))
+    Path("photos").mkdir()
+    for number, image in enumerate((digits(3) * 255).round().byte().permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(image).save(f"photos/{number}.png")
+    outcome = run("package", "--config", "absent.yaml", "--photos", "photos", "--images", "3", "--out", "package")
+    assert outcome.status == 0, outcome.err
+    assert "the package has no names of classes" in " ".join(outcome.out.split())
+    assert json.loads(Path("package/manifest.json").read_text())["class_names"] == []
+    outcome = run("package", "--config", "absent.yaml", "--out", "other")
+    assert outcome.status == 2
+    assert "nowhere" in outcome.error
 
 
 def test_help_shows_the_options_of_pictures(run: Run, capfd: pytest.CaptureFixture[str]) -> None:

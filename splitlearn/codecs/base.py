@@ -327,7 +327,10 @@ def checked_symbols(symbols: NDArray[np.uint8], levels: int) -> NDArray[np.uint8
 
 def checked_reference(reference: NDArray[np.uint8], shape: tuple[int, ...], levels: int) -> NDArray[np.uint8]:
     """Return `checked_symbols` of a reference; raises ValueError also if it does not have the symbols' shape."""
-    reference = checked_symbols(reference, levels)
+    try:
+        reference = checked_symbols(reference, levels)
+    except ValueError as error:
+        raise ValueError(f"the reference: {error}") from error
     if reference.shape != shape:
         raise ValueError(f"a reference has the shape of the symbols, {shape}, got {reference.shape}")
     return reference

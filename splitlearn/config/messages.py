@@ -114,6 +114,12 @@ NOISE = re.compile(
     r" - Expected a <class 'NoneType'>.*| Given value.*|^.*? Subtypes: \[.*?\] Errors: - "
     r"|^- Expected a path but \S+ either not accessible or invalid - "
 )
+PLAIN_TYPE = re.compile(r"^Expected a <class '(int|float|bool)'>(?:\. Got value: (\S+))?$")
+TYPES_IN_WORDS = {
+    "int": "a whole number is expected",
+    "float": "a number is expected",
+    "bool": "true or false is expected",
+}
 SECTIONS = {"trainer": "lightning.pytorch.Trainer", "checkpoint": "lightning.pytorch.callbacks.ModelCheckpoint"}
 LIBRARIES = ("torch.optim", "torch.optim.lr_scheduler", "lightning.pytorch.callbacks", "lightning.pytorch.loggers")
 REQUIRED = re.compile(r"the following arguments are required: (.*)")
@@ -146,6 +152,8 @@ def shorten_parser_error(text: str, options: Iterable[str] = ()) -> str:
     if short := SHORT_NAME.search(text):
         return f"{'.'.join(keys)}: no class {short[1]!r}{did_you_mean(short[1], _class_names())}"
     reason = NOISE.sub("", NOISE.sub("", text[list(KEY.finditer(text))[-1].end() :] if keys else text)).strip()
+    if plain := PLAIN_TYPE.match(reason):
+        reason = TYPES_IN_WORDS[plain[1]] + (f", got {plain[2]!r}" if plain[2] else "")
     return f"{'.'.join(keys)}: {reason}" if keys else reason
 
 

@@ -196,8 +196,8 @@ class CodecContract:
         ("reference", "message"),
         [
             (np.zeros((4, 3), np.uint8), r"a reference has the shape of the symbols, \(3, 4\), got \(4, 3\)"),
-            (np.full((3, 4), 8, np.uint8), "every symbol must be below levels=8, got 8"),
-            (np.zeros((3, 4), np.int64), "symbols must be a uint8 numpy array"),
+            (np.full((3, 4), 8, np.uint8), "the reference: every symbol must be below levels=8, got 8"),
+            (np.zeros((3, 4), np.int64), "the reference: symbols must be a uint8 numpy array"),
         ],
     )
     def test_refuses_wrong_references(self, reference: Any, message: str) -> None:

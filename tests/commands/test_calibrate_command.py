@@ -162,7 +162,7 @@ def refused(outcome: Outcome, sentence: str, status: int = 2) -> None:
     [
         (("--levels", "1"), "--levels must lie in 2…256, got 1"),
         (("--levels", "257"), "--levels must lie in 2…256, got 257"),
-        (("--levels", "four"), "levels: Expected a <class 'int'>"),
+        (("--levels", "four"), "levels: a whole number is expected"),
         (("--images", "0"), "--images must be at least 1, got 0"),
         (("--stretch", "0"), "--stretch takes positive numbers, e.g. 0.7,1,1.4; got '0'"),
         (("--stretch", "1,,2"), "--stretch takes positive numbers"),

@@ -65,17 +65,17 @@ class Scene:
 
 
 def video_scene(path: Path, frames: int, name: str) -> Scene:
-    """Return the scene of a video: settings are chosen on its end, and frames from a third on are scored."""
+    """Return the scene of a video: frames from a third on are scored, settings chosen on the others."""
     count = sum(1 for _ in video_frames(path))
-    first, behind = count // 3, min(frames // 2, count // 3)
-    scored = min(frames, count - first - behind)
-    if behind < 2:
+    first = count // 3
+    scored = min(frames, first)
+    behind = first + scored
+    if first < 2:
         raise VideoError(f"{path} has {count} frames, and six are needed to choose settings and to score them")
-    about = f"{count} frames; chosen on the last {behind}, scored on {scored} from frame {first} on, none left out"
     return Scene(
         name,
-        about,
-        lambda view: [_part(path, view, count - behind, behind)],
+        f"{count} frames; {scored} from frame {first} on are scored, none left out; settings are chosen on the others",
+        lambda view: [_part(path, view, 0, first), _part(path, view, behind, count - behind)],
         lambda view: [_part(path, view, first, scored)],
     )
 
@@ -92,13 +92,14 @@ def moving_scene(photographs: Path, frames: int) -> Scene:
     count = max(len(SPEEDS), frames // LENGTH)
     if len(files) < 2 * count:
         raise SystemExit(f"{photographs} holds {len(files)} photographs, and {2 * count} are needed")
+    others = min(2 * count, len(files) - count)
     about = (
         f"{count} photographs of {photographs.name}, {LENGTH} frames each (seed {SEED}): the camera sees "
         f"{100 * SEEN:.0f} % of the width and height, pans in a drawn direction by "
         f"{', '.join(f'{speed:g}' for speed in SPEEDS)} pixels a frame in turn, of 640 that it sees, and zooms by "
-        f"{100 * ZOOM:g} % for each; chosen on {max(1, count // 2)} other photographs"
+        f"{100 * ZOOM:g} % for each; settings are chosen on {others} other photographs"
     )
-    chosen, scored = files[: max(1, count // 2)], files[len(files) - count :]
+    chosen, scored = files[:others], files[len(files) - count :]
     return Scene("moving camera", about, lambda view: list(_pans(chosen, view)), lambda view: list(_pans(scored, view)))
 
 

@@ -10,7 +10,7 @@ confidence of 0.25 as ground truth, otherwise the share of frames with the same 
 
 Settings come from other data than the table scores. Limits and levels are calibrated on photographs of COCO's training
 images. The margin of a row is the largest of those measured that keeps 98 % of the agreement without margin on frames
-that are not scored: the end of the same video, or other photographs. Qualities of video codecs are not chosen;
+that are not scored: all others of the same video, or other photographs. Qualities of video codecs are not chosen;
 each stream is set beside the smallest video that agrees at least as well.
 
 Rivals are x265 and x264 as PyAV has them, on one core, without B-frames and look-ahead (`zerolatency`), since every

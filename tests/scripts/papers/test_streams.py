@@ -35,10 +35,11 @@ def photographs(tmp_path: Path) -> Path:
 def test_settings_are_chosen_on_other_frames_than_those_that_are_scored(tmp_path: Path) -> None:
     pytest.importorskip("av")
     scene = video_scene(write_video(tmp_path / "a.mkv", 12), 6, "static camera")
-    (chosen,), (scored,) = scene.chosen_on(VIEW), scene.scored(VIEW)
-    assert (len(chosen.frames), len(scored.frames)) == (3, 5)
-    assert scored.seconds == pytest.approx(0.5)
-    assert not any(torch.equal(a, b) for a in chosen.frames for b in scored.frames)
+    (before, behind), (scored,) = scene.chosen_on(VIEW), scene.scored(VIEW)
+    assert [len(clip.frames) for clip in (before, behind, scored)] == [4, 4, 4]
+    assert scored.seconds == pytest.approx(0.4)
+    chosen = torch.cat((before.frames, behind.frames))
+    assert not any(torch.equal(a, b) for a in chosen for b in scored.frames)
     with pytest.raises(VideoError, match="has 4 frames, and six are needed"):
         video_scene(write_video(tmp_path / "b.mkv", 4), 6, "short")
 
@@ -47,6 +48,7 @@ def test_a_camera_moves_over_photographs_alike_each_time(photographs: Path) -> N
     scene = moving_scene(photographs, 30)
     clips = scene.scored(VIEW)
     assert [tuple(clip.frames.shape) for clip in clips] == [(LENGTH, 3, 32, 32)] * 3
+    assert len(scene.chosen_on(VIEW)) == 5  # of eight photographs
     for clip, again in zip(clips, moving_scene(photographs, 30).scored(VIEW), strict=True):
         assert torch.equal(clip.frames, again.frames)
         steps = (clip.frames[1:] - clip.frames[:-1]).abs().mean((1, 2, 3))

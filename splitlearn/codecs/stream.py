@@ -94,12 +94,12 @@ class StreamCoder:
     def __post_init__(self) -> None:
         for name in ("key_every", "key_bytes"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} must be a whole number, at least 1, or None, got {value}")
-        if not 0 <= self.skip <= 1:
-            raise ValueError(f"skip is a share of symbols, 0…1, got {self.skip}")
-        if not 0 <= self.margin <= 0.5:
-            raise ValueError(f"margin is 0…0.5, in distances of levels, got {self.margin}")
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"{name} must be a whole number, at least 1, got {value!r}")
+        if not (isinstance(self.skip, int | float) and 0 <= self.skip <= 1):
+            raise ValueError(f"skip is a share of symbols, 0…1, got {self.skip!r}")
+        if not (isinstance(self.margin, int | float) and 0 <= self.margin <= 0.5):
+            raise ValueError(f"margin is 0…0.5, in distances of levels, got {self.margin!r}")
         if not any(carrier.codec.takes_reference for carrier in self.coder.carriers):
             names = ", ".join(type(carrier.codec).__name__ for carrier in self.coder.carriers)
             raise ValueError(f"no codec here takes the frame before as reference ({names}): use ContextRANS")

@@ -137,6 +137,7 @@ def send(
     )
     pictures: Iterable[Picture] = pictures_of(images) if images is not None else frames_of(video or Path())
     source = str((images or video or Path()).absolute())
+    noun = "images" if images is not None else "frames"
     about = {"package": read.fingerprint, "source": source}
     times = {"deadline_ms": deadline_ms, "interval_ms": interval_ms}
     make_folder(out)
@@ -148,12 +149,12 @@ def send(
                 act: Act = partial(send_pictures, device, client, pictures, journal, chosen, pace)
             else:
                 act = partial(send_video, device, stream, client, pictures, journal, pace)
-            rows = run_until_stopped(_sent(client, act))
+            rows = run_until_stopped(_sent(client, act, noun))
         except UnreachableError as error:
             raise SendError(f"{error}; {GO_ON}") from error
         figures: dict[str, Any] = summary(rows, time.monotonic() - started, journal.done)
         write_results(journal, [row.name for row in rows], figures | about, read.class_names)
-    _report(figures, out)
+    _report(figures, out, noun)
 
 
 def _address(to: str) -> tuple[str, int]:
@@ -181,7 +182,8 @@ def _stream(device: Half, options: Mapping[str, Any], rate: Chosen) -> DeviceStr
     try:
         return device.stream(**options, rate=rate if isinstance(rate, int) else None)
     except ValueError as error:
-        raise UsageError(f"--video: {error}") from error
+        is_of_option = str(error).partition(" ")[0] in options  # a number out of its range
+        raise UsageError(f"--{error}" if is_of_option else f"--video: {error}") from error
 
 
 def _check_rates(package: Package, rate: Chosen, budget: int | None, in_torch: bool) -> None:
@@ -234,7 +236,7 @@ def _policy(path: str | None, package: Package, device: Compresses, rate: Chosen
     return instance("policy", path, rate_control, rate_control.RatePolicy, **known, **arguments)
 
 
-async def _sent(client: EdgeClient, act: Act) -> list[Sent]:
+async def _sent(client: EdgeClient, act: Act, noun: str) -> list[Sent]:
     from splitlearn.runtime.sent import FAILED
 
     counts = {"all": 0, "failed": 0}
@@ -248,22 +250,22 @@ async def _sent(client: EdgeClient, act: Act) -> list[Sent]:
             print(f"{row.name} failed: {row.error}", file=sys.stderr)
         if time.monotonic() - last > TELL_EVERY_S:
             last = time.monotonic()
-            print(f"{counts['all']:,} images, {counts['failed']:,} failed", file=sys.stderr)
+            print(f"{counts['all']:,} {noun}, {counts['failed']:,} failed", file=sys.stderr)
 
     async with client:
         return await act(tell)
 
 
-def _report(figures: dict[str, Any], out: Path) -> None:
+def _report(figures: dict[str, Any], out: Path, noun: str) -> None:
     from splitlearn.runtime.sent import KINDS, PARTS, PERCENTILES, SendError
 
     count, failed = figures["send/images"], figures["send/failed"]
     print(
-        f"{count:,} images: {figures['send/answered']:,} answered, {figures['send/exited']:,} exited, {failed:,} failed"
+        f"{count:,} {noun}: {figures['send/answered']:,} answered, {figures['send/exited']:,} exited, {failed:,} failed"
     )
     if "send/bytes_per_image" in figures:
         speed, size = figures["send/images_per_second"], figures["send/bytes_per_image"]
-        print(f"{size:,.1f} bytes per image, {speed:,.1f} images per second")
+        print(f"{size:,.1f} bytes per {noun.removesuffix('s')}, {speed:,.1f} {noun} per second")
     if "send/bytes_per_second" in figures:
         print(f"{figures['send/bytes_per_second']:,.0f} bytes per second of video")
     for kind in KINDS:
@@ -278,4 +280,4 @@ def _report(figures: dict[str, Any], out: Path) -> None:
             print(f"  {part.removesuffix('_ms'):8}{values}")
     print(f"{out / 'predictions.csv'}, {out / 'results.json'}")
     if failed:
-        raise SendError(f"{failed} of {count} images failed: see the column error in {out / 'predictions.csv'}")
+        raise SendError(f"{failed} of {count} {noun} failed: see the column error in {out / 'predictions.csv'}")

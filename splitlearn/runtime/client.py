@@ -355,9 +355,8 @@ class EdgeClient:
 
     def _out_of_patience(self) -> UnreachableError:
         host, port = self._address
-        return UnreachableError(
-            f"no answer from {host}:{port} within {self._patience_s:g} s: {self._last}", self._last.code
-        )
+        missing = f"no answer from {host}:{port} within {self._patience_s:g} s: {self._last}"
+        return UnreachableError(f"{missing}; see that splitlearn serve runs there", self._last.code)
 
     def _give_up(self, failure: LinkError) -> None:
         self._failure = self._failure or failure

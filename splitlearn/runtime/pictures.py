@@ -77,7 +77,9 @@ def frames_of(video: Path) -> Iterator[Picture]:
             raise
         if not number:
             raise DataError(f"{video} is no video, or is damaged from the start: name another ({error})") from error
-        yield Picture(f"{number:06d}", partial(_raise, f"{video} is damaged from frame {number} on ({error})"))
+        yield Picture(
+            f"{number:06d}", partial(_raise, f"{video} is damaged from frame {number} on: name another ({error})")
+        )
 
 
 def _raise(sentence: str) -> Image.Image:

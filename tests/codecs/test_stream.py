@@ -237,11 +237,13 @@ def test_a_frame_of_another_cut_is_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"key_every": 0}, "key_every must be a whole number, at least 1, or None, got 0"),
-        ({"key_every": 1.5}, "key_every must be a whole number, at least 1, or None, got 1.5"),
+        ({"key_every": 0}, "key_every must be a whole number, at least 1, got 0"),
+        ({"key_every": 1.5}, "key_every must be a whole number, at least 1, got 1.5"),
+        ({"key_every": True}, "key_every must be a whole number, at least 1, got True"),
         ({"key_bytes": 0}, "key_bytes must be a whole number"),
         ({"skip": 1.5}, "skip is a share of symbols"),
         ({"margin": 0.6}, r"margin is 0…0\.5"),
+        ({"margin": "a"}, r"margin is 0…0\.5, in distances of levels, got 'a'"),
         ({"coder": replace(CODER, carriers=(Carrier(RANS(), GRID),))}, r"\(RANS\): use ContextRANS"),
         (
             {"coder": PayloadCoder((Carrier(ContextRANS(), MinMaxGrid(4)),), 1), "margin": 0.1},

@@ -164,8 +164,8 @@ def test_a_run_that_goes_on_begins_with_a_key_frame(
     ("words", "told"),
     [
         ((), "takes no reference to the frame before: package the model with ContextRANS"),
-        (("--rate", "1", "--margin", "0.6"), "margin is 0…0.5"),
-        (("--rate", "1", "--key_every", "0"), "key_every must be a whole number, at least 1"),
+        (("--rate", "1", "--margin", "0.6"), "error: --margin is 0…0.5"),
+        (("--rate", "1", "--key_every", "0"), "error: --key_every must be a whole number, at least 1"),
         (("--rate", "1", "--key_every", "1", "--margin", "0.1"), "--margin is of a stream"),
         (("--budget", "99", "--skip", "0.1"), "--skip is of a stream"),
     ],

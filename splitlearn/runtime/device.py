@@ -71,7 +71,14 @@ class Device:
         Raises:
             ValueError: if it is no RGB picture, or the package does not say how to prepare pictures of other sizes.
         """
-        return self._checked(prepared(picture, self.package.preparation or (), self.package.image_shape[0]))
+        channels, height, width = self.package.image_shape
+        found = prepared(picture, self.package.preparation or (), channels)
+        if self.package.preparation is None and found.shape[:2] != (height, width):
+            raise ValueError(
+                f"this package does not say how pictures of other sizes than {height}×{width} are prepared: bring them to "
+                "that size, or register your view with splitlearn.runtime.views.preparation_of and package again"
+            )
+        return self._checked(found)
 
     def compress(
         self, image: NDArray[np.uint8], rate: int | None = None, budget: int | None = None

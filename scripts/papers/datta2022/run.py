@@ -2,8 +2,8 @@
 
 Each section is a network at two cuts. Both recipes draw as many trials from the same cuts, channels and strides, and
 train each as long, from the same cached features. Images held out from training choose the frontiers, and only what is
-on them is then scored on the test images. Row them stand methods without training, image files, and some points of
-ours with the whole network trained along. Sections whose data are not named are neither run nor lost from the page.
+on them is then scored on the test images. Beside them stand methods without training, image files, and some points
+of ours with the whole network trained along. Sections whose data are not named are neither run nor lost from the page.
 What is finished is not run again: a killed run goes on where it was.
 
     scripts/papers/datta2022/run --cifar10 FOLDER --coco FOLDER --deeplab FILE --caltech101 FOLDER --mobilenet FILE

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 COMPILER = "numba.np.linalg"  # a module that numba's compiler imports, with SciPy where it is installed
 
 KERNEL = f"""
@@ -31,6 +33,7 @@ def printed(*words: str) -> list[str]:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True).stdout.split()
 
 
+@pytest.mark.slow
 def test_a_kernel_is_compiled_once_and_then_loaded_without_the_compiler(tmp_path: Path) -> None:
     (tmp_path / "kernel.py").write_text(KERNEL)
     assert printed(str(tmp_path / "kernel.py")) == ["42", "0", "True"]

@@ -51,6 +51,7 @@ os._exit(0)  # what others do at exit needs what is gone
 """
 
 
+@pytest.mark.slow
 def test_every_module_loads_without_what_only_posix_has() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_POSIX], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -27,6 +27,7 @@ def found(number: int) -> Partition:
     return partition(EarlyExitModel(net, Affine(), Huffman(), exits=[at]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", TABLE_II)
 def test_table_ii(number: int) -> None:
     device, branch, device_macs, branch_macs, edge, edge_macs = TABLE_II[number]
@@ -43,6 +44,7 @@ def test_table_ii(number: int) -> None:
     assert (shares.device_macs - shares.exit_macs + shares.edge_macs) / 1e6 == pytest.approx(88, abs=one_digit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "size"), [(5, 24), (12, 8), (4, 96), (8, 24), (2, 16), (15, 8)])
 def test_raw_sizes_of_tables_iii_to_v(number: int, size: int) -> None:
     assert found(number).values == size * KB

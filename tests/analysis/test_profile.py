@@ -36,6 +36,7 @@ def resnet50_profile() -> list[ModuleProfile]:
         return profile_model(resnet50(), IMAGE, at=stages)
 
 
+@pytest.mark.slow
 def test_totals_of_resnet50(resnet50_profile: list[ModuleProfile]) -> None:
     last = resnet50_profile[-1]
     assert last.name == "fc"
@@ -245,6 +246,7 @@ def test_networks_that_look_at_buffers_need_no_arithmetic() -> None:
     assert profile.crossing_tensors == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "macs", "parameters"),
     [("faster_rcnn/resnet50", 134.38e9, 41.755286e6), ("mask_rcnn/resnet50", None, 44.401393e6)],
@@ -287,6 +289,7 @@ def test_a_detectors_figures_are_those_of_a_real_image(kind: str) -> None:
     assert profiles[""].cumulative_macs == count_macs(detector, image)
 
 
+@pytest.mark.slow
 def test_joints_are_profiled_without_arithmetic_whatever_the_weights() -> None:
     devices: list[str] = []
     found = []
@@ -302,6 +305,7 @@ def test_joints_are_profiled_without_arithmetic_whatever_the_weights() -> None:
     assert by_name(found[0])["roi_heads"].output_size == 100 * (4 + 1 + 1) + joints
 
 
+@pytest.mark.slow
 def test_detectors() -> None:
     with torch.device("meta"):
         detector = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=64, max_size=64, num_classes=2)
@@ -332,6 +336,7 @@ def test_command_writes_table_file_and_plot(tmp_path: Path, capsys: pytest.Captu
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"profile.csv", "profile.png"}
 
 
+@pytest.mark.slow
 def test_command_prints_every_figure_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of Table I, where the input has 588.0 kB; and nothing lies deeper in VGG16."""
     with torch.device("meta"):
@@ -345,6 +350,7 @@ def test_command_prints_every_figure_whole(tmp_path: Path, capsys: pytest.Captur
     assert "--depth" not in printed
 
 
+@pytest.mark.slow
 def test_core_modules_of_a_detector_are_shown_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with torch.device("meta"):
         profile("faster_rcnn/resnet18", "3,800,800", out=tmp_path)

@@ -156,6 +156,7 @@ def test_runs_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_codecs_can_be_tested_without_torch() -> None:
     code = "import sys; from splitlearn.testing import CodecContract; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -66,6 +66,7 @@ def variant(name: str, *pairs: tuple[str, str]) -> None:
     Path(f"{name}.yaml").write_text(text)
 
 
+@pytest.mark.slow
 def test_every_analysis_leaves_files_and_a_plot(run: Run) -> None:
     variant("plain")
     write_video(Path("a.mkv"), 6)
@@ -105,6 +106,7 @@ def test_a_video_needs_no_images(run: Run) -> None:
     assert {path.name for path in Path("runs/analyze").iterdir()} == FILES["video"] | {"analyze.json"}
 
 
+@pytest.mark.slow
 def test_every_tensor_that_crosses_is_analysed(run: Run) -> None:
     variant("skip", ("at: layer2", "at: layer2.0.relu1"))
     outcome = run("analyze", "--config", "skip.yaml", "--images", "3")

@@ -64,6 +64,7 @@ def results_of(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name.startswith("test/")}
 
 
+@pytest.mark.slow
 def test_each_rate_tests_as_its_trial_did(
     sweep: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

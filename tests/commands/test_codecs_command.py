@@ -37,6 +37,7 @@ def record() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_activations_of_a_npy_file(run: Run) -> None:
     np.save("a.npy", activations())
     outcome = run("codecs", "--activations", "a.npy", "--bits", "3,2", *QUICK, "--out", "x")

@@ -138,6 +138,7 @@ def test_a_stage_that_failed_at_once_may_be_begun_otherwise(tmp_path: Path) -> N
         _check_settings(["--config", "other.yaml"], tmp_path)
 
 
+@pytest.mark.slow
 def test_what_a_folder_tells_of_a_stage_is_read_alone(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +163,7 @@ def test_what_a_folder_tells_of_a_stage_is_read_alone(
             _check_settings(words, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("configs")
 def test_exports_are_found_where_a_setting_moves_them() -> None:
     files = [Path(f"{name}.yaml") for name in STAGES]

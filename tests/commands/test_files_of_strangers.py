@@ -106,6 +106,7 @@ def test_hyper_parameters_of_a_checkpoint_replace_nothing(
     assert "stranger" not in sys.modules
 
 
+@pytest.mark.slow
 def test_results_are_compared_with_the_config_that_is_given(run: Run) -> None:
     """Also where the checkpoint holds none."""
     from splitlearn.config.build import task_from
@@ -157,6 +158,7 @@ FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
+@pytest.mark.slow
 def test_a_forged_checkpoint_is_named(fit: Run) -> None:
     Path("small.yaml").write_text(SMALL[: SMALL.index("model:")] + PLAIN + SMALL[SMALL.index("data:") :])
     words = ["--trainer.limit_val_batches", "0", "--checkpoint.monitor", "null", "--trainer.limit_train_batches", "1"]

@@ -63,6 +63,7 @@ def test_two_runs_side_by_side(run: Run, fit: Run, page: Page) -> None:
     assert text.count("data:image/png") == 1
 
 
+@pytest.mark.slow
 def test_a_sweep(run: Run, page: Page) -> None:
     Path("space.yaml").write_text("model.model.bottleneck.channels: {choice: [2, 16]}\n")
     sweep = ("sweep", "--config", "small.yaml", "--space", "space.yaml", "--trials", "2", "--out", "runs/swept")
@@ -73,6 +74,7 @@ def test_a_sweep(run: Run, page: Page) -> None:
     assert re.findall(r"<br>[\d,]+ bytes, swept, trial [01]<", text)
 
 
+@pytest.mark.slow
 def test_masks_of_classes_of_ones_own(run: Run, page: Page, mask_folder: Path) -> None:
     Path("masks.yaml").write_text(CONFIG)
     words = ("--config", "masks.yaml", "--data.root", str(mask_folder), "--trainer.max_epochs", "1")
@@ -87,6 +89,7 @@ def test_masks_of_classes_of_ones_own(run: Run, page: Page, mask_folder: Path) -
     assert "miou" in text
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shown_is_told(run: Run, fit: Run, page: Page) -> None:
     tested(run, fit)
     Path("runs/small/version_0/checkpoints/last.ckpt").unlink()

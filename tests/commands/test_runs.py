@@ -114,6 +114,7 @@ def test_an_exported_bottleneck_goes_on_working(fit: Run, run: Run) -> None:
     assert record["test/bytes_per_image"] == pytest.approx(sum(sizes) / 32)
 
 
+@pytest.mark.slow
 def test_a_whole_network_is_exported_as_weights(fit: Run, run: Run) -> None:
     Path("whole.yaml").write_text(
         SMALL.split("model:\n  class_path")[0]
@@ -136,6 +137,7 @@ data: {class_path: splitlearn.data.Digits, init_args: {batch_size: 16}}
     assert "belongs to another architecture" in refused.error
 
 
+@pytest.mark.slow
 def test_the_newest_state_is_kept_though_it_is_not_the_best(fit: Run) -> None:
     """The first epoch has the smallest `epoch`, so by that measure none that follows is better."""
     outcome = fit("--trainer.max_epochs", "3", "--checkpoint.monitor", "epoch", "--checkpoint.mode", "min")
@@ -150,6 +152,7 @@ def test_a_damaged_checkpoint_is_told(fit: Run) -> None:
     assert outcome.error.startswith("bad.ckpt is damaged or no checkpoint: use an earlier one")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(run: Run, fit: Run, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "splitlearn", "fit", "--config", "small.yaml", "--trainer.max_epochs", "10000"]
     with subprocess.Popen(
@@ -199,6 +202,7 @@ def test_profile(run: Run) -> None:
     assert {path.name for path in Path("out").iterdir()} == {"profile.csv", "profile.png"}
 
 
+@pytest.mark.slow
 def test_tensorboard(fit: Run) -> None:
     pytest.importorskip("tensorboard")
     outcome = fit("--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "boards")

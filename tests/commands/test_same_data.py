@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.commands.conftest import Run
@@ -39,6 +40,7 @@ def test_images_that_were_trained_on_are_not_tested(fit: Run, run: Run) -> None:
     assert run(*words, "--data.root", "elsewhere").status == 0  # other images, as far as anybody can tell
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_same_validation_images(fit: Run, run: Run) -> None:
     assert fit().status == 0
     words = ["fit", "--config", "small.yaml", *CKPT, "--trainer.max_epochs", "2"]

@@ -34,7 +34,8 @@ def restore() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signum", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+    ("signum", "status", "word"),
+    [pytest.param(signal.SIGINT, 130, "interrupted", marks=pytest.mark.slow), (signal.SIGTERM, 143, "terminated")],
 )
 def test_a_stopped_fit_is_no_success_and_goes_on(
     fit: Run, monkeypatch: pytest.MonkeyPatch, signum: int, status: int, word: str

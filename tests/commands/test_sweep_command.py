@@ -133,6 +133,7 @@ def test_data_tell_themselves_from_others_wherever_they_lie(tmp_path: Path) -> N
     assert facts_of(NothingHeldOut()) is None
 
 
+@pytest.mark.slow
 def test_cached_features_train_the_same(space: Path, tmp_path: Path) -> None:
     values = {"model.model.bottleneck.channels": 4, "model.rate_weight": 0.3}
     found = []

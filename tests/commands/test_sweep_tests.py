@@ -105,6 +105,7 @@ def test_a_trial_measures_real_bytes_of_held_out_images_alone(tmp_path: Path, mo
     assert trial.is_here(0)
 
 
+@pytest.mark.slow
 def test_what_is_chosen_is_tested_once(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert numbers_with_a_test(folder) == []
     frontier, test, calls = frontier_in(folder), ConfigTrial.test, []
@@ -138,7 +139,7 @@ def test_what_is_chosen_is_tested_once(folder: Path, run: Run, monkeypatch: pyte
     assert "test images, which choose nothing" in told["about"]
 
 
-@pytest.mark.parametrize("kind", ["bottleneck", "whole"])
+@pytest.mark.parametrize("kind", ["bottleneck", pytest.param("whole", marks=pytest.mark.slow)])
 def test_a_test_is_that_of_the_trained_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Loaded anew, whatever trains, it measures on the same images what the trial has measured."""
     monkeypatch.chdir(ROOT)
@@ -151,6 +152,7 @@ def test_a_test_is_that_of_the_trained_network(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "trials/000/bottleneck.safetensors").is_file() == (kind == "bottleneck")
 
 
+@pytest.mark.slow
 def test_a_trial_that_casts_its_network_ends_as_others_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its weights and its export are for the network as its settings build it."""
     monkeypatch.chdir(ROOT)
@@ -166,6 +168,7 @@ def test_a_trial_that_casts_its_network_ends_as_others_do(tmp_path: Path, monkey
     assert first.compress(images) == second.compress(images)
 
 
+@pytest.mark.slow
 def test_what_was_run_elsewhere_is_named(folder: Path, run: Run) -> None:
     frontier = frontier_in(folder)
     (folder / f"out/trials/{frontier[0]:03}/trained.ckpt").unlink()
@@ -184,6 +187,7 @@ def test_nothing_is_tested_while_a_trial_is_left(folder: Path, run: Run, monkeyp
     assert numbers_with_a_test(folder) == []
 
 
+@pytest.mark.slow
 def test_a_trial_that_lacks_memory_keeps_no_other_from_its_test(
     folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ def test_averaged_weights_leave_the_network_as_it_is(fit: Run, run: Run) -> None
     assert run("export", "--ckpt_path", CHECKPOINT, "--out", "out").status == 0
 
 
+@pytest.mark.slow
 def test_a_changed_network_is_not_exported_tested_or_trained_on(fit: Run, run: Run) -> None:
     assert fit("--trainer.limit_train_batches", "1").status == 0
     content = torch.load(CHECKPOINT, weights_only=True)
@@ -51,6 +52,7 @@ def test_a_changed_network_is_not_exported_tested_or_trained_on(fit: Run, run: R
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_without_checkpoints(fit: Run) -> None:
     outcome = fit("--trainer.enable_checkpointing", "false", "--trainer.limit_train_batches", "1")
     assert outcome.status == 0, outcome.err

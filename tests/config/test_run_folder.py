@@ -169,6 +169,7 @@ def test_a_run_that_leaves_nothing_leaves_no_folder(here: list[RunFolder]) -> No
     assert [path.name for path in SMALL_RUNS.iterdir()] == ["version_1"]
 
 
+@pytest.mark.slow
 def test_a_runs_own_config_begins_a_new_run(fit: Run, run: Run) -> None:
     assert fit().status == 0
     own = Path("runs/small/version_0/config.yaml")

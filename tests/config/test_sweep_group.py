@@ -95,15 +95,27 @@ class DivergingTask(ClassificationTask):
 
 
 MORE = [
-    (),
-    ("--model", NOISY),
-    ("--trainer.gradient_clip_val", "0.01", "--trainer.callbacks+=ChannelsLast"),
-    ("--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau", "--model.lr_scheduler.patience", "0"),
-    ("--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size", "1"),
+    pytest.param((), id="plain"),
+    pytest.param(("--model", NOISY), id="noise", marks=pytest.mark.slow),
+    pytest.param(
+        ("--trainer.gradient_clip_val", "0.01", "--trainer.callbacks+=ChannelsLast"),
+        id="clipped",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        ("--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau", "--model.lr_scheduler.patience", "0"),
+        id="plateau",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        ("--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size", "1"),
+        id="epochs",
+        marks=pytest.mark.slow,
+    ),
 ]
 
 
-@pytest.mark.parametrize("more", MORE, ids=["plain", "noise", "clipped", "plateau", "epochs"])
+@pytest.mark.parametrize("more", MORE)
 def test_a_trial_of_a_group_is_the_trial_alone(tmp_path: Path, features: Path, more: tuple[str, ...]) -> None:
     together, alone = trial_in(tmp_path / "together", features, *more), trial_in(tmp_path / "alone", features, *more)
     points = points_of(0, 1)
@@ -120,6 +132,7 @@ def test_a_trial_of_a_group_is_the_trial_alone(tmp_path: Path, features: Path, m
     assert not torch.equal(first[0], first[1])
 
 
+@pytest.mark.slow
 def test_a_diverging_trial_ends_alone(tmp_path: Path, features: Path) -> None:
     trial = trial_in(tmp_path, features, "--model", DIVERGING)
     points = points_of(0, 1, 2, 3, 4)
@@ -138,6 +151,7 @@ class Killed(BaseException):
     """Ends a process, as far as a test can."""
 
 
+@pytest.mark.slow
 def test_a_kill_loses_an_epoch_at_most(tmp_path: Path, features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = points_of(0, 1)
     killed, whole = trial_in(tmp_path / "killed", features), trial_in(tmp_path / "whole", features)
@@ -169,6 +183,7 @@ def test_a_kill_loses_an_epoch_at_most(tmp_path: Path, features: Path, monkeypat
         check_same_weights(weights_of(killed, number), weights_of(whole, number))
 
 
+@pytest.mark.slow
 def test_a_paused_trial_goes_on_where_it_was(tmp_path: Path, features: Path) -> None:
     trial, alone = trial_in(tmp_path, features), trial_in(tmp_path / "alone", features)
     study = Study(str(tmp_path / "journal.log"), "sweep")

@@ -46,6 +46,9 @@ OWN = [
     for p in EXPERIMENTS
     if p not in [*RCNNS, *DETECTORS, *SEGMENTERS, *PUBLISHED, *STREAMS] and p.parent != PHOTOGRAPHS
 ]  # weights and data of 32 pixels
+LONG = dict.fromkeys(
+    ("digits", "mobilenet_v2_exit5", "mobilenet_v2_exit5_entropy", "yolov5m_model4m"), pytest.mark.slow
+)
 SMALL_DETECTOR = """
 model:
   init_args: {model: {init_args: {net: {init_args: {example: [3, 64, 64], model: {init_args: {weights: null}}}}}}}
@@ -59,7 +62,7 @@ data: {init_args: {image_size: 33, val_size: 2}}
 """
 
 
-@pytest.mark.parametrize("path", OWN, ids=name)
+@pytest.mark.parametrize("path", [pytest.param(p, marks=LONG.get(p.stem, ())) for p in OWN], ids=map(name, OWN))
 def test_experiment_runs_and_is_lossless(
     path: Path, tmp_path: Path, image_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +107,9 @@ def test_mobilenet_takes_weights_from_tensorflow(
     check_results(tmp_path, measured)
 
 
-@pytest.mark.parametrize("path", DETECTORS, ids=name)
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, marks=LONG.get(p.stem, ())) for p in DETECTORS], ids=map(name, DETECTORS)
+)
 @pytest.mark.filterwarnings("default")  # ultralytics and what it imports
 def test_detector_runs_on_small_images(
     path: Path, tmp_path: Path, box_folder: Path, monkeypatch: pytest.MonkeyPatch

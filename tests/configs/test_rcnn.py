@@ -29,7 +29,7 @@ SMALL_STUDENT = (
 )
 
 
-@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("masks", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", SENT, ids=name)
 def test_rcnn_is_measured_on_images_of_several_sizes(
     path: Path, masks: bool, tmp_path: Path, object_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch

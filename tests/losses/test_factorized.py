@@ -36,6 +36,7 @@ def learnt(step: float) -> FactorizedRate:
     return rate.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0.5, 2.0])
 def test_it_learns_what_rans_sends(step: float) -> None:
     rate, quantizer = learnt(step), Step(step)
@@ -134,6 +135,7 @@ def test_models_that_it_does_not_fit_are_told() -> None:
         FactorizedRate(0)
 
 
+@pytest.mark.slow
 def test_a_share_of_the_positions_has_the_same_expectation() -> None:
     """A quarter of the 64 positions is drawn at each step; all count where nothing is trained."""
     whole, part = deepcopy(learnt(1.0)), FactorizedRate(share=0.25)

@@ -145,6 +145,7 @@ def yolo(shared_data: Path) -> nn.Module:
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at", "count"),
     [("model.4", 1), ("model.4.m", 4), ("model.4.m.0", 3), ("model.6", 2), ("model.9", 3), ("model.15", 3)],
@@ -200,6 +201,7 @@ def test_exact_on_faster_rcnn_inside_the_pyramid() -> None:
     assert net.method == "detector, all modules open"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "at"),
     [

@@ -72,7 +72,8 @@ def one_by_one(model: nn.Module, pictures: Sequence[Tensor]) -> Found:
 
 
 @pytest.mark.parametrize(
-    ("masks", "quantizer", "codec"), [(True, MinMax(8), RunLength()), (False, Step(0.25), Huffman())]
+    ("masks", "quantizer", "codec"),
+    [(True, MinMax(8), RunLength()), pytest.param(False, Step(0.25), Huffman(), marks=pytest.mark.slow)],
 )
 def test_payloads_give_the_boxes_and_masks_of_the_unsplit_student(
     masks: bool, quantizer: Quantizer, codec: Any

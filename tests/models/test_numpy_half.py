@@ -85,6 +85,7 @@ print("same")
 """
 
 
+@pytest.mark.slow
 def test_it_works_without_torch(tmp_path: Path) -> None:
     model, images = carra(), digits(1)
     latents = [t[0].numpy() for t in model.coder.latents(model.features(images))]

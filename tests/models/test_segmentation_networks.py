@@ -24,6 +24,7 @@ def deeplab() -> nn.Module:
         return backbone("torchvision/deeplabv3_resnet50").eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at", "shapes"),
     [
@@ -39,6 +40,7 @@ def test_what_crosses_at_the_splits_of_datta(deeplab: nn.Module, at: str, shapes
     assert crossing_shapes(deeplab, at, torch.zeros(1, 3, 513, 513, device="meta")) == shapes
 
 
+@pytest.mark.slow
 def test_published_weights_come_without_their_auxiliary_head(monkeypatch: pytest.MonkeyPatch) -> None:
     def published(*_: Any) -> nn.Module:
         network: nn.Module = get_model("deeplabv3_resnet50", weights=None, weights_backbone=None, aux_loss=True)

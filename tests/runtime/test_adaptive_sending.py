@@ -66,6 +66,7 @@ def test_a_policy_chooses_rates_that_are_reported(bank: Packaged, tmp_path: Path
         assert [row["rate"] for row in csv.DictReader(file)] == ["0"] * 4 + ["1"] * 5 + ["2"] * 3
 
 
+@pytest.mark.slow
 def test_exits_answer_when_the_link_is_gone(exits: Packaged, tmp_path: Path) -> None:
     device, rows = Device(exits.folder), list[Sent]()
     journal = Journal(tmp_path, {})
@@ -199,6 +200,7 @@ def test_a_single_rate_in_torch_has_no_budgets(exits: Packaged, tmp_path: Path) 
         send([], exits.folder, "127.0.0.1:9", tmp_path, out=tmp_path / "o", budget=9, ckpt_path=Path("x.ckpt"))
 
 
+@pytest.mark.slow
 def test_the_command_runs_a_policy_without_torch(bank: Packaged, tmp_path: Path) -> None:
     for picture in pictures(3):
         picture.read().save(tmp_path / f"{picture.name}.png")

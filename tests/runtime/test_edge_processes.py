@@ -95,6 +95,7 @@ def once(number: int) -> Edge:
     return mortal(number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "told"),
     [(never, "edge 0 could not be built: no GPU 0 is free"), (dies, "edge 0 could not be built: .* status -9")],
@@ -108,6 +109,7 @@ def test_an_edge_that_cannot_be_built_ends_the_server(make: Callable[[int], Edge
     run(test)
 
 
+@pytest.mark.slow
 def test_a_second_edge_that_cannot_be_built_ends_the_server_after_its_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +127,7 @@ def test_a_second_edge_that_cannot_be_built_ends_the_server_after_its_answers(
     run(test)
 
 
+@pytest.mark.slow
 def test_requests_are_refused_and_the_server_ends_if_no_process_starts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +148,7 @@ def test_requests_are_refused_and_the_server_ends_if_no_process_starts_again(
     run(test)
 
 
+@pytest.mark.slow
 def test_an_idle_process_that_dies_is_replaced_before_the_next_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +215,7 @@ def test_a_batch_that_is_tried_again_comes_first() -> None:
     assert seen == ["other"]
 
 
+@pytest.mark.slow
 def test_no_process_is_left_when_the_server_is_killed(tmp_path: Path) -> None:
     program = (
         "import asyncio\n"

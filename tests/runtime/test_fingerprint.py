@@ -32,6 +32,7 @@ def model(given: Any) -> SplitModel:
     return SplitModel(net, MinMax(8), Huffman(), partial(Shaped, given=given)).eval()
 
 
+@pytest.mark.slow
 def test_functions_and_classes_have_the_same_fingerprint_in_another_process() -> None:
     program = (
         "import torch; from torch import nn; from tests.runtime.test_fingerprint import model, fingerprint_of\n"

@@ -168,7 +168,7 @@ def test_a_device_sends_without_torch(bank: Packaged, tmp_path: Path) -> None:
     assert told.strip() == str([payload_of(device, pixels(1)[0], rate).hex() for rate in range(3)])
 
 
-@pytest.mark.parametrize("as_dict", [False, True])
+@pytest.mark.parametrize("as_dict", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_mask_is_answered_and_a_network_of_ones_own_is_packaged(as_dict: bool, tmp_path: Path) -> None:
     model = SplitModel(split(Colours(as_dict), "features", (3, 32, 32)), MinMax(8), Huffman()).eval()
     found = write_package(model, tmp_path / "package", pixels(3), ClassMask())
@@ -262,6 +262,7 @@ def row_names(table: Table) -> list[str]:
     return [str(cell) for cell in table.columns[0].cells]
 
 
+@pytest.mark.slow
 def test_graphs_of_the_edge_are_checked_even_if_the_head_does_not_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,7 +310,7 @@ def test_a_payload_that_the_graph_refuses_spoils_no_other(bank: Packaged, monkey
     assert [isinstance(answer, CodecError) for answer in edge.answer(payloads)] == [False, True, False]
 
 
-@pytest.mark.parametrize("by_budget", [False, True])
+@pytest.mark.parametrize("by_budget", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_default_of_a_bank_is_that_of_its_model(bank: Packaged, tmp_path: Path, by_budget: bool) -> None:
     model = bank.model
     assert isinstance(model, VariableRateModel)
@@ -369,6 +370,7 @@ class Branched(nn.Module):
         return torch.as_tensor(self.last(torch.cat([features, unpooled], 1)).mean((2, 3)))
 
 
+@pytest.mark.slow
 def test_several_tensors_and_integers_cross_in_one_payload(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = split(Branched(), "pool", (3, 32, 32))

@@ -118,6 +118,7 @@ def test_a_device_in_torch_sends_the_same_pictures(pictured: Packaged) -> None:
             device.picture(wrong)
 
 
+@pytest.mark.slow
 def test_an_encoder_from_pixels_leaves_the_whole_network_to_pictures(tmp_path: Path) -> None:
     torch.manual_seed(0)
     encoder = partial(PixelEncoder, channels=6, width=8, depth=1, stride=8, patch=4, decoder_width=8, decoder_depth=1)
@@ -282,7 +283,12 @@ def test_entries_that_make_no_sense(pictured: Packaged, tmp_path: Path, wrong: A
 
 
 @pytest.mark.parametrize(
-    "words", [{"rate": "picture"}, {"policy": "FixedRate", "rate": "picture", "deadline_ms": 20_000.0}], ids=str
+    "words",
+    [
+        {"rate": "picture"},
+        pytest.param({"policy": "FixedRate", "rate": "picture", "deadline_ms": 20_000.0}, marks=pytest.mark.slow),
+    ],
+    ids=["always", "policy"],
 )
 def test_the_command_sends_pictures_and_says_so(pictured: Packaged, tmp_path: Path, words: dict[str, Any]) -> None:
     for n, image in enumerate(pixels(3)):
@@ -301,7 +307,11 @@ def test_the_command_sends_pictures_and_says_so(pictured: Packaged, tmp_path: Pa
 
 
 @pytest.mark.parametrize("words", [{}, {"policy": "FixedRate", "deadline_ms": 20_000.0}], ids=["always", "policy"])
-@pytest.mark.parametrize("other", [None, {"format": "PNG", "quality": 80, "measured": []}], ids=["none", "PNG"])
+@pytest.mark.parametrize(
+    "other",
+    [None, pytest.param({"format": "PNG", "quality": 80, "measured": []}, marks=pytest.mark.slow)],
+    ids=["none", "PNG"],
+)
 def test_images_are_sent_as_payloads_to_a_server_that_takes_no_such_pictures(
     pictured: Packaged, tmp_path: Path, words: dict[str, Any], other: dict[str, Any] | None
 ) -> None:

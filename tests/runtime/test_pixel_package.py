@@ -25,6 +25,7 @@ def answered(edge: OnnxEdge, payload: bytes) -> int:
     return int(answer["classes"][0])
 
 
+@pytest.mark.slow
 def test_the_device_holds_the_encoder_alone(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = split(resnet8(weights=WEIGHTS), "layer2", SHAPE)

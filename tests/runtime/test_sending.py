@@ -115,6 +115,7 @@ def test_what_is_sent_is_answered_as_the_model_answers_it(
     assert process.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_a_stop_signal_is_one_sentence_and_the_run_goes_on(
     bank: Packaged, folder: Path, tmp_path: Path, server: Any
 ) -> None:

@@ -124,6 +124,7 @@ def _claim_and_die(path: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_kill_changes_no_point(tmp_path: Path) -> None:
     found = []
     for kills in (False, True):

@@ -94,6 +94,7 @@ def _claim_and_die(path: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_dead_trials_wait_again_so_many_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("splitlearn.sweep.study.ATTEMPTS", 2)
     study = created(tmp_path, 1)
@@ -114,6 +115,7 @@ def test_half_a_line_is_cut_off(tmp_path: Path) -> None:
     assert len(created(tmp_path, 7).trials()) == 7
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_past_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("splitlearn.sweep.study.ATTEMPTS", 2)
     created(tmp_path, 6)

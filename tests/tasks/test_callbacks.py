@@ -86,6 +86,7 @@ def test_tables_of_the_learnt_density(make_trainer: MakeTrainer, data: Digits) -
     assert torch.equal(model.decompress(model.compress(images)), model(images))
 
 
+@pytest.mark.slow
 def test_estimated_bits_are_what_is_sent(make_trainer: MakeTrainer, data: Digits) -> None:
     """Within a per cent: the container's 12 bytes and the eight states of three are known beforehand."""
     unit = partial(NormalizedSeparable, channels=16, stride=1)

@@ -90,6 +90,7 @@ def test_numbers_that_are_not_positive_are_refused(wrong: dict[str, int]) -> Non
         RedesignedLayer1(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "at", "layer"),
     [

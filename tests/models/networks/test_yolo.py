@@ -88,6 +88,7 @@ def test_impossible_arguments_are_refused(arguments: tuple[float, float, int]) -
         YoloBoxes(*arguments)
 
 
+@pytest.mark.slow
 def test_sizes_of_carra_2023_table_2() -> None:
     """The paper's 96×60×80, 1800.0 kB, and what the other branch of the block needs."""
     pytest.importorskip("ultralytics")

@@ -123,6 +123,7 @@ def own_latents(model: SplitModel) -> Tensor:
     return model.coder.latents_hat(model.compress(digits(4)))[0]
 
 
+@pytest.mark.slow
 def test_mobilenet_is_quantized_whole() -> None:
     network = mobilenet_v2_cifar()
     net = split(network, network.exits[5], SHAPE)

@@ -43,6 +43,7 @@ def few_images(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SPLITLEARN_SHARED", str(folder.parent))
 
 
+@pytest.mark.slow
 def test_leaves_tables_of_all_codecs(script: Any, few_images: None, tmp_path: Path) -> None:
     script.main(["--quick", "--out", str(tmp_path / "out")])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "results.json", "results.png"]

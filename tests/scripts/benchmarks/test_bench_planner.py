@@ -51,6 +51,7 @@ def test_a_slower_device_has_the_same_network_and_edge() -> None:
             assert (other.link_ms, other.decode_ms, other.edge_ms) == (one.link_ms, one.decode_ms, one.edge_ms)
 
 
+@pytest.mark.slow
 def test_pictures_payloads_and_the_whole_network_give_the_same_answer(tmp_path: Path) -> None:
     model = SplitModel(split(resnet8(), "layer2", SHAPE), Step(0.01), RunLength()).eval()
     [image, other] = pixels(2)

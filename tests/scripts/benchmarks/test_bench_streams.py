@@ -50,5 +50,6 @@ def test_a_codec_without_reference_is_refused() -> None:
         encoded(Deflate(), LEVELS, [(second, first)])
 
 
+@pytest.mark.slow
 def test_the_first_encode_of_a_process_is_timed(tmp_path: Path) -> None:
     assert 0 < first_encode_seconds(sequence(1)[0], LEVELS, tmp_path, ["scipy"]) < 60

@@ -179,6 +179,7 @@ def test_equal_batches_have_equal_payloads() -> None:
     assert one.violation is None
 
 
+@pytest.mark.slow
 def test_finds_nothing_in_the_codecs_of_the_package(tmp_path: Path) -> None:
     out = tmp_path / "run" / "results.json"
     assert fuzz_codecs.main(["--payloads", "3000", "--seed", "3", "--out", str(out)]) == 0
@@ -200,6 +201,7 @@ def test_draws_arrays_of_many_channels() -> None:
     assert set(MANY_CHANNELS) <= {draw_symbols(rng, False)[0].shape for _ in range(300)}
 
 
+@pytest.mark.slow
 def test_a_crash_is_a_violation_and_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

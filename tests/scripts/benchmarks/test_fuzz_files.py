@@ -70,6 +70,7 @@ def test_finds_faults(tmp_path: Path, way: Callable[..., Any], problem: str) -> 
     assert Path(found.violation["file"]).is_file()
 
 
+@pytest.mark.slow
 def test_finds_nothing_in_the_package(tmp_path: Path) -> None:
     out = tmp_path / "results.json"
     kinds = [word for kind in ("bottleneck", "bank", "network", "early exit") for word in ("--kind", kind)]

@@ -27,6 +27,7 @@ def fuzz(name: str, payloads: int) -> Any:
     return fuzz_payloads.fuzz(name, payloads, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [PLAIN, TENSORS, "integers cross, RunLength", "image as PNG", "image as JPEG 2000", "image as pixels"]
 )

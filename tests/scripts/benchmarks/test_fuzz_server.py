@@ -10,6 +10,7 @@ import pytest
 from scripts.benchmarks import fuzz_server
 
 
+@pytest.mark.slow
 def test_finds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "results.json"
     assert fuzz_server.main(["--frames", "3000", "--out", str(out)]) == 0, capsys.readouterr().out

@@ -74,6 +74,7 @@ def test_finds_faults(fault: Callable[..., Any], problem: str, monkeypatch: pyte
     assert found["payload"]
 
 
+@pytest.mark.slow
 def test_leaves_counts(tmp_path: Path) -> None:
     out = tmp_path / "results.json"
     assert fuzz_streams.main(["--stream", SMALL, "--payloads", "300", "--out", str(out)]) == 0

@@ -62,6 +62,7 @@ def test_the_runs_without_a_weight_are_one(found: dict[str, dict[str, Any]]) -> 
     assert third_stage(PROTOCOL, CUT, SPARSITY, 0.0) == third_stage(PROTOCOL, CUT, ENTROPY, 0.0)
 
 
+@pytest.mark.slow
 def test_the_page_flags_what_collapsed_and_draws_all_figures(
     found: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

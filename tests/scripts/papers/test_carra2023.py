@@ -85,6 +85,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp / "out"
 
 
+@pytest.mark.slow
 def test_leaves_page_tables_and_plots(written: Path) -> None:
     found = {path.name for path in written.iterdir()}
     assert found >= PLOTS | TABLES | {"README.md", "results.json"}

@@ -135,6 +135,7 @@ def test_the_page_tells_of_what_has_been_run(filled: Path, tmp_path: Path) -> No
     assert (tmp_path / "page/resnet20.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_is_told_with_what_has_finished(filled: Path, tmp_path: Path) -> None:
     made_up(filled, MASKS, MASKS.paper, {0: (1.0, 0.2)}, {})
     with_facts(filled, MASKS)

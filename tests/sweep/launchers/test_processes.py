@@ -45,6 +45,7 @@ def ended(worker: Worker) -> Worker:
     return worker
 
 
+@pytest.mark.slow
 def test_workers_take_turns_on_gpus_and_tell_their_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     launcher = Processes(gpus=0.5)

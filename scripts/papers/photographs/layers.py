@@ -73,8 +73,8 @@ def page(found: Mapping[str, list[tuple[float, float]]], facts: Mapping[str, Any
 
 ABOUT = """A bottleneck behind `layer2` of ResNet-20 learns from CIFAR-10's training images, without labels, to keep the
 network's answers. All rows start from one first stage. Bytes and agreement with the uncut network are those of 2,000
-training images that no training has seen. The last column is the BD-rate against all terms: positive where leaving a
-term out costs bytes.
+training images that no training has seen, so that the standard error of an agreement is 0.8 points; there is one seed.
+The last column is the BD-rate against all terms: positive where leaving a term out costs bytes.
 """
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from scripts.documentation.links import broken_in_site
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED = ("sphinx", "furo", "myst_nb", "onnxruntime")
+NEEDED = ("sphinx", "furo", "myst_nb", "onnxruntime", "pytest", "hypothesis")
 WEIGHTS = "checkpoints/resnet8_digits.safetensors"
 
 
@@ -26,7 +26,7 @@ def main() -> int:
     options = parser.parse_args()
     absent = [name for name in NEEDED if find_spec(name) is None]
     if absent:
-        extras = "docs,onnx"
+        extras = "docs,onnx,testing"
         remedy = f"pip install 'splitlearn[{extras}]', or scripts/environment {extras}"
         return _complain(f"{', '.join(absent)} is not installed here: {remedy}")
     if not (ROOT / WEIGHTS).is_file():

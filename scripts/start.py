@@ -21,6 +21,7 @@ MODULES = {  # that extras bring
     "docs": ("sphinx", "furo", "myst_nb"),
     "images": ("pillow_heif",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "testing": ("pytest", "hypothesis"),
     "video": ("av",),
     "yolo": ("ultralytics",),
 }
@@ -29,7 +30,7 @@ EXTRAS = {
     "scripts/benchmarks/bench_distillation": ("detection",),
     "scripts/benchmarks/check_packages": ("onnx", "yolo"),
     "scripts/benchmarks/bench_streams": ("video", "yolo"),
-    "scripts/docs": ("docs", "onnx"),
+    "scripts/docs": ("docs", "onnx", "testing"),
     "scripts/papers/carra2023/run": ("detection", "images", "yolo"),
     "scripts/papers/cohen2020/run": ("detection", "images", "yolo"),
     "scripts/papers/datta2022/run": ("images",),

@@ -174,7 +174,7 @@ def test_the_build_says_in_one_sentence_what_it_needs(
     monkeypatch.setattr(sys, "argv", ["scripts/docs"])
     monkeypatch.setattr(docs, "find_spec", lambda module: None if module == "furo" else True)
     assert docs.main() == 1
-    remedy = "pip install 'splitlearn[docs,onnx]', or scripts/environment docs,onnx"
+    remedy = "pip install 'splitlearn[docs,onnx,testing]', or scripts/environment docs,onnx,testing"
     assert capsys.readouterr().err == f"scripts/docs: furo is not installed here: {remedy}\n"
     monkeypatch.setattr(docs, "find_spec", lambda module: True)
     monkeypatch.setattr(docs, "ROOT", Path("/nowhere"))

@@ -4,7 +4,7 @@
         def make(self) -> Codec:
             return Mine()
 
-Needs the `dev` extra (pytest and hypothesis).
+Needs the extra `testing` (pytest and hypothesis).
 """
 
 from typing import TYPE_CHECKING, Any

@@ -75,8 +75,8 @@ class Device:
         found = prepared(picture, self.package.preparation or (), channels)
         if self.package.preparation is None and found.shape[:2] != (height, width):
             raise ValueError(
-                f"this package does not say how pictures of other sizes than {height}×{width} are prepared: bring them to "
-                "that size, or register your view with splitlearn.runtime.views.preparation_of and package again"
+                f"this package does not say how pictures of other sizes than {height}×{width} are prepared: bring them "
+                "to that size, or register your view with splitlearn.runtime.views.preparation_of and package again"
             )
         return self._checked(found)
 

@@ -51,7 +51,7 @@ def serve(
     """Run an edge server, which answers the payloads of devices with decoder and tail, in batches over all connections.
 
     SIGTERM and SIGINT end it after all received requests are answered; a second signal ends it immediately.
-    docs/protocol.md describes the protocol.
+    The page "Protocol" of the documentation describes what both ends say.
 
     Args:
         words: settings that override the config's, as in splitlearn test.

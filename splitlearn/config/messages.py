@@ -136,8 +136,9 @@ def shorten_parser_error(text: str, options: Iterable[str] = ()) -> str:
         section, _, rest = key.partition(".")
         if section in SECTIONS and rest:
             owner, key = SECTIONS[section], rest
-        legal = _parameters(owner) if owner else options
-        return f"{owner or 'this command'} has no setting {key!r}{did_you_mean(key.split('.')[0], legal)}"
+        legal, first = set(_parameters(owner) if owner else options), key.partition(".")[0]
+        wrong = first if legal and first not in legal else key  # what follows it may be right
+        return f"{owner or 'this command'} has no setting {wrong!r}{did_you_mean(first, legal)}"
     if unknown := UNKNOWN_NAME.search(text):
         module, name = unknown.groups()
         names = [n for n, value in vars(sys.modules.get(module, sys)).items() if not inspect.ismodule(value)]

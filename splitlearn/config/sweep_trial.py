@@ -16,6 +16,7 @@ from lightning import LightningDataModule, LightningModule, seed_everything
 from lightning.pytorch.loggers import Logger
 
 from splitlearn.config.build import TASK, instantiated, parsed, plain, seed_of, trainer_of
+from splitlearn.config.export_config import settings_to_test, write_config
 from splitlearn.config.messages import UsageError, one_sentence
 from splitlearn.config.monitors import check_monitors
 from splitlearn.data import ImageDataModule
@@ -30,7 +31,10 @@ from splitlearn.tasks.keep_frozen import kept_types
 from splitlearn.tasks.train_from_cache import cached_features
 from splitlearn.tasks.trained_weights import load_trained, save_trained
 
-WEIGHTS, CONFIG = "trained.ckpt", "config.yaml"  # in the folder of a trial
+WEIGHTS, CONFIG, BOTTLENECK = "trained.ckpt", "config.yaml", "bottleneck.safetensors"  # in the folder of a trial
+HEADER = """# The bottleneck of trial {number} of a sweep, for splitlearn test; splitlearn package takes this file too.
+# Launch:  splitlearn test --config configs/trainer.yaml --config {path}
+"""
 FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
 
 
@@ -185,6 +189,8 @@ class ConfigTrial:
         if getattr(task.model, "frozen", False):
             with suppress(NothingToExportError):
                 export_model(task.model, folder, metrics)
+            if (bottleneck := folder / BOTTLENECK).is_file():
+                _write_launch(bottleneck, number, config)
         write_results(folder, metrics, config, folder / WEIGHTS)
 
     def parse(self, values: Mapping[str, Value]) -> Namespace:
@@ -241,6 +247,14 @@ class ConfigTrial:
         found = cached_features(self.features, model, data, self.precision, self.views, device, self.seed)
         model.to("cpu")
         return found
+
+
+def _write_launch(bottleneck: Path, number: int, config: Mapping[str, Any]) -> None:
+    """Write a config beside an exported bottleneck, unless its network was not made by `splitlearn.models.split`."""
+    with suppress(ValueError):
+        settings = settings_to_test(config, "splitlearn.deploy.load_bottleneck", bottleneck, f"trial_{number:03}")
+        path = bottleneck.with_suffix(".yaml")
+        write_config(path, HEADER.format(number=number, path=path), settings)
 
 
 def _measured(settings: Namespace, task: LightningModule, data: LightningDataModule, prefix: str) -> dict[str, float]:

@@ -206,12 +206,15 @@ class EdgeServer:
         task.add_done_callback(self._tasks.discard)
 
 
+TAKEN = "another process listens there; name another port, or 0 for a free one"
+
+
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
-        reason = "another process listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        reason = TAKEN if error.errno == errno.EADDRINUSE else error.strerror or str(error)
         raise OSError(f"cannot listen at {host}, port {port}: {reason}") from error
     listener.setblocking(False)
     return listener

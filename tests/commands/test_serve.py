@@ -15,6 +15,7 @@ import pytest
 
 from splitlearn.runtime.client import EdgeClient
 from splitlearn.runtime.errors import LinkError
+from splitlearn.runtime.server import TAKEN
 from tests.commands.conftest import Run
 from tests.runtime.edges import FINGERPRINT, Reverse, check
 from tests.runtime.edges import run as run_loop
@@ -110,7 +111,7 @@ def test_a_port_in_use_and_limits(refused: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = refused("--package", "none", "--port", str(port))
-        assert line == f"cannot listen at 127.0.0.1, port {port}: another process listens there"
+        assert line == f"cannot listen at 127.0.0.1, port {port}: {TAKEN}"
     assert "in_flight must be positive" in refused("--package", "none", "--in-flight", "0")
     assert "max_batch is at least 1" in refused("--package", "none", "--max_batch", "0")
     assert "a port is a number" in refused("--package", "none", "--port", "70000")

@@ -13,6 +13,7 @@ import yaml
 from lightning import LightningDataModule, Trainer, seed_everything
 from PIL import Image
 
+from splitlearn.config.build import task_from
 from splitlearn.config.sweep_data import facts_of
 from splitlearn.config.sweep_trial import ConfigTrial
 from splitlearn.data import ImageFolder
@@ -91,7 +92,10 @@ def test_a_sweep_leaves_trials_frontier_and_weights(space: Path, tmp_path: Path,
         results = json.loads((out / f"trials/{number:03}/results.json").read_text())
         export = out / f"trials/{number:03}/bottleneck.safetensors"
         manifest, _ = read_export(export)
-        load_bottleneck(export, resnet8(weights=str(weights)))
+        loaded = load_bottleneck(export, resnet8(weights=str(weights)))
+        named = task_from(yaml.safe_load(export.with_suffix(".yaml").read_text())["model"]).model
+        image = torch.rand(1, 3, 32, 32)
+        assert named.compress(image) == loaded.compress(image)  # type: ignore[operator, union-attr]
         assert (row["test/accuracy"] != "") == (number in chosen)
         for name, images in (("val/accuracy", 300), *([("test/accuracy", 297)] if number in chosen else [])):
             assert results[name] == manifest["metrics"][name] == float(row[name])

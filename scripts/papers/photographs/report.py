@@ -124,14 +124,14 @@ def page(found: Sequence[Found], facts: Mapping[str, Any]) -> list[str]:
 
 INTRODUCTION = """A bottleneck learns from photographs, without their labels, to keep the answers of the frozen
 network around it (`configs/photographs`): MobileNetV2's from the 3,000 training images of Caltech-101, YOLOv8n's from
-128 images of COCO train2017. Every image is sent through its real payload, headers counted; pictures are files of the
-pixels that the network takes, sent to the whole network. "JPEG, tables known" leaves out what all files of one size and
-quality share. Min–max with run-length code and clipped levels with contexts (ContextRANS) are not trained; limits and
-tables of the latter are calibrated on photographs that are not tested; of MobileNetV2, they are also measured at a cut
-far behind, which was chosen on held-out training photographs. Rates, losses and lengths of the trainings were
-chosen on training images that were held out; in the tables, the cheapest of the measured settings is picked on the
-images that it is scored on, alike for all ways of sending. What is in no table was not measured; points are kept, and
-may come from earlier runs than times, which are of the machine above.
+128 images of COCO train2017, ResNet-20's from CIFAR-10's training images. Every image is sent through its real
+payload, headers counted; pictures are files of the pixels that the network takes, sent to the whole network. "JPEG,
+tables known" leaves out what all files of one size and quality share. Min–max with run-length code and clipped levels
+with contexts (ContextRANS) are not trained; limits and tables of the latter are calibrated on photographs that are
+not tested; of MobileNetV2, they are also measured at a cut far behind, which was chosen on held-out training
+photographs. Rates, losses and lengths of the trainings were chosen on training images that were held out; in the
+tables, the cheapest of the measured settings is picked on the images that it is scored on, alike for all ways of
+sending. What is in no table was not measured; points and times are kept, and may come from earlier runs.
 
 ## At most one point lost
 """

@@ -166,7 +166,8 @@ class ImageFolder(ImageDataModule):
             if found:
                 parts[part] = found[0]
         if not parts:
-            raise DataError(f"there are no images in {root}: {self.remedy}")
+            what = "are no images in" if root.is_dir() else "is no folder"
+            raise DataError(f"there {what} {root}: {self.remedy}")
         return parts
 
 

@@ -136,6 +136,10 @@ def test_broken_configs(run: Run, text: str, sentence: str) -> None:
             ("--model.model.net.model.weihts", "x"),
             "splitlearn.models.resnet20 has no setting 'weihts', did you mean weights?",
         ),
+        (
+            ("--model.model.bottelneck.channels", "3"),
+            "splitlearn.models.SplitModel has no setting 'bottelneck', did you mean bottleneck?",
+        ),
         (("--model.optimizer.lrr", "1"), "torch.optim.Adam has no setting 'lrr', did you mean lr?"),
         (
             ("--model.model.codec", "splitlearn.codecs.Hufman"),

@@ -88,7 +88,7 @@ def test_every_image_becomes_rgb(tmp_path: Path, mode: str) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no images in .*/nowhere: set root to a folder that holds train/"):
+    with pytest.raises(DataError, match=r"there is no folder .*/nowhere: set root to a folder that holds train/"):
         _folder(tmp_path / "nowhere").setup("fit")
 
 

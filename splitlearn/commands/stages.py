@@ -74,7 +74,7 @@ def _fit(words: Sequence[str], file: Path, folder: Path, licence: str) -> Path:
     command = [sys.executable, "-m", "splitlearn.commands.stage", "fit", *words, *resume]
     if status := _wait_for(command):
         failed = UsageError if status == 2 else StageError
-        raise failed(f"the stage {file} has failed, see above; launch again to continue from there")
+        raise failed(f"the stage {file} has failed, see above; the next launch goes on from there")
     best = sorted(folder.rglob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
     if not best:
         raise UsageError(f"{file} wrote no best.ckpt below {folder}: does it set checkpoint.filename to another name?")
@@ -106,12 +106,13 @@ def _wait_for(command: Sequence[str]) -> int:
 def _check_settings(words: Sequence[str], folder: Path) -> None:
     """Raise UsageError, with the differences, if a stage was started with other settings before."""
     begun = sorted(folder.glob("version_*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    trained = [config for config in begun if list(config.parent.rglob("[!.]*.ckpt"))]  # others are of tests
     if not begun or not (list(folder.rglob("[!.]*.ckpt")) or _exported(folder)):  # nothing to resume
         return
     from splitlearn.config.build import flat_settings, settings_of
 
     try:
-        config = read_yaml(begun[-1])
+        config = read_yaml((trained or begun)[-1])
     except ValueError as error:
         raise UsageError(str(error)) from None
     before, now = flat_settings(with_current_paths(config) if isinstance(config, dict) else {}), settings_of(words)

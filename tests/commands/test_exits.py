@@ -150,6 +150,10 @@ def test_what_a_folder_tells_of_a_stage_is_read_alone(
     _check_settings(words, folder)
     with pytest.raises(UsageError, match=r"runs/small was started with another model\.model\.quantizer\.step: launch"):
         _check_settings([*words, "--model.model.quantizer.step", "0.25"], folder)
+    (folder / "version_1").mkdir()  # as of a test with other settings
+    other = (folder / "version_0/config.yaml").read_text().replace("batch_size: 16", "batch_size: 8")
+    (folder / "version_1/config.yaml").write_text(other)
+    _check_settings(words, folder)
     (tmp_path / "stranger.py").write_text("from pathlib import Path\nPath('made').touch()\n")
     monkeypatch.syspath_prepend(tmp_path)
     config = folder / "version_0/config.yaml"

@@ -127,7 +127,7 @@ def _check_settings(words: Sequence[str], folder: Path) -> None:
 def _check_validation(trainer: Any, file: Path) -> None:
     """Raise UsageError if a stage counted in steps ends before it validates, and so without a best checkpoint."""
     steps, interval = trainer.max_steps, trainer.val_check_interval
-    if trainer.check_val_every_n_epoch is None and isinstance(interval, int) and 0 < steps < interval:
+    if trainer.check_val_every_n_epoch is None and isinstance(interval, int) and 0 <= steps < interval:
         raise UsageError(
             f"{file} ends after {steps} steps, before its first validation at step {interval}, and would leave "
             f"no best checkpoint to export: set --trainer.val_check_interval {steps} or lower"

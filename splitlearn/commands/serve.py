@@ -181,10 +181,10 @@ def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSL
     from splitlearn.runtime.security import server_context
 
     if (cert is None) != (key is None):
-        raise UsageError("--tls-cert and --tls-key go together")
+        raise UsageError("--tls_cert and --tls_key go together")
     if cert is None or key is None:
         if client_ca is not None:
-            raise UsageError("--tls-client-ca takes --tls-cert and --tls-key")
+            raise UsageError("--tls_client_ca takes --tls_cert and --tls_key")
         return None
     return server_context(cert, key, client_ca)
 

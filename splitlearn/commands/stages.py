@@ -125,9 +125,11 @@ def _check_settings(words: Sequence[str], folder: Path) -> None:
 
 
 def _check_validation(trainer: Any, file: Path) -> None:
-    """Raise UsageError if a stage counted in steps ends before it validates, and so without a best checkpoint."""
+    """Raise UsageError if a stage trains for no step, or ends before it validates, and so without a best checkpoint."""
     steps, interval = trainer.max_steps, trainer.val_check_interval
-    if trainer.check_val_every_n_epoch is None and isinstance(interval, int) and 0 <= steps < interval:
+    if steps == 0:
+        raise UsageError(f"{file} trains for no step: set --trainer.max_steps to 1 or more")
+    if trainer.check_val_every_n_epoch is None and isinstance(interval, int) and 0 < steps < interval:
         raise UsageError(
             f"{file} ends after {steps} steps, before its first validation at step {interval}, and would leave "
             f"no best checkpoint to export: set --trainer.val_check_interval {steps} or lower"

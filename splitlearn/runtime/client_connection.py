@@ -159,7 +159,7 @@ class ClientConnection(asyncio.Protocol):
     def _closed_at_once(self) -> LinkError:
         """Return why a server may close before its WELCOME; final if this client was never welcome."""
         if self._transport.get_extra_info("sslcontext") is None:
-            return UnreachableError("the server closes without a word: perhaps it speaks TLS (--tls true, --tls-ca)")
+            return UnreachableError("the server closes without a word: perhaps it speaks TLS (--tls true, --tls_ca)")
         cause = RefusedError if not self._owner.was_welcome else UnreachableError
         return cause("the server closes after the TLS handshake: it refuses this client's certificate, or wants one")
 

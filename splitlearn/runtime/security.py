@@ -87,8 +87,8 @@ def check_exposure(host: str, is_encrypted: bool, knows_clients: bool) -> None:
     missing = [
         need
         for need, is_there in (
-            ("TLS (--tls-cert, --tls-key)", is_encrypted),
-            ("a token (--token-file) or client certificates (--tls-client-ca)", knows_clients),
+            ("TLS (--tls_cert, --tls_key)", is_encrypted),
+            ("a token (--token_file) or client certificates (--tls_client_ca)", knows_clients),
         )
         if not is_there
     ]
@@ -115,7 +115,7 @@ def check_sending(host: str, is_encrypted: bool, has_token: bool) -> None:
         has_token: whether it has a token.
     """
     if has_token and not is_encrypted and not is_loopback(host):
-        raise SecurityError(f"sending a token to {host} takes TLS (--tls true or --tls-ca), or --insecure true")
+        raise SecurityError(f"sending a token to {host} takes TLS (--tls true or --tls_ca), or --insecure true")
 
 
 def is_loopback(host: str) -> bool:

@@ -116,6 +116,8 @@ def test_stages_refuses_a_stage_that_ends_before_it_validates(configs: Run) -> N
     assert outcome.status == 2
     assert "vanilla.yaml ends after 4 steps, before its first validation at step 5" in outcome.error
     assert "set --trainer.val_check_interval 4 or lower" in outcome.error
+    none = configs("stages", "--config", "shared.yaml", "--stages", "vanilla.yaml", "--trainer.max_steps", "0")
+    assert (none.status, "vanilla.yaml trains for no step: set --trainer.max_steps to 1" in none.error) == (2, True)
     assert not Path("runs").exists()
 
 

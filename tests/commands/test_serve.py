@@ -118,7 +118,7 @@ def test_a_port_in_use_and_limits(refused: Callable[..., str]) -> None:
 
 
 def test_what_would_be_open_to_all(refused: Callable[..., str], tmp_path: Path) -> None:
-    line = "listening at 0.0.0.0 takes TLS (--tls-cert, --tls-key) and a token"
+    line = "listening at 0.0.0.0 takes TLS (--tls_cert, --tls_key) and a token"
     assert refused("--package", "none", "--host", "0.0.0.0").startswith(line)
     token = tmp_path / "token"
     token.write_text("secret")
@@ -126,5 +126,5 @@ def test_what_would_be_open_to_all(refused: Callable[..., str], tmp_path: Path) 
     assert "is open to other users: chmod 600" in refused("--package", "none", "--token-file", str(token))
     assert refused("--package", "none", "--token-file", "absent") == "no file absent"
     assert refused("--package", "none", "--tls-cert", "absent", "--tls-key", "absent") == "no file absent"
-    assert refused("--package", "none", "--tls-cert", "absent") == "--tls-cert and --tls-key go together"
-    assert refused("--package", "none", "--tls-client-ca=a-b").startswith("--tls-client-ca takes --tls-cert")
+    assert refused("--package", "none", "--tls-cert", "absent") == "--tls_cert and --tls_key go together"
+    assert refused("--package", "none", "--tls-client-ca=a-b").startswith("--tls_client_ca takes --tls_cert")

@@ -238,14 +238,6 @@ def test_images_of_another_form_are_refused(bank: Packaged, image: Any, told: st
         Device(bank.folder).compress(image)
 
 
-def test_a_package_without_preparation_asks_for_images_of_its_size(tmp_path: Path) -> None:
-    write_package(own_network(Normalize([0.5], [0.5]), MinMax(8)), tmp_path / "package", pixels(3), RawOutput())
-    device = Device(tmp_path / "package")
-    assert device.prepare(pixels(1)[0]).shape == (32, 32, 3)
-    with pytest.raises(ValueError, match="does not say how pictures of other sizes than 32×32 are prepared"):
-        device.prepare(Image.new("RGB", (64, 40)))
-
-
 def test_a_head_that_does_not_export_gets_a_torch_half(tmp_path: Path) -> None:
     model = own_network(Stubborn([0.5], [0.5]), MinMax(8))
     found = write_package(model, tmp_path / "package", pixels(3), RawOutput())

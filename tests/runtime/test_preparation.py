@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,10 @@ from torchvision.transforms import v2
 from splitlearn.data.images import CentreCrop
 from splitlearn.data.letterbox import Letterbox
 from splitlearn.data.masks import Fitted
-from splitlearn.runtime.device import prepared
+from splitlearn.runtime.device import Device, prepared
 from splitlearn.runtime.preparation import Resize
 from splitlearn.runtime.views import preparation_of
+from tests.runtime.conftest import Packaged, edit, pixels
 
 VIEWS: dict[str, Any] = {
     "centre crop": CentreCrop(24, 32),
@@ -61,3 +64,12 @@ def test_strips_are_not_blown_up(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=r"would get 25,600,000 long, at most 16,384: crop it"):
         Resize(256)(Image.new("RGB", size))
     assert Resize(256)(Image.new("RGB", (2, 128))).size == (256, 1 << 14)
+
+
+def test_a_package_without_preparation_asks_for_images_of_its_size(bank: Packaged, tmp_path: Path) -> None:
+    shutil.copytree(bank.folder, tmp_path / "package")
+    edit(lambda about: about.update(preparation=None))(tmp_path / "package")
+    device = Device(tmp_path / "package")
+    assert device.prepare(pixels(1)[0]).shape == (32, 32, 3)
+    with pytest.raises(ValueError, match="does not say how pictures of other sizes than 32×32 are prepared"):
+        device.prepare(Image.new("RGB", (64, 40)))

@@ -206,7 +206,7 @@ def test_exposure() -> None:
         check_exposure(host, is_encrypted=False, knows_clients=False)
     for host in ("0.0.0.0", "::", "10.0.0.5", "edge.example.org"):
         check_exposure(host, is_encrypted=True, knows_clients=True)
-        with pytest.raises(SecurityError, match=r"takes TLS \(--tls-cert, --tls-key\), or --insecure true"):
+        with pytest.raises(SecurityError, match=r"takes TLS \(--tls_cert, --tls_key\), or --insecure true"):
             check_exposure(host, is_encrypted=False, knows_clients=True)
         with pytest.raises(SecurityError, match=r"takes a token .*, or --insecure true"):
             check_exposure(host, is_encrypted=True, knows_clients=False)

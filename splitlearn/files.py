@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import yaml
 
 from splitlearn.resource_errors import brief, shortage
 
+NUMBERS = re.compile(r"\[\n[^\[\]{}\"]*\]")  # a list without texts, lists and objects, which json.dumps has indented
 MOST_SETTINGS = 100_000  # values in a settings file, enough for the class list of ImageNet
 
 
@@ -44,9 +46,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as indented JSON; values of other types are written as text."""
+    """Write `content` as indented JSON, lists of numbers on one line; values of other types are written as text."""
+    text = json.dumps(content, indent=2, default=str)
+    text = NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
+        temporary.write_text(text + "\n")
 
 
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:

@@ -62,6 +62,15 @@ def test_json_takes_what_it_does_not_know_as_text(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {}
 
 
+def test_lists_of_numbers_stand_on_one_line(tmp_path: Path) -> None:
+    content = {"sizes": [1, 2.5, -3e-9, None, True], "pairs": [[1, 2], []], "texts": ["[1,  2]", "a\n[\n1  ,\n2]"]}
+    write_json(tmp_path / "r.json", content)
+    text = (tmp_path / "r.json").read_text()
+    assert json.loads(text) == content
+    assert '"sizes": [1, 2.5, -3e-09, null, true],\n' in text
+    assert "    [1, 2],\n" in text
+
+
 def test_sizes_are_told_in_the_unit_that_shows_them() -> None:
     sizes = [0, 512, 40_000, 3_200_000, 24e9, 5e12]
     told = ["0.0 bytes", "512.0 bytes", "40.0 kB", "3.2 MB", "24.0 GB", "5,000.0 GB"]

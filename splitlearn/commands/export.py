@@ -66,9 +66,10 @@ def export_checkpoint(
     from rich.console import Console
     from torch import nn
 
+    from splitlearn.config.export_config import write_launch
     from splitlearn.config.loading import load_task
     from splitlearn.deploy import export_model, export_network, write_record
-    from splitlearn.models import CompressionModel
+    from splitlearn.models import CompressionModel, SplitModel
     from splitlearn.tasks.loading import config_of, read_checkpoint
 
     content = read_checkpoint(ckpt_path)
@@ -85,10 +86,10 @@ def export_checkpoint(
     else:
         path, part = export_network(model, out / "network.safetensors", metrics), model
     record = write_record(path, metrics, settings, licence)
+    launch = write_launch(path, str(ckpt_path), path.stem, settings) if isinstance(model, SplitModel) else None
     parameters = sum(p.numel() for p in part.parameters())
-    Console().print(
-        f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes; record: {record}", soft_wrap=True
-    )
+    told = f"{path}: {parameters:,} parameters, {path.stat().st_size:,} bytes; record: {record}"
+    Console().print(told + (f"; config of a test: {launch}" if launch else ""), soft_wrap=True)
 
 
 def _check_trained_with(settings: Mapping[str, Any], content: Mapping[str, Any], ckpt_path: Path) -> None:

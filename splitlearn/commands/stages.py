@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from splitlearn.commands.export import export_checkpoint
-from splitlearn.config.messages import UsageError
+from splitlearn.config.messages import UsageError, one_sentence
 from splitlearn.config.options import divide
 from splitlearn.config.precheck import check_trainer_arguments
 from splitlearn.discovery import with_current_paths
@@ -28,6 +28,12 @@ from splitlearn.processes import (
 )
 
 EXPORTS = ("network.safetensors", "early_exit.safetensors", "bottleneck.safetensors", "student.safetensors")
+
+DECISIVE = (  # beginnings of settings that decide what a training gives; others say where it runs and what it tells
+    *("model", "data", "seed_everything"),
+    *(f"trainer.{name}" for name in ("accumulate_", "callbacks", "check_val_", "gradient_", "limit_", "max_", "min_")),
+    *(f"trainer.{name}" for name in ("overfit_", "precision", "val_check_")),
+)
 
 
 class StageError(Exception):
@@ -60,25 +66,35 @@ def stages(words: Sequence[str], stages: str, licence: str = "not stated") -> No
     stacks = [[*_stacked(words, file), *_moved(words, file, files, folders)] for file in files]
     for stack, folder in zip(stacks, folders, strict=True):
         _check_settings(stack, folder)
+    left = [
+        pair for pair, folder in zip(zip(stacks, files, strict=True), folders, strict=True) if not _exported(folder)
+    ]
+    for stack, file in left[1:]:  # the next one is built by its own training
+        _check_built(stack, file, folders)
     for file, stack, folder in zip(files, stacks, folders, strict=True):
-        if not (found := _exported(folder)):
-            found = _fit(stack, file, folder, licence)
-        print(f"{file}: {found}")
+        if found := _exported(folder):
+            print(f"{file}: {found}, exported before; to train anew, set another folder, --trainer.logger.name")
+        else:
+            print(f"{file}: {_fit(stack, file, folder, licence)}")
 
 
 def _fit(words: Sequence[str], file: Path, folder: Path, licence: str) -> Path:
     """Fit or resume the stage of a config and export its best checkpoint; return the file."""
     from splitlearn.config.build import config_of_words
+    from splitlearn.config.run_folder import newest_checkpoint
 
     resume = ["--ckpt_path", "last"] if list(folder.rglob("last.ckpt")) else []
     command = [sys.executable, "-m", "splitlearn.commands.stage", "fit", *words, *resume]
     if status := _wait_for(command):
         failed = UsageError if status == 2 else StageError
-        raise failed(f"the stage {file} has failed, see above; the next launch goes on from there")
-    best = sorted(folder.rglob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not best:
-        raise UsageError(f"{file} wrote no best.ckpt below {folder}: does it set checkpoint.filename to another name?")
-    export_checkpoint(best[-1], folder, None, licence, config_of_words(words))
+        remedy = "the next launch goes on from there" if list(folder.rglob("last.ckpt")) else "correct it, launch again"
+        raise failed(f"the stage {file} has failed, see above; {remedy}")
+    try:
+        best = newest_checkpoint(folder, "best")
+    except FileNotFoundError:
+        told = f"{file} wrote no best.ckpt below {folder}: does it set checkpoint.filename to another name?"
+        raise UsageError(told) from None
+    export_checkpoint(best, folder, None, licence, config_of_words(words))
     return _exported(folder) or folder
 
 
@@ -116,12 +132,36 @@ def _check_settings(words: Sequence[str], folder: Path) -> None:
     except ValueError as error:
         raise UsageError(str(error)) from None
     before, now = flat_settings(with_current_paths(config) if isinstance(config, dict) else {}), settings_of(words)
-    names = [name for name in sorted({*before, *now}) if name.startswith(("model", "data", "trainer.max_"))]
+    names = [name for name in sorted({*before, *now}) if name.startswith(DECISIVE)]
     if different := [name for name in names if before.get(name) != now.get(name)]:
         raise UsageError(
             f"{folder} was started with another {', '.join(different)}: launch it with the same settings, or set "
             "another folder, --trainer.logger.name"
         )
+
+
+def _check_built(words: Sequence[str], file: Path, folders: Sequence[Path]) -> None:
+    """Build a later stage's task before the first one trains for hours; weights that are still to come are left out.
+
+    Raises UsageError if it cannot be built.
+    """
+    from splitlearn.config.build import config_of_words, task_from
+
+    to_come = {str(folder / name) for folder in folders for name in EXPORTS if not (folder / name).is_file()}
+    settings = _without(config_of_words(words)["model"], to_come)
+    try:
+        task_from(settings)
+    except Exception as error:  # constructors may raise anything
+        raise UsageError(f"{file}: {one_sentence(error)}") from error
+
+
+def _without(content: Any, values: Set[str]) -> Any:
+    """Return settings with None in place of some texts."""
+    if isinstance(content, dict):
+        return {name: _without(each, values) for name, each in content.items()}
+    if isinstance(content, list):
+        return [_without(each, values) for each in content]
+    return None if isinstance(content, str) and content in values else content
 
 
 def _check_validation(trainer: Any, file: Path) -> None:

@@ -126,6 +126,7 @@ def plain(settings: Namespace, sections: Sequence[str] = ALL) -> dict[str, Any]:
 
 def trainer_of(settings: Namespace) -> Trainer:
     """Return a new trainer, built from parsed settings."""
+    quieten()
     alone = Namespace(trainer=settings.trainer)  # type: ignore[no-untyped-call]
     trainer: Trainer = instantiated(alone, ("trainer",)).trainer
     return trainer

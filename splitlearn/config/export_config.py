@@ -10,7 +10,13 @@ import yaml
 
 from splitlearn.files import whole_file
 
-TRAINING = ("rate_loss", "rate_weight", "distillation", "distillation_weight", "optimizer", "lr_scheduler")
+TRAINING = (  # arguments of tasks that a test does not need
+    *("rate_loss", "rate_weight", "distillation", "distillation_weight", "optimizer", "lr_scheduler"),
+    "weights",  # to start from
+)
+HEADER = """# The bottleneck of {title}, for splitlearn test; splitlearn package takes this file too.
+# Launch:  splitlearn test --config configs/trainer.yaml --config {path}
+"""
 
 
 def settings_to_test(config: Mapping[str, Any], loader: str, path: Path, name: str) -> dict[str, Any]:
@@ -42,6 +48,27 @@ def settings_to_test(config: Mapping[str, Any], loader: str, path: Path, name: s
         "model": {"class_path": config["model"]["class_path"], "init_args": arguments},
         "data": config["data"],
     }
+
+
+def write_launch(bottleneck: Path, title: str, name: str, config: Mapping[str, Any]) -> Path | None:
+    """Write a config of a test beside an exported bottleneck, and return its path.
+
+    Args:
+        bottleneck: file of the export.
+        title: what trained it, for the comment at the top.
+        name: name of the test's experiment.
+        config: settings of the training.
+
+    Returns:
+        The config; None, and no file, if the network was not made by `splitlearn.models.split`.
+    """
+    path = bottleneck.with_suffix(".yaml")
+    try:
+        settings = settings_to_test(config, "splitlearn.deploy.load_bottleneck", bottleneck, name)
+    except ValueError:
+        return None
+    write_config(path, HEADER.format(title=title, path=path), settings)
+    return path
 
 
 def write_config(path: Path, header: str, settings: Mapping[str, Any]) -> None:

@@ -129,14 +129,14 @@ def experiment_folder(trainer: Any) -> Path:
     return Path(trainer.default_root_dir or ".")
 
 
-def newest_checkpoint(experiment: Path) -> Path:
-    """Return the most recent last.ckpt below `experiment`; raise FileNotFoundError if there is none."""
-    found = sorted(experiment.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
+def newest_checkpoint(experiment: Path, name: str = "last") -> Path:
+    """Return the most recent last.ckpt or best.ckpt below `experiment`; raise FileNotFoundError if there is none."""
+    found = [*experiment.rglob(f"{name}.ckpt"), *experiment.rglob(f"{name}-v*.ckpt")]  # Lightning counts a second best
     if not found:
         raise FileNotFoundError(
-            f"no last.ckpt below {experiment}: no run to resume or test, begin one by fit without --ckpt_path"
+            f"no {name}.ckpt below {experiment}: no run to resume or test, begin one by fit without --ckpt_path"
         )
-    return found[-1]
+    return max(found, key=lambda path: path.stat().st_mtime)
 
 
 def _make(experiment: Path, wanted: str | None) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from splitlearn.data import ImageDataModule
 from splitlearn.tasks import CheckpointError
-from splitlearn.tasks.loading import CLASSES_KEY, CONFIG_KEY
+from splitlearn.tasks.loading import CLASSES_KEY, CONFIG_KEY, DRAWN_KEY
 
 
 def check_same_data(data: Any, settings: Any, content: Mapping[str, Any], path: str | Path) -> None:
@@ -20,7 +20,7 @@ def check_same_data(data: Any, settings: Any, content: Mapping[str, Any], path: 
     """
     if not isinstance(data, ImageDataModule):
         return
-    check_same_draw(data.drawn_by, settings, content, path)
+    check_same_draw(data.drawn_by, data, settings, content, path)
     names, classes = content.get(CLASSES_KEY), list(data.class_names)
     if isinstance(names, list) and len(names) == len(classes) and names != classes:
         number = next(i for i, (a, b) in enumerate(zip(names, classes, strict=True)) if a != b)
@@ -31,11 +31,16 @@ def check_same_data(data: Any, settings: Any, content: Mapping[str, Any], path: 
         )
 
 
-def check_same_draw(names: Sequence[str], settings: Any, content: Mapping[str, Any], path: str | Path) -> None:
-    """Raise CheckpointError if images come from the folder of a checkpoint's data, but are drawn with other settings.
+def check_same_draw(
+    names: Sequence[str], data: Any, settings: Any, content: Mapping[str, Any], path: str | Path
+) -> None:
+    """Raise CheckpointError if images come from the folder of a checkpoint's data, but are drawn in another way.
+
+    Other settings draw others, and so do the same settings if photographs were added or removed.
 
     Args:
         names: names of the settings that determine the draw; those that the data do not have are ignored.
+        data: the data module.
         settings: the config's section `data`.
         content: content of the checkpoint.
         path: path of the checkpoint, which the message names.
@@ -50,6 +55,12 @@ def check_same_draw(names: Sequence[str], settings: Any, content: Mapping[str, A
                 f"{path} was trained on images that were drawn with {name} {before.get(name)}, and with {name} "
                 f"{now.get(name)} it would be scored on some of these: set --data.{name} {before.get(name)}"
             )
+    known, found = content.get(DRAWN_KEY), getattr(data, "drawn_from", "")
+    if known and found and known != found:
+        raise CheckpointError(
+            f"{path} was trained when {_folder(now)} held other files, and from those of today other images would be "
+            "drawn, some of which it was trained on: put the same files back, or test on a folder of others"
+        )
 
 
 def _arguments(section: Any) -> Mapping[str, Any]:

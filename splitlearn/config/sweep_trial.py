@@ -16,7 +16,7 @@ from lightning import LightningDataModule, LightningModule, seed_everything
 from lightning.pytorch.loggers import Logger
 
 from splitlearn.config.build import TASK, instantiated, parsed, plain, seed_of, trainer_of
-from splitlearn.config.export_config import settings_to_test, write_config
+from splitlearn.config.export_config import write_launch
 from splitlearn.config.messages import UsageError, one_sentence
 from splitlearn.config.monitors import check_monitors
 from splitlearn.data import ImageDataModule
@@ -26,15 +26,12 @@ from splitlearn.files import whole_file
 from splitlearn.models import CoderModel
 from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.seeds import seed_of_point
-from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_results
+from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, write_results
 from splitlearn.tasks.keep_frozen import kept_types
 from splitlearn.tasks.train_from_cache import cached_features
 from splitlearn.tasks.trained_weights import load_trained, save_trained
 
 WEIGHTS, CONFIG, BOTTLENECK = "trained.ckpt", "config.yaml", "bottleneck.safetensors"  # in the folder of a trial
-HEADER = """# The bottleneck of trial {number} of a sweep, for splitlearn test; splitlearn package takes this file too.
-# Launch:  splitlearn test --config configs/trainer.yaml --config {path}
-"""
 FORKS = ("ddp_spawn", "ddp_fork", "ddp_notebook")  # strategies
 
 
@@ -157,7 +154,6 @@ class ConfigTrial:
 
         Writes config.yaml into the point's folder, with which `splitlearn fit` trains as the trial does.
         """
-        quieten()
         folder = self.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         settings.seed_everything = seed_of_point(self.seed, number)
@@ -190,7 +186,7 @@ class ConfigTrial:
             with suppress(NothingToExportError):
                 export_model(task.model, folder, metrics)
             if (bottleneck := folder / BOTTLENECK).is_file():
-                _write_launch(bottleneck, number, config)
+                write_launch(bottleneck, f"trial {number} of a sweep", f"trial_{number:03}", config)
         write_results(folder, metrics, config, folder / WEIGHTS)
 
     def parse(self, values: Mapping[str, Value]) -> Namespace:
@@ -247,14 +243,6 @@ class ConfigTrial:
         found = cached_features(self.features, model, data, self.precision, self.views, device, self.seed)
         model.to("cpu")
         return found
-
-
-def _write_launch(bottleneck: Path, number: int, config: Mapping[str, Any]) -> None:
-    """Write a config beside an exported bottleneck, unless its network was not made by `splitlearn.models.split`."""
-    with suppress(ValueError):
-        settings = settings_to_test(config, "splitlearn.deploy.load_bottleneck", bottleneck, f"trial_{number:03}")
-        path = bottleneck.with_suffix(".yaml")
-        write_config(path, HEADER.format(number=number, path=path), settings)
 
 
 def _measured(settings: Namespace, task: LightningModule, data: LightningDataModule, prefix: str) -> dict[str, float]:

@@ -38,6 +38,7 @@ from splitlearn.tasks.checkpoints import forget_foreign_files
 from splitlearn.tasks.loading import (
     CLASSES_KEY,
     CONFIG_KEY,
+    DRAWN_KEY,
     CheckpointError,
     check_layout,
     load_weights_into,
@@ -78,10 +79,11 @@ class ConfigInCheckpoint(SaveConfigCallback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, ImageDataModule):
             checkpoint[CLASSES_KEY] = list(data.class_names)
+            checkpoint[DRAWN_KEY] = data.drawn_from
 
 
 class SplitCLI(LightningCLI):
-    """LightningCLI with crash-safe checkpoints, `--ckpt_path last`, and results.json after a test."""
+    """LightningCLI with crash-safe checkpoints, `--ckpt_path last` and `best`, and results.json after a test."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
@@ -125,11 +127,11 @@ class SplitCLI(LightningCLI):
         """Do nothing: LightningCLI would replace the config by hyper-parameters of the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
-        """Choose the run folder and resolve `--ckpt_path last`; a resumed run keeps its folder of checkpoints."""
+        """Choose the run folder and find `--ckpt_path last` or `best`; a resumed run keeps its checkpoints' folder."""
         config = self.config[self.subcommand]
         config.checkpoint.save_last = False  # done by LastCheckpoint
-        if config.get("ckpt_path") == "last":
-            config.ckpt_path = str(newest_checkpoint(experiment_folder(config.trainer)))
+        if config.get("ckpt_path") in ("last", "best"):
+            config.ckpt_path = str(newest_checkpoint(experiment_folder(config.trainer), config.ckpt_path))
         if self.subcommand == "predict":
             config.return_predictions = False  # they are written to a file
         resumed = self._resumed()
@@ -183,7 +185,7 @@ class SplitCLI(LightningCLI):
         """Refuse a checkpoint of another architecture or another draw of validation images before anything runs."""
         if (content := self._load_checkpoint()) is not None:
             settings = self.settings[self.subcommand]
-            check_same_draw(("seed", "val_size"), settings["data"], content, settings["ckpt_path"])
+            check_same_draw(("seed", "val_size"), self.datamodule, settings["data"], content, settings["ckpt_path"])
 
     def _load_checkpoint(self) -> dict[str, Any] | None:
         """Load the weights of the checkpoint in the settings into the model, and return its content."""
@@ -203,7 +205,15 @@ class SplitCLI(LightningCLI):
         model: Any = getattr(self.model, "model", None)
         is_new = self.config[self.subcommand].get("ckpt_path") is None
         if is_new and getattr(model, "coder", None) is not None and any(p.requires_grad for p in model.parameters()):
-            print("warning: this bottleneck is untrained; did you mean --ckpt_path last?", file=sys.stderr)
+            print(f"warning: {self._told_untrained()}", file=sys.stderr)
+
+    def _told_untrained(self) -> str:
+        if self.settings[self.subcommand]["model"].get("init_args", {}).get("weights") is None:
+            return "this bottleneck is untrained; did you mean --ckpt_path last?"
+        return (
+            "model.weights starts a training, and quantizer and code tables do not come from it: test with --ckpt_path "
+            "best, or with the config that splitlearn export writes beside its file"
+        )
 
     before_validate = before_test
 

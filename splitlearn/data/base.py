@@ -1,10 +1,11 @@
 """Base classes of image data modules: loaders, held-out validation images, conversion and augmentation."""
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from lightning import LightningDataModule, Trainer
@@ -16,7 +17,10 @@ from torchvision.transforms import v2
 from splitlearn.data.checks import batch_of, shipped
 from splitlearn.data.images import DataError, ImageSet, View
 
-__all__ = ["AnnotatedDataModule", "Batch", "FixedSizeDataModule", "ImageDataModule", "passed_on", "split_indices"]
+__all__ = [
+    *("AnnotatedDataModule", "Batch", "FixedSizeDataModule", "ImageDataModule"),
+    *("id_of_list", "passed_on", "split_indices"),
+]
 
 T = TypeVar("T")
 Batch = tuple[Tensor, Any]  # images and their targets: labels `(B,)`, masks `(B, H, W)`, or `Boxes` for each image
@@ -51,9 +55,6 @@ class ImageDataModule(LightningDataModule, ABC):
     Raises:
         ValueError: if `batch_size` or `val_size` is below 1, or `num_workers` is negative.
     """
-
-    drawn_by: ClassVar[tuple[str, ...]] = ()
-    """Arguments that determine the test images, if training and test images are drawn from the same list."""
 
     def __init__(
         self,
@@ -93,6 +94,16 @@ class ImageDataModule(LightningDataModule, ABC):
     def num_classes(self) -> int:
         """Number of classes. Known before `setup`."""
         return len(self.class_names)
+
+    @property
+    def drawn_by(self) -> tuple[str, ...]:
+        """Arguments that determine the test images, if training and test images are drawn from the same list."""
+        return ()
+
+    @property
+    def drawn_from(self) -> str:
+        """SHA-256 of the list that training and test images are drawn from; empty if they lie apart."""
+        return ""
 
     @property
     def augments(self) -> bool:
@@ -329,6 +340,11 @@ def split_indices(count: int, held_out: int, seed: int) -> tuple[list[int], list
         raise DataError(f"cannot hold out {held_out} of {count} training images: set val_size below {count}")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return order[held_out:].sort().values.tolist(), order[:held_out].sort().values.tolist()
+
+
+def id_of_list(names: Iterable[str]) -> str:
+    """Return a SHA-256 of names and their order, by which a list of images is recognised."""
+    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()
 
 
 def passed_on(batch: Any) -> Any:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from splitlearn.data.base import Batch, ImageDataModule, split_indices
+from splitlearn.data.base import Batch, ImageDataModule, id_of_list, split_indices
 from splitlearn.data.class_lists import warn_of_unused
 from splitlearn.data.finding import absolute_path
 from splitlearn.data.folder import ImageFolder
@@ -90,8 +90,6 @@ class LabelledImages(ImageDataModule):
         train_transform: augmentation of training batches; see `ImageDataModule`.
     """
 
-    drawn_by = ("labels", "train_size", "val_size", "seed")
-
     def __init__(
         self,
         root: str | Path,
@@ -130,6 +128,19 @@ class LabelledImages(ImageDataModule):
     def num_classes(self) -> int:
         """Number of classes of the model."""
         return self._num_classes
+
+    @property
+    def drawn_by(self) -> tuple[str, ...]:
+        """Arguments that determine the test images."""
+        return ("labels", "train_size", "val_size", "seed")
+
+    @property
+    def drawn_from(self) -> str:
+        """SHA-256 of the listed names, if training and test images are drawn; raises DataError as `load_test`."""
+        if not self.train_size:
+            return ""
+        folder = absolute_path(self.root)
+        return id_of_list(image.relative_to(folder).as_posix() for image, _, _ in self._rows())
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

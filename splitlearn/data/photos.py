@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -15,11 +17,12 @@ from torch import nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from splitlearn.data.base import Batch, ImageDataModule, split_indices
+from splitlearn.data.base import Batch, ImageDataModule, id_of_list, split_indices
 from splitlearn.data.finding import absolute_path, find_images, listed_suffixes
 from splitlearn.data.images import CentreCrop, FileImages, View, check_crop, random_part
 from splitlearn.data.letterbox import Letterbox
 from splitlearn.decoding import DataError, shown_shape
+from splitlearn.files import sha256_of
 
 __all__ = ["LetterboxPhotos", "Photos"]
 
@@ -39,22 +42,22 @@ class Photos(ImageDataModule):
         image_size: height and width of the images: that of the network's input.
         resize: length of the shorter side before the crop at the centre, in pixels, for validation and test images;
             None means image_size.
-        more_roots: further folders; a photograph that lies in several of them counts once.
+        more_roots: further folders; a file that is found in several of them, by a link say, counts once, and copies are
+            warned of.
         smallest_crop: smallest share of a photograph's area that a training image shows; 1 trains with the view of
             evaluation, which never varies.
         batch_size: images per batch.
         num_workers: processes that decode.
         val_size: number of photographs held out for validation.
-        test_size: number of photographs held out for testing.
+        test_size: number of photographs held out for testing, without `test_root`.
         seed: seed of both draws.
         train_transform: further augmentation of training batches; see `ImageDataModule`.
+        test_root: folder of the test images, all of which are tested; None holds `test_size` photographs out.
 
     Raises:
         ValueError: if `smallest_crop` is not above 0 and at most 1, `test_size` is below 1, or `image_size` is below 1
             or above `resize`.
     """
-
-    drawn_by = ("more_roots", "val_size", "test_size", "seed")
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class Photos(ImageDataModule):
         test_size: int = 50,
         seed: int = 0,
         train_transform: nn.Module | None = None,
+        test_root: str | Path | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, val_size, seed, train_transform)
         check_crop(smallest_crop)
@@ -77,7 +81,7 @@ class Photos(ImageDataModule):
         self._eval_view: View = CentreCrop(image_size, resize)
         self.root, self.more_roots = root, tuple(more_roots)
         self.image_size, self.resize = image_size, resize
-        self.smallest_crop, self.test_size = smallest_crop, test_size
+        self.smallest_crop, self.test_size, self.test_root = smallest_crop, test_size, test_root
         self._divided: tuple[list[Path], list[Path], list[Path]] | None = None
 
     @property
@@ -89,6 +93,16 @@ class Photos(ImageDataModule):
     def image_shape(self) -> tuple[int, int, int]:
         """Shape (3, image_size, image_size) of every image."""
         return (3, self.image_size, self.image_size)
+
+    @property
+    def drawn_by(self) -> tuple[str, ...]:
+        """Arguments that determine the test images, unless these lie in a folder of their own."""
+        return () if self.test_root is not None else ("more_roots", "test_root", "val_size", "test_size", "seed")
+
+    @property
+    def drawn_from(self) -> str:
+        """SHA-256 of the files' names within their folders, if training and test images are drawn from them."""
+        return "" if self.test_root is not None else id_of_list(name for name, _ in self._files)
 
     @property
     def augments(self) -> bool:
@@ -106,6 +120,8 @@ class Photos(ImageDataModule):
 
     def load_test(self) -> Dataset[Batch]:
         """Return the test images; raises as `load_train`."""
+        if self.test_root is not None:
+            return _images(_found_in(absolute_path(self.test_root)), self.eval_view())
         return _images(self._parts()[2], self.eval_view())
 
     def train_view(self) -> View:
@@ -121,16 +137,20 @@ class Photos(ImageDataModule):
     def _parts(self) -> tuple[list[Path], list[Path], list[Path]]:
         """Return the files of training, validation and test, read once."""
         if self._divided is None:
-            files = self._found()
-            held_out = self.val_size + self.test_size
+            files = [file for _, file in self._files]
+            test_size = self.test_size if self.test_root is None else 0
+            held_out = self.val_size + test_size
             if len(files) - held_out < self.batch_size:
                 raise DataError(
                     f"there are {len(files)} photographs in {self._places()}, and {self.val_size} for validation, "
-                    f"{self.test_size} for testing and a batch of {self.batch_size} are needed: add photographs, or "
+                    f"{test_size} for testing and a batch of {self.batch_size} are needed: add photographs, or "
                     "set val_size, test_size or batch_size lower"
                 )
             self._warn_of_small(files)
-            others, test = split_indices(len(files), self.test_size, self.seed)
+            self._warn_of_copies(files)
+            others, test = list(range(len(files))), list[int]()
+            if test_size:
+                others, test = split_indices(len(files), test_size, self.seed)
             train, val = split_indices(len(others), self.val_size, self.seed)
             self._divided = (
                 [files[others[index]] for index in train],
@@ -139,18 +159,29 @@ class Photos(ImageDataModule):
             )
         return self._divided
 
-    def _found(self) -> list[Path]:
-        """Return the files of all folders, each once, in the order of the folders and of their names."""
-        found: dict[str, Path] = {}
+    @cached_property
+    def _files(self) -> list[tuple[str, Path]]:
+        """Names within their folders and paths of all files, each file once, in the order of folders and names."""
+        found: dict[str, tuple[str, Path]] = {}
         for folder in map(absolute_path, (self.root, *self.more_roots)):
-            if not folder.is_dir():
-                raise DataError(f"there is no folder {folder}: name one that contains photographs")
-            images = find_images(folder)
-            if not images:
-                raise DataError(f"{folder} holds no images ({listed_suffixes()}): name a folder that does")
-            for image in images:
-                found.setdefault(os.path.realpath(image), image)
+            for image in _found_in(folder):
+                found.setdefault(os.path.realpath(image), (image.relative_to(folder).as_posix(), image))
         return list(found.values())
+
+    def _warn_of_copies(self, files: Sequence[Path]) -> None:
+        """Warn of files with the same content, since a test may show a copy of what was trained on."""
+        of_size: dict[int, list[Path]] = defaultdict(list)
+        for file in files:
+            of_size[file.stat().st_size].append(file)
+        alike = [file for several in of_size.values() if len(several) > 1 for file in several]
+        first: dict[str, Path] = {}
+        copies = [(file, first[key]) for file in alike if first.setdefault(key := sha256_of(file), file) is not file]
+        if copies:
+            copy, original = copies[0]
+            rank_zero_warn(
+                f"{len(copies)} of {len(files)} photographs in {self._places()} are copies of others, {copy} of "
+                f"{original} for example, so some may be trained on and tested too: remove the copies"
+            )
 
     def _warn_of_small(self, files: Sequence[Path]) -> None:
         """Warn of photographs that are enlarged, since networks see sharper ones later."""
@@ -178,15 +209,17 @@ class LetterboxPhotos(Photos):
     Args:
         root: the folder.
         image_size: height and width of the images: that of the network's input.
-        more_roots: further folders; a photograph that lies in several of them counts once.
+        more_roots: further folders; a file that is found in several of them, by a link say, counts once, and copies are
+            warned of.
         smallest_crop: smallest share of a photograph's area that a training image shows; 1 trains with the view of
             evaluation, which never varies.
         batch_size: images per batch.
         num_workers: processes that decode.
         val_size: number of photographs held out for validation.
-        test_size: number of photographs held out for testing.
+        test_size: number of photographs held out for testing, without `test_root`.
         seed: seed of both draws.
         train_transform: further augmentation of training batches; see `ImageDataModule`.
+        test_root: folder of the test images, all of which are tested; None holds `test_size` photographs out.
 
     Raises:
         ValueError: as `Photos`.
@@ -204,9 +237,10 @@ class LetterboxPhotos(Photos):
         test_size: int = 50,
         seed: int = 0,
         train_transform: nn.Module | None = None,
+        test_root: str | Path | None = None,
     ) -> None:
         sizes = batch_size, num_workers, val_size, test_size
-        super().__init__(root, image_size, None, more_roots, smallest_crop, *sizes, seed, train_transform)
+        super().__init__(root, image_size, None, more_roots, smallest_crop, *sizes, seed, train_transform, test_root)
         self._eval_view = Letterbox((image_size, image_size))
 
     def train_view(self) -> View:
@@ -231,6 +265,16 @@ class _Part:
         wide, high = (max(1, round(side * math.sqrt(share))) for side in image.size)
         left, top = (int(torch.randint(room + 1, ())) for room in (image.width - wide, image.height - high))
         return image.crop((left, top, left + wide, top + high))
+
+
+def _found_in(folder: Path) -> list[Path]:
+    """Return the images in a folder at any depth; raises DataError if it is missing or holds none."""
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}: name one that contains photographs")
+    images = find_images(folder)
+    if not images:
+        raise DataError(f"{folder} holds no images ({listed_suffixes()}): name a folder that does")
+    return images
 
 
 def _images(files: Sequence[Path], view: View) -> FileImages:

@@ -55,8 +55,8 @@ class GainedStep(Quantizer):
     @property
     def gain(self) -> Tensor:
         """Gains `(channels,)` of the rate in use; outside of training in half precision, as files keep them."""
-        gain = self.gains[self.rate]
-        return gain if self.training else gain.clamp(LEAST, MOST).half().float()
+        gain = self.gains[self.rate].clamp(LEAST, MOST)
+        return gain if self.training else gain.half().float()
 
     @torch.no_grad()
     def at(self, position: float) -> Self:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from splitlearn.kept_dtypes import widened
 from splitlearn.losses import FactorizedRate, RateLoss
-from splitlearn.models import CompressionModel, Normalize, check_name, freeze, thaw
+from splitlearn.models import CompressionModel, CutModel, Normalize, check_name, freeze, thaw
 from splitlearn.models.cutting import is_detector
 from splitlearn.models.images import like
 from splitlearn.models.layer_outputs import Kept, changed_output, in_order, layer_outputs, watched
@@ -73,9 +73,9 @@ class DistillationTask(LightningModule):
             its own warmup.
 
     Raises:
-        ValueError: if there are no pairs, nothing trains, or a trained parameter belongs to the teacher too; or if
-            `quantizer` or `rate_loss` is given without `rate_at`, the rate loss does not fit the latent, or
-            `rate_weight` is negative or not finite.
+        ValueError: if there are no pairs, nothing trains, the student has several rates, or a trained parameter belongs
+            to the teacher too; or if `quantizer` or `rate_loss` is given without `rate_at`, the rate loss does not fit
+            the latent, or `rate_weight` is negative or not finite.
         CutError: if a layer does not exist; the message names the nearest ones.
 
     Reference:
@@ -103,6 +103,11 @@ class DistillationTask(LightningModule):
         super().__init__()
         if not pairs or not trains:
             raise ValueError("a distillation needs pairs of layers, and names of the student's modules that train")
+        if isinstance(model, CutModel) and len(model.rates) > 1:
+            raise ValueError(
+                f"a {type(model).__name__} has several rates, of which a DistillationTask would train one: train it in "
+                "a SelfDistillationTask or a ClassificationTask"
+            )
         if rate_at is None and (quantizer is not None or rate_loss is not None):
             raise ValueError("quantizer and rate_loss need rate_at, the name of the student's layer that is sent")
         check_weights(rate_weight=rate_weight)

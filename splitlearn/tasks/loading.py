@@ -23,7 +23,10 @@ CONFIG_KEY = "splitlearn_config"
 CLASSES_KEY = "splitlearn_classes"
 """Key of a checkpoint with the class names of its training data."""
 
-REMEDY = "give the config that it was trained with, --config FILE, or --trust true if the file is yours"
+DRAWN_KEY = "splitlearn_drawn_from"
+"""Key of a checkpoint with the `drawn_from` of its training data."""
+
+REMEDY = "give the config that it was trained with, --config FILE"
 LAYOUT: dict[str, type] = {
     **{"epoch": int, "global_step": int, "pytorch-lightning_version": str, "callbacks": dict, "loops": dict},
     **{"optimizer_states": list, "lr_schedulers": list, CONFIG_KEY: dict},
@@ -103,7 +106,10 @@ def config_of(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]
     """
     config = content.get(CONFIG_KEY)
     if not isinstance(config, Mapping) or not isinstance(config.get("model"), Mapping):
-        raise CheckpointError(f"{path} holds no config: it was not written by splitlearn fit; export it from Python")
+        raise CheckpointError(
+            f"{path} holds no config, as checkpoints of splitlearn fit do: give the config of its training, --config "
+            "FILE; for a trial of a sweep, --config bottleneck.yaml, which lies beside it, and no checkpoint"
+        )
     return config
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
@@ -25,6 +26,30 @@ class ValidationOutput(TypedDict):
     """Output of a validation step for callbacks, a dict since Lightning requires one; symbols are uint8 `(B, …)`."""
 
     symbols: list[Tensor]
+
+
+class DistinctPayloads:
+    """Whether the payloads of a test differ from each other."""
+
+    def __init__(self) -> None:
+        self._first: bytes | None = None
+        self._images, self._differ = 0, False
+
+    def add(self, payloads: Sequence[bytes]) -> None:
+        """Take the payloads of a batch; an empty one, of an image that an early exit answers, tells nothing."""
+        for payload in filter(None, payloads):
+            self._first = payload if self._first is None else self._first
+            self._differ = self._differ or payload != self._first
+            self._images += 1
+
+    def warn_of_collapse(self) -> None:
+        """Warn if two or more images had the same payload, and none another."""
+        if self._images > 1 and not self._differ:
+            warnings.warn(
+                f"all {self._images:,} images have the same payload: the bottleneck has collapsed to a constant, and "
+                "the answers do not depend on the images; train it with a smaller rate_weight, or longer",
+                stacklevel=2,
+            )
 
 
 class PayloadTask(LightningModule):
@@ -61,6 +86,7 @@ class PayloadTask(LightningModule):
             )
         self.model = model
         self.bytes_per_image, self.bits_per_pixel = BytesPerImage(), BitsPerPixel()
+        self._payloads = DistinctPayloads()
 
     def setup(self, stage: str) -> None:
         """Check the number of classes of the data, if known, and the precision.
@@ -78,6 +104,11 @@ class PayloadTask(LightningModule):
     def on_test_start(self) -> None:
         """Refuse data if several processes would count some images twice."""
         check_no_repeats(self.trainer.test_dataloaders, self.trainer.world_size)
+        self._payloads = DistinctPayloads()
+
+    def on_test_end(self) -> None:
+        """Warn if all images had the same payload: then the network answers without having seen them."""
+        self._payloads.warn_of_collapse()
 
     def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Check on the first batch that the codecs are lossless."""
@@ -99,6 +130,7 @@ class PayloadTask(LightningModule):
 
     def log_sizes(self, payloads: Sequence[bytes], images: Tensor | Sequence[Tensor]) -> None:
         """Log the payload sizes of a batch of images, one payload per image."""
+        self._payloads.add(payloads)
         self.bytes_per_image.update(payloads)
         self.bits_per_pixel.update(payloads, images)
         self.log("test/bytes_per_image", self.bytes_per_image, batch_size=len(images))

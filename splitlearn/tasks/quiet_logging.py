@@ -21,4 +21,8 @@ def quieten() -> None:
     for message in MESSAGES:
         warnings.filterwarnings("ignore", message)
     messages = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    messages.addFilter(lambda record: "litlogger" not in str(record.msg))
+    messages.addFilter(_is_no_advertising)
+
+
+def _is_no_advertising(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless cloud" not in str(record.msg)

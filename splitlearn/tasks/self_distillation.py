@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -82,8 +83,8 @@ class SelfDistillationTask(PayloadTask):
 
     Raises:
         TypeError: if the model has no feature coder.
-        ValueError: if a weight is negative or not finite, nothing is compared, the network is a torchvision detector,
-            or the rate loss does not support the latent.
+        ValueError: if a weight is negative or not finite, nothing is compared, the network trains or is a torchvision
+            detector, or the rate loss does not support the latent.
         CutError: if a layer does not exist behind the cut; the message names the nearest ones.
         FileNotFoundError: if `weights` does not exist.
         WeightsError: if it holds no bottleneck, or one of other shapes.
@@ -118,11 +119,15 @@ class SelfDistillationTask(PayloadTask):
             raise TypeError(f"a {name} has no bottleneck at a cut that could learn from the network: use a SplitModel")
         if model.net.by_image:
             raise ValueError("torchvision's detectors take images of several sizes: train them in a DistillationTask")
+        if not model.frozen:
+            raise ValueError(
+                f"the network of a {type(model).__name__} trains along, so it is no teacher to keep to: use SplitModel"
+            )
         self.layers = dict(layers or {})
         weights_of_terms = {"cut_weight": cut_weight, "output_weight": output_weight, "label_weight": label_weight}
         check_weights(**weights_of_terms, rate_weight=rate_weight, **self.layers)
         for name in self.layers:
-            check_name(model.net.tail, name)
+            check_name(model.net.tail, name, f"{model.net.name} behind {model.net.at}")
         if not (cut_weight or any(self.layers.values()) or (output_distance is not None and output_weight)):
             raise ValueError("nothing is compared: set cut_weight above 0, or give layers or an output_distance")
         self.cut_weight, self.output_weight = cut_weight, output_weight
@@ -291,7 +296,7 @@ def _start_from(model: CoderModel, weights: str | Path) -> None:
             f"no bottleneck at {path.absolute()}: run the stage that exports it, or leave weights out"
         )
     try:
-        _, tensors = read_tensors(path)
+        metadata, tensors = read_tensors(path)
     except DamagedFileError as error:
         raise WeightsError(str(error)) from error
     units = model.coder.bottlenecks
@@ -299,7 +304,16 @@ def _start_from(model: CoderModel, weights: str | Path) -> None:
     mine = {name: tuple(tensor.shape) for name, tensor in units.state_dict().items()}
     if mine != {name: tuple(tensor.shape) for name, tensor in found.items()}:
         raise WeightsError(
-            f"{path} holds {'another' if found else 'no'} bottleneck: give the file that `splitlearn export` wrote for "
-            "the same bottleneck at the same cut"
+            f"{path} holds {'another' if found else 'no'} bottleneck{_told(metadata)}: give the file that "
+            f"`splitlearn export` wrote for the same bottleneck at {model.net.at} of {model.net.name}"
         )
     units.load_state_dict(found)
+
+
+def _told(metadata: Mapping[str, str]) -> str:
+    """Return the cut that the metadata of an export name, in words; empty if they name none."""
+    try:
+        manifest = json.loads(metadata["manifest"])
+        return f", made for {str(manifest['split'])[:80]} of {str(manifest['backbone'])[:80]}"
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return ""

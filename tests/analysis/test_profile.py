@@ -46,6 +46,7 @@ def test_totals_of_resnet50(resnet50_profile: list[ModuleProfile]) -> None:
     assert macs == sorted(macs)
 
 
+@pytest.mark.slow
 def test_output_sizes_of_resnet50(resnet50_profile: list[ModuleProfile]) -> None:
     """Table I of Carra & Neglia 2023, in kB of 1024 bytes, as floats."""
     profiles = by_name(resnet50_profile)

@@ -97,6 +97,7 @@ def test_each_rate_tests_as_its_trial_did(
         assert record["metrics"][f"rate_{rate}/val/accuracy"] == trial.metrics["val/accuracy"]
 
 
+@pytest.mark.slow
 def test_a_budget_is_a_setting_of_the_config(
     sweep: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ def test_the_config_beside_it_tests_it(calibrate: Run, run: Run) -> None:
     assert json.loads(results.read_text())["test/bytes_per_image"] > 0
 
 
+@pytest.mark.slow
 def test_photos_take_the_place_of_validation_images(calibrate: Run) -> None:
     photos("album")
     words = "--config", "plain.yaml", "--photos", "album", "--images", "3"

@@ -53,6 +53,7 @@ def test_activations_of_a_npy_file(run: Run) -> None:
     assert {row["bytes_per_image"] for row in rows if row["codec"] == "Raw"} == {192}
 
 
+@pytest.mark.slow
 def test_few_images_are_halved(run: Run) -> None:
     np.save("a.npy", activations(3))
     outcome = run("codecs", "--activations", "a.npy", "--bits", "3", "--rounds", "1")
@@ -154,6 +155,7 @@ def test_wrong_words(run: Run, words: tuple[str, ...], sentence: str) -> None:
     assert len(outcome.error) < 200
 
 
+@pytest.mark.slow
 def test_latents_of_a_config(fit: Run, run: Run) -> None:
     assert fit().status == 0
     checkpoint = "runs/small/version_0/checkpoints/last.ckpt"

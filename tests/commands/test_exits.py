@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from splitlearn.commands.stages import _check_settings, _experiment, _moved
+from splitlearn.commands.stages import _check_built, _check_settings, _experiment, _moved
 from splitlearn.config.loading import load_task
 from splitlearn.config.messages import UsageError
 from splitlearn.models import EarlyExitModel
@@ -63,6 +63,7 @@ def configs(run: Run) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_exits_leaves_tables_of_an_untrained_network(configs: Run) -> None:
     Path("whole.yaml").write_text(SHARED + UNTRAINED)
     outcome = configs("exits", "--config", "whole.yaml", "--out", "found", "--data.batch_size", "100", "--at", "0,1")
@@ -140,16 +141,28 @@ def test_a_stage_that_failed_at_once_may_be_begun_otherwise(tmp_path: Path) -> N
         _check_settings(["--config", "other.yaml"], tmp_path)
 
 
+def test_a_later_stage_is_built_before_the_first_one_trains(run: Run) -> None:
+    folder, file = Path("runs/vanilla"), Path("exit.yaml")
+    words = ["--config", "small.yaml", "--model.model.net.model.weights", "runs/vanilla/network.safetensors"]
+    _check_built(words, file, [folder])  # these weights are to come
+    with pytest.raises(UsageError, match=r"exit\.yaml: no module 'layr2' in CifarResNet: did you mean layer2"):
+        _check_built([*words, "--model.model.net.at", "layr2"], file, [folder])
+    with pytest.raises(UsageError, match=r"exit\.yaml: no weights file at .*network\.safetensors"):
+        _check_built(words, file, [Path("runs/elsewhere")])
+
+
 @pytest.mark.slow
 def test_what_a_folder_tells_of_a_stage_is_read_alone(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (
-        run("fit", "--config", "small.yaml", "--trainer.limit_val_batches", "0", "--checkpoint.monitor", "null").status
-        == 0
-    )
-    folder, words = Path("runs/small"), ["--config", "small.yaml", "--trainer.limit_val_batches", "0"]
+    folder = Path("runs/small")
+    words = ["--config", "small.yaml", "--trainer.limit_val_batches", "0"]
+    assert run("fit", *words, "--checkpoint.monitor", "null").status == 0
     _check_settings(words, folder)
+    _check_settings([*words, "--trainer.log_every_n_steps", "1"], folder)  # decides nothing
+    for name, value in (("seed_everything", "4"), ("trainer.gradient_clip_val", "1")):
+        with pytest.raises(UsageError, match=f"runs/small was started with another {name}: launch it with the same"):
+            _check_settings([*words, f"--{name}", value], folder)
     with pytest.raises(UsageError, match=r"runs/small was started with another model\.model\.quantizer\.step: launch"):
         _check_settings([*words, "--model.model.quantizer.step", "0.25"], folder)
     (folder / "version_1").mkdir()  # as of a test with other settings
@@ -191,7 +204,9 @@ def test_three_stages_each_from_the_best_of_the_last(configs: Run) -> None:
     words = ("stages", "--config", "shared.yaml", "--stages", "vanilla.yaml,early.yaml,regularised.yaml")
     failed = configs(*words, "--model.foo", "1")
     assert failed.status == 2
-    assert "the stage vanilla.yaml has failed" in failed.err
+    assert failed.error == "splitlearn.tasks.EarlyExitTask has no setting 'foo'"  # before the first stage begins
+    failed = configs(*words, "--data.batch_size", "0")
+    assert "the stage vanilla.yaml has failed, see above; correct it, launch again" in failed.err
     done = configs(*words)
     assert done.status == 0, done.err
     for name, file in (("vanilla", "network"), ("early", "early_exit"), ("regularised", "early_exit")):

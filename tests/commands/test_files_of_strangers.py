@@ -63,7 +63,7 @@ def test_export_needs_a_config_or_trust(checkpoint: Path, run: Run) -> None:
         "names the class 'tests.commands.test_files_of_strangers.Own', which is none of splitlearn's own"
         in outcome.error
     )
-    assert outcome.error.endswith("--config FILE, or --trust true if the file is yours")
+    assert outcome.error.endswith("give the config that it was trained with, --config FILE")
     assert MADE == []
     for words in (["--config", str(checkpoint.parent / "config.yaml")], ["--trust", "true"]):
         outcome = run("export", "--ckpt_path", str(checkpoint), "--out", "a", *words)

@@ -50,6 +50,7 @@ def test_a_run_is_packaged_and_served_as_it_was_tested(run: Run) -> None:
         edge_of(Path("package"), Path("small.yaml"), None)
 
 
+@pytest.mark.slow
 def test_photos_stand_in_for_absent_data(run: Run) -> None:
     config = Path("small.yaml").read_text().replace("splitlearn.data.Digits", "splitlearn.data.ImageFolder")
     Path("absent.yaml").write_text(config.replace("{batch_size: 16}", "{root: nowhere, image_size: 32}"))

@@ -37,6 +37,7 @@ def tested(run: Run, fit: Run, *words: str) -> None:
     assert run("test", "--config", "small.yaml", *words, "--ckpt_path", "last").status == 0
 
 
+@pytest.mark.slow
 def test_two_runs_side_by_side(run: Run, fit: Run, page: Page) -> None:
     tested(run, fit, "--model.model.bottleneck.channels", "2")
     tested(run, fit, "--model.model.bottleneck.channels", "16")

@@ -90,6 +90,7 @@ def test_fit_test_export(fit: Run, run: Run) -> None:
     assert run(*words, "--results", "none.json").error.startswith("no results at none.json")
 
 
+@pytest.mark.slow
 def test_an_exported_bottleneck_goes_on_working(fit: Run, run: Run) -> None:
     """With the backbone's weights in a file, as in every real use."""
     weights = export_network(network(), "backbone.safetensors")
@@ -291,3 +292,34 @@ def test_a_full_disk_leaves_earlier_checkpoints(tmp_path: Path) -> None:
     assert epoch_of(tmp_path / "kept" / "0.ckpt") == 0
     assert epoch_of(tmp_path / "kept" / "last.ckpt") == 0
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {"0.ckpt", "last.ckpt"}
+
+
+def test_an_export_has_a_config_that_tests_it(run: Run) -> None:
+    weights = ("--model.model.net.model.weights", "checkpoints/resnet20_cifar10_jpeg.safetensors")
+    words = ("--config", "small.yaml", *weights)
+    assert run("fit", *words, "--trainer.callbacks", "splitlearn.tasks.StaticTables").status == 0
+    assert run("test", *words, "--ckpt_path", "last", "--trainer.limit_test_batches", "null").status == 0
+    out = run("export", "--ckpt_path", str(CHECKPOINTS / "last.ckpt"), "--out", "exported").out
+    assert "config of a test: exported/bottleneck.yaml" in out
+    launch = ("--config", "configs/trainer.yaml", "--config", "exported/bottleneck.yaml")
+    outcome = run("test", *launch, "--trainer.accelerator", "cpu")
+    assert outcome.status == 0, outcome.err
+    assert "untrained" not in outcome.err
+    before, after = (
+        json.loads(Path(f"runs/{name}/results.json").read_text())
+        for name in ("small/version_1", "bottleneck/version_0")
+    )
+    for name in ("test/accuracy", "test/bytes_per_image", "test/table_bytes"):
+        assert after[name] == before[name]
+
+
+def test_weights_to_start_from_are_no_trained_bottleneck(run: Run) -> None:
+    """Neither quantizer nor code tables come from them, so a test of them tells nothing of the export."""
+    text = Path("small.yaml").read_text().replace("ClassificationTask", "SelfDistillationTask")
+    Path("own.yaml").write_text(text.replace("    num_classes: 10\n    model:", "    model:"))
+    words = ("--config", "own.yaml", "--trainer.logger.name", "own")
+    assert run("fit", *words, "--checkpoint.monitor", "val/loss", "--checkpoint.mode", "min").status == 0
+    assert run("export", "--ckpt_path", "runs/own/version_0/checkpoints/best.ckpt", "--out", "own").status == 0
+    outcome = run("test", *words, "--model.weights", "own/bottleneck.safetensors")
+    assert outcome.status == 0
+    assert "warning: model.weights starts a training, and quantizer and code tables do not come from it" in outcome.err

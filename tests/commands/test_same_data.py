@@ -36,6 +36,14 @@ def test_images_that_were_trained_on_are_not_tested(fit: Run, run: Run) -> None:
         assert outcome.status == 1
         assert "was trained on images that were drawn with" in outcome.error
     assert "it would be scored on some of these: set --data.train_size 12" in run(*words).error
+    more = Path("labelled/labels.csv").read_text() + "\n24.png,3"
+    Image.new("RGB", (32, 32)).save("labelled/24.png")
+    Path("labelled/labels.csv").write_text(more)
+    told = run(*words, *DRAW)
+    assert (told.status, "labelled held other files, and from those of today other images would be" in told.error) == (
+        1,
+        True,
+    )
     Path("labelled").rename("elsewhere")
     assert run(*words, "--data.root", "elsewhere").status == 0  # other images, as far as anybody can tell
 

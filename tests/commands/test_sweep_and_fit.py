@@ -38,6 +38,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch, run: Run) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
 def test_a_trial_is_a_fit_with_its_config(tmp_path: Path, run: Run) -> None:
     features = tmp_path / "features"
     trial = replace(trial_in(tmp_path, features, *ALL), views=2)

@@ -178,6 +178,7 @@ def test_what_was_run_elsewhere_is_named(folder: Path, run: Run) -> None:
     assert sorted(numbers_with_a_test(folder)) == sorted(frontier[1:])
 
 
+@pytest.mark.slow
 def test_nothing_is_tested_while_a_trial_is_left(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     first, *others = study_in(folder).trials()
     left = [replace(first, state=State.RUNNING, metrics={}), *others]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import jsonargparse
 import pytest
 import torch
+import yaml
 
-from splitlearn.config.run_folder import RunFolder, RunFolderError
+from splitlearn.config.run_folder import RunFolder, RunFolderError, newest_checkpoint
 from tests.commands.conftest import Run
 
 Namespace: Any = jsonargparse.Namespace
@@ -187,8 +190,25 @@ def test_a_runs_own_config_begins_a_new_run(fit: Run, run: Run) -> None:
     assert run("test", "--config", str(own), "--ckpt_path", "last").status == 0
     assert (SMALL_RUNS / "version_3/results.json").is_file()
     assert contents(SMALL_RUNS / "version_0") == before
+    assert run("test", "--config", str(own), "--ckpt_path", "best").status == 0
+    tested = yaml.safe_load((SMALL_RUNS / "version_4/config.yaml").read_text())["ckpt_path"]
+    assert re.fullmatch(r".*version_2/checkpoints/best\.ckpt", tested)
 
 
+def test_the_newest_checkpoint_of_a_name_is_found(tmp_path: Path) -> None:
+    names = ("a/best.ckpt", "b/last.ckpt", "b/best.ckpt", "c/best-v1.ckpt", "c/best_of_all.ckpt")
+    for seconds, name in enumerate(names):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+        os.utime(file, (seconds, seconds))
+    assert newest_checkpoint(tmp_path) == tmp_path / "b/last.ckpt"
+    assert newest_checkpoint(tmp_path, "best") == tmp_path / "c/best-v1.ckpt"
+    with pytest.raises(FileNotFoundError, match=r"no best\.ckpt below .*: no run to resume or test, begin one by fit"):
+        newest_checkpoint(tmp_path / "d", "best")
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_only_where_the_command_says_so(fit: Run, run: Run) -> None:
     assert fit().status == 0
     assert fit("--ckpt_path", "last", "--trainer.max_epochs", "2").status == 0

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,23 @@ model: {init_args: {model: {init_args: {weights: null, net: {init_args: {model: 
 """
 
 
+LONG = {  # folder/stem: they take long, or a sibling in the default suite takes the same steps
+    *("beysens2023/digits", "beysens2023/mobilenet_v2_exit5", "beysens2023/mobilenet_v2_exit5_entropy"),
+    *("beysens2023/mobilenet_v2_vanilla", "beysens2023/resnet20_exit_entropy", "carra2023/yolov5m_model4m"),
+    *("carra2023/resnet152", "carra2023/vgg16", "datta2022/deeplabv3_resnet50", "datta2022/full_model"),
+    *("datta2022/mobilenet_v2", "datta2022/ours", "matsubara2020/pennfudan_student"),
+    *("matsubara2020/pennfudan_teacher", "matsubara2020/resnet20_student", "matsubara2020/resnet50_student"),
+}
+
+
 def name(path: Path) -> str:
     return str(path.relative_to(CONFIGS))
+
+
+def each(paths: Iterable[Path]) -> pytest.MarkDecorator:
+    """Return the mark that runs a test for each config, in the suite of slow tests for long ones."""
+    marks = {path: pytest.mark.slow if name(path.with_suffix("")) in LONG else () for path in paths}
+    return pytest.mark.parametrize("path", [pytest.param(p, marks=m, id=name(p)) for p, m in marks.items()])
 
 
 def run(monkeypatch: pytest.MonkeyPatch, command: str, path: Path, folder: Path, images: Path, *options: str) -> None:

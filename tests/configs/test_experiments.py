@@ -27,7 +27,7 @@ from tests.configs.runs import (
     STREAMS,
     Measured,
     check_results,
-    name,
+    each,
     run,
 )
 from tests.networks import narrow_networks
@@ -46,9 +46,6 @@ OWN = [
     for p in EXPERIMENTS
     if p not in [*RCNNS, *DETECTORS, *SEGMENTERS, *PUBLISHED, *STREAMS] and p.parent != PHOTOGRAPHS
 ]  # weights and data of 32 pixels
-LONG = dict.fromkeys(
-    ("digits", "mobilenet_v2_exit5", "mobilenet_v2_exit5_entropy", "yolov5m_model4m"), pytest.mark.slow
-)
 SMALL_DETECTOR = """
 model:
   init_args: {model: {init_args: {net: {init_args: {example: [3, 64, 64], model: {init_args: {weights: null}}}}}}}
@@ -62,7 +59,7 @@ data: {init_args: {image_size: 33, val_size: 2}}
 """
 
 
-@pytest.mark.parametrize("path", [pytest.param(p, marks=LONG.get(p.stem, ())) for p in OWN], ids=map(name, OWN))
+@each(OWN)
 def test_experiment_runs_and_is_lossless(
     path: Path, tmp_path: Path, image_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,7 +77,7 @@ def test_experiment_runs_and_is_lossless(
     check_results(tmp_path, measured)
 
 
-@pytest.mark.parametrize("path", PUBLISHED, ids=name)
+@each(PUBLISHED)
 def test_network_for_imagenet_runs_on_small_images(
     path: Path, tmp_path: Path, image_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,9 +104,7 @@ def test_mobilenet_takes_weights_from_tensorflow(
     check_results(tmp_path, measured)
 
 
-@pytest.mark.parametrize(
-    "path", [pytest.param(p, marks=LONG.get(p.stem, ())) for p in DETECTORS], ids=map(name, DETECTORS)
-)
+@each(DETECTORS)
 @pytest.mark.filterwarnings("default")  # ultralytics and what it imports
 def test_detector_runs_on_small_images(
     path: Path, tmp_path: Path, box_folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -126,7 +121,7 @@ def test_detector_runs_on_small_images(
     assert table[0] == "image,file,class,name,score,left,top,right,bottom"
 
 
-@pytest.mark.parametrize("path", SEGMENTERS, ids=name)
+@each(SEGMENTERS)
 def test_segmentation_trains_is_measured_and_exported(
     path: Path, tmp_path: Path, mask_folder: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch, request: Any
 ) -> None:

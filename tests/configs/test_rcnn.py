@@ -10,7 +10,7 @@ from splitlearn.commands.export import export
 from splitlearn.config.loading import load_task
 from splitlearn.deploy import load_bottleneck
 from splitlearn.models import load_weights, replaced
-from tests.configs.runs import CONFIGS, RCNNS, Measured, name, run
+from tests.configs.runs import CONFIGS, RCNNS, Measured, each, name, run
 
 SENT = [p for p in RCNNS if "DetectionTask" in p.read_text()]
 TAUGHT = {  # and what their training leaves
@@ -59,7 +59,7 @@ def test_rcnn_is_measured_on_images_of_several_sizes(
     assert results["test/bits_per_pixel"] == pytest.approx(8 * sum(sizes) / pixels)
 
 
-@pytest.mark.parametrize("path", TAUGHT, ids=name)
+@each(TAUGHT)
 def test_teachers_and_students_train_and_are_exported(
     path: Path, tmp_path: Path, object_folder: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

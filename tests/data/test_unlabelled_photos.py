@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from PIL import Image
 
 from splitlearn.data import CachedFeatures, DataError, LetterboxPhotos, Photos, cache_features
+from splitlearn.data.finding import find_images
 
 COUNT = 12
 SMALL: dict[str, Any] = {"image_size": 8, "val_size": 2, "test_size": 3, "batch_size": 4}
@@ -46,6 +49,43 @@ def test_parts_depend_on_the_seed_alone(root: Path) -> None:
     assert numbers(first, "test") == numbers(again, "test")
     assert numbers(first, "val") == numbers(again, "val")
     assert numbers(first, "test") != numbers(other, "test")
+
+
+def test_test_images_may_lie_in_a_folder_of_their_own(root: Path, tmp_path: Path) -> None:
+    apart = tmp_path / "apart"
+    for file in find_images(root)[:4]:
+        (apart / "in").mkdir(parents=True, exist_ok=True)
+        shutil.move(file, apart / "in" / file.name)
+    data = Photos(root, **SMALL, test_root=apart)
+    data.setup()
+    parts = {part: numbers(data, part) for part in ("train", "val", "test")}
+    assert [len(part) for part in parts.values()] == [6, 2, 4]
+    assert sorted(number for part in parts.values() for number in part) == list(range(COUNT))
+    assert (data.drawn_from, data.drawn_by) == ("", ())  # nothing that was trained on can be tested
+    with pytest.raises(DataError, match=r"there is no folder .*absent"):
+        Photos(root, **SMALL, test_root=tmp_path / "absent").setup("test")
+
+
+def test_copies_are_told(root: Path, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    original = find_images(root)[0]
+    shutil.copy(original, copies / "another_name.png")
+    with pytest.warns(UserWarning, match=rf"1 of {COUNT + 1} photographs in .* are copies of others, .*another_name"):
+        Photos(root, **SMALL, more_roots=[copies]).setup()
+    os.remove(copies / "another_name.png")
+    os.symlink(original, copies / "link.png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*copies of others")
+        linked = Photos(root, **SMALL, more_roots=[copies])
+        linked.setup()
+    assert linked.drawn_from == Photos(root, **SMALL).drawn_from  # the link is the same file
+
+
+def test_a_list_of_photographs_is_known_by_its_names(root: Path) -> None:
+    before = Photos(root, **SMALL).drawn_from
+    os.remove(find_images(root)[-1])
+    assert Photos(root, **SMALL).drawn_from != before
 
 
 def test_a_validation_reads_the_parts_that_a_test_reads(root: Path) -> None:

@@ -89,6 +89,7 @@ def test_exits_answer_when_the_link_is_gone(exits: Packaged, tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.slow
 def test_both_devices_answer_alike_without_a_link(exits: Packaged, bank: Packaged) -> None:
     assert isinstance(exits.model, EarlyExitModel)
     device, torch_device = Device(exits.folder), TorchDevice(exits.model)

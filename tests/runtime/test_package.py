@@ -330,6 +330,7 @@ def test_exits_that_answer_otherwise_are_noticed(exits: Packaged, tmp_path: Path
         check_package(exits.folder, model, pixels(COUNT), TopClasses(3))
 
 
+@pytest.mark.slow
 def test_grey_networks_get_grey_pictures(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = SplitModel(split(Grey(), "features", (1, 32, 32)), MinMax(8), Huffman()).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -11,11 +12,13 @@ from lightning import Trainer
 from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
+from splitlearn.codecs import Huffman
 from splitlearn.data import Digits
 from splitlearn.losses import FeatureDistillation, L1Rate
-from splitlearn.models import GainModel, InputModel, Pixels, SplitModel, resnet8
-from splitlearn.tasks import ClassificationTask
-from tests.networks import carra, datta, digits, network
+from splitlearn.models import EarlyExitModel, GainModel, InputModel, Pixels, SplitModel, resnet8, split
+from splitlearn.quantizers import MinMax
+from splitlearn.tasks import ClassificationTask, EarlyExitTask
+from tests.networks import SHAPE, carra, datta, digits, network
 from tests.tasks.conftest import MakeTrainer
 
 
@@ -52,6 +55,22 @@ def test_the_loss_of_a_batch_is_divided_by_the_root_of_the_factor_of_its_rate() 
     assert drawn == {4.0, 1.0}
 
 
+def test_a_bottleneck_that_sends_the_same_for_every_image_is_told(make_trainer: MakeTrainer, data: Digits) -> None:
+    model = datta()
+    task = ClassificationTask(model, 10)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "all .* images have the same payload")
+        make_trainer().test(task, data, verbose=False)
+        exits = EarlyExitModel(split(resnet8(), "layer2", SHAPE), MinMax(4), Huffman(), threshold=0.0)
+        make_trainer().test(EarlyExitTask(exits, 10), data, verbose=False)  # nothing is sent, which is no collapse
+    with torch.no_grad():
+        for parameter in model.coder.bottlenecks.parameters():
+            parameter.zero_()
+    with pytest.warns(UserWarning, match="all 64 images have the same payload: the bottleneck has collapsed"):
+        make_trainer().test(task, data, verbose=False)
+
+
+@pytest.mark.slow
 def test_a_little_training_is_enough_to_learn_something(make_trainer: MakeTrainer, data: Digits) -> None:
     """All of a small network, one epoch: far above the tenth of a guess."""
     torch.manual_seed(1)

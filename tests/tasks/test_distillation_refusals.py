@@ -13,6 +13,7 @@ from splitlearn.data import Digits
 from splitlearn.losses import FactorizedRate, L1Rate, RateLoss
 from splitlearn.models import (
     CutError,
+    GainModel,
     Normalize,
     NormalizedSeparable,
     RedesignedLayer1,
@@ -62,6 +63,12 @@ def test_a_teacher_that_would_learn_along_is_told() -> None:
     DistillationTask(teacher, other, [("layer2", "layer2")], ["layer1"])
     with pytest.raises(ValueError, match=r"layer2\..* cannot train, since the teacher uses it too"):
         DistillationTask(teacher, other, [("layer2", "layer2")], ["layer1", "layer2"])
+
+
+def test_a_student_of_several_rates_is_refused() -> None:
+    student = SplitModel(split(resnet8(), "layer2", (3, 32, 32)), Step(1.0), RANS(), NormalizedSeparable)
+    with pytest.raises(ValueError, match="a GainModel has several rates, of which a DistillationTask would train one"):
+        DistillationTask(resnet8(), GainModel(student, [2.0, 1.0]), [("layer2", "net.head")], ["coder"])
 
 
 def test_a_latent_behind_the_pairs_is_told(make_trainer: MakeTrainer) -> None:

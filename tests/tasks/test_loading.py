@@ -52,7 +52,10 @@ def test_weights_of_the_first_version_come_back(written: Path) -> None:
 
 
 def test_a_checkpoint_without_config_is_told(written: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no config: it was not written by splitlearn fit"):
+    with pytest.raises(
+        CheckpointError,
+        match="holds no config, as checkpoints of splitlearn fit do: give the config of its training, --config",
+    ):
         load_task(written)
 
 

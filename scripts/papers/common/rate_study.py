@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scripts.papers.common.runs import kept
+from scripts.papers.common.runs import kept, refuse_other_settings
 from splitlearn.analysis import RatePoint, measure_rates
 from splitlearn.analysis.rate_points import Score
 from splitlearn.codecs import Codec
@@ -213,10 +213,8 @@ class Points:
 
     def __init__(self, folder: Path, subject: Subject) -> None:
         mine = {"config": Path(subject.config).read_text(), **asdict(subject)}
-        mine = json.loads(json.dumps(mine, default=lambda path: path.name))
         mine["overrides"] = [Path(word).name for word in subject.overrides]
-        if kept(folder / "subject", lambda: mine) != mine:
-            raise ValueError(f"{folder} holds points of other settings of {subject.name}: remove it to measure anew")
+        refuse_other_settings(folder, mine)
         self.folder, self._study = folder, cache(lambda: prepare(subject))
         self.add("unsplit", lambda study: [RatePoint("unsplit", "", "none", 256, study.unsplit(), 0.0, 0.0, 0)])
 

@@ -7,7 +7,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,13 @@ def kept(file: Path, make: Callable[[], Any]) -> Any:
     if not file.is_file():
         write_json(file, make())
     return json.loads(file.read_text())
+
+
+def refuse_other_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Keep the settings that a folder's results are measured with; raises ValueError if it has those of others."""
+    mine = json.loads(json.dumps(settings, default=lambda path: path.name))  # a folder of data may lie elsewhere
+    if kept(folder / "settings", lambda: mine) != mine:
+        raise ValueError(f"{folder} holds results of other settings: remove it to measure anew, or name another")
 
 
 def run_command(words: Sequence[str], log: Path | None = None) -> None:

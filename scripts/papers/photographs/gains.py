@@ -22,7 +22,7 @@ import numpy as np
 from lightning import seed_everything
 
 from scripts.papers.common.page import about, record, write_page
-from scripts.papers.common.runs import Run, kept
+from scripts.papers.common.runs import Run, kept, refuse_other_settings
 from splitlearn.config.build import config_of_words
 from splitlearn.config.gain_rates import measured_rates
 from splitlearn.config.sweep_trial import WEIGHTS, ConfigTrial
@@ -31,6 +31,7 @@ from splitlearn.deploy import export_gains, load_bank
 from splitlearn.files import write_json
 from splitlearn.models import GainModel, resnet20
 from splitlearn.reporting import markdown_table
+from splitlearn.shipped import located
 from splitlearn.sweep import bd_rate
 from splitlearn.tasks.trained_weights import load_trained
 
@@ -144,6 +145,8 @@ def curve(points: Sequence[Mapping[str, float]], part: str = "test") -> list[tup
 def compared(study: Study, seeds: int) -> dict[str, Any]:
     """Train and measure what is missing, and return the comparison of a cut."""
     folder = study.runs / study.cut
+    names = {"epochs": study.epochs, "together": study.together, "settings": study.settings}
+    refuse_other_settings(folder, names | {"configs": [located(Path(file)).read_text() for file in (GAINS, *APART)]})
     together = kept(folder / "gains.json", lambda: trained_together(study))
     sets = []
     for seed in range(seeds):

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from scripts.papers.common.page import about, record, write_page
-from scripts.papers.common.runs import Run
+from scripts.papers.common.runs import Run, refuse_other_settings
 from scripts.papers.photographs.trainings import CONFIGS
 from splitlearn.files import write_json
 from splitlearn.reporting import markdown_table
+from splitlearn.shipped import located
 from splitlearn.sweep import bd_rate
 
 OUT = Path("docs/results/photographs")
@@ -38,6 +39,9 @@ TERMS = {  # settings that leave terms out
 
 def measured(data: Path, runs: Path, settings: tuple[str, ...]) -> dict[str, list[tuple[float, float]]]:
     """Train and test what is missing; return (bytes per image, agreement) at each rate, by the terms."""
+    refuse_other_settings(
+        runs, {"settings": settings, "configs": [located(Path(file)).read_text() for file in (NETWORK, SECOND)]}
+    )
     first = Run(runs / "stage1", (f"{CONFIGS}/stage1.yaml",), ("--config", NETWORK, *settings))
     first.export(str(data))
     begun = ("--model.weights", str(first.folder / "bottleneck.safetensors"))

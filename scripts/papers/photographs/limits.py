@@ -21,7 +21,7 @@ from typing import Any
 
 from scripts.papers.common.page import about, record, write_page
 from scripts.papers.common.rate_study import Points, Study, read_points
-from scripts.papers.common.runs import run_command
+from scripts.papers.common.runs import refuse_other_settings, run_command
 from scripts.papers.photographs.cases import YOLO_WIDE, coco_case
 from scripts.papers.photographs.trainings import CONFIGS, Case
 from splitlearn.analysis import RatePoint
@@ -34,13 +34,13 @@ from splitlearn.reporting.rate_plots import Panel, plot_panels
 RUNS = Path("runs/photographs/limits")
 OUT = Path("docs/results/photographs")
 RATE_WEIGHT = 0.02
-HELD_OUT = 8  # photographs that are not trained on: they give code tables
+HELD_OUT = 8  # photographs that are not trained on: they choose the best checkpoint
 PHOTOGRAPHS, STEPS = (28, 56, 112), (400, 800, 1600)
 EQUAL_STEPS = 800
 ABOUT = f"""A unit of 128 channels behind `model.4` of YOLOv8n learns to restore the features there from photographs of
 COCO train2017, without labels: the first stage of the study's training (rate weight {RATE_WEIGHT:g}, batches of 4,
-{EQUAL_STEPS} steps unless said otherwise, each with its own one-cycle learning rate), {HELD_OUT} further photographs
-for code tables. Boxes are scored on the 128 images of COCO val2017 of the study.
+{EQUAL_STEPS} steps unless said otherwise, each with its own one-cycle learning rate); {HELD_OUT} further photographs
+choose the checkpoint. Boxes are scored on the 128 images of COCO val2017 of the study.
 """
 
 
@@ -79,6 +79,7 @@ def scored(path: Path, name: str, study: Study) -> list[RatePoint]:
 def measured(case: Case, settings: Sequence[str] = ()) -> dict[str, Any]:
     """Train and score what is missing; return the score unsplit, and (count, score, bytes per image) of both curves."""
     photographs = find_images(case.photos)
+    refuse_other_settings(RUNS, {"settings": settings, "rate_weight": RATE_WEIGHT, "held_out": HELD_OUT})
     points = Points(RUNS / "points", case.subject)
 
     def curve(pairs: Sequence[tuple[int, int]], of: int) -> list[tuple[int, float, float]]:

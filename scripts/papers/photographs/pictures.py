@@ -12,6 +12,14 @@ from torch import Tensor
 
 from splitlearn.codecs import ImageCodec
 
+QUALITIES = {  # of the formats that are measured
+    "AVIF": (25, 30, 35, 40, 45, 50, 55, 65, 75, 85),
+    "WebP": (5, 30, 50, 70, 80, 90),
+    "JPEG": (10, 20, 30, 45, 60, 75, 85, 92),
+    "HEIC": (25, 40, 55, 65, 75),
+}
+TABLES_KNOWN = "JPEG, tables known"
+PICTURES = (*QUALITIES, TABLES_KNOWN)  # all ways of sending pictures
 START_OF_SCAN = 0xDA
 END = b"\xff\xd9"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from scripts.papers.common.page import about, record, write_page
 from scripts.papers.common.rate_study import read_points
+from scripts.papers.photographs.pictures import PICTURES
 from scripts.papers.photographs.trainings import Case
 from splitlearn.analysis import RatePoint
 from splitlearn.analysis.rate_points import ENTROPY, cheapest
@@ -63,21 +64,24 @@ class Found:
     @property
     def methods(self) -> list[str]:
         """All methods: pictures, untrained ones, trained ones."""
-        return [*dict.fromkeys(p.method for p in self.pictures), *self.untrained, *self.units]
+        return [*(name for name in PICTURES if self.of(name)), *self.untrained, *self.units]
 
     @property
     def pictures(self) -> list[RatePoint]:
         """The points of image files."""
-        return [point for point in self.points if point.method not in (*self.untrained, *self.units)]
+        return [point for point in self.points if point.method in PICTURES]
 
 
 def read(case: Case, runs: Path) -> Found:
-    """Return what lies in a case's files."""
+    """Return what lies in a case's files; raises ValueError if it has points of another way of sending."""
     folder = runs / f"{case.subject.slug}_points"
     points = read_points(folder.glob("[!.]*_*.json"))
     unsplit = read_points([folder / "unsplit.json"])[0].score
     costs = json.loads((runs / f"{case.subject.slug}_costs.json").read_text())
-    return Found(case, unsplit, [p for p in points if p.codec != ENTROPY], costs)
+    found = Found(case, unsplit, [p for p in points if p.codec != ENTROPY], costs)
+    if unknown := {point.method for point in found.points} - {*found.methods}:
+        raise ValueError(f"{folder} holds points of {', '.join(sorted(unknown))}, measured no more: remove these files")
+    return found
 
 
 def report(cases: Sequence[Case], runs: Path, out: Path) -> None:
@@ -124,9 +128,11 @@ def page(found: Sequence[Found], facts: Mapping[str, Any]) -> list[str]:
 
 INTRODUCTION = """A bottleneck learns from photographs, without their labels, to keep the answers of the frozen
 network around it (`configs/photographs`): MobileNetV2's from the 3,000 training images of Caltech-101, YOLOv8n's from
-128 images of COCO train2017, ResNet-20's from CIFAR-10's training images. Every image is sent through its real
-payload, headers counted; pictures are files of the pixels that the network takes, sent to the whole network. "JPEG,
-tables known" leaves out what all files of one size and quality share. Min–max with run-length code and clipped levels
+128 images of COCO train2017, ResNet-20's from CIFAR-10's training images, some of which are held out to choose by.
+Every image is sent through its real payload, headers counted; pictures are files of the pixels that the network takes,
+sent to the whole network. Code tables of features are part of the model, which both sides have, and are no part of a
+payload; the last column tells their size. A picture has its tables in each file; "JPEG, tables known" leaves out what
+all files of one size and quality share. Min–max with run-length code and clipped levels
 with contexts (ContextRANS) are not trained; limits and tables of the latter are calibrated on photographs that are
 not tested; of MobileNetV2, they are also measured at a cut far behind, which was chosen on held-out training
 photographs. Rates, losses and lengths of the trainings were chosen on training images that were held out; in the
@@ -146,9 +152,10 @@ def summary(found: Sequence[Found]) -> str:
         for method in (*each.far, *each.units):
             mine = cheapest(each.of(method), limit)
             cells = [each.case.subject.name, method, _size(picture), _size(features), _size(mine)]
-            rows.append([*cells, _ratio(mine, picture), _ratio(mine, features)])
+            tables = f"{mine.table_bytes:,}" if mine else "–"
+            rows.append([*cells, _ratio(mine, picture), _ratio(mine, features), tables])
     heads = ["images", "sent", "smallest picture, B", f"{CLIPPED} + ContextRANS, B", "sent, B"]
-    return markdown_table([*heads, "÷ picture", f"÷ {CLIPPED}"], rows, "llr")
+    return markdown_table([*heads, "÷ picture", f"÷ {CLIPPED}", "tables, once, B"], rows, "llr")
 
 
 def within_a_point(found: Found) -> str:

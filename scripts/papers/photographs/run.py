@@ -24,7 +24,7 @@ from pathlib import Path
 from scripts.papers.common.rate_study import Points, Study, prepare
 from scripts.papers.photographs.cases import add_folders, cases
 from scripts.papers.photographs.costs import measure_costs
-from scripts.papers.photographs.pictures import BareJpeg, bytes_of
+from scripts.papers.photographs.pictures import QUALITIES, TABLES_KNOWN, BareJpeg, bytes_of
 from scripts.papers.photographs.report import CLIPPED, MIN_MAX, clipped_behind, report
 from scripts.papers.photographs.trainings import RUNS, Case, Training
 from splitlearn.analysis import RatePoint
@@ -38,12 +38,6 @@ LEVELS = (4, 6, 8, 10)
 FAR_LEVELS = (2, 3, *LEVELS)  # few features are left far behind, and a few levels of them suffice
 STRETCHES = (1.0, 1.3, 1.7, 2.2)
 ADVICE_WEIGHT = 0.05  # nats that a bit per element is worth where clipping limits are chosen
-QUALITIES = {
-    "AVIF": (25, 30, 35, 40, 45, 50, 55, 65, 75, 85),
-    "WebP": (5, 30, 50, 70, 80, 90),
-    "JPEG": (10, 20, 30, 45, 60, 75, 85, 92),
-    "HEIC": (25, 40, 55, 65, 75),
-}
 
 
 def measure(case: Case) -> None:
@@ -75,7 +69,7 @@ def jpeg(format: str, quality: int, study: Study) -> list[RatePoint]:
     sizes = [len(codec.encode(image)) for batch in study.pictures() for image in bytes_of(batch)]
     size = sum(sizes) / len(sizes)
     less = size / whole.bytes_per_image
-    bare = replace(whole, method=f"{format}, tables known", bytes_per_image=size)
+    bare = replace(whole, method=TABLES_KNOWN, bytes_per_image=size)
     return [whole, replace(bare, bits_per_element=less * whole.bits_per_element)]
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from scripts.papers.common.runs import kept
+from scripts.papers.common.runs import kept, refuse_other_settings
 from scripts.papers.streams.footage import Scene, moving_scene, unrelated_scene, video_scene
 from scripts.papers.streams.networks import TILED_LEVELS, Cut, Footage, Network, Prepared
 from scripts.papers.streams.points import ALONE, CHOICE, KNOWN, NEXT, STICKY, STILL, StreamPoint, as_video, streamed
@@ -57,8 +57,7 @@ class Points:
             "photos": network.photos_count,
             "scene": scene.about,
         }
-        if kept(self.folder / "subject", lambda: mine) != mine:
-            raise ValueError(f"{self.folder} holds points of other settings: remove it to measure anew")
+        refuse_other_settings(self.folder, mine)
         self._prepared = cache(lambda: Prepared(cut(), scene))
 
     def add(self, name: str, make: Callable[[Prepared], StreamPoint]) -> None:

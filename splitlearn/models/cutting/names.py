@@ -28,8 +28,14 @@ def nearest(at: str, names: list[str], count: int = 5) -> str:
     return ", ".join(difflib.get_close_matches(at, names, n=count, cutoff=0.0))
 
 
-def check_name(model: nn.Module, at: str) -> None:
-    """Raise CutError, with similar names, if `model` has no module `at`; also if it contains TorchScript."""
+def check_name(model: nn.Module, at: str, called: str | None = None) -> None:
+    """Raise CutError, with similar names, if `model` has no module `at`; also if it contains TorchScript.
+
+    Args:
+        model: the network, or a part of it.
+        at: dotted name of a module in it.
+        called: what messages call the model; by default its class.
+    """
     if scripted := [name for name, m in model.named_modules() if isinstance(m, (ScriptModule, TopLevelTracedModule))]:
         where = f"its module {scripted[0]!r} is" if scripted[0] else "is"
         raise CutError(
@@ -38,7 +44,7 @@ def check_name(model: nn.Module, at: str) -> None:
         )
     names = legal_cuts(model)
     if at not in names:
-        name = type(model).__name__
+        name = type(model).__name__ if called is None else called
         if not names:
             raise CutError(f"{name} has no modules inside, and so no cut: put its layers into modules of their own")
         raise CutError(f"no module {at!r} in {name}: did you mean {nearest(at, names)}?")

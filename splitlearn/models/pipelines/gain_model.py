@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -84,6 +85,13 @@ class GainModel(CoderModel):
         """Draw the rate of the next training batch at random, and return the factor of its rate weight."""
         self.quantizer.rate = int(torch.randint(len(self.rate_weights), ()))
         return self.rate_weights[self.quantizer.rate]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; out of training, the differentiable pass is at the rate of `compress`, too."""
+        super().train(mode)
+        if not mode:
+            self.reset_rate()
+        return self
 
     def reset_rate(self) -> float:
         """Put the differentiable pass at the rate of `compress`, and return the factor of its weight."""

@@ -6,7 +6,6 @@ from splitlearn.codecs import Codec
 from splitlearn.models.bottlenecks.bottleneck import Bottleneck, FeatureShape
 from splitlearn.models.bottlenecks.pixels import PixelBottleneckFactory, PixelEncoder
 from splitlearn.models.cutting import Split, from_pixels
-from splitlearn.models.freeze import freeze
 from splitlearn.models.images import Normalize
 from splitlearn.models.pipelines.split_model import SplitModel
 from splitlearn.quantizers import Quantizer
@@ -51,8 +50,3 @@ class PixelModel(SplitModel):
             return bottleneck(image, pixels.tail_shapes[0])
 
         super().__init__(pixels, quantizer, codec, made, normalize)
-
-    @staticmethod
-    def _prepared(net: Split) -> Split:
-        """Return the frozen network, with the image in place of the head's features."""
-        return freeze(from_pixels(net))

@@ -45,6 +45,7 @@ def test_pyramids_take_the_last_layers_of_each_size(name: str, layers: list[str]
     assert all(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_the_detector_of_the_paper_is_torchvisions_own(tmp_path: Path) -> None:
     own = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=64, max_size=96).eval()
     own.roi_heads.score_thresh = 0.0

@@ -95,6 +95,7 @@ def test_leaves_page_tables_and_plots(written: Path) -> None:
     assert all((written / name).stat().st_size > 10_000 for name in PLOTS)
 
 
+@pytest.mark.slow
 def test_figures_of_the_page_are_those_of_the_points(written: Path) -> None:
     page = (written / "README.md").read_text()
     for scale, name in ((1, "ResNet-32 layer1"), (2, "ResNet-32 layer2"), (3, "YOLOv8n model.4")):

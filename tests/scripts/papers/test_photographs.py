@@ -72,12 +72,15 @@ def test_the_page_compares_with_the_smallest_picture(tmp_path: Path) -> None:
     page = (tmp_path / "out/README.md").read_text()
     assert str(tmp_path) not in page
     lines = page.splitlines()
-    assert "| Caltech-101 | trained behind the head | 4,000 | – | 1,000 | **0.25** | – |" in lines
-    assert "| Caltech-101 | clipped behind features.15 | 4,000 | – | 1,200 | **0.30** | – |" in lines
+    assert "| Caltech-101 | trained behind the head | 4,000 | – | 1,000 | **0.25** | – | 0 |" in lines
+    assert "| Caltech-101 | clipped behind features.15 | 4,000 | – | 1,200 | **0.30** | – | 0 |" in lines
     assert "| WebP | none of those measured | – | – | – |" in lines
     assert "| min–max | quality 45 | 16,000 | 90.00 | **4.00** |" in lines
     assert "| trained behind the head | λ = 0.6 | 800 | 84.00 | WebP, quality 5: 2,000 B | **0.40** |" in lines
     assert "| trained behind the head | λ = 0.1 | 1,000 | 90.00 | JPEG, quality 45: 4,000 B | **0.25** |" in lines
+    (folder / "of_before_9.json").write_text(json.dumps([asdict(replace(POINT, method="trained otherwise"))]))
+    with pytest.raises(ValueError, match="holds points of trained otherwise, measured no more: remove these files"):
+        report([case], tmp_path / "runs", tmp_path / "out")  # and does not count as a picture
     for name in ("points.csv", "results.json", "caltech-101.png"):
         assert (tmp_path / "out" / name).stat().st_size > 0
 

@@ -10,7 +10,7 @@ import pytest
 
 from scripts.papers.common import runs
 from scripts.papers.common.config_rows import Row, measure
-from scripts.papers.common.runs import Run, kept, run_command
+from scripts.papers.common.runs import Run, kept, refuse_other_settings, run_command
 
 METRICS = {"test/accuracy": 0.9, "test/bytes_per_image": 100.0, "test/bits_per_pixel": 0.5}
 Ran = list[tuple[list[str], Path | None]]
@@ -32,6 +32,13 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
     monkeypatch.setattr(runs, "run_command", run)
     monkeypatch.chdir(tmp_path)
     return found
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
+    refuse_other_settings(tmp_path, {"epochs": 3, "data": tmp_path / "cifar10"})
+    refuse_other_settings(tmp_path, {"epochs": 3, "data": Path("elsewhere/cifar10")})
+    with pytest.raises(ValueError, match="holds results of other settings: remove it to measure anew, or name another"):
+        refuse_other_settings(tmp_path, {"epochs": 4, "data": tmp_path / "cifar10"})
 
 
 def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:

@@ -242,11 +242,11 @@ def write_results(
     with whole_file(journal.folder / PREDICTIONS) as temporary, _csv(temporary) as file:
         writer, has_boxes, has_failed = csv.writer(file), False, False
         cells = ["class", "class_name", "score", "objects", "bytes"]
-        writer.writerow(["name", "outcome", *cells, *PARTS, "error", "rate", "note", "frame", "seconds"])
+        writer.writerow(["name", "outcome", *cells, *PARTS, "error", "rate", "note", "frame", "seconds", "arrays"])
         for row in journal.rows(names):
             has_boxes |= "boxes" in row.answer
             has_failed |= row.outcome == FAILED
-            beside = [row.bytes, *_times(row), row.error, _rate(row), row.note, row.frame, _seconds(row)]
+            beside = [row.bytes, *_times(row), row.error, _rate(row), row.note, row.frame, _seconds(row), _files(row)]
             writer.writerow([row.name, row.outcome, *_cells(row.answer, class_names), *beside])
     if has_boxes:
         _write_boxes(journal.folder / BOXES, journal.rows(names), class_names)
@@ -266,6 +266,11 @@ def _times(row: Sent) -> list[str]:
 
 def _seconds(row: Sent) -> str:
     return "" if row.seconds is None else f"{row.seconds:.6f}"
+
+
+def _files(row: Sent) -> str:
+    """Return the files of an answer's large arrays, such as a mask, below the output folder."""
+    return " ".join(value for value in row.answer.values() if isinstance(value, str))
 
 
 def _rate(row: Sent) -> int | str:

@@ -40,6 +40,15 @@ def test_results_are_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.csv", "predictions.csv", "results.json"]
 
 
+def test_the_files_of_large_answers_are_named(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, {})
+    journal.add(Sent("a.png", "answered", answer={"mask": "arrays/a.png.mask.png"}))
+    journal.add(Sent("b.png", "answered", answer={"mask": [[0, 1], [1, 1]]}))
+    write_results(journal, ["a.png", "b.png"], {}, ())
+    rows = list(csv.DictReader((tmp_path / "predictions.csv").read_text().splitlines()))
+    assert [row["arrays"] for row in rows] == ["arrays/a.png.mask.png", ""]
+
+
 def test_one_process_at_a_time_sends_into_a_folder(tmp_path: Path) -> None:
     with Journal(tmp_path, {}) as journal:
         journal.add(Sent("a", "answered", 9))

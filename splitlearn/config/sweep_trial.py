@@ -26,7 +26,7 @@ from splitlearn.files import whole_file
 from splitlearn.models import CoderModel
 from splitlearn.sweep.distributions import Value
 from splitlearn.sweep.seeds import seed_of_point
-from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, write_results
+from splitlearn.tasks import KeepFreedMemory, StopsAtOnce, quieten, write_results
 from splitlearn.tasks.keep_frozen import kept_types
 from splitlearn.tasks.train_from_cache import cached_features
 from splitlearn.tasks.trained_weights import load_trained, save_trained
@@ -154,6 +154,7 @@ class ConfigTrial:
 
         Writes config.yaml into the point's folder, with which `splitlearn fit` trains as the trial does.
         """
+        quieten()
         folder = self.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         settings.seed_everything = seed_of_point(self.seed, number)

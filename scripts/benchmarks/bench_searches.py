@@ -101,7 +101,7 @@ class Search:
                 "trials": len(found[way]),
                 "finished": len(points[way]),
                 "spent": spent[way] / spent[WHOLE],
-                "found": area[way] / area[WHOLE],
+                "found": area[way] / area[WHOLE] if area[WHOLE] else 1.0,  # no trial is better than another
             }
             for way in WAYS
         }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from splitlearn.config.run_folder import newest_checkpoint
 from splitlearn.files import write_json
 
 TRAINER = ("--config", "configs/trainer.yaml")
@@ -83,7 +84,7 @@ class Run:
     @property
     def best(self) -> Path:
         """The latest of the best checkpoints."""
-        return max(self.folder.rglob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
+        return newest_checkpoint(self.folder, "best")
 
     def fit(self, data: str) -> None:
         """Train, or resume what was interrupted."""
